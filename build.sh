@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# One verb a thing; run without arguments for the list. Works from any folder. Each stage prints one line with the seconds
+# it took and keeps what the tools said in target/log/, of which a failure shows the end. VERBOSE=1 shows it all.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$root"
+
+# Tools and toolchains that `setup` builds live here, by version; deleting the folder costs time and nothing else.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/darkroom
+target=${CARGO_TARGET_DIR:-$root/target}
+export CARGO_TARGET_DIR=$target
+log=$target/log
+mkdir -p "$log"
+
+# shellcheck source=tools/setup/stage.sh
+source tools/setup/stage.sh
+# shellcheck source=tools/setup/setup.sh
+source tools/setup/setup.sh
+
+usage() {
+    cat <<'TEXT'
+./build.sh setup                    find or install what the other verbs need
+./build.sh wasm                     compile for the browser into www/pkg and print the size
+./build.sh serve [--port N]         compile for the browser and serve the page (default port 8080)
+./build.sh test [native|web|page]   all tests, or those of one kind; what follows goes to the test runner
+./build.sh check                    formatting, lints of both targets, documentation, invariants, shaders
+./build.sh bench                    time the kernels on this machine
+TEXT
+}
+
+# Everything for the browser is compiled with these, so that the page, the tests and the lints share their dependencies.
+wasm_flags=(--target wasm32-unknown-unknown --profile web --no-default-features)
+
+build_wasm() {
+    wasm_env
+    # LTO belongs to this link alone: the tests link the same libraries without it, in a tenth of the time.
+    cargo rustc --lib --crate-type cdylib "${wasm_flags[@]}" -- -Clto=fat
+    # A fresh folder that takes the old one's place, so that a page never loads half of one build and half of another.
+    rm -rf www/pkg.new
+    wasm-bindgen --target web --no-typescript --out-dir www/pkg.new "$target/wasm32-unknown-unknown/web/darkroom.wasm"
+    rm -rf www/pkg
+    mv www/pkg.new www/pkg
+}
+
+wasm_size() {
+    local file=www/pkg/darkroom_bg.wasm packed="unknown (brotli is not installed)"
+    if command -v brotli >/dev/null; then packed="$(brotli -c -q 11 $file | wc -c | tr -d ' ') bytes"; fi
+    echo "$file: $(wc -c <$file | tr -d ' ') bytes, with brotli $packed"
+}
+
+verb_wasm() {
+    verb_setup_for build
+    stage "wasm" build_wasm
+    wasm_size
+}
+
+build_server() {
+    # Only when the source is newer: rustc alone has no notion of what is up to date.
+    if [ ! -x "$target/serve" ] || [ -n "$(find tools/serve.rs src/bin/darkroom/serve.rs -newer "$target/serve")" ]; then
+        rustc --edition 2024 -O -o "$target/serve.new" tools/serve.rs
+        mv "$target/serve.new" "$target/serve"
+    fi
+}
+
+verb_serve() {
+    local port=8080
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --port) port=${2:?--port needs a number}; shift 2 ;;
+            *) echo "serve does not know $1" >&2; exit 2 ;;
+        esac
+    done
+    verb_wasm
+    stage "web server" build_server
+    exec "$target/serve" www "$port"
+}
+
+test_native() { cargo test "$@"; }
+
+test_web() {
+    wasm_env
+    # This is what `wasm-pack test --headless --chrome` does, less its first step, which compiles every native test and
+    # every unit test for the browser as well. Flags for Chromium come from webdriver.json.
+    CHROMEDRIVER=$(command -v chromedriver) WASM_BINDGEN_TEST_ONLY_WEB=1 \
+        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
+        cargo test "${wasm_flags[@]}" --test web "$@"
+}
+
+test_page() { cargo test --test page "$@"; }
+
+verb_test() {
+    local kind=${1:-all} failed=0
+    [ $# -eq 0 ] || shift
+    case $kind in
+        native) verb_setup_for native ;;
+        web | page | all) verb_setup_for browser ;;
+        *) usage >&2; exit 2 ;;
+    esac
+    tally_start
+    # One kind that fails does not hide what the others would say.
+    case $kind in native | all) attempt_tests "test native" test_native "$@"; failed=$((failed | status)) ;; esac
+    case $kind in web | all) attempt_tests "test web" test_web "$@"; failed=$((failed | status)) ;; esac
+    case $kind in
+        page | all)
+            attempt_tests "wasm" build_wasm
+            if [ $status -eq 0 ]; then attempt_tests "test page" test_page "$@"; fi
+            failed=$((failed | status))
+            ;;
+    esac
+    tally_print
+    [ $failed -eq 0 ]
+}
+
+clippy_native() { CLIPPY_CONF_DIR=$root/clippy/native cargo clippy --all-targets --test page -- -D warnings; }
+
+clippy_wasm() {
+    wasm_env
+    CLIPPY_CONF_DIR=$root/clippy/wasm wasm_clippy "${wasm_flags[@]}" --lib --test web -- -D warnings
+}
+
+docs() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib; }
+
+verb_check() {
+    local failed=0
+    verb_setup_for check
+    # All of them run, so that one look shows all there is to mend.
+    attempt "rustfmt" cargo fmt --all --check; failed=$((failed | status))
+    attempt "clippy native" clippy_native; failed=$((failed | status))
+    attempt "clippy wasm" clippy_wasm; failed=$((failed | status))
+    attempt "docs" docs; failed=$((failed | status))
+    attempt "invariants and shaders" cargo test --test invariants --test shaders; failed=$((failed | status))
+    [ $failed -eq 0 ]
+}
+
+verb_bench() {
+    verb_setup_for native
+    stage "compile" cargo bench --no-run "$@"
+    cargo bench --quiet "$@"
+}
+
+verb=${1:-}
+[ $# -eq 0 ] || shift
+case $verb in
+    setup | wasm | serve | test | check | bench) "verb_$verb" "$@" ;;
+    *) usage; [ -z "$verb" ] || exit 2 ;;
+esac

@@ -1,0 +1,41 @@
+//! One progress bar over a whole job, on standard error, with stage, step and time left. Silent when standard error is
+//! not a terminal.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Parts that a bar is divided into.
+const PARTS: u64 = 10_000;
+
+/// See the module.
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar at zero.
+    pub fn new() -> Self {
+        let bar = ProgressBar::new(PARTS);
+        // A template that does not parse leaves the plain style, which is no worse than a crash.
+        if let Ok(style) = ProgressStyle::with_template("{msg:<28} {bar:32} {percent:>3}%  {elapsed} gone, {eta} left") {
+            bar.set_style(style);
+        }
+        Bar(bar)
+    }
+
+    /// What is being done, and how much of the whole is.
+    pub fn show(&self, stage: &str, fraction: f64) {
+        if self.0.message() != stage {
+            self.0.set_message(stage.to_string());
+        }
+        self.0.set_position((fraction * PARTS as f64) as u64);
+    }
+
+    /// A line above the bar.
+    pub fn say(&self, line: &str) {
+        self.0.suspend(|| eprintln!("{line}"));
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,380 @@
+//! `darkroom generate`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use clap::ValueEnum;
+use darkroom::image::{RgbImage, decode, encode_png};
+use darkroom::model::SDVersion;
+use darkroom::parameters::Parameters;
+use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Stage, Task};
+use darkroom::request::SDConfig;
+use darkroom::run::candle::{CandleRunner, Precision, Scores};
+use darkroom::run::Runner;
+use darkroom::{Error, Result};
+use serde_json::json;
+
+use crate::bar::Bar;
+use crate::source;
+
+/// Where the models run.
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceName {
+    /// This machine's processor.
+    Cpu,
+    /// An NVIDIA card, in a build with the feature `cuda`.
+    Cuda,
+    /// Any GPU, through WebGPU.
+    Gpu,
+}
+
+/// The type weights are held in.
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    /// 32 bits.
+    F32,
+    /// 16 bits: half the memory. On the CPU arithmetic stays in 32.
+    F16,
+}
+
+/// How attention's scores are held.
+#[derive(Clone, Copy, ValueEnum)]
+enum Attention {
+    /// Never all at once: the least memory, and on the CPU the fastest.
+    Flash,
+    /// One head at a time.
+    Sliced,
+    /// All at once.
+    Full,
+}
+
+/// What to do with prompts of more than 75 tokens.
+#[derive(Clone, Copy, ValueEnum)]
+enum LongPrompts {
+    /// Cut them and say what was cut, as diffusers does.
+    Truncate,
+    /// Encode them in chunks of 75 tokens.
+    Chunks,
+}
+
+/// `darkroom generate`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A version (see `darkroom models`), a repository on the Hub (owner/repo[@revision]), or a folder.
+    #[arg(long)]
+    model: String,
+    /// What to draw. Plain text: nothing in it is syntax.
+    #[arg(long)]
+    prompt: String,
+    /// What to steer away from.
+    #[arg(long)]
+    negative: Option<String>,
+    /// Denoising steps, 1 to 150 [default: the version's].
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Guidance scale, 0 to 20; at 1 and below there is no guidance [default: the version's].
+    #[arg(long, allow_negative_numbers = true)]
+    guidance: Option<f64>,
+    /// The sampler [default: the model's own].
+    #[arg(long)]
+    sampler: Option<String>,
+    /// Seed of the first picture; the next ones count on [default: random, printed].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Width in pixels [default: the version's].
+    #[arg(long)]
+    width: Option<usize>,
+    /// Height in pixels [default: the version's].
+    #[arg(long)]
+    height: Option<usize>,
+    /// A picture to start from (PNG, JPEG or WebP).
+    #[arg(long)]
+    init: Option<PathBuf>,
+    /// How far to go from it, 0 to 1 [default: 0.8, with a mask 1].
+    #[arg(long, allow_negative_numbers = true)]
+    strength: Option<f64>,
+    /// A picture that is white where `--init` is to be drawn anew.
+    #[arg(long)]
+    mask: Option<PathBuf>,
+    /// How many pictures.
+    #[arg(long, default_value_t = 1)]
+    count: usize,
+    /// Leave out this many of the text encoder's last layers.
+    #[arg(long)]
+    clip_skip: Option<usize>,
+    /// What to do with prompts of more than 75 tokens.
+    #[arg(long, value_enum, default_value_t = LongPrompts::Truncate)]
+    long_prompt: LongPrompts,
+    /// Where the models run.
+    #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
+    /// The type weights are held in.
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+    /// How attention's scores are held.
+    #[arg(long, value_enum, default_value_t = Attention::Flash)]
+    attention: Attention,
+    /// Threads on the CPU [default: all].
+    #[arg(long)]
+    threads: Option<usize>,
+    /// The PNG to write; with `--count` above 1, NAME-1.png, NAME-2.png and so on.
+    #[arg(short, long, value_name = "OUT.png")]
+    output: PathBuf,
+    /// Print one JSON object about the run.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Seconds by stage.
+#[derive(Default)]
+struct Seconds {
+    load: f64,
+    encode: f64,
+    denoise: f64,
+    decode: f64,
+}
+
+/// Draws.
+///
+/// # Errors
+/// Whatever is wrong with the request, the model, the device or the files, in one line.
+pub fn run(args: Args) -> Result<()> {
+    check_output(&args.output)?;
+    if let Some(threads) = args.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        if threads == 0 {
+            return refuse("threads", "0", "give 1 or more, or leave it out for all");
+        }
+        pool.build_global().map_err(|e| Error::Device { device: "cpu".into(), reason: e.to_string() })?;
+    }
+    let precision = match args.dtype {
+        Dtype::F32 => Precision::F32,
+        Dtype::F16 => Precision::F16,
+    };
+    let scores = match args.attention {
+        Attention::Flash => Scores::Flash,
+        Attention::Sliced => Scores::Heads(1),
+        Attention::Full => Scores::Whole,
+    };
+    let runner = match args.device {
+        DeviceName::Cpu => CandleRunner::cpu(precision),
+        DeviceName::Cuda => CandleRunner::cuda(0, precision)?,
+        DeviceName::Gpu => {
+            let reason = "drawing through WebGPU is not in this version: use --device cpu".to_string();
+            return Err(Error::Device { device: "gpu".into(), reason });
+        }
+    };
+    pollster::block_on(draw(&args, &runner.with_scores(scores)))
+}
+
+async fn draw<R: Runner>(args: &Args, runner: &R) -> Result<()> {
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&cancelled);
+    // The first Ctrl-C stops between two operations; nothing is half written.
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+        .map_err(|e| Error::Device { device: "terminal".into(), reason: e.to_string() })?;
+    let go_on = || !cancelled.load(Ordering::Relaxed);
+
+    let init = args.init.as_deref().map(read_picture).transpose()?;
+    let mask = args.mask.as_deref().map(read_picture).transpose()?;
+
+    let bar = Bar::new();
+    let mut seconds = Seconds::default();
+    let clock = Instant::now();
+    let named = source::parse(&args.model)?;
+    let folder = named.fetch(&bar)?;
+    let version = match named {
+        source::Model::Version(version) => Some(version),
+        _ => None,
+    };
+    let mut report = |p: darkroom::pipeline::LoadProgress| {
+        bar.show(&format!("load {}", p.component), p.loaded_bytes as f64 / p.total_bytes.max(1) as f64);
+    };
+    let model = ModelLoader::new(&folder, runner).load(&mut report).await?;
+    seconds.load = clock.elapsed().as_secs_f64();
+
+    let config = config_of(args, version, &model)?;
+    let inputs = Inputs {
+        config: config.clone(),
+        init,
+        mask,
+        long_prompt: match args.long_prompt {
+            LongPrompts::Truncate => LongPrompt::Truncate,
+            LongPrompts::Chunks => LongPrompt::Chunks,
+        },
+    };
+    let mut generation = Generation::new(runner, &model, inputs)?;
+    if args.seed.is_none() && !args.json {
+        bar.say(&format!("seed {}", config.seed));
+    }
+    let mut files = Vec::new();
+    let mut step = 0;
+    loop {
+        let stage = generation.stage();
+        let label = match stage {
+            Stage::Encode => "encode".to_string(),
+            Stage::Prepare | Stage::Denoise => format!("step {}/{}", step + 1, generation.n_steps()),
+            Stage::Decode => "decode".to_string(),
+            Stage::Done => break,
+        };
+        let label = if config.count > 1 { format!("{}/{} {label}", files.len() + 1, config.count) } else { label };
+        let clock = Instant::now();
+        let event = generation
+            .step(&mut |fraction| {
+                bar.show(&label, fraction);
+                go_on()
+            })
+            .await?;
+        let elapsed = clock.elapsed().as_secs_f64();
+        match stage {
+            Stage::Encode => seconds.encode += elapsed,
+            Stage::Prepare | Stage::Denoise => seconds.denoise += elapsed,
+            Stage::Decode | Stage::Done => seconds.decode += elapsed,
+        }
+        match event {
+            Some(Event::Encoded { prompt, negative }) => {
+                for (name, report) in [("prompt", prompt), ("negative prompt", negative)] {
+                    if let Some(cut) = report.truncated {
+                        bar.say(&format!("the {name} has {} tokens of at most 75; cut: {cut}", report.n_tokens));
+                    }
+                }
+            }
+            Some(Event::Prepared { .. }) => step = 0,
+            Some(Event::Denoised { step: done, .. }) => step = done,
+            Some(Event::Decoded { picture, seed, image }) => {
+                let path = output_path(&args.output, picture, config.count);
+                write_picture(&path, &image, &parameters(&config, seed, &model, generation.task()))?;
+                files.push(path);
+            }
+            None => break,
+        }
+        if !go_on() {
+            return Err(Error::Cancelled);
+        }
+    }
+    drop(bar);
+    if args.json {
+        let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+        let object = json!({
+            "seed": config.seed, "files": files, "model": model.name, "device": runner.describe(),
+            "width": config.width, "height": config.height, "steps": config.steps,
+            "guidance_scale": config.guidance_scale, "sampler": sampler_name(&config, &model),
+            "seconds": { "load": seconds.load, "encode": seconds.encode, "denoise": seconds.denoise,
+                "decode": seconds.decode },
+            "peak_memory_bytes": peak_memory_bytes(),
+        });
+        println!("{object}");
+    } else {
+        for path in files {
+            println!("{}", path.display());
+        }
+    }
+    Ok(())
+}
+
+fn refuse<T>(field: &'static str, got: &str, expected: &str) -> Result<T> {
+    Err(Error::Request { field, got: got.into(), expected: expected.into() })
+}
+
+/// The request, with the version's or the checkpoint's defaults where the command line is silent.
+fn config_of<R: Runner>(args: &Args, version: Option<SDVersion>, model: &ModelComponents<R>) -> Result<SDConfig> {
+    let guessed = version.unwrap_or_else(|| model.configs.version());
+    let mut config = SDConfig::new(guessed).with_prompt(&args.prompt).with_count(args.count);
+    let (width, height) = match version {
+        Some(version) => version.default_size(),
+        None => model.configs.default_size(),
+    };
+    config = config.with_size(args.width.unwrap_or(width), args.height.unwrap_or(height));
+    config.negative_prompt = args.negative.clone();
+    config.steps = args.steps.unwrap_or(config.steps);
+    config.guidance_scale = args.guidance.unwrap_or(config.guidance_scale);
+    config.strength = args.strength.unwrap_or(if args.mask.is_some() { 1.0 } else { 0.8 });
+    config.clip_skip = args.clip_skip;
+    config.sampler = args.sampler.as_deref().map(str::parse).transpose()?;
+    config.flash_attention = matches!(args.attention, Attention::Flash);
+    config.sliced_attention = matches!(args.attention, Attention::Sliced).then_some(1);
+    config.f16 = matches!(args.dtype, Dtype::F16);
+    if args.strength.is_some() && args.init.is_none() {
+        return refuse("strength", "without a picture", "give the picture to start from too (--init)");
+    }
+    config.seed = match args.seed {
+        Some(seed) => seed,
+        None => random_seed(),
+    };
+    Ok(config)
+}
+
+/// A seed that differs from run to run: the standard library's hasher keys come from the system's random source.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id()) & u64::from(u32::MAX)
+}
+
+fn sampler_name<R: Runner>(config: &SDConfig, model: &ModelComponents<R>) -> String {
+    let kind = config.sampler.map_or_else(|| model.configs.scheduler.kind(), Ok);
+    kind.map_or_else(|_| "unknown".into(), |kind| kind.name().to_string())
+}
+
+fn parameters<R: Runner>(config: &SDConfig, seed: u64, model: &ModelComponents<R>, task: Task) -> Parameters {
+    Parameters {
+        prompt: config.prompt.clone(),
+        negative_prompt: config.negative_prompt.clone().unwrap_or_default(),
+        steps: config.steps as u32,
+        sampler: sampler_name(config, model),
+        guidance_scale: config.guidance_scale,
+        seed,
+        width: config.width as u32,
+        height: config.height as u32,
+        model: model.name.clone(),
+        strength: (task != Task::TextToImage).then_some(config.strength),
+        version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
+    }
+}
+
+fn read_picture(path: &Path) -> Result<RgbImage> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    decode(&bytes).map_err(|error| match error {
+        Error::Image { reason, .. } => Error::Image { what: path.display().to_string(), reason },
+        other => other,
+    })
+}
+
+/// Refuses an output that could not be written, before anything is computed.
+fn check_output(path: &Path) -> Result<()> {
+    let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    if !is_png {
+        return refuse("output", &path.display().to_string(), "the picture is a PNG: give a name that ends in .png");
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        Ok(())
+    } else {
+        refuse("output", &path.display().to_string(), "its folder must exist")
+    }
+}
+
+fn output_path(path: &Path, picture: usize, count: usize) -> PathBuf {
+    if count == 1 {
+        return path.to_path_buf();
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}-{}.png", picture + 1))
+}
+
+/// Writes beside the target and renames, so that a picture is whole or absent.
+fn write_picture(path: &Path, image: &RgbImage, parameters: &Parameters) -> Result<()> {
+    let bytes = encode_png(image, &parameters.to_png_text()?)?;
+    let partial = path.with_extension("png.part");
+    std::fs::write(&partial, bytes).map_err(|e| Error::io(&partial, e))?;
+    std::fs::rename(&partial, path).map_err(|e| Error::io(path, e))
+}
+
+/// The most memory the process has held, where the system tells (Linux).
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}

@@ -1,0 +1,76 @@
+//! `darkroom models` and `darkroom download`.
+
+use clap::Args;
+use darkroom::Result;
+use darkroom::hub::cache::{CacheState, HubCache};
+use darkroom::hub::Source;
+use darkroom::model::SDVersion;
+use serde_json::json;
+
+use crate::bar::Bar;
+use crate::source;
+
+/// `darkroom models`.
+#[derive(Args)]
+pub struct ListArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `darkroom download`.
+#[derive(Args)]
+pub struct DownloadArgs {
+    /// A version, or owner/repo[@revision].
+    #[arg(value_name = "MODEL")]
+    model: String,
+}
+
+/// Prints the seven versions.
+///
+/// # Errors
+/// When the cache is there and cannot be read.
+pub fn list(args: &ListArgs) -> Result<()> {
+    let cache = HubCache::from_env()?;
+    let mut rows = Vec::new();
+    for version in SDVersion::ALL {
+        let (state, cached_bytes) = match cache.version_state(version, true)? {
+            CacheState::Complete(model) => ("cached", model.bytes),
+            CacheState::Partial(bytes) => ("partly cached", bytes),
+            CacheState::Absent => ("not cached", 0),
+        };
+        rows.push((version, state, cached_bytes));
+    }
+    if args.json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(version, state, cached_bytes)| {
+                let (width, height) = version.default_size();
+                json!({ "version": version.key(), "name": version.to_string(), "repository": version.repository(),
+                    "bytes": version.approximate_download_bytes(), "cached": *state == "cached", "cached_bytes": cached_bytes,
+                    "width": width, "height": height, "steps": version.default_steps(),
+                    "guidance_scale": version.default_guidance_scale() })
+            })
+            .collect();
+        println!("{}", json!(rows));
+        return Ok(());
+    }
+    for (version, state, _) in rows {
+        let gigabytes = version.approximate_download_bytes() as f64 / 1e9;
+        println!("{:<13} {:>5.1} GB  {:<14} {}", version.key(), gigabytes, state, version.repository());
+    }
+    Ok(())
+}
+
+/// Brings a model into the cache and says where it is.
+///
+/// # Errors
+/// What the Hub or its cache says.
+pub fn download(args: &DownloadArgs) -> Result<()> {
+    let model = source::parse(&args.model)?;
+    let bar = Bar::new();
+    let folder = model.fetch(&bar)?;
+    drop(bar);
+    println!("{}\t{}", folder.describe(), folder.root().display());
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! The one error type. Each variant carries what a caller needs to act on: what was asked, what would work, where.
+//!
+//! Messages are one line, lower case, without a full stop, and name no source code.
+
+use std::fmt;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A tensor shape as error messages print it: `[320, 4, 3, 3]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dims(pub Vec<usize>);
+
+impl fmt::Display for Dims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl From<&[usize]> for Dims {
+    fn from(dims: &[usize]) -> Self {
+        Dims(dims.to_vec())
+    }
+}
+
+/// Everything that can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting of the request that cannot be drawn, with what would work.
+    #[error("{field} {got} is not possible: {expected}")]
+    Request { field: &'static str, got: String, expected: String },
+    /// A JSON file of the checkpoint that is missing a field, malformed, or describes something unsupported.
+    #[error("{file}: {reason}")]
+    Config { file: String, reason: String },
+    /// A safetensors file whose header or size is not what the format says.
+    #[error("{file} is not a valid safetensors file: {reason}")]
+    Safetensors { file: String, reason: String },
+    /// The model needs a tensor that no weight file has.
+    #[error("tensor {name} with shape {expected} is missing from {file}")]
+    TensorMissing { name: String, file: String, expected: Dims },
+    /// A weight file has a tensor that the model has no use for, so the file is for another architecture.
+    #[error("{file} has a tensor {name} with shape {got} that the model described by its config.json does not use")]
+    TensorSurplus { name: String, file: String, got: Dims },
+    /// A tensor of another shape than the config says.
+    #[error("tensor {name} in {file} has shape {got}, but the config asks for {expected}")]
+    TensorShape { name: String, file: String, expected: Dims, got: Dims },
+    /// A tensor of a type that weights cannot have.
+    #[error("tensor {name} in {file} has type {got}: expected F32, F16 or BF16")]
+    TensorDtype { name: String, file: String, got: String },
+    /// An operation of a graph whose inputs do not fit. A fault of the model code or its config.
+    #[error("{node}: {op} {reason}")]
+    Shape { node: String, op: &'static str, reason: String },
+    /// Tokenizer files that do not parse.
+    #[error("{file}: {reason}")]
+    Tokenizer { file: String, reason: String },
+    /// A picture that cannot be read or written.
+    #[error("{what}: {reason}")]
+    Image { what: String, reason: String },
+    /// A file or folder that cannot be read or written.
+    #[error("{path}: {source}")]
+    Io { path: String, source: std::io::Error },
+    /// Something the Hub or its cache could not give.
+    #[error("{repo}: {reason}")]
+    Hub { repo: String, reason: String },
+    /// A device that is absent or cannot do what was asked.
+    #[error("device {device}: {reason}")]
+    Device { device: String, reason: String },
+    /// A runner failed at one node of a graph.
+    #[error("{node} failed on {device}: {reason}")]
+    Run { node: String, device: String, reason: String },
+    /// A stage gave NaN or infinity even in f32.
+    #[error("{stage} gave a value that is not finite, also in f32: the checkpoint or the settings are at fault")]
+    NotFinite { stage: String },
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// An [`Error::Io`] that names the path.
+    #[must_use]
+    pub fn io(path: &std::path::Path, source: std::io::Error) -> Self {
+        Error::Io { path: path.display().to_string(), source }
+    }
+}

@@ -1,0 +1,145 @@
+//! A model in a folder on disk, in diffusers' layout: one that somebody saved, or a snapshot in the Hugging Face cache.
+//! Natively only.
+//!
+//! It deliberately writes nothing, and reads no single-file checkpoint: such a file lacks the configuration.
+
+use std::path::{Component as PathPart, Path, PathBuf};
+
+use super::{Component, ListedFile, ModelFile, Needs, Source, choose_files};
+use crate::error::{Error, Result};
+use crate::weights::{ByteSource, DiskSource, LocalFuture};
+
+/// The longest text file of a checkpoint that is read. The largest real one, a tokenizer, has about 4 MB.
+const MAX_TEXT_BYTES: u64 = 64 << 20;
+
+/// A folder with a model.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    root: PathBuf,
+    label: String,
+    prefer_f16: bool,
+}
+
+impl Folder {
+    /// Takes a folder that has a `model_index.json`.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] where it is no such folder, with what would be one.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        let label = root.display().to_string();
+        let refuse = |reason: &str| Err(Error::Hub { repo: label.clone(), reason: reason.to_owned() });
+        if root.is_file() {
+            return refuse(
+                "this is a file, but a model is a folder in diffusers' layout: model_index.json with the folders \
+                 unet, vae, text_encoder, tokenizer and scheduler beside it",
+            );
+        }
+        if !root.is_dir() {
+            return refuse("there is no such folder");
+        }
+        if !root.join("model_index.json").is_file() {
+            return refuse("the folder has no model_index.json, so it is no model in diffusers' layout");
+        }
+        Ok(Folder { root, label, prefer_f16: true })
+    }
+
+    /// Whether fp16 files are taken where there are both (the default) or the full ones.
+    #[must_use]
+    pub fn with_f16(mut self, prefer_f16: bool) -> Self {
+        self.prefer_f16 = prefer_f16;
+        self
+    }
+
+    /// Another name than the path for messages and [`Source::describe`].
+    #[must_use]
+    pub fn with_label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// The folder on disk.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The files that the model needs; [`Source::list`] without waiting.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] for a file that is missing, [`Error::Config`] for a `model_index.json` of something else,
+    /// [`Error::Io`] where the folder cannot be read.
+    pub fn files(&self) -> Result<Vec<ModelFile>> {
+        let index = self.text("model_index.json")?;
+        let needs = Needs::from_model_index(&self.name_of("model_index.json"), &index)?;
+        choose_files(&self.label, &scan(&self.root)?, needs, self.prefer_f16)
+    }
+
+    /// A path of the repository as a path on disk. A path that leads out of the folder is refused.
+    fn locate(&self, path: &str) -> Result<PathBuf> {
+        let relative = Path::new(path);
+        let stays_inside = relative.components().all(|part| matches!(part, PathPart::Normal(_)));
+        if path.is_empty() || !stays_inside {
+            let reason = format!("{path:?} is not the path of a file of this model");
+            return Err(Error::Hub { repo: self.label.clone(), reason });
+        }
+        Ok(self.root.join(relative))
+    }
+
+    fn name_of(&self, path: &str) -> String {
+        self.root.join(path).display().to_string()
+    }
+
+    fn text(&self, path: &str) -> Result<String> {
+        let place = self.locate(path)?;
+        let n_bytes = std::fs::metadata(&place).map_err(|source| Error::io(&place, source))?.len();
+        if n_bytes > MAX_TEXT_BYTES {
+            let reason = format!("it has {n_bytes} bytes, more than the {MAX_TEXT_BYTES} that a text file may have");
+            return Err(Error::Config { file: self.name_of(path), reason });
+        }
+        std::fs::read_to_string(&place).map_err(|source| Error::io(&place, source))
+    }
+}
+
+impl Source for Folder {
+    fn list<'a>(&'a self) -> LocalFuture<'a, Result<Vec<ModelFile>>> {
+        Box::pin(async move { self.files() })
+    }
+
+    fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>> {
+        Box::pin(async move { self.text(path) })
+    }
+
+    fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
+        Box::pin(async move { Ok(Box::new(DiskSource::open(&self.locate(path)?)?) as Box<dyn ByteSource>) })
+    }
+
+    fn describe(&self) -> String {
+        self.label.clone()
+    }
+}
+
+/// Every file at the top and in the folders of the components, with its length. Links are followed, as the cache is
+/// made of them; one that leads nowhere is left out, as what it stands for is not there.
+pub(super) fn scan(root: &Path) -> Result<Vec<ListedFile>> {
+    use Component::*;
+    let mut files = Vec::new();
+    for component in [ModelIndex, Scheduler, Tokenizer, Tokenizer2, TextEncoder, TextEncoder2, Unet, Vae] {
+        let folder = root.join(component.folder());
+        if !folder.is_dir() {
+            continue;
+        }
+        for entry in std::fs::read_dir(&folder).map_err(|source| Error::io(&folder, source))? {
+            let entry = entry.map_err(|source| Error::io(&folder, source))?;
+            let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
+            // A name that is not Unicode is no name that a model's file has.
+            let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) else { continue };
+            let path = match component.folder() {
+                "" => name,
+                folder => format!("{folder}/{name}"),
+            };
+            files.push(ListedFile::new(path, Some(metadata.len())));
+        }
+    }
+    Ok(files)
+}

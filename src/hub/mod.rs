@@ -1,0 +1,105 @@
+//! Which files a model needs and where they are: on disk, in the Hugging Face cache, or on the Hub.
+//!
+//! A [`Source`] lists a model's files and opens them. [`choose`] picks the files from a listing, [`RepoId`] names a
+//! repository. What is *in* the files is read by others: the JSON by `model`, the tensors by [`crate::weights`].
+
+#[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
+pub mod cache;
+pub mod choose;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod folder;
+pub mod listing;
+mod repo;
+
+use crate::error::Result;
+use crate::weights::{ByteSource, LocalFuture};
+
+pub use choose::{Needs, choose_files};
+pub use listing::ListedFile;
+pub use repo::RepoId;
+
+/// A part of a model: a folder of the repository, or `model_index.json` beside the folders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Component {
+    /// `model_index.json`, the list of the others.
+    ModelIndex,
+    /// `scheduler/scheduler_config.json`.
+    Scheduler,
+    /// The vocabulary of the first text encoder.
+    Tokenizer,
+    /// The vocabulary of XL's second text encoder.
+    Tokenizer2,
+    /// The first text encoder.
+    TextEncoder,
+    /// XL's second text encoder.
+    TextEncoder2,
+    /// The network that denoises.
+    Unet,
+    /// The network between pixels and latents.
+    Vae,
+}
+
+impl Component {
+    /// The folder in the repository; empty for [`Component::ModelIndex`].
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            Component::ModelIndex => "",
+            Component::Scheduler => "scheduler",
+            Component::Tokenizer => "tokenizer",
+            Component::Tokenizer2 => "tokenizer_2",
+            Component::TextEncoder => "text_encoder",
+            Component::TextEncoder2 => "text_encoder_2",
+            Component::Unet => "unet",
+            Component::Vae => "vae",
+        }
+    }
+}
+
+/// One file that a model needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFile {
+    /// The part of the model that it belongs to.
+    pub component: Component,
+    /// Its path in the repository, with `/` between folders.
+    pub path: String,
+    /// Its length, where the listing tells.
+    pub bytes: Option<u64>,
+    /// The SHA-256 of its bytes in lower-case hexadecimal, where the listing tells: on the Hub for weights.
+    pub sha256: Option<String>,
+    /// Whether it is weights by the name of an fp16 variant. A file without the name may hold 16-bit numbers, too; its
+    /// header tells.
+    pub f16: bool,
+}
+
+impl ModelFile {
+    /// Whether the file holds tensors, not text.
+    #[must_use]
+    pub fn is_weights(&self) -> bool {
+        self.path.ends_with(".safetensors")
+    }
+}
+
+/// A place that has the files of one model.
+pub trait Source {
+    /// The files that the model needs, by component.
+    ///
+    /// # Errors
+    /// Where the place cannot be read, or has no complete model.
+    fn list<'a>(&'a self) -> LocalFuture<'a, Result<Vec<ModelFile>>>;
+
+    /// Reads a whole text file of the repository.
+    ///
+    /// # Errors
+    /// Where it is absent, cannot be read, is not UTF-8, or is too large to be a configuration.
+    fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>>;
+
+    /// Opens a file of the repository for reading at any place.
+    ///
+    /// # Errors
+    /// Where it is absent or cannot be read.
+    fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>>;
+
+    /// The place in a few words, for messages and metadata.
+    fn describe(&self) -> String;
+}

@@ -1,0 +1,100 @@
+//! CLIP's text encoder (transformers `CLIPTextModel`, `CLIPTextModelWithProjection`) as a graph.
+//!
+//! Tokenizing and padding are not done here: the graph takes ids.
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, GraphBuilder, NodeId, Path, Phase, WeightSpec};
+use crate::model::config::ClipTextConfig;
+
+/// Which states of the encoder are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClipOutputs {
+    /// Layers left out at the end: 0 reads the last layer's state, 1 the penultimate one.
+    pub skip: usize,
+    /// Whether the state goes through the final layer norm, as SD 1 and 2 do and XL does not.
+    pub final_layer_norm: bool,
+    /// Whether the pooled state is wanted too (projected where the class has a projection).
+    pub pooled: bool,
+}
+
+/// The encoder as a graph: input `input_ids` \[B,T\] and, when pooled, `pooled_rows` \[B\] (b * T + place of the first
+/// end-of-text); outputs `hidden_states` \[B,T,D\] and `pooled` \[B,D or projection_dim\].
+///
+/// # Errors
+/// When more layers are skipped than there are.
+pub fn text_encoder(config: &ClipTextConfig, name: &str, batch: usize, outputs: ClipOutputs) -> Result<Graph> {
+    let n_layers = config.num_hidden_layers;
+    if outputs.skip >= n_layers {
+        return Err(Error::Request {
+            field: "clip_skip",
+            got: outputs.skip.to_string(),
+            expected: format!("{name} has {n_layers} layers, so at most {} can be skipped", n_layers - 1),
+        });
+    }
+    let mut g = GraphBuilder::new(name, Phase::Prompt);
+    let root = Path::root();
+    let w = root.pp("text_model");
+    let (n_tokens, width) = (config.max_position_embeddings, config.hidden_size);
+
+    let ids = g.input_ids("input_ids", &[batch, n_tokens]);
+    let embeddings = w.pp("embeddings");
+    let table = g.weight(&embeddings.pp("token_embedding.weight"), &[config.vocab_size, width])?;
+    let positions = g.weight(&embeddings.pp("position_embedding.weight"), &[n_tokens, width])?;
+    let mut h = g.embedding(ids, table, &embeddings.pp("token_embedding"))?;
+    let positions = g.reshape(positions, &[1, n_tokens, width])?;
+    h = g.add(h, positions, &embeddings)?;
+
+    let mut states = vec![h];
+    for layer in 0..n_layers {
+        h = encoder_layer(&mut g, &w.pp("encoder.layers").pp(layer), h, config)?;
+        states.push(h);
+    }
+
+    let mut state = states[n_layers - outputs.skip];
+    if outputs.final_layer_norm {
+        state = g.layer_norm(state, &w.pp("final_layer_norm"), config.layer_norm_eps)?;
+    }
+    g.output("hidden_states", state);
+    if outputs.pooled {
+        let last = g.layer_norm(h, &w.pp("final_layer_norm"), config.layer_norm_eps)?;
+        let rows = g.reshape(last, &[batch * n_tokens, width])?;
+        let pooled_rows = g.input_ids("pooled_rows", &[batch]);
+        let mut pooled = g.embedding(pooled_rows, rows, &w.pp("pooled"))?;
+        if config.has_projection() {
+            pooled = g.linear(pooled, &root.pp("text_projection"), config.projection_dim, false)?;
+        }
+        g.output("pooled", pooled);
+    }
+    Ok(g.finish())
+}
+
+/// One layer: causal self-attention and MLP, each behind a layer norm and added to its input. x \[B,T,D\].
+fn encoder_layer(g: &mut GraphBuilder, w: &Path, x: NodeId, config: &ClipTextConfig) -> Result<NodeId> {
+    let (width, eps) = (config.hidden_size, config.layer_norm_eps);
+    let activation = config.activation().map_err(|reason| Error::Config { file: "text encoder".into(), reason })?;
+
+    let attn = w.pp("self_attn");
+    let h = g.layer_norm(x, &w.pp("layer_norm1"), eps)?;
+    let q = g.linear(h, &attn.pp("q_proj"), width, true)?;
+    let k = g.linear(h, &attn.pp("k_proj"), width, true)?;
+    let v = g.linear(h, &attn.pp("v_proj"), width, true)?;
+    let h = g.attention([q, k, v], config.num_attention_heads, true, false, &attn)?;
+    let h = g.linear(h, &attn.pp("out_proj"), width, true)?;
+    let x = g.add(h, x, &attn)?;
+
+    let mlp = w.pp("mlp");
+    let h = g.layer_norm(x, &w.pp("layer_norm2"), eps)?;
+    let h = g.linear(h, &mlp.pp("fc1"), config.intermediate_size, true)?;
+    let h = g.activation(h, activation);
+    let h = g.linear(h, &mlp.pp("fc2"), width, true)?;
+    g.add(h, x, &mlp)
+}
+
+/// Every tensor of the encoder's checkpoint, also those that a given set of outputs does not touch.
+///
+/// # Errors
+/// When the config does not describe a model.
+pub fn weights(config: &ClipTextConfig) -> Result<Vec<WeightSpec>> {
+    let outputs = ClipOutputs { skip: 0, final_layer_norm: true, pooled: true };
+    Ok(text_encoder(config, "text_encoder", 1, outputs)?.weights())
+}

@@ -1,0 +1,185 @@
+//! The denoising UNet (diffusers `UNet2DConditionModel`) as two graphs: what depends on the prompt alone, once for a
+//! prompt, and the rest, once for a step.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::graph::{Conv, Graph, GraphBuilder, Op, Path, Phase, WeightSpec};
+use crate::model::blocks::{Transformer, cross_attention_names, resnet_block, transformer_2d};
+use crate::model::config::{UNet2DConditionConfig, UNetLevel};
+
+/// The sizes of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UNetShape {
+    /// Batch B: 2 with classifier-free guidance.
+    pub batch: usize,
+    /// Height of the latents.
+    pub height: usize,
+    /// Width of the latents.
+    pub width: usize,
+    /// Text tokens: 77 for each chunk of the prompt.
+    pub n_context: usize,
+}
+
+/// What a step computes: inputs `sample` \[B,H,W,in_channels\], `timestep` \[B\], the keys and values of every
+/// cross-attention (see [`prompt_graph`]) and, for XL, `add_embedding` \[B,time_embed_dim\]; output `out`
+/// \[B,H,W,out_channels\].
+///
+/// # Errors
+/// When the config does not describe a model or the size does not fit it.
+pub fn step_graph(config: &UNet2DConditionConfig, shape: UNetShape) -> Result<Graph> {
+    let UNetShape { batch, height, width, n_context } = shape;
+    let multiple = config.downsampling();
+    if height == 0 || width == 0 || !height.is_multiple_of(multiple) || !width.is_multiple_of(multiple) {
+        return Err(Error::Shape {
+            node: "unet".into(),
+            op: "input",
+            reason: format!("of {height}x{width} latents does not fit: both must be multiples of {multiple}"),
+        });
+    }
+    let mut g = GraphBuilder::new("unet", Phase::Step);
+    let w = Path::root();
+    let (groups, eps) = (config.norm_num_groups, config.norm_eps);
+    let transformer = |level: &UNetLevel| Transformer {
+        layers: level.transformer_layers,
+        heads: level.heads,
+        groups,
+        use_linear_projection: config.use_linear_projection,
+        upcast: config.upcast_attention,
+    };
+
+    // 1. time
+    let timestep = g.input("timestep", &[batch]);
+    let first = config.levels[0].out_channels;
+    let t = w.pp("time_embedding");
+    let mut temb =
+        g.timestep_embedding(timestep, first, config.flip_sin_to_cos, config.freq_shift, &w.pp("time_proj"))?;
+    temb = g.linear(temb, &t.pp("linear_1"), config.time_embed_dim(), true)?;
+    temb = g.silu(temb);
+    temb = g.linear(temb, &t.pp("linear_2"), config.time_embed_dim(), true)?;
+    if config.text_time.is_some() {
+        let added = g.input("add_embedding", &[batch, config.time_embed_dim()]);
+        temb = g.add(temb, added, &w.pp("emb"))?;
+    }
+    let temb = g.silu(temb);
+
+    // 2. pre-process
+    let sample = g.input("sample", &[batch, height, width, config.in_channels]);
+    let mut h = g.conv2d(sample, &w.pp("conv_in"), Conv::k3(first))?;
+
+    // 3. down
+    let n_levels = config.levels.len();
+    let mut skips = vec![h];
+    for (i, level) in config.levels.iter().enumerate() {
+        let block = w.pp("down_blocks").pp(i);
+        for layer in 0..level.layers {
+            h = resnet_block(&mut g, &block.pp("resnets").pp(layer), h, Some(temb), level.out_channels, groups, eps)?;
+            if level.cross_attention[0] {
+                h = transformer_2d(&mut g, &block.pp("attentions").pp(layer), h, transformer(level), n_context)?;
+            }
+            skips.push(h);
+        }
+        if i + 1 < n_levels {
+            let conv = Conv::down(level.out_channels, [config.downsample_padding; 4]);
+            h = g.conv2d(h, &block.pp("downsamplers.0.conv"), conv)?;
+            skips.push(h);
+        }
+    }
+
+    // 4. mid
+    let last = &config.levels[n_levels - 1];
+    let mid = w.pp("mid_block");
+    h = resnet_block(&mut g, &mid.pp("resnets.0"), h, Some(temb), last.out_channels, groups, eps)?;
+    h = transformer_2d(&mut g, &mid.pp("attentions.0"), h, transformer(last), n_context)?;
+    h = resnet_block(&mut g, &mid.pp("resnets.1"), h, Some(temb), last.out_channels, groups, eps)?;
+
+    // 5. up
+    for (i, level) in config.levels.iter().rev().enumerate() {
+        let block = w.pp("up_blocks").pp(i);
+        for layer in 0..level.layers + 1 {
+            let resnet = block.pp("resnets").pp(layer);
+            let Some(skip) = skips.pop() else {
+                return Err(Error::Shape {
+                    node: resnet.to_string(),
+                    op: "concat",
+                    reason: "has no value left from the way down: layers_per_block differs by level".into(),
+                });
+            };
+            h = g.concat(&[h, skip], 3, &resnet)?;
+            h = resnet_block(&mut g, &resnet, h, Some(temb), level.out_channels, groups, eps)?;
+            if level.cross_attention[1] {
+                h = transformer_2d(&mut g, &block.pp("attentions").pp(layer), h, transformer(level), n_context)?;
+            }
+        }
+        if i + 1 < n_levels {
+            h = g.conv2d(h, &block.pp("upsamplers.0.conv"), Conv::up(level.out_channels))?;
+        }
+    }
+
+    // 6. post-process
+    h = g.group_norm(h, &w.pp("conv_norm_out"), groups, eps)?;
+    h = g.silu(h);
+    h = g.conv2d(h, &w.pp("conv_out"), Conv::k3(config.out_channels))?;
+    g.output("out", h);
+    Ok(g.finish())
+}
+
+/// What depends on the prompt alone: inputs `encoder_hidden_states` \[B,`n_context`,cross_attention_dim\] and, for XL,
+/// `text_embeds` \[B,P\] and `time_ids` \[6B\]; outputs the keys and values of every cross-attention, and
+/// `add_embedding`.
+///
+/// # Errors
+/// When the config does not describe a model.
+pub fn prompt_graph(config: &UNet2DConditionConfig, batch: usize, n_context: usize) -> Result<Graph> {
+    // The cross-attentions, their widths and their order are those of the step's graph, whatever the picture's size.
+    let side = config.downsampling();
+    let step = step_graph(config, UNetShape { batch, height: side, width: side, n_context })?;
+    let widths: BTreeMap<&str, usize> =
+        step.inputs().filter_map(|(name, shape, _)| Some((name, *shape.last()?))).collect();
+
+    let mut g = GraphBuilder::new("unet.prompt", Phase::Prompt);
+    let context = g.input("encoder_hidden_states", &[batch, n_context, config.cross_attention_dim]);
+    for node in step.nodes.iter().filter(|node| matches!(node.op, Op::Attention { .. })) {
+        let Some(attn2) = node.name.ends_with(".attn2").then(|| Path::root().pp(&node.name)) else { continue };
+        for (name, projection) in cross_attention_names(&attn2).iter().zip(["to_k", "to_v"]) {
+            let value = g.linear(context, &attn2.pp(projection), widths[name.as_str()], false)?;
+            g.output(name, value);
+        }
+    }
+
+    if let Some(text_time) = &config.text_time {
+        let w = Path::root().pp("add_embedding");
+        let dim = text_time.addition_time_embed_dim;
+        let Some(text_width) = text_time.projection_class_embeddings_input_dim.checked_sub(6 * dim) else {
+            return Err(Error::Config {
+                file: "unet/config.json".into(),
+                reason: format!(
+                    "projection_class_embeddings_input_dim {} is less than six embeddings of {dim}",
+                    text_time.projection_class_embeddings_input_dim
+                ),
+            });
+        };
+        let text = g.input("text_embeds", &[batch, text_width]);
+        let ids = g.input("time_ids", &[6 * batch]);
+        let ids =
+            g.timestep_embedding(ids, dim, config.flip_sin_to_cos, config.freq_shift, &Path::root().pp("add_time_proj"))?;
+        let ids = g.reshape(ids, &[batch, 6 * dim])?;
+        let h = g.concat(&[text, ids], 1, &w)?;
+        let h = g.linear(h, &w.pp("linear_1"), config.time_embed_dim(), true)?;
+        let h = g.silu(h);
+        let h = g.linear(h, &w.pp("linear_2"), config.time_embed_dim(), true)?;
+        g.output("add_embedding", h);
+    }
+    Ok(g.finish())
+}
+
+/// Every tensor of the UNet's checkpoint.
+///
+/// # Errors
+/// When the config does not describe a model.
+pub fn weights(config: &UNet2DConditionConfig) -> Result<Vec<WeightSpec>> {
+    let side = config.downsampling();
+    let mut weights = prompt_graph(config, 1, 1)?.weights();
+    weights.extend(step_graph(config, UNetShape { batch: 1, height: side, width: side, n_context: 1 })?.weights());
+    Ok(weights)
+}

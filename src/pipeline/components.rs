@@ -1,0 +1,257 @@
+//! A checkpoint, loaded: the typed configs, the tokenizers and each component's weights on the device.
+
+use crate::error::{Error, Result};
+use crate::graph::WeightSpec;
+use crate::hub::{Component, ModelFile, Source};
+use crate::model::config::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
+use crate::model::{SDVersion, clip, unet, vae};
+use crate::run::Runner;
+use crate::sampler::{SamplerKind, SchedulerConfig};
+use crate::tokenizer::{Tokenizer, TokenizerConfig};
+use crate::weights::Weights;
+
+/// A text encoder with its tokenizer.
+#[derive(Debug)]
+pub struct TextEncoder {
+    /// `text_encoder` or `text_encoder_2`.
+    pub name: &'static str,
+    /// Its `config.json`.
+    pub config: ClipTextConfig,
+    /// Text to ids.
+    pub tokenizer: Tokenizer,
+}
+
+/// Everything about a checkpoint but its weights.
+#[derive(Debug)]
+pub struct ModelConfigs {
+    /// `model_index.json`.
+    pub index: ModelIndex,
+    /// One text encoder, or two for XL.
+    pub text_encoders: Vec<TextEncoder>,
+    /// `unet/config.json`.
+    pub unet: UNet2DConditionConfig,
+    /// `vae/config.json`.
+    pub vae: AutoencoderKlConfig,
+    /// `scheduler/scheduler_config.json`.
+    pub scheduler: SchedulerConfig,
+}
+
+impl ModelConfigs {
+    /// Reads and checks the JSON and tokenizer files of a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Config`] or [`Error::Tokenizer`] naming the file.
+    pub async fn read(source: &dyn Source, files: &[ModelFile]) -> Result<Self> {
+        let has = |path: &str| files.iter().any(|file| file.path == path);
+        let index = ModelIndex::from_json(&source.read_text("model_index.json").await?, "model_index.json")?;
+        let mut text_encoders = Vec::new();
+        let encoders: &[(&'static str, &str)] = if index.is_xl() {
+            &[("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")]
+        } else {
+            &[("text_encoder", "tokenizer")]
+        };
+        if !index.has_text_encoder() {
+            return Err(Error::Config {
+                file: "model_index.json".into(),
+                reason: "has no text_encoder: refiners cannot draw by themselves, base models can".into(),
+            });
+        }
+        for &(name, folder) in encoders {
+            let file = format!("{name}/config.json");
+            let config = ClipTextConfig::from_json(&source.read_text(&file).await?, &file)?;
+            let vocab = source.read_text(&format!("{folder}/vocab.json")).await?;
+            let merges = source.read_text(&format!("{folder}/merges.txt")).await?;
+            let mut settings = Vec::new();
+            for file in ["tokenizer_config.json", "special_tokens_map.json"] {
+                let path = format!("{folder}/{file}");
+                settings.push(if has(&path) { Some(source.read_text(&path).await?) } else { None });
+            }
+            let tokenizer_config = TokenizerConfig::from_json(settings[0].as_deref(), settings[1].as_deref())?;
+            let tokenizer = Tokenizer::new(&vocab, &merges, &tokenizer_config)?;
+            if tokenizer.chunk_len() != config.max_position_embeddings {
+                return Err(Error::Config {
+                    file,
+                    reason: format!(
+                        "max_position_embeddings {} differs from the tokenizer's model_max_length {}",
+                        config.max_position_embeddings,
+                        tokenizer.chunk_len()
+                    ),
+                });
+            }
+            text_encoders.push(TextEncoder { name, config, tokenizer });
+        }
+        let read = async |file: &str| source.read_text(file).await;
+        let unet = UNet2DConditionConfig::from_json(&read("unet/config.json").await?, "unet/config.json")?;
+        let vae = AutoencoderKlConfig::from_json(&read("vae/config.json").await?, "vae/config.json")?;
+        let file = "scheduler/scheduler_config.json";
+        let scheduler = SchedulerConfig::from_json(&read(file).await?, file)?;
+        let configs = ModelConfigs { index, text_encoders, unet, vae, scheduler };
+        configs.check()?;
+        Ok(configs)
+    }
+
+    /// Whether the parts fit each other.
+    fn check(&self) -> Result<()> {
+        let file = || "unet/config.json".to_string();
+        let width: usize = self.text_encoders.iter().map(|encoder| encoder.config.hidden_size).sum();
+        if width != self.unet.cross_attention_dim {
+            let reason =
+                format!("cross_attention_dim {} differs from the text's width {width}", self.unet.cross_attention_dim);
+            return Err(Error::Config { file: file(), reason });
+        }
+        let latent_channels = self.vae.latent_channels;
+        let inpaint_channels = 2 * latent_channels + 1;
+        if self.unet.in_channels != latent_channels && self.unet.in_channels != inpaint_channels {
+            let reason = format!(
+                "in_channels {} is not supported: {latent_channels} and {inpaint_channels} (inpainting) are",
+                self.unet.in_channels
+            );
+            return Err(Error::Config { file: file(), reason });
+        }
+        if let Some(text_time) = &self.unet.text_time {
+            let pooled = self.text_encoders.last().map_or(0, |encoder| encoder.config.projection_dim);
+            let wanted = pooled + 6 * text_time.addition_time_embed_dim;
+            if text_time.projection_class_embeddings_input_dim != wanted {
+                let reason = format!(
+                    "projection_class_embeddings_input_dim {} differs from projection_dim + 6 addition_time_embed_dim = {wanted}",
+                    text_time.projection_class_embeddings_input_dim
+                );
+                return Err(Error::Config { file: file(), reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the sides of a picture must be multiples of: 64 for SD 1 and 2, 32 for XL.
+    #[must_use]
+    pub fn size_multiple(&self) -> usize {
+        self.vae.factor() * self.unet.downsampling()
+    }
+
+    /// Whether the UNet takes a mask and a masked picture beside the latents.
+    #[must_use]
+    pub fn is_inpaint(&self) -> bool {
+        self.unet.in_channels != self.vae.latent_channels
+    }
+
+    /// Which of the seven versions the checkpoint is closest to: its defaults are used for settings that nobody gave.
+    #[must_use]
+    pub fn version(&self) -> SDVersion {
+        let is_xl = self.unet.text_time.is_some();
+        let is_turbo = is_xl && self.scheduler.kind().is_ok_and(|kind| kind == SamplerKind::EulerAncestral);
+        match (is_xl, self.is_inpaint()) {
+            (true, true) => SDVersion::XlInpaint,
+            (true, false) if is_turbo => SDVersion::Turbo,
+            (true, false) => SDVersion::Xl,
+            // SD 2 has linear projections, SD 1 convolutions.
+            (false, true) if self.unet.use_linear_projection => SDVersion::V2Inpaint,
+            (false, true) => SDVersion::V1_5Inpaint,
+            (false, false) if self.unet.use_linear_projection => SDVersion::V2_1,
+            (false, false) => SDVersion::V1_5,
+        }
+    }
+
+    /// Width and height in pixels that the model was trained on, as its config says.
+    #[must_use]
+    pub fn default_size(&self) -> (usize, usize) {
+        match self.unet.sample_size {
+            Some(side) => (side * self.vae.factor(), side * self.vae.factor()),
+            None => self.version().default_size(),
+        }
+    }
+
+    /// The tensors that a component's weight file must have, no more and no less.
+    ///
+    /// # Errors
+    /// When the config does not describe a model.
+    pub fn weight_specs(&self, component: Component) -> Result<Vec<WeightSpec>> {
+        match component {
+            Component::TextEncoder => clip::weights(&self.text_encoders[0].config),
+            Component::TextEncoder2 => self.text_encoders.get(1).map_or(Ok(Vec::new()), |e| clip::weights(&e.config)),
+            Component::Unet => unet::weights(&self.unet),
+            Component::Vae => vae::weights(&self.vae),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// How far loading is.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadProgress<'a> {
+    /// What is being loaded: `unet`.
+    pub component: &'a str,
+    /// Bytes of weights read so far, over all components.
+    pub loaded_bytes: u64,
+    /// Bytes of weights in all.
+    pub total_bytes: u64,
+}
+
+/// A checkpoint on a runner's device, ready to draw.
+#[derive(Debug)]
+pub struct ModelComponents<R: Runner> {
+    /// Where it came from, for people.
+    pub name: String,
+    /// The configs and tokenizers.
+    pub configs: ModelConfigs,
+    /// Weights of the text encoders, in their order.
+    pub text_encoders: Vec<R::Weights>,
+    /// Weights of the UNet.
+    pub unet: R::Weights,
+    /// Weights of the VAE.
+    pub vae: R::Weights,
+}
+
+/// Brings a checkpoint from a source to a runner.
+#[derive(Clone, Copy)]
+pub struct ModelLoader<'a, R> {
+    source: &'a dyn Source,
+    runner: &'a R,
+}
+
+impl<'a, R: Runner> ModelLoader<'a, R> {
+    /// Nothing is read yet.
+    pub fn new(source: &'a dyn Source, runner: &'a R) -> Self {
+        ModelLoader { source, runner }
+    }
+
+    /// Reads the configs, checks every weight file against them, then loads the weights.
+    ///
+    /// # Errors
+    /// Whatever is wrong with a file, by its name; [`Error::TensorMissing`], [`Error::TensorSurplus`] and
+    /// [`Error::TensorShape`] before any weight is loaded.
+    pub async fn load(&self, progress: &mut dyn FnMut(LoadProgress)) -> Result<ModelComponents<R>> {
+        let files = self.source.list().await?;
+        let configs = ModelConfigs::read(self.source, &files).await?;
+        let mut components = vec![(Component::TextEncoder, "text_encoder")];
+        if configs.text_encoders.len() > 1 {
+            components.push((Component::TextEncoder2, "text_encoder_2"));
+        }
+        components.extend([(Component::Unet, "unet"), (Component::Vae, "vae")]);
+
+        let mut opened = Vec::new();
+        for (component, name) in components {
+            let mut sources = Vec::new();
+            for file in files.iter().filter(|file| file.component == component && file.is_weights()) {
+                sources.push(self.source.open(&file.path).await?);
+            }
+            let weights = Weights::open(sources).await?;
+            let specs = configs.weight_specs(component)?;
+            weights.check(&specs)?;
+            opened.push((name, specs, weights));
+        }
+
+        let total_bytes = opened.iter().map(|(_, _, weights)| weights.n_bytes()).sum();
+        let mut before = 0;
+        let mut loaded = Vec::new();
+        for (component, specs, weights) in &opened {
+            let mut report = |n_bytes| progress(LoadProgress { component, loaded_bytes: before + n_bytes, total_bytes });
+            report(0);
+            loaded.push(self.runner.load(specs, weights, &mut report).await?);
+            before += weights.n_bytes();
+        }
+        let (Some(vae), Some(unet)) = (loaded.pop(), loaded.pop()) else {
+            return Err(Error::Hub { repo: self.source.describe(), reason: "has no weights".into() });
+        };
+        Ok(ModelComponents { name: self.source.describe(), configs, text_encoders: loaded, unet, vae })
+    }
+}

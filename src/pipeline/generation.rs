@@ -1,0 +1,609 @@
+//! One request being drawn: a state machine whose [`Generation::step`] does one stage, or one denoising step.
+//!
+//! The stages and the order in which noise is drawn are those of diffusers' StableDiffusion[XL][Img2Img|Inpaint]Pipeline.
+//! Pictures of one request are drawn one after another, each from a generator of its own seed.
+
+use crate::error::{Error, Result};
+use crate::image::{Mask, RgbImage, from_unit, to_unit};
+use crate::model::unet::{UNetShape, prompt_graph, step_graph};
+use crate::model::vae::{decoder_graph, encoder_graph};
+use crate::pipeline::components::ModelComponents;
+use crate::pipeline::prompt::{Encoded, LongPrompt, PromptReport, Tokens, tokenize};
+use crate::request::SDConfig;
+use crate::rng::Generator;
+use crate::run::Runner;
+use crate::sampler::{Schedule, Slot, schedule};
+
+/// What a request starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// From noise.
+    TextToImage,
+    /// From a picture, noised by `strength`.
+    ImageToImage,
+    /// From a picture of which only the white part of a mask is drawn anew.
+    Inpaint,
+}
+
+/// Everything that is asked for.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Prompts, size, steps, seed.
+    pub config: SDConfig,
+    /// The picture to start from. Of another size than asked for, it is resized as diffusers does (Lanczos).
+    pub init: Option<RgbImage>,
+    /// White where the picture is to be drawn anew; resized likewise and cut at one half.
+    pub mask: Option<RgbImage>,
+    /// What to do with long prompts.
+    pub long_prompt: LongPrompt,
+}
+
+/// What the next step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Text to conditioning; the picture and the mask to latents' distributions.
+    Encode,
+    /// A new picture's noise and latents.
+    Prepare,
+    /// Denoising.
+    Denoise,
+    /// Latents to pixels.
+    Decode,
+    /// Nothing is left to do.
+    Done,
+}
+
+/// What a step did.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The prompts are encoded.
+    Encoded {
+        /// Of the prompt.
+        prompt: PromptReport,
+        /// Of the negative prompt.
+        negative: PromptReport,
+    },
+    /// Noise is drawn for picture `picture` (from 0).
+    Prepared {
+        /// Which picture.
+        picture: usize,
+    },
+    /// One call of the UNet is done.
+    Denoised {
+        /// Which picture.
+        picture: usize,
+        /// Calls done, from 1.
+        step: usize,
+        /// Calls in all.
+        n_steps: usize,
+    },
+    /// A picture is finished.
+    Decoded {
+        /// Which picture.
+        picture: usize,
+        /// Its seed.
+        seed: u64,
+        /// Its pixels.
+        image: RgbImage,
+    },
+}
+
+/// The mask and what it hides, as a 9-channel UNet and the blending of a 4-channel one need it.
+struct Inpainting<T> {
+    /// 1 where the picture is drawn anew, \[1,h,w,1\].
+    mask_latents: T,
+    /// Moments of the picture without its masked part.
+    masked_moments: Option<Vec<f32>>,
+}
+
+/// One picture on its way.
+struct Picture<T> {
+    seed: u64,
+    generator: Generator,
+    latents: T,
+    /// The sampler's other tensors, by index.
+    buffers: Vec<Option<T>>,
+    /// What a 9-channel UNet sees beside the latents: mask and masked picture.
+    beside: Option<T>,
+    /// The picture's latents and the first noise, for blending.
+    blend: Option<(T, T)>,
+}
+
+/// See the module.
+pub struct Generation<'a, R: Runner> {
+    runner: &'a R,
+    model: &'a ModelComponents<R>,
+    inputs: Inputs,
+    task: Task,
+    schedule: Schedule,
+    /// Height and width of the latents.
+    latent: [usize; 2],
+    /// Sampler steps done of the current picture.
+    step_idx: usize,
+    /// Pictures done.
+    picture_idx: usize,
+    stage: Stage,
+    /// Inputs of the UNet that depend on the prompt alone.
+    conditioning: Vec<(String, R::Tensor)>,
+    unet: Option<R::Program>,
+    decoder: Option<R::Program>,
+    init_pixels: Option<RgbImage>,
+    mask: Option<Mask>,
+    init_moments: Option<Vec<f32>>,
+    inpainting: Option<Inpainting<R::Tensor>>,
+    picture: Option<Picture<R::Tensor>>,
+    done_flops: u64,
+    step_flops: u64,
+    decode_flops: u64,
+    encode_flops: u64,
+}
+
+fn refuse<T>(field: &'static str, got: impl Into<String>, expected: impl Into<String>) -> Result<T> {
+    Err(Error::Request { field, got: got.into(), expected: expected.into() })
+}
+
+impl<'a, R: Runner> Generation<'a, R> {
+    /// 1. Checks the request against the model, and computes the schedule. Nothing runs yet.
+    ///
+    /// # Errors
+    /// [`Error::Request`] saying what would work.
+    pub fn new(runner: &'a R, model: &'a ModelComponents<R>, inputs: Inputs) -> Result<Self> {
+        let configs = &model.configs;
+        let config = &inputs.config;
+        config.validate_for(configs.size_multiple())?;
+        let task = match (&inputs.init, &inputs.mask) {
+            (None, None) => Task::TextToImage,
+            (Some(_), None) => Task::ImageToImage,
+            (Some(_), Some(_)) => Task::Inpaint,
+            (None, Some(_)) => return refuse("mask", "without a picture", "give the picture to repaint too (--init)"),
+        };
+        if configs.is_inpaint() && task != Task::Inpaint {
+            let expected = "this model only repaints parts of a picture: give a picture and a mask (--init, --mask)";
+            return refuse("model", model.name.clone(), expected);
+        }
+        let strength = match task {
+            Task::TextToImage => None,
+            _ => Some(config.strength),
+        };
+        let scheduler = match config.sampler {
+            Some(kind) => configs.scheduler.with_kind(kind),
+            None => configs.scheduler.clone(),
+        };
+        let schedule = schedule(&scheduler, config.steps, strength)?;
+        let factor = configs.vae.factor();
+        let latent = [config.height / factor, config.width / factor];
+        Ok(Generation {
+            runner,
+            model,
+            task,
+            schedule,
+            latent,
+            step_idx: 0,
+            picture_idx: 0,
+            stage: Stage::Encode,
+            conditioning: Vec::new(),
+            unet: None,
+            decoder: None,
+            init_pixels: None,
+            mask: None,
+            init_moments: None,
+            inpainting: None,
+            picture: None,
+            done_flops: 0,
+            step_flops: step_graph(&configs.unet, Self::unet_shape(config, latent, 1, model))?.flops(),
+            decode_flops: decoder_graph(&configs.vae, 1, latent[0], latent[1])?.flops(),
+            encode_flops: 0,
+            inputs,
+        }
+        .with_encode_flops())
+    }
+
+    /// What is drawn from what.
+    #[must_use]
+    pub fn task(&self) -> Task {
+        self.task
+    }
+
+    /// What the next [`Generation::step`] does.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Calls of the UNet for one picture. Some samplers call it more than once a step, image-to-image fewer times.
+    #[must_use]
+    pub fn n_steps(&self) -> usize {
+        self.schedule.steps.len()
+    }
+
+    /// Whether the UNet runs for the prompt and the negative prompt: with a guidance scale above 1, as in diffusers.
+    fn is_guided(config: &SDConfig) -> bool {
+        config.guidance_scale > 1.0
+    }
+
+    fn unet_shape(config: &SDConfig, latent: [usize; 2], n_chunks: usize, model: &ModelComponents<R>) -> UNetShape {
+        let n_tokens = model.configs.text_encoders[0].config.max_position_embeddings;
+        let batch = if Self::is_guided(config) { 2 } else { 1 };
+        UNetShape { batch, height: latent[0], width: latent[1], n_context: n_tokens * n_chunks }
+    }
+
+    fn with_encode_flops(mut self) -> Self {
+        let n_prompts = if Self::is_guided(&self.inputs.config) { 2 } else { 1 };
+        // Two operations a parameter and token: exact enough for a bar.
+        let text: u64 = self
+            .model
+            .configs
+            .text_encoders
+            .iter()
+            .map(|encoder| {
+                let config = &encoder.config;
+                let a_layer = 4 * config.hidden_size * config.hidden_size + 2 * config.hidden_size * config.intermediate_size;
+                (2 * config.max_position_embeddings * config.num_hidden_layers * a_layer) as u64
+            })
+            .sum();
+        let n_encodes = u64::from(self.task != Task::TextToImage) + u64::from(self.task == Task::Inpaint);
+        self.encode_flops = text * n_prompts + n_encodes * self.decode_flops / 2;
+        self
+    }
+
+    /// The whole request's work, in floating-point operations, for progress bars.
+    #[must_use]
+    pub fn total_flops(&self) -> u64 {
+        let a_picture = self.step_flops * self.n_steps() as u64 + self.decode_flops;
+        self.encode_flops + a_picture * self.inputs.config.count as u64
+    }
+
+    /// Does one stage, or one denoising step. `progress` is told the part of the whole request that is done, 0 to 1, and
+    /// returns whether to go on. `None` when everything is done.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when `progress` said so; [`Error::NotFinite`] naming the stage that gave NaN or infinity; what
+    /// the runner says. After an error the request is over.
+    pub async fn step(&mut self, progress: &mut dyn FnMut(f64) -> bool) -> Result<Option<Event>> {
+        let total = self.total_flops().max(1) as f64;
+        let before = self.done_flops;
+        let mut report = |flops: u64| progress(((before + flops) as f64 / total).min(1.0));
+        match self.stage {
+            Stage::Encode => {
+                let event = self.encode(&mut report).await?;
+                self.done_flops = self.encode_flops;
+                self.stage = Stage::Prepare;
+                Ok(Some(event))
+            }
+            Stage::Prepare => {
+                self.prepare()?;
+                self.stage = if self.schedule.steps.is_empty() { Stage::Decode } else { Stage::Denoise };
+                Ok(Some(Event::Prepared { picture: self.picture_idx }))
+            }
+            Stage::Denoise => {
+                self.denoise(&mut report).await?;
+                self.done_flops += self.step_flops;
+                self.step_idx += 1;
+                let n_steps = self.n_steps();
+                if self.step_idx == n_steps {
+                    self.stage = Stage::Decode;
+                }
+                Ok(Some(Event::Denoised { picture: self.picture_idx, step: self.step_idx, n_steps }))
+            }
+            Stage::Decode => {
+                let (seed, image) = self.decode(&mut report).await?;
+                self.done_flops += self.decode_flops;
+                let picture = self.picture_idx;
+                self.picture_idx += 1;
+                self.step_idx = 0;
+                self.stage = if self.picture_idx < self.inputs.config.count { Stage::Prepare } else { Stage::Done };
+                Ok(Some(Event::Decoded { picture, seed, image }))
+            }
+            Stage::Done => Ok(None),
+        }
+    }
+
+    /// 2. and 3. Prompts to the UNet's conditioning, pictures to moments.
+    async fn encode(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<Event> {
+        let (runner, model) = (self.runner, self.model);
+        let config = &self.inputs.config;
+        let guided = Self::is_guided(config);
+        let mut prompt = tokenize(model, &config.prompt, self.inputs.long_prompt)?;
+        let negative_text = config.negative_prompt.as_deref().unwrap_or("");
+        let mut negative = tokenize(model, negative_text, self.inputs.long_prompt)?;
+        let n_chunks = prompt.n_chunks().max(negative.n_chunks());
+        prompt.pad_to(model, n_chunks)?;
+        negative.pad_to(model, n_chunks)?;
+
+        let positive = prompt.encode(runner, model, config.clip_skip.unwrap_or(0), report).await?;
+        let both = if guided {
+            let negative = self.encode_negative(&negative, &positive, report).await?;
+            let pooled = match (&negative.pooled, &positive.pooled) {
+                (Some(negative), Some(positive)) => Some(runner.concat(&[negative, positive], 0)?),
+                _ => None,
+            };
+            let hidden_states = runner.concat(&[&negative.hidden_states, &positive.hidden_states], 0)?;
+            Encoded { hidden_states, pooled }
+        } else {
+            positive
+        };
+        let shape = Self::unet_shape(config, self.latent, n_chunks, model);
+        self.conditioning = self.condition(&both, shape, report).await?;
+        self.unet = Some(runner.prepare(step_graph(&model.configs.unet, shape)?)?);
+        self.encode_pictures(report).await?;
+        Ok(Event::Encoded { prompt: prompt.report, negative: negative.report })
+    }
+
+    /// The negative prompt's states: for XL without a negative prompt zeros, if the pipeline's config says so.
+    async fn encode_negative(
+        &self,
+        tokens: &Tokens,
+        positive: &Encoded<R::Tensor>,
+        report: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Encoded<R::Tensor>> {
+        let (runner, model) = (self.runner, self.model);
+        let zeros_if_absent = positive.pooled.is_some() && model.configs.index.force_zeros_for_empty_prompt.unwrap_or(true);
+        if self.inputs.config.negative_prompt.is_none() && zeros_if_absent {
+            let zero = |x: &R::Tensor| runner.lincomb(&[(0.0, x)], None);
+            let pooled = positive.pooled.as_ref().map(zero).transpose()?;
+            return Ok(Encoded { hidden_states: zero(&positive.hidden_states)?, pooled });
+        }
+        // diffusers applies clip_skip to the prompt only.
+        tokens.encode(runner, model, 0, report).await
+    }
+
+    /// Everything the UNet computes from the prompt alone.
+    async fn condition(
+        &self,
+        encoded: &Encoded<R::Tensor>,
+        shape: UNetShape,
+        report: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Vec<(String, R::Tensor)>> {
+        let (runner, config) = (self.runner, &self.inputs.config);
+        let graph = prompt_graph(&self.model.configs.unet, shape.batch, shape.n_context)?;
+        let names: Vec<String> = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
+        let program = runner.prepare(graph)?;
+        // original size, crop, target size, each as height and width or top and left
+        let (original_width, original_height) = config.original_size.unwrap_or((config.width, config.height));
+        let (left, top) = config.crop.unwrap_or((0, 0));
+        let ids = [original_height, original_width, top, left, config.height, config.width].map(|n| n as f32);
+        let time_ids = runner.upload(&ids.repeat(shape.batch), &[6 * shape.batch])?;
+        let mut inputs = vec![("encoder_hidden_states", &encoded.hidden_states)];
+        if let Some(pooled) = &encoded.pooled {
+            inputs.extend([("text_embeds", pooled), ("time_ids", &time_ids)]);
+        }
+        let values = runner.run(&program, &self.model.unet, &inputs, report).await?;
+        Ok(names.into_iter().zip(values).collect())
+    }
+
+    /// 4. The picture and what the mask leaves of it, as moments of latents.
+    async fn encode_pictures(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+        let Some(init) = &self.inputs.init else { return Ok(()) };
+        let config = &self.inputs.config;
+        let (width, height) = (config.width, config.height);
+        let init = init.resize_lanczos(width, height);
+        let pixels = to_unit(&init);
+        let is_inpaint_model = self.model.configs.is_inpaint();
+        // A 9-channel model that starts from noise alone never looks at the whole picture.
+        if !(is_inpaint_model && config.strength >= 1.0) {
+            self.init_moments = Some(self.moments(&pixels, report).await?);
+        }
+        if let Some(mask) = &self.inputs.mask {
+            let mask = Mask::from_image(mask, width, height);
+            if mask.is_empty() {
+                return refuse("mask", "without white", "make white what is to be drawn anew");
+            }
+            let masked_moments = if is_inpaint_model {
+                let shown: Vec<f32> = pixels
+                    .chunks_exact(3)
+                    .zip(&mask.values)
+                    .flat_map(|(pixel, &hidden)| pixel.iter().map(move |x| if hidden < 0.5 { *x } else { 0.0 }))
+                    .collect();
+                Some(self.moments(&shown, report).await?)
+            } else {
+                None
+            };
+            let [h, w] = self.latent;
+            let mask_latents = self.runner.upload(&mask.resize_nearest(w, h).values, &[1, h, w, 1])?;
+            self.inpainting = Some(Inpainting { mask_latents, masked_moments });
+            self.mask = Some(mask);
+        }
+        self.init_pixels = Some(init);
+        Ok(())
+    }
+
+    async fn moments(&self, pixels: &[f32], report: &mut dyn FnMut(u64) -> bool) -> Result<Vec<f32>> {
+        let (runner, config) = (self.runner, &self.inputs.config);
+        let graph = encoder_graph(&self.model.configs.vae, 1, config.height, config.width)?;
+        let program = runner.prepare(graph)?;
+        let image = runner.upload(pixels, &[1, config.height, config.width, 3])?;
+        let results = runner.run(&program, &self.model.vae, &[("image", &image)], report).await?;
+        self.finite("the VAE's encoder", runner.download(&results[0]).await?)
+    }
+
+    fn finite(&self, stage: &str, values: Vec<f32>) -> Result<Vec<f32>> {
+        if values.iter().all(|x| x.is_finite()) { Ok(values) } else { Err(Error::NotFinite { stage: stage.into() }) }
+    }
+
+    /// Standard normal numbers in the latents' shape: drawn channels-first like torch, given channels-last.
+    fn draw(&self, generator: &mut Generator) -> Vec<f32> {
+        let ([h, w], channels) = (self.latent, self.model.configs.vae.latent_channels);
+        let drawn = generator.randn(channels * h * w);
+        (0..h * w * channels).map(|i| drawn[i % channels * h * w + i / channels]).collect()
+    }
+
+    /// Latents drawn from moments \[h,w,2C\], scaled as the UNet wants them.
+    fn sample_moments(&self, moments: &[f32], generator: &mut Generator) -> Vec<f32> {
+        let vae = &self.model.configs.vae;
+        let channels = vae.latent_channels;
+        let noise = self.draw(generator);
+        let (scale, shift) = (vae.scaling_factor as f32, vae.shift_factor.unwrap_or(0.0) as f32);
+        moments
+            .chunks_exact(2 * channels)
+            .zip(noise.chunks_exact(channels))
+            .flat_map(|(moments, noise)| {
+                let (mean, log_variance) = moments.split_at(channels);
+                (0..channels).map(move |c| {
+                    let deviation = (0.5 * log_variance[c].clamp(-30.0, 20.0)).exp();
+                    (mean[c] + deviation * noise[c] - shift) * scale
+                })
+            })
+            .collect()
+    }
+
+    /// 5. and 6. A picture's generator, noise and latents, drawn in diffusers' order.
+    fn prepare(&mut self) -> Result<()> {
+        let (runner, config) = (self.runner, &self.inputs.config);
+        let channels = self.model.configs.vae.latent_channels;
+        let [h, w] = self.latent;
+        let shape = [1, h, w, channels];
+        let seed = config.seed + self.picture_idx as u64;
+        let mut generator = Generator::new(seed);
+
+        let from_noise = match self.task {
+            Task::TextToImage => true,
+            Task::ImageToImage => false,
+            Task::Inpaint => config.strength >= 1.0,
+        };
+        let image_latents = match &self.init_moments {
+            Some(moments) => Some(runner.upload(&self.sample_moments(moments, &mut generator), &shape)?),
+            None => None,
+        };
+        let noise = runner.upload(&self.draw(&mut generator), &shape)?;
+        let latents = match &image_latents {
+            Some(image) if !from_noise => {
+                let (keep, add) = self.schedule.add_noise;
+                runner.lincomb(&[(keep, image), (add, &noise)], None)?
+            }
+            _ => runner.lincomb(&[(self.schedule.init_noise_sigma, &noise)], None)?,
+        };
+        let mut beside = None;
+        let mut blend = None;
+        if let Some(inpainting) = &self.inpainting {
+            match &inpainting.masked_moments {
+                Some(moments) => {
+                    let masked = runner.upload(&self.sample_moments(moments, &mut generator), &shape)?;
+                    beside = Some(runner.concat(&[&inpainting.mask_latents, &masked], 3)?);
+                }
+                None => {
+                    // diffusers encodes the masked picture for 4-channel models too and does not use it, but its noise
+                    // is drawn, and samplers that draw later go on from there.
+                    self.draw(&mut generator);
+                    blend = image_latents.map(|image| (image, noise));
+                }
+            }
+        }
+        let buffers = vec![None; self.schedule.n_buffers];
+        self.picture = Some(Picture { seed, generator, latents, buffers, beside, blend });
+        Ok(())
+    }
+
+    /// 7. One call of the UNet and the sampler's arithmetic on its result.
+    async fn denoise(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+        let runner = self.runner;
+        let config = &self.inputs.config;
+        let step = &self.schedule.steps[self.step_idx];
+        let (Some(mut picture), Some(program)) = (self.picture.take(), &self.unet) else {
+            return refuse("step", "before its stage", "the stages run in order");
+        };
+        let mut input = picture.latents.clone();
+        if step.input_scale != 1.0 {
+            input = runner.lincomb(&[(step.input_scale, &input)], None)?;
+        }
+        if let Some(beside) = &picture.beside {
+            input = runner.concat(&[&input, beside], 3)?;
+        }
+        let guided = Self::is_guided(config);
+        if guided {
+            input = runner.concat(&[&input, &input], 0)?;
+        }
+        let batch = if guided { 2 } else { 1 };
+        let timestep = runner.upload(&vec![step.timestep as f32; batch], &[batch])?;
+        let mut inputs: Vec<(&str, &R::Tensor)> = vec![("sample", &input), ("timestep", &timestep)];
+        inputs.extend(self.conditioning.iter().map(|(name, value)| (name.as_str(), value)));
+        let output = runner.run(program, &self.model.unet, &inputs, report).await?.swap_remove(0);
+        let output = if guided {
+            let (negative, positive) = (runner.slice(&output, 0, 0, 1)?, runner.slice(&output, 0, 1, 1)?);
+            let scale = config.guidance_scale;
+            runner.lincomb(&[(1.0 - scale, &negative), (scale, &positive)], None)?
+        } else {
+            output
+        };
+
+        let [h, w] = self.latent;
+        let noise = if step.draws_noise {
+            let values = self.draw(&mut picture.generator);
+            Some(runner.upload(&values, &[1, h, w, self.model.configs.vae.latent_channels])?)
+        } else {
+            None
+        };
+        for update in &step.updates {
+            let mut terms = Vec::with_capacity(update.terms.len());
+            for &(slot, factor) in &update.terms {
+                let value = match slot {
+                    Slot::Latents => Some(&picture.latents),
+                    Slot::ModelOutput => Some(&output),
+                    Slot::Noise => noise.as_ref(),
+                    Slot::Buffer(idx) => picture.buffers[idx].as_ref(),
+                };
+                let Some(value) = value else {
+                    return refuse("sampler", format!("{slot:?} read before it is written"), "every other sampler works");
+                };
+                terms.push((factor, value));
+            }
+            let sum = runner.lincomb(&terms, update.clamp)?;
+            match update.target {
+                Slot::Latents => picture.latents = sum,
+                Slot::Buffer(idx) => picture.buffers[idx] = Some(sum),
+                Slot::ModelOutput | Slot::Noise => {
+                    return refuse("sampler", format!("writes {:?}", update.target), "every other sampler works");
+                }
+            }
+        }
+        if let (Some((image, noise)), Some(inpainting)) = (&picture.blend, &self.inpainting) {
+            let known = match step.renoise {
+                Some((keep, add)) => runner.lincomb(&[(keep, image), (add, noise)], None)?,
+                None => image.clone(),
+            };
+            picture.latents = runner.blend(&inpainting.mask_latents, &picture.latents, &known)?;
+        }
+        self.finite(&format!("step {}", self.step_idx + 1), runner.download(&picture.latents).await?)?;
+        self.picture = Some(picture);
+        Ok(())
+    }
+
+    /// 8. Latents to pixels; where there is a mask, the rest of the picture is put back untouched.
+    async fn decode(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<(u64, RgbImage)> {
+        let runner = self.runner;
+        let config = &self.inputs.config;
+        let Some(picture) = self.picture.take() else {
+            return refuse("step", "before its stage", "the stages run in order");
+        };
+        if self.decoder.is_none() {
+            let graph = decoder_graph(&self.model.configs.vae, 1, self.latent[0], self.latent[1])?;
+            self.decoder = Some(runner.prepare(graph)?);
+        }
+        let Some(program) = &self.decoder else { return refuse("step", "without a decoder", "none") };
+        let inputs = [("latents", &picture.latents)];
+        let results = runner.run(program, &self.model.vae, &inputs, report).await?;
+        let values = self.finite("the VAE's decoder", runner.download(&results[0]).await?)?;
+        let mut image = from_unit(&values, config.width, config.height);
+        if let (Some(mask), Some(original)) = (&self.mask, &self.init_pixels) {
+            for ((pixel, known), &hidden) in
+                image.pixels.chunks_exact_mut(3).zip(original.pixels.chunks_exact(3)).zip(&mask.values)
+            {
+                if hidden < 0.5 {
+                    pixel.copy_from_slice(known);
+                }
+            }
+        }
+        Ok((picture.seed, image))
+    }
+
+    /// The current picture's latents, channels-first \[4,h,w\] as diffusers has them: for tests and checkpoints. `None`
+    /// between pictures.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    pub async fn latents(&self) -> Result<Option<Vec<f32>>> {
+        let Some(picture) = &self.picture else { return Ok(None) };
+        let values = self.runner.download(&picture.latents).await?;
+        let ([h, w], channels) = (self.latent, self.model.configs.vae.latent_channels);
+        Ok(Some((0..values.len()).map(|i| values[i % (h * w) * channels + i / (h * w)]).collect()))
+    }
+}

@@ -1,0 +1,12 @@
+//! From text, picture and mask to pictures, in numbered stages as in diffusers, one [`Generation::step`] at a time.
+//!
+//! Between two steps control is with the caller, which draws progress, shows a preview, or stops. The pipeline knows no
+//! device: a [`crate::run::Runner`] holds the tensors.
+
+mod components;
+mod generation;
+mod prompt;
+
+pub use components::{LoadProgress, ModelComponents, ModelConfigs, ModelLoader};
+pub use generation::{Event, Generation, Inputs, Stage, Task};
+pub use prompt::{LongPrompt, PromptReport};

@@ -1,0 +1,118 @@
+//! Prompts to conditioning: tokens, hidden states, pooled states, and what the UNet computes from them once a prompt.
+
+use crate::error::Result;
+use crate::model::clip::{self, ClipOutputs};
+use crate::pipeline::components::ModelComponents;
+use crate::run::Runner;
+
+/// What to do with prompts of more tokens than the encoder takes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LongPrompt {
+    /// Cut, as diffusers does, and report it.
+    #[default]
+    Truncate,
+    /// Encode in chunks that the UNet sees one behind the other.
+    Chunks,
+}
+
+/// What became of a prompt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PromptReport {
+    /// Tokens in the prompt, without the two that begin and end it.
+    pub n_tokens: usize,
+    /// The text that did not fit, if any was cut.
+    pub truncated: Option<String>,
+}
+
+/// Text as the UNet takes it.
+#[derive(Clone)]
+pub(super) struct Encoded<T> {
+    /// \[1,77 n_chunks,D\]
+    pub hidden_states: T,
+    /// \[1,P\], for XL.
+    pub pooled: Option<T>,
+}
+
+/// The tokens of a text for each encoder, by chunk.
+pub(super) struct Tokens {
+    chunks: Vec<Vec<Vec<u32>>>,
+    pub report: PromptReport,
+}
+
+/// Tokenizes for every encoder of the model.
+pub(super) fn tokenize<R: Runner>(model: &ModelComponents<R>, text: &str, long: LongPrompt) -> Result<Tokens> {
+    let mut chunks = Vec::new();
+    let mut report = PromptReport::default();
+    for encoder in &model.configs.text_encoders {
+        let encoding = encoder.tokenizer.encode(text)?;
+        report.n_tokens = report.n_tokens.max(encoding.n_tokens);
+        match long {
+            LongPrompt::Truncate => {
+                report.truncated = report.truncated.or(encoding.truncated);
+                chunks.push(vec![encoding.ids]);
+            }
+            LongPrompt::Chunks => chunks.push(encoder.tokenizer.encode_chunks(text)?),
+        }
+    }
+    Ok(Tokens { chunks, report })
+}
+
+impl Tokens {
+    /// Chunks of the longest encoding.
+    pub fn n_chunks(&self) -> usize {
+        self.chunks.iter().map(Vec::len).max().unwrap_or(1)
+    }
+
+    /// Fills up to `n_chunks` with the chunk of an empty text.
+    pub fn pad_to<R: Runner>(&mut self, model: &ModelComponents<R>, n_chunks: usize) -> Result<()> {
+        for (chunks, encoder) in self.chunks.iter_mut().zip(&model.configs.text_encoders) {
+            while chunks.len() < n_chunks {
+                chunks.push(encoder.tokenizer.encode("")?.ids);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the text encoders. XL takes the penultimate states of both without the final norm, and the pooled state of
+    /// the second; SD 1 and 2 take the normed last state. `clip_skip` leaves out that many more layers.
+    pub async fn encode<R: Runner>(
+        &self,
+        runner: &R,
+        model: &ModelComponents<R>,
+        clip_skip: usize,
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Encoded<R::Tensor>> {
+        let is_xl = model.configs.unet.text_time.is_some();
+        let mut states = Vec::new();
+        let mut pooled = None;
+        let mut done = 0;
+        for (idx, encoder) in model.configs.text_encoders.iter().enumerate() {
+            let is_last = idx + 1 == model.configs.text_encoders.len();
+            let outputs = ClipOutputs {
+                skip: clip_skip + usize::from(is_xl),
+                final_layer_norm: !is_xl,
+                pooled: is_xl && is_last,
+            };
+            let graph = clip::text_encoder(&encoder.config, encoder.name, 1, outputs)?;
+            let flops = graph.flops();
+            let program = runner.prepare(graph)?;
+            let mut by_chunk = Vec::new();
+            for ids in &self.chunks[idx] {
+                let rows = [encoder.config.pooled_position(ids) as u32];
+                let ids = runner.upload_ids(ids, &[1, ids.len()])?;
+                let rows = runner.upload_ids(&rows, &[1])?;
+                let inputs = [("input_ids", &ids), ("pooled_rows", &rows)];
+                let mut results =
+                    runner.run(&program, &model.text_encoders[idx], &inputs, &mut |n| progress(done + n)).await?;
+                done += flops;
+                if outputs.pooled {
+                    // The first chunk's pooled state stands for the prompt.
+                    pooled = pooled.or(results.pop());
+                }
+                by_chunk.extend(results);
+            }
+            states.push(runner.concat(&by_chunk.iter().collect::<Vec<_>>(), 1)?);
+        }
+        Ok(Encoded { hidden_states: runner.concat(&states.iter().collect::<Vec<_>>(), 2)?, pooled })
+    }
+}

@@ -1,0 +1,321 @@
+//! What a caller may ask for: one value with every setting of a picture, and the check that it can be drawn.
+//!
+//! A request knows no device, opens no file and rounds nothing: a setting that cannot be drawn is an
+//! [`Error::Request`] that says what would work. Prompts are plain text here; the tokenizer reads them later.
+
+use crate::error::{Error, Result};
+use crate::model::version::SDVersion;
+use crate::sampler::SamplerKind;
+
+/// The longest side of a picture, in pixels.
+pub const MAX_SIDE: usize = 4096;
+/// The largest number of denoising steps.
+pub const MAX_STEPS: usize = 150;
+/// The largest classifier-free guidance scale.
+pub const MAX_GUIDANCE_SCALE: f64 = 20.0;
+/// The most pictures that one request draws.
+pub const MAX_COUNT: usize = 64;
+/// The largest number in XL's size conditioning, in pixels.
+pub const MAX_CONDITIONED_SIDE: usize = 16_384;
+
+/// All settings of a request. [`SDConfig::new`] gives a version's defaults, the `with_` functions change them, and
+/// [`SDConfig::validate`] tells whether the result can be drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SDConfig {
+    /// The version that the defaults and limits come from.
+    pub version: SDVersion,
+    /// Width of the picture in pixels.
+    pub width: usize,
+    /// Height of the picture in pixels.
+    pub height: usize,
+    /// Denoising steps, 1 to 150. With an initial picture, `strength` of them are run.
+    pub steps: usize,
+    /// Classifier-free guidance, 0 to 20. At 1 or below the UNet runs once a step instead of twice.
+    pub guidance_scale: f64,
+    /// How far an initial picture is changed, 0 (not at all) to 1 (replaced). Without one it has no effect.
+    pub strength: f64,
+    /// The seed of the first picture; the picture with index `i` uses `seed + i`.
+    pub seed: u64,
+    /// What to draw.
+    pub prompt: String,
+    /// What to steer away from. It has no effect where guidance has none. `None` is not the same as an empty text: XL
+    /// then steers away from zeros, as diffusers does, not from the encoding of nothing.
+    pub negative_prompt: Option<String>,
+    /// How many pictures to draw, 1 to 64.
+    pub count: usize,
+    /// The sampler, or `None` for the one that the checkpoint's `scheduler_config.json` names.
+    pub sampler: Option<SamplerKind>,
+    /// How many of the text encoder's last layers to skip, or `None` for what the version does by itself.
+    pub clip_skip: Option<usize>,
+    /// Whether fp16 files are preferred and activations are 16 bits wide where the device can do that.
+    pub f16: bool,
+    /// Whether attention is computed without ever holding its matrix of weights.
+    pub flash_attention: bool,
+    /// Whether attention is computed in slices of this many heads, to save memory; 0 lets the runner choose the number.
+    pub sliced_attention: Option<usize>,
+    /// XL's conditioning on the size of the original photograph (width, height), or `None` for the picture's own size.
+    pub original_size: Option<(usize, usize)>,
+    /// XL's conditioning on the crop of the training photograph (left, top), or `None` for (0, 0), an uncropped one.
+    pub crop: Option<(usize, usize)>,
+}
+
+impl SDConfig {
+    /// The version's own size, steps and guidance; an empty prompt, seed 0, one picture.
+    #[must_use]
+    pub fn new(version: SDVersion) -> Self {
+        let (width, height) = version.default_size();
+        SDConfig {
+            version,
+            width,
+            height,
+            steps: version.default_steps(),
+            guidance_scale: version.default_guidance_scale(),
+            strength: 0.8,
+            seed: 0,
+            prompt: String::new(),
+            negative_prompt: None,
+            count: 1,
+            sampler: None,
+            clip_skip: None,
+            f16: true,
+            flash_attention: false,
+            sliced_attention: None,
+            original_size: None,
+            crop: None,
+        }
+    }
+
+    /// Sets width and height, in pixels.
+    #[must_use]
+    pub fn with_size(mut self, width: usize, height: usize) -> Self {
+        self.width = width;
+        self.height = height;
+        self
+    }
+
+    /// Sets the number of denoising steps.
+    #[must_use]
+    pub fn with_steps(mut self, steps: usize) -> Self {
+        self.steps = steps;
+        self
+    }
+
+    /// Sets the classifier-free guidance scale.
+    #[must_use]
+    pub fn with_guidance_scale(mut self, guidance_scale: f64) -> Self {
+        self.guidance_scale = guidance_scale;
+        self
+    }
+
+    /// Sets how far an initial picture is changed.
+    #[must_use]
+    pub fn with_strength(mut self, strength: f64) -> Self {
+        self.strength = strength;
+        self
+    }
+
+    /// Sets the seed of the first picture.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets what to draw.
+    #[must_use]
+    pub fn with_prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.prompt = prompt.into();
+        self
+    }
+
+    /// Sets what to steer away from.
+    #[must_use]
+    pub fn with_negative_prompt(mut self, negative_prompt: impl Into<String>) -> Self {
+        self.negative_prompt = Some(negative_prompt.into());
+        self
+    }
+
+    /// Sets how many pictures are drawn.
+    #[must_use]
+    pub fn with_count(mut self, count: usize) -> Self {
+        self.count = count;
+        self
+    }
+
+    /// Sets the sampler, in place of the checkpoint's own.
+    #[must_use]
+    pub fn with_sampler(mut self, sampler: SamplerKind) -> Self {
+        self.sampler = Some(sampler);
+        self
+    }
+
+    /// Sets how many of the text encoder's last layers are skipped.
+    #[must_use]
+    pub fn with_clip_skip(mut self, clip_skip: Option<usize>) -> Self {
+        self.clip_skip = clip_skip;
+        self
+    }
+
+    /// Sets whether fp16 files and 16-bit activations are preferred.
+    #[must_use]
+    pub fn with_f16(mut self, f16: bool) -> Self {
+        self.f16 = f16;
+        self
+    }
+
+    /// Sets whether attention is computed without holding its matrix of weights.
+    #[must_use]
+    pub fn with_flash_attention(mut self, flash_attention: bool) -> Self {
+        self.flash_attention = flash_attention;
+        self
+    }
+
+    /// Sets whether attention is computed in slices, and of how many heads (0: the runner chooses).
+    #[must_use]
+    pub fn with_sliced_attention(mut self, sliced_attention: Option<usize>) -> Self {
+        self.sliced_attention = sliced_attention;
+        self
+    }
+
+    /// Sets XL's conditioning on the size of the original photograph.
+    #[must_use]
+    pub fn with_original_size(mut self, width: usize, height: usize) -> Self {
+        self.original_size = Some((width, height));
+        self
+    }
+
+    /// Sets XL's conditioning on the crop of the training photograph.
+    #[must_use]
+    pub fn with_crop(mut self, left: usize, top: usize) -> Self {
+        self.crop = Some((left, top));
+        self
+    }
+
+    /// Checks every setting against the version's own geometry.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with the first setting that cannot be drawn and what would work.
+    pub fn validate(&self) -> Result<()> {
+        self.validate_for(self.version.multiple_of())
+    }
+
+    /// Checks every setting for a loaded model whose sides are multiples of `multiple` pixels: its VAE's factor times
+    /// its UNet's down-sampling. A folder with other weights than the version's may have another one.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with the first setting that cannot be drawn and what would work.
+    pub fn validate_for(&self, multiple: usize) -> Result<()> {
+        check_side("width", self.width, multiple)?;
+        check_side("height", self.height, multiple)?;
+        check_count("steps", self.steps, MAX_STEPS)?;
+        check_real("guidance scale", self.guidance_scale, MAX_GUIDANCE_SCALE)?;
+        check_real("strength", self.strength, 1.0)?;
+        check_count("count", self.count, MAX_COUNT)?;
+        self.check_seed()?;
+        self.check_clip_skip()?;
+        self.check_attention()?;
+        self.check_size_conditioning()
+    }
+
+    /// The seeds of the pictures, in order.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where the last one would be larger than a `u64`.
+    pub fn seeds(&self) -> Result<std::ops::RangeInclusive<u64>> {
+        self.check_seed()?;
+        Ok(self.seed..=self.seed + (self.count.max(1) as u64 - 1))
+    }
+
+    fn check_seed(&self) -> Result<()> {
+        let n_more = (self.count as u64).saturating_sub(1);
+        match self.seed.checked_add(n_more) {
+            Some(_) => Ok(()),
+            None => refuse(
+                "seed",
+                self.seed,
+                format!("each picture adds one, so for {} pictures use at most {}", self.count, u64::MAX - n_more),
+            ),
+        }
+    }
+
+    fn check_clip_skip(&self) -> Result<()> {
+        let max = self.version.max_clip_skip();
+        match self.clip_skip {
+            None => Ok(()),
+            Some(0) => refuse("clip skip", 0, format!("leave it out to skip no layer, or use 1 to {max}")),
+            Some(n) if n > max => {
+                refuse("clip skip", n, format!("the text encoder of {} allows 1 to {max}", self.version.display_name()))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn check_attention(&self) -> Result<()> {
+        match self.sliced_attention {
+            Some(_) if self.flash_attention => refuse(
+                "sliced attention",
+                "together with flash attention",
+                "flash attention never holds the matrix that slicing would cut up, so choose one of the two",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_size_conditioning(&self) -> Result<()> {
+        for (field, pair, least) in [("original size", self.original_size, 1), ("crop", self.crop, 0)] {
+            let Some((x, y)) = pair else { continue };
+            if !self.version.is_xl() {
+                let keys: Vec<_> = SDVersion::ALL.into_iter().filter(|v| v.is_xl()).map(SDVersion::key).collect();
+                return refuse(
+                    field,
+                    format!("{x}x{y}"),
+                    format!("{} is not conditioned on it, only {} are", self.version.display_name(), keys.join(", ")),
+                );
+            }
+            if [x, y].iter().any(|side| !(least..=MAX_CONDITIONED_SIDE).contains(side)) {
+                return refuse(
+                    field,
+                    format!("{x}x{y}"),
+                    format!("both numbers must be from {least} to {MAX_CONDITIONED_SIDE} pixels"),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refuse<T>(field: &'static str, got: impl ToString, expected: impl Into<String>) -> Result<T> {
+    Err(Error::Request { field, got: got.to_string(), expected: expected.into() })
+}
+
+/// A side is a positive multiple of `multiple` pixels and not longer than [`MAX_SIDE`].
+fn check_side(field: &'static str, got: usize, multiple: usize) -> Result<()> {
+    if multiple == 0 || multiple > MAX_SIDE {
+        return refuse(
+            field,
+            got,
+            format!("the model would need multiples of {multiple} pixels, and no side up to {MAX_SIDE} is one"),
+        );
+    }
+    let largest = MAX_SIDE - MAX_SIDE % multiple;
+    if got < multiple {
+        return refuse(field, got, format!("use {multiple} or a larger multiple of it"));
+    }
+    if got > largest {
+        return refuse(field, got, format!("use {largest} at most"));
+    }
+    if !got.is_multiple_of(multiple) {
+        let below = got - got % multiple;
+        return refuse(field, got, format!("use {below} or {}", below + multiple));
+    }
+    Ok(())
+}
+
+fn check_count(field: &'static str, got: usize, max: usize) -> Result<()> {
+    if (1..=max).contains(&got) { Ok(()) } else { refuse(field, got, format!("use 1 to {max}")) }
+}
+
+fn check_real(field: &'static str, got: f64, max: f64) -> Result<()> {
+    // NaN lies in no range, so this refuses it together with the infinities.
+    if (0.0..=max).contains(&got) { Ok(()) } else { refuse(field, got, format!("use 0.0 to {max:.1}")) }
+}

@@ -1,0 +1,435 @@
+//! The candle runner: a graph node by node on candle tensors, on the CPU, in wasm, or on CUDA. The reference for the
+//! WebGPU runner, and what serves machines without a GPU.
+//!
+//! On the CPU activations are f32 and the heavy operations are this crate's own ([`cpu`]); weights are held in the type
+//! asked for. On CUDA everything is candle's own operations ([`plain`]) in the type asked for. A value is freed after
+//! its last use.
+
+mod cpu;
+mod plain;
+
+use std::collections::HashMap;
+
+use candle_core::{CpuStorage, DType, Device, Shape, Storage, Tensor};
+
+pub use cpu::Scores;
+use cpu::{AttentionSizes, ConvSizes};
+
+use crate::error::{Error, Result};
+use crate::graph::{Activation, Graph, Node, NodeId, Op, WeightSpec};
+use crate::run::Runner;
+use crate::weights::Weights;
+
+/// The type weights are held in, and on CUDA activations too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits.
+    F32,
+    /// 16 bits, range to 65,504.
+    F16,
+    /// 16 bits, f32's range.
+    Bf16,
+}
+
+impl Precision {
+    fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::F16 => DType::F16,
+            Precision::Bf16 => DType::BF16,
+        }
+    }
+
+    /// The name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+/// Which implementation of the operations runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernels {
+    /// This crate's, on f32 slices.
+    Cpu,
+    /// candle's.
+    Plain,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct CandleRunner {
+    device: Device,
+    precision: Precision,
+    kernels: Kernels,
+    scores: Scores,
+}
+
+/// Weights on the device, by name; convolutions on the CPU are repacked to \[K*K*C,O\].
+#[derive(Debug)]
+pub struct CandleWeights(HashMap<String, Tensor>);
+
+/// A graph with what a run needs to know of it.
+#[derive(Debug)]
+pub struct CandleProgram {
+    graph: Graph,
+    last_uses: Vec<usize>,
+}
+
+impl CandleRunner {
+    /// On the CPU, with weights held in `precision` and arithmetic in f32.
+    #[must_use]
+    pub fn cpu(precision: Precision) -> Self {
+        Self::new(Device::Cpu, precision, Kernels::Cpu)
+    }
+
+    /// On the CPU with candle's own operations: slower, and what CUDA runs.
+    #[must_use]
+    pub fn cpu_plain(precision: Precision) -> Self {
+        Self::new(Device::Cpu, precision, Kernels::Plain)
+    }
+
+    /// On an NVIDIA card.
+    ///
+    /// # Errors
+    /// When the program was built without the feature `cuda`, or there is no such card.
+    pub fn cuda(ordinal: usize, precision: Precision) -> Result<Self> {
+        let device = Device::new_cuda(ordinal).map_err(|e| Error::Device {
+            device: "cuda".into(),
+            reason: format!("{} (needs an NVIDIA card and a build with --features cuda)", one_line(&e)),
+        })?;
+        Ok(Self::new(device, precision, Kernels::Plain))
+    }
+
+    fn new(device: Device, precision: Precision, kernels: Kernels) -> Self {
+        CandleRunner { device, precision, kernels, scores: Scores::Flash }
+    }
+
+    /// How attention's scores are held; by default by blocks of queries.
+    #[must_use]
+    pub fn with_scores(mut self, scores: Scores) -> Self {
+        self.scores = scores;
+        self
+    }
+
+    /// The type of activations.
+    fn activation_dtype(&self) -> DType {
+        match self.kernels {
+            Kernels::Cpu => DType::F32,
+            Kernels::Plain => self.precision.dtype(),
+        }
+    }
+
+    fn node(&self, graph: &Graph, node: &Node, inputs: &[&Tensor], silu_follows: bool) -> candle_core::Result<Tensor> {
+        let shape = |i: usize| graph.node(node.inputs[i]).shape.as_slice();
+        match &node.op {
+            Op::Input { .. } | Op::Weight => candle_core::bail!("is not computed"),
+            Op::Reshape => inputs[0].reshape(node.shape.as_slice()),
+            Op::Slice { axis, start, len } => inputs[0].narrow(*axis, *start, *len)?.contiguous(),
+            Op::Concat { axis } => Tensor::cat(inputs, *axis)?.contiguous(),
+            Op::Scale { factor } => inputs[0] * *factor,
+            Op::Embedding => {
+                let table = inputs[1].to_dtype(self.activation_dtype())?;
+                table.index_select(&inputs[0].flatten_all()?, 0)?.reshape(node.shape.as_slice())
+            }
+            Op::TimestepEmbedding { dim, flip_sin_to_cos, freq_shift } => {
+                let t = inputs[0].to_dtype(DType::F32)?.to_vec1::<f32>()?;
+                let values = cpu::timestep_embedding(&t, *dim, *flip_sin_to_cos, *freq_shift);
+                Tensor::from_vec(values, node.shape.as_slice(), &self.device)?.to_dtype(self.activation_dtype())
+            }
+            Op::Conv2d { stride, pad, upsample } => {
+                let sizes = ConvSizes {
+                    input: four(shape(0))?,
+                    output: four(&node.shape)?,
+                    kernel: shape(1)[2],
+                    stride: *stride,
+                    pad: [pad[0], pad[1]],
+                    upsample: *upsample,
+                };
+                match self.kernels {
+                    Kernels::Plain => plain::conv2d(inputs[0], inputs[1], inputs[2], sizes),
+                    Kernels::Cpu => {
+                        self.on_slices(node, inputs, |x| cpu::conv2d(x[0], x[1], x[2], sizes))
+                    }
+                }
+            }
+            Op::Linear => match self.kernels {
+                Kernels::Plain => plain::linear(inputs[0], inputs[1], inputs.get(2).copied()),
+                Kernels::Cpu => {
+                    let &[n, k] = shape(1) else { candle_core::bail!("wants a matrix") };
+                    self.on_slices(node, inputs, |x| cpu::linear(x[0], x[1], x.get(2).copied(), k, n))
+                }
+            },
+            Op::GroupNorm { groups, eps } => match self.kernels {
+                Kernels::Plain => {
+                    let y = plain::group_norm(inputs[0], inputs[1], inputs[2], *groups, *eps)?;
+                    if silu_follows { y.silu() } else { Ok(y) }
+                }
+                Kernels::Cpu => self.on_slices(node, inputs, |x| {
+                    cpu::group_norm(x[0], x[1], x[2], node.shape[0], *groups, *eps, silu_follows)
+                }),
+            },
+            Op::LayerNorm { eps } => match self.kernels {
+                Kernels::Plain => plain::layer_norm(inputs[0], inputs[1], inputs[2], *eps),
+                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::layer_norm(x[0], x[1], x[2], *eps)),
+            },
+            Op::Activation(activation) => match self.kernels {
+                Kernels::Plain => plain::activate(inputs[0], *activation),
+                Kernels::Cpu => self.on_slices(node, inputs, |x| {
+                    let mut y = x[0].to_vec();
+                    cpu::activate(&mut y, *activation);
+                    y
+                }),
+            },
+            Op::Geglu => match self.kernels {
+                Kernels::Plain => plain::geglu(inputs[0]),
+                Kernels::Cpu => {
+                    let width = node.shape.last().copied().unwrap_or(1);
+                    self.on_slices(node, inputs, |x| cpu::geglu(x[0], width))
+                }
+            },
+            Op::Add => match self.kernels {
+                Kernels::Plain => inputs[0].broadcast_add(inputs[1]),
+                Kernels::Cpu => self.on_slices(node, inputs, |x| {
+                    let mut y = x[0].to_vec();
+                    cpu::add_assign(&mut y, x[1], shape(0), shape(1));
+                    y
+                }),
+            },
+            Op::Attention { heads, scale, causal, .. } => {
+                let (&[batch, n_queries, width], &[_, n_keys, _]) = (shape(0), shape(1)) else {
+                    candle_core::bail!("wants [B,T,D]")
+                };
+                let (heads, causal) = (*heads, *causal);
+                let sizes =
+                    AttentionSizes { batch, n_queries, n_keys, width, heads, scale: *scale as f32, causal };
+                match self.kernels {
+                    Kernels::Plain => plain::attention(inputs[0], inputs[1], inputs[2], sizes, self.scores),
+                    Kernels::Cpu => {
+                        self.on_slices(node, inputs, |x| cpu::attention(x[0], x[1], x[2], sizes, self.scores))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs a function of f32 slices. Weights held in 16 bits are widened for the time of the call.
+    fn on_slices(
+        &self,
+        node: &Node,
+        inputs: &[&Tensor],
+        f: impl FnOnce(&[&[f32]]) -> Vec<f32>,
+    ) -> candle_core::Result<Tensor> {
+        let wide: Vec<Tensor> =
+            inputs.iter().map(|x| x.to_dtype(DType::F32)?.contiguous()).collect::<candle_core::Result<_>>()?;
+        let values = with_slices(&wide, f)?;
+        Tensor::from_vec(values, node.shape.as_slice(), &self.device)
+    }
+}
+
+/// Gives a function the f32 values of contiguous CPU tensors without copying them.
+fn with_slices<T>(tensors: &[Tensor], f: impl FnOnce(&[&[f32]]) -> T) -> candle_core::Result<T> {
+    let guards: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let mut slices = Vec::with_capacity(guards.len());
+    for (storage, layout) in &guards {
+        let Storage::Cpu(CpuStorage::F32(values)) = &**storage else { candle_core::bail!("wants f32 on the CPU") };
+        let Some((from, to)) = layout.contiguous_offsets() else { candle_core::bail!("wants contiguous values") };
+        slices.push(&values[from..to]);
+    }
+    Ok(f(&slices))
+}
+
+fn four(shape: &[usize]) -> candle_core::Result<[usize; 4]> {
+    shape.try_into().map_err(|_| candle_core::Error::Msg(format!("wants [B,H,W,C], got {shape:?}")))
+}
+
+fn one_line(error: &candle_core::Error) -> String {
+    // candle appends a backtrace when one is enabled; the first line is the message.
+    error.to_string().lines().next().unwrap_or_default().to_string()
+}
+
+impl CandleRunner {
+    fn error(&self, node: &str, error: &candle_core::Error) -> Error {
+        Error::Run { node: node.to_string(), device: self.describe(), reason: one_line(error) }
+    }
+
+    fn wrap<T>(&self, node: &str, result: candle_core::Result<T>) -> Result<T> {
+        result.map_err(|e| self.error(node, &e))
+    }
+
+    /// A tensor from the checkpoint, as the kernels want it.
+    fn place(&self, spec: &WeightSpec, values: Vec<f32>) -> candle_core::Result<Tensor> {
+        let tensor = match (self.kernels, spec.shape.as_slice()) {
+            (Kernels::Cpu, &[out, channels, kernel, width]) => {
+                Tensor::from_vec(values, (out, channels, kernel, width), &Device::Cpu)?
+                    .permute((2, 3, 1, 0))?
+                    .contiguous()?
+                    .reshape((kernel * width * channels, out))?
+            }
+            _ => Tensor::from_vec(values, spec.shape.as_slice(), &Device::Cpu)?,
+        };
+        // Vectors are few and small; keeping them wide costs nothing and saves rounding. candle's own operations want
+        // one type throughout.
+        let narrow = self.kernels == Kernels::Plain || spec.shape.len() > 1;
+        let tensor = if narrow { tensor.to_dtype(self.precision.dtype())? } else { tensor };
+        tensor.to_device(&self.device)
+    }
+}
+
+impl Runner for CandleRunner {
+    type Tensor = Tensor;
+    type Weights = CandleWeights;
+    type Program = CandleProgram;
+
+    fn describe(&self) -> String {
+        let name = match &self.device {
+            Device::Cpu => "cpu",
+            _ => "cuda",
+        };
+        format!("{name} (candle, {})", self.precision.name())
+    }
+
+    async fn load(
+        &self,
+        specs: &[WeightSpec],
+        weights: &Weights,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<CandleWeights> {
+        let mut placed = HashMap::with_capacity(specs.len());
+        let mut n_bytes = 0;
+        for spec in specs {
+            let values = weights.read_f32(&spec.name).await?;
+            n_bytes += weights.get(&spec.name).map_or(0, |info| info.n_bytes);
+            placed.insert(spec.name.clone(), self.wrap(&spec.name, self.place(spec, values))?);
+            progress(n_bytes);
+        }
+        Ok(CandleWeights(placed))
+    }
+
+    fn prepare(&self, graph: Graph) -> Result<CandleProgram> {
+        let last_uses = graph.last_uses();
+        Ok(CandleProgram { graph, last_uses })
+    }
+
+    async fn run(
+        &self,
+        program: &CandleProgram,
+        weights: &CandleWeights,
+        inputs: &[(&str, &Tensor)],
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Vec<Tensor>> {
+        let CandleProgram { graph, last_uses } = program;
+        let mut values: Vec<Option<Tensor>> = vec![None; graph.nodes.len()];
+        let mut flops = 0;
+        for (idx, node) in graph.nodes.iter().enumerate() {
+            let refuse = |reason: &str| {
+                Err(Error::Run { node: format!("{}: {}", graph.name, node.name), device: self.describe(), reason: reason.into() })
+            };
+            let value = match &node.op {
+                Op::Weight => match weights.0.get(&node.name) {
+                    Some(tensor) => tensor.clone(),
+                    None => return refuse("the weight is not loaded"),
+                },
+                Op::Input { .. } => match inputs.iter().find(|(name, _)| *name == node.name) {
+                    Some((_, tensor)) if tensor.dims() == node.shape => (*tensor).clone(),
+                    Some((_, tensor)) => {
+                        return refuse(&format!("the input has shape {:?} instead of {:?}", tensor.dims(), node.shape));
+                    }
+                    None => return refuse("the input is not given"),
+                },
+                // A silu right behind a group norm was computed with it.
+                Op::Activation(Activation::Silu) if folds_silu(graph, last_uses, node.inputs[0]) => {
+                    match &values[node.inputs[0].idx()] {
+                        Some(value) => value.clone(),
+                        None => return refuse("an operand is gone"),
+                    }
+                }
+                _ => {
+                    let mut operands = Vec::with_capacity(node.inputs.len());
+                    for input in &node.inputs {
+                        match &values[input.idx()] {
+                            Some(value) => operands.push(value),
+                            None => return refuse("an operand is gone"),
+                        }
+                    }
+                    let silu_follows = folds_silu(graph, last_uses, NodeId(idx as u32));
+                    let name = format!("{}: {}", graph.name, node.name);
+                    self.wrap(&name, self.node(graph, node, &operands, silu_follows))?
+                }
+            };
+            values[idx] = Some(value);
+            for input in &node.inputs {
+                if last_uses[input.idx()] == idx {
+                    values[input.idx()] = None;
+                }
+            }
+            let cost = graph.cost(node).flops;
+            flops += cost;
+            if cost > 0 && !progress(flops) {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(graph.outputs.iter().filter_map(|(_, id)| values[id.idx()].clone()).collect())
+    }
+
+    fn upload(&self, values: &[f32], shape: &[usize]) -> Result<Tensor> {
+        let tensor = Tensor::from_slice(values, Shape::from(shape), &self.device);
+        self.wrap("upload", tensor.and_then(|t| t.to_dtype(self.activation_dtype())))
+    }
+
+    fn upload_ids(&self, ids: &[u32], shape: &[usize]) -> Result<Tensor> {
+        self.wrap("upload", Tensor::from_slice(ids, Shape::from(shape), &self.device))
+    }
+
+    async fn download(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        let values = tensor.to_dtype(DType::F32).and_then(|t| t.flatten_all()?.to_vec1::<f32>());
+        self.wrap("download", values)
+    }
+
+    fn lincomb(&self, terms: &[(f64, &Tensor)], clamp: Option<(f64, f64)>) -> Result<Tensor> {
+        let sum = || {
+            // Latents are small: the sum is done in f64 on the host, and rounded once.
+            let wide: Vec<Tensor> = terms
+                .iter()
+                .map(|(_, x)| x.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.contiguous())
+                .collect::<candle_core::Result<_>>()?;
+            let Some(first) = wide.first() else { candle_core::bail!("wants at least one term") };
+            if let Some(other) = wide.iter().find(|x| x.dims() != first.dims()) {
+                candle_core::bail!("cannot add {:?} to {:?}", other.dims(), first.dims());
+            }
+            let values = with_slices(&wide, |slices| {
+                let terms: Vec<_> = terms.iter().zip(slices).map(|((factor, _), &values)| (*factor, values)).collect();
+                cpu::lincomb(&terms, clamp)
+            })?;
+            Tensor::from_vec(values, first.dims(), &self.device)?.to_dtype(self.activation_dtype())
+        };
+        self.wrap("lincomb", sum())
+    }
+
+    fn blend(&self, mask: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let blended = || b.broadcast_add(&a.sub(b)?.broadcast_mul(mask)?);
+        self.wrap("blend", blended())
+    }
+
+    fn concat(&self, parts: &[&Tensor], axis: usize) -> Result<Tensor> {
+        self.wrap("concat", Tensor::cat(parts, axis).and_then(|t| t.contiguous()))
+    }
+
+    fn slice(&self, tensor: &Tensor, axis: usize, start: usize, len: usize) -> Result<Tensor> {
+        self.wrap("slice", tensor.narrow(axis, start, len).and_then(|t| t.contiguous()))
+    }
+}
+
+/// Whether a node is a group norm whose only reader is the silu right behind it.
+fn folds_silu(graph: &Graph, last_uses: &[usize], id: NodeId) -> bool {
+    let next = id.idx() + 1;
+    matches!(graph.node(id).op, Op::GroupNorm { .. })
+        && last_uses[id.idx()] == next
+        && graph.nodes.get(next).is_some_and(|node| {
+            matches!(node.op, Op::Activation(Activation::Silu)) && node.inputs[0] == id
+        })
+}

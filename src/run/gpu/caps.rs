@@ -1,0 +1,66 @@
+//! What a GPU can do: the numbers that decide which kernels run and whether a model fits.
+//!
+//! Facts only, as the adapter reports them. Nothing here measures speed or guesses from a name.
+
+use serde::Serialize;
+
+/// Name, limits and optional features of an adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Caps {
+    /// The adapter's own name, such as `llvmpipe (LLVM 15.0.6, 256 bits)`. Browsers may leave it empty to make
+    /// fingerprinting harder; see `web::check` for what is shown then.
+    pub name: String,
+    /// The interface below wgpu: `vulkan`, `metal`, `dx12` or, in a page, `webgpu`.
+    pub backend: String,
+    /// Whether this is a processor drawing in the GPU's place (SwiftShader, lavapipe, WARP). Right, but very slow.
+    pub software: bool,
+    /// Whether WGSL may use `f16`.
+    pub shader_f16: bool,
+    /// Whether kernels can be timed on the GPU's own clock.
+    pub timestamp_query: bool,
+    /// The largest buffer in bytes.
+    pub max_buffer_bytes: u64,
+    /// The largest part of a buffer that one binding of a kernel can see, in bytes. A weight above it must be split.
+    pub max_binding_bytes: u64,
+    /// How many storage buffers one kernel can bind.
+    pub max_storage_buffers: u32,
+    /// Workgroup memory of one workgroup in bytes.
+    pub max_workgroup_bytes: u32,
+    /// Invocations in one workgroup.
+    pub max_workgroup_invocations: u32,
+    /// Workgroups along one dimension of a dispatch.
+    pub max_workgroups_per_dimension: u32,
+}
+
+impl Caps {
+    /// The optional features that kernels use where they exist. All others stay off, so that nothing depends on them by
+    /// accident.
+    pub const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY);
+
+    /// Reads what `adapter` reports.
+    #[must_use]
+    pub fn of(adapter: &wgpu::Adapter) -> Self {
+        let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+        Self {
+            name: info.name,
+            backend: backend_name(info.backend).into(),
+            software: info.device_type == wgpu::DeviceType::Cpu,
+            shader_f16: features.contains(wgpu::Features::SHADER_F16),
+            timestamp_query: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            max_buffer_bytes: limits.max_buffer_size,
+            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+            max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
+        }
+    }
+}
+
+/// The backend in the word that users know it by.
+fn backend_name(backend: wgpu::Backend) -> &'static str {
+    match backend {
+        wgpu::Backend::BrowserWebGpu => "webgpu",
+        other => other.to_str(),
+    }
+}

@@ -1,0 +1,61 @@
+//! The WebGPU runner: one code path for the browser's WebGPU and, natively, for Vulkan, Metal and DX12, all through wgpu.
+//!
+//! Opens a device, knows what it can do ([`Caps`]), and owns the kernels. It does not know models, weights' files or
+//! JavaScript: whatever only the browser can tell is added in `web/`.
+
+pub mod caps;
+pub mod kernels;
+pub mod readback;
+
+pub use caps::Caps;
+
+use crate::{Error, Result};
+
+/// An opened device with its queue and what it can do.
+///
+/// Dropping it frees the device natively; in the browser buffers live until they are destroyed by hand, so whoever makes
+/// a buffer destroys it.
+#[derive(Debug)]
+pub struct Gpu {
+    /// Makes buffers and pipelines.
+    pub device: wgpu::Device,
+    /// Takes uploads and recorded commands.
+    pub queue: wgpu::Queue,
+    /// Name, limits and features, as found when the device was opened.
+    pub caps: Caps,
+}
+
+impl Gpu {
+    /// Opens the fastest adapter with all of its limits and those optional features that kernels can use.
+    ///
+    /// A software adapter is taken when there is no other; [`Caps::software`] says so, and the caller decides whether
+    /// that is good enough.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when there is no WebGPU or Vulkan, Metal or DX12 adapter, or when it refuses to open.
+    pub async fn open() -> Result<Self> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let options = wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        };
+        let adapter = instance.request_adapter(&options).await.map_err(|e| Error::Device {
+            device: "gpu".into(),
+            reason: format!("no WebGPU, Vulkan, Metal or DX12 adapter was found ({e})"),
+        })?;
+        let caps = Caps::of(&adapter);
+        // Exactly what is asked for here is allowed afterwards, so a limit that is not asked for would stay at the
+        // specification's minimum: 128 MiB a binding, on cards that could do many times that.
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("darkroom"),
+            required_features: adapter.features() & Caps::USEFUL_FEATURES,
+            required_limits: adapter.limits(),
+            ..Default::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|e| Error::Device { device: caps.name.clone(), reason: format!("could not be opened: {e}") })?;
+        Ok(Self { device, queue, caps })
+    }
+}

@@ -1,0 +1,97 @@
+//! Runners execute graphs. [`candle`] runs them node by node on the CPU or CUDA; it is the reference.
+//!
+//! A runner knows nothing of prompts, samplers or pictures: it loads weights, runs graphs, and does the sampler's
+//! arithmetic on whatever device holds the tensors.
+
+pub mod candle;
+pub mod gpu;
+
+use crate::error::Result;
+use crate::graph::{Graph, WeightSpec};
+use crate::weights::Weights;
+
+/// Executes graphs on one device.
+#[allow(async_fn_in_trait, reason = "futures stay on the thread that made them: the browser has one")]
+pub trait Runner {
+    /// A tensor on the device. Cloning is cheap and shares the values.
+    type Tensor: Clone;
+    /// The weights of one component on the device.
+    type Weights;
+    /// A graph made ready to be run many times.
+    type Program;
+
+    /// What runs, for people: `cpu (candle, f32, 2 threads)`.
+    fn describe(&self) -> String;
+
+    /// Brings the tensors of `specs` to the device. `progress` is told the bytes read from the checkpoint so far.
+    ///
+    /// # Errors
+    /// What [`Weights`] says of a tensor that is missing or of another shape, or a device out of memory.
+    async fn load(
+        &self,
+        specs: &[WeightSpec],
+        weights: &Weights,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self::Weights>;
+
+    /// Makes a graph ready. Cheap compared with a run.
+    ///
+    /// # Errors
+    /// When the device cannot run the graph.
+    fn prepare(&self, graph: Graph) -> Result<Self::Program>;
+
+    /// Runs a program on inputs by name; gives the graph's outputs in order. `progress` is told the floating-point
+    /// operations done so far and returns whether to go on.
+    ///
+    /// # Errors
+    /// [`crate::Error::Run`] naming the node, or [`crate::Error::Cancelled`] when `progress` said so.
+    async fn run(
+        &self,
+        program: &Self::Program,
+        weights: &Self::Weights,
+        inputs: &[(&str, &Self::Tensor)],
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Vec<Self::Tensor>>;
+
+    /// Floats to the device.
+    ///
+    /// # Errors
+    /// When the device is out of memory or lost.
+    fn upload(&self, values: &[f32], shape: &[usize]) -> Result<Self::Tensor>;
+
+    /// Token ids or row numbers to the device.
+    ///
+    /// # Errors
+    /// As [`Runner::upload`].
+    fn upload_ids(&self, ids: &[u32], shape: &[usize]) -> Result<Self::Tensor>;
+
+    /// Floats from the device.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    async fn download(&self, tensor: &Self::Tensor) -> Result<Vec<f32>>;
+
+    /// The sum of tensors of one shape, each times a scalar, clamped if asked for. All of a sampler's arithmetic.
+    ///
+    /// # Errors
+    /// When the shapes differ or the device fails.
+    fn lincomb(&self, terms: &[(f64, &Self::Tensor)], clamp: Option<(f64, f64)>) -> Result<Self::Tensor>;
+
+    /// mask a + (1 - mask) b for latents \[B,h,w,C\] and a mask \[B,h,w,1\]: inpainting with a 4-channel model.
+    ///
+    /// # Errors
+    /// As [`Runner::lincomb`].
+    fn blend(&self, mask: &Self::Tensor, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Tensors joined along an axis.
+    ///
+    /// # Errors
+    /// When the shapes do not fit or the device fails.
+    fn concat(&self, parts: &[&Self::Tensor], axis: usize) -> Result<Self::Tensor>;
+
+    /// `len` entries from `start` along an axis.
+    ///
+    /// # Errors
+    /// When the range is outside or the device fails.
+    fn slice(&self, tensor: &Self::Tensor, axis: usize, start: usize, len: usize) -> Result<Self::Tensor>;
+}

@@ -1,0 +1,249 @@
+//! `scheduler_config.json`: reading it, which sampler it names, and what changes when another sampler takes it over.
+//!
+//! The fields are kept as they stand in the file; `settings` turns them into what one sampler uses, because a missing
+//! field means something else for every scheduler class. Unknown fields are ignored, as diffusers does.
+
+use serde::{Deserialize, Deserializer};
+
+use crate::error::{Error, Result};
+
+use super::{SamplerKind, Settings};
+
+/// A parsed `scheduler_config.json`.
+#[derive(Clone, Debug)]
+pub struct SchedulerConfig {
+    pub(super) file: String,
+    pub(super) fields: Fields,
+    /// Set by [`SchedulerConfig::with_kind`]; otherwise the file's class decides.
+    pub(super) chosen: Option<SamplerKind>,
+}
+
+impl SchedulerConfig {
+    /// Parses the text of a `scheduler_config.json`; `file` is how errors call it.
+    ///
+    /// `NaN`, `Infinity` and `-Infinity`, which Python writes and JSON does not have, are understood.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the position where the text is not JSON or a field has the wrong type.
+    pub fn from_json(text: &str, file: &str) -> Result<Self> {
+        let fields = serde_json::from_str(&quote_non_finite(text))
+            .map_err(|error| Error::Config { file: file.into(), reason: error.to_string() })?;
+        Ok(SchedulerConfig { file: file.into(), fields, chosen: None })
+    }
+
+    /// The sampler that the checkpoint itself asks for, or the one set by [`SchedulerConfig::with_kind`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the file names no scheduler class or one that is not supported; the message lists the
+    /// classes that are. Choosing a sampler by name works all the same.
+    pub fn kind(&self) -> Result<SamplerKind> {
+        if let Some(kind) = self.chosen {
+            return Ok(kind);
+        }
+        let algorithm = self.fields.algorithm_type.as_deref().unwrap_or("dpmsolver++");
+        let karras = self.fields.use_karras_sigmas.unwrap_or(false);
+        Ok(match (self.fields.class_name.as_deref().unwrap_or("none"), algorithm) {
+            ("DDIMScheduler", _) => SamplerKind::Ddim,
+            ("PNDMScheduler", _) => SamplerKind::Pndm,
+            ("EulerDiscreteScheduler", _) => SamplerKind::Euler,
+            ("EulerAncestralDiscreteScheduler", _) => SamplerKind::EulerAncestral,
+            ("HeunDiscreteScheduler", _) => SamplerKind::Heun,
+            ("UniPCMultistepScheduler", _) => SamplerKind::UniPc,
+            ("LCMScheduler", _) => SamplerKind::Lcm,
+            ("DPMSolverMultistepScheduler", "dpmsolver++" | "deis") if karras => SamplerKind::DpmPp2mKarras,
+            ("DPMSolverMultistepScheduler", "dpmsolver++" | "deis") => SamplerKind::DpmPp2m,
+            ("DPMSolverMultistepScheduler", "sde-dpmsolver++") => SamplerKind::DpmPp2mSde,
+            ("DPMSolverSinglestepScheduler", "sde-dpmsolver++") => SamplerKind::DpmPp2sSde,
+            ("DPMSolverMultistepScheduler", other) => {
+                return Err(
+                    self.unsupported(&format!("algorithm_type {other}"), "dpmsolver++ and sde-dpmsolver++ work")
+                );
+            }
+            ("DPMSolverSinglestepScheduler", other) => {
+                return Err(self.unsupported(
+                    &format!("algorithm_type {other} of DPMSolverSinglestepScheduler"),
+                    "sde-dpmsolver++ works, or a sampler chosen by name",
+                ));
+            }
+            (other, _) => {
+                return Err(self.unsupported(
+                    &format!("_class_name {other}"),
+                    "DDIMScheduler, PNDMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, \
+                     DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler, HeunDiscreteScheduler, \
+                     UniPCMultistepScheduler and LCMScheduler work, or a sampler chosen by name",
+                ));
+            }
+        })
+    }
+
+    /// The same checkpoint with another sampler: `Class.from_config(pipe.scheduler.config)` of diffusers. Fields of the
+    /// file that the class knows keep their values, all others take the class's defaults.
+    ///
+    /// The names that promise something pass it on: `dpm++2m_karras` sets `use_karras_sigmas`, and the `dpm++` names
+    /// set `algorithm_type` to `dpmsolver++` or `sde-dpmsolver++`. Plain `dpm++2m` leaves `use_karras_sigmas` as the
+    /// file has it.
+    #[must_use]
+    pub fn with_kind(&self, kind: SamplerKind) -> Self {
+        let mut config = SchedulerConfig { chosen: Some(kind), ..self.clone() };
+        let algorithm = match kind {
+            SamplerKind::DpmPp2m | SamplerKind::DpmPp2mKarras => "dpmsolver++",
+            SamplerKind::DpmPp2mSde | SamplerKind::DpmPp2sSde => "sde-dpmsolver++",
+            _ => return config,
+        };
+        config.fields.algorithm_type = Some(algorithm.into());
+        if kind == SamplerKind::DpmPp2mKarras {
+            config.fields.use_karras_sigmas = Some(true);
+        }
+        config
+    }
+
+    pub(super) fn settings(&self) -> Result<Settings> {
+        Settings::new(self.kind()?, self)
+    }
+
+    pub(super) fn unsupported(&self, what: &str, expected: &str) -> Error {
+        Error::Config { file: self.file.clone(), reason: format!("{what} is not supported: {expected}") }
+    }
+}
+
+/// The fields of all scheduler classes that matter here. `null` and a missing field are the same.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Fields {
+    #[serde(rename = "_class_name")]
+    pub(super) class_name: Option<String>,
+    pub(super) algorithm_type: Option<String>,
+    pub(super) beta_end: Option<f64>,
+    pub(super) beta_schedule: Option<String>,
+    pub(super) beta_start: Option<f64>,
+    pub(super) clip_sample: Option<bool>,
+    pub(super) clip_sample_range: Option<f64>,
+    pub(super) disable_corrector: Option<Vec<usize>>,
+    pub(super) euler_at_final: Option<bool>,
+    pub(super) final_sigmas_type: Option<String>,
+    pub(super) interpolation_type: Option<String>,
+    #[serde(deserialize_with = "any_float")]
+    pub(super) lambda_min_clipped: Option<f64>,
+    pub(super) lower_order_final: Option<bool>,
+    pub(super) num_train_timesteps: Option<usize>,
+    pub(super) original_inference_steps: Option<usize>,
+    pub(super) predict_x0: Option<bool>,
+    pub(super) prediction_type: Option<String>,
+    pub(super) rescale_betas_zero_snr: Option<bool>,
+    pub(super) set_alpha_to_one: Option<bool>,
+    pub(super) shift_terminal: Option<serde_json::Value>,
+    pub(super) sigma_max: Option<f64>,
+    pub(super) sigma_min: Option<f64>,
+    pub(super) skip_prk_steps: Option<bool>,
+    pub(super) solver_order: Option<usize>,
+    pub(super) solver_p: Option<serde_json::Value>,
+    pub(super) solver_type: Option<String>,
+    pub(super) steps_offset: Option<i64>,
+    pub(super) thresholding: Option<bool>,
+    pub(super) timestep_scaling: Option<f64>,
+    pub(super) timestep_spacing: Option<String>,
+    pub(super) timestep_type: Option<String>,
+    pub(super) trained_betas: Option<Vec<f64>>,
+    pub(super) use_beta_sigmas: Option<bool>,
+    pub(super) use_dynamic_shifting: Option<bool>,
+    pub(super) use_exponential_sigmas: Option<bool>,
+    pub(super) use_flow_sigmas: Option<bool>,
+    pub(super) use_karras_sigmas: Option<bool>,
+    pub(super) use_lu_lambdas: Option<bool>,
+    pub(super) variance_type: Option<String>,
+}
+
+/// What Python writes and JSON does not have, with a stand-in of the same length, so that error positions stay true.
+const NON_FINITE: [(&str, &str); 3] = [("-Infinity", "\"-inf\"   "), ("Infinity", "\"inf\"   "), ("NaN", "\"?\"")];
+
+/// Puts Python's non-finite numbers in quotes where they stand outside of strings.
+fn quote_non_finite(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len());
+    let mut rest = text;
+    let (mut in_string, mut escaped) = (false, false);
+    while let Some(c) = rest.chars().next() {
+        if !in_string && let Some((token, stand_in)) = NON_FINITE.iter().find(|(token, _)| rest.starts_with(token)) {
+            quoted.push_str(stand_in);
+            rest = &rest[token.len()..];
+            continue;
+        }
+        if c == '"' && !escaped {
+            in_string = !in_string;
+        }
+        escaped = in_string && c == '\\' && !escaped;
+        quoted.push(c);
+        rest = &rest[c.len_utf8()..];
+    }
+    quoted
+}
+
+/// A number, or the stand-in of an infinite one.
+fn any_float<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Float {
+        Finite(f64),
+        Infinite(String),
+    }
+    match Option::<Float>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Float::Finite(value)) => Ok(Some(value)),
+        Some(Float::Infinite(name)) => match name.as_str() {
+            "inf" => Ok(Some(f64::INFINITY)),
+            "-inf" => Ok(Some(f64::NEG_INFINITY)),
+            _ => Err(serde::de::Error::custom("expected a number")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn non_finite_numbers_are_understood_outside_of_strings_only() {
+        let text =
+            r#"{"lambda_min_clipped": -Infinity, "x": NaN, "y": [Infinity], "_class_name": "say \"NaN\" -Infinity"}"#;
+        let config = SchedulerConfig::from_json(text, "scheduler_config.json").unwrap();
+        assert_eq!(config.fields.lambda_min_clipped, Some(f64::NEG_INFINITY));
+        assert_eq!(config.fields.class_name.as_deref(), Some("say \"NaN\" -Infinity"));
+        assert_eq!(quote_non_finite(text).len(), text.len());
+    }
+
+    #[test]
+    fn malformed_json_names_the_file_and_the_position() {
+        let error =
+            SchedulerConfig::from_json("{\n  \"a\": -Infinity, oops\n}", "m/scheduler_config.json").unwrap_err();
+        assert_eq!(error.to_string(), "m/scheduler_config.json: key must be a string at line 2 column 19");
+    }
+
+    #[test]
+    fn a_field_of_the_wrong_type_names_the_position() {
+        let error = SchedulerConfig::from_json(r#"{"beta_start": "small"}"#, "s.json").unwrap_err().to_string();
+        assert!(error.starts_with("s.json: invalid type: string \"small\", expected f64"), "{error}");
+        let error = SchedulerConfig::from_json(r#"{"sigma_min": NaN}"#, "s.json").unwrap_err().to_string();
+        assert!(error.starts_with("s.json: invalid type"), "{error}");
+        let error = SchedulerConfig::from_json(r#"{"lambda_min_clipped": NaN}"#, "s.json").unwrap_err().to_string();
+        assert!(error.starts_with("s.json: expected a number"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_class_lists_the_known_ones_and_can_be_replaced_by_name() {
+        let config = SchedulerConfig::from_json(r#"{"_class_name": "DDPMScheduler"}"#, "s.json").unwrap();
+        let message = config.kind().unwrap_err().to_string();
+        assert!(message.contains("DDPMScheduler") && message.contains("UniPCMultistepScheduler"), "{message}");
+        assert_eq!(config.with_kind(SamplerKind::Heun).kind().unwrap(), SamplerKind::Heun);
+    }
+
+    #[test]
+    fn dpm_kinds_follow_the_options() {
+        let kind = |text: &str| SchedulerConfig::from_json(text, "s.json").unwrap().kind();
+        let multistep = |options| kind(&format!(r#"{{"_class_name": "DPMSolverMultistepScheduler"{options}}}"#));
+        assert_eq!(multistep("").unwrap(), SamplerKind::DpmPp2m);
+        assert_eq!(multistep(r#", "use_karras_sigmas": true"#).unwrap(), SamplerKind::DpmPp2mKarras);
+        assert_eq!(multistep(r#", "algorithm_type": "sde-dpmsolver++""#).unwrap(), SamplerKind::DpmPp2mSde);
+        let message = multistep(r#", "algorithm_type": "dpmsolver""#).unwrap_err().to_string();
+        assert_eq!(message, "s.json: algorithm_type dpmsolver is not supported: dpmsolver++ and sde-dpmsolver++ work");
+        assert!(kind(r#"{"_class_name": "DPMSolverSinglestepScheduler"}"#).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! Latent consistency models (arXiv 2310.04378), after diffusers' `LCMScheduler`: each call predicts the picture, which
+//! all steps but the last bring back to a lower noise level.
+//!
+//! The timesteps are a subset of those the checkpoint was distilled on (`original_inference_steps`).
+
+use crate::error::{Error, Result};
+
+use super::ddim::Levels;
+use super::{Lincomb, SamplerStep, Schedule, Settings, Slot, Sum};
+
+/// The standard deviation of the data that the boundary condition assumes.
+const SIGMA_DATA: f64 = 0.5;
+
+pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) -> Result<Schedule> {
+    let levels = Levels::new(settings)?;
+    let visited = timesteps(settings, n_steps)?.split_off(n_skipped);
+    let steps = visited.iter().enumerate().map(|(i, &timestep)| {
+        let next = visited.get(i + 1).map(|&next| levels.add_noise(next));
+        SamplerStep {
+            timestep: timestep as f64,
+            input_scale: 1.0,
+            draws_noise: next.is_some(),
+            updates: updates(settings, timestep, levels.add_noise(timestep), next.unwrap_or((1.0, 0.0))),
+            renoise: next,
+        }
+    });
+    Ok(Schedule::new(1.0, levels.add_noise(visited[0]), steps.collect()))
+}
+
+/// Evenly chosen among the timesteps of the distillation, noisiest first.
+fn timesteps(settings: &Settings, n_steps: usize) -> Result<Vec<i64>> {
+    let n_original = settings.original_inference_steps;
+    if n_original == 0 || n_original > settings.num_train_timesteps {
+        let what = format!("original_inference_steps {n_original}");
+        return Err(settings.unsupported(&what, &format!("1 to {} work", settings.num_train_timesteps)));
+    }
+    if n_steps > n_original {
+        return Err(Error::Request {
+            field: "steps",
+            got: n_steps.to_string(),
+            expected: format!("lcm works with 1 to {n_original} steps with this checkpoint"),
+        });
+    }
+    let stride = settings.num_train_timesteps / n_original;
+    let spread = n_original as f64 / n_steps as f64;
+    let visited = (0..n_steps).map(|i| {
+        let from_noisiest = (i as f64 * spread).floor() as usize;
+        ((n_original - from_noisiest) * stride) as i64 - 1
+    });
+    Ok(visited.collect())
+}
+
+fn updates(settings: &Settings, timestep: i64, level: (f64, f64), next: (f64, f64)) -> Vec<Lincomb> {
+    let scaled = timestep as f64 * settings.timestep_scaling;
+    let c_skip = SIGMA_DATA * SIGMA_DATA / (scaled * scaled + SIGMA_DATA * SIGMA_DATA);
+    let c_out = scaled / scaled.hypot(SIGMA_DATA);
+    let (alpha_next, sigma_next) = next;
+    let original = settings.prediction.original(level.0, level.1);
+    let from = |original: &Sum| {
+        let denoised = Sum::of(alpha_next * c_skip, Slot::Latents).plus_sum(alpha_next * c_out, original);
+        denoised.plus(sigma_next, Slot::Noise).into_update(Slot::Latents)
+    };
+    match settings.clip_range {
+        None => vec![from(&original)],
+        Some(range) => {
+            vec![original.into_clamped_update(Slot::Buffer(0), range), from(&Sum::of(1.0, Slot::Buffer(0)))]
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The kernels on a real device, natively: Vulkan, Metal or DX12, where lavapipe counts as one.
+
+mod cases;
+
+use darkroom::run::gpu::Gpu;
+
+/// Opens the GPU, or gives nothing where the tests were told that there is none. Any other failure is loud: a test that
+/// skips itself in silence proves nothing.
+fn gpu() -> Option<Gpu> {
+    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
+        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+        return None;
+    }
+    match pollster::block_on(Gpu::open()) {
+        Ok(gpu) => Some(gpu),
+        Err(error) => {
+            panic!("{error}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
+        }
+    }
+}
+
+#[test]
+fn caps_are_those_of_a_usable_device() {
+    let Some(gpu) = gpu() else { return };
+    eprintln!("{:?}", gpu.caps);
+    assert!(!gpu.caps.name.is_empty());
+    assert!(gpu.caps.max_binding_bytes >= 128 << 20, "WebGPU guarantees 128 MiB a binding");
+    assert!(gpu.caps.max_buffer_bytes >= 256 << 20, "WebGPU guarantees 256 MiB a buffer");
+    assert!(gpu.caps.max_storage_buffers >= 8, "WebGPU guarantees 8 storage buffers a kernel");
+}
+
+#[test]
+fn lincomb_matches_its_reference() {
+    let Some(gpu) = gpu() else { return };
+    for case in cases::lincomb::CASES {
+        pollster::block_on(cases::lincomb::check(&gpu, case));
+    }
+    pollster::block_on(cases::lincomb::check_nan(&gpu));
+    pollster::block_on(cases::lincomb::check_refusals(&gpu));
+}

@@ -1,0 +1,299 @@
+//! The Hugging Face cache, and downloads into it from a Hub that is a thread.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use darkroom::hub::cache::{CacheState, CachedModel, HubCache, HubSettings};
+use darkroom::model::version::SDVersion;
+
+use super::fake_hub::{FakeHub, Manner};
+use super::*;
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// The settings of an environment that has only `HF_HOME` and `HF_ENDPOINT`, and `more`.
+fn settings(home: &Path, endpoint: &str, more: &[(&str, &str)]) -> HubSettings {
+    let mut variables: HashMap<String, String> =
+        more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    variables.insert("HF_HOME".to_owned(), home.display().to_string());
+    variables.insert("HF_ENDPOINT".to_owned(), endpoint.to_owned());
+    HubSettings::from_variables(&|name| variables.get(name).cloned(), None).unwrap()
+}
+
+/// An endpoint where nobody listens.
+const NOBODY: &str = "http://127.0.0.1:9";
+
+fn files_of(root: &Path) -> Vec<String> {
+    Folder::open(root).unwrap().files().unwrap().into_iter().map(|file| file.path).collect()
+}
+
+/// Writes the demo model into the cache as Python does, less what `leave_out` says: bytes under `blobs`, links to
+/// them in a snapshot, and the branch's commit in `refs`.
+fn fill(home: &Path, repo: &str, leave_out: &str) -> PathBuf {
+    let folder = home.join("hub").join(format!("models--{}", repo.replace('/', "--")));
+    let snapshot = folder.join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(folder.join("blobs")).unwrap();
+    std::fs::create_dir_all(folder.join("refs")).unwrap();
+    for (idx, path) in files_of(&demo_model()).into_iter().filter(|path| path != leave_out).enumerate() {
+        let (blob, pointer) = (folder.join("blobs").join(format!("{idx:040x}")), snapshot.join(&path));
+        std::fs::copy(demo_model().join(&path), &blob).unwrap();
+        std::fs::create_dir_all(pointer.parent().unwrap()).unwrap();
+        link(&blob, &pointer);
+    }
+    std::fs::write(folder.join("refs/main"), COMMIT).unwrap();
+    snapshot
+}
+
+#[cfg(unix)]
+fn link(blob: &Path, pointer: &Path) {
+    std::os::unix::fs::symlink(blob, pointer).unwrap();
+}
+
+#[cfg(not(unix))]
+fn link(blob: &Path, pointer: &Path) {
+    std::fs::copy(blob, pointer).unwrap();
+}
+
+fn complete(state: CacheState) -> CachedModel {
+    match state {
+        CacheState::Complete(model) => model,
+        other => panic!("the model is {other:?}"),
+    }
+}
+
+#[test]
+fn a_complete_model_needs_no_network() {
+    let home = tempfile::tempdir().unwrap();
+    let snapshot = fill(home.path(), "owner/repo", "");
+    for offline in ["0", "1"] {
+        let cache = HubCache::new(settings(home.path(), NOBODY, &[("HF_HUB_OFFLINE", offline)]));
+        let model = cache.fetch(&"owner/repo".parse().unwrap(), true, &mut |_| panic!("no download")).unwrap();
+        assert_eq!((model.commit.as_str(), model.folder.root()), (COMMIT, snapshot.as_path()));
+        let n_bytes: u64 = model.folder.files().unwrap().iter().filter_map(|file| file.bytes).sum();
+        assert!(model.bytes == n_bytes && n_bytes > 20_000_000, "{n_bytes}");
+        assert_eq!(model.folder.describe(), "owner/repo in the Hugging Face cache");
+    }
+    let cache = HubCache::new(settings(home.path(), NOBODY, &[]));
+    // A commit is found without a reference; another branch is not there.
+    complete(cache.state(&format!("owner/repo@{COMMIT}").parse().unwrap(), true).unwrap());
+    assert!(matches!(cache.state(&"owner/repo@fp16".parse().unwrap(), true).unwrap(), CacheState::Absent));
+}
+
+#[test]
+fn a_reference_cannot_lead_out_of_the_cache() {
+    let home = tempfile::tempdir().unwrap();
+    let snapshot = fill(home.path(), "owner/repo", "");
+    let cache = HubCache::new(settings(home.path(), NOBODY, &[]));
+    for commit in ["", "..", "../snapshots", "/", "absent"] {
+        std::fs::write(snapshot.join("../../refs/main"), commit).unwrap();
+        let state = cache.state(&"owner/repo".parse().unwrap(), true).unwrap();
+        assert!(matches!(state, CacheState::Absent), "{commit:?}: {state:?}");
+    }
+}
+
+#[test]
+fn versions_are_found_in_their_own_repository_or_a_fallback() {
+    let home = tempfile::tempdir().unwrap();
+    let cache = HubCache::new(settings(home.path(), NOBODY, &[]));
+    assert!(!cache.is_cached(SDVersion::V1_5).unwrap());
+    fill(home.path(), SDVersion::V1_5.repository(), "vae/diffusion_pytorch_model.fp16.safetensors");
+    assert!(!cache.is_cached(SDVersion::V1_5).unwrap());
+    match cache.version_state(SDVersion::V1_5, true).unwrap() {
+        CacheState::Partial(bytes) => assert!((10_000_000..20_000_000).contains(&bytes), "{bytes}"),
+        other => panic!("the model is {other:?}"),
+    }
+    let fallback = SDVersion::V1_5.fallback_repositories()[0];
+    fill(home.path(), fallback, "");
+    assert!(cache.is_cached(SDVersion::V1_5).unwrap());
+    let model = cache.fetch_version(SDVersion::V1_5, true, &mut |_| panic!("no download")).unwrap();
+    assert_eq!(model.repo.to_string(), fallback);
+    assert!(!cache.is_cached(SDVersion::Xl).unwrap());
+}
+
+#[test]
+fn without_a_network_the_message_says_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let repo: RepoId = "owner/repo".parse().unwrap();
+    let mut ignore = |_: darkroom::hub::cache::Progress<'_>| {};
+    let said = message(HubCache::new(settings(home.path(), NOBODY, &[])).fetch(&repo, true, &mut ignore));
+    for part in ["owner/repo: http://127.0.0.1:9 cannot be reached", "HF_ENDPOINT", "path of a folder"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let offline = settings(home.path(), NOBODY, &[("HF_HUB_OFFLINE", "1")]);
+    let said = message(HubCache::new(offline).fetch_version(SDVersion::Xl, true, &mut ignore));
+    assert!(said.starts_with(SDVersion::Xl.repository()) && said.contains("HF_HUB_OFFLINE"), "{said}");
+}
+
+#[test]
+fn a_download_ends_in_the_cache_and_tells_how_far_it_is() {
+    let home = tempfile::tempdir().unwrap();
+    let hub = FakeHub::start("owner/repo", demo_model(), Manner::default());
+    let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[("HF_TOKEN", "hf_secret")]));
+    let repo: RepoId = "owner/repo".parse().unwrap();
+    let (mut last, mut total, mut n_calls) = (0, 0, 0);
+    let model = cache
+        .fetch(&repo, true, &mut |progress| {
+            assert!(progress.loaded_bytes >= last && progress.loaded_bytes <= progress.total_bytes, "{progress:?}");
+            (last, total, n_calls) = (progress.loaded_bytes, progress.total_bytes, n_calls + 1);
+        })
+        .unwrap();
+    assert!(last == total && n_calls > 20, "{last} of {total} in {n_calls} calls");
+    // All but model_index.json, which is read before it is known what to download.
+    let index_bytes = std::fs::metadata(demo_model().join("model_index.json")).unwrap().len();
+    assert_eq!(model.bytes, total + index_bytes);
+    assert_eq!(files_of(model.folder.root()), files_of(&demo_model()));
+    for path in files_of(&demo_model()) {
+        let same =
+            std::fs::read(model.folder.root().join(&path)).unwrap() == std::fs::read(demo_model().join(&path)).unwrap();
+        assert!(same, "{path}");
+    }
+    // Files that the model does not need stay where they are, and the token is sent.
+    assert!(hub.requests().iter().all(|request| !request.path.contains("README")));
+    assert!(hub.requests().iter().any(|request| request.authorization == "Bearer hf_secret"));
+    let n_requests = hub.requests().len();
+    cache.fetch(&repo, true, &mut |_| panic!("no download")).unwrap();
+    assert_eq!(hub.requests().len(), n_requests, "a complete model makes no request");
+
+    // What is lost is fetched again, and only that.
+    let lost = model.folder.root().join("vae/config.json");
+    std::fs::remove_file(std::fs::canonicalize(&lost).unwrap()).unwrap();
+    let _ = std::fs::remove_file(&lost);
+    let mut fetched = Vec::new();
+    cache.fetch(&repo, true, &mut |progress| fetched.push(progress.path.to_owned())).unwrap();
+    fetched.dedup();
+    assert_eq!(fetched, ["vae/config.json"]);
+}
+
+#[test]
+fn a_broken_transfer_is_resumed() {
+    let home = tempfile::tempdir().unwrap();
+    let hub = FakeHub::start("owner/repo", demo_model(), Manner { break_large_transfers: 2, ..Manner::default() });
+    let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
+    let model = cache.fetch(&"owner/repo".parse().unwrap(), true, &mut |_| {}).unwrap();
+    let path = "text_encoder/model.fp16.safetensors";
+    assert!(std::fs::read(model.folder.root().join(path)).unwrap() == std::fs::read(demo_model().join(path)).unwrap());
+    let resumed =
+        hub.requests().iter().filter(|request| request.path.starts_with("/cdn/") && request.range_start > 0).count();
+    assert_eq!(resumed, 2);
+}
+
+#[test]
+fn what_an_earlier_transfer_left_too_long_is_thrown_away() {
+    let home = tempfile::tempdir().unwrap();
+    let hub = FakeHub::start("owner/repo", demo_model(), Manner::default());
+    let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
+    let blobs = home.path().join("hub/models--owner--repo/blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    for (path, surplus) in [("unet/config.json", 0), ("vae/config.json", 5)] {
+        let n_bytes = std::fs::metadata(demo_model().join(path)).unwrap().len() as usize;
+        std::fs::write(blobs.join(format!("{}.part", super::fake_hub::tag(path))), vec![b'x'; n_bytes + surplus])
+            .unwrap();
+    }
+    let model = cache.fetch(&"owner/repo".parse().unwrap(), true, &mut |_| {}).unwrap();
+    for path in ["unet/config.json", "vae/config.json"] {
+        assert_eq!(
+            std::fs::read(model.folder.root().join(path)).unwrap(),
+            std::fs::read(demo_model().join(path)).unwrap()
+        );
+    }
+}
+
+#[test]
+fn a_file_of_the_wrong_length_does_not_stay() {
+    let home = tempfile::tempdir().unwrap();
+    let hub =
+        FakeHub::start("owner/repo", demo_model(), Manner { lie_about: Some("vae/config.json"), ..Manner::default() });
+    let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
+    let said = message(cache.fetch(&"owner/repo".parse().unwrap(), true, &mut |_| {}));
+    assert!(said.contains("vae/config.json came with") && said.contains("thrown away"), "{said}");
+    let snapshot = home.path().join("hub/models--owner--repo/snapshots").join(super::fake_hub::COMMIT);
+    assert!(snapshot.join("model_index.json").is_file());
+    assert!(snapshot.join("vae/config.json").symlink_metadata().is_err());
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let gated = Manner { resolve_status: 403, ..Manner::default() };
+    let cases = [
+        (Manner { api_status: 401, ..Manner::default() }, vec![], vec!["asks for a login", "HF_TOKEN", "licence"]),
+        (gated.clone(), vec![("HF_TOKEN", "hf_x")], vec!["refuses access (403)", "gated", "token", "path of a folder"]),
+        (Manner { resolve_status: 401, ..Manner::default() }, vec![], vec!["asks for a login", "gated"]),
+        (Manner { api_status: 404, ..Manner::default() }, vec![], vec!["no such repository", "spelling"]),
+        (Manner { api_status: 429, ..Manner::default() }, vec![], vec!["too many requests"]),
+        (Manner { api_status: 500, ..Manner::default() }, vec![], vec!["HTTP status 500"]),
+    ];
+    for (manner, variables, parts) in cases {
+        let home = tempfile::tempdir().unwrap();
+        let hub = FakeHub::start("owner/repo", demo_model(), manner);
+        let cache = HubCache::new(settings(home.path(), &hub.endpoint, &variables));
+        let said = message(cache.fetch(&"owner/repo".parse().unwrap(), true, &mut |_| {}));
+        assert!(said.starts_with("owner/repo: "), "{said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{parts:?}: {said}");
+        assert!(!said.contains("hf_x"), "a token in a message: {said}");
+    }
+}
+
+#[test]
+fn a_version_that_was_withdrawn_is_had_from_its_fallback() {
+    let home = tempfile::tempdir().unwrap();
+    let fallback = SDVersion::V2_1.fallback_repositories()[0];
+    let hub = FakeHub::start(fallback, demo_model(), Manner::default());
+    let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
+    let model = cache.fetch_version(SDVersion::V2_1, true, &mut |_| {}).unwrap();
+    assert_eq!(model.repo.to_string(), fallback);
+
+    let said = message(cache.fetch_version(SDVersion::V1_5, true, &mut |_| {}));
+    assert!(said.starts_with(SDVersion::V1_5.repository()), "{said}");
+    assert!(said.contains(SDVersion::V1_5.fallback_repositories()[0]), "{said}");
+}
+
+#[test]
+fn full_weights_are_asked_for_where_the_cache_has_fp16() {
+    let home = tempfile::tempdir().unwrap();
+    fill(home.path(), "owner/repo", "");
+    let repo: RepoId = "owner/repo".parse().unwrap();
+    let model = HubCache::new(settings(home.path(), NOBODY, &[])).fetch(&repo, false, &mut |_| {}).unwrap();
+    assert!(model.f16, "without a network, what the cache has is used");
+    let hub = FakeHub::start("owner/repo", demo_model(), Manner::default());
+    let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
+    let model = cache.fetch(&repo, false, &mut |_| {}).unwrap();
+    assert!(model.f16 && !hub.requests().is_empty(), "the Hub was asked, and has no others");
+}
+
+#[test]
+fn settings_of_the_environment() {
+    let read = |variables: &[(&str, &str)], home: Option<&str>| {
+        let lookup = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        HubSettings::from_variables(&lookup, home.map(PathBuf::from))
+    };
+    let place = |variables: &[(&str, &str)]| read(variables, Some("/home/x")).unwrap().cache_dir;
+    assert_eq!(place(&[]), Path::new("/home/x/.cache/huggingface/hub"));
+    assert_eq!(place(&[("XDG_CACHE_HOME", "/c")]), Path::new("/c/huggingface/hub"));
+    assert_eq!(place(&[("XDG_CACHE_HOME", "/c"), ("HF_HOME", "/h")]), Path::new("/h/hub"));
+    assert_eq!(place(&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/k")]), Path::new("/k"));
+    assert!(place(&[("HF_HOME", "relative")]).is_absolute());
+    assert!(message(read(&[], None)).contains("HF_HOME"));
+
+    let defaults = read(&[("HF_HOME", " "), ("HF_TOKEN", "")], Some("/home/x")).unwrap();
+    assert_eq!((defaults.endpoint.as_str(), defaults.token, defaults.offline), ("https://huggingface.co", None, false));
+    let mirror =
+        read(&[("HF_ENDPOINT", "https://mirror.example/ "), ("HF_TOKEN", " hf_1\n")], Some("/home/x")).unwrap();
+    assert_eq!(mirror.endpoint, "https://mirror.example");
+    assert_eq!(mirror.token.as_deref(), Some("hf_1"));
+    assert!(!format!("{mirror:?}").contains("hf_1"), "a token in a log");
+    assert!(message(read(&[("HF_ENDPOINT", "mirror.example")], Some("/home/x"))).contains("https://"));
+
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("token"), "hf_saved\n").unwrap();
+    assert_eq!(settings(home.path(), NOBODY, &[]).token.as_deref(), Some("hf_saved"));
+    assert_eq!(settings(home.path(), NOBODY, &[("HF_TOKEN", "hf_2")]).token.as_deref(), Some("hf_2"));
+}
+
+#[test]
+fn downloads_may_run_on_another_thread() {
+    let home = tempfile::tempdir().unwrap();
+    let hub = Arc::new(FakeHub::start("owner/repo", demo_model(), Manner::default()));
+    let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
+    let done = std::thread::spawn(move || cache.fetch(&"owner/repo".parse().unwrap(), true, &mut |_| {}).is_ok());
+    assert!(done.join().unwrap());
+}

@@ -1,0 +1,101 @@
+//! Noise is torch's, bit for bit: fixtures of torch 2.11 with AVX2, made by tools/fixtures/leaves.py.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use darkroom::rng::Generator;
+use serde::Deserialize;
+
+/// Calls of more values than this are stored as one checksum per so many values, with the first and last 8 in full.
+const SUM_BLOCK: usize = 64;
+
+#[derive(Deserialize)]
+struct Fixture {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    seed: String,
+    sizes: Vec<usize>,
+    calls: Vec<Call>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Call {
+    /// Every value as eight hexadecimal digits.
+    Full(String),
+    /// The ends, and the checksums of the blocks.
+    Summed([String; 2]),
+}
+
+fn words(hex: &str) -> Vec<u32> {
+    hex.as_bytes().chunks(8).map(|w| u32::from_str_radix(std::str::from_utf8(w).unwrap(), 16).unwrap()).collect()
+}
+
+fn checksum(words: &[u32]) -> u32 {
+    words.iter().fold(0x811c_9dc5, |sum, word| (sum ^ word).wrapping_mul(0x0100_0193))
+}
+
+fn check_words(what: &str, first_idx: usize, got: &[u32], expected: &[u32]) {
+    assert_eq!(got.len(), expected.len(), "{what}: number of values");
+    for (i, (&g, &e)) in got.iter().zip(expected).enumerate() {
+        let (gf, ef) = (f32::from_bits(g), f32::from_bits(e));
+        assert_eq!(
+            g,
+            e,
+            "{what}: value {} is the first to differ: {gf:e} ({g:08x}) for {ef:e} ({e:08x})",
+            first_idx + i
+        );
+    }
+}
+
+#[test]
+fn randn_is_torchs() {
+    let fixture: Fixture = serde_json::from_str(include_str!("fixtures/rng/randn.json")).unwrap();
+    assert!(fixture.cases.len() > 40);
+    for case in &fixture.cases {
+        let mut generator = Generator::new(case.seed.parse().unwrap());
+        for (i, (&n, call)) in case.sizes.iter().zip(&case.calls).enumerate() {
+            let what = format!("seed {}, sizes {:?}, call {i}", case.seed, case.sizes);
+            let got: Vec<u32> = generator.randn(n).into_iter().map(f32::to_bits).collect();
+            match call {
+                Call::Full(hex) => check_words(&what, 0, &got, &words(hex)),
+                Call::Summed([ends, sums]) => {
+                    let ends = words(ends);
+                    assert_eq!(got.len(), n, "{what}: number of values");
+                    check_words(&what, 0, &got[..8], &ends[..8]);
+                    let sums = words(sums);
+                    assert_eq!(sums.len(), n.div_ceil(SUM_BLOCK), "{what}: the fixture itself");
+                    for (block_idx, (values, sum)) in got.chunks(SUM_BLOCK).zip(sums).enumerate() {
+                        let first = block_idx * SUM_BLOCK;
+                        assert_eq!(
+                            checksum(values),
+                            sum,
+                            "{what}: the first difference is among values {first}..{}",
+                            first + values.len()
+                        );
+                    }
+                    check_words(&what, n - 8, &got[n - 8..], &ends[8..]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_low_half_of_the_seed_counts() {
+    assert_eq!(Generator::new((1 << 32) + 5).randn(40), Generator::new(5).randn(40));
+}
+
+#[test]
+fn values_are_finite_and_standard_normal() {
+    let values = Generator::new(7).randn(1 << 16);
+    assert!(values.iter().all(|v| v.is_finite()));
+    let n = values.len() as f64;
+    let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+    // Five standard errors of each estimate.
+    assert!(mean.abs() < 5.0 / n.sqrt(), "mean {mean}");
+    assert!((variance - 1.0).abs() < 5.0 * (2.0 / n).sqrt(), "variance {variance}");
+}

@@ -1,0 +1,150 @@
+# `build.sh setup`: finds or installs what the other verbs need. Sourced by build.sh, which sets `root` and `cache`.
+#
+# Packages come from apt, and only where this is root; elsewhere the commands are printed. Tools that cargo can build are
+# built once per version into the cache folder. Whatever is built is built beside its place and moved there when it is
+# whole, so that an interrupted run leaves nothing that the next one takes for finished.
+
+# shellcheck source=tools/setup/wasm_std.sh
+source "$root/tools/setup/wasm_std.sh"
+
+# What to say where something is missing and may not be installed here.
+need() {
+    echo "$1" >&2
+    return 1
+}
+
+verb_setup() { verb_setup_for all; }
+
+# verb_setup_for <native|build|check|browser|all>: the stages that a verb needs. What is found costs no time worth a line,
+# so other verbs than `setup` print only what they had to install.
+verb_setup_for() {
+    local what=$1 always=
+    if [ "$what" = all ]; then always=yes; what="native build check browser"; fi
+    run_setup() {
+        if [ -n "$always" ] || ! "have_$2"; then stage "$1" "install_$2"; fi
+    }
+    case " $what " in *" check "*) what="$what build" ;; *" browser "*) what="$what build native" ;; esac
+    run_setup "rust" rust
+    case " $what " in *" check "* | *" all "*) run_setup "rustfmt and clippy" lints ;; esac
+    local packages
+    packages=$(missing_packages "$what")
+    if [ -n "$always" ] || [ -n "$packages" ]; then stage "system packages" install_packages "$packages"; fi
+    case " $what " in
+        *" build "*)
+            run_setup "wasm32 target" wasm_target
+            run_setup "wasm-bindgen" wasm_bindgen
+            ;;
+    esac
+}
+
+# Rust itself.
+
+have_rust() { command -v cargo >/dev/null && command -v rustc >/dev/null; }
+install_rust() {
+    have_rust || need "Rust is missing. Install it with
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh
+and open a new shell."
+    rustc --version
+}
+
+have_lints() { cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; }
+install_lints() {
+    have_lints && return
+    command -v rustup >/dev/null && rustup component add rustfmt clippy
+    have_lints || need "rustfmt or clippy is missing. Install them with
+  rustup component add rustfmt clippy
+or from the packages that your Rust came from."
+}
+
+# System packages, as Debian calls them; a package is asked for only where what it brings is not there.
+
+have_vulkan() {
+    # macOS has Metal instead.
+    [ "$(uname)" = Darwin ] && return
+    # A driver announces itself with a file here. A real GPU's is as good as the software one.
+    compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null
+}
+
+have_chromium() {
+    local name
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        if command -v $name >/dev/null; then return 0; fi
+    done
+    [ -d "/Applications/Google Chrome.app" ] || [ -d /Applications/Chromium.app ]
+}
+
+# Some crates bring C code, and rustc links with the C compiler.
+have_cc() { command -v cc >/dev/null; }
+
+# missing_packages <what>: names of the packages to install, on one line.
+missing_packages() {
+    local missing=""
+    have_cc || missing="$missing gcc libc6-dev"
+    case " $1 " in *" native "*) have_vulkan || missing="$missing mesa-vulkan-drivers" ;; esac
+    case " $1 " in
+        *" browser "*)
+            have_chromium || missing="$missing chromium"
+            command -v chromedriver >/dev/null || missing="$missing chromium-driver"
+            ;;
+    esac
+    echo $missing
+}
+
+install_packages() {
+    local packages=$1
+    [ -n "$packages" ] || return 0
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        need "$(printf 'These are missing and cannot be installed from here: %s\n%s' "$packages" "$(package_advice "$packages")")"
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    # An installation that was interrupted makes apt refuse everything until this has run.
+    dpkg --configure -a
+    # Lists that are missing or out of date are the ordinary reason for a failure, and fetching them takes a while.
+    # shellcheck disable=SC2086
+    apt-get install -y --no-install-recommends $packages || {
+        apt-get update
+        apt-get install -y --no-install-recommends $packages
+    }
+}
+
+# The commands for the package managers that are common; the names differ.
+package_advice() {
+    local packages=$1
+    if command -v apt-get >/dev/null; then
+        echo "  sudo apt-get update && sudo apt-get install $packages"
+    elif command -v dnf >/dev/null; then
+        echo "  sudo dnf install $(echo "$packages" | sed 's/libc6-dev/glibc-devel/; s/chromium-driver/chromedriver/')"
+    elif command -v pacman >/dev/null; then
+        echo "  sudo pacman -S $(echo "$packages" | sed 's/ *libc6-dev//; s/ *chromium-driver//; s/mesa-vulkan-drivers/vulkan-swrast/')"
+    elif command -v brew >/dev/null; then
+        echo "  xcode-select --install; brew install --cask chromium chromedriver"
+    else
+        echo "Install them with this system's package manager; the names above are Debian's."
+    fi
+}
+
+# wasm-bindgen, at exactly the version of the library in Cargo.lock: any other refuses to work.
+
+locked_version() { awk -v name="\"$1\"" '$1 == "name" && $3 == name { getline; gsub(/"/, "", $3); print $3 }' "$root/Cargo.lock"; }
+
+wasm_bindgen_bin() { echo "$cache/wasm-bindgen-$(locked_version wasm-bindgen)/bin"; }
+
+have_wasm_bindgen() {
+    [ -x "$(wasm_bindgen_bin)/wasm-bindgen-test-runner" ] ||
+        { command -v wasm-bindgen-test-runner >/dev/null &&
+            [ "$(wasm-bindgen --version 2>/dev/null)" = "wasm-bindgen $(locked_version wasm-bindgen)" ]; }
+}
+
+install_wasm_bindgen() {
+    have_wasm_bindgen && return
+    mkdir -p "$cache"
+    local temporary
+    temporary=$(mktemp -d "$cache/building.XXXXXX")
+    trap 'rm -rf "$temporary"' EXIT
+    # From the temporary folder, so that this crate's own cargo settings stay out of it. Not --locked: the tool's lock names
+    # a release that the registry no longer has.
+    (cd "$temporary" && CARGO_TARGET_DIR=$temporary/target \
+        cargo install wasm-bindgen-cli --version "=$(locked_version wasm-bindgen)" --root "$temporary/out")
+    rm -rf "$cache/wasm-bindgen-$(locked_version wasm-bindgen)"
+    mv "$temporary/out" "$cache/wasm-bindgen-$(locked_version wasm-bindgen)"
+}

@@ -1,0 +1,53 @@
+# Running one stage of a verb: a line on the terminal, the rest in a log. Sourced by build.sh, which sets `log`.
+
+# attempt <title> <command…>: runs the command, prints `title … seconds`, shows the end of what a failure said, and leaves
+# the command's status in `status`. It succeeds itself: bash ignores `set -e` in all that is called below `if` or `||`, so
+# a stage whose failure the caller asks about there would run on after its first error.
+attempt() {
+    local title=$1 start=$SECONDS file=$log/${1// /-}.log
+    shift
+    printf '%-24s' "$title"
+    status=0
+    if [ -n "${VERBOSE:-}" ]; then
+        echo
+        (set -e; "$@") > >(tee "$file") 2>&1 &
+    else
+        (set -e; "$@") >"$file" 2>&1 &
+    fi
+    wait $! || status=$?
+    if [ $status -eq 0 ]; then
+        echo "ok      $((SECONDS - start)) s"
+    else
+        echo "FAILED  $((SECONDS - start)) s"
+        [ -n "${VERBOSE:-}" ] || tail -n 150 "$file" >&2
+        echo "$title failed; all of its output is in $file" >&2
+    fi
+}
+
+# stage <title> <command…>: as `attempt`, for what the rest cannot do without.
+stage() {
+    attempt "$@"
+    if [ $status -ne 0 ]; then exit $status; fi
+}
+
+# The tally of tests: a file that each runner's own summary lines are added to.
+tally_start() { : >"$log/tally"; }
+
+# attempt_tests <title> <command…>: as `attempt`, and counts the tests that the runners report.
+attempt_tests() {
+    attempt "$@"
+    # A runner that could not even compile, or died before it counted, is one failure: nothing would say so otherwise.
+    awk -v status=$status '
+        /^test result: / {
+            for (i = 1; i < NF; i++) {
+                if ($(i + 1) ~ /^passed/) passed += $i
+                if ($(i + 1) ~ /^failed/) failed += $i
+            }
+        }
+        END { if (status && !failed) failed = 1; print passed + 0, failed + 0 }' "$log/${1// /-}.log" >>"$log/tally"
+}
+
+# Prints the sum of all runners, alone on a line.
+tally_print() {
+    awk '{ passed += $1; failed += $2 } END { printf "%d passed, %d failed\n", passed, failed }' "$log/tally"
+}

@@ -1,0 +1,99 @@
+# The standard library for wasm32, which rustup gives in a moment and some networks do not let through. Sourced by
+# setup.sh. Where rustup fails, Debian's rustc-web is unpacked into the cache folder and std is built from its source:
+# no installed toolchain is touched.
+
+# Packages of Debian's toolchain whose names do not carry a version.
+rustc_web_packages="rustc-web rust-web-src rust-web-clippy libstd-rust-web-dev"
+
+# The toolchain made from them. The version is part of the name, so that a new one is built when Debian has it.
+rustc_web_version() { apt-cache policy rustc-web 2>/dev/null | awk '$1 == "Candidate:" { print $2 }'; }
+
+# The newest finished one, or nothing.
+rustc_web_sysroot() {
+    local found=""
+    for found in "$cache"/rustc-web-*/usr; do :; done
+    if [ -d "$found" ]; then echo "$found"; fi
+}
+
+rustup_has_wasm() { [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown/lib" ]; }
+
+have_wasm_target() { rustup_has_wasm || [ -n "$(rustc_web_sysroot)" ]; }
+
+# What must be set to compile for the browser: the tools' folder, and the compiler where it is not the usual one.
+wasm_env() {
+    export PATH
+    PATH=$(wasm_bindgen_bin):$PATH
+    if ! rustup_has_wasm; then
+        RUSTC=$(rustc_web_sysroot)/bin/rustc
+        export RUSTC
+    fi
+}
+
+# clippy for the browser, after wasm_env: the one that belongs to the compiler.
+wasm_clippy() {
+    if [ -n "${RUSTC:-}" ]; then
+        PATH=${RUSTC%/rustc}:$PATH cargo-clippy clippy "$@"
+    else
+        cargo clippy "$@"
+    fi
+}
+
+install_wasm_target() {
+    have_wasm_target && return
+    # Where the network is closed, rustup tries for a long time.
+    if command -v rustup >/dev/null && timeout 120 rustup target add wasm32-unknown-unknown; then return; fi
+    if command -v apt-get >/dev/null && [ -n "$(rustc_web_version)" ]; then
+        install_rustc_web
+    else
+        need "The standard library for wasm32-unknown-unknown is missing. Install it with
+  rustup target add wasm32-unknown-unknown
+or from the packages that your Rust came from (Fedora: rust-std-static-wasm32-unknown-unknown)."
+    fi
+}
+
+install_rustc_web() {
+    local version temporary sysroot llvm
+    version=$(rustc_web_version)
+    mkdir -p "$cache"
+    temporary=$(mktemp -d "$cache/building.XXXXXX")
+    trap 'rm -rf "$temporary"' EXIT
+    sysroot=$temporary/toolchain/usr
+    mkdir "$temporary/packages"
+    (
+        cd "$temporary/packages"
+        # shellcheck disable=SC2086
+        apt-get download $rustc_web_packages || { [ "$(id -u)" -eq 0 ] && apt-get update && apt-get download $rustc_web_packages; }
+        # The names of the next ones carry versions, so they are read from the packages.
+        apt-get download "$(dpkg-deb -f libstd-rust-web-dev_*.deb Depends | grep -o 'libstd-rust-web-[0-9.]*' | head -n 1)"
+        llvm=$(dpkg-deb -f libstd-rust-web-[0-9]*.deb Depends | grep -o 'libllvm[0-9]*' | head -n 1)
+        apt-get download "$llvm" "lld-${llvm#libllvm}"
+        # LLVM's own libraries, where this system does not have them.
+        local library
+        for library in libedit2 libxml2 libz3-4 libzstd1 zlib1g libffi8; do
+            dpkg -s $library >/dev/null 2>&1 || apt-get download $library
+        done
+    )
+    local package
+    for package in "$temporary"/packages/*.deb; do dpkg-deb -x "$package" "$temporary/toolchain"; done
+    # Debian keeps libraries in a folder of the architecture, and rustc looks for them beside itself.
+    ln -s "$sysroot"/lib/*-linux-gnu/*.so* "$sysroot/lib/"
+    local host
+    host=$("$sysroot/bin/rustc" --print host-tuple)
+    mkdir -p "$sysroot/lib/rustlib/$host/bin"
+    ln -s ../../../../bin/"lld-${llvm_version:=$(basename "$sysroot"/bin/lld-* | sed 's/.*-//')}" "$sysroot/lib/rustlib/$host/bin/rust-lld"
+
+    # std, as a crate without code asks for it. The nightly option is what builds it; the compiler stays a stable one.
+    mkdir -p "$temporary/std/src"
+    : >"$temporary/std/src/lib.rs"
+    printf '[package]\nname = "std-for-wasm"\nversion = "0.0.0"\nedition = "2021"\n' >"$temporary/std/Cargo.toml"
+    (
+        cd "$temporary/std"
+        RUSTC=$sysroot/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$temporary/std/target cargo build --release \
+            -Zbuild-std=std,panic_abort,test --target wasm32-unknown-unknown
+    )
+    mkdir -p "$sysroot/lib/rustlib/wasm32-unknown-unknown/lib"
+    cp "$temporary"/std/target/wasm32-unknown-unknown/release/deps/*.rlib "$sysroot/lib/rustlib/wasm32-unknown-unknown/lib/"
+    rm -f "$sysroot"/lib/rustlib/wasm32-unknown-unknown/lib/libstd_for_wasm-*.rlib
+    rm -rf "$cache/rustc-web-$version"
+    mv "$temporary/toolchain" "$cache/rustc-web-$version"
+}
