@@ -33,7 +33,7 @@ wasm_flags=(--target wasm32-unknown-unknown --profile web --no-default-features)
 
 build_wasm() {
     wasm_env
-    # LTO belongs to this link alone: the tests link the same libraries without it, in a tenth of the time.
+    # LTO belongs to this link alone: the tests link the same libraries without it, which is much faster.
     cargo rustc --lib --crate-type cdylib "${wasm_flags[@]}" -- -Clto=fat
     # A fresh folder that takes the old one's place, so that a page never loads half of one build and half of another.
     rm -rf www/pkg.new

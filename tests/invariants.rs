@@ -28,7 +28,7 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
 ];
 
 /// The modules that compute and nothing else.
-const PURE: &[&str] = &["model", "graph", "sampler", "request", "tokenizer", "rng", "image"];
+const PURE: &[&str] = &["model", "graph", "sampler", "request", "tokenizer", "rng", "image", "parameters"];
 
 /// What a pure module may not name below `std`.
 const IMPURE_STD: &[&str] = &["fs", "net", "env", "process", "thread", "time"];
@@ -44,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rng", &["error"]),
     ("image", &["error"]),
     ("tokenizer", &["error"]),
+    ("parameters", &["error"]),
     ("store", &["error"]),
     ("graph", &["error"]),
     ("weights", &["error", "store", "graph"]),
@@ -85,6 +86,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "hub",
             "run",
             "pipeline",
+            "parameters",
         ],
     ),
     (
@@ -103,6 +105,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "hub",
             "run",
             "pipeline",
+            "parameters",
         ],
     ),
 ];

@@ -101,15 +101,18 @@ fn check_unet(runner: &CandleRunner, version: &str, model: &ModelComponents<Cand
             ("timestep", runner.upload(&vec![t; batch], &[batch]).unwrap()),
         ];
         for (name, values, shape) in &prompt {
-            if name == "add_embedding" {
-                assert_close(&format!("{version}: add_embedding"), values, &fixture.values("unet/add_embedding").0, TOLERANCE);
+            if name == "add_embedding" && fixture.get_nhwc("unet/add_embedding").is_some() {
+                let expected = fixture.values("unet/add_embedding").0;
+                assert_close(&format!("{version}: add_embedding"), values, &expected, TOLERANCE);
             }
             inputs.push((name, runner.upload(values, shape).unwrap()));
         }
         let results = run(runner, graph, &model.unet, &inputs);
         let n = compare(fixture, version, &results);
         if out == "unet/out" {
-            assert!(n >= 8, "{version}: only {n} modules of the UNet were compared");
+            // xl-inpaint is recorded for what differs from xl only.
+            let enough = if version == "xl-inpaint" { 1 } else { 8 };
+            assert!(n >= enough, "{version}: only {n} modules of the UNet were compared");
         }
         let (_, got, _) = results.iter().find(|(name, ..)| name == "out").unwrap();
         assert_close(&format!("{version}: {out}"), got, &fixture.get_nhwc(out).unwrap(), TOLERANCE);
@@ -145,6 +148,10 @@ fn check_vae(runner: &CandleRunner, version: &str, model: &ModelComponents<Candl
 fn check_clip(runner: &CandleRunner, version: &str, model: &ModelComponents<CandleRunner>, fixture: &Fixture) {
     for (idx, encoder) in model.configs.text_encoders.iter().enumerate() {
         let name = encoder.name;
+        if fixture.names().all(|recorded| !recorded.starts_with(&format!("{name}/"))) {
+            assert_ne!(version, "v1-5", "{version}: no numbers for {name}");
+            continue;
+        }
         let (ids, shape) = fixture.values(&format!("{name}/in/input_ids"));
         let ids: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
         let (batch, n_tokens) = (shape[0], shape[1]);
@@ -194,7 +201,12 @@ fn check_all(runner: &CandleRunner) {
         let fixture = Fixture::read(&tiny::fixtures_dir().join(format!("modules/{version}.safetensors")));
         check_clip(runner, version, &model, &fixture);
         check_unet(runner, version, &model, &fixture);
-        check_vae(runner, version, &model, &fixture);
+        // A module that equals another version's to the bit is recorded once.
+        let has_vae = fixture.names().any(|name| name.starts_with("vae/"));
+        assert!(has_vae || !["v1-5", "xl"].contains(&version), "{version}: no numbers for the VAE");
+        if has_vae {
+            check_vae(runner, version, &model, &fixture);
+        }
     }
 }
 

@@ -262,7 +262,22 @@ impl<'a, R: Runner> Generation<'a, R> {
     pub async fn step(&mut self, progress: &mut dyn FnMut(f64) -> bool) -> Result<Option<Event>> {
         let total = self.total_flops().max(1) as f64;
         let before = self.done_flops;
-        let mut report = |flops: u64| progress(((before + flops) as f64 / total).min(1.0));
+        let of_stage = match self.stage {
+            Stage::Encode => self.encode_flops,
+            Stage::Denoise => self.step_flops,
+            Stage::Decode => self.decode_flops,
+            Stage::Prepare | Stage::Done => 0,
+        };
+        // A stage may run several graphs, each of which counts from zero: a count that falls begins the next one. The
+        // stage's share of the bar is fixed, so the bar never goes back.
+        let (mut earlier, mut last) = (0, 0);
+        let mut report = |flops: u64| {
+            if flops < last {
+                earlier += last;
+            }
+            last = flops;
+            progress((before + (earlier + flops).min(of_stage)) as f64 / total)
+        };
         match self.stage {
             Stage::Encode => {
                 let event = self.encode(&mut report).await?;

@@ -501,10 +501,10 @@ mod tests {
 
     #[test]
     fn exp_and_erf_are_close() {
-        for i in -9000..=8800 {
+        for i in -8730..=8800 {
             let x = i as f32 / 100.0;
             let exact = f64::from(x).exp();
-            let error = (f64::from(exp(x)) - exact).abs() / exact.max(1.2e-38);
+            let error = (f64::from(exp(x)) - exact).abs() / exact;
             assert!(error < 2.5e-7, "exp({x}): relative error {error:e}");
         }
         assert_eq!(exp(-1e30), 0.0);

@@ -1,0 +1,169 @@
+//! Whole runs recorded from diffusers (tools/fixtures/pipelines.py), and running them here.
+
+#![allow(dead_code, reason = "each test binary that includes this module uses a part of it")]
+
+use std::path::{Path, PathBuf};
+
+use darkroom::image::{RgbImage, decode, encode_png};
+use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents};
+use darkroom::request::SDConfig;
+use darkroom::run::Runner;
+use darkroom::sampler::SamplerKind;
+use serde::Deserialize;
+
+use crate::numbers::{Fixture, assert_close};
+
+/// How far a run may be from diffusers'.
+#[derive(Clone, Copy)]
+pub struct Tolerance {
+    /// Latents after a step, relative to the largest value.
+    pub latents: f32,
+    /// The largest difference of a level of the picture.
+    pub max_level: u8,
+    /// The mean difference of levels.
+    pub mean_level: f64,
+}
+
+/// One recorded run.
+#[derive(Deserialize)]
+pub struct Case {
+    pub name: String,
+    pub version: String,
+    prompt: String,
+    negative: Option<String>,
+    seed: u64,
+    n_images: usize,
+    width: usize,
+    height: usize,
+    steps: usize,
+    guidance: f64,
+    strength: Option<f64>,
+    sampler: Option<Sampler>,
+    clip_skip: Option<usize>,
+    init: Option<String>,
+    mask: Option<String>,
+    pictures: Vec<String>,
+    #[serde(default)]
+    composites: Vec<String>,
+    latents: String,
+}
+
+#[derive(Deserialize)]
+struct Sampler {
+    class: String,
+    overrides: serde_json::Value,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pipelines")
+}
+
+fn picture(name: &str) -> RgbImage {
+    let path = folder().join(name);
+    decode(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
+}
+
+/// Every recorded run of a version.
+pub fn cases(version: &str) -> Vec<Case> {
+    let text = std::fs::read_to_string(folder().join("cases.json")).unwrap();
+    let mut cases: Vec<Case> = serde_json::from_str(&text).unwrap();
+    cases.retain(|case| case.version == version);
+    assert!(!cases.is_empty(), "no case for {version}");
+    cases
+}
+
+impl Case {
+    pub fn inputs(&self) -> Inputs {
+        let mut config = SDConfig::new(self.version.parse().unwrap())
+            .with_prompt(&self.prompt)
+            .with_size(self.width, self.height)
+            .with_steps(self.steps)
+            .with_guidance_scale(self.guidance)
+            .with_seed(self.seed)
+            .with_count(self.n_images)
+            .with_clip_skip(self.clip_skip);
+        config.negative_prompt = self.negative.clone();
+        if let Some(strength) = self.strength {
+            config = config.with_strength(strength);
+        }
+        if let Some(sampler) = &self.sampler {
+            let karras = sampler.overrides.get("use_karras_sigmas").is_some_and(|on| on == true);
+            config = config.with_sampler(match (sampler.class.as_str(), karras) {
+                ("EulerAncestralDiscreteScheduler", _) => SamplerKind::EulerAncestral,
+                ("EulerDiscreteScheduler", _) => SamplerKind::Euler,
+                ("HeunDiscreteScheduler", _) => SamplerKind::Heun,
+                ("DPMSolverMultistepScheduler", false) => SamplerKind::DpmPp2m,
+                ("DPMSolverMultistepScheduler", true) => SamplerKind::DpmPp2mKarras,
+                ("UniPCMultistepScheduler", _) => SamplerKind::UniPc,
+                ("LCMScheduler", _) => SamplerKind::Lcm,
+                ("DDIMScheduler", _) => SamplerKind::Ddim,
+                ("PNDMScheduler", _) => SamplerKind::Pndm,
+                other => panic!("no sampler for {other:?}"),
+            });
+        }
+        Inputs {
+            config,
+            init: self.init.as_deref().map(picture),
+            mask: self.mask.as_deref().map(picture),
+            long_prompt: LongPrompt::Truncate,
+        }
+    }
+
+    /// Runs the case, comparing the latents after every step and every picture; panics naming the first step that
+    /// differs.
+    pub async fn check<R: Runner>(&self, runner: &R, model: &ModelComponents<R>, tolerance: Tolerance) {
+        let name = &self.name;
+        let latents = Fixture::read(&folder().join(&self.latents));
+        let expected = |key: &str, picture: usize| {
+            let (values, shape) = latents.values(key);
+            let item = values.len() / shape[0];
+            values[picture * item..(picture + 1) * item].to_vec()
+        };
+        let mut generation = Generation::new(runner, model, self.inputs()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mut n_pictures = 0;
+        let mut last_fraction = 0.0;
+        let mut progress = |fraction: f64| {
+            assert!((last_fraction..=1.0).contains(&fraction), "{name}: progress went from {last_fraction} to {fraction}");
+            last_fraction = fraction;
+            true
+        };
+        while let Some(event) = generation.step(&mut progress).await.unwrap_or_else(|e| panic!("{name}: {e}")) {
+            let (what, key, picture_idx) = match event {
+                Event::Encoded { .. } => continue,
+                Event::Prepared { picture } => ("the first latents".to_string(), "initial".to_string(), picture),
+                Event::Denoised { picture, step, n_steps } => {
+                    (format!("step {step} of {n_steps}"), format!("step.{}", step - 1), picture)
+                }
+                Event::Decoded { picture: idx, image, seed } => {
+                    assert_eq!(seed, self.seed + idx as u64, "{name}");
+                    let names = if self.composites.is_empty() { &self.pictures } else { &self.composites };
+                    compare(name, idx, &image, &picture(&names[idx]), tolerance);
+                    n_pictures += 1;
+                    continue;
+                }
+            };
+            let got = generation.latents().await.unwrap().unwrap();
+            let what = format!("{name}: picture {picture_idx}: {what}");
+            assert_close(&what, &got, &expected(&key, picture_idx), tolerance.latents);
+        }
+        assert_eq!(n_pictures, self.n_images, "{name}");
+    }
+}
+
+/// Compares level by level; on failure writes the picture, the expected one and their difference.
+fn compare(name: &str, idx: usize, got: &RgbImage, expected: &RgbImage, tolerance: Tolerance) {
+    assert_eq!((got.width, got.height), (expected.width, expected.height), "{name}");
+    let differences: Vec<u8> = got.pixels.iter().zip(&expected.pixels).map(|(a, b)| a.abs_diff(*b)).collect();
+    let max = differences.iter().copied().max().unwrap_or(0);
+    let mean = differences.iter().map(|&d| f64::from(d)).sum::<f64>() / differences.len() as f64;
+    if max <= tolerance.max_level && mean <= tolerance.mean_level {
+        return;
+    }
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let amplified = differences.iter().map(|&d| d.saturating_mul(32)).collect();
+    let difference = RgbImage::new(got.width, got.height, amplified).unwrap();
+    for (kind, image) in [("got", got), ("expected", expected), ("difference", &difference)] {
+        std::fs::write(folder.join(format!("{name}-{idx}-{kind}.png")), encode_png(image, &[]).unwrap()).unwrap();
+    }
+    panic!("{name}: picture {idx} differs by {max} at most and {mean:.3} on average; see {}", folder.display());
+}

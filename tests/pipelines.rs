@@ -1,0 +1,68 @@
+//! Every version and task, step by step and as pictures, on the candle runner against diffusers.
+
+#[path = "common/cases.rs"]
+mod cases;
+#[path = "common/numbers.rs"]
+mod numbers;
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use cases::{Tolerance, cases};
+use darkroom::hub::folder::Folder;
+use darkroom::pipeline::ModelLoader;
+use darkroom::run::candle::{CandleRunner, Precision};
+
+/// f32 against f32: the orders of summation differ.
+const EXACT: Tolerance = Tolerance { latents: 2e-4, max_level: 2, mean_level: 0.3 };
+
+fn check(version: &str, style: tiny::Style, precision: Precision) {
+    let dir = tempfile::tempdir().unwrap();
+    tiny::write_model(version, dir.path(), style);
+    let runner = CandleRunner::cpu(precision);
+    let folder = Folder::open(dir.path()).unwrap();
+    let model = pollster::block_on(ModelLoader::new(&folder, &runner).load(&mut |_| {})).unwrap();
+    assert_eq!(model.configs.version().key(), version, "the version is recognised from the configs");
+    for case in cases(version) {
+        pollster::block_on(case.check(&runner, &model, EXACT));
+    }
+}
+
+#[test]
+fn v1_5() {
+    check("v1-5", tiny::Style::F32, Precision::F32);
+}
+
+#[test]
+fn v1_5_old_names() {
+    check("v1-5", tiny::Style::OldVaeNames, Precision::F32);
+}
+
+#[test]
+fn v1_5_inpaint_f16_files() {
+    check("v1-5-inpaint", tiny::Style::F16, Precision::F32);
+}
+
+#[test]
+fn v2_1() {
+    check("v2-1", tiny::Style::F32, Precision::F32);
+}
+
+#[test]
+fn v2_inpaint() {
+    check("v2-inpaint", tiny::Style::F32, Precision::F32);
+}
+
+#[test]
+fn xl_sharded() {
+    check("xl", tiny::Style::F32Sharded, Precision::F32);
+}
+
+#[test]
+fn xl_inpaint_f16_weights() {
+    check("xl-inpaint", tiny::Style::F16, Precision::F16);
+}
+
+#[test]
+fn turbo() {
+    check("turbo", tiny::Style::F32, Precision::F32);
+}
