@@ -75,7 +75,7 @@ verb_serve() {
     exec "$target/serve" www "$port"
 }
 
-test_native() { cargo test "$@"; }
+test_native() { cargo test --no-fail-fast "$@"; }
 
 test_web() {
     wasm_env

@@ -59,7 +59,11 @@ impl ByteSource for RandomSource {
             for i in bytes.len()..len {
                 // Low bytes vary; high bytes are those of about ±0.01 to ±0.03.
                 let hash = ((offset + i) as u32 / 2).wrapping_mul(2_654_435_761) >> 8;
-                bytes.push(if i % 2 == 0 { hash as u8 } else { 0x21 + (hash >> 8) as u8 % 6 + ((hash >> 16) as u8 & 0x80) });
+                bytes.push(if i % 2 == 0 {
+                    hash as u8
+                } else {
+                    0x21 + (hash >> 8) as u8 % 6 + ((hash >> 16) as u8 & 0x80)
+                });
             }
             Ok(bytes)
         })
@@ -138,7 +142,13 @@ fn main() -> Result<()> {
     let by_flops: Vec<(u64, &'static str)> = {
         let mut done = 0;
         let costs = graph.nodes.iter().map(|node| (graph.cost(node).flops, node.op.name()));
-        costs.filter(|(cost, _)| *cost > 0).map(|(cost, op)| { done += cost; (done, op) }).collect()
+        costs
+            .filter(|(cost, _)| *cost > 0)
+            .map(|(cost, op)| {
+                done += cost;
+                (done, op)
+            })
+            .collect()
     };
     let n_attention = graph.nodes.iter().filter(|node| matches!(node.op, Op::Attention { .. })).count();
     let step = runner.prepare(graph)?;
@@ -147,7 +157,10 @@ fn main() -> Result<()> {
     let mut inputs = vec![("sample", &sample), ("timestep", &timestep)];
     inputs.extend(names.iter().map(String::as_str).zip(&keys_and_values));
 
-    println!("one UNet step, SD 1.5 at 256x256, batch 2, f32, {threads} threads: {:.1} GFLOP, {n_attention} attentions", flops / 1e9);
+    println!(
+        "one UNet step, SD 1.5 at 256x256, batch 2, f32, {threads} threads: {:.1} GFLOP, {n_attention} attentions",
+        flops / 1e9
+    );
     let mut pytorch = PyTorch::start(threads);
     let (mut our_secs, mut their_secs) = (Vec::new(), Vec::new());
     let mut by_op: HashMap<&str, f64> = HashMap::new();

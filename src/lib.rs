@@ -1,19 +1,75 @@
-//! Darkroom: Stable Diffusion inside the reader's own browser, in Rust.
+//! Darkroom: Stable Diffusion inside the reader's own browser, in Rust. Prompts and pictures never leave the machine.
+//!
+//! One crate, compiled twice: to WebAssembly for the page, and natively for the command line and for the tests that prove
+//! parity with diffusers. This page is the map; each module says on its first lines what it does and what it does not.
+//!
+//! # The way of the data
+//!
+//! ```text
+//! prompt ─ tokenizer ─► ids ─► text encoder graph ─► context ─┐
+//! seed ─── rng ───────► noise ─────────────► latents ─────────┤─► UNet graph ─► sampler ─► latents ─┐
+//! image, mask ─ VAE encoder graph ─► latents ─────────────────┘         ▲_______ once per step _____│
+//!                                                                   latents ─► VAE decoder graph ─► picture ─► PNG
+//! hub (files and where they are) ─► weights (safetensors views) ─► run (candle tensors, GPU buffers)
+//! ```
+//!
+//! # The modules, lowest first
+//!
+//! - [`error`]: one enum; its variants carry what a caller needs to act on.
+//! - [`rng`]: torch's CPU generator, bit for bit, so that a seed means the same noise as in diffusers.
+//! - [`tokenizer`]: CLIP's byte-pair encoding, with the ids of transformers.
+//! - [`image`]: pictures in and out, Pillow's resampling, masks. [`parameters`]: what made a picture, as text in its PNG.
+//! - [`graph`]: models as plain data: operations, shapes, names, weights, costs.
+//! - [`weights`]: safetensors headers read as hostile input, lazy views of tensors, names of old and new checkpoints.
+//! - [`model`]: the seven versions, diffusers' JSON as types, and CLIP, UNet and VAE as functions that append to a graph.
+//! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor.
+//! - [`request`]: what a caller may ask for, and what would work instead of what does not.
+//! - [`hub`]: which files a model needs and where they are: a folder, memory, the Hugging Face cache.
+//! - [`run`]: runners execute graphs. [`run::candle`] on the CPU, in wasm and on CUDA; [`run::gpu`] is WebGPU's.
+//! - [`pipeline`]: text, picture and mask to pictures, one [`pipeline::Generation::step`] at a time.
+//! - `web`: what JavaScript can call (wasm only). The command line is `src/bin/darkroom`.
+//!
+//! # Invariants
+//!
+//! tests/invariants.rs keeps the first four by reading `src/`.
+//!
+//! 1. Only `web`, `hub::web` and `store::indexed_db` mention JavaScript. Only `run::gpu` mentions wgpu, only
+//!    `run::candle` candle.
+//! 2. `model`, `graph`, `sampler`, `request`, `tokenizer`, `rng`, `image`, `parameters` do no I/O, know no device, and are
+//!    not async.
+//! 3. Dependencies point one way: web, bin → pipeline → model, sampler, run, hub → graph, weights → leaves.
+//! 4. Platforms differ by module, never by `cfg` inside a function body, never by a dummy module.
+//! 5. Everything about a checkpoint comes from its own JSON files; the table of versions has names, repositories and
+//!    defaults only.
+//! 6. Weights never exist twice in memory: a tensor goes from where it is stored to its device through a bounded piece.
+//!
+//! # Shapes
+//!
+//! B batch, H W image, h w latents, C channels, T tokens, S keys, D width, G groups, O channels or width out. Pictures
+//! are channels-last, \[B,H,W,C\]; checkpoints and torch's noise are channels-first, and are turned where they enter.
+
+#![deny(clippy::unwrap_used)]
 
 pub mod error;
-pub mod graph;
-pub mod hub;
+
 pub mod image;
-pub mod model;
 pub mod parameters;
-pub mod pipeline;
-pub mod request;
 pub mod rng;
-pub mod run;
-pub mod sampler;
 pub mod tokenizer;
+
+pub mod graph;
+pub mod weights;
+
+pub mod model;
+pub mod request;
+pub mod sampler;
+
+pub mod hub;
+pub mod run;
+
+pub mod pipeline;
+
 #[cfg(target_arch = "wasm32")]
 pub mod web;
-pub mod weights;
 
 pub use error::{Error, Result};

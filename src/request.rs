@@ -49,7 +49,8 @@ pub struct SDConfig {
     pub clip_skip: Option<usize>,
     /// Whether fp16 files are preferred and activations are 16 bits wide where the device can do that.
     pub f16: bool,
-    /// Whether attention is computed without ever holding its matrix of weights.
+    /// Whether attention is computed without ever holding its matrix of weights, the default. With neither this nor
+    /// slicing the matrix is held whole.
     pub flash_attention: bool,
     /// Whether attention is computed in slices of this many heads, to save memory; 0 lets the runner choose the number.
     pub sliced_attention: Option<usize>,
@@ -78,7 +79,7 @@ impl SDConfig {
             sampler: None,
             clip_skip: None,
             f16: true,
-            flash_attention: false,
+            flash_attention: true,
             sliced_attention: None,
             original_size: None,
             crop: None,
@@ -163,17 +164,24 @@ impl SDConfig {
         self
     }
 
-    /// Sets whether attention is computed without holding its matrix of weights.
+    /// Sets whether attention is computed without holding its matrix of weights. Setting it ends slicing.
     #[must_use]
     pub fn with_flash_attention(mut self, flash_attention: bool) -> Self {
         self.flash_attention = flash_attention;
+        if flash_attention {
+            self.sliced_attention = None;
+        }
         self
     }
 
-    /// Sets whether attention is computed in slices, and of how many heads (0: the runner chooses).
+    /// Sets whether attention is computed in slices, and of how many heads (0: the runner chooses). Slicing ends flash
+    /// attention.
     #[must_use]
     pub fn with_sliced_attention(mut self, sliced_attention: Option<usize>) -> Self {
         self.sliced_attention = sliced_attention;
+        if sliced_attention.is_some() {
+            self.flash_attention = false;
+        }
         self
     }
 

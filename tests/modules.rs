@@ -52,8 +52,7 @@ fn run(
     weights: &<CandleRunner as Runner>::Weights,
     inputs: &[(&str, <CandleRunner as Runner>::Tensor)],
 ) -> Vec<(String, Vec<f32>, Vec<usize>)> {
-    let names: Vec<_> =
-        graph.outputs.iter().map(|(name, id)| (name.clone(), graph.node(*id).shape.clone())).collect();
+    let names: Vec<_> = graph.outputs.iter().map(|(name, id)| (name.clone(), graph.node(*id).shape.clone())).collect();
     let program = runner.prepare(graph).unwrap();
     let inputs: Vec<_> = inputs.iter().map(|(name, value)| (*name, value)).collect();
     let values = pollster::block_on(runner.run(&program, weights, &inputs, &mut |_| true)).unwrap();

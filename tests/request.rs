@@ -156,7 +156,7 @@ fn numbers() {
             "clip skip 11 is not possible: the text encoder of Stable Diffusion XL 1.0 allows 1 to 10",
         ),
         (
-            xl().with_flash_attention(true).with_sliced_attention(Some(2)),
+            SDConfig { flash_attention: true, ..xl().with_sliced_attention(Some(2)) },
             "sliced attention together with flash attention is not possible: flash attention never holds the matrix \
              that slicing would cut up, so choose one of the two",
         ),

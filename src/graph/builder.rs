@@ -129,8 +129,7 @@ impl GraphBuilder {
         }
         let weight = self.weight(&w.pp("weight"), &[out_channels, channels, kernel, kernel])?;
         let bias = self.weight(&w.pp("bias"), &[out_channels])?;
-        let shape =
-            vec![batch, (padded_h - kernel) / stride + 1, (padded_w - kernel) / stride + 1, out_channels];
+        let shape = vec![batch, (padded_h - kernel) / stride + 1, (padded_w - kernel) / stride + 1, out_channels];
         Ok(self.push(Op::Conv2d { stride, pad, upsample }, &[x, weight, bias], shape, w.as_str()))
     }
 

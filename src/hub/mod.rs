@@ -9,6 +9,7 @@ pub mod choose;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod folder;
 pub mod listing;
+pub mod memory;
 mod repo;
 
 use crate::error::Result;

@@ -32,7 +32,8 @@ pub fn resnet_block(
     h = g.group_norm(h, &w.pp("norm2"), groups, eps)?;
     h = g.silu(h);
     h = g.conv2d(h, &w.pp("conv2"), Conv::k3(out_channels))?;
-    let skip = if g.width(x) == out_channels { x } else { g.conv2d(x, &w.pp("conv_shortcut"), Conv::k1(out_channels))? };
+    let skip =
+        if g.width(x) == out_channels { x } else { g.conv2d(x, &w.pp("conv_shortcut"), Conv::k1(out_channels))? };
     g.add(h, skip, w)
 }
 

@@ -66,7 +66,10 @@ impl ModelIndex {
         if !index.class_name.starts_with("StableDiffusion") || index.class_name.starts_with("StableDiffusion3") {
             return refuse(
                 file,
-                format!("{} is not a Stable Diffusion 1, 2 or XL pipeline, the kinds that can be run", index.class_name),
+                format!(
+                    "{} is not a Stable Diffusion 1, 2 or XL pipeline, the kinds that can be run",
+                    index.class_name
+                ),
             );
         }
         Ok(index)
@@ -145,7 +148,10 @@ impl ClipTextConfig {
         if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             return refuse(
                 file,
-                format!("hidden_size {} is not a multiple of num_attention_heads {}", config.hidden_size, config.num_attention_heads),
+                format!(
+                    "hidden_size {} is not a multiple of num_attention_heads {}",
+                    config.hidden_size, config.num_attention_heads
+                ),
             );
         }
         if config.num_hidden_layers == 0 || config.vocab_size == 0 || config.max_position_embeddings < 2 {
@@ -347,8 +353,8 @@ impl UNet2DConditionConfig {
     pub fn from_json(text: &str, file: &str) -> Result<Self> {
         let json: Value = from_json(text, file)?;
         check_fixed(&json, UNET_FIXED, file)?;
-        let raw: RawUNet =
-            serde_json::from_value(json).map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })?;
+        let raw: RawUNet = serde_json::from_value(json)
+            .map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })?;
         let n_levels = raw.block_out_channels.len();
         if n_levels == 0 || raw.down_block_types.len() != n_levels || raw.up_block_types.len() != n_levels {
             return refuse(
@@ -390,19 +396,17 @@ impl UNet2DConditionConfig {
         }
         let text_time = match raw.addition_embed_type.as_deref() {
             None => None,
-            Some("text_time") => {
-                match (raw.addition_time_embed_dim, raw.projection_class_embeddings_input_dim) {
-                    (Some(addition_time_embed_dim), Some(projection_class_embeddings_input_dim)) => {
-                        Some(TextTime { addition_time_embed_dim, projection_class_embeddings_input_dim })
-                    }
-                    _ => {
-                        return refuse(
+            Some("text_time") => match (raw.addition_time_embed_dim, raw.projection_class_embeddings_input_dim) {
+                (Some(addition_time_embed_dim), Some(projection_class_embeddings_input_dim)) => {
+                    Some(TextTime { addition_time_embed_dim, projection_class_embeddings_input_dim })
+                }
+                _ => {
+                    return refuse(
                             file,
                             "addition_embed_type text_time needs addition_time_embed_dim and projection_class_embeddings_input_dim".into(),
                         );
-                    }
                 }
-            }
+            },
             Some(other) => {
                 return refuse(file, format!("addition_embed_type {other} is not supported: text_time is"));
             }
@@ -497,10 +501,13 @@ impl AutoencoderKlConfig {
                 }
             }
         }
-        let config: AutoencoderKlConfig =
-            serde_json::from_value(json).map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })?;
+        let config: AutoencoderKlConfig = serde_json::from_value(json)
+            .map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })?;
         if config.block_out_channels.is_empty() || config.latent_channels == 0 || config.scaling_factor == 0.0 {
-            return refuse(file, "block_out_channels, latent_channels and scaling_factor must not be empty or 0".into());
+            return refuse(
+                file,
+                "block_out_channels, latent_channels and scaling_factor must not be empty or 0".into(),
+            );
         }
         Ok(config)
     }

@@ -161,8 +161,13 @@ pub fn prompt_graph(config: &UNet2DConditionConfig, batch: usize, n_context: usi
         };
         let text = g.input("text_embeds", &[batch, text_width]);
         let ids = g.input("time_ids", &[6 * batch]);
-        let ids =
-            g.timestep_embedding(ids, dim, config.flip_sin_to_cos, config.freq_shift, &Path::root().pp("add_time_proj"))?;
+        let ids = g.timestep_embedding(
+            ids,
+            dim,
+            config.flip_sin_to_cos,
+            config.freq_shift,
+            &Path::root().pp("add_time_proj"),
+        )?;
         let ids = g.reshape(ids, &[batch, 6 * dim])?;
         let h = g.concat(&[text, ids], 1, &w)?;
         let h = g.linear(h, &w.pp("linear_1"), config.time_embed_dim(), true)?;

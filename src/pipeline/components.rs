@@ -244,7 +244,8 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
         let mut before = 0;
         let mut loaded = Vec::new();
         for (component, specs, weights) in &opened {
-            let mut report = |n_bytes| progress(LoadProgress { component, loaded_bytes: before + n_bytes, total_bytes });
+            let mut report =
+                |n_bytes| progress(LoadProgress { component, loaded_bytes: before + n_bytes, total_bytes });
             report(0);
             loaded.push(self.runner.load(specs, weights, &mut report).await?);
             before += weights.n_bytes();

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::image::{Mask, RgbImage, from_unit, to_unit};
 use crate::model::unet::{UNetShape, prompt_graph, step_graph};
 use crate::model::vae::{decoder_graph, encoder_graph};
-use crate::pipeline::components::ModelComponents;
+use crate::pipeline::components::{ModelComponents, ModelConfigs};
 use crate::pipeline::prompt::{Encoded, LongPrompt, PromptReport, Tokens, tokenize};
 use crate::request::SDConfig;
 use crate::rng::Generator;
@@ -142,6 +142,17 @@ fn refuse<T>(field: &'static str, got: impl Into<String>, expected: impl Into<St
     Err(Error::Request { field, got: got.into(), expected: expected.into() })
 }
 
+/// At least one layer of each text encoder is left. XL reads one layer early by itself.
+fn check_clip_skip(config: &SDConfig, configs: &ModelConfigs) -> Result<()> {
+    let n_early = usize::from(configs.unet.text_time.is_some());
+    let most = configs.text_encoders.iter().map(|encoder| encoder.config.num_hidden_layers).min().unwrap_or(0);
+    let most = most.saturating_sub(1 + n_early);
+    match config.clip_skip {
+        Some(skip) if skip > most => refuse("clip skip", skip.to_string(), format!("this model allows 1 to {most}")),
+        _ => Ok(()),
+    }
+}
+
 impl<'a, R: Runner> Generation<'a, R> {
     /// 1. Checks the request against the model, and computes the schedule. Nothing runs yet.
     ///
@@ -151,6 +162,7 @@ impl<'a, R: Runner> Generation<'a, R> {
         let configs = &model.configs;
         let config = &inputs.config;
         config.validate_for(configs.size_multiple())?;
+        check_clip_skip(config, configs)?;
         let task = match (&inputs.init, &inputs.mask) {
             (None, None) => Task::TextToImage,
             (Some(_), None) => Task::ImageToImage,
@@ -237,7 +249,8 @@ impl<'a, R: Runner> Generation<'a, R> {
             .iter()
             .map(|encoder| {
                 let config = &encoder.config;
-                let a_layer = 4 * config.hidden_size * config.hidden_size + 2 * config.hidden_size * config.intermediate_size;
+                let a_layer =
+                    4 * config.hidden_size * config.hidden_size + 2 * config.hidden_size * config.intermediate_size;
                 (2 * config.max_position_embeddings * config.num_hidden_layers * a_layer) as u64
             })
             .sum();
@@ -352,7 +365,8 @@ impl<'a, R: Runner> Generation<'a, R> {
         report: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Encoded<R::Tensor>> {
         let (runner, model) = (self.runner, self.model);
-        let zeros_if_absent = positive.pooled.is_some() && model.configs.index.force_zeros_for_empty_prompt.unwrap_or(true);
+        let zeros_if_absent =
+            positive.pooled.is_some() && model.configs.index.force_zeros_for_empty_prompt.unwrap_or(true);
         if self.inputs.config.negative_prompt.is_none() && zeros_if_absent {
             let zero = |x: &R::Tensor| runner.lincomb(&[(0.0, x)], None);
             let pooled = positive.pooled.as_ref().map(zero).transpose()?;
@@ -557,7 +571,11 @@ impl<'a, R: Runner> Generation<'a, R> {
                     Slot::Buffer(idx) => picture.buffers[idx].as_ref(),
                 };
                 let Some(value) = value else {
-                    return refuse("sampler", format!("{slot:?} read before it is written"), "every other sampler works");
+                    return refuse(
+                        "sampler",
+                        format!("{slot:?} read before it is written"),
+                        "every other sampler works",
+                    );
                 };
                 terms.push((factor, value));
             }

@@ -123,7 +123,10 @@ impl Case {
         let mut n_pictures = 0;
         let mut last_fraction = 0.0;
         let mut progress = |fraction: f64| {
-            assert!((last_fraction..=1.0).contains(&fraction), "{name}: progress went from {last_fraction} to {fraction}");
+            assert!(
+                (last_fraction..=1.0).contains(&fraction),
+                "{name}: progress went from {last_fraction} to {fraction}"
+            );
             last_fraction = fraction;
             true
         };

@@ -140,7 +140,8 @@ install_wasm_bindgen() {
     mkdir -p "$cache"
     local temporary
     temporary=$(mktemp -d "$cache/building.XXXXXX")
-    trap 'rm -rf "$temporary"' EXIT
+    # shellcheck disable=SC2064 # The name is wanted now: it is a local one, gone when the trap runs.
+    trap "rm -rf '$temporary'" EXIT
     # From the temporary folder, so that this crate's own cargo settings stay out of it. Not --locked: the tool's lock names
     # a release that the registry no longer has.
     (cd "$temporary" && CARGO_TARGET_DIR=$temporary/target \

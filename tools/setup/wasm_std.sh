@@ -52,48 +52,57 @@ or from the packages that your Rust came from (Fedora: rust-std-static-wasm32-un
 }
 
 install_rustc_web() {
-    local version temporary sysroot llvm
+    local version temporary sysroot host library package program wasm_lib
     version=$(rustc_web_version)
     mkdir -p "$cache"
     temporary=$(mktemp -d "$cache/building.XXXXXX")
-    trap 'rm -rf "$temporary"' EXIT
-    sysroot=$temporary/toolchain/usr
+    # shellcheck disable=SC2064 # The name is wanted now: it is a local one, gone when the trap runs.
+    trap "rm -rf '$temporary'" EXIT
+    # apt drops its rights for a download and then cannot write here; it goes on without dropping them, and says so.
     mkdir "$temporary/packages"
-    (
-        cd "$temporary/packages"
-        # shellcheck disable=SC2086
-        apt-get download $rustc_web_packages || { [ "$(id -u)" -eq 0 ] && apt-get update && apt-get download $rustc_web_packages; }
-        # The names of the next ones carry versions, so they are read from the packages.
-        apt-get download "$(dpkg-deb -f libstd-rust-web-dev_*.deb Depends | grep -o 'libstd-rust-web-[0-9.]*' | head -n 1)"
-        llvm=$(dpkg-deb -f libstd-rust-web-[0-9]*.deb Depends | grep -o 'libllvm[0-9]*' | head -n 1)
-        apt-get download "$llvm" "lld-${llvm#libllvm}"
-        # LLVM's own libraries, where this system does not have them.
-        local library
-        for library in libedit2 libxml2 libz3-4 libzstd1 zlib1g libffi8; do
-            dpkg -s $library >/dev/null 2>&1 || apt-get download $library
-        done
-    )
-    local package
-    for package in "$temporary"/packages/*.deb; do dpkg-deb -x "$package" "$temporary/toolchain"; done
-    # Debian keeps libraries in a folder of the architecture, and rustc looks for them beside itself.
-    ln -s "$sysroot"/lib/*-linux-gnu/*.so* "$sysroot/lib/"
-    local host
-    host=$("$sysroot/bin/rustc" --print host-tuple)
-    mkdir -p "$sysroot/lib/rustlib/$host/bin"
-    ln -s ../../../../bin/"lld-${llvm_version:=$(basename "$sysroot"/bin/lld-* | sed 's/.*-//')}" "$sysroot/lib/rustlib/$host/bin/rust-lld"
+    cd "$temporary/packages"
+    # shellcheck disable=SC2086
+    apt-get download $rustc_web_packages
+    # The names of the rest carry versions, so they are read from the packages.
+    package=$(dpkg-deb -f libstd-rust-web-dev_*.deb Depends | grep -o 'libstd-rust-web-[0-9.]*' | head -n 1)
+    apt-get download "$package"
+    library=$(dpkg-deb -f "$package"_*.deb Depends | grep -o 'libllvm[0-9]*' | head -n 1)
+    apt-get download "$library" "lld-${library#libllvm}"
+    # LLVM's own libraries, where this system does not have them.
+    for package in libedit2 libffi8 libxml2 libz3-4 libzstd1 zlib1g; do
+        dpkg -s $package >/dev/null 2>&1 || apt-get download $package
+    done
+    for package in *.deb; do dpkg-deb -x "$package" "$temporary/toolchain"; done
 
-    # std, as a crate without code asks for it. The nightly option is what builds it; the compiler stays a stable one.
+    # Debian keeps libraries in a folder of the architecture, where only Debian's own linker looks. rustc expects them in
+    # the folder above, and a script in the compiler's place tells the linker.
+    sysroot=$temporary/toolchain/usr
+    mv "$sysroot"/lib/*-linux-gnu/*.so* "$sysroot/lib/"
+    for program in rustc clippy-driver cargo-clippy; do
+        mv "$sysroot/bin/$program" "$sysroot/bin/$program.debian"
+        printf '#!/bin/sh\nhere=$(dirname "$0")\nLD_LIBRARY_PATH=$here/../lib exec "$here/%s.debian" "$@"\n' $program \
+            >"$sysroot/bin/$program"
+        chmod +x "$sysroot/bin/$program"
+    done
+    host=$("$sysroot/bin/rustc" -vV | awk '$1 == "host:" { print $2 }')
+    mkdir -p "$sysroot/lib/rustlib/$host/bin"
+    for program in "$sysroot"/bin/lld-*; do
+        ln -sf "../../../../bin/${program##*/}" "$sysroot/lib/rustlib/$host/bin/rust-lld"
+    done
+
+    # std is what a crate without code depends on. The nightly option builds it; the compiler stays a stable one.
     mkdir -p "$temporary/std/src"
     : >"$temporary/std/src/lib.rs"
-    printf '[package]\nname = "std-for-wasm"\nversion = "0.0.0"\nedition = "2021"\n' >"$temporary/std/Cargo.toml"
-    (
-        cd "$temporary/std"
-        RUSTC=$sysroot/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$temporary/std/target cargo build --release \
-            -Zbuild-std=std,panic_abort,test --target wasm32-unknown-unknown
-    )
-    mkdir -p "$sysroot/lib/rustlib/wasm32-unknown-unknown/lib"
-    cp "$temporary"/std/target/wasm32-unknown-unknown/release/deps/*.rlib "$sysroot/lib/rustlib/wasm32-unknown-unknown/lib/"
-    rm -f "$sysroot"/lib/rustlib/wasm32-unknown-unknown/lib/libstd_for_wasm-*.rlib
+    printf '[package]\nname = "nothing"\nversion = "0.0.0"\nedition = "2021"\n' >"$temporary/std/Cargo.toml"
+    cd "$temporary/std"
+    RUSTC=$sysroot/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$temporary/std/target \
+        cargo build --release -Zbuild-std=std,panic_abort,test --target wasm32-unknown-unknown
+    wasm_lib=$sysroot/lib/rustlib/wasm32-unknown-unknown/lib
+    mkdir -p "$wasm_lib"
+    cp "$temporary"/std/target/wasm32-unknown-unknown/release/deps/*.rlib "$wasm_lib/"
+    rm -f "$wasm_lib"/libnothing-*.rlib
+    # The source has served; it is most of the size.
+    rm -rf "$sysroot/src" "$sysroot/share"
     rm -rf "$cache/rustc-web-$version"
     mv "$temporary/toolchain" "$cache/rustc-web-$version"
 }

@@ -14,7 +14,8 @@ impl Bar {
     pub fn new() -> Self {
         let bar = ProgressBar::new(PARTS);
         // A template that does not parse leaves the plain style, which is no worse than a crash.
-        if let Ok(style) = ProgressStyle::with_template("{msg:<28} {bar:32} {percent:>3}%  {elapsed} gone, {eta} left") {
+        if let Ok(style) = ProgressStyle::with_template("{msg:<28} {bar:32} {percent:>3}%  {elapsed} gone, {eta} left")
+        {
             bar.set_style(style);
         }
         Bar(bar)

@@ -10,14 +10,18 @@ use darkroom::image::{RgbImage, decode, encode_png};
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Stage, Task};
-use darkroom::request::SDConfig;
-use darkroom::run::candle::{CandleRunner, Precision, Scores};
+use darkroom::request::{MAX_COUNT, SDConfig};
 use darkroom::run::Runner;
+use darkroom::run::candle::{CandleRunner, Precision, Scores};
 use darkroom::{Error, Result};
 use serde_json::json;
 
 use crate::bar::Bar;
 use crate::source;
+use crate::{exit_code, print_line};
+
+/// The most threads that make sense on any machine, and that the thread pool can start at once.
+const MAX_THREADS: usize = 1024;
 
 /// Where the models run.
 #[derive(Clone, Copy, ValueEnum)]
@@ -72,7 +76,7 @@ pub struct Args {
     #[arg(long)]
     negative: Option<String>,
     /// Denoising steps, 1 to 150 [default: the version's].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     steps: Option<usize>,
     /// Guidance scale, 0 to 20; at 1 and below there is no guidance [default: the version's].
     #[arg(long, allow_negative_numbers = true)]
@@ -81,13 +85,13 @@ pub struct Args {
     #[arg(long)]
     sampler: Option<String>,
     /// Seed of the first picture; the next ones count on [default: random, printed].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Width in pixels [default: the version's].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     width: Option<usize>,
     /// Height in pixels [default: the version's].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     height: Option<usize>,
     /// A picture to start from (PNG, JPEG or WebP).
     #[arg(long)]
@@ -99,10 +103,10 @@ pub struct Args {
     #[arg(long)]
     mask: Option<PathBuf>,
     /// How many pictures.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1)]
     count: usize,
     /// Leave out this many of the text encoder's last layers.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     clip_skip: Option<usize>,
     /// What to do with prompts of more than 75 tokens.
     #[arg(long, value_enum, default_value_t = LongPrompts::Truncate)]
@@ -117,7 +121,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Attention::Flash)]
     attention: Attention,
     /// Threads on the CPU [default: all].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     threads: Option<usize>,
     /// The PNG to write; with `--count` above 1, NAME-1.png, NAME-2.png and so on.
     #[arg(short, long, value_name = "OUT.png")]
@@ -141,11 +145,15 @@ struct Seconds {
 /// # Errors
 /// Whatever is wrong with the request, the model, the device or the files, in one line.
 pub fn run(args: Args) -> Result<()> {
-    check_output(&args.output)?;
+    check_output(&args.output, args.count)?;
     if let Some(threads) = args.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        if threads == 0 {
-            return refuse("threads", "0", "give 1 or more, or leave it out for all");
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return refuse(
+                "threads",
+                &threads.to_string(),
+                &format!("use 1 to {MAX_THREADS}, or leave it out for all"),
+            );
         }
         pool.build_global().map_err(|e| Error::Device { device: "cpu".into(), reason: e.to_string() })?;
     }
@@ -170,32 +178,43 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 async fn draw<R: Runner>(args: &Args, runner: &R) -> Result<()> {
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&cancelled);
-    // The first Ctrl-C stops between two operations; nothing is half written.
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-        .map_err(|e| Error::Device { device: "terminal".into(), reason: e.to_string() })?;
-    let go_on = || !cancelled.load(Ordering::Relaxed);
-
-    let init = args.init.as_deref().map(read_picture).transpose()?;
-    let mask = args.mask.as_deref().map(read_picture).transpose()?;
-
-    let bar = Bar::new();
-    let mut seconds = Seconds::default();
-    let clock = Instant::now();
     let named = source::parse(&args.model)?;
-    let folder = named.fetch(&bar)?;
     let version = match named {
         source::Model::Version(version) => Some(version),
         _ => None,
     };
+    check_request(args, version)?;
+    let init = args.init.as_deref().map(read_picture).transpose()?;
+    let mask = args.mask.as_deref().map(read_picture).transpose()?;
+
+    let (cancelled, drawing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (flag, is_drawing) = (Arc::clone(&cancelled), Arc::clone(&drawing));
+    // While it draws, Ctrl-C stops between two operations, and no file is half written. A download or the reading of
+    // weights leaves nothing that the next run could not go on from, so there it ends the process at once.
+    ctrlc::set_handler(move || {
+        flag.store(true, Ordering::Relaxed);
+        if !is_drawing.load(Ordering::Relaxed) {
+            eprintln!("darkroom: {}", Error::Cancelled);
+            std::process::exit(exit_code(&Error::Cancelled).into());
+        }
+    })
+    .map_err(|e| Error::Device { device: "terminal".into(), reason: e.to_string() })?;
+    let go_on = || !cancelled.load(Ordering::Relaxed);
+
+    let bar = Bar::new();
+    let mut seconds = Seconds::default();
+    let clock = Instant::now();
+    let folder = named.fetch(&bar)?;
     let mut report = |p: darkroom::pipeline::LoadProgress| {
         bar.show(&format!("load {}", p.component), p.loaded_bytes as f64 / p.total_bytes.max(1) as f64);
     };
     let model = ModelLoader::new(&folder, runner).load(&mut report).await?;
     seconds.load = clock.elapsed().as_secs_f64();
 
-    let config = config_of(args, version, &model)?;
+    let config = match version {
+        Some(version) => config_of(args, version, version.default_size())?,
+        None => config_of(args, model.configs.version(), model.configs.default_size())?,
+    };
     let inputs = Inputs {
         config: config.clone(),
         init,
@@ -206,6 +225,7 @@ async fn draw<R: Runner>(args: &Args, runner: &R) -> Result<()> {
         },
     };
     let mut generation = Generation::new(runner, &model, inputs)?;
+    drawing.store(true, Ordering::Relaxed);
     if args.seed.is_none() && !args.json {
         bar.say(&format!("seed {}", config.seed));
     }
@@ -233,6 +253,9 @@ async fn draw<R: Runner>(args: &Args, runner: &R) -> Result<()> {
             Stage::Prepare | Stage::Denoise => seconds.denoise += elapsed,
             Stage::Decode | Stage::Done => seconds.decode += elapsed,
         }
+        if !go_on() {
+            return Err(Error::Cancelled);
+        }
         match event {
             Some(Event::Encoded { prompt, negative }) => {
                 for (name, report) in [("prompt", prompt), ("negative prompt", negative)] {
@@ -250,9 +273,6 @@ async fn draw<R: Runner>(args: &Args, runner: &R) -> Result<()> {
             }
             None => break,
         }
-        if !go_on() {
-            return Err(Error::Cancelled);
-        }
     }
     drop(bar);
     if args.json {
@@ -265,27 +285,41 @@ async fn draw<R: Runner>(args: &Args, runner: &R) -> Result<()> {
                 "decode": seconds.decode },
             "peak_memory_bytes": peak_memory_bytes(),
         });
-        println!("{object}");
-    } else {
-        for path in files {
-            println!("{}", path.display());
-        }
+        return print_line(object);
     }
-    Ok(())
+    files.iter().try_for_each(|path| print_line(path.display()))
 }
 
 fn refuse<T>(field: &'static str, got: &str, expected: &str) -> Result<T> {
     Err(Error::Request { field, got: got.into(), expected: expected.into() })
 }
 
-/// The request, with the version's or the checkpoint's defaults where the command line is silent.
-fn config_of<R: Runner>(args: &Args, version: Option<SDVersion>, model: &ModelComponents<R>) -> Result<SDConfig> {
-    let guessed = version.unwrap_or_else(|| model.configs.version());
-    let mut config = SDConfig::new(guessed).with_prompt(&args.prompt).with_count(args.count);
-    let (width, height) = match version {
-        Some(version) => version.default_size(),
-        None => model.configs.default_size(),
+/// Refuses, before a model is downloaded or loaded, what cannot be drawn whatever its files say. They have the last
+/// word in [`Generation::new`].
+fn check_request(args: &Args, version: Option<SDVersion>) -> Result<()> {
+    if args.strength.is_some() && args.init.is_none() {
+        return refuse("strength", "without a picture", "give the picture to start from too (--init)");
+    }
+    if args.mask.is_some() && args.init.is_none() {
+        return refuse("mask", "without a picture", "give the picture to repaint too (--init)");
+    }
+    let Some(version) = version else {
+        // Sizes and layers are the repository's or the folder's own; everything else is the same for all models.
+        let version = SDVersion::V1_5;
+        let config = config_of(args, version, version.default_size())?;
+        let (width, height) = version.default_size();
+        return config.with_size(width, height).with_clip_skip(None).validate();
     };
+    if version.is_inpaint() && args.mask.is_none() {
+        let expected = "this model only repaints parts of a picture: give a picture and a mask (--init, --mask)";
+        return refuse("model", version.key(), expected);
+    }
+    config_of(args, version, version.default_size())?.validate()
+}
+
+/// The request, with the version's defaults and the given size where the command line is silent.
+fn config_of(args: &Args, version: SDVersion, (width, height): (usize, usize)) -> Result<SDConfig> {
+    let mut config = SDConfig::new(version).with_prompt(&args.prompt).with_count(args.count);
     config = config.with_size(args.width.unwrap_or(width), args.height.unwrap_or(height));
     config.negative_prompt = args.negative.clone();
     config.steps = args.steps.unwrap_or(config.steps);
@@ -296,9 +330,6 @@ fn config_of<R: Runner>(args: &Args, version: Option<SDVersion>, model: &ModelCo
     config.flash_attention = matches!(args.attention, Attention::Flash);
     config.sliced_attention = matches!(args.attention, Attention::Sliced).then_some(1);
     config.f16 = matches!(args.dtype, Dtype::F16);
-    if args.strength.is_some() && args.init.is_none() {
-        return refuse("strength", "without a picture", "give the picture to start from too (--init)");
-    }
     config.seed = match args.seed {
         Some(seed) => seed,
         None => random_seed(),
@@ -342,17 +373,27 @@ fn read_picture(path: &Path) -> Result<RgbImage> {
 }
 
 /// Refuses an output that could not be written, before anything is computed.
-fn check_output(path: &Path) -> Result<()> {
+fn check_output(path: &Path, count: usize) -> Result<()> {
     let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
     if !is_png {
         return refuse("output", &path.display().to_string(), "the picture is a PNG: give a name that ends in .png");
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() {
-        Ok(())
-    } else {
-        refuse("output", &path.display().to_string(), "its folder must exist")
+    if !folder.is_dir() {
+        return refuse("output", &path.display().to_string(), "its folder must exist");
     }
+    for path in (0..count.min(MAX_COUNT)).map(|picture| output_path(path, picture, count)) {
+        let Ok(there) = std::fs::metadata(&path) else { continue };
+        if there.is_dir() {
+            return refuse("output", &path.display().to_string(), "a folder has that name: give another one");
+        }
+        if there.permissions().readonly() {
+            return refuse("output", &path.display().to_string(), "the file is write-protected: give another name");
+        }
+    }
+    // Whether the folder takes a file is known only once it has one.
+    let partial = partial_path(path);
+    std::fs::File::create(&partial).and_then(|_| std::fs::remove_file(&partial)).map_err(|e| Error::io(&partial, e))
 }
 
 fn output_path(path: &Path, picture: usize, count: usize) -> PathBuf {
@@ -366,9 +407,18 @@ fn output_path(path: &Path, picture: usize, count: usize) -> PathBuf {
 /// Writes beside the target and renames, so that a picture is whole or absent.
 fn write_picture(path: &Path, image: &RgbImage, parameters: &Parameters) -> Result<()> {
     let bytes = encode_png(image, &parameters.to_png_text()?)?;
-    let partial = path.with_extension("png.part");
-    std::fs::write(&partial, bytes).map_err(|e| Error::io(&partial, e))?;
-    std::fs::rename(&partial, path).map_err(|e| Error::io(path, e))
+    let partial = partial_path(path);
+    let written = std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path));
+    written.map_err(|error| {
+        // Why there is no picture matters more than what could not be tidied up after it.
+        std::fs::remove_file(&partial).ok();
+        Error::io(path, error)
+    })
+}
+
+/// Where a picture lies until it is whole.
+fn partial_path(path: &Path) -> PathBuf {
+    path.with_extension("png.part")
 }
 
 /// The most memory the process has held, where the system tells (Linux).

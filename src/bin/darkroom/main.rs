@@ -3,20 +3,26 @@
 //! Exit codes: 0 done, 2 a request that cannot be drawn, 3 a model that cannot be loaded, 4 a device that failed, 5 a file
 //! that cannot be read or written, 130 stopped by Ctrl-C. Errors are one line on standard error.
 
+#![deny(clippy::unwrap_used)]
+
 mod bar;
 mod generate;
 mod models;
 mod show;
 mod source;
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use darkroom::Error;
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser, Subcommand};
+use darkroom::{Error, Result};
 
 /// Stable Diffusion on this machine: prompts and pictures stay here.
 #[derive(Parser)]
-#[command(name = "darkroom", version, about, after_help = EXIT_CODES)]
+#[command(name = "darkroom", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,7 +44,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse_arguments(&error),
+    };
     let result = match cli.command {
         Command::Generate(args) => generate::run(*args),
         Command::Show(args) => show::run(&args),
@@ -47,10 +56,59 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("darkroom: {error}");
-            ExitCode::from(exit_code(&error))
-        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    complain(&error.to_string());
+    ExitCode::from(exit_code(error))
+}
+
+/// One line on standard error, whatever a file's name or a library's message has in it.
+fn complain(message: &str) {
+    let parts: Vec<&str> = message.split(char::is_control).map(str::trim).filter(|part| !part.is_empty()).collect();
+    eprintln!("darkroom: {}", parts.join(" "));
+}
+
+/// What the parser of arguments says, as one line with what the argument takes; help and version as they are.
+fn refuse_arguments(error: &clap::Error) -> ExitCode {
+    let code = u8::try_from(error.exit_code()).unwrap_or(u8::MAX);
+    let text = error.to_string();
+    let Some(text) = text.strip_prefix("error: ") else {
+        return match error.print() {
+            Ok(()) => ExitCode::from(code),
+            // A reader that has gone, as `head` goes, has read enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(code),
+            Err(error) => fail(&Error::io(Path::new("standard output"), error)),
+        };
+    };
+    let mut message =
+        text.split("\n\nUsage:").next().unwrap_or(text).replace("For more information, try '--help'.", "");
+    message = message.trim_end().replace("\n\n", "; ");
+    let mut command = Cli::command();
+    // Arguments have no names to print before.
+    command.build();
+    if let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg)
+        && let Some(help) = command
+            .get_subcommands()
+            .flat_map(clap::Command::get_arguments)
+            .find_map(|a| (a.to_string() == *arg).then(|| a.get_help()).flatten())
+    {
+        message += &format!(" ({help})");
+    }
+    complain(&format!("{message}; see also darkroom help"));
+    ExitCode::from(code)
+}
+
+/// Prints a line on standard output. A reader that has gone, as `head` goes, is no fault.
+///
+/// # Errors
+/// [`Error::Io`] when the line cannot be written for another reason.
+fn print_line(line: impl Display) -> Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io(Path::new("standard output"), error)),
+        _ => Ok(()),
     }
 }
 

@@ -2,12 +2,13 @@
 
 use clap::Args;
 use darkroom::Result;
-use darkroom::hub::cache::{CacheState, HubCache};
 use darkroom::hub::Source;
+use darkroom::hub::cache::{CacheState, HubCache};
 use darkroom::model::SDVersion;
 use serde_json::json;
 
 use crate::bar::Bar;
+use crate::print_line;
 use crate::source;
 
 /// `darkroom models`.
@@ -46,18 +47,18 @@ pub fn list(args: &ListArgs) -> Result<()> {
             .iter()
             .map(|(version, state, cached_bytes)| {
                 let (width, height) = version.default_size();
-                json!({ "version": version.key(), "name": version.to_string(), "repository": version.repository(),
+                json!({ "version": version.key(), "name": version.display_name(), "repository": version.repository(),
                     "bytes": version.approximate_download_bytes(), "cached": *state == "cached", "cached_bytes": cached_bytes,
                     "width": width, "height": height, "steps": version.default_steps(),
                     "guidance_scale": version.default_guidance_scale() })
             })
             .collect();
-        println!("{}", json!(rows));
-        return Ok(());
+        return print_line(json!(rows));
     }
     for (version, state, _) in rows {
         let gigabytes = version.approximate_download_bytes() as f64 / 1e9;
-        println!("{:<13} {:>5.1} GB  {:<14} {}", version.key(), gigabytes, state, version.repository());
+        let (key, repository) = (version.key(), version.repository());
+        print_line(format_args!("{key:<13} {gigabytes:>5.1} GB  {state:<14} {repository}"))?;
     }
     Ok(())
 }
@@ -71,6 +72,5 @@ pub fn download(args: &DownloadArgs) -> Result<()> {
     let bar = Bar::new();
     let folder = model.fetch(&bar)?;
     drop(bar);
-    println!("{}\t{}", folder.describe(), folder.root().display());
-    Ok(())
+    print_line(format_args!("{}\t{}", folder.describe(), folder.root().display()))
 }

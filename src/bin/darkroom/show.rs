@@ -28,7 +28,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error::Image { what: args.file.display().to_string(), reason });
     }
     for (key, text) in texts {
-        println!("{key}:\n{text}\n");
+        crate::print_line(format_args!("{key}:\n{text}\n"))?;
     }
     Ok(())
 }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use darkroom::Result;
-use darkroom::hub::cache::HubCache;
 use darkroom::hub::RepoId;
+use darkroom::hub::cache::HubCache;
 use darkroom::hub::folder::Folder;
 use darkroom::model::SDVersion;
+use darkroom::{Error, Result};
 
 use crate::bar::Bar;
 
@@ -32,7 +32,14 @@ pub fn parse(model: &str) -> Result<Model> {
     match model.parse::<SDVersion>() {
         Ok(version) => Ok(Model::Version(version)),
         Err(_) if model.matches('/').count() == 1 => Ok(Model::Repo(model.parse()?)),
-        Err(error) => Err(error),
+        Err(_) => Err(Error::Request {
+            field: "model",
+            got: format!("{model:?}"),
+            expected: format!(
+                "give one of {}, a repository on the Hub as owner/repo, or the path of a folder that exists",
+                SDVersion::ALL.map(SDVersion::key).join(", ")
+            ),
+        }),
     }
 }
 
@@ -48,9 +55,7 @@ impl Model {
         };
         match self {
             Model::Folder(folder) => Ok(folder.clone()),
-            Model::Version(version) => {
-                Ok(HubCache::from_env()?.fetch_version(*version, true, &mut progress)?.folder)
-            }
+            Model::Version(version) => Ok(HubCache::from_env()?.fetch_version(*version, true, &mut progress)?.folder),
             Model::Repo(repo) => Ok(HubCache::from_env()?.fetch(repo, true, &mut progress)?.folder),
         }
     }

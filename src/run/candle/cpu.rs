@@ -290,7 +290,13 @@ fn exp(x: f32) -> f32 {
     p = p * r + 1.0;
     p = p * r + 1.0;
     let value = f32::from_bits(p.to_bits().wrapping_add(exponent));
-    if x < -87.3 { 0.0 } else if x.is_nan() { x } else { value }
+    if x < -87.3 {
+        0.0
+    } else if x.is_nan() {
+        x
+    } else {
+        value
+    }
 }
 
 #[inline(always)]
@@ -510,7 +516,8 @@ mod tests {
         assert_eq!(exp(-1e30), 0.0);
         assert!(exp(f32::NAN).is_nan());
         // Values of erf from a table.
-        for (x, exact) in [(0.0, 0.0), (0.5, 0.520_499_9), (1.0, 0.842_700_8), (2.0, 0.995_322_3), (-1.0, -0.842_700_8)] {
+        for (x, exact) in [(0.0, 0.0), (0.5, 0.520_499_9), (1.0, 0.842_700_8), (2.0, 0.995_322_3), (-1.0, -0.842_700_8)]
+        {
             assert!((erf(x) - exact).abs() < 3e-7, "erf({x})");
         }
     }

@@ -20,6 +20,18 @@ use crate::graph::{Activation, Graph, Node, NodeId, Op, WeightSpec};
 use crate::run::Runner;
 use crate::weights::Weights;
 
+impl Scores {
+    /// What the request's two switches ask for: flash attention, else slices of so many heads (0: one), else all at once.
+    #[must_use]
+    pub fn from_switches(flash: bool, sliced: Option<usize>) -> Self {
+        match (flash, sliced) {
+            (true, _) => Scores::Flash,
+            (false, Some(heads)) => Scores::Heads(heads.max(1)),
+            (false, None) => Scores::Whole,
+        }
+    }
+}
+
 /// The type weights are held in, and on CUDA activations too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
@@ -152,9 +164,7 @@ impl CandleRunner {
                 };
                 match self.kernels {
                     Kernels::Plain => plain::conv2d(inputs[0], inputs[1], inputs[2], sizes),
-                    Kernels::Cpu => {
-                        self.on_slices(node, inputs, |x| cpu::conv2d(x[0], x[1], x[2], sizes))
-                    }
+                    Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::conv2d(x[0], x[1], x[2], sizes)),
                 }
             }
             Op::Linear => match self.kernels {
@@ -205,8 +215,7 @@ impl CandleRunner {
                     candle_core::bail!("wants [B,T,D]")
                 };
                 let (heads, causal) = (*heads, *causal);
-                let sizes =
-                    AttentionSizes { batch, n_queries, n_keys, width, heads, scale: *scale as f32, causal };
+                let sizes = AttentionSizes { batch, n_queries, n_keys, width, heads, scale: *scale as f32, causal };
                 match self.kernels {
                     Kernels::Plain => plain::attention(inputs[0], inputs[1], inputs[2], sizes, self.scores),
                     Kernels::Cpu => {
@@ -327,7 +336,11 @@ impl Runner for CandleRunner {
         let mut flops = 0;
         for (idx, node) in graph.nodes.iter().enumerate() {
             let refuse = |reason: &str| {
-                Err(Error::Run { node: format!("{}: {}", graph.name, node.name), device: self.describe(), reason: reason.into() })
+                Err(Error::Run {
+                    node: format!("{}: {}", graph.name, node.name),
+                    device: self.describe(),
+                    reason: reason.into(),
+                })
             };
             let value = match &node.op {
                 Op::Weight => match weights.0.get(&node.name) {
@@ -429,7 +442,8 @@ fn folds_silu(graph: &Graph, last_uses: &[usize], id: NodeId) -> bool {
     let next = id.idx() + 1;
     matches!(graph.node(id).op, Op::GroupNorm { .. })
         && last_uses[id.idx()] == next
-        && graph.nodes.get(next).is_some_and(|node| {
-            matches!(node.op, Op::Activation(Activation::Silu)) && node.inputs[0] == id
-        })
+        && graph
+            .nodes
+            .get(next)
+            .is_some_and(|node| matches!(node.op, Op::Activation(Activation::Silu)) && node.inputs[0] == id)
 }

@@ -89,9 +89,8 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, sizes: AttentionSizes, scor
         Scores::Whole => (n_queries.max(1), heads),
     };
     let mask = if causal {
-        let values: Vec<f32> = (0..n_queries * n_keys)
-            .map(|i| if i % n_keys > i / n_keys { f32::NEG_INFINITY } else { 0.0 })
-            .collect();
+        let values: Vec<f32> =
+            (0..n_queries * n_keys).map(|i| if i % n_keys > i / n_keys { f32::NEG_INFINITY } else { 0.0 }).collect();
         Some(Tensor::from_vec(values, (n_queries, n_keys), q.device())?)
     } else {
         None

@@ -1,0 +1,315 @@
+//! The command line as people and programs use it: the real binary on the model that the page embeds, judged by its exit
+//! code, its two streams and the files it leaves. What it refuses is in cli/refusals.rs.
+//!
+//! No test here reaches a network: the Hub's address is a closed port, and the cache an empty folder.
+
+#[path = "cli/desk.rs"]
+mod desk;
+#[path = "cli/refusals.rs"]
+mod refusals;
+
+use darkroom::image::RgbImage;
+use darkroom::model::SDVersion;
+use darkroom::sampler::SamplerKind;
+use desk::{APPLE, Desk, difference, fixture, mean_difference, red_half, white_left};
+use serde_json::Value;
+
+/// 200 words, more tokens than the text encoder takes at once.
+fn long_prompt() -> String {
+    let words = ["red", "apple", "on", "a", "blue", "background", "with", "green", "leaves", "there"];
+    words.repeat(20).join(" ")
+}
+
+#[test]
+fn the_picture_is_that_of_diffusers() {
+    let desk = Desk::new();
+    let got = desk.draw(&["--prompt", APPLE, "--seed", "1", "--steps", "6", "--guidance", "4"]);
+    let expected = fixture("apple.png");
+    assert_eq!((got.width, got.height), (128, 128), "the size that the model's own config says");
+    let (max, mean) = (difference(&got, &expected), mean_difference(&got, &expected));
+    assert!(max <= 2 && mean <= 0.3, "levels differ by {max} at most and {mean} on average");
+}
+
+#[test]
+fn sides_may_differ() {
+    let got = Desk::new().draw(&["--prompt", APPLE, "--steps", "1", "--width", "160", "--height", "96"]);
+    assert_eq!((got.width, got.height), (160, 96));
+}
+
+#[test]
+fn image_to_image_departs_from_its_picture_by_strength() {
+    let desk = Desk::new();
+    desk.put("init.png", &fixture("apple.png"));
+    let at = |strength| {
+        let args = ["--prompt", "a yellow lemon", "--steps", "6", "--seed", "3", "--init", "init.png"];
+        desk.draw(&[&args[..], &["--strength", strength]].concat())
+    };
+    let init = fixture("apple.png");
+    let far = ["0.2", "0.5", "1"].map(|strength| mean_difference(&at(strength), &init));
+    assert!(0.0 < far[0] && far[0] < far[1] && far[1] < far[2], "more strength, more change: {far:?}");
+}
+
+#[test]
+fn inpainting_leaves_what_is_not_white_untouched() {
+    let desk = Desk::new();
+    let init = fixture("apple.png");
+    desk.put("init.png", &init);
+    desk.put("mask.png", &white_left(128, 128));
+    let args = ["--prompt", "a yellow lemon", "--steps", "4", "--init", "init.png", "--mask", "mask.png"];
+    let got = desk.draw(&args);
+    let half = |picture: &RgbImage, left: bool| -> Vec<u8> {
+        let rows = picture.pixels.chunks_exact(128 * 3);
+        rows.flat_map(|row| if left { &row[..64 * 3] } else { &row[64 * 3..] }.to_vec()).collect()
+    };
+    assert_eq!(half(&got, false), half(&init, false), "the kept half");
+    assert_ne!(half(&got, true), half(&init, true), "the repainted half");
+}
+
+#[test]
+fn count_draws_the_next_seeds() {
+    let desk = Desk::new();
+    let args = ["--prompt", APPLE, "--steps", "2"];
+    let run = desk.generate(&[&args[..], &["--seed", "7", "--count", "2"]].concat());
+    run.succeeded();
+    assert_eq!(run.stdout, "out-1.png\nout-2.png\n");
+    assert_eq!(desk.names(), ["out-1.png", "out-2.png"], "and no out.png");
+    for (name, seed) in [("out-1.png", "7"), ("out-2.png", "8")] {
+        let single = desk.draw(&[&args[..], &["--seed", seed]].concat());
+        assert_eq!(desk.picture(name), single, "{name} and seed {seed}");
+        assert_eq!(desk.shown(name)["seed"].to_string(), seed);
+    }
+}
+
+#[test]
+fn json_is_one_object_about_the_run() {
+    let desk = Desk::new();
+    let run = desk.generate(&["--prompt", APPLE, "--steps", "2", "--seed", "5", "--guidance", "3.5", "--json"]);
+    run.succeeded();
+    assert_eq!(run.stdout.lines().count(), 1, "{}", run.stdout);
+    assert_eq!(run.stderr, "");
+    let object: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(object["seed"], 5);
+    assert_eq!(object["steps"], 2);
+    assert_eq!(object["guidance_scale"], 3.5);
+    assert_eq!(object["sampler"], "dpm++2m");
+    assert_eq!(object["files"], serde_json::json!(["out.png"]));
+    for stage in ["load", "encode", "denoise", "decode"] {
+        let seconds = object["seconds"][stage].as_f64().unwrap();
+        assert!(seconds > 0.0 && seconds < 600.0, "{stage} took {seconds} s");
+    }
+    if cfg!(target_os = "linux") {
+        let bytes = object["peak_memory_bytes"].as_u64().unwrap();
+        assert!((20 << 20..8 << 30).contains(&bytes), "{bytes} bytes");
+    }
+}
+
+#[test]
+fn without_a_seed_one_is_chosen_printed_and_good_for_another_run() {
+    let desk = Desk::new();
+    let args = ["--prompt", APPLE, "--steps", "2"];
+    let run = desk.generate(&args);
+    run.succeeded();
+    assert_eq!(run.stdout, "out.png\n", "standard output has the name and nothing else");
+    let seed = run.stderr.trim_end().strip_prefix("seed ").unwrap_or_else(|| panic!("{}", run.stderr));
+    let first = desk.picture("out.png");
+    assert_eq!(desk.draw(&[&args[..], &["--seed", seed]].concat()), first);
+
+    let run = desk.generate(&[&args[..], &["--json"]].concat());
+    let object: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_ne!(object["seed"].to_string(), seed, "another run has another seed");
+}
+
+#[test]
+fn show_prints_what_draws_the_picture_again() {
+    let desk = Desk::new();
+    desk.put("init.png", &fixture("apple.png"));
+    let prompt = "ein roter Apfel, 赤いりんご\nzwei: \"Zeilen\"";
+    let args = ["--prompt", prompt, "--negative", "blue, green", "--steps", "5", "--seed", "18446744073709551615"];
+    let more = ["--guidance", "3.3", "--init", "init.png", "--strength", "0.7", "--width", "160"];
+    let first = desk.draw(&[&args[..], &more].concat());
+
+    let run = desk.run(&["show", "out.png"]);
+    run.succeeded();
+    assert!(run.stdout.starts_with("parameters:\n"), "{}", run.stdout);
+    let settings = "Steps: 5, Sampler: dpm++2m, CFG scale: 3.3, Seed: 18446744073709551615, Size: 160x128";
+    for part in [prompt, "\nNegative prompt: blue, green\n", settings, "Denoising strength: 0.7"] {
+        assert!(run.stdout.contains(part), "no {part} in\n{}", run.stdout);
+    }
+    let shown = desk.shown("out.png");
+    let text = |key: &str| shown[key].as_str().map_or_else(|| shown[key].to_string(), str::to_string);
+    let flags = [
+        ("--prompt", "prompt"),
+        ("--negative", "negative_prompt"),
+        ("--steps", "steps"),
+        ("--seed", "seed"),
+        ("--sampler", "sampler"),
+        ("--guidance", "guidance_scale"),
+        ("--width", "width"),
+        ("--height", "height"),
+        ("--strength", "strength"),
+    ];
+    let mut again = vec!["--init".to_string(), "init.png".to_string()];
+    again.extend(flags.iter().flat_map(|(flag, key)| [flag.to_string(), text(key)]));
+    assert_eq!(desk.draw(&again.iter().map(String::as_str).collect::<Vec<_>>()), first);
+}
+
+#[test]
+fn models_lists_the_seven_versions() {
+    let desk = Desk::new();
+    let run = desk.run(&["models"]);
+    run.succeeded();
+    assert_eq!(run.stdout.lines().count(), SDVersion::ALL.len());
+    for (line, version) in run.stdout.lines().zip(SDVersion::ALL) {
+        assert!(line.starts_with(version.key()) && line.ends_with(version.repository()), "{line}");
+        assert!(line.contains(" GB ") && line.contains("not cached"), "{line}");
+    }
+    let run = desk.run(&["models", "--json"]);
+    run.succeeded();
+    let rows: Vec<Value> = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(rows.len(), SDVersion::ALL.len());
+    for (row, version) in rows.iter().zip(SDVersion::ALL) {
+        assert_eq!(row["version"], version.key());
+        assert_eq!(row["cached"], false);
+        assert_eq!(row["cached_bytes"], 0);
+        assert_eq!(row["bytes"].as_u64(), Some(version.approximate_download_bytes()));
+    }
+}
+
+#[test]
+fn every_sampler_draws_its_own_picture() {
+    let desk = Desk::new();
+    let mut pictures: Vec<(SamplerKind, RgbImage)> = Vec::new();
+    for kind in SamplerKind::ALL {
+        let got = desk.draw(&["--prompt", APPLE, "--seed", "1", "--steps", "4", "--sampler", kind.name()]);
+        assert_eq!(desk.shown("out.png")["sampler"], kind.name());
+        let (min, max) = (got.pixels.iter().min().unwrap(), got.pixels.iter().max().unwrap());
+        assert!(max - min > 50, "{kind}: levels from {min} to {max} are no picture");
+        for (other, picture) in &pictures {
+            assert_ne!(&got, picture, "{kind} and {other} draw the same");
+        }
+        pictures.push((kind, got));
+    }
+}
+
+#[test]
+fn threads_attention_and_dtype_do_not_change_the_picture() {
+    let desk = Desk::new();
+    let draw = |more: &[&str]| {
+        desk.draw(&[&["--prompt", APPLE, "--seed", "1", "--steps", "4", "--guidance", "4"], more].concat())
+    };
+    let plain = draw(&[]);
+    let ways: [&[&str]; 7] = [
+        &["--threads", "1"],
+        &["--threads", "2"],
+        &["--attention", "flash"],
+        &["--attention", "sliced"],
+        &["--attention", "full"],
+        &["--dtype", "f16"],
+        &["--device", "cpu", "--dtype", "f32"],
+    ];
+    for way in ways {
+        let max = difference(&draw(way), &plain);
+        assert!(max <= 1, "{way:?} changes a level by {max}");
+    }
+}
+
+#[test]
+fn long_prompts_are_cut_and_reported_or_encoded_in_chunks() {
+    let desk = Desk::new();
+    let prompt = long_prompt();
+    let draw = |prompt: &str, more: &[&str]| {
+        let run = desk.generate(&[&["--prompt", prompt, "--seed", "2", "--steps", "2"], more].concat());
+        run.succeeded();
+        (desk.picture("out.png"), run.stderr)
+    };
+    let (cut, said) = draw(&prompt, &["--long-prompt", "truncate"]);
+    let line = said.trim_end();
+    assert!(line.starts_with("the prompt has ") && line.contains(" tokens of at most 75; cut: "), "{said}");
+    let rest = line.split_once("cut: ").unwrap().1;
+    let kept = prompt.strip_suffix(rest).unwrap_or_else(|| panic!("{rest:?} is no end of the prompt"));
+    let (short, said) = draw(kept, &[]);
+    assert_eq!(said, "", "75 tokens are not too many");
+    assert_eq!(cut, short, "what was cut has no effect");
+
+    let (whole, said) = draw(&prompt, &["--long-prompt", "chunks"]);
+    assert_eq!(said, "");
+    assert_ne!(whole, cut, "what was not cut has one");
+    let (_, said) = draw("an apple", &["--negative", &prompt]);
+    assert!(said.starts_with("the negative prompt has "), "{said}");
+}
+
+#[test]
+fn prompts_have_no_syntax() {
+    let desk = Desk::new();
+    let draw = |prompt| desk.draw(&["--prompt", prompt, "--seed", "1", "--steps", "2"]);
+    let plain = draw("a red apple");
+    for prompt in ["a (red:1.5) apple", "a (red) apple", "a [red] apple", "a red apple <lora:x:1>"] {
+        assert_ne!(draw(prompt), plain, "{prompt} is read as the text it is");
+    }
+    assert_ne!(draw("a (red:1.5) apple"), draw("a (red:0.1) apple"), "the number is text as well");
+    // Nothing to draw is not an error either: diffusers draws the empty prompt too.
+    draw("");
+}
+
+#[test]
+fn help_and_version_are_for_reading() {
+    let desk = Desk::new();
+    for args in [&["--help"][..], &["generate", "--help"], &["--version"]] {
+        let run = desk.run(args);
+        run.succeeded();
+        assert_eq!(run.stderr, "");
+        assert!(run.stdout.len() > 10, "{}", run.stdout);
+    }
+    assert!(desk.run(&["--help"]).stdout.contains("130 stopped by Ctrl-C"));
+}
+
+/// As with `darkroom models | head -1`.
+#[test]
+fn a_reader_that_has_gone_is_no_fault() {
+    let desk = Desk::new();
+    for args in [&["models"][..], &["models", "--json"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = desk.command(args).stdout(writer).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_and_leaves_nothing() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+
+    let desk = Desk::new();
+    let args = desk.generate_args(&["--prompt", APPLE, "--steps", "150", "--count", "64"]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut child = desk.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    // The seed is said when drawing begins.
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.starts_with("seed "), "{line}");
+    std::thread::sleep(Duration::from_millis(300));
+    let clock = Instant::now();
+    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let status = child.wait().unwrap();
+    assert!(clock.elapsed() < Duration::from_secs(20), "it took {:?} to stop", clock.elapsed());
+    assert_eq!(status.code(), Some(130));
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "darkroom: cancelled\n");
+    assert_eq!(desk.names(), [""; 0], "no picture and no part of one");
+}
+
+#[test]
+fn a_picture_takes_the_place_of_an_older_one() {
+    let desk = Desk::new();
+    desk.put("out.png", &red_half(16, 16));
+    let got = desk.draw(&["--prompt", APPLE, "--steps", "1"]);
+    assert_eq!(got.width, 128);
+    assert_eq!(desk.names(), ["out.png"]);
+}
