@@ -134,8 +134,8 @@ fn main() -> Result<()> {
     let context = values(shape.batch * shape.n_context * config.cross_attention_dim);
     let context = runner.upload(&context, &[shape.batch, shape.n_context, config.cross_attention_dim])?;
     let prompt = runner.prepare(prompt)?;
-    let run = runner.run(&prompt, &ours, &[("encoder_hidden_states", &context)], &mut |_| true);
-    let keys_and_values = pollster::block_on(run)?;
+    let keys_and_values =
+        pollster::block_on(runner.run(&prompt, &ours, &[("encoder_hidden_states", &context)], &mut |_| true))?;
 
     let graph = step_graph(&config, shape)?;
     let flops = graph.flops() as f64;

@@ -21,9 +21,9 @@ const NEGATIVE: &str = "Negative prompt:";
 pub struct Parameters {
     /// What to draw.
     pub prompt: String,
-    /// What to avoid; empty for none.
-    #[serde(default)]
-    pub negative_prompt: String,
+    /// What to avoid. `None` and an empty text are not the same for XL; the layout of AUTOMATIC1111 cannot tell them apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_prompt: Option<String>,
     /// Steps that were asked for.
     pub steps: u32,
     /// The sampler's name as people know it, such as `DPM++ 2M Karras`.
@@ -42,6 +42,12 @@ pub struct Parameters {
     /// How far image-to-image or inpainting departed from its picture, 0 to 1; none for text-to-image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
+    /// Layers of the text encoder that were left out at the end, counted as in diffusers; AUTOMATIC1111 counts one more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_skip: Option<u32>,
+    /// Whether a long prompt was encoded in chunks instead of cut.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub long_prompt_chunks: bool,
     /// The program and its version, such as `darkroom 0.1.0`; empty if unknown.
     #[serde(default)]
     pub version: String,
@@ -64,11 +70,14 @@ impl Parameters {
         if let Some(strength) = self.strength {
             settings.push(("Denoising strength", strength.to_string()));
         }
+        if let Some(skip) = self.clip_skip {
+            settings.push(("Clip skip", (skip + 1).to_string()));
+        }
         if !self.version.is_empty() {
             settings.push(("Version", quoted(&self.version)));
         }
         let settings: Vec<String> = settings.into_iter().map(|(key, value)| format!("{key}: {value}")).collect();
-        let negative = match self.negative_prompt.as_str() {
+        let negative = match self.negative_prompt.as_deref().unwrap_or_default() {
             "" => String::new(),
             text => format!("{NEGATIVE} {text}\n"),
         };
@@ -101,7 +110,7 @@ impl Parameters {
         }
         Ok(Self {
             prompt: prompt.to_owned(),
-            negative_prompt: negative_prompt.to_owned(),
+            negative_prompt: (!negative_prompt.is_empty()).then(|| negative_prompt.to_owned()),
             steps: number("Steps", required("Steps", find("Steps"))?)?,
             sampler,
             guidance_scale: number("CFG scale", required("CFG scale", find("CFG scale"))?)?,
@@ -110,6 +119,12 @@ impl Parameters {
             height: number("Size", height)?,
             model: find("Model").unwrap_or_default().to_owned(),
             strength: find("Denoising strength").map(|value| number("Denoising strength", value)).transpose()?,
+            clip_skip: find("Clip skip")
+                .map(|value| number::<u32>("Clip skip", value))
+                .transpose()?
+                .and_then(|layers| layers.checked_sub(1))
+                .filter(|&skip| skip > 0),
+            long_prompt_chunks: false,
             version: find("Version").unwrap_or_default().to_owned(),
         })
     }

@@ -11,7 +11,7 @@ mod refusals;
 use darkroom::image::RgbImage;
 use darkroom::model::SDVersion;
 use darkroom::sampler::SamplerKind;
-use desk::{APPLE, Desk, difference, fixture, mean_difference, red_half, white_left};
+use desk::{APPLE, Desk, assert_parity, difference, fixture, mean_difference, red_half, white_left};
 use serde_json::Value;
 
 /// 200 words, more tokens than the text encoder takes at once.
@@ -24,10 +24,8 @@ fn long_prompt() -> String {
 fn the_picture_is_that_of_diffusers() {
     let desk = Desk::new();
     let got = desk.draw(&["--prompt", APPLE, "--seed", "1", "--steps", "6", "--guidance", "4"]);
-    let expected = fixture("apple.png");
     assert_eq!((got.width, got.height), (128, 128), "the size that the model's own config says");
-    let (max, mean) = (difference(&got, &expected), mean_difference(&got, &expected));
-    assert!(max <= 2 && mean <= 0.3, "levels differ by {max} at most and {mean} on average");
+    assert_parity("cli-apple", &got, &fixture("apple.png"));
 }
 
 #[test]
@@ -276,12 +274,23 @@ fn a_reader_that_has_gone_is_no_fault() {
     }
 }
 
+/// Sends what Ctrl-C sends and waits for the end.
+#[cfg(unix)]
+fn interrupt(child: &mut std::process::Child) {
+    let clock = std::time::Instant::now();
+    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let status = child.wait().unwrap();
+    assert!(clock.elapsed().as_secs() < 20, "it took {:?} to stop", clock.elapsed());
+    assert_eq!(status.code(), Some(130));
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_stops_and_leaves_nothing() {
     use std::io::{BufRead, BufReader, Read};
     use std::process::Stdio;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     let desk = Desk::new();
     let args = desk.generate_args(&["--prompt", APPLE, "--steps", "150", "--count", "64"]);
@@ -293,16 +302,26 @@ fn ctrl_c_stops_and_leaves_nothing() {
     stderr.read_line(&mut line).unwrap();
     assert!(line.starts_with("seed "), "{line}");
     std::thread::sleep(Duration::from_millis(300));
-    let clock = Instant::now();
-    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
-    let status = child.wait().unwrap();
-    assert!(clock.elapsed() < Duration::from_secs(20), "it took {:?} to stop", clock.elapsed());
-    assert_eq!(status.code(), Some(130));
+    interrupt(&mut child);
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "darkroom: cancelled\n");
     assert_eq!(desk.names(), [""; 0], "no picture and no part of one");
+}
+
+/// A Hub that takes the call and never answers.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_a_download() {
+    let desk = Desk::new();
+    let hub = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", hub.local_addr().unwrap());
+    let args = ["generate", "--model", "owner/repo", "--prompt", APPLE, "-o", "out.png"];
+    let mut command = desk.command(&args);
+    let mut child = command.env("HF_ENDPOINT", endpoint).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let _call = hub.accept().unwrap();
+    interrupt(&mut child);
+    assert_eq!(desk.names(), [""; 0]);
 }
 
 #[test]

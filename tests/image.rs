@@ -250,7 +250,9 @@ fn written_text_has_the_right_kind_of_chunk() {
 fn example() -> Parameters {
     Parameters {
         prompt: "a red apple, (detailed:1.2)".to_owned(),
-        negative_prompt: "blurry, low quality".to_owned(),
+        negative_prompt: Some("blurry, low quality".to_owned()),
+        clip_skip: None,
+        long_prompt_chunks: false,
         steps: 20,
         sampler: "DPM++ 2M Karras".to_owned(),
         guidance_scale: 7.5,
@@ -276,11 +278,12 @@ fn parameters_survive_both_forms() {
     let plain = example();
     let variants = [
         plain.clone(),
-        Parameters { prompt: String::new(), negative_prompt: String::new(), ..plain.clone() },
+        Parameters { prompt: String::new(), negative_prompt: None, ..plain.clone() },
+        Parameters { clip_skip: Some(2), ..plain.clone() },
         Parameters { prompt: String::new(), ..plain.clone() },
-        Parameters { negative_prompt: String::new(), guidance_scale: 0.0, ..plain.clone() },
+        Parameters { negative_prompt: None, guidance_scale: 0.0, ..plain.clone() },
         Parameters { prompt: "two\nlines\n\nand Steps: 3\n".to_owned(), ..plain.clone() },
-        Parameters { negative_prompt: "\n two\nSteps: 4, Seed: 5\n".to_owned(), ..plain.clone() },
+        Parameters { negative_prompt: Some("\n two\nSteps: 4, Seed: 5\n".to_owned()), ..plain.clone() },
         Parameters { prompt: " Negative prompt: inside, \u{732b} \u{1f34e}\r\n".to_owned(), ..plain.clone() },
         Parameters { model: "a, \"b\": c\\d\n \u{732b}".to_owned(), sampler: "\"x\"".to_owned(), ..plain.clone() },
         Parameters { model: String::new(), version: String::new(), strength: Some(0.1), ..plain.clone() },
@@ -310,7 +313,7 @@ fn parameters_of_other_programs_are_read() {
          Seed: 3711, Size: 640x448, Model hash: 6ce0161689, Model: v1-5-pruned, \
          Lora hashes: \"a: 1, b: 2\", Version: v1.9.4\n";
     let got = Parameters::from_a1111(text).unwrap();
-    assert_eq!((got.prompt.as_str(), got.negative_prompt.as_str()), ("a cat", "dog\nwolf"));
+    assert_eq!((got.prompt.as_str(), got.negative_prompt.as_deref()), ("a cat", Some("dog\nwolf")));
     assert_eq!((got.sampler.as_str(), got.guidance_scale, got.seed), ("DPM++ 2M Karras", 7.0, 3711));
     assert_eq!((got.width, got.height, got.model.as_str()), (640, 448, "v1-5-pruned"));
     assert_eq!((got.strength, got.version.as_str()), (None, "v1.9.4"));

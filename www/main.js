@@ -45,9 +45,12 @@ try {
   status.textContent = "Ready: this browser can use the GPU.";
   status.dataset.state = "ready";
 } catch (error) {
-  const hint = "gpu" in navigator
-    ? "The browser knows WebGPU but gives no GPU: its settings or the graphics driver may keep it off."
-    : "This browser has no WebGPU; a current Chrome, Edge, Firefox or Safari has.";
-  status.textContent = `No GPU to draw with: ${error.message}. ${hint}`;
+  let hint = "";
+  if (!("gpu" in navigator)) {
+    hint = " This browser has no WebGPU; a current Chrome, Edge, Firefox or Safari has.";
+  } else if (error.message.startsWith("device ")) {
+    hint = " It knows WebGPU but gives no GPU: its settings or the graphics driver may keep it off.";
+  }
+  status.textContent = `Darkroom cannot draw in this browser: ${error.message}.${hint}`;
   status.dataset.state = "error";
 }

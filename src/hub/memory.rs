@@ -29,7 +29,9 @@ impl MemoryFiles {
     }
 
     fn bytes(&self, path: &str) -> Result<&Cow<'static, [u8]>> {
-        self.files.get(path).ok_or_else(|| Error::Hub { repo: self.label.clone(), reason: format!("has no file {path}") })
+        self.files
+            .get(path)
+            .ok_or_else(|| Error::Hub { repo: self.label.clone(), reason: format!("has no file {path}") })
     }
 
     fn text(&self, path: &str) -> Result<String> {
@@ -43,7 +45,8 @@ impl Source for MemoryFiles {
         Box::pin(async move {
             let index = "model_index.json";
             let needs = Needs::from_model_index(index, &self.text(index)?)?;
-            let listed = |(path, bytes): (&String, &Cow<'static, [u8]>)| ListedFile::new(path.clone(), Some(bytes.len() as u64));
+            let listed =
+                |(path, bytes): (&String, &Cow<'static, [u8]>)| ListedFile::new(path.clone(), Some(bytes.len() as u64));
             let all: Vec<ListedFile> = self.files.iter().map(listed).collect();
             choose_files(&self.label, &all, needs, true)
         })

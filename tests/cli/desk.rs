@@ -37,6 +37,21 @@ pub fn mean_difference(a: &RgbImage, b: &RgbImage) -> f64 {
     sum / a.pixels.len() as f64
 }
 
+/// Panics where two pictures are further apart than parity allows, after writing both and what is between them.
+pub fn assert_parity(name: &str, got: &RgbImage, expected: &RgbImage) {
+    let (max, mean) = (difference(got, expected), mean_difference(got, expected));
+    if max <= 2 && mean <= 0.3 {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let amplified = got.pixels.iter().zip(&expected.pixels).map(|(a, b)| a.abs_diff(*b).saturating_mul(32)).collect();
+    let between = RgbImage::new(got.width, got.height, amplified).unwrap();
+    for (kind, picture) in [("got", got), ("expected", expected), ("difference", &between)] {
+        std::fs::write(folder.join(format!("{name}-{kind}.png")), encode_png(picture, &[]).unwrap()).unwrap();
+    }
+    panic!("{name}: levels differ by {max} at most and {mean:.3} on average; see {}", folder.display());
+}
+
 /// A picture whose left half has one colour and the other half another.
 fn halves(width: usize, height: usize, left: [u8; 3], right: [u8; 3]) -> RgbImage {
     let pixel = |i: usize| if i % width < width / 2 { left } else { right };

@@ -59,25 +59,14 @@ fn settings_that_cannot_be_drawn() {
         (&["surplus"], &["surplus"]),
     ];
     for (args, words) in table {
-        desk.generate(&[&["--prompt", APPLE, "--seed", "1"][..], args].concat().dedup_seed())
-            .was_refused(REQUEST, words);
+        // Without a seed the chosen one is printed as soon as the request looks drawable.
+        let seed: &[&str] = if args.contains(&"--seed") { &[] } else { &["--seed", "1"] };
+        desk.generate(&[&["--prompt", APPLE], seed, args].concat()).was_refused(REQUEST, words);
     }
     desk.generate(&[]).was_refused(REQUEST, &["--prompt"]);
     desk.run(&["generate", "--prompt", "x"]).was_refused(REQUEST, &["--model", "--output"]);
     desk.run(&["draw"]).was_refused(REQUEST, &["draw"]);
     assert_eq!(desk.names(), ["black.png", "init.png"]);
-}
-
-/// The table's rows are run with a seed unless they bring one.
-trait DedupSeed {
-    fn dedup_seed(self) -> Self;
-}
-
-impl DedupSeed for Vec<&str> {
-    fn dedup_seed(self) -> Self {
-        let n_seeds = self.iter().filter(|arg| **arg == "--seed").count();
-        if n_seeds < 2 { self } else { [&self[..2], &self[4..]].concat() }
-    }
 }
 
 #[test]

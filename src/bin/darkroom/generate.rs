@@ -268,7 +268,7 @@ async fn draw<R: Runner>(args: &Args, runner: &R) -> Result<()> {
             Some(Event::Denoised { step: done, .. }) => step = done,
             Some(Event::Decoded { picture, seed, image }) => {
                 let path = output_path(&args.output, picture, config.count);
-                write_picture(&path, &image, &parameters(&config, seed, &model, generation.task()))?;
+                write_picture(&path, &image, &parameters(args, &config, seed, &model, generation.task()))?;
                 files.push(path);
             }
             None => break,
@@ -348,18 +348,27 @@ fn sampler_name<R: Runner>(config: &SDConfig, model: &ModelComponents<R>) -> Str
     kind.map_or_else(|_| "unknown".into(), |kind| kind.name().to_string())
 }
 
-fn parameters<R: Runner>(config: &SDConfig, seed: u64, model: &ModelComponents<R>, task: Task) -> Parameters {
+/// What the picture says of itself. Of a folder it tells the name and not the path, which is nobody else's business.
+fn parameters<R: Runner>(
+    args: &Args,
+    config: &SDConfig,
+    seed: u64,
+    model: &ModelComponents<R>,
+    task: Task,
+) -> Parameters {
     Parameters {
         prompt: config.prompt.clone(),
-        negative_prompt: config.negative_prompt.clone().unwrap_or_default(),
+        negative_prompt: config.negative_prompt.clone(),
         steps: config.steps as u32,
         sampler: sampler_name(config, model),
         guidance_scale: config.guidance_scale,
         seed,
         width: config.width as u32,
         height: config.height as u32,
-        model: model.name.clone(),
+        model: source::public_name(&args.model),
         strength: (task != Task::TextToImage).then_some(config.strength),
+        clip_skip: config.clip_skip.map(|skip| skip as u32),
+        long_prompt_chunks: matches!(args.long_prompt, LongPrompts::Chunks),
         version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
     }
 }

@@ -43,6 +43,23 @@ pub fn parse(model: &str) -> Result<Model> {
     }
 }
 
+/// What a picture may say of the model that drew it: a version or repository as given, a folder by its name alone. A
+/// folder in the Hub's URL layout, owner/repo/resolve/revision, is named owner/repo.
+#[must_use]
+pub fn public_name(model: &str) -> String {
+    let path = Path::new(model);
+    if !path.is_dir() {
+        return model.to_string();
+    }
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let names: Vec<String> = path.iter().rev().take(4).map(|name| name.to_string_lossy().into_owned()).collect();
+    match names.as_slice() {
+        [_, resolve, repo, owner] if resolve == "resolve" => format!("{owner}/{repo}"),
+        [name, ..] => name.clone(),
+        [] => model.to_string(),
+    }
+}
+
 impl Model {
     /// The model's folder, downloaded into the cache where it is not there yet.
     ///
