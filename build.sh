@@ -83,7 +83,7 @@ test_web() {
     # every unit test for the browser as well. Flags for Chromium come from webdriver.json.
     CHROMEDRIVER=$(command -v chromedriver) WASM_BINDGEN_TEST_ONLY_WEB=1 \
         CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
-        cargo test "${wasm_flags[@]}" --test web "$@"
+        cargo test "${wasm_flags[@]}" --test web --test web_model "$@"
 }
 
 test_page() { cargo test --test page "$@"; }
@@ -115,7 +115,7 @@ clippy_native() { CLIPPY_CONF_DIR=$root/clippy/native cargo clippy --all-targets
 
 clippy_wasm() {
     wasm_env
-    CLIPPY_CONF_DIR=$root/clippy/wasm wasm_clippy "${wasm_flags[@]}" --lib --test web -- -D warnings
+    CLIPPY_CONF_DIR=$root/clippy/wasm wasm_clippy "${wasm_flags[@]}" --lib --test web --test web_model -- -D warnings
 }
 
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib; }

@@ -5,8 +5,10 @@
 
 use std::time::Instant;
 
-use darkroom::run::gpu::kernels::lincomb::{Lincomb, MAX_TERMS};
+use darkroom::run::gpu::kernels::lincomb::{self, MAX_TERMS};
+use darkroom::run::gpu::kernels::{Element, UNUSED_BYTES, pipeline};
 use darkroom::run::gpu::{Gpu, readback};
+use wgpu::util::DeviceExt;
 
 /// Rounds, of which the median is shown.
 const N_ROUNDS: usize = 9;
@@ -35,18 +37,47 @@ fn lincomb(gpu: &Gpu, n_values: usize, n_terms: usize) -> darkroom::Result<()> {
             mapped_at_creation: false,
         })
     };
-    let inputs: Vec<wgpu::Buffer> = (0..n_terms).map(|_| buffer(wgpu::BufferUsages::COPY_DST)).collect();
     let result = buffer(wgpu::BufferUsages::COPY_SRC);
-    let terms: Vec<(f32, &wgpu::Buffer)> = inputs.iter().map(|input| (0.5, input)).collect();
-    let kernel = Lincomb::new(gpu);
+    let launch = lincomb::launch(&vec![0.5; n_terms], n_values as u32, None, Element::F32)?;
+    let params = gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+        label: Some("bench params"),
+        contents: &launch.params,
+        usage: wgpu::BufferUsages::UNIFORM,
+    });
+    let terms: Vec<wgpu::Buffer> = (0..MAX_TERMS)
+        .map(|term| match term < n_terms {
+            true => buffer(wgpu::BufferUsages::empty()),
+            false => gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("bench, unused"),
+                size: UNUSED_BYTES,
+                usage: wgpu::BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            }),
+        })
+        .collect();
+    let layout = pipeline::bind_group_layout(&gpu.device, launch.kernel);
+    let kernel = pipeline::compile(&gpu.device, &layout, &launch);
+    let buffers = std::iter::once(&params).chain(&terms).chain([&result]);
+    let entries: Vec<_> = (0..)
+        .zip(buffers)
+        .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+        .collect();
+    let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some("bench"),
+        layout: &layout,
+        entries: &entries,
+    });
+    let [x, y, z] = launch.workgroups;
     let mut rounds = Vec::new();
     // The first round warms up and is not counted.
     for round in 0..=N_ROUNDS {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(&kernel);
+            pass.set_bind_group(0, &group, &[0]);
             for _ in 0..N_DISPATCHES {
-                kernel.record(gpu, &mut pass, &terms, &result, n_values)?;
+                pass.dispatch_workgroups(x, y, z);
             }
         }
         let commands = encoder.finish();

@@ -2,7 +2,9 @@
 
 mod cases;
 
+use cases::rig::Rig;
 use darkroom::run::gpu::Gpu;
+use pollster::block_on;
 
 /// Opens the GPU, or gives nothing where the tests were told that there is none. Any other failure is loud: a test that
 /// skips itself in silence proves nothing.
@@ -11,7 +13,7 @@ fn gpu() -> Option<Gpu> {
         eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
         return None;
     }
-    match pollster::block_on(Gpu::open()) {
+    match block_on(Gpu::open()) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
             panic!("{error}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
@@ -33,8 +35,43 @@ fn caps_are_those_of_a_usable_device() {
 fn lincomb_matches_its_reference() {
     let Some(gpu) = gpu() else { return };
     for case in cases::lincomb::CASES {
-        pollster::block_on(cases::lincomb::check(&gpu, case));
+        block_on(cases::lincomb::check(&gpu, case));
     }
-    pollster::block_on(cases::lincomb::check_nan(&gpu));
-    pollster::block_on(cases::lincomb::check_refusals(&gpu));
+    block_on(cases::lincomb::check_nan(&gpu));
+    block_on(cases::lincomb::check_refusals(&gpu));
+}
+
+#[test]
+fn repack_matches_its_reference() {
+    let Some(gpu) = gpu() else { return };
+    let mut rig = Rig::new(&gpu);
+    cases::repack::CASES.iter().for_each(|case| block_on(cases::repack::check(&mut rig, case)));
+}
+
+#[test]
+fn gemm_matches_its_reference() {
+    let Some(gpu) = gpu() else { return };
+    let mut rig = Rig::new(&gpu);
+    cases::gemm::CASES.iter().for_each(|case| block_on(cases::gemm::check(&mut rig, case)));
+}
+
+#[test]
+fn group_norm_matches_its_reference() {
+    let Some(gpu) = gpu() else { return };
+    let mut rig = Rig::new(&gpu);
+    cases::group_norm::CASES.iter().for_each(|case| block_on(cases::group_norm::check(&mut rig, case)));
+}
+
+#[test]
+fn layer_norm_matches_its_reference() {
+    let Some(gpu) = gpu() else { return };
+    let mut rig = Rig::new(&gpu);
+    cases::layer_norm::CASES.iter().for_each(|case| block_on(cases::layer_norm::check(&mut rig, case)));
+}
+
+#[test]
+fn attention_matches_its_reference() {
+    let Some(gpu) = gpu() else { return };
+    let mut rig = Rig::new(&gpu);
+    cases::attention::CASES.iter().for_each(|case| block_on(cases::attention::check(&mut rig, case)));
 }

@@ -1,38 +1,54 @@
-//! Every WGSL file is valid, is in the table of kernels, and agrees with it about parameters and bindings.
+//! Every WGSL file is valid for every element type and width that it is compiled for, is in the table of kernels, and
+//! agrees with it about parameters, bindings and constants.
 //!
 //! No device is needed: naga, the compiler inside wgpu, reads and validates the files here.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use darkroom::run::gpu::kernels::{Binding, KERNELS, Kernel};
+use darkroom::run::gpu::kernels::{Binding, Element, KERNELS, Kernel, Width};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
-fn wgsl_files(folder: &Path) -> Vec<PathBuf> {
+/// Names without `.wgsl` and texts of the files in one folder of kernels.
+fn wgsl_files(folder: &str) -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/run/gpu/kernels").join(folder);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a readable folder") {
         let path = entry.expect("a readable entry").path();
-        if path.is_dir() {
-            files.extend(wgsl_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "wgsl") {
-            files.push(path);
+        if path.extension().is_some_and(|extension| extension == "wgsl") {
+            let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
+            files.push((name, std::fs::read_to_string(&path).expect("a readable file")));
         }
     }
+    assert!(!files.is_empty());
     files
 }
 
-/// Parses and validates `wgsl` as a browser would that has f16, the one optional feature a kernel may enable.
-fn validated(wgsl: &str) -> Result<naga::Module, String> {
+/// Parses and validates `wgsl` as a browser would that has f16 or has not. `unpack2x16float` belongs to every browser.
+fn validated(wgsl: &str, element: Element) -> Result<naga::Module, String> {
+    let capabilities = match element {
+        Element::F32 => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        Element::F16 => Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+    };
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| e.emit_to_string(wgsl))?;
-    Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16)
-        .validate(&module)
-        .map_err(|e| e.emit_to_string(wgsl))?;
+    Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(|e| e.emit_to_string(wgsl))?;
     Ok(module)
 }
 
-/// Compares one kernel's table entry with what its file says, and tells the first difference.
+/// Compares one kernel's table entry with what its file says for every element and width, and tells the first
+/// difference.
 fn agreement(kernel: &Kernel) -> Result<(), String> {
-    let module = validated(kernel.wgsl)?;
+    for element in kernel.elements {
+        for width in kernel.widths {
+            let permutation = |reason| format!("{element:?}, {width:?}: {reason}");
+            let module = validated(&kernel.source(*element, *width), *element).map_err(permutation)?;
+            module_agreement(kernel, &module).map_err(permutation)?;
+        }
+    }
+    Ok(())
+}
+
+fn module_agreement(kernel: &Kernel, module: &naga::Module) -> Result<(), String> {
     if !module.entry_points.iter().any(|entry| entry.name == "main") {
         return Err("has no entry point `main`".into());
     }
@@ -60,7 +76,7 @@ fn agreement(kernel: &Kernel) -> Result<(), String> {
     if seen.len() != kernel.bindings.len() {
         return Err(format!("has {} bindings, the table {}", seen.len(), kernel.bindings.len()));
     }
-    Ok(())
+    constants_agreement(kernel, module)
 }
 
 fn params_agreement(kernel: &Kernel, params: &naga::TypeInner) -> Result<(), String> {
@@ -72,19 +88,47 @@ fn params_agreement(kernel: &Kernel, params: &naga::TypeInner) -> Result<(), Str
     if *span as usize != kernel.params_bytes {
         return Err(format!("params have {span} bytes in the file, {} in Rust", kernel.params_bytes));
     }
+    if !kernel.params_bytes.is_multiple_of(16) {
+        return Err(format!("params have {} bytes, not a multiple of 16", kernel.params_bytes));
+    }
+    Ok(())
+}
+
+fn constants_agreement(kernel: &Kernel, module: &naga::Module) -> Result<(), String> {
+    // Constants that follow from others are nobody's to set.
+    let is_set = |constant: &&naga::Override| {
+        constant.init.is_none_or(|init| matches!(module.global_expressions[init], naga::Expression::Literal(_)))
+    };
+    let overrides = module.overrides.iter().map(|(_, constant)| constant).filter(is_set);
+    let in_file: BTreeSet<_> = overrides.filter_map(|constant| constant.name.as_deref()).collect();
+    let in_table: BTreeSet<_> = kernel.constants.iter().copied().collect();
+    if in_file != in_table {
+        return Err(format!("has the constants {in_file:?}, the table {in_table:?}"));
+    }
     Ok(())
 }
 
 #[test]
-fn every_wgsl_file_is_valid_and_in_the_table() {
-    let files = wgsl_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    assert!(!files.is_empty());
-    for file in files {
-        let wgsl = std::fs::read_to_string(&file).expect("a readable file");
-        let name = file.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+fn every_wgsl_file_is_in_the_table() {
+    for (name, wgsl) in wgsl_files("") {
         let kernel = KERNELS.iter().find(|kernel| kernel.name == name);
-        let kernel = kernel.unwrap_or_else(|| panic!("{} is not in KERNELS", file.display()));
+        let kernel = kernel.unwrap_or_else(|| panic!("{name}.wgsl is not in KERNELS"));
         assert_eq!(kernel.wgsl, wgsl, "{name} in KERNELS includes another file");
+    }
+}
+
+#[test]
+fn every_shared_file_is_used() {
+    let sources: Vec<String> = KERNELS
+        .iter()
+        .flat_map(|kernel| kernel.elements.iter().map(move |element| (kernel, element)))
+        .flat_map(|(kernel, element)| kernel.widths.iter().map(|width| kernel.source(*element, *width)))
+        .collect();
+    for (name, wgsl) in wgsl_files("shared") {
+        // Imports inside a shared file are replaced, so its text is looked for piece by piece.
+        for piece in wgsl.split("\n\n").filter(|piece| !piece.contains("#import")) {
+            assert!(sources.iter().any(|source| source.contains(piece)), "shared/{name}.wgsl is not imported");
+        }
     }
 }
 
@@ -100,15 +144,19 @@ fn every_kernel_agrees_with_its_file() {
 #[test]
 fn disagreements_are_found() {
     const WGSL: &str = "struct Params { n: u32, c: vec2<f32> }
+        override kind: u32 = 1u;
         @group(0) @binding(0) var<uniform> params: Params;
-        @group(0) @binding(1) var<storage, read> x: array<f32>;
-        @compute @workgroup_size(1) fn main() { _ = params.n; _ = x[0]; }";
+        @group(0) @binding(1) var<storage, read> x: array<cell>;
+        @compute @workgroup_size(1) fn main() { _ = params.n + kind; _ = x[0]; }";
     const GOOD: Kernel = Kernel {
         name: "probe",
         wgsl: WGSL,
         bindings: &[Binding::Uniform, Binding::Read],
         params_bytes: 16,
         params_fields: &[("n", 0), ("c", 8)],
+        constants: &["kind"],
+        elements: Element::ALL,
+        widths: Width::ALL,
     };
     assert_eq!(agreement(&GOOD), Ok(()));
     assert!(agreement(&Kernel { wgsl: "fn main() { let a: f32 = 1u; }", ..GOOD }).is_err(), "an invalid file");
@@ -116,8 +164,15 @@ fn disagreements_are_found() {
     assert!(agreement(&Kernel { params_fields: &[("n", 0), ("c", 4)], ..GOOD }).is_err(), "a wrong offset");
     assert!(agreement(&Kernel { params_bytes: 12, ..GOOD }).is_err(), "a wrong size");
     assert!(agreement(&Kernel { bindings: &[Binding::Uniform, Binding::ReadWrite], ..GOOD }).is_err(), "wrong access");
+    assert!(agreement(&Kernel { constants: &[], ..GOOD }).is_err(), "an unknown constant");
     assert!(
         agreement(&Kernel { bindings: &[Binding::Uniform, Binding::Read, Binding::Read], ..GOOD }).is_err(),
         "a binding too many"
     );
+}
+
+#[test]
+#[should_panic(expected = "imports nothing_of_the_kind")]
+fn unknown_imports_are_refused() {
+    let _ = Kernel { wgsl: "#import nothing_of_the_kind", ..*KERNELS[0] }.source(Element::F32, Width::One);
 }

@@ -144,8 +144,10 @@ install_wasm_bindgen() {
     trap "rm -rf '$temporary'" EXIT
     # From the temporary folder, so that this crate's own cargo settings stay out of it. Not --locked: the tool's lock names
     # a release that the registry no longer has.
-    (cd "$temporary" && CARGO_TARGET_DIR=$temporary/target \
-        cargo install wasm-bindgen-cli --version "=$(locked_version wasm-bindgen)" --root "$temporary/out")
+    # Little optimisation, because compiling the tool takes longer than all that it will ever do here.
+    (cd "$temporary" && CARGO_TARGET_DIR=$temporary/target CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+        cargo install wasm-bindgen-cli --version "=$(locked_version wasm-bindgen)" --root "$temporary/out" \
+        --bin wasm-bindgen --bin wasm-bindgen-test-runner)
     rm -rf "$cache/wasm-bindgen-$(locked_version wasm-bindgen)"
     mv "$temporary/out" "$cache/wasm-bindgen-$(locked_version wasm-bindgen)"
 }

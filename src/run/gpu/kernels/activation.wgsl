@@ -1,0 +1,30 @@
+// One invocation applies a non-linearity to one cell. A workgroup covers 256 of them.
+
+#import linear_group
+#import activate
+
+// One of the ACTIVATION_ constants.
+override activation: u32 = 0u;
+
+struct Params {
+    n_cells: u32,
+    padding_0: u32,
+    padding_1: u32,
+    padding_2: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> x: array<cell>; // [n_cells]
+@group(0) @binding(2) var<storage, read_write> out: array<cell>; // [n_cells]
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) n_groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = linear_group(group, n_groups) * 256u + lane;
+    if i < params.n_cells {
+        out[i] = narrow(activate(activation, widen(x[i])));
+    }
+}

@@ -1,0 +1,183 @@
+//! `attention`: softmax(q kᵀ scale) v for each head, block of keys by block of keys, so that no more scores exist than a
+//! workgroup holds (Dao et al. 2022, "FlashAttention", with the running maximum of Milakov and Gimelshein 2018).
+//!
+//! Serves heads of 40 as well as the VAE's single head of 512; wide heads take fewer queries at a time, because each
+//! invocation keeps its part of their results in registers. Scores and softmax are f32.
+
+use super::{Binding, Element, Kernel, Launch, Width, count, refuse};
+use crate::Result;
+
+/// The kernel's entry in the table.
+///
+/// Bindings after the parameters: 1. q, rows of [`Attention::strides`]\[0\]; 2. k; 3. v; 4. out, \[B,T,heads·head_size\].
+pub const KERNEL: Kernel = Kernel {
+    name: "attention",
+    wgsl: include_str!("attention.wgsl"),
+    bindings: &[Binding::Uniform, Binding::ReadWrite, Binding::ReadWrite, Binding::ReadWrite, Binding::ReadWrite],
+    params_bytes: size_of::<Params>(),
+    params_fields: Params::FIELDS,
+    constants: &["rows", "n_parts", "causal"],
+    elements: Element::ALL,
+    widths: Width::ALL,
+};
+
+params! {
+    /// The uniform buffer, field for field as in the WGSL file.
+    struct Params {
+        n_queries: u32,
+        n_keys: u32,
+        heads: u32,
+        head_size: u32,
+        q_stride: u32,
+        k_stride: u32,
+        v_stride: u32,
+        out_stride: u32,
+        n_query_blocks: u32,
+        n_workgroups: u32,
+        scale_log2: f32,
+        padding: u32,
+    }
+}
+
+/// Columns of a head that a workgroup covers at once: eight invocations, four each.
+const PART: u32 = 32;
+/// Parts of the widest head, and the invocations' registers for results: `rows * parts` quads.
+const MAX_PARTS: u32 = 16;
+const MAX_QUADS: u32 = 32;
+/// Invocations along the queries.
+const THREADS_Y: u32 = 8;
+
+/// One attention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Batch items B.
+    pub batch: u32,
+    /// Queries T.
+    pub queries: u32,
+    /// Keys S, at least 1.
+    pub keys: u32,
+    /// Heads.
+    pub heads: u32,
+    /// Columns of one head.
+    pub head_size: u32,
+    /// Scores are multiplied by it.
+    pub scale: f32,
+    /// Whether later keys are hidden.
+    pub causal: bool,
+    /// Elements from one row of q, k and v to the next: `heads * head_size` where rows hold nothing else.
+    pub strides: [u32; 3],
+}
+
+impl Attention {
+    /// q, k and v lie without gaps.
+    #[must_use]
+    pub fn dense(batch: u32, queries: u32, keys: u32, heads: u32, head_size: u32, scale: f32, causal: bool) -> Self {
+        Self { batch, queries, keys, heads, head_size, scale, causal, strides: [heads * head_size; 3] }
+    }
+}
+
+/// Attends.
+///
+/// # Errors
+/// [`crate::Error::Shape`] when a size is zero, a head has more than 512 columns, or there are too many values to address.
+pub fn launch(attention: &Attention, element: Element) -> Result<Launch> {
+    let Attention { batch, queries, keys, heads, head_size, scale, causal, strides } = *attention;
+    let fault = |reason: String| Err(refuse(KERNEL.name, reason));
+    if keys == 0 || heads == 0 || head_size == 0 {
+        return fault(format!("has a size of zero: {attention:?}"));
+    }
+    let n_parts = head_size.div_ceil(PART);
+    if n_parts > MAX_PARTS {
+        return fault(format!("cannot hold a head of {head_size} columns: {} at most", MAX_PARTS * PART));
+    }
+    let width_of_heads = count(KERNEL.name, &[heads, head_size])?;
+    if strides.iter().any(|stride| *stride < width_of_heads) {
+        return fault(format!("has rows of {strides:?} elements, shorter than {heads} heads of {head_size}"));
+    }
+    count(KERNEL.name, &[batch, queries, strides[0]])?;
+    count(KERNEL.name, &[batch, keys, strides[1].max(strides[2])])?;
+    let rows = (MAX_QUADS / n_parts).min(4).next_multiple_of(2).min(4);
+    let n_query_blocks = queries.div_ceil(THREADS_Y * rows);
+    let n_workgroups = count(KERNEL.name, &[batch, heads, n_query_blocks])?;
+    let params = Params {
+        n_queries: queries,
+        n_keys: keys,
+        heads,
+        head_size,
+        q_stride: strides[0],
+        k_stride: strides[1],
+        v_stride: strides[2],
+        out_stride: width_of_heads,
+        n_query_blocks,
+        n_workgroups,
+        scale_log2: scale * std::f32::consts::LOG2_E,
+        padding: 0,
+    };
+    let constants =
+        [("rows", f64::from(rows)), ("n_parts", f64::from(n_parts)), ("causal", f64::from(u8::from(causal)))];
+    let width = Width::of(&[head_size, strides[0], strides[1], strides[2]]);
+    Ok(Launch::new(&KERNEL, element, width, &constants, &params, super::spread(KERNEL.name, n_workgroups)?))
+}
+
+/// The same in plain Rust, one query at a time, in f64.
+#[must_use]
+pub fn reference(attention: &Attention, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+    let Attention { batch, queries, keys, heads, head_size, scale, causal, strides } = *attention;
+    let [batch, queries, keys, heads, size] = [batch, queries, keys, heads, head_size].map(|n| n as usize);
+    let [q_stride, k_stride, v_stride] = strides.map(|n| n as usize);
+    let mut out = Vec::with_capacity(batch * queries * heads * size);
+    for b in 0..batch {
+        for query in 0..queries {
+            for head in 0..heads {
+                let row = |x: &'_ [f32], row: usize, stride: usize| -> Vec<f64> {
+                    let at = row * stride + head * size;
+                    x[at..at + size].iter().map(|value| f64::from(*value)).collect()
+                };
+                let q = row(q, b * queries + query, q_stride);
+                let n_seen = if causal { keys.min(query + 1) } else { keys };
+                let scores: Vec<f64> = (0..n_seen)
+                    .map(|key| {
+                        let k = row(k, b * keys + key, k_stride);
+                        f64::from(scale) * q.iter().zip(&k).map(|(q, k)| q * k).sum::<f64>()
+                    })
+                    .collect();
+                let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                let mut sums = vec![0.0; size];
+                for (key, weight) in weights.iter().enumerate() {
+                    let v = row(v, b * keys + key, v_stride);
+                    sums.iter_mut().zip(&v).for_each(|(sum, v)| *sum += weight / total * v);
+                }
+                out.extend(sums.iter().map(|sum| *sum as f32));
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reference_weighs_the_values_by_similarity() {
+        let one = Attention::dense(1, 2, 2, 1, 1, 1.0, false);
+        let even = reference(&one, &[0.0, 0.0], &[5.0, -5.0], &[1.0, 3.0]);
+        assert_eq!(even, [2.0, 2.0]);
+        let causal = Attention { causal: true, ..one };
+        assert_eq!(reference(&causal, &[0.0, 0.0], &[5.0, -5.0], &[1.0, 3.0]), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn wide_heads_take_fewer_queries_at_a_time() {
+        let rows = |head_size| {
+            let attention = Attention::dense(1, 64, 64, 1, head_size, 1.0, false);
+            launch(&attention, Element::F32).map(|launch| 64 / launch.workgroups[0] / THREADS_Y)
+        };
+        assert_eq!(rows(40).unwrap(), 4);
+        assert_eq!(rows(160).unwrap(), 4);
+        assert_eq!(rows(512).unwrap(), 2);
+        assert!(rows(516).is_err());
+    }
+}

@@ -1,0 +1,61 @@
+//! `embedding`: rows of a table of weights by number: token and position embeddings.
+
+use super::{Binding, Element, Kernel, Launch, Width, count, refuse};
+use crate::Result;
+
+/// The kernel's entry in the table.
+///
+/// Bindings after the parameters: 1. row numbers, u32; 2. table, f16 \[N,D\] as in the checkpoint, filled up to whole words; 3. out,
+/// \[ids,D\].
+pub const KERNEL: Kernel = Kernel {
+    name: "embedding",
+    wgsl: include_str!("embedding.wgsl"),
+    bindings: &[Binding::Uniform, Binding::ReadWrite, Binding::Read, Binding::ReadWrite],
+    params_bytes: size_of::<Params>(),
+    params_fields: Params::FIELDS,
+    constants: &[],
+    elements: Element::ALL,
+    widths: &[Width::One],
+};
+
+params! {
+    /// The uniform buffer, field for field as in the WGSL file.
+    struct Params {
+        n_values: u32,
+        columns: u32,
+        n_rows: u32,
+        padding: u32,
+    }
+}
+
+/// Takes `n_ids` rows of `columns` values from a table of `n_rows`. A number beyond the table takes its last row.
+///
+/// # Errors
+/// [`crate::Error::Shape`] when a size is zero or there are too many values to address.
+pub fn launch(n_ids: u32, n_rows: u32, columns: u32, element: Element) -> Result<Launch> {
+    if n_rows == 0 || columns == 0 {
+        return Err(refuse(KERNEL.name, format!("cannot take rows of a table [{n_rows}, {columns}]")));
+    }
+    count(KERNEL.name, &[n_rows, columns])?;
+    let n_values = count(KERNEL.name, &[n_ids, columns])?;
+    let params = Params { n_values, columns, n_rows, padding: 0 };
+    Ok(Launch::new(&KERNEL, element, Width::One, &[], &params, super::spread_cells(KERNEL.name, n_values)?))
+}
+
+/// The same in plain Rust, for [`super::gather`] too.
+#[must_use]
+pub fn reference(ids: &[u32], table: &[f32], columns: usize) -> Vec<f32> {
+    let n_rows = table.len() / columns;
+    let row = |id: &u32| (*id as usize).min(n_rows - 1) * columns;
+    ids.iter().flat_map(|id| table[row(id)..row(id) + columns].iter().copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reference_takes_rows_by_number() {
+        assert_eq!(reference(&[1, 0, 9], &[1.0, 2.0, 3.0, 4.0], 2), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
+    }
+}

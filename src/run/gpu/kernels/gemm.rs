@@ -1,0 +1,493 @@
+//! `gemm`: linear layers and convolutions as one matrix product, out \[M,N\] = A \[M,K\] · W \[K,N\], with what usually
+//! follows done before the result is stored.
+//!
+//! A is never materialised: a row is an output pixel and what its kernel covers, found by address, so that padding,
+//! stride, nearest-neighbour doubling and the concatenation of two sources cost nothing. W is f16, as [`super::repack`]
+//! lays it out. Products and sums are f32.
+//!
+//! Which tile serves which shape is a matter of speed only; [`Gemm::default_plan`] is a guess that a measurement may
+//! replace.
+
+use super::{Binding, Element, Kernel, Launch, Width, count, refuse};
+use crate::Result;
+use crate::graph::Activation;
+
+/// The kernel's entry in the table.
+///
+/// Bindings after the parameters:
+/// 1. source 0, \[B,H,W,C0\];
+/// 2. source 1, \[B,H,W,C1\]: unused when C1 is 0;
+/// 3. weight, packed;
+/// 4. bias, f32 \[N\] in the checkpoint's order: unused without;
+/// 5. time embedding, rows of [`RowVector::stride`], one for each batch item: unused without;
+/// 6. residual, \[M, N\] (\[M, N/2\] with GEGLU): unused without;
+/// 7. out, as residual: unused with splits;
+/// 8. partial sums, f32 \[splits, M, N rounded up to four\]: unused without splits.
+pub const KERNEL: Kernel = Kernel {
+    name: "gemm",
+    wgsl: include_str!("gemm.wgsl"),
+    bindings: &[
+        Binding::Uniform,
+        Binding::ReadWrite,
+        Binding::ReadWrite,
+        Binding::Read,
+        Binding::Read,
+        Binding::ReadWrite,
+        Binding::ReadWrite,
+        Binding::ReadWrite,
+        Binding::ReadWrite,
+    ],
+    params_bytes: size_of::<Params>(),
+    params_fields: Params::FIELDS,
+    constants: &[
+        "threads_x",
+        "threads_y",
+        "rows",
+        "quads",
+        "upsample",
+        "has_bias",
+        "has_time_embedding",
+        "has_residual",
+        "activation",
+        "geglu",
+        "split",
+    ],
+    elements: Element::ALL,
+    widths: Width::ALL,
+};
+
+params! {
+    /// The uniform buffer, field for field as in the WGSL file.
+    struct Params {
+        m: u32,
+        n: u32,
+        out_pixels: u32,
+        out_w: u32,
+        in_h: u32,
+        in_w: u32,
+        channels_0: u32,
+        channels_1: u32,
+        kernel: u32,
+        stride: u32,
+        pad_top: u32,
+        pad_left: u32,
+        n_tiles: u32,
+        n_tile_columns: u32,
+        k_tiles: u32,
+        k_tiles_per_split: u32,
+        time_embedding_stride: u32,
+        time_embedding_offset: u32,
+        padding_0: u32,
+        padding_1: u32,
+    }
+}
+
+/// Channels of one step of the sum. Steps never cross a tap of the kernel or a source.
+pub const TILE_K: u32 = 16;
+
+/// Where the rows of A come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// Batch items B.
+    pub batch: u32,
+    /// \[H,W\] of the input, before doubling.
+    pub in_size: [u32; 2],
+    /// Channels of the first and of the second source; 0 when there is one. The weight's channels are in this order.
+    pub channels: [u32; 2],
+    /// \[H',W'\] of the output.
+    pub out_size: [u32; 2],
+    /// Side of the kernel.
+    pub kernel: u32,
+    /// Step.
+    pub stride: u32,
+    /// Zeros on the top and on the left; the output's size says how many there are on the other sides.
+    pub pad: [u32; 2],
+    /// Whether pixels are doubled 2x2 first.
+    pub upsample: bool,
+}
+
+impl Source {
+    /// A linear layer over `rows` rows of `channels` values in each of `batch` items.
+    #[must_use]
+    pub fn rows(batch: u32, rows: u32, channels: u32) -> Self {
+        Self {
+            batch,
+            in_size: [1, rows],
+            channels: [channels, 0],
+            out_size: [1, rows],
+            kernel: 1,
+            stride: 1,
+            pad: [0, 0],
+            upsample: false,
+        }
+    }
+
+    fn channels_sum(&self) -> u32 {
+        self.channels[0] + self.channels[1]
+    }
+}
+
+/// A row vector for each batch item, inside a matrix of `stride` columns from column `offset` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RowVector {
+    /// Elements from one batch item to the next.
+    pub stride: u32,
+    /// The first element.
+    pub offset: u32,
+}
+
+/// What happens to the sums before they are stored, in the order of the fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Epilogue {
+    /// Adds the bias.
+    pub bias: bool,
+    /// Adds a row vector that depends on the batch item alone.
+    pub time_embedding: Option<RowVector>,
+    /// Applies a non-linearity.
+    pub activation: Option<Activation>,
+    /// Multiplies the first half of the columns by gelu of the second half. The weight must be packed for it.
+    pub geglu: bool,
+    /// Adds a tensor of the output's shape.
+    pub residual: bool,
+}
+
+/// One matrix product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Gemm {
+    /// The rows.
+    pub source: Source,
+    /// Columns N, which are the weight's outputs: with GEGLU twice the width of what is stored.
+    pub n: u32,
+    /// What follows.
+    pub epilogue: Epilogue,
+}
+
+/// How the work is cut: a workgroup of `threads` computes `threads[1] * rows` rows and `threads[0] * quads * 4` columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// For files and tables: rows x columns.
+    pub name: &'static str,
+    /// Invocations along the columns and along the rows.
+    pub threads: [u32; 2],
+    /// Rows of one invocation, at most 8.
+    pub rows: u32,
+    /// Groups of four columns of one invocation: 1 or 2. GEGLU needs 2, a value and its gate.
+    pub quads: u32,
+}
+
+impl Tile {
+    /// Rows of the tile.
+    #[must_use]
+    pub const fn m(self) -> u32 {
+        self.threads[1] * self.rows
+    }
+
+    /// Columns of the tile.
+    #[must_use]
+    pub const fn n(self) -> u32 {
+        self.threads[0] * self.quads * 4
+    }
+}
+
+/// The tiles to choose from. The first six suit any matrix, the last those with very few columns.
+pub const TILES: &[Tile] = &[
+    Tile { name: "32x32", threads: [8, 8], rows: 4, quads: 1 },
+    Tile { name: "32x64", threads: [8, 8], rows: 4, quads: 2 },
+    Tile { name: "64x64", threads: [8, 8], rows: 8, quads: 2 },
+    Tile { name: "64x64/256", threads: [16, 16], rows: 4, quads: 1 },
+    Tile { name: "128x64", threads: [8, 16], rows: 8, quads: 2 },
+    Tile { name: "16x64", threads: [8, 8], rows: 2, quads: 2 },
+    Tile { name: "64x8", threads: [2, 32], rows: 2, quads: 1 },
+];
+
+/// The two that are the defaults for many and for few rows, and the one for few columns.
+const TILE_LARGE: Tile = TILES[2];
+const TILE_SMALL: Tile = TILES[1];
+const TILE_FLAT: Tile = TILES[5];
+const TILE_NARROW: Tile = TILES[6];
+
+/// Workgroups below which a GPU is not filled, so that the sum is split.
+const ENOUGH_GROUPS: u32 = 256;
+/// The most parts of a sum.
+const MAX_SPLITS: u32 = 16;
+
+impl Gemm {
+    /// Rows M.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] when there are more than 2³².
+    pub fn m(&self) -> Result<u32> {
+        count(KERNEL.name, &[self.source.batch, self.source.out_size[0], self.source.out_size[1]])
+    }
+
+    /// Columns that are stored.
+    #[must_use]
+    pub fn n_stored(&self) -> u32 {
+        if self.epilogue.geglu { self.n / 2 } else { self.n }
+    }
+
+    /// Length of the sums K.
+    #[must_use]
+    pub fn k(&self) -> u32 {
+        self.source.kernel * self.source.kernel * self.source.channels_sum()
+    }
+
+    /// Whether GEGLU can be part of the product for a weight of `n` outputs.
+    #[must_use]
+    pub fn can_geglu(n: u32) -> bool {
+        n.is_multiple_of(8)
+    }
+
+    /// Four when every row that is read or stored is a multiple of four elements.
+    #[must_use]
+    pub fn width(&self) -> Width {
+        let [c0, c1] = self.source.channels;
+        let vector = self.epilogue.time_embedding.unwrap_or(RowVector { stride: 0, offset: 0 });
+        Width::of(&[c0, c1, self.n_stored(), vector.stride, vector.offset])
+    }
+
+    /// Steps of the sum.
+    fn k_tiles(&self) -> u32 {
+        let [c0, c1] = self.source.channels;
+        self.source.kernel * self.source.kernel * (c0.div_ceil(TILE_K) + c1.div_ceil(TILE_K))
+    }
+
+    /// Bytes of the partial sums.
+    ///
+    /// # Errors
+    /// As [`Gemm::m`].
+    pub fn partial_bytes(&self, splits: u32) -> Result<u64> {
+        Ok(u64::from(splits) * u64::from(self.m()?) * u64::from(self.n.next_multiple_of(4)) * 4)
+    }
+
+    /// A tile and a number of splits that are never bad: large tiles where there is enough work to fill a GPU, small ones
+    /// and split sums where there is not.
+    ///
+    /// # Errors
+    /// As [`Gemm::m`].
+    pub fn default_plan(&self) -> Result<(Tile, u32)> {
+        let m = self.m()?;
+        if self.n <= 8 && !self.epilogue.geglu {
+            return Ok((TILE_NARROW, 1));
+        }
+        let groups = |tile: Tile| u64::from(m.div_ceil(tile.m())) * u64::from(self.n.div_ceil(tile.n()));
+        let tile = if m <= 16 {
+            TILE_FLAT
+        } else if groups(TILE_LARGE) >= u64::from(ENOUGH_GROUPS) {
+            TILE_LARGE
+        } else {
+            TILE_SMALL
+        };
+        let lacking = u64::from(ENOUGH_GROUPS) / groups(tile).max(1);
+        // A part of fewer than eight steps does not repay storing its sums.
+        let splits = (lacking as u32).min(self.k_tiles() / 8).clamp(1, MAX_SPLITS);
+        Ok((tile, splits))
+    }
+
+    fn check(&self) -> Result<()> {
+        let Source { batch, in_size, kernel, stride, .. } = self.source;
+        let channels = self.source.channels_sum();
+        let fault = |reason: String| Err(refuse(KERNEL.name, reason));
+        if kernel == 0 || stride == 0 || self.source.channels[0] == 0 || self.n == 0 {
+            return fault(format!("has a size of zero: {self:?}"));
+        }
+        if self.epilogue.geglu && (!Self::can_geglu(self.n) || self.epilogue.activation.is_some()) {
+            return fault(format!("cannot apply GEGLU to {} columns with an activation or not in eights", self.n));
+        }
+        if self.epilogue.geglu && self.epilogue.time_embedding.is_some() {
+            return fault("has no GEGLU behind a time embedding".into());
+        }
+        let m = self.m()?;
+        count(KERNEL.name, &[batch, in_size[0], in_size[1], channels])?;
+        count(KERNEL.name, &[m, self.n.next_multiple_of(4)])?;
+        count(KERNEL.name, &[self.k(), self.n.next_multiple_of(4)])?;
+        Ok(())
+    }
+
+    /// The constants that choose the epilogue.
+    pub(super) fn epilogue_constants(&self) -> Vec<(&'static str, f64)> {
+        let Epilogue { bias, time_embedding, activation, geglu, residual } = self.epilogue;
+        vec![
+            ("has_bias", f64::from(u8::from(bias))),
+            ("has_time_embedding", f64::from(u8::from(time_embedding.is_some()))),
+            ("has_residual", f64::from(u8::from(residual))),
+            ("activation", super::activation::code(activation)),
+            ("geglu", f64::from(u8::from(geglu))),
+        ]
+    }
+}
+
+/// The product, with its sums cut into `splits` parts. With more than one, partial sums are stored, and
+/// [`super::splitk_reduce`] must follow; it applies the epilogue.
+///
+/// # Errors
+/// [`crate::Error::Shape`] when a size is zero or too large to address, or the tile does not suit.
+pub fn launch(gemm: &Gemm, element: Element, tile: Tile, splits: u32) -> Result<Launch> {
+    gemm.check()?;
+    if gemm.epilogue.geglu && tile.quads != 2 {
+        return Err(refuse(KERNEL.name, format!("cannot apply GEGLU with tile {}", tile.name)));
+    }
+    let Source { in_size, channels, out_size, kernel, stride, pad, .. } = gemm.source;
+    let m = gemm.m()?;
+    let n_tile_columns = gemm.n.div_ceil(tile.n());
+    let n_tiles = count(KERNEL.name, &[m.div_ceil(tile.m()), n_tile_columns])?;
+    let k_tiles = gemm.k_tiles();
+    if splits == 0 || splits > k_tiles {
+        return Err(refuse(KERNEL.name, format!("cannot cut {k_tiles} steps into {splits} parts")));
+    }
+    count(KERNEL.name, &[splits, m, gemm.n.next_multiple_of(4)])?;
+    let vector = gemm.epilogue.time_embedding.unwrap_or(RowVector { stride: 0, offset: 0 });
+    let params = Params {
+        m,
+        n: gemm.n,
+        out_pixels: out_size[0] * out_size[1],
+        out_w: out_size[1],
+        in_h: in_size[0],
+        in_w: in_size[1],
+        channels_0: channels[0],
+        channels_1: channels[1],
+        kernel,
+        stride,
+        pad_top: pad[0],
+        pad_left: pad[1],
+        n_tiles,
+        n_tile_columns,
+        k_tiles,
+        k_tiles_per_split: k_tiles.div_ceil(splits),
+        time_embedding_stride: vector.stride,
+        time_embedding_offset: vector.offset,
+        padding_0: 0,
+        padding_1: 0,
+    };
+    let [x, y, _] = super::spread(KERNEL.name, n_tiles)?;
+    let mut constants = vec![
+        ("threads_x", f64::from(tile.threads[0])),
+        ("threads_y", f64::from(tile.threads[1])),
+        ("rows", f64::from(tile.rows)),
+        ("quads", f64::from(tile.quads)),
+        ("upsample", f64::from(u8::from(gemm.source.upsample))),
+        ("split", f64::from(u8::from(splits > 1))),
+    ];
+    // A part of a sum knows no epilogue, so that all of them share a pipeline.
+    if splits == 1 {
+        constants.extend(gemm.epilogue_constants());
+    }
+    Ok(Launch::new(&KERNEL, element, gemm.width(), &constants, &params, [x, y, splits]))
+}
+
+/// The operands of [`reference()`], each as long as its binding.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Operands<'a> {
+    /// \[B,H,W,C0\].
+    pub source_0: &'a [f32],
+    /// \[B,H,W,C1\].
+    pub source_1: &'a [f32],
+    /// \[O,C,K,K\] as in a checkpoint, not packed.
+    pub weight: &'a [f32],
+    /// \[N\].
+    pub bias: &'a [f32],
+    /// Rows of [`RowVector::stride`].
+    pub time_embedding: &'a [f32],
+    /// As the output.
+    pub residual: &'a [f32],
+}
+
+/// The same product in plain Rust, one output value at a time, sums in f64.
+#[must_use]
+pub fn reference(gemm: &Gemm, operands: Operands<'_>) -> Vec<f32> {
+    let Gemm { source, n, epilogue } = gemm;
+    let [out_h, out_w] = source.out_size.map(|size| size as usize);
+    let m = source.batch as usize * out_h * out_w;
+    let n = *n as usize;
+    let mut sums = Vec::with_capacity(m * n);
+    for row in 0..m {
+        let (b, y, x) = (row / (out_h * out_w), row / out_w % out_h, row % out_w);
+        for o in 0..n {
+            let mut sum = dot(source, operands, [b, y, x], o);
+            if epilogue.bias {
+                sum += f64::from(operands.bias[o]);
+            }
+            if let Some(vector) = epilogue.time_embedding {
+                sum += f64::from(operands.time_embedding[vector.offset as usize + b * vector.stride as usize + o]);
+            }
+            sums.push(sum as f32);
+        }
+    }
+    if let Some(activation) = epilogue.activation {
+        sums = super::activation::reference(activation, &sums);
+    }
+    if epilogue.geglu {
+        sums = super::geglu::reference(&sums, n / 2);
+    }
+    if epilogue.residual {
+        sums.iter_mut().zip(operands.residual).for_each(|(sum, residual)| *sum += residual);
+    }
+    sums
+}
+
+/// One sum of products: output pixel \[b,y,x\] with output channel `o`.
+fn dot(source: &Source, operands: Operands<'_>, [b, y, x]: [usize; 3], o: usize) -> f64 {
+    let [in_h, in_w] = source.in_size.map(|size| size as usize);
+    let [c0, c1] = source.channels.map(|size| size as usize);
+    let (kernel, stride) = (source.kernel as usize, source.stride as usize);
+    let shift = usize::from(source.upsample);
+    let mut sum = 0.0;
+    for ky in 0..kernel {
+        for kx in 0..kernel {
+            let row = (y * stride + ky).checked_sub(source.pad[0] as usize).filter(|&row| row < in_h << shift);
+            let col = (x * stride + kx).checked_sub(source.pad[1] as usize).filter(|&col| col < in_w << shift);
+            let (Some(row), Some(col)) = (row, col) else { continue };
+            let pixel = (b * in_h + (row >> shift)) * in_w + (col >> shift);
+            for c in 0..c0 + c1 {
+                let value =
+                    if c < c0 { operands.source_0[pixel * c0 + c] } else { operands.source_1[pixel * c1 + c - c0] };
+                let weight = operands.weight[((o * (c0 + c1) + c) * kernel + ky) * kernel + kx];
+                sum += f64::from(value) * f64::from(weight);
+            }
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_fill_the_device_and_fit_the_sum() {
+        let conv = |batch, side, channels, n| Gemm {
+            source: Source {
+                in_size: [side, side],
+                out_size: [side, side],
+                channels: [channels, 0],
+                kernel: 3,
+                pad: [1, 1],
+                ..Source::rows(batch, 1, 1)
+            },
+            n,
+            epilogue: Epilogue::default(),
+        };
+        assert_eq!(conv(2, 64, 320, 320).default_plan().unwrap(), (TILE_LARGE, 1));
+        let (tile, splits) = conv(2, 8, 1280, 1280).default_plan().unwrap();
+        assert_eq!(tile, TILE_SMALL);
+        assert!(splits > 1, "80 workgroups leave a GPU idle");
+        let vector = Gemm { source: Source::rows(2, 1, 320), n: 1280, epilogue: Epilogue::default() };
+        assert_eq!(vector.default_plan().unwrap().0, TILE_FLAT);
+        for gemm in [conv(1, 1, 1, 1), conv(1, 8, 4, 4), vector] {
+            let (tile, splits) = gemm.default_plan().unwrap();
+            launch(&gemm, Element::F32, tile, splits).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_computed_is_refused() {
+        let gemm =
+            Gemm { source: Source::rows(1, 4, 8), n: 12, epilogue: Epilogue { geglu: true, ..Default::default() } };
+        assert!(launch(&gemm, Element::F32, TILE_SMALL, 1).is_err(), "GEGLU of 12 columns");
+        let gemm = Gemm { n: 16, ..gemm };
+        assert!(launch(&gemm, Element::F32, TILES[0], 1).is_err(), "GEGLU with one quad a thread");
+        assert!(launch(&gemm, Element::F32, TILE_SMALL, 2).is_err(), "more parts than steps");
+        let gemm = Gemm { source: Source::rows(1, 1 << 20, 8192), n: 16, epilogue: Epilogue::default() };
+        assert!(launch(&gemm, Element::F32, TILE_SMALL, 1).is_err(), "more than 32 bits can address");
+    }
+}

@@ -1,0 +1,236 @@
+// One workgroup computes a tile of out[M,N] = A[M,K]·W[K,N] and what follows the product. A row of A is what the kernel
+// covers around one output pixel, K = taps x channels; it is read where it lies. The sum goes in steps of 16 channels of
+// one tap and one source: the workgroup brings the step's part of A and W into workgroup memory, then each invocation
+// adds the step's products for `rows` rows and 4·`quads` columns, in f32.
+
+#import linear_group
+#import epilogue
+
+// Invocations along the columns and rows of the tile.
+override threads_x: u32 = 8u;
+override threads_y: u32 = 8u;
+// Rows of one invocation, at most 8, and its groups of four columns, at most 2.
+override rows: u32 = 4u;
+override quads: u32 = 1u;
+// The picture is doubled 2x2 before the convolution.
+override upsample: bool = false;
+// Partial sums are stored for splitk_reduce, and the epilogue is left to it.
+override split: bool = false;
+
+struct Params {
+    // Rows, and columns before GEGLU halves them.
+    m: u32,
+    n: u32,
+    // Pixels of one batch item of the output, and of its rows.
+    out_pixels: u32,
+    out_w: u32,
+    in_h: u32,
+    in_w: u32,
+    // Channels of the two sources.
+    channels_0: u32,
+    channels_1: u32,
+    // Side of the kernel, its step, and the zeros above and to the left.
+    kernel: u32,
+    stride: u32,
+    pad_top: u32,
+    pad_left: u32,
+    // Tiles in all, and of one row of tiles.
+    n_tiles: u32,
+    n_tile_columns: u32,
+    // Steps of the sum, in all and of one part of a split sum.
+    k_tiles: u32,
+    k_tiles_per_split: u32,
+    // Elements from one batch item's time embedding to the next, and before the first.
+    time_embedding_stride: u32,
+    time_embedding_offset: u32,
+    padding_0: u32,
+    padding_1: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> source_0: array<cell>; // [B,H,W,C0]
+@group(0) @binding(2) var<storage, read_write> source_1: array<cell>; // [B,H,W,C1]
+@group(0) @binding(3) var<storage, read> weight: array<half4>; // [K,N/4], by tap, source, channel
+@group(0) @binding(4) var<storage, read> bias: array<f32>; // [N]
+@group(0) @binding(5) var<storage, read_write> time_embedding: array<cell>; // [B,..]
+@group(0) @binding(6) var<storage, read_write> residual: array<cell>; // as out
+@group(0) @binding(7) var<storage, read_write> out: array<cell>; // [M,N], with GEGLU [M,N/2]
+@group(0) @binding(8) var<storage, read_write> partial_sums: array<vec4<f32>>; // [splits,M,N/4]
+
+const TILE_K = 16u;
+const TILE_K_QUADS = 4u;
+// One more than the row has, so that neighbouring rows lie in different banks.
+const A_STRIDE = 5u;
+// The most quads of A that one invocation brings in a step.
+const MAX_A_LOADS = 4u;
+
+override tile_m: u32 = threads_y * rows;
+override tile_quads: u32 = threads_x * quads;
+override n_threads: u32 = threads_x * threads_y;
+override a_cells: u32 = tile_m * A_STRIDE;
+override w_cells: u32 = TILE_K * tile_quads;
+
+var<workgroup> a_tile: array<vec4<f32>, a_cells>; // [tile_m][5], four channels each
+var<workgroup> w_tile: array<vec4<f32>, w_cells>; // [16][tile_quads], the first quads of all invocations first
+
+// Four channels of one pixel of a source, zeros beyond its last channel.
+fn load_source(source: u32, pixel: u32, channel: u32, n_channels: u32) -> vec4<f32> {
+    var quad = vec4<f32>();
+    for (var i = 0u; i < 4u; i += WIDTH) {
+        if channel + i < n_channels {
+            let at = (pixel * n_channels + channel + i) / WIDTH;
+            if source == 0u {
+                put(&quad, i, source_0[at]);
+            } else {
+                put(&quad, i, source_1[at]);
+            }
+        }
+    }
+    return quad;
+}
+
+@compute @workgroup_size(threads_x, threads_y)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) n_groups: vec3<u32>,
+    @builtin(local_invocation_id) thread: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let tile = linear_group(group, n_groups);
+    if tile >= params.n_tiles {
+        return;
+    }
+    let first_row = tile / params.n_tile_columns * tile_m;
+    let first_quad = tile % params.n_tile_columns * tile_quads;
+    let n_quads = (params.n + 3u) / 4u;
+    let full_h = select(params.in_h, params.in_h * 2u, upsample);
+    let full_w = select(params.in_w, params.in_w * 2u, upsample);
+    let shift = select(0u, 1u, upsample);
+
+    // The rows of A that this invocation brings: first row of the batch item's picture, and the place of the kernel's
+    // corner, far outside for rows beyond the last.
+    var origins: array<vec3<i32>, MAX_A_LOADS>;
+    for (var j = 0u; j < MAX_A_LOADS; j++) {
+        let row = first_row + (lane + j * n_threads) / TILE_K_QUADS;
+        origins[j] = vec3<i32>(0, -0x40000000, 0);
+        if row < params.m {
+            let item = row / params.out_pixels;
+            let pixel = row % params.out_pixels;
+            let y = i32(pixel / params.out_w * params.stride) - i32(params.pad_top);
+            let x = i32(pixel % params.out_w * params.stride) - i32(params.pad_left);
+            origins[j] = vec3<i32>(i32(item * params.in_h), y, x);
+        }
+    }
+
+    // Where the first step of this part of the sum is.
+    let first_step = group.z * params.k_tiles_per_split;
+    let last_step = min(first_step + params.k_tiles_per_split, params.k_tiles);
+    let steps_0 = (params.channels_0 + TILE_K - 1u) / TILE_K;
+    let steps_of_tap = steps_0 + (params.channels_1 + TILE_K - 1u) / TILE_K;
+    let first_tap = first_step / steps_of_tap;
+    let step_of_tap = first_step % steps_of_tap;
+    var tap_y = first_tap / params.kernel;
+    var tap_x = first_tap % params.kernel;
+    var source = select(0u, 1u, step_of_tap >= steps_0);
+    var channel = select(step_of_tap, step_of_tap - steps_0, source == 1u) * TILE_K;
+
+    var sums_0: array<vec4<f32>, 8>;
+    var sums_1: array<vec4<f32>, 8>;
+    for (var r = 0u; r < rows; r++) {
+        sums_0[r] = vec4<f32>();
+        sums_1[r] = vec4<f32>();
+    }
+
+    for (var step = first_step; step < last_step; step++) {
+        let n_channels = select(params.channels_0, params.channels_1, source == 1u);
+        for (var j = 0u; j < MAX_A_LOADS; j++) {
+            let item = lane + j * n_threads;
+            if item < tile_m * TILE_K_QUADS {
+                let origin = origins[j];
+                // Negative places become large ones.
+                let y = u32(origin.y + i32(tap_y));
+                let x = u32(origin.z + i32(tap_x));
+                var value = vec4<f32>();
+                if y < full_h && x < full_w {
+                    let pixel = (u32(origin.x) + (y >> shift)) * params.in_w + (x >> shift);
+                    value = load_source(source, pixel, channel + item % TILE_K_QUADS * 4u, n_channels);
+                }
+                a_tile[item / TILE_K_QUADS * A_STRIDE + item % TILE_K_QUADS] = value;
+            }
+        }
+        let first_k = (tap_y * params.kernel + tap_x) * (params.channels_0 + params.channels_1)
+            + source * params.channels_0 + channel;
+        for (var item = lane; item < TILE_K * tile_quads; item += n_threads) {
+            let k = item / tile_quads;
+            let quad = item % tile_quads;
+            var value = vec4<f32>();
+            if channel + k < n_channels && first_quad + quad < n_quads {
+                value = widen_half4(weight[(first_k + k) * n_quads + first_quad + quad]);
+            }
+            w_tile[k * tile_quads + quad % quads * threads_x + quad / quads] = value;
+        }
+        workgroupBarrier();
+
+        for (var k = 0u; k < TILE_K_QUADS; k++) {
+            let w = k * 4u * tile_quads + thread.x;
+            let w0 = w_tile[w];
+            let w1 = w_tile[w + tile_quads];
+            let w2 = w_tile[w + 2u * tile_quads];
+            let w3 = w_tile[w + 3u * tile_quads];
+            for (var r = 0u; r < rows; r++) {
+                let a = a_tile[(r * threads_y + thread.y) * A_STRIDE + k];
+                sums_0[r] += a.x * w0 + a.y * w1 + a.z * w2 + a.w * w3;
+            }
+            if quads == 2u {
+                let v0 = w_tile[w + threads_x];
+                let v1 = w_tile[w + threads_x + tile_quads];
+                let v2 = w_tile[w + threads_x + 2u * tile_quads];
+                let v3 = w_tile[w + threads_x + 3u * tile_quads];
+                for (var r = 0u; r < rows; r++) {
+                    let a = a_tile[(r * threads_y + thread.y) * A_STRIDE + k];
+                    sums_1[r] += a.x * v0 + a.y * v1 + a.z * v2 + a.w * v3;
+                }
+            }
+        }
+        workgroupBarrier();
+
+        // On to the next channels, else the next source, else the next tap.
+        channel += TILE_K;
+        if channel >= n_channels {
+            channel = 0u;
+            if source == 0u && params.channels_1 > 0u {
+                source = 1u;
+            } else {
+                source = 0u;
+                tap_x += 1u;
+                if tap_x == params.kernel {
+                    tap_x = 0u;
+                    tap_y += 1u;
+                }
+            }
+        }
+    }
+
+    let quad = first_quad + thread.x * quads;
+    for (var r = 0u; r < rows; r++) {
+        let row = first_row + r * threads_y + thread.y;
+        if row < params.m {
+            if split {
+                let at = (group.z * params.m + row) * n_quads;
+                if quad < n_quads {
+                    partial_sums[at + quad] = sums_0[r];
+                }
+                if quads == 2u && quad + 1u < n_quads {
+                    partial_sums[at + quad + 1u] = sums_1[r];
+                }
+            } else if geglu {
+                finish_geglu(row, quad / 2u, sums_0[r], sums_1[r]);
+            } else {
+                finish(row, quad, sums_0[r]);
+                if quads == 2u {
+                    finish(row, quad + 1u, sums_1[r]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Cases of attention.
+
+use darkroom::run::gpu::kernels::attention::{Attention, launch, reference};
+
+use super::rig::{Bench, Rig};
+use super::{compare, elements, stored_scatter};
+
+/// One attention.
+#[derive(Debug)]
+pub struct Case {
+    name: &'static str,
+    attention: Attention,
+    /// Scales queries and keys.
+    magnitude: f32,
+}
+
+/// Batch items, queries, keys, heads and columns of a head.
+const fn case(name: &'static str, [batch, queries, keys, heads, head_size]: [u32; 5]) -> Case {
+    let strides = [heads * head_size; 3];
+    let attention = Attention { batch, queries, keys, heads, head_size, scale: 0.3, causal: false, strides };
+    Case { name, attention, magnitude: 1.0 }
+}
+
+const fn causal(name: &'static str, sizes: [u32; 5]) -> Case {
+    let case = case(name, sizes);
+    Case { attention: Attention { causal: true, ..case.attention }, ..case }
+}
+
+/// All cases.
+pub const CASES: &[Case] = &[
+    case("one value", [1, 1, 1, 1, 1]),
+    case("one query, one key", [2, 1, 1, 2, 8]),
+    case("heads of 40", [2, 36, 36, 2, 40]),
+    case("heads of 64", [1, 40, 70, 2, 64]),
+    case("heads of 80", [1, 33, 33, 1, 80]),
+    case("heads of 160", [2, 16, 77, 1, 160]),
+    case("heads of 12", [1, 64, 5, 3, 12]),
+    case("heads of 2", [1, 9, 9, 5, 2]),
+    case("heads of 30", [1, 9, 40, 2, 30]),
+    case("odd heads", [1, 9, 9, 2, 7]),
+    case("heads of 132", [1, 20, 20, 1, 132]),
+    case("the VAE's one head of 512", [1, 36, 50, 1, 512]),
+    case("a head of 300", [1, 20, 33, 1, 300]),
+    case("cross attention", [2, 64, 77, 2, 40]),
+    causal("causal", [1, 77, 77, 2, 64]),
+    causal("causal, one token", [1, 1, 1, 1, 16]),
+    causal("causal, odd heads", [2, 35, 35, 1, 6]),
+    Case { magnitude: 100.0, ..case("scores of some thousands", [1, 40, 40, 1, 40]) },
+    Case { magnitude: 0.0, ..case("all scores equal", [1, 40, 45, 1, 40]) },
+    Case {
+        attention: Attention { strides: [48, 96, 40], ..case("", [2, 20, 20, 2, 16]).attention },
+        ..case("rows with gaps", [2, 20, 20, 2, 16])
+    },
+];
+
+/// A few that cover every path, for where time is short.
+pub fn short() -> impl Iterator<Item = &'static Case> {
+    const NAMES: &[&str] = &["heads of 40", "odd heads", "causal", "scores of some thousands", "a head of 300"];
+    CASES.iter().filter(|case| NAMES.contains(&case.name))
+}
+
+/// Runs one case and panics with the first value that is wrong.
+pub async fn check(rig: &mut Rig<'_>, case: &Case) {
+    let Attention { batch, queries, keys, heads, head_size, strides, .. } = case.attention;
+    for &element in elements(rig.gpu) {
+        let q = stored_scatter(element, 1, (batch * queries * strides[0]) as usize, case.magnitude);
+        let k = stored_scatter(element, 2, (batch * keys * strides[1]) as usize, case.magnitude);
+        let v = stored_scatter(element, 3, (batch * keys * strides[2]) as usize, 1.0);
+        let n_values = (batch * queries * heads * head_size) as usize;
+        let mut bench = Bench::default();
+        let operands = [
+            bench.elements(element, &q),
+            bench.elements(element, &k),
+            bench.elements(element, &v),
+            bench.room(element, n_values),
+        ];
+        bench.launch(launch(&case.attention, element).expect(case.name), &operands);
+        let results = rig.run(case.name, bench).await;
+        let got = results.elements(element, operands[3], n_values);
+        compare(case.name, element, &got, &reference(&case.attention, &q, &k, &v));
+    }
+}

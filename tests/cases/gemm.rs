@@ -1,0 +1,194 @@
+//! Cases of the matrix product: linear layers and convolutions, every tile, every epilogue, whole and in parts.
+
+use darkroom::graph::Activation;
+use darkroom::run::gpu::kernels::gemm::{self, Epilogue, Gemm, Operands, RowVector, Source, TILES, Tile};
+use darkroom::run::gpu::kernels::repack::{self, Raw, Repack};
+use darkroom::run::gpu::kernels::{Element, splitk_reduce};
+use half::f16;
+
+use super::rig::{Bench, Rig};
+use super::{compare, elements, scatter, stored_scatter};
+
+/// One product.
+#[derive(Debug)]
+pub struct Case {
+    name: &'static str,
+    gemm: Gemm,
+    /// The tile, or none for the default plan with its own splits.
+    tile: Option<Tile>,
+    splits: u32,
+    /// Scales A.
+    magnitude: f32,
+}
+
+const PLAIN: Epilogue = Epilogue { bias: false, time_embedding: None, activation: None, geglu: false, residual: false };
+const BIAS: Epilogue = Epilogue { bias: true, ..PLAIN };
+const ALL: Epilogue = Epilogue {
+    bias: true,
+    time_embedding: Some(RowVector { stride: 72, offset: 16 }),
+    activation: Some(Activation::Silu),
+    residual: true,
+    ..PLAIN
+};
+
+const fn rows(batch: u32, rows: u32, channels: u32) -> Source {
+    Source {
+        batch,
+        in_size: [1, rows],
+        channels: [channels, 0],
+        out_size: [1, rows],
+        kernel: 1,
+        stride: 1,
+        pad: [0, 0],
+        upsample: false,
+    }
+}
+
+const fn conv3x3(batch: u32, size: [u32; 2], channels: [u32; 2]) -> Source {
+    Source { batch, in_size: size, channels, out_size: size, kernel: 3, stride: 1, pad: [1, 1], upsample: false }
+}
+
+const fn case(name: &'static str, source: Source, n: u32, epilogue: Epilogue) -> Case {
+    Case { name, gemm: Gemm { source, n, epilogue }, tile: None, splits: 1, magnitude: 1.0 }
+}
+
+const fn tiled(name: &'static str, source: Source, n: u32, epilogue: Epilogue, tile: usize, splits: u32) -> Case {
+    Case { name, gemm: Gemm { source, n, epilogue }, tile: Some(TILES[tile]), splits, magnitude: 1.0 }
+}
+
+/// All cases.
+pub const CASES: &[Case] = &[
+    case("one value", rows(1, 1, 1), 1, BIAS),
+    case("one row of four", rows(1, 1, 4), 4, PLAIN),
+    case("odd in everything", rows(1, 7, 5), 3, BIAS),
+    case("a linear layer", rows(2, 33, 40), 52, BIAS),
+    case("rows and columns beyond a tile", rows(1, 65, 36), 68, PLAIN),
+    case("a long sum in parts by default", rows(2, 1, 1024), 24, BIAS),
+    case("activation silu", rows(1, 20, 16), 16, Epilogue { activation: Some(Activation::Silu), ..BIAS }),
+    case("activation gelu", rows(1, 20, 16), 16, Epilogue { activation: Some(Activation::Gelu), ..PLAIN }),
+    case("activation quick_gelu", rows(1, 20, 16), 16, Epilogue { activation: Some(Activation::QuickGelu), ..BIAS }),
+    case("residual", rows(2, 20, 16), 24, Epilogue { residual: true, ..BIAS }),
+    case("geglu", rows(2, 19, 24), 48, Epilogue { geglu: true, ..BIAS }),
+    case("geglu with residual, no bias", rows(1, 5, 12), 16, Epilogue { geglu: true, residual: true, ..PLAIN }),
+    case("everything at once", conv3x3(2, [5, 6], [20, 0]), 36, ALL),
+    case("everything at once, odd columns", conv3x3(2, [3, 4], [9, 0]), 7, ALL),
+    case("conv 3x3 of 4 channels", conv3x3(2, [8, 8], [4, 0]), 32, BIAS),
+    case("conv 3x3 of 9 channels", conv3x3(2, [5, 4], [9, 0]), 16, BIAS),
+    case("conv 3x3 to 3 channels", conv3x3(1, [9, 7], [32, 0]), 3, BIAS),
+    case("conv 3x3 to 4 channels", conv3x3(2, [9, 7], [24, 0]), 4, BIAS),
+    case("conv 3x3 of one pixel", conv3x3(1, [1, 1], [8, 0]), 8, PLAIN),
+    case("conv 3x3 of two sources", conv3x3(2, [6, 5], [20, 12]), 24, BIAS),
+    case("conv 3x3 of two odd sources", conv3x3(1, [4, 3], [5, 3]), 8, BIAS),
+    case("conv 1x1 of two sources", Source { channels: [16, 24], ..rows(2, 30, 0) }, 20, BIAS),
+    case("conv 3x3, stride 2", Source { out_size: [4, 3], stride: 2, ..conv3x3(2, [8, 6], [20, 0]) }, 20, BIAS),
+    case(
+        "conv 3x3, stride 2, zeros below and right alone",
+        Source { out_size: [4, 4], stride: 2, pad: [0, 0], ..conv3x3(1, [8, 8], [16, 0]) },
+        16,
+        BIAS,
+    ),
+    case(
+        "conv 3x3 of doubled pixels",
+        Source { out_size: [6, 10], upsample: true, ..conv3x3(2, [3, 5], [20, 0]) },
+        20,
+        BIAS,
+    ),
+    tiled("tile 32x32", conv3x3(2, [7, 7], [40, 0]), 72, BIAS, 0, 1),
+    tiled("tile 32x64", conv3x3(2, [7, 7], [40, 0]), 72, BIAS, 1, 1),
+    tiled("tile 64x64", conv3x3(2, [7, 7], [40, 0]), 72, BIAS, 2, 1),
+    tiled("tile 64x64 of 256 invocations", conv3x3(2, [7, 7], [40, 0]), 72, BIAS, 3, 1),
+    tiled("tile 128x64", conv3x3(2, [7, 7], [40, 0]), 72, BIAS, 4, 1),
+    tiled("tile 16x64", conv3x3(2, [7, 7], [40, 0]), 72, BIAS, 5, 1),
+    tiled("tile 64x8", conv3x3(2, [7, 7], [40, 0]), 72, BIAS, 6, 1),
+    tiled("geglu, tile 64x64", rows(1, 70, 20), 80, Epilogue { geglu: true, ..BIAS }, 2, 1),
+    tiled("geglu, tile 128x64", rows(1, 70, 20), 80, Epilogue { geglu: true, ..BIAS }, 4, 1),
+    tiled("two parts", rows(2, 30, 64), 40, BIAS, 0, 2),
+    tiled("parts of different length, the last one empty", rows(1, 9, 100), 20, BIAS, 1, 5),
+    tiled("parts of two sources and nine taps", conv3x3(2, [4, 4], [20, 36]), 36, ALL, 1, 7),
+    tiled("parts with odd columns", conv3x3(1, [4, 4], [17, 0]), 7, ALL, 0, 4),
+    tiled("parts with geglu", rows(2, 9, 96), 48, Epilogue { geglu: true, residual: true, ..BIAS }, 1, 3),
+    Case {
+        magnitude: 1e4,
+        ..case("large magnitudes", rows(1, 16, 32), 16, Epilogue { activation: Some(Activation::Silu), ..BIAS })
+    },
+];
+
+/// A few that cover every path, for where time is short.
+pub fn short() -> impl Iterator<Item = &'static Case> {
+    const NAMES: &[&str] = &[
+        "odd in everything",
+        "geglu",
+        "everything at once",
+        "conv 3x3 to 3 channels",
+        "conv 3x3, stride 2",
+        "conv 3x3 of doubled pixels",
+        "parts of two sources and nine taps",
+    ];
+    CASES.iter().filter(|case| NAMES.contains(&case.name))
+}
+
+/// Runs one case, weights packed on the GPU, and panics with the first value that is wrong.
+pub async fn check(rig: &mut Rig<'_>, case: &Case) {
+    for &element in elements(rig.gpu) {
+        check_with(rig, case, element).await;
+    }
+}
+
+async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
+    let gemm = &case.gemm;
+    let Source { batch, in_size, channels, kernel, .. } = gemm.source;
+    let in_pixels = (batch * in_size[0] * in_size[1]) as usize;
+    let taps = kernel * kernel;
+    let inputs = channels[0] + channels[1];
+    let (m, n) = (gemm.m().expect(case.name) as usize, gemm.n as usize);
+    let n_stored = gemm.n_stored() as usize;
+    // A large sum has to stay inside f16.
+    let magnitude = if element == Element::F16 { case.magnitude.min(1e3) } else { case.magnitude };
+    let source_0 = stored_scatter(element, 1, in_pixels * channels[0] as usize, magnitude);
+    let source_1 = stored_scatter(element, 2, in_pixels * channels[1] as usize, magnitude);
+    let halves: Vec<f16> = scatter(3, (gemm.n * inputs * taps) as usize, 1.0).into_iter().map(f16::from_f32).collect();
+    let weight: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
+    let bias = scatter(4, n, 1.0);
+    let vector = gemm.epilogue.time_embedding;
+    let time_embedding = stored_scatter(element, 5, vector.map_or(0, |vector| (vector.stride * batch) as usize), 1.0);
+    let residual = stored_scatter(element, 6, m * n_stored, 1.0);
+
+    let repack = Repack::alone(gemm.n, inputs, taps, gemm.epilogue.geglu, Raw::F16);
+    // Packing is checked by its own cases; here the packed weight has to be bound as a weight.
+    let packed = repack::reference(&repack, &halves);
+    let (tile, splits) = match case.tile {
+        Some(tile) => (tile, case.splits),
+        None => gemm.default_plan().expect(case.name),
+    };
+
+    let mut bench = Bench::default();
+    let a = bench.elements(element, &source_0);
+    let b = if channels[1] > 0 { bench.elements(element, &source_1) } else { bench.unused() };
+    let w = bench.half_weight(&packed);
+    let bias_operand = if gemm.epilogue.bias { bench.float_weight(&bias) } else { bench.unused_weight() };
+    let t = if vector.is_some() { bench.elements(element, &time_embedding) } else { bench.unused() };
+    let r = if gemm.epilogue.residual { bench.elements(element, &residual) } else { bench.unused() };
+    let out = bench.room(element, m * n_stored);
+    let launch = gemm::launch(gemm, element, tile, splits).expect(case.name);
+    if splits == 1 {
+        let unused = bench.unused();
+        bench.launch(launch, &[a, b, w, bias_operand, t, r, out, unused]);
+    } else {
+        let partial = bench.room_bytes(gemm.partial_bytes(splits).expect(case.name) as usize);
+        let unused = [bench.unused_weight(), bench.unused(), bench.unused(), bench.unused()];
+        bench.launch(launch, &[a, b, w, unused[0], unused[1], unused[2], unused[3], partial]);
+        let launch = splitk_reduce::launch(gemm, element, splits).expect(case.name);
+        bench.launch(launch, &[partial, bias_operand, t, r, out]);
+    }
+    let operands = Operands {
+        source_0: &source_0,
+        source_1: &source_1,
+        weight: &weight,
+        bias: &bias,
+        time_embedding: &time_embedding,
+        residual: &residual,
+    };
+    let expected = gemm::reference(gemm, operands);
+    let results = rig.run(case.name, bench).await;
+    compare(case.name, element, &results.elements(element, out, m * n_stored), &expected);
+}

@@ -1,0 +1,96 @@
+//! Cases of group normalisation, both halves.
+
+use darkroom::run::gpu::kernels::group_norm::{GroupNorm, reference};
+use darkroom::run::gpu::kernels::{Element, group_norm_apply, group_norm_stats};
+
+use super::rig::{Bench, Rig};
+use super::{compare, elements, scatter, stored, stored_scatter};
+
+/// One normalisation.
+#[derive(Debug)]
+pub struct Case {
+    name: &'static str,
+    norm: GroupNorm,
+    silu: bool,
+    /// The values are between `centre - spread` and `centre + spread`.
+    centre: f32,
+    spread: f32,
+}
+
+const fn case(name: &'static str, batch: u32, pixels: u32, channels: [u32; 2], groups: u32) -> Case {
+    Case { name, norm: GroupNorm { batch, pixels, channels, groups, eps: 1e-5 }, silu: false, centre: 0.0, spread: 1.0 }
+}
+
+/// All cases.
+pub const CASES: &[Case] = &[
+    case("one value", 1, 1, [1, 0], 1),
+    case("one channel a group", 2, 9, [8, 0], 8),
+    case("odd channels", 1, 15, [9, 0], 3),
+    case("groups that cells straddle", 2, 16, [40, 0], 4),
+    case("sizes of SD 1.5 at its second level", 2, 49, [640, 0], 32),
+    case("two sources with a group across them", 2, 25, [24, 36], 5),
+    case("two odd sources", 1, 10, [5, 7], 4),
+    case("many chunks", 1, 2500, [32, 0], 8),
+    case("several slabs", 1, 40, [1280, 0], 32),
+    case("one wide group", 1, 6, [512, 0], 1),
+    Case { silu: true, ..case("with silu", 2, 64, [48, 0], 4) },
+    Case { centre: 1000.0, spread: 0.5, ..case("a large mean", 2, 900, [32, 0], 8) },
+    Case { spread: 0.0, centre: 3.0, ..case("no variance", 1, 50, [16, 0], 4) },
+    Case { spread: 1e4, silu: true, ..case("large magnitudes", 1, 50, [16, 0], 4) },
+    Case { spread: 1e-4, ..case("small magnitudes", 1, 50, [16, 0], 4) },
+];
+
+/// Runs one case and panics with the first value that is wrong.
+pub async fn check(rig: &mut Rig<'_>, case: &Case) {
+    for &element in elements(rig.gpu) {
+        check_with(rig, case, element).await;
+    }
+}
+
+async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
+    let norm = &case.norm;
+    let [c0, c1] = norm.channels.map(|channels| channels as usize);
+    let n_pixels = (norm.batch * norm.pixels) as usize;
+    let values = |seed, n_values| -> Vec<f32> {
+        let scattered = scatter(seed, n_values, case.spread);
+        stored(element, scattered.into_iter().map(|value| value + case.centre).collect())
+    };
+    let (source_0, source_1) = (values(1, n_pixels * c0), values(2, n_pixels * c1));
+    let weight = scatter(3, c0 + c1, 2.0);
+    let bias = scatter(4, c0 + c1, 1.0);
+    let mut joined = Vec::new();
+    for pixel in 0..n_pixels {
+        joined.extend_from_slice(&source_0[pixel * c0..][..c0]);
+        joined.extend_from_slice(&source_1[pixel * c1..][..c1]);
+    }
+
+    let mut bench = Bench::default();
+    let a = bench.elements(element, &source_0);
+    let b = if c1 > 0 { bench.elements(element, &source_1) } else { bench.unused() };
+    let w = bench.float_weight(&weight);
+    let bias_operand = bench.float_weight(&bias);
+    let n_bytes = norm.partial_bytes().expect(case.name) as usize;
+    let parts = bench.room_bytes(n_bytes);
+    let out = bench.room(element, joined.len());
+    bench.launch(group_norm_stats::launch(norm, element).expect(case.name), &[a, b, parts]);
+    let apply = group_norm_apply::launch(norm, element, case.silu).expect(case.name);
+    bench.launch(apply, &[a, b, parts, w, bias_operand, out]);
+    let results = rig.run(case.name, bench).await;
+    check_parts(case, &results.floats(parts, n_bytes / 4), &joined);
+    let expected = reference(norm, &joined, &weight, &bias, case.silu);
+    compare(case.name, element, &results.elements(element, out, joined.len()), &expected);
+}
+
+/// The statistics by themselves, so that an error is seen where it is made. Means may be off by a few units in the last
+/// place, deviations by as much of the values' own squares: 1e-6 of either.
+fn check_parts(case: &Case, got: &[f32], x: &[f32]) {
+    let expected = group_norm_stats::reference(&case.norm, x).expect(case.name);
+    let largest = x.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let group = x.len() as f32 / case.norm.batch as f32 / case.norm.groups as f32;
+    for (i, (got, expected)) in got.chunks_exact(2).zip(expected.chunks_exact(2)).enumerate() {
+        let allowed = 1e-6 * largest;
+        assert!((got[0] - expected[0]).abs() <= allowed, "{}: mean {i} is {got:?}, expected {expected:?}", case.name);
+        let allowed = 1e-5 * expected[1] + 1e-6 * group * case.spread * case.spread;
+        assert!((got[1] - expected[1]).abs() <= allowed, "{}: part {i} is {got:?}, expected {expected:?}", case.name);
+    }
+}
