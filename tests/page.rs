@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// How long the page may take to find its GPU: loading a debug-sized wasm on a busy machine takes seconds, not this.
+/// How long the page may take to find its GPU, load its model or draw a picture: loading a debug-sized wasm on a busy machine takes seconds, not this.
 const READY_SECS: u64 = 60;
 
 /// A running chromedriver with one browser window. Both end when it is dropped, also when a test fails.
@@ -83,11 +83,16 @@ impl Browser {
         entries.as_array().into_iter().flatten().filter(of_interest).map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// Waits until the page has made up its mind, and gives its verdict: `ready` or `error`.
+    /// Waits until the page has made up its mind about the GPU, and gives its verdict: `ready` or `error`.
     fn verdict(&self) -> String {
+        self.state_of("#status")
+    }
+
+    /// Waits until a line of status is `ready` or `error`.
+    fn state_of(&self, selector: &str) -> String {
         let start = Instant::now();
         loop {
-            let state = self.eval("document.querySelector('#status')?.dataset.state");
+            let state = self.eval(&format!("document.querySelector({})?.dataset.state", json!(selector)));
             match state.as_str() {
                 Some(verdict @ ("ready" | "error")) => return verdict.into(),
                 _ if start.elapsed() > Duration::from_secs(READY_SECS) => {
@@ -150,4 +155,72 @@ fn the_page_says_so_when_there_is_no_gpu() {
     let status = browser.text("#status");
     assert!(status.contains("no adapter was found"), "{status}");
     assert!(!browser.eval("document.querySelector('#caps').checkVisibility()").as_bool().expect("a boolean"));
+}
+
+/// Fills the form in and presses Ctrl-Enter, as a reader without a mouse does.
+fn draw(browser: &Browser, prompt: &str, steps: usize) {
+    let script = format!(
+        "(() => {{ for (const [id, value] of {}) document.getElementById(id).value = value;
+        document.getElementById('random').checked = false;
+        document.getElementById('prompt').dispatchEvent(new Event('input'));
+        dispatchEvent(new KeyboardEvent('keydown', {{ key: 'Enter', ctrlKey: true }})); }})()",
+        json!([["prompt", prompt], ["steps", steps.to_string()], ["guidance", "4"], ["seed", "1"]])
+    );
+    browser.eval(&script);
+}
+
+/// The newest picture's width, height and RGB pixels.
+fn newest_picture(browser: &Browser) -> (usize, usize, Vec<u8>) {
+    let script = "(() => { const image = document.querySelector('figure img');
+        const canvas = document.createElement('canvas');
+        [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+        const context = canvas.getContext('2d');
+        context.drawImage(image, 0, 0);
+        return [canvas.width, canvas.height, Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data)]; })()";
+    let picture = browser.eval(script);
+    let side = |i: usize| picture[i].as_u64().expect("a number") as usize;
+    let rgba: Vec<u8> =
+        picture[2].as_array().expect("pixels").iter().map(|n| n.as_u64().expect("a level") as u8).collect();
+    (side(0), side(1), rgba.chunks_exact(4).flat_map(|pixel| pixel[..3].to_vec()).collect())
+}
+
+#[test]
+fn a_prompt_becomes_the_picture_that_diffusers_draws_and_escape_stops() {
+    let browser = Browser::start(|_| true);
+    browser.open(&page_url());
+    assert_eq!(browser.state_of("#model"), "ready", "{}", browser.text("body"));
+
+    // A drawing of minutes, stopped once it is under way.
+    draw(&browser, "a rocket on a black background", 150);
+    let start = Instant::now();
+    while !browser.text("#model").starts_with("Step ") {
+        assert!(start.elapsed().as_secs() < READY_SECS, "no step after {READY_SECS} s: {}", browser.text("body"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    browser.eval("dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape' }))");
+    assert_eq!(browser.state_of("#model"), "ready", "{}", browser.text("body"));
+    assert_eq!(browser.text("#model"), "Stopped.");
+    assert_eq!(browser.eval("document.querySelectorAll('figure').length"), 0);
+
+    draw(&browser, "a red apple on a blue background", 6);
+    assert_eq!(browser.state_of("#model"), "ready", "{}", browser.text("body"));
+    assert!(browser.text("#model").starts_with("Done in "), "{}", browser.text("#model"));
+    eprintln!("{}", browser.text("#model"));
+    let start = Instant::now();
+    while browser.eval("document.querySelector('figure img')?.complete") != true {
+        assert!(start.elapsed().as_secs() < READY_SECS, "the picture does not load");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/emoji/apple.png");
+    let expected = darkroom::image::decode(&std::fs::read(fixture).expect("the fixture")).expect("a picture");
+    let (width, height, pixels) = newest_picture(&browser);
+    assert_eq!((width, height), (expected.width, expected.height));
+    let max = pixels.iter().zip(&expected.pixels).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(max.is_some_and(|max| max <= 2), "the picture differs from diffusers' by {max:?} levels");
+
+    // A request that cannot be drawn says what would work, and the page goes on.
+    draw(&browser, &"apple ".repeat(100), 6);
+    assert_eq!(browser.state_of("#model"), "ready", "{}", browser.text("body"));
+    assert!(browser.text("#model").contains("could not read the end of the prompt"), "{}", browser.text("#model"));
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }

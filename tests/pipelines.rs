@@ -7,6 +7,8 @@ mod numbers;
 #[path = "common/tiny.rs"]
 mod tiny;
 
+use std::rc::Rc;
+
 use cases::{Tolerance, cases};
 use darkroom::hub::folder::Folder;
 use darkroom::pipeline::ModelLoader;
@@ -18,9 +20,9 @@ const EXACT: Tolerance = Tolerance { latents: 2e-4, max_level: 2, mean_level: 0.
 fn check(version: &str, style: tiny::Style, precision: Precision) {
     let dir = tempfile::tempdir().unwrap();
     tiny::write_model(version, dir.path(), style);
-    let runner = CandleRunner::cpu(precision);
+    let runner = Rc::new(CandleRunner::cpu(precision));
     let folder = Folder::open(dir.path()).unwrap();
-    let model = pollster::block_on(ModelLoader::new(&folder, &runner).load(&mut |_| {})).unwrap();
+    let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| {})).unwrap());
     assert_eq!(model.configs.version().key(), version, "the version is recognised from the configs");
     for case in cases(version) {
         pollster::block_on(case.check(&runner, &model, EXACT));

@@ -2,6 +2,8 @@
 //! a prompt must be the one that diffusers draws. `build.sh test web` runs this; natively the file is empty.
 #![cfg(target_arch = "wasm32")]
 
+use std::rc::Rc;
+
 use darkroom::hub::memory::MemoryFiles;
 use darkroom::image::decode;
 use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelLoader};
@@ -40,9 +42,9 @@ async fn a_prompt_becomes_diffusers_picture() {
         "vae/config.json",
         "vae/diffusion_pytorch_model.fp16.safetensors",
     ];
-    let runner = CandleRunner::cpu(Precision::F32);
+    let runner = Rc::new(CandleRunner::cpu(Precision::F32));
     let start = now_ms();
-    let model = ModelLoader::new(&files, &runner).load(&mut |_| {}).await.expect("the model loads");
+    let model = Rc::new(ModelLoader::new(&files, &*runner).load(&mut |_| {}).await.expect("the model loads"));
     console_log!("load: {:.0} ms", now_ms() - start);
 
     let mut config = SDConfig::new(model.configs.version())

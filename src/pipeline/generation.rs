@@ -3,6 +3,8 @@
 //! The stages and the order in which noise is drawn are those of diffusers' StableDiffusion[XL][Img2Img|Inpaint]Pipeline.
 //! Pictures of one request are drawn one after another, each from a generator of its own seed.
 
+use std::rc::Rc;
+
 use crate::error::{Error, Result};
 use crate::image::{Mask, RgbImage, from_unit, to_unit};
 use crate::model::unet::{UNetShape, prompt_graph, step_graph};
@@ -110,9 +112,9 @@ struct Picture<T> {
 }
 
 /// See the module.
-pub struct Generation<'a, R: Runner> {
-    runner: &'a R,
-    model: &'a ModelComponents<R>,
+pub struct Generation<R: Runner> {
+    runner: Rc<R>,
+    model: Rc<ModelComponents<R>>,
     inputs: Inputs,
     task: Task,
     schedule: Schedule,
@@ -153,12 +155,12 @@ fn check_clip_skip(config: &SDConfig, configs: &ModelConfigs) -> Result<()> {
     }
 }
 
-impl<'a, R: Runner> Generation<'a, R> {
+impl<R: Runner> Generation<R> {
     /// 1. Checks the request against the model, and computes the schedule. Nothing runs yet.
     ///
     /// # Errors
     /// [`Error::Request`] saying what would work.
-    pub fn new(runner: &'a R, model: &'a ModelComponents<R>, inputs: Inputs) -> Result<Self> {
+    pub fn new(runner: &Rc<R>, model: &Rc<ModelComponents<R>>, inputs: Inputs) -> Result<Self> {
         let configs = &model.configs;
         let config = &inputs.config;
         config.validate_for(configs.size_multiple())?;
@@ -185,8 +187,8 @@ impl<'a, R: Runner> Generation<'a, R> {
         let factor = configs.vae.factor();
         let latent = [config.height / factor, config.width / factor];
         Ok(Generation {
-            runner,
-            model,
+            runner: Rc::clone(runner),
+            model: Rc::clone(model),
             task,
             schedule,
             latent,
@@ -328,7 +330,8 @@ impl<'a, R: Runner> Generation<'a, R> {
 
     /// 2. and 3. Prompts to the UNet's conditioning, pictures to moments.
     async fn encode(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<Event> {
-        let (runner, model) = (self.runner, self.model);
+        let (shared_runner, shared_model) = (Rc::clone(&self.runner), Rc::clone(&self.model));
+        let (runner, model) = (&*shared_runner, &*shared_model);
         let config = &self.inputs.config;
         let guided = Self::is_guided(config);
         let mut prompt = tokenize(model, &config.prompt, self.inputs.long_prompt)?;
@@ -364,7 +367,7 @@ impl<'a, R: Runner> Generation<'a, R> {
         positive: &Encoded<R::Tensor>,
         report: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Encoded<R::Tensor>> {
-        let (runner, model) = (self.runner, self.model);
+        let (runner, model) = (&*self.runner, &*self.model);
         let zeros_if_absent =
             positive.pooled.is_some() && model.configs.index.force_zeros_for_empty_prompt.unwrap_or(true);
         if self.inputs.config.negative_prompt.is_none() && zeros_if_absent {
@@ -383,7 +386,7 @@ impl<'a, R: Runner> Generation<'a, R> {
         shape: UNetShape,
         report: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Vec<(String, R::Tensor)>> {
-        let (runner, config) = (self.runner, &self.inputs.config);
+        let (runner, config) = (&*self.runner, &self.inputs.config);
         let graph = prompt_graph(&self.model.configs.unet, shape.batch, shape.n_context)?;
         let names: Vec<String> = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
         let program = runner.prepare(graph)?;
@@ -437,7 +440,7 @@ impl<'a, R: Runner> Generation<'a, R> {
     }
 
     async fn moments(&self, pixels: &[f32], report: &mut dyn FnMut(u64) -> bool) -> Result<Vec<f32>> {
-        let (runner, config) = (self.runner, &self.inputs.config);
+        let (runner, config) = (&*self.runner, &self.inputs.config);
         let graph = encoder_graph(&self.model.configs.vae, 1, config.height, config.width)?;
         let program = runner.prepare(graph)?;
         let image = runner.upload(pixels, &[1, config.height, config.width, 3])?;
@@ -477,7 +480,7 @@ impl<'a, R: Runner> Generation<'a, R> {
 
     /// 5. and 6. A picture's generator, noise and latents, drawn in diffusers' order.
     fn prepare(&mut self) -> Result<()> {
-        let (runner, config) = (self.runner, &self.inputs.config);
+        let (runner, config) = (&*self.runner, &self.inputs.config);
         let channels = self.model.configs.vae.latent_channels;
         let [h, w] = self.latent;
         let shape = [1, h, w, channels];
@@ -524,7 +527,7 @@ impl<'a, R: Runner> Generation<'a, R> {
 
     /// 7. One call of the UNet and the sampler's arithmetic on its result.
     async fn denoise(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<()> {
-        let runner = self.runner;
+        let runner = &*self.runner;
         let config = &self.inputs.config;
         let step = &self.schedule.steps[self.step_idx];
         let (Some(mut picture), Some(program)) = (self.picture.take(), &self.unet) else {
@@ -602,7 +605,7 @@ impl<'a, R: Runner> Generation<'a, R> {
 
     /// 8. Latents to pixels; where there is a mask, the rest of the picture is put back untouched.
     async fn decode(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<(u64, RgbImage)> {
-        let runner = self.runner;
+        let runner = &*self.runner;
         let config = &self.inputs.config;
         let Some(picture) = self.picture.take() else {
             return refuse("step", "before its stage", "the stages run in order");

@@ -1,5 +1,7 @@
 //! One call from a version's name to a model ready to draw, through the Hugging Face cache. Natively only.
 
+use std::rc::Rc;
+
 use crate::error::Result;
 use crate::hub::cache::{HubCache, Progress};
 use crate::model::SDVersion;
@@ -26,7 +28,7 @@ pub fn load_model(
     device: CandleDevice,
     f16: bool,
     progress: &mut dyn FnMut(&str, u64, u64),
-) -> Result<(CandleRunner, ModelComponents<CandleRunner>)> {
+) -> Result<(Rc<CandleRunner>, Rc<ModelComponents<CandleRunner>>)> {
     let precision = if f16 { Precision::F16 } else { Precision::F32 };
     let runner = match device {
         CandleDevice::Cpu => CandleRunner::cpu(precision),
@@ -36,5 +38,5 @@ pub fn load_model(
     let folder = HubCache::from_env()?.fetch_version(version, true, &mut download)?.folder;
     let mut load = |p: LoadProgress<'_>| progress(p.component, p.loaded_bytes, p.total_bytes);
     let model = pollster::block_on(ModelLoader::new(&folder, &runner).load(&mut load))?;
-    Ok((runner, model))
+    Ok((Rc::new(runner), Rc::new(model)))
 }

@@ -3,8 +3,12 @@
 //! Turns JavaScript values into Rust ones and back, and adds what only a browser can tell. It decides nothing about
 //! pictures, and the loop that draws one belongs to the worker's JavaScript.
 
+mod studio;
+
 use js_sys::Reflect;
 use wasm_bindgen::prelude::*;
+
+pub use studio::{Drawing, Studio};
 
 use crate::run::gpu::{Caps, Gpu};
 

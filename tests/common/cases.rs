@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary that includes this module uses a part of it")]
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use darkroom::image::{RgbImage, decode, encode_png};
 use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents};
@@ -111,7 +112,7 @@ impl Case {
 
     /// Runs the case, comparing the latents after every step and every picture; panics naming the first step that
     /// differs.
-    pub async fn check<R: Runner>(&self, runner: &R, model: &ModelComponents<R>, tolerance: Tolerance) {
+    pub async fn check<R: Runner>(&self, runner: &Rc<R>, model: &Rc<ModelComponents<R>>, tolerance: Tolerance) {
         let name = &self.name;
         let latents = Fixture::read(&folder().join(&self.latents));
         let expected = |key: &str, picture: usize| {

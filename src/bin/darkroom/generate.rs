@@ -1,6 +1,7 @@
 //! `darkroom generate`.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -174,10 +175,10 @@ pub fn run(args: Args) -> Result<()> {
             return Err(Error::Device { device: "gpu".into(), reason });
         }
     };
-    pollster::block_on(draw(&args, &runner.with_scores(scores)))
+    pollster::block_on(draw(&args, &Rc::new(runner.with_scores(scores))))
 }
 
-async fn draw<R: Runner>(args: &Args, runner: &R) -> Result<()> {
+async fn draw<R: Runner>(args: &Args, runner: &Rc<R>) -> Result<()> {
     let named = source::parse(&args.model)?;
     let version = match named {
         source::Model::Version(version) => Some(version),
@@ -208,7 +209,7 @@ async fn draw<R: Runner>(args: &Args, runner: &R) -> Result<()> {
     let mut report = |p: darkroom::pipeline::LoadProgress| {
         bar.show(&format!("load {}", p.component), p.loaded_bytes as f64 / p.total_bytes.max(1) as f64);
     };
-    let model = ModelLoader::new(&folder, runner).load(&mut report).await?;
+    let model = Rc::new(ModelLoader::new(&folder, &**runner).load(&mut report).await?);
     seconds.load = clock.elapsed().as_secs_f64();
 
     let config = match version {

@@ -1,8 +1,8 @@
 //! The candle runner: a graph node by node on candle tensors, on the CPU, in wasm, or on CUDA. The reference for the
 //! WebGPU runner, and what serves machines without a GPU.
 //!
-//! On the CPU activations are f32 and the heavy operations are this crate's own ([`cpu`]); weights are held in the type
-//! asked for. On CUDA everything is candle's own operations ([`plain`]) in the type asked for. A value is freed after
+//! On the CPU activations are f32 and the heavy operations are this crate's own (`cpu.rs`); weights are held in the type
+//! asked for. On CUDA everything is candle's own operations (`plain.rs`) in the type asked for. A value is freed after
 //! its last use.
 
 mod cpu;
