@@ -2,6 +2,7 @@
 //! code, its two streams and the files it leaves. What it refuses is in cli/refusals.rs.
 //!
 //! No test here reaches a network: the Hub's address is a closed port, and the cache an empty folder.
+#![cfg(not(target_arch = "wasm32"))]
 
 #[path = "cli/desk.rs"]
 mod desk;

@@ -75,3 +75,17 @@ fn attention_matches_its_reference() {
     let mut rig = Rig::new(&gpu);
     cases::attention::CASES.iter().for_each(|case| block_on(cases::attention::check(&mut rig, case)));
 }
+
+#[test]
+fn elementwise_kernels_match_their_references() {
+    let Some(gpu) = gpu() else { return };
+    let mut rig = Rig::new(&gpu);
+    cases::elementwise::CASES.iter().for_each(|case| block_on(cases::elementwise::check(&mut rig, case)));
+}
+
+#[test]
+fn embeddings_match_their_references() {
+    let Some(gpu) = gpu() else { return };
+    let mut rig = Rig::new(&gpu);
+    cases::embedding::CASES.iter().for_each(|case| block_on(cases::embedding::check(&mut rig, case)));
+}

@@ -1,5 +1,5 @@
 //! Pictures are read, resized, masked and scaled as Pillow and diffusers do: fixtures made by tools/fixtures/leaves.py.
-
+#![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use darkroom::Error;

@@ -2,6 +2,7 @@
 //!
 //! The scan knows tokens, not types: it drops comments, strings and what is compiled only for tests, and looks at names
 //! and paths. That is enough to catch a slip; it does not try to defeat someone who hides one.
+#![cfg(not(target_arch = "wasm32"))]
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
 //! Each module of each family at a tiny size, on the candle runner, against diffusers' and transformers' own numbers
 //! (tools/fixtures/modules.py). The first module to differ is named.
+#![cfg(not(target_arch = "wasm32"))]
 
 #[path = "common/numbers.rs"]
 mod numbers;

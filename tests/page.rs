@@ -2,6 +2,7 @@
 //!
 //! Needs `www/pkg` (`build.sh wasm`), Chromium and its driver, so `cargo test` leaves it out and `build.sh test page`
 //! runs it.
+#![cfg(not(target_arch = "wasm32"))]
 
 #[path = "../src/bin/darkroom/serve.rs"]
 mod serve;

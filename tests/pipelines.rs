@@ -1,4 +1,5 @@
 //! Every version and task, step by step and as pictures, on the candle runner against diffusers.
+#![cfg(not(target_arch = "wasm32"))]
 
 #[path = "common/cases.rs"]
 mod cases;

@@ -1,5 +1,6 @@
 //! The graphs of the seven versions at true size, without weights: they must ask for exactly the tensors and shapes of
 //! the published architectures (lists made by tools/fixtures/published.py with diffusers and transformers).
+#![cfg(not(target_arch = "wasm32"))]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

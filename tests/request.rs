@@ -1,4 +1,5 @@
 //! What may be asked for: every limit from both sides, and the versions' names and numbers.
+#![cfg(not(target_arch = "wasm32"))]
 
 use darkroom::model::version::SDVersion;
 use darkroom::request::SDConfig;

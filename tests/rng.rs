@@ -1,5 +1,5 @@
 //! Noise is torch's, bit for bit: fixtures of torch 2.11 with AVX2, made by tools/fixtures/leaves.py.
-
+#![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use darkroom::rng::Generator;

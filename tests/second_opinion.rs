@@ -6,6 +6,7 @@
 //! CLIP takes only the published configs (the fields are private), so its general CLIP text model stands in, which has
 //! the same architecture. SD 2 and XL are deliberately left out: candle-transformers has no pooled text and no size
 //! conditioning, and diffusers' numbers in tests/modules.rs are the ones that count.
+#![cfg(not(target_arch = "wasm32"))]
 
 #[path = "common/numbers.rs"]
 mod numbers;

@@ -217,7 +217,7 @@ fn check_untouched(name: &str, bench: &Bench, after: &[u8]) {
     }
     let differs = |i: &usize| !written[*i] && bench.arena[*i] != after[*i];
     if let Some(i) = (0..after.len()).find(differs) {
-        let near = bench.operands.iter().filter(|operand| !operand.in_weights && operand.start <= i).next_back();
+        let near = bench.operands.iter().rfind(|operand| !operand.in_weights && operand.start <= i);
         panic!("{name}: byte {i} of the arena was written, which is in or behind {near:?}");
     }
 }

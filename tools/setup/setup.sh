@@ -19,7 +19,7 @@ verb_setup() { verb_setup_for all; }
 # so other verbs than `setup` print only what they had to install.
 verb_setup_for() {
     local what=$1 always=
-    if [ "$what" = all ]; then always=yes; what="native build check browser"; fi
+    if [ "$what" = all ]; then always=yes; what="native build check browser all"; fi
     run_setup() {
         if [ -n "$always" ] || ! "have_$2"; then stage "$1" "install_$2"; fi
     }
@@ -35,6 +35,8 @@ verb_setup_for() {
             run_setup "wasm-bindgen" wasm_bindgen
             ;;
     esac
+    # For people who call it themselves; build.sh runs the browser tests with wasm-bindgen's runner, as wasm-pack does.
+    case " $what " in *" all "*) run_setup "wasm-pack" wasm_pack ;; esac
 }
 
 # Rust itself.
@@ -150,4 +152,25 @@ install_wasm_bindgen() {
         --bin wasm-bindgen --bin wasm-bindgen-test-runner)
     rm -rf "$cache/wasm-bindgen-$(locked_version wasm-bindgen)"
     mv "$temporary/out" "$cache/wasm-bindgen-$(locked_version wasm-bindgen)"
+}
+
+# wasm-pack. Any version that somebody installed will do; ours is pinned.
+
+wasm_pack_version=0.15.1
+
+wasm_pack_bin() { echo "$cache/wasm-pack-$wasm_pack_version/bin"; }
+
+have_wasm_pack() { [ -x "$(wasm_pack_bin)/wasm-pack" ] || command -v wasm-pack >/dev/null; }
+
+install_wasm_pack() {
+    have_wasm_pack && return
+    mkdir -p "$cache"
+    local temporary
+    temporary=$(mktemp -d "$cache/building.XXXXXX")
+    # shellcheck disable=SC2064 # As above.
+    trap "rm -rf '$temporary'" EXIT
+    (cd "$temporary" && CARGO_TARGET_DIR=$temporary/target CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+        cargo install wasm-pack --version "=$wasm_pack_version" --locked --root "$temporary/out")
+    rm -rf "$cache/wasm-pack-$wasm_pack_version"
+    mv "$temporary/out" "$cache/wasm-pack-$wasm_pack_version"
 }

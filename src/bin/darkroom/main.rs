@@ -3,6 +3,9 @@
 //! Exit codes: 0 done, 2 a request that cannot be drawn, 3 a model that cannot be loaded, 4 a device that failed, 5 a file
 //! that cannot be read or written, 130 stopped by Ctrl-C. Errors are one line on standard error.
 
+// `wasm-pack test` compiles every target for the browser, where there is no command line.
+#![cfg_attr(target_arch = "wasm32", no_main)]
+#![cfg(not(target_arch = "wasm32"))]
 #![deny(clippy::unwrap_used)]
 
 mod bar;

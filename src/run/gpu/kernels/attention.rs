@@ -1,8 +1,9 @@
 //! `attention`: softmax(q kᵀ scale) v for each head, block of keys by block of keys, so that no more scores exist than a
 //! workgroup holds (Dao et al. 2022, "FlashAttention", with the running maximum of Milakov and Gimelshein 2018).
 //!
-//! Serves heads of 40 as well as the VAE's single head of 512; wide heads take fewer queries at a time, because each
-//! invocation keeps its part of their results in registers. Scores and softmax are f32.
+//! Serves heads of 40 as well as the VAE's single head of 512. Each invocation keeps its part of the results in registers,
+//! which are enough for heads of 160; the results of wider heads are cut into slices that compute the same scores. Scores
+//! and softmax are f32.
 
 use super::{Binding, Element, Kernel, Launch, Width, count, refuse};
 use crate::Result;
@@ -16,7 +17,7 @@ pub const KERNEL: Kernel = Kernel {
     bindings: &[Binding::Uniform, Binding::ReadWrite, Binding::ReadWrite, Binding::ReadWrite, Binding::ReadWrite],
     params_bytes: size_of::<Params>(),
     params_fields: Params::FIELDS,
-    constants: &["rows", "n_parts", "causal"],
+    constants: &["n_parts", "causal"],
     elements: Element::ALL,
     widths: Width::ALL,
 };
@@ -35,17 +36,16 @@ params! {
         n_query_blocks: u32,
         n_workgroups: u32,
         scale_log2: f32,
-        padding: u32,
+        n_slices: u32,
     }
 }
 
 /// Columns of a head that a workgroup covers at once: eight invocations, four each.
 const PART: u32 = 32;
-/// Parts of the widest head, and the invocations' registers for results: `rows * parts` quads.
-const MAX_PARTS: u32 = 16;
-const MAX_QUADS: u32 = 32;
-/// Invocations along the queries.
-const THREADS_Y: u32 = 8;
+/// Parts of a slice at most: 20 vectors of four in each invocation.
+const MAX_PARTS: u32 = 5;
+/// Queries of a workgroup.
+const QUERIES: u32 = 32;
 
 /// One attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,26 +79,24 @@ impl Attention {
 /// Attends.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] when a size is zero, a head has more than 512 columns, or there are too many values to address.
+/// [`crate::Error::Shape`] when a size is zero, rows are shorter than the heads, or there are too many values to address.
 pub fn launch(attention: &Attention, element: Element) -> Result<Launch> {
     let Attention { batch, queries, keys, heads, head_size, scale, causal, strides } = *attention;
     let fault = |reason: String| Err(refuse(KERNEL.name, reason));
     if keys == 0 || heads == 0 || head_size == 0 {
         return fault(format!("has a size of zero: {attention:?}"));
     }
-    let n_parts = head_size.div_ceil(PART);
-    if n_parts > MAX_PARTS {
-        return fault(format!("cannot hold a head of {head_size} columns: {} at most", MAX_PARTS * PART));
-    }
+    let n_slices = head_size.div_ceil(PART).div_ceil(MAX_PARTS);
+    // Slices of equal width, rather than full ones and a rest.
+    let n_parts = head_size.div_ceil(PART).div_ceil(n_slices);
     let width_of_heads = count(KERNEL.name, &[heads, head_size])?;
     if strides.iter().any(|stride| *stride < width_of_heads) {
         return fault(format!("has rows of {strides:?} elements, shorter than {heads} heads of {head_size}"));
     }
     count(KERNEL.name, &[batch, queries, strides[0]])?;
     count(KERNEL.name, &[batch, keys, strides[1].max(strides[2])])?;
-    let rows = (MAX_QUADS / n_parts).min(4).next_multiple_of(2).min(4);
-    let n_query_blocks = queries.div_ceil(THREADS_Y * rows);
-    let n_workgroups = count(KERNEL.name, &[batch, heads, n_query_blocks])?;
+    let n_query_blocks = queries.div_ceil(QUERIES);
+    let n_workgroups = count(KERNEL.name, &[batch, heads, n_query_blocks, n_slices])?;
     let params = Params {
         n_queries: queries,
         n_keys: keys,
@@ -111,10 +109,9 @@ pub fn launch(attention: &Attention, element: Element) -> Result<Launch> {
         n_query_blocks,
         n_workgroups,
         scale_log2: scale * std::f32::consts::LOG2_E,
-        padding: 0,
+        n_slices,
     };
-    let constants =
-        [("rows", f64::from(rows)), ("n_parts", f64::from(n_parts)), ("causal", f64::from(u8::from(causal)))];
+    let constants = [("n_parts", f64::from(n_parts)), ("causal", f64::from(u8::from(causal)))];
     let width = Width::of(&[head_size, strides[0], strides[1], strides[2]]);
     Ok(Launch::new(&KERNEL, element, width, &constants, &params, super::spread(KERNEL.name, n_workgroups)?))
 }
@@ -170,14 +167,13 @@ mod tests {
     }
 
     #[test]
-    fn wide_heads_take_fewer_queries_at_a_time() {
-        let rows = |head_size| {
+    fn wide_heads_are_cut_into_slices() {
+        let workgroups = |head_size| {
             let attention = Attention::dense(1, 64, 64, 1, head_size, 1.0, false);
-            launch(&attention, Element::F32).map(|launch| 64 / launch.workgroups[0] / THREADS_Y)
+            launch(&attention, Element::F32).unwrap().workgroups
         };
-        assert_eq!(rows(40).unwrap(), 4);
-        assert_eq!(rows(160).unwrap(), 4);
-        assert_eq!(rows(512).unwrap(), 2);
-        assert!(rows(516).is_err());
+        assert_eq!(workgroups(40), [2, 1, 1]);
+        assert_eq!(workgroups(160), [2, 1, 1]);
+        assert_eq!(workgroups(512), [8, 1, 1]);
     }
 }

@@ -1,13 +1,12 @@
-// One workgroup attends for 8·`rows` queries of one head: for each block of 32 keys it computes the scores, keeps a
-// running maximum and a running sum of every query, and adds the block's values. 8x8 invocations; invocation (x,y) has
-// the queries y, y+8, … of the workgroup, the keys x, x+8, x+16, x+24 of the block, and four columns of each part of 32
-// that the head's columns are cut into.
+// One workgroup attends for 32 queries of one head: for each block of 32 keys it computes the scores, keeps a running
+// maximum and a running sum of every query, and adds the block's values. 8x8 invocations; invocation (x,y) has the
+// queries y, y+8, y+16, y+24 of the workgroup, the keys x, x+8, x+16, x+24 of the block, and four columns of each part of
+// 32 that the head's columns are cut into. The results of wide heads are cut into slices of a few parts, each with a
+// workgroup of its own that computes the scores again, because no invocation has registers for more.
 
 #import linear_group
 
-// Queries of one invocation, at most 4.
-override rows: u32 = 4u;
-// Parts of 32 columns, at most 16.
+// Parts of 32 columns in a slice, at most 5.
 override n_parts: u32 = 1u;
 // Keys after the query are hidden.
 override causal: bool = false;
@@ -26,7 +25,7 @@ struct Params {
     n_workgroups: u32,
     // The scale of the scores times log2(e), since powers of two are what the hardware has.
     scale_log2: f32,
-    padding: u32,
+    n_slices: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -36,16 +35,19 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<cell>; // [B,T,heads*head_size]
 
 const N_THREADS = 64u;
+const N_QUERIES = 32u;
 const N_KEYS = 32u;
+// Queries of one invocation.
+const ROWS = 4u;
 // Eight quads of a row and one more, so that neighbouring rows lie in different banks.
 const STRIDE = 9u;
 // Below every score; a real infinity is avoided, because a compiler may assume that there is none.
 const HIDDEN = -3.0e38;
 
-var<workgroup> q_tile: array<vec4<f32>, 288>; // [8·rows queries][9]: one part of the columns
+var<workgroup> q_tile: array<vec4<f32>, 288>; // [32 queries][9]: one part of the columns
 var<workgroup> kv_tile: array<vec4<f32>, 288>; // [32 keys][9]: one part of the columns of k, then of v
-var<workgroup> weights: array<vec4<f32>, 288>; // [8·rows queries][9]: quad x has keys x, x+8, x+16, x+24
-var<workgroup> by_thread: array<f32, 256>; // [8·rows queries][8]: one number of each invocation of a query
+var<workgroup> weights: array<vec4<f32>, 288>; // [32 queries][9]: quad x has keys x, x+8, x+16, x+24
+var<workgroup> by_thread: array<f32, 256>; // [32 queries][8]: one number of each invocation of a query
 
 // Four columns of a row that begins at `first`, zeros beyond the head.
 fn load_q(first: u32, column: u32) -> vec4<f32> {
@@ -85,7 +87,7 @@ struct Place {
     out_at: u32,
 }
 
-// Adds the block's values to part `part` of the results, after fading what is there. The results of each part are a
+// Adds the columns of part `part` of the block's values to the results, after fading what is there. The results of each part are a
 // variable of their own and this function is called once for each, because an array that is indexed by a loop around a
 // barrier would not stay in registers.
 fn add_values(sums: ptr<function, array<vec4<f32>, 4>>, fade: array<f32, 4>, place: Place, first_key: u32, part: u32) {
@@ -98,7 +100,7 @@ fn add_values(sums: ptr<function, array<vec4<f32>, 4>>, fade: array<f32, 4>, pla
         kv_tile[item / 8u * STRIDE + item % 8u] = value;
     }
     workgroupBarrier();
-    for (var r = 0u; r < rows; r++) {
+    for (var r = 0u; r < ROWS; r++) {
         (*sums)[r] *= fade[r];
     }
     for (var i = 0u; i < 8u; i++) {
@@ -106,7 +108,7 @@ fn add_values(sums: ptr<function, array<vec4<f32>, 4>>, fade: array<f32, 4>, pla
         let v1 = kv_tile[(i + 8u) * STRIDE + place.x];
         let v2 = kv_tile[(i + 16u) * STRIDE + place.x];
         let v3 = kv_tile[(i + 24u) * STRIDE + place.x];
-        for (var r = 0u; r < rows; r++) {
+        for (var r = 0u; r < ROWS; r++) {
             let w = weights[(r * 8u + place.y) * STRIDE + i];
             (*sums)[r] += w.x * v0 + w.y * v1 + w.z * v2 + w.w * v3;
         }
@@ -116,7 +118,7 @@ fn add_values(sums: ptr<function, array<vec4<f32>, 4>>, fade: array<f32, 4>, pla
 
 fn store(sums: array<vec4<f32>, 4>, inverse: array<f32, 4>, place: Place, part: u32) {
     let column = part * 32u + place.x * 4u;
-    for (var r = 0u; r < rows; r++) {
+    for (var r = 0u; r < ROWS; r++) {
         let query = place.first_query + r * 8u + place.y;
         if query < params.n_queries {
             let value = sums[r] * inverse[r];
@@ -140,13 +142,15 @@ fn main(
     if number >= params.n_workgroups {
         return;
     }
-    let n_queries = 8u * rows;
-    let head = number / params.n_query_blocks % params.heads;
-    let item = number / params.n_query_blocks / params.heads;
+    // The slices of one block of queries are neighbours, since they read the same keys.
+    let first_part = number % params.n_slices * n_parts;
+    let block = number / params.n_slices;
+    let head = block / params.n_query_blocks % params.heads;
+    let item = block / params.n_query_blocks / params.heads;
     let column = head * params.head_size;
     // Kept outside of `place`, which holds things that differ between invocations: the loop below has to be seen to run
     // equally often in all of them.
-    let first_query = number % params.n_query_blocks * n_queries;
+    let first_query = block % params.n_query_blocks * N_QUERIES;
     var place: Place;
     place.lane = lane;
     place.x = thread.x;
@@ -162,17 +166,6 @@ fn main(
     var sums_2: array<vec4<f32>, 4>;
     var sums_3: array<vec4<f32>, 4>;
     var sums_4: array<vec4<f32>, 4>;
-    var sums_5: array<vec4<f32>, 4>;
-    var sums_6: array<vec4<f32>, 4>;
-    var sums_7: array<vec4<f32>, 4>;
-    var sums_8: array<vec4<f32>, 4>;
-    var sums_9: array<vec4<f32>, 4>;
-    var sums_10: array<vec4<f32>, 4>;
-    var sums_11: array<vec4<f32>, 4>;
-    var sums_12: array<vec4<f32>, 4>;
-    var sums_13: array<vec4<f32>, 4>;
-    var sums_14: array<vec4<f32>, 4>;
-    var sums_15: array<vec4<f32>, 4>;
     // Of each query: the largest score so far, the sum of this invocation's weights, and the factor for older sums.
     var largest = array<f32, 4>(HIDDEN, HIDDEN, HIDDEN, HIDDEN);
     var total: array<f32, 4>;
@@ -181,16 +174,16 @@ fn main(
     // A causal workgroup needs no keys after its last query.
     var n_keys = params.n_keys;
     if causal {
-        n_keys = min(n_keys, first_query + n_queries);
+        n_keys = min(n_keys, first_query + N_QUERIES);
     }
     for (var first_key = 0u; first_key < n_keys; first_key += N_KEYS) {
-        // Scores of `rows` queries with four keys.
+        // Scores of the four queries with four keys.
         var scores: array<vec4<f32>, 4>;
-        for (var r = 0u; r < rows; r++) {
+        for (var r = 0u; r < ROWS; r++) {
             scores[r] = vec4<f32>();
         }
-        for (var part = 0u; part < n_parts; part++) {
-            for (var i = lane; i < n_queries * 8u; i += N_THREADS) {
+        for (var part = 0u; part * 32u < params.head_size; part++) {
+            for (var i = lane; i < N_QUERIES * 8u; i += N_THREADS) {
                 let query = first_query + i / 8u;
                 var value = vec4<f32>();
                 if query < params.n_queries {
@@ -214,7 +207,7 @@ fn main(
                 let k1 = kv_tile[(thread.x + 8u) * STRIDE + i];
                 let k2 = kv_tile[(thread.x + 16u) * STRIDE + i];
                 let k3 = kv_tile[(thread.x + 24u) * STRIDE + i];
-                for (var r = 0u; r < rows; r++) {
+                for (var r = 0u; r < ROWS; r++) {
                     let x = q_tile[(r * 8u + thread.y) * STRIDE + i];
                     scores[r] += vec4<f32>(dot(x, k0), dot(x, k1), dot(x, k2), dot(x, k3));
                 }
@@ -223,7 +216,7 @@ fn main(
         }
 
         let keys = vec4<u32>(first_key + thread.x) + vec4<u32>(0u, 8u, 16u, 24u);
-        for (var r = 0u; r < rows; r++) {
+        for (var r = 0u; r < ROWS; r++) {
             let query = first_query + r * 8u + thread.y;
             var hidden = keys >= vec4<u32>(params.n_keys);
             if causal {
@@ -234,7 +227,7 @@ fn main(
             by_thread[(r * 8u + thread.y) * 8u + thread.x] = max(max(score.x, score.y), max(score.z, score.w));
         }
         workgroupBarrier();
-        for (var r = 0u; r < rows; r++) {
+        for (var r = 0u; r < ROWS; r++) {
             var new_largest = largest[r];
             for (var i = 0u; i < 8u; i++) {
                 new_largest = max(new_largest, by_thread[(r * 8u + thread.y) * 8u + i]);
@@ -246,51 +239,29 @@ fn main(
             weights[(r * 8u + thread.y) * STRIDE + thread.x] = w;
         }
 
-        add_values(&sums_0, fade, place, first_key, 0u);
-        if n_parts > 1u { add_values(&sums_1, fade, place, first_key, 1u); }
-        if n_parts > 2u { add_values(&sums_2, fade, place, first_key, 2u); }
-        if n_parts > 3u { add_values(&sums_3, fade, place, first_key, 3u); }
-        if n_parts > 4u { add_values(&sums_4, fade, place, first_key, 4u); }
-        if n_parts > 5u { add_values(&sums_5, fade, place, first_key, 5u); }
-        if n_parts > 6u { add_values(&sums_6, fade, place, first_key, 6u); }
-        if n_parts > 7u { add_values(&sums_7, fade, place, first_key, 7u); }
-        if n_parts > 8u { add_values(&sums_8, fade, place, first_key, 8u); }
-        if n_parts > 9u { add_values(&sums_9, fade, place, first_key, 9u); }
-        if n_parts > 10u { add_values(&sums_10, fade, place, first_key, 10u); }
-        if n_parts > 11u { add_values(&sums_11, fade, place, first_key, 11u); }
-        if n_parts > 12u { add_values(&sums_12, fade, place, first_key, 12u); }
-        if n_parts > 13u { add_values(&sums_13, fade, place, first_key, 13u); }
-        if n_parts > 14u { add_values(&sums_14, fade, place, first_key, 14u); }
-        if n_parts > 15u { add_values(&sums_15, fade, place, first_key, 15u); }
+        add_values(&sums_0, fade, place, first_key, first_part);
+        if n_parts > 1u { add_values(&sums_1, fade, place, first_key, first_part + 1u); }
+        if n_parts > 2u { add_values(&sums_2, fade, place, first_key, first_part + 2u); }
+        if n_parts > 3u { add_values(&sums_3, fade, place, first_key, first_part + 3u); }
+        if n_parts > 4u { add_values(&sums_4, fade, place, first_key, first_part + 4u); }
     }
 
     // The sums of all eight invocations of a query.
-    for (var r = 0u; r < rows; r++) {
+    for (var r = 0u; r < ROWS; r++) {
         by_thread[(r * 8u + thread.y) * 8u + thread.x] = total[r];
     }
     workgroupBarrier();
     var inverse: array<f32, 4>;
-    for (var r = 0u; r < rows; r++) {
+    for (var r = 0u; r < ROWS; r++) {
         var sum = 0.0;
         for (var i = 0u; i < 8u; i++) {
             sum += by_thread[(r * 8u + thread.y) * 8u + i];
         }
         inverse[r] = 1.0 / sum;
     }
-    store(sums_0, inverse, place, 0u);
-    if n_parts > 1u { store(sums_1, inverse, place, 1u); }
-    if n_parts > 2u { store(sums_2, inverse, place, 2u); }
-    if n_parts > 3u { store(sums_3, inverse, place, 3u); }
-    if n_parts > 4u { store(sums_4, inverse, place, 4u); }
-    if n_parts > 5u { store(sums_5, inverse, place, 5u); }
-    if n_parts > 6u { store(sums_6, inverse, place, 6u); }
-    if n_parts > 7u { store(sums_7, inverse, place, 7u); }
-    if n_parts > 8u { store(sums_8, inverse, place, 8u); }
-    if n_parts > 9u { store(sums_9, inverse, place, 9u); }
-    if n_parts > 10u { store(sums_10, inverse, place, 10u); }
-    if n_parts > 11u { store(sums_11, inverse, place, 11u); }
-    if n_parts > 12u { store(sums_12, inverse, place, 12u); }
-    if n_parts > 13u { store(sums_13, inverse, place, 13u); }
-    if n_parts > 14u { store(sums_14, inverse, place, 14u); }
-    if n_parts > 15u { store(sums_15, inverse, place, 15u); }
+    store(sums_0, inverse, place, first_part);
+    if n_parts > 1u { store(sums_1, inverse, place, first_part + 1u); }
+    if n_parts > 2u { store(sums_2, inverse, place, first_part + 2u); }
+    if n_parts > 3u { store(sums_3, inverse, place, first_part + 3u); }
+    if n_parts > 4u { store(sums_4, inverse, place, first_part + 4u); }
 }
