@@ -3,9 +3,13 @@
 //! Opens a device, knows what it can do ([`Caps`]), and owns the kernels. It does not know models, weights' files or
 //! JavaScript: whatever only the browser can tell is added in `web/`.
 
+pub mod arena;
 pub mod caps;
 pub mod kernels;
+pub mod lower;
+pub mod program;
 pub mod readback;
+pub mod runner;
 
 pub use caps::Caps;
 

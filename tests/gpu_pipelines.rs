@@ -1,0 +1,73 @@
+//! Every version and task on the WebGPU runner, natively, step by step against diffusers: the runs of tests/pipelines.rs.
+#![cfg(not(target_arch = "wasm32"))]
+
+#[path = "common/cases.rs"]
+mod cases;
+#[path = "common/numbers.rs"]
+mod numbers;
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::rc::Rc;
+
+use cases::{Tolerance, cases};
+use darkroom::hub::folder::Folder;
+use darkroom::pipeline::ModelLoader;
+use darkroom::run::gpu::Gpu;
+use darkroom::run::gpu::kernels::Element;
+use darkroom::run::gpu::runner::GpuRunner;
+
+/// f32 activations and f16 weights, which the tiny models' values fit exactly.
+const F32: Tolerance = Tolerance { latents: 1e-3, max_level: 2, mean_level: 0.3 };
+
+fn check(version: &str) {
+    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
+        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+        return;
+    }
+    let gpu = pollster::block_on(Gpu::open())
+        .unwrap_or_else(|e| panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests"));
+    let dir = tempfile::tempdir().unwrap();
+    tiny::write_model(version, dir.path(), tiny::Style::F16);
+    let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());
+    let folder = Folder::open(dir.path()).unwrap();
+    let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| {})).unwrap());
+    for case in cases(version) {
+        pollster::block_on(case.check(&runner, &model, F32));
+    }
+}
+
+#[test]
+fn v1_5() {
+    check("v1-5");
+}
+
+#[test]
+fn v1_5_inpaint() {
+    check("v1-5-inpaint");
+}
+
+#[test]
+fn v2_1() {
+    check("v2-1");
+}
+
+#[test]
+fn v2_inpaint() {
+    check("v2-inpaint");
+}
+
+#[test]
+fn xl() {
+    check("xl");
+}
+
+#[test]
+fn xl_inpaint() {
+    check("xl-inpaint");
+}
+
+#[test]
+fn turbo() {
+    check("turbo");
+}
