@@ -25,7 +25,8 @@
 //! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor.
 //! - [`request`]: what a caller may ask for, and what would work instead of what does not.
 //! - [`hub`]: which files a model needs and where they are: a folder, memory, the Hugging Face cache.
-//! - [`run`]: runners execute graphs. [`run::candle`] on the CPU, in wasm and on CUDA; [`run::gpu`] is WebGPU's.
+//! - [`run`]: runners execute graphs. [`run::candle`] on the CPU, in wasm and on CUDA; [`run::gpu`] through WebGPU, where
+//!   a graph is fused ([`run::gpu::lower`]), placed in one arena ([`run::gpu::arena`]) and replayed.
 //! - [`pipeline`]: text, picture and mask to pictures, one [`pipeline::Generation::step`] at a time.
 //! - `web`: what JavaScript can call (wasm only). The command line is `src/bin/darkroom`.
 //!

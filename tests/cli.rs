@@ -333,3 +333,18 @@ fn a_picture_takes_the_place_of_an_older_one() {
     assert_eq!(got.width, 128);
     assert_eq!(desk.names(), ["out.png"]);
 }
+
+/// The same picture through WebGPU, on whatever adapter there is.
+#[test]
+fn the_gpu_draws_the_same_picture() {
+    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
+        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+        return;
+    }
+    let desk = Desk::new();
+    let args = ["--prompt", APPLE, "--steps", "2", "--seed", "1"];
+    let on_cpu = desk.draw(&args);
+    let on_gpu = desk.draw(&[&args[..], &["--device", "gpu"]].concat());
+    let max = on_cpu.pixels.iter().zip(&on_gpu.pixels).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(max.is_some_and(|max| max <= 2), "the pictures differ by {max:?} levels");
+}

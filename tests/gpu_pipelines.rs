@@ -25,8 +25,9 @@ fn check(version: &str) {
         eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
         return;
     }
-    let gpu = pollster::block_on(Gpu::open())
-        .unwrap_or_else(|e| panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests"));
+    let gpu = pollster::block_on(Gpu::open()).unwrap_or_else(|e| {
+        panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
+    });
     let dir = tempfile::tempdir().unwrap();
     tiny::write_model(version, dir.path(), tiny::Style::F16);
     let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());

@@ -1,5 +1,5 @@
 //! The same crate inside a real browser, in a worker as on the page: what it tells about the GPU, and the kernels on it.
-//! `build.sh test web` runs this with wasm-pack; natively the file is empty.
+//! `build.sh test web` runs this; natively the file is empty.
 #![cfg(target_arch = "wasm32")]
 
 mod cases;
@@ -36,4 +36,10 @@ async fn lincomb_matches_its_reference() {
     }
     cases::lincomb::check_nan(&gpu).await;
     cases::lincomb::check_refusals(&gpu).await;
+}
+
+#[wasm_bindgen_test]
+async fn every_kernel_matches_its_reference() {
+    let Some(gpu) = gpu().await else { return };
+    cases::check_short(&gpu).await;
 }

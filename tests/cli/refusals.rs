@@ -189,7 +189,10 @@ fn standard_output_that_is_full() {
 fn devices_that_are_absent() {
     let desk = Desk::new();
     let generate = |device| desk.generate(&["--prompt", APPLE, "--device", device]);
-    generate("gpu").was_refused(DEVICE, &["gpu", "--device cpu"]);
+    // Whether there is a GPU or not, these are refused before it is looked for.
+    let on_gpu = |args: &[&str]| desk.generate(&[&["--prompt", APPLE, "--device", "gpu"], args].concat());
+    on_gpu(&["--dtype", "f16"]).was_refused(DEVICE, &["gpu", "leave out --dtype f16"]);
+    on_gpu(&["--attention", "full"]).was_refused(REQUEST, &["attention", "leave out --attention"]);
     if cfg!(not(feature = "cuda")) {
         generate("cuda").was_refused(DEVICE, &["cuda", "--features cuda"]);
     }

@@ -14,6 +14,9 @@ use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents,
 use darkroom::request::{MAX_COUNT, SDConfig};
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision, Scores};
+use darkroom::run::gpu::Gpu;
+use darkroom::run::gpu::kernels::Element;
+use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::{Error, Result};
 use serde_json::json;
 
@@ -170,12 +173,22 @@ pub fn run(args: Args) -> Result<()> {
     let runner = match args.device {
         DeviceName::Cpu => CandleRunner::cpu(precision),
         DeviceName::Cuda => CandleRunner::cuda(0, precision)?,
-        DeviceName::Gpu => {
-            let reason = "drawing through WebGPU is not in this version: use --device cpu".to_string();
-            return Err(Error::Device { device: "gpu".into(), reason });
-        }
+        DeviceName::Gpu => return draw_on_gpu(&args),
     };
     pollster::block_on(draw(&args, &Rc::new(runner.with_scores(scores))))
+}
+
+fn draw_on_gpu(args: &Args) -> Result<()> {
+    if matches!(args.dtype, Dtype::F16) {
+        let reason = "computes in f32 for now (weights are held in 16 bits all the same): leave out --dtype f16";
+        return Err(Error::Device { device: "gpu".into(), reason: reason.into() });
+    }
+    if !matches!(args.attention, Attention::Flash) {
+        return refuse("attention", "other than flash on the GPU", "leave out --attention, or use --device cpu");
+    }
+    let gpu = pollster::block_on(Gpu::open())?;
+    let runner = Rc::new(GpuRunner::new(gpu, Element::F32)?);
+    pollster::block_on(draw(args, &runner))
 }
 
 async fn draw<R: Runner>(args: &Args, runner: &Rc<R>) -> Result<()> {

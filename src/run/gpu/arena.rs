@@ -74,9 +74,8 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (state >> 33) % n
         };
-        let spans: Vec<Span> = (0..300)
-            .map(|i| Span { n_bytes: 1 + next(10_000), first: i, last: i + 1 + next(12) as usize })
-            .collect();
+        let spans: Vec<Span> =
+            (0..300).map(|i| Span { n_bytes: 1 + next(10_000), first: i, last: i + 1 + next(12) as usize }).collect();
         let (offsets, total) = place(&spans);
         for i in 0..spans.len() {
             assert_eq!(offsets[i] % ALIGNMENT, 0);

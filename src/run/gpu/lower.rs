@@ -253,9 +253,6 @@ mod tests {
                 }
             })
             .collect();
-        assert_eq!(
-            summary,
-            ["temb", "norm1+silu", "conv1+temb", "conv2+residual", "proj+geglu", "net2+residual"]
-        );
+        assert_eq!(summary, ["temb", "norm1+silu", "conv1+temb", "conv2+residual", "proj+geglu", "net2+residual"]);
     }
 }

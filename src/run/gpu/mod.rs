@@ -1,7 +1,8 @@
 //! The WebGPU runner: one code path for the browser's WebGPU and, natively, for Vulkan, Metal and DX12, all through wgpu.
 //!
-//! Opens a device, knows what it can do ([`Caps`]), and owns the kernels. It does not know models, weights' files or
-//! JavaScript: whatever only the browser can tell is added in `web/`.
+//! Opens a device and knows what it can do ([`Caps`]); [`lower`] fuses a graph's nodes, [`program`] turns them into
+//! dispatches of [`kernels`] with places in one [`arena`], and [`runner`] records and replays them. Nothing here knows
+//! models or JavaScript: whatever only the browser can tell is added in `web/`.
 
 pub mod arena;
 pub mod caps;

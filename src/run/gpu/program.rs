@@ -221,14 +221,26 @@ impl Builder<'_> {
         if splits == 1 {
             let out = self.value(task.out);
             let launch = gemm::launch(&gemm, element, tile, 1)?;
-            self.emit(launch, vec![x, Operand::Unused, weight, bias, time_embedding, residual, out, Operand::Unused], flops);
+            self.emit(
+                launch,
+                vec![x, Operand::Unused, weight, bias, time_embedding, residual, out, Operand::Unused],
+                flops,
+            );
             return Ok(());
         }
         let partial = self.slot(gemm.partial_bytes(splits)?);
         let unused = Operand::Unused;
         let launch = gemm::launch(&gemm, element, tile, splits)?;
-        let operands =
-            vec![x, unused.clone(), weight, Operand::UnusedWeight, unused.clone(), unused.clone(), unused, partial.clone()];
+        let operands = vec![
+            x,
+            unused.clone(),
+            weight,
+            Operand::UnusedWeight,
+            unused.clone(),
+            unused.clone(),
+            unused,
+            partial.clone(),
+        ];
         self.emit(launch, operands, flops);
         let out = self.value(task.out);
         let launch = splitk_reduce::launch(&gemm, element, splits)?;
@@ -347,8 +359,7 @@ impl Builder<'_> {
                 };
                 let sizes = [batch, queries, keys, *heads, width / heads].map(|n| n as u32);
                 let [batch, queries, keys, heads, head_size] = sizes;
-                let dense =
-                    attention::Attention::dense(batch, queries, keys, heads, head_size, *scale as f32, *causal);
+                let dense = attention::Attention::dense(batch, queries, keys, heads, head_size, *scale as f32, *causal);
                 let launch = attention::launch(&dense, element)?;
                 let out = self.value(id);
                 self.emit(launch, with_out(&inputs, out), flops);

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use half::f16;
 
@@ -64,9 +65,13 @@ pub struct GpuRunner {
     element: Element,
     pipelines: RefCell<HashMap<PipelineKey, Rc<Pipeline>>>,
     arena: RefCell<Option<Rc<Owned>>>,
+    faults: Faults,
     unused: Owned,
     unused_weight: Owned,
 }
+
+/// The first error that came outside a scope.
+type Faults = Arc<Mutex<Option<String>>>;
 
 /// A range of a buffer.
 struct Range<'a> {
@@ -91,6 +96,12 @@ impl GpuRunner {
             let reason = "lacks shader-f16: use f32".to_string();
             return Err(Error::Device { device: gpu.caps.name.clone(), reason });
         }
+        let faults: Faults = Arc::default();
+        let record = Arc::clone(&faults);
+        // Without a handler wgpu ends the program on the first error outside a scope, such as running out of memory.
+        gpu.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            record.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+        }));
         let storage = wgpu::BufferUsages::STORAGE;
         let unused = make_buffer(&gpu, "unused", MAX_UNUSED * ALIGNMENT, storage);
         let unused_weight = make_buffer(&gpu, "unused weight", ALIGNMENT, storage);
@@ -99,6 +110,7 @@ impl GpuRunner {
             element,
             pipelines: RefCell::default(),
             arena: RefCell::default(),
+            faults,
             unused,
             unused_weight,
         })
@@ -195,6 +207,25 @@ impl GpuRunner {
                 buffer
             }
         }
+    }
+
+    /// Gives an error that came outside a scope to whoever waits for results.
+    fn check_faults(&self, node: &str) -> Result<()> {
+        match self.faults.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(reason) => self.fail(node, reason.split_whitespace().collect::<Vec<_>>().join(" ")),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what the adapter's limits do not allow, before anything is allocated.
+    fn check_limits(&self, what: &str, n_bytes: u64, limit: u64, kind: &str) -> Result<()> {
+        if n_bytes <= limit {
+            return Ok(());
+        }
+        let reason = format!(
+            "{what} needs {n_bytes} bytes, and this adapter allows {kind} of {limit}: draw a smaller picture, or on the CPU"
+        );
+        Err(Error::Device { device: self.gpu.caps.name.clone(), reason })
     }
 
     /// How a weight is held: vectors in f32, matrices packed, tables as they are, positions like activations.
@@ -297,16 +328,13 @@ impl Runner for GpuRunner {
         format!("gpu ({}, {element})", self.gpu.caps.name)
     }
 
-    async fn load(
-        &self,
-        specs: &[WeightSpec],
-        weights: &Weights,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<GpuWeights> {
+    async fn load(&self, specs: &[WeightSpec], weights: &Weights, progress: &mut dyn FnMut(u64)) -> Result<GpuWeights> {
         let scope = self.gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let mut placed = HashMap::with_capacity(specs.len());
         let mut n_bytes = 0;
         for spec in specs {
+            let packed_bytes = 2 * spec.shape.iter().product::<usize>() as u64;
+            self.check_limits(&spec.name, packed_bytes, self.gpu.caps.max_binding_bytes, "bindings")?;
             let values = weights.read_f32(&spec.name).await?;
             n_bytes += weights.get(&spec.name).map_or(0, |info| info.n_bytes);
             placed.insert(spec.name.clone(), self.place_weight(spec, &values)?);
@@ -314,12 +342,17 @@ impl Runner for GpuRunner {
         }
         match scope.pop().await {
             Some(error) => self.fail("load", error.to_string()),
-            None => Ok(GpuWeights(placed)),
+            None => self.check_faults("load").map(|()| GpuWeights(placed)),
         }
     }
 
     fn prepare(&self, graph: Graph) -> Result<GpuProgram> {
         let program = Program::new(&graph, self.element)?;
+        let caps = &self.gpu.caps;
+        self.check_limits(&graph.name, program.arena_bytes, caps.max_buffer_bytes, "buffers")?;
+        for (_, n_bytes) in &program.slots {
+            self.check_limits(&graph.name, *n_bytes, caps.max_binding_bytes, "bindings")?;
+        }
         let mut params = Vec::new();
         let mut offsets = Vec::with_capacity(program.dispatches.len());
         for dispatch in &program.dispatches {
@@ -382,7 +415,7 @@ impl Runner for GpuRunner {
         self.gpu.queue.submit([encoder.finish()]);
         match scope.pop().await {
             Some(error) => self.fail(name, error.to_string()),
-            None => Ok(results),
+            None => self.check_faults(name).map(|()| results),
         }
     }
 
@@ -401,6 +434,7 @@ impl Runner for GpuRunner {
     }
 
     async fn download(&self, tensor: &GpuTensor) -> Result<Vec<f32>> {
+        self.check_faults("download")?;
         let n_values = tensor.shape.iter().product::<usize>();
         if self.element == Element::F32 {
             return readback::read_f32(&self.gpu, &tensor.buffer.0, n_values).await;
