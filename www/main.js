@@ -10,8 +10,8 @@ const SETTINGS_KEY = "darkroom.settings";
 
 const element = (id) => document.getElementById(id);
 const form = element("request");
-const fields = ["prompt", "negative", "steps", "guidance", "sampler", "seed", "random"].map(element);
-const [prompt, negative, steps, guidance, sampler, seed, random] = fields;
+const fields = ["prompt", "negative", "steps", "guidance", "sampler", "runner", "seed", "random"].map(element);
+const [prompt, negative, steps, guidance, sampler, runner, seed, random] = fields;
 
 const client = new Client(new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
 /** How many drawings are asked for and not finished. */
@@ -72,7 +72,7 @@ async function look_for_gpu() {
   const status = element("status");
   try {
     show_caps(await client.check());
-    say(status, "ready", "This browser can use the GPU. Pictures are drawn by the processor for now.");
+    say(status, "ready", "This browser can use the GPU: choose in the settings what draws.");
   } catch (error) {
     let hint = "";
     if (!("gpu" in navigator)) {
@@ -108,21 +108,26 @@ function keep_settings() {
 }
 
 async function load_model() {
+  element("draw").disabled = true;
   try {
-    const model = await client.load(ENDPOINT, REPOSITORY, ({ stage, fraction }) => {
+    const model = await client.load(ENDPOINT, REPOSITORY, runner.value, ({ stage, fraction }) => {
       say(element("model"), "waiting", `${stage} …`);
       show_progress(fraction);
     });
-    for (const name of model.samplers) {
-      sampler.append(new Option(name === model.sampler ? `${name} (the model's own)` : name, name));
+    if (sampler.options.length === 0) {
+      for (const name of model.samplers) {
+        sampler.append(new Option(name === model.sampler ? `${name} (the model's own)` : name, name));
+      }
+      sampler.value = model.sampler;
+      restore_settings();
     }
-    sampler.value = model.sampler;
-    restore_settings();
-    say(element("model"), "ready", `${model.name} is ready: emojis on plain backgrounds, ${model.width}x${model.height}.`);
+    const what = `emojis on plain backgrounds, ${model.width}x${model.height}`;
+    say(element("model"), "ready", `${model.name} is ready: ${what}, by ${model.runner}.`);
     element("draw").disabled = false;
     await count_tokens();
   } catch (error) {
-    say(element("model"), "error", `The model could not be loaded: ${error.message}. Reload the page to try again.`);
+    const hint = runner.value === "gpu" ? "Choose the processor in the settings." : "Reload the page to try again.";
+    say(element("model"), "error", `The model could not be loaded: ${error.message}. ${hint}`);
   } finally {
     element("progress").hidden = true;
   }
@@ -200,6 +205,11 @@ form.addEventListener("submit", (event) => {
   draw();
 });
 element("stop").addEventListener("click", () => client.cancel());
+runner.addEventListener("change", async () => {
+  keep_settings();
+  await client.cancel();
+  await load_model();
+});
 prompt.addEventListener("input", () => count_tokens().catch((error) => say(element("model"), "error", error.message)));
 addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {

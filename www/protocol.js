@@ -55,7 +55,7 @@
 
 /**
  * @typedef {{type: "check"}} CheckRequest
- * @typedef {{type: "load", endpoint: string, repository: string}} LoadRequest
+ * @typedef {{type: "load", endpoint: string, repository: string, runner: "cpu" | "gpu"}} LoadRequest
  * @typedef {{type: "tokens", prompt: string}} TokensRequest
  * @typedef {{type: "generate", settings: Settings}} GenerateRequest
  * @typedef {{type: "cancel"}} CancelRequest
@@ -92,14 +92,15 @@ export class Client {
   }
 
   /**
-   * Downloads a model's files and loads them.
+   * Downloads a model's files, unless they are there, and loads them.
    * @param {string} endpoint where the Hub, or a folder in its layout, is
    * @param {string} repository owner/name
+   * @param {"cpu" | "gpu"} runner what computes
    * @param {(p: ProgressReply) => void} on_progress
    * @returns {Promise<Model>}
    */
-  load(endpoint, repository, on_progress) {
-    return this.#send({ type: "load", endpoint, repository }, on_progress);
+  load(endpoint, repository, runner, on_progress) {
+    return this.#send({ type: "load", endpoint, repository, runner }, on_progress);
   }
 
   /**

@@ -10,6 +10,8 @@ loaded.catch(() => {});
 
 /** @type {Studio | undefined} */
 let studio;
+/** The files of the model that was loaded last, so that changing the runner downloads nothing. */
+let kept = { source: "", files: new Map() };
 /** Drawings run one after another: each waits for the one before. */
 let last_drawing = Promise.resolve();
 /** Requests up to this id are cancelled. */
@@ -60,7 +62,24 @@ async function download(url, on_bytes) {
  * @param {import("./protocol.js").LoadRequest} request
  * @param {(stage: string, fraction: number) => void} progress
  */
-async function load({ endpoint, repository }, progress) {
+async function load({ endpoint, repository, runner }, progress) {
+  const source = `${endpoint}/${repository}`;
+  if (kept.source !== source) kept = { source, files: await download_model(endpoint, repository, progress) };
+  progress("Loading the model", 1);
+  const next = await Studio.load(repository, kept.files, runner);
+  studio?.free();
+  studio = next;
+  return studio.info();
+}
+
+/**
+ * Downloads every file of a model.
+ * @param {string} endpoint
+ * @param {string} repository
+ * @param {(stage: string, fraction: number) => void} progress
+ * @returns {Promise<Map<string, Uint8Array>>}
+ */
+async function download_model(endpoint, repository, progress) {
   const listing = await download(`${endpoint}/api/models/${repository}/tree/main?recursive=true`, () => {});
   const wanted = JSON.parse(new TextDecoder().decode(listing)).filter(
     ({ type, path }) => type === "file" && /\.(json|txt|safetensors)$/.test(path),
@@ -76,11 +95,7 @@ async function load({ endpoint, repository }, progress) {
     if (bytes.length !== size) throw new Error(`${path} has ${bytes.length} bytes instead of ${size}: load again`);
     files.set(path, bytes);
   }
-  progress("Loading the model", 1);
-  const next = await Studio.load(repository, files);
-  studio?.free();
-  studio = next;
-  return studio.info();
+  return files;
 }
 
 /**

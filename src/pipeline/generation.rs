@@ -10,85 +10,12 @@ use crate::image::{Mask, RgbImage, from_unit, to_unit};
 use crate::model::unet::{UNetShape, prompt_graph, step_graph};
 use crate::model::vae::{decoder_graph, encoder_graph};
 use crate::pipeline::components::{ModelComponents, ModelConfigs};
-use crate::pipeline::prompt::{Encoded, LongPrompt, PromptReport, Tokens, tokenize};
+use crate::pipeline::job::{Event, Inputs, Stage, Task};
+use crate::pipeline::prompt::{Encoded, Tokens, tokenize};
 use crate::request::SDConfig;
 use crate::rng::Generator;
 use crate::run::Runner;
 use crate::sampler::{Schedule, Slot, schedule};
-
-/// What a request starts from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// From noise.
-    TextToImage,
-    /// From a picture, noised by `strength`.
-    ImageToImage,
-    /// From a picture of which only the white part of a mask is drawn anew.
-    Inpaint,
-}
-
-/// Everything that is asked for.
-#[derive(Clone, Debug)]
-pub struct Inputs {
-    /// Prompts, size, steps, seed.
-    pub config: SDConfig,
-    /// The picture to start from. Of another size than asked for, it is resized as diffusers does (Lanczos).
-    pub init: Option<RgbImage>,
-    /// White where the picture is to be drawn anew; resized likewise and cut at one half.
-    pub mask: Option<RgbImage>,
-    /// What to do with long prompts.
-    pub long_prompt: LongPrompt,
-}
-
-/// What the next step does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Text to conditioning; the picture and the mask to latents' distributions.
-    Encode,
-    /// A new picture's noise and latents.
-    Prepare,
-    /// Denoising.
-    Denoise,
-    /// Latents to pixels.
-    Decode,
-    /// Nothing is left to do.
-    Done,
-}
-
-/// What a step did.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// The prompts are encoded.
-    Encoded {
-        /// Of the prompt.
-        prompt: PromptReport,
-        /// Of the negative prompt.
-        negative: PromptReport,
-    },
-    /// Noise is drawn for picture `picture` (from 0).
-    Prepared {
-        /// Which picture.
-        picture: usize,
-    },
-    /// One call of the UNet is done.
-    Denoised {
-        /// Which picture.
-        picture: usize,
-        /// Calls done, from 1.
-        step: usize,
-        /// Calls in all.
-        n_steps: usize,
-    },
-    /// A picture is finished.
-    Decoded {
-        /// Which picture.
-        picture: usize,
-        /// Its seed.
-        seed: u64,
-        /// Its pixels.
-        image: RgbImage,
-    },
-}
 
 /// The mask and what it hides, as a 9-channel UNet and the blending of a 4-channel one need it.
 struct Inpainting<T> {

@@ -5,12 +5,14 @@
 
 mod components;
 mod generation;
+mod job;
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
 mod load;
 mod prompt;
 
 pub use components::{LoadProgress, ModelComponents, ModelConfigs, ModelLoader};
-pub use generation::{Event, Generation, Inputs, Stage, Task};
+pub use generation::Generation;
+pub use job::{Event, Inputs, Stage, Task};
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
 pub use load::{CandleDevice, load_model};
 pub use prompt::{LongPrompt, PromptReport};

@@ -12,10 +12,13 @@ use crate::error::Error;
 use crate::hub::memory::MemoryFiles;
 use crate::image::{RgbImage, encode_png};
 use crate::parameters::Parameters;
-use crate::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader};
+use crate::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelConfigs, ModelLoader};
 use crate::request::SDConfig;
 use crate::run::Runner;
 use crate::run::candle::{CandleRunner, Precision};
+use crate::run::gpu::Gpu;
+use crate::run::gpu::kernels::Element;
+use crate::run::gpu::runner::GpuRunner;
 use crate::sampler::SamplerKind;
 
 /// What the page asks for. Absent settings are the model's own.
@@ -63,20 +66,51 @@ enum StepReport {
     Done,
 }
 
-/// A model in memory, ready to draw on the processor.
+/// A model on one of the two runners.
+enum Engine {
+    /// On the processor.
+    Cpu(Rc<CandleRunner>, Rc<ModelComponents<CandleRunner>>),
+    /// On the GPU, through WebGPU.
+    Gpu(Rc<GpuRunner>, Rc<ModelComponents<GpuRunner>>),
+}
+
+/// A request on one of the two runners.
+enum AnyGeneration {
+    /// On the processor.
+    Cpu(Box<Generation<CandleRunner>>),
+    /// On the GPU.
+    Gpu(Box<Generation<GpuRunner>>),
+}
+
+/// A loaded model, ready to draw.
 #[wasm_bindgen]
 pub struct Studio {
-    runner: Rc<CandleRunner>,
-    model: Rc<ModelComponents<CandleRunner>>,
+    engine: Engine,
+}
+
+impl Studio {
+    fn configs(&self) -> &ModelConfigs {
+        match &self.engine {
+            Engine::Cpu(_, model) => &model.configs,
+            Engine::Gpu(_, model) => &model.configs,
+        }
+    }
+
+    fn name(&self) -> &str {
+        match &self.engine {
+            Engine::Cpu(_, model) => &model.name,
+            Engine::Gpu(_, model) => &model.name,
+        }
+    }
 }
 
 #[wasm_bindgen]
 impl Studio {
-    /// Loads a model from its files: a `Map` from path in the repository to `Uint8Array`.
+    /// Loads a model from its files, a `Map` from path in the repository to `Uint8Array`, to `runner`: `cpu` or `gpu`.
     ///
     /// # Errors
-    /// A JavaScript `Error` that names the file at fault.
-    pub async fn load(name: String, files: Map) -> Result<Studio, JsError> {
+    /// A JavaScript `Error` that names the file at fault, or says that there is no GPU.
+    pub async fn load(name: String, files: Map, runner: String) -> Result<Studio, JsError> {
         let mut source = MemoryFiles::new(name);
         for entry in files.entries() {
             let entry: Array = entry.map_err(not_files)?.dyn_into().map_err(not_files)?;
@@ -84,9 +118,24 @@ impl Studio {
             let bytes: Uint8Array = entry.get(1).dyn_into().map_err(not_files)?;
             source = source.with(path, bytes.to_vec());
         }
-        let runner = Rc::new(CandleRunner::cpu(Precision::F32));
-        let model = Rc::new(ModelLoader::new(&source, &*runner).load(&mut |_| {}).await?);
-        Ok(Studio { runner, model })
+        let engine = match runner.as_str() {
+            "cpu" => {
+                let runner = Rc::new(CandleRunner::cpu(Precision::F32));
+                let model = ModelLoader::new(&source, &*runner).load(&mut |_| {}).await?;
+                Engine::Cpu(runner, Rc::new(model))
+            }
+            "gpu" => {
+                let mut gpu = Gpu::open().await?;
+                if gpu.caps.name.is_empty() {
+                    gpu.caps.name = super::name_from_browser(&gpu);
+                }
+                let runner = Rc::new(GpuRunner::new(gpu, Element::F32)?);
+                let model = ModelLoader::new(&source, &*runner).load(&mut |_| {}).await?;
+                Engine::Gpu(runner, Rc::new(model))
+            }
+            other => return Err(JsError::new(&format!("runner {other} is not possible: use cpu or gpu"))),
+        };
+        Ok(Studio { engine })
     }
 
     /// What the model is and what its settings are when nobody says otherwise.
@@ -94,12 +143,15 @@ impl Studio {
     /// # Errors
     /// When the checkpoint's scheduler is none that can be run.
     pub fn info(&self) -> Result<JsValue, JsError> {
-        let configs = &self.model.configs;
+        let configs = self.configs();
         let version = configs.version();
         let (width, height) = configs.default_size();
         let info = ModelInfo {
-            name: self.model.name.clone(),
-            runner: self.runner.describe(),
+            name: self.name().to_string(),
+            runner: match &self.engine {
+                Engine::Cpu(runner, _) => runner.describe(),
+                Engine::Gpu(runner, _) => runner.describe(),
+            },
             width,
             height,
             size_multiple: configs.size_multiple(),
@@ -116,7 +168,7 @@ impl Studio {
     /// # Errors
     /// When the tokenizer cannot encode the text.
     pub fn count_tokens(&self, prompt: &str) -> Result<Array, JsError> {
-        let tokenizer = &self.model.configs.text_encoders[0].tokenizer;
+        let tokenizer = &self.configs().text_encoders[0].tokenizer;
         Ok(Array::of2(&tokenizer.count(prompt)?.into(), &tokenizer.tokens_per_chunk().into()))
     }
 
@@ -126,7 +178,7 @@ impl Studio {
     /// A JavaScript `Error` that says what would work.
     pub fn draw(&self, request: JsValue) -> Result<Drawing, JsError> {
         let request: Request = serde_wasm_bindgen::from_value(request)?;
-        let configs = &self.model.configs;
+        let configs = self.configs();
         let (width, height) = configs.default_size();
         let mut config = SDConfig::new(configs.version())
             .with_prompt(request.prompt)
@@ -147,14 +199,17 @@ impl Studio {
             seed: config.seed,
             width: config.width as u32,
             height: config.height as u32,
-            model: self.model.name.clone(),
+            model: self.name().to_string(),
             strength: None,
             clip_skip: None,
             long_prompt_chunks: false,
             version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
         };
         let inputs = Inputs { config, init: None, mask: None, long_prompt: LongPrompt::Truncate };
-        let generation = Generation::new(&self.runner, &self.model, inputs)?;
+        let generation = match &self.engine {
+            Engine::Cpu(runner, model) => AnyGeneration::Cpu(Box::new(Generation::new(runner, model, inputs)?)),
+            Engine::Gpu(runner, model) => AnyGeneration::Gpu(Box::new(Generation::new(runner, model, inputs)?)),
+        };
         Ok(Drawing { generation, parameters, picture: None })
     }
 }
@@ -166,7 +221,7 @@ fn not_files(value: JsValue) -> JsError {
 /// One picture on its way.
 #[wasm_bindgen]
 pub struct Drawing {
-    generation: Generation<CandleRunner>,
+    generation: AnyGeneration,
     parameters: Parameters,
     picture: Option<RgbImage>,
 }
@@ -187,7 +242,10 @@ impl Drawing {
                 false
             }
         };
-        let event = self.generation.step(&mut progress).await;
+        let event = match &mut self.generation {
+            AnyGeneration::Cpu(generation) => generation.step(&mut progress).await,
+            AnyGeneration::Gpu(generation) => generation.step(&mut progress).await,
+        };
         if let Some(error) = failed {
             return Err(JsError::new(&format!("the progress callback failed: {error:?}")));
         }

@@ -192,6 +192,10 @@ impl Chain<'_> {
         let other = if a == ours { b } else { a };
         let (shape, other_shape) = (&add.shape, &self.graph.node(other).shape);
         let root = self.roots[other.idx()];
+        // A product that is itself the repeated operand has fewer rows than the sum.
+        if self.graph.node(ours).shape != *shape {
+            return false;
+        }
         // Weights are not stored like activations, and a value cannot be added to itself in passing.
         if a == b || matches!(self.graph.node(root).op, Op::Weight) {
             return false;
