@@ -97,6 +97,7 @@ install_packages() {
     [ -n "$packages" ] || return 0
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
         need "$(printf 'These are missing and cannot be installed from here: %s\n%s' "$packages" "$(package_advice "$packages")")"
+        return 1
     fi
     export DEBIAN_FRONTEND=noninteractive
     # An installation that was interrupted makes apt refuse everything until this has run.
