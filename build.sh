@@ -81,7 +81,8 @@ test_web() {
     wasm_env
     # This is what `wasm-pack test --headless --chrome` does, less its first step, which compiles every native test and
     # every unit test for the browser as well. Flags for Chromium come from webdriver.json.
-    CHROMEDRIVER=$(command -v chromedriver) WASM_BINDGEN_TEST_ONLY_WEB=1 \
+    # The software adapter compiles shaders slowly, and a busy machine more so: the runner gives up after 20 s otherwise.
+    CHROMEDRIVER=$(command -v chromedriver) WASM_BINDGEN_TEST_ONLY_WEB=1 WASM_BINDGEN_TEST_TIMEOUT=300 \
         CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
         cargo test "${wasm_flags[@]}" --test web --test web_model "$@"
 }
