@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// How long the page may take to find its GPU, load its model or draw a picture: loading a debug-sized wasm on a busy machine takes seconds, not this.
-const READY_SECS: u64 = 150;
+const READY_SECS: u64 = 300;
 
 /// A running chromedriver with one browser window. Both end when it is dropped, also when a test fails.
 struct Browser {
