@@ -47,7 +47,8 @@ pub struct SDConfig {
     pub sampler: Option<SamplerKind>,
     /// How many of the text encoder's last layers to skip, or `None` for what the version does by itself.
     pub clip_skip: Option<usize>,
-    /// Whether fp16 files are preferred and activations are 16 bits wide where the device can do that.
+    /// Whether weights are to be held in 16 bits. It takes effect where the model is loaded: see
+    /// `pipeline::load_model`.
     pub f16: bool,
     /// Whether attention is computed without ever holding its matrix of weights, the default. With neither this nor
     /// slicing the matrix is held whole.

@@ -202,6 +202,9 @@ impl<R: Runner> Generation<R> {
     /// [`Error::Cancelled`] when `progress` said so; [`Error::NotFinite`] naming the stage that gave NaN or infinity; what
     /// the runner says. After an error the request is over.
     pub async fn step(&mut self, progress: &mut dyn FnMut(f64) -> bool) -> Result<Option<Event>> {
+        // At every step, because generations that share a runner may differ in it.
+        let config = &self.inputs.config;
+        self.runner.use_attention(config.flash_attention, config.sliced_attention)?;
         let total = self.total_flops().max(1) as f64;
         let before = self.done_flops;
         let of_stage = match self.stage {

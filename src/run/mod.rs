@@ -1,4 +1,5 @@
-//! Runners execute graphs. [`candle`] runs them node by node on the CPU or CUDA; it is the reference.
+//! Runners execute graphs. [`candle`] runs them node by node on the CPU or CUDA; it is the reference. [`gpu`] compiles
+//! them for WebGPU.
 //!
 //! A runner knows nothing of prompts, samplers or pictures: it loads weights, runs graphs, and does the sampler's
 //! arithmetic on whatever device holds the tensors.
@@ -33,6 +34,13 @@ pub trait Runner {
         weights: &Weights,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self::Weights>;
+
+    /// How attention's scores are held in the runs that follow: never all at once (`flash`), of so many heads at a time
+    /// (`sliced`; 0 lets the runner choose), or, with neither, all of them.
+    ///
+    /// # Errors
+    /// [`crate::Error::Request`] when the runner cannot do that.
+    fn use_attention(&self, flash: bool, sliced: Option<usize>) -> Result<()>;
 
     /// Makes a graph ready. Cheap compared with a run.
     ///

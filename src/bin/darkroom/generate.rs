@@ -13,7 +13,7 @@ use darkroom::parameters::Parameters;
 use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Stage, Task};
 use darkroom::request::{MAX_COUNT, SDConfig};
 use darkroom::run::Runner;
-use darkroom::run::candle::{CandleRunner, Precision, Scores};
+use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::kernels::Element;
 use darkroom::run::gpu::runner::GpuRunner;
@@ -165,17 +165,12 @@ pub fn run(args: Args) -> Result<()> {
         Dtype::F32 => Precision::F32,
         Dtype::F16 => Precision::F16,
     };
-    let scores = match args.attention {
-        Attention::Flash => Scores::Flash,
-        Attention::Sliced => Scores::Heads(1),
-        Attention::Full => Scores::Whole,
-    };
     let runner = match args.device {
         DeviceName::Cpu => CandleRunner::cpu(precision),
         DeviceName::Cuda => CandleRunner::cuda(0, precision)?,
         DeviceName::Gpu => return draw_on_gpu(&args),
     };
-    pollster::block_on(draw(&args, &Rc::new(runner.with_scores(scores))))
+    pollster::block_on(draw(&args, &Rc::new(runner)))
 }
 
 fn draw_on_gpu(args: &Args) -> Result<()> {

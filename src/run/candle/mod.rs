@@ -8,6 +8,7 @@
 mod cpu;
 mod plain;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use candle_core::{CpuStorage, DType, Device, Shape, Storage, Tensor};
@@ -78,7 +79,7 @@ pub struct CandleRunner {
     device: Device,
     precision: Precision,
     kernels: Kernels,
-    scores: Scores,
+    scores: Cell<Scores>,
 }
 
 /// Weights on the device, by name; convolutions on the CPU are repacked to \[K*K*C,O\].
@@ -118,13 +119,13 @@ impl CandleRunner {
     }
 
     fn new(device: Device, precision: Precision, kernels: Kernels) -> Self {
-        CandleRunner { device, precision, kernels, scores: Scores::Flash }
+        CandleRunner { device, precision, kernels, scores: Cell::new(Scores::Flash) }
     }
 
     /// How attention's scores are held; by default by blocks of queries.
     #[must_use]
-    pub fn with_scores(mut self, scores: Scores) -> Self {
-        self.scores = scores;
+    pub fn with_scores(self, scores: Scores) -> Self {
+        self.scores.set(scores);
         self
     }
 
@@ -217,9 +218,9 @@ impl CandleRunner {
                 let (heads, causal) = (*heads, *causal);
                 let sizes = AttentionSizes { batch, n_queries, n_keys, width, heads, scale: *scale as f32, causal };
                 match self.kernels {
-                    Kernels::Plain => plain::attention(inputs[0], inputs[1], inputs[2], sizes, self.scores),
+                    Kernels::Plain => plain::attention(inputs[0], inputs[1], inputs[2], sizes, self.scores.get()),
                     Kernels::Cpu => {
-                        self.on_slices(node, inputs, |x| cpu::attention(x[0], x[1], x[2], sizes, self.scores))
+                        self.on_slices(node, inputs, |x| cpu::attention(x[0], x[1], x[2], sizes, self.scores.get()))
                     }
                 }
             }
@@ -317,6 +318,11 @@ impl Runner for CandleRunner {
             progress(n_bytes);
         }
         Ok(CandleWeights(placed))
+    }
+
+    fn use_attention(&self, flash: bool, sliced: Option<usize>) -> Result<()> {
+        self.scores.set(Scores::from_switches(flash, sliced));
+        Ok(())
     }
 
     fn prepare(&self, graph: Graph) -> Result<CandleProgram> {

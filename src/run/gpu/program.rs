@@ -107,7 +107,7 @@ struct Builder<'a> {
 }
 
 /// A shape as four dimensions, ones in front.
-fn four(shape: &[usize]) -> Result<[u32; 4]> {
+pub(super) fn four(shape: &[usize]) -> Result<[u32; 4]> {
     if shape.len() > 4 {
         return Err(Error::Shape { node: format!("{shape:?}"), op: "reshape", reason: "has more than 4 axes".into() });
     }

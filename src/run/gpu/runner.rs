@@ -11,7 +11,7 @@ use half::f16;
 use super::kernels::{
     Binding, Element, Kernel, Launch, PipelineKey, UNUSED_BYTES, blend, cast_to_f32, copy, lincomb, pipeline, repack,
 };
-use super::program::{Dispatch, Operand, Program};
+use super::program::{Dispatch, Operand, Program, four};
 use super::{Gpu, readback};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, WeightSpec};
@@ -307,14 +307,6 @@ fn make_buffer(gpu: &Gpu, label: &str, n_bytes: u64, usage: wgpu::BufferUsages) 
     }))
 }
 
-fn four(shape: &[usize]) -> [u32; 4] {
-    let mut four = [1; 4];
-    for (to, &from) in four.iter_mut().rev().zip(shape.iter().rev()) {
-        *to = from as u32;
-    }
-    four
-}
-
 impl Runner for GpuRunner {
     type Tensor = GpuTensor;
     type Weights = GpuWeights;
@@ -344,6 +336,17 @@ impl Runner for GpuRunner {
             Some(error) => self.fail("load", error.to_string()),
             None => self.check_faults("load").map(|()| GpuWeights(placed)),
         }
+    }
+
+    fn use_attention(&self, flash: bool, _sliced: Option<usize>) -> Result<()> {
+        if flash {
+            return Ok(());
+        }
+        Err(Error::Request {
+            field: "attention",
+            got: "other than flash on the GPU".into(),
+            expected: "use flash attention, or draw on the CPU".into(),
+        })
     }
 
     fn prepare(&self, graph: Graph) -> Result<GpuProgram> {
@@ -489,8 +492,8 @@ impl Runner for GpuRunner {
         let out = self.tensor(&shape);
         let mut start = 0;
         for part in parts {
-            let size = four(&part.shape);
-            let launch = copy::launch(&copy::Copy::into_part(size, four(&shape), axis4, start), self.element)?;
+            let size = four(&part.shape)?;
+            let launch = copy::launch(&copy::Copy::into_part(size, four(&shape)?, axis4, start), self.element)?;
             self.run_once(&launch, &[Range::whole(&part.buffer.0), Range::whole(&out.buffer.0)]);
             start += size[axis4];
         }
@@ -503,7 +506,7 @@ impl Runner for GpuRunner {
             return self.fail("slice", format!("{start}..{} is outside axis {axis} of {shape:?}", start + len));
         }
         let axis4 = axis + 4 - shape.len();
-        let slice = copy::Copy::slice(four(&tensor.shape), axis4, start as u32, len as u32);
+        let slice = copy::Copy::slice(four(&tensor.shape)?, axis4, start as u32, len as u32);
         shape[axis] = len;
         let out = self.tensor(&shape);
         let launch = copy::launch(&slice, self.element)?;
