@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use darkroom::graph::{Op, WeightSpec};
 use darkroom::model::UNet2DConditionConfig;
-use darkroom::model::unet::{UNetShape, prompt_graph, step_graph, weights};
+use darkroom::model::unet::{UNetShape, graphs, prompt_graph, step_graph, weights};
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::weights::{ByteSource, LocalFuture, Weights};
@@ -126,14 +126,14 @@ fn main() -> Result<()> {
     let specs = weights(&config)?;
     let ours = pollster::block_on(async {
         let file = Weights::open(vec![Box::new(RandomSource::new(&specs))]).await?;
-        runner.load(&specs, &file, &mut |_| {}).await
+        runner.load(&graphs(&config)?, &file, &mut |_| {}).await
     })?;
 
     let prompt = prompt_graph(&config, shape.batch, shape.n_context)?;
     let names: Vec<String> = prompt.outputs.iter().map(|(name, _)| name.clone()).collect();
     let context = values(shape.batch * shape.n_context * config.cross_attention_dim);
     let context = runner.upload(&context, &[shape.batch, shape.n_context, config.cross_attention_dim])?;
-    let prompt = runner.prepare(prompt)?;
+    let prompt = pollster::block_on(runner.prepare(prompt))?;
     let keys_and_values =
         pollster::block_on(runner.run(&prompt, &ours, &[("encoder_hidden_states", &context)], &mut |_| true))?;
 
@@ -151,7 +151,7 @@ fn main() -> Result<()> {
             .collect()
     };
     let n_attention = graph.nodes.iter().filter(|node| matches!(node.op, Op::Attention { .. })).count();
-    let step = runner.prepare(graph)?;
+    let step = pollster::block_on(runner.prepare(graph))?;
     let sample = runner.upload(&values(2 * 32 * 32 * 4), &[2, 32, 32, 4])?;
     let timestep = runner.upload(&[500.0; 2], &[2])?;
     let mut inputs = vec![("sample", &sample), ("timestep", &timestep)];

@@ -68,6 +68,19 @@ pub enum Error {
     /// A runner failed at one node of a graph.
     #[error("{node} failed on {device}: {reason}")]
     Run { node: String, device: String, reason: String },
+    /// A value that is larger than the device lets a kernel see, in bytes.
+    #[error(
+        "{what} needs {needs} bytes in one piece, and this device allows {allows}: draw a smaller picture, or on the CPU"
+    )]
+    Limit { what: String, needs: u64, allows: u64 },
+    /// A device that has no memory left for a stage.
+    #[error(
+        "{stage} ran out of memory on {device}: draw a smaller picture, keep fewer components loaded, or close what else uses it ({reason})"
+    )]
+    OutOfMemory { stage: String, device: String, reason: String },
+    /// A device that went away: its driver was reset, it was unplugged, or the browser took it back.
+    #[error("{device} was lost during {stage}: {reason}")]
+    DeviceLost { stage: String, device: String, reason: String },
     /// A stage gave NaN or infinity even in f32.
     #[error("{stage} gave a value that is not finite, also in f32: the checkpoint or the settings are at fault")]
     NotFinite { stage: String },

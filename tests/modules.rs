@@ -8,13 +8,14 @@ mod numbers;
 mod tiny;
 
 use std::path::Path;
+use std::rc::Rc;
 
 use darkroom::graph::{Graph, Path as ModelPath};
 use darkroom::hub::folder::Folder;
 use darkroom::model::clip::{self, ClipOutputs};
 use darkroom::model::unet::{UNetShape, prompt_graph, step_graph};
 use darkroom::model::vae::{decoder_graph, encoder_graph};
-use darkroom::pipeline::{ModelComponents, ModelLoader};
+use darkroom::pipeline::{ModelComponents, ModelLoader, Part};
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision, Scores};
 use numbers::{Fixture, assert_close, nchw_to_nhwc};
@@ -27,6 +28,15 @@ fn load(runner: &CandleRunner, version: &str, dir: &Path) -> ModelComponents<Can
     tiny::write_model(version, dir, tiny::Style::F32);
     let folder = Folder::open(dir).unwrap();
     pollster::block_on(ModelLoader::new(&folder, runner).load(&mut |_| {})).unwrap()
+}
+
+/// The weights of a part of the model.
+fn part(
+    runner: &CandleRunner,
+    model: &ModelComponents<CandleRunner>,
+    part: Part,
+) -> Rc<<CandleRunner as Runner>::Weights> {
+    pollster::block_on(model.part(runner, part, &mut |_| {})).unwrap()
 }
 
 /// Adds outputs for every module that the fixture has numbers of, in the order of computation.
@@ -54,7 +64,7 @@ fn run(
     inputs: &[(&str, <CandleRunner as Runner>::Tensor)],
 ) -> Vec<(String, Vec<f32>, Vec<usize>)> {
     let names: Vec<_> = graph.outputs.iter().map(|(name, id)| (name.clone(), graph.node(*id).shape.clone())).collect();
-    let program = runner.prepare(graph).unwrap();
+    let program = pollster::block_on(runner.prepare(graph)).unwrap();
     let inputs: Vec<_> = inputs.iter().map(|(name, value)| (*name, value)).collect();
     let values = pollster::block_on(runner.run(&program, weights, &inputs, &mut |_| true)).unwrap();
     names
@@ -90,7 +100,8 @@ fn check_unet(runner: &CandleRunner, version: &str, model: &ModelComponents<Cand
             inputs.push(("text_embeds", runner.upload(&text_embeds, &text_shape).unwrap()));
             inputs.push(("time_ids", runner.upload(&time_ids, &[ids_shape.iter().product()]).unwrap()));
         }
-        let prompt = run(runner, prompt_graph(config, batch, n_context).unwrap(), &model.unet, &inputs);
+        let prompt =
+            run(runner, prompt_graph(config, batch, n_context).unwrap(), &part(runner, model, Part::Unet), &inputs);
         let mut graph = step_graph(config, UNetShape { batch, height, width, n_context }).unwrap();
         if out == "unet/out" {
             tap(&mut graph, fixture, "unet", "");
@@ -107,7 +118,7 @@ fn check_unet(runner: &CandleRunner, version: &str, model: &ModelComponents<Cand
             }
             inputs.push((name, runner.upload(values, shape).unwrap()));
         }
-        let results = run(runner, graph, &model.unet, &inputs);
+        let results = run(runner, graph, &part(runner, model, Part::Unet), &inputs);
         let n = compare(fixture, version, &results);
         if out == "unet/out" {
             // xl-inpaint is recorded for what differs from xl only.
@@ -124,7 +135,12 @@ fn check_vae(runner: &CandleRunner, version: &str, model: &ModelComponents<Candl
     let (image, shape) = fixture.picture("vae/in/image");
     let mut graph = encoder_graph(config, shape[0], shape[1], shape[2]).unwrap();
     tap(&mut graph, fixture, "vae", "");
-    let results = run(runner, graph, &model.vae, &[("image", runner.upload(&image, &shape).unwrap())]);
+    let results = run(
+        runner,
+        graph,
+        &part(runner, model, Part::VaeEncoder),
+        &[("image", runner.upload(&image, &shape).unwrap())],
+    );
     assert!(compare(fixture, version, &results) >= 4, "{version}: too few modules of the VAE's encoder were compared");
     let (_, moments, _) = results.last().unwrap();
     let channels = config.latent_channels;
@@ -139,7 +155,12 @@ fn check_vae(runner: &CandleRunner, version: &str, model: &ModelComponents<Candl
     let scaled: Vec<f32> = latents.iter().map(|x| x * config.scaling_factor as f32).collect();
     let mut graph = decoder_graph(config, shape[0], shape[1], shape[2]).unwrap();
     tap(&mut graph, fixture, "vae", "");
-    let results = run(runner, graph, &model.vae, &[("latents", runner.upload(&scaled, &shape).unwrap())]);
+    let results = run(
+        runner,
+        graph,
+        &part(runner, model, Part::VaeDecoder),
+        &[("latents", runner.upload(&scaled, &shape).unwrap())],
+    );
     assert!(compare(fixture, version, &results) >= 3, "{version}: too few modules of the VAE's decoder were compared");
     let (_, got, _) = results.last().unwrap();
     assert_close(&format!("{version}: vae/decoded"), got, &fixture.get_nhwc("vae/decoded").unwrap(), TOLERANCE);
@@ -178,7 +199,7 @@ fn check_clip(runner: &CandleRunner, version: &str, model: &ModelComponents<Cand
                 ("input_ids", runner.upload_ids(&ids, &shape).unwrap()),
                 ("pooled_rows", runner.upload_ids(&rows, &[batch]).unwrap()),
             ];
-            let results = run(runner, graph, &model.text_encoders[idx], &inputs);
+            let results = run(runner, graph, &part(runner, model, Part::TextEncoder(idx)), &inputs);
             compare(fixture, version, &results);
             let result = |name: &str| &results.iter().find(|(n, ..)| n == name).unwrap().1;
             assert_close(&format!("{version}: {name}/{state}"), result("hidden_states"), &expected, TOLERANCE);

@@ -13,6 +13,8 @@ mod numbers;
 #[path = "common/tiny.rs"]
 mod tiny;
 
+use std::rc::Rc;
+
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::clip::text_model::{Activation, ClipTextConfig, ClipTextTransformer};
@@ -25,7 +27,7 @@ use darkroom::hub::folder::Folder;
 use darkroom::model::clip::{ClipOutputs, text_encoder};
 use darkroom::model::unet::{UNetShape, prompt_graph, step_graph};
 use darkroom::model::vae::{decoder_graph, encoder_graph};
-use darkroom::pipeline::{ModelComponents, ModelLoader};
+use darkroom::pipeline::{ModelComponents, ModelLoader, Part};
 use darkroom::rng::Generator;
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
@@ -71,7 +73,7 @@ impl Ours {
         inputs: &[(&str, <CandleRunner as Runner>::Tensor)],
     ) -> Vec<(String, <CandleRunner as Runner>::Tensor)> {
         let names: Vec<String> = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
-        let program = self.runner.prepare(graph).unwrap();
+        let program = pollster::block_on(self.runner.prepare(graph)).unwrap();
         let inputs: Vec<_> = inputs.iter().map(|(name, value)| (*name, value)).collect();
         let values = pollster::block_on(self.runner.run(&program, weights, &inputs, &mut |_| true)).unwrap();
         names.into_iter().zip(values).collect()
@@ -107,6 +109,15 @@ fn agree(what: &str, got: &[f32], expected: &[f32]) {
     assert!(off <= TOLERANCE, "{what} differs by {off:.1e} of the largest value");
 }
 
+/// The weights of a part of the model.
+fn part(
+    runner: &CandleRunner,
+    model: &ModelComponents<CandleRunner>,
+    part: Part,
+) -> Rc<<CandleRunner as Runner>::Weights> {
+    pollster::block_on(model.part(runner, part, &mut |_| {})).unwrap()
+}
+
 #[test]
 fn unet() {
     let ours = Ours::load();
@@ -131,7 +142,8 @@ fn unet() {
 
         let context = ours.runner.upload(&context, &context_shape).unwrap();
         let prompt = prompt_graph(config, batch, 77).unwrap();
-        let prompt = ours.run(prompt, &ours.model.unet, &[("encoder_hidden_states", context)]);
+        let prompt =
+            ours.run(prompt, &part(&ours.runner, &ours.model, Part::Unet), &[("encoder_hidden_states", context)]);
         let nhwc = nchw_to_nhwc(&sample, &sample_shape);
         let mut inputs = vec![
             ("sample", ours.runner.upload(&nhwc, &[batch, height, width, 4]).unwrap()),
@@ -139,7 +151,7 @@ fn unet() {
         ];
         inputs.extend(prompt.iter().map(|(name, value)| (name.as_str(), value.clone())));
         let graph = step_graph(config, UNetShape { batch, height, width, n_context: 77 }).unwrap();
-        let got = ours.run(graph, &ours.model.unet, &inputs);
+        let got = ours.run(graph, &part(&ours.runner, &ours.model, Part::Unet), &inputs);
         agree(&format!("UNet at {width}x{height}"), &ours.download(&got, "out"), &values(&expected));
     }
 }
@@ -167,7 +179,7 @@ fn vae() {
     let latents = ours.runner.upload(&scaled, &[1, 6, 10, 4]).unwrap();
     let graph = decoder_graph(config, 1, 6, 10).unwrap();
     let name = graph.outputs[0].0.clone();
-    let got = ours.run(graph, &ours.model.vae, &[("latents", latents)]);
+    let got = ours.run(graph, &part(&ours.runner, &ours.model, Part::VaeDecoder), &[("latents", latents)]);
     agree("VAE decoder", &ours.download(&got, &name), &values(&expected));
 
     // Their encoder gives a distribution that can only be drawn from. Its mean is what many draws have in common, and
@@ -182,7 +194,7 @@ fn vae() {
     let image = ours.runner.upload(&nchw_to_nhwc(&image, &shape), &[1, 48, 80, 3]).unwrap();
     let graph = encoder_graph(config, 1, 48, 80).unwrap();
     let name = graph.outputs[0].0.clone();
-    let got = ours.run(graph, &ours.model.vae, &[("image", image)]);
+    let got = ours.run(graph, &part(&ours.runner, &ours.model, Part::VaeEncoder), &[("image", image)]);
     let moments = ours.download(&got, &name);
     let mean: Vec<f32> = moments.chunks_exact(8).flat_map(|pixel| pixel[..4].to_vec()).collect();
     agree("VAE encoder", &mean, &values(&expected));
@@ -236,7 +248,7 @@ fn clip() {
             ("input_ids", ours.runner.upload_ids(&ids, &[1, 77]).unwrap()),
             ("pooled_rows", ours.runner.upload_ids(&rows, &[1]).unwrap()),
         ];
-        let got = ours.run(graph, &ours.model.text_encoders[0], &inputs);
+        let got = ours.run(graph, &part(&ours.runner, &ours.model, Part::TextEncoder(0)), &inputs);
         agree(&format!("CLIP of {text:?}"), &ours.download(&got, "hidden_states"), &values(&expected));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Activation, Graph, Node, NodeId, Op, Path, Phase};
+use super::{Activation, Graph, InputKind, Node, NodeId, Op, Path, Phase};
 use crate::error::{Error, Result};
 
 /// How a convolution moves over the picture. Kernels are square; the input's channels come from the operand.
@@ -57,7 +57,7 @@ impl GraphBuilder {
     /// An empty graph under a name.
     #[must_use]
     pub fn new(name: &str, phase: Phase) -> Self {
-        let graph = Graph { name: name.to_string(), phase, nodes: Vec::new(), outputs: Vec::new() };
+        let graph = Graph { name: name.to_string(), phase, needs_f32: false, nodes: Vec::new(), outputs: Vec::new() };
         GraphBuilder { graph, weights: HashMap::new() }
     }
 
@@ -83,14 +83,19 @@ impl GraphBuilder {
         Err(Error::Shape { node: format!("{}: {}", self.graph.name, name.to_string()), op, reason })
     }
 
-    /// A float value given at every run.
+    /// A float value given at every run by the caller or the sampler.
     pub fn input(&mut self, name: &str, shape: &[usize]) -> NodeId {
-        self.push(Op::Input { ids: false }, &[], shape.to_vec(), name)
+        self.push(Op::Input(InputKind::Values), &[], shape.to_vec(), name)
+    }
+
+    /// A float value given at every run that another graph computed for the prompt.
+    pub fn input_computed(&mut self, name: &str, shape: &[usize]) -> NodeId {
+        self.push(Op::Input(InputKind::Computed), &[], shape.to_vec(), name)
     }
 
     /// Token ids or row numbers given at every run.
     pub fn input_ids(&mut self, name: &str, shape: &[usize]) -> NodeId {
-        self.push(Op::Input { ids: true }, &[], shape.to_vec(), name)
+        self.push(Op::Input(InputKind::Ids), &[], shape.to_vec(), name)
     }
 
     /// A tensor of the checkpoint. Asking twice for a name gives the same node.
@@ -249,7 +254,7 @@ impl GraphBuilder {
         let &[_, width] = self.shape(table) else {
             return self.refuse(w, "embedding", format!("wants a table [N,D], got {:?}", self.shape(table)));
         };
-        if !matches!(self.graph.node(ids).op, Op::Input { ids: true }) {
+        if !matches!(self.graph.node(ids).op, Op::Input(InputKind::Ids)) {
             return self.refuse(w, "embedding", "wants ids given as an input".into());
         }
         let mut shape = self.shape(ids).to_vec();
@@ -317,7 +322,7 @@ impl GraphBuilder {
             live[id.idx()] = true;
         }
         for idx in (0..n_nodes).rev() {
-            live[idx] |= matches!(self.graph.nodes[idx].op, Op::Input { .. });
+            live[idx] |= matches!(self.graph.nodes[idx].op, Op::Input(_));
             if live[idx] {
                 for input in &self.graph.nodes[idx].inputs {
                     live[input.idx()] = true;

@@ -20,7 +20,7 @@ impl Graph {
         let out = node.n_elements() as u64;
         let operand = |i: usize| self.node(node.inputs[i]);
         let flops = match &node.op {
-            Op::Input { .. } | Op::Weight | Op::Reshape => return Cost::default(),
+            Op::Input(_) | Op::Weight | Op::Reshape => return Cost::default(),
             Op::Conv2d { .. } => 2 * out * operand(1).shape[1..].iter().product::<usize>() as u64,
             Op::Linear => 2 * out * operand(1).shape[1] as u64,
             Op::Attention { .. } => {

@@ -9,7 +9,7 @@ mod op;
 mod path;
 
 pub use builder::{Conv, GraphBuilder};
-pub use op::{Activation, Op};
+pub use op::{Activation, InputKind, Op};
 pub use path::Path;
 
 /// A value of a graph: the index of the node that makes it.
@@ -70,8 +70,11 @@ pub struct WeightSpec {
 pub struct Graph {
     /// What the graph is, for progress bars and errors: `unet`, `vae.decoder`.
     pub name: String,
-    /// How often it runs.
+    /// How often it runs. What a prompt's graph gives is another graph's [`InputKind::Computed`]; all other results go to
+    /// the sampler or the caller, in f32.
     pub phase: Phase,
+    /// Whether its values can exceed what f16 holds, so that it has to run in f32 everywhere.
+    pub needs_f32: bool,
     /// The nodes, each after its inputs.
     pub nodes: Vec<Node>,
     /// The results, by name.
@@ -91,16 +94,16 @@ impl Graph {
     pub fn result_of(&self, path: &str) -> Option<NodeId> {
         let under = |name: &str| name.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let computed =
-            |node: &Node| !matches!(node.op, Op::Activation(_) | Op::Weight | Op::Input { .. }) && under(&node.name);
+            |node: &Node| !matches!(node.op, Op::Activation(_) | Op::Weight | Op::Input(_)) && under(&node.name);
         let exact = self.nodes.iter().rposition(|node| computed(node) && node.name == path);
         let last = exact.or_else(|| self.nodes.iter().rposition(computed));
         last.map(|idx| NodeId(idx as u32))
     }
 
-    /// The inputs to provide for a run: name, shape, and whether they are token ids.
-    pub fn inputs(&self) -> impl Iterator<Item = (&str, &[usize], bool)> {
+    /// The inputs to provide for a run: name, shape and kind.
+    pub fn inputs(&self) -> impl Iterator<Item = (&str, &[usize], InputKind)> {
         self.nodes.iter().filter_map(|node| match node.op {
-            Op::Input { ids } => Some((node.name.as_str(), node.shape.as_slice(), ids)),
+            Op::Input(kind) => Some((node.name.as_str(), node.shape.as_slice(), kind)),
             _ => None,
         })
     }

@@ -11,11 +11,22 @@ pub enum Activation {
     QuickGelu,
 }
 
+/// What is given at a run, and so in which type a runner holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InputKind {
+    /// Floats from the caller or the sampler, in f32.
+    Values,
+    /// What another graph of the same model computed for a prompt, in the runner's own type.
+    Computed,
+    /// Unsigned integers: token ids, row numbers.
+    Ids,
+}
+
 /// What a node computes. Shapes: B batch, H W image, C channels, T tokens, D width.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// A value given at every run. `ids` are unsigned integers (token ids, row numbers), everything else is a float.
-    Input { ids: bool },
+    /// A value given at every run.
+    Input(InputKind),
     /// A tensor of the checkpoint, in the checkpoint's own layout.
     Weight,
     /// x \[B,H,W,C\], weight \[O,C,K,K\], optional bias \[O\] → \[B,H',W',O\]. `pad` is top, left, bottom, right.
@@ -57,7 +68,7 @@ impl Op {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Op::Input { .. } => "input",
+            Op::Input(_) => "input",
             Op::Weight => "weight",
             Op::Conv2d { .. } => "conv2d",
             Op::Linear => "linear",

@@ -103,7 +103,7 @@ fn transformer_block(g: &mut GraphBuilder, w: &Path, x: NodeId, t: Transformer, 
     let h = g.layer_norm(x, &w.pp("norm2"), LAYER_NORM_EPS)?;
     let attn2 = w.pp("attn2");
     let q = g.linear(h, &attn2.pp("to_q"), width, false)?;
-    let [k, v] = cross_attention_names(&attn2).map(|name| g.input(&name, &[batch, n_context, width]));
+    let [k, v] = cross_attention_names(&attn2).map(|name| g.input_computed(&name, &[batch, n_context, width]));
     let h = g.attention([q, k, v], t.heads, false, t.upcast, &attn2)?;
     let h = g.linear(h, &attn2.pp("to_out").pp(0), width, true)?;
     let x = g.add(h, x, &attn2)?;

@@ -90,11 +90,18 @@ fn encoder_layer(g: &mut GraphBuilder, w: &Path, x: NodeId, config: &ClipTextCon
     g.add(h, x, &mlp)
 }
 
+/// The graph that uses every tensor of the encoder's checkpoint.
+///
+/// # Errors
+/// When the config does not describe a model.
+pub fn whole_graph(config: &ClipTextConfig, name: &str) -> Result<Graph> {
+    text_encoder(config, name, 1, ClipOutputs { skip: 0, final_layer_norm: true, pooled: true })
+}
+
 /// Every tensor of the encoder's checkpoint, also those that a given set of outputs does not touch.
 ///
 /// # Errors
 /// When the config does not describe a model.
 pub fn weights(config: &ClipTextConfig) -> Result<Vec<WeightSpec>> {
-    let outputs = ClipOutputs { skip: 0, final_layer_norm: true, pooled: true };
-    Ok(text_encoder(config, "text_encoder", 1, outputs)?.weights())
+    Ok(whole_graph(config, "text_encoder")?.weights())
 }

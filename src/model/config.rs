@@ -465,9 +465,17 @@ pub struct AutoencoderKlConfig {
     /// Subtracted before that; absent from SD 1, 2 and XL.
     #[serde(default)]
     pub shift_factor: Option<f64>,
-    /// Whether the decoder overflows f16 and runs in f32 (SDXL).
+    /// Whether values overflow f16, in pipelines that look at it: those of SDXL. diffusers writes `true` for SD 1 and 2 too,
+    /// and runs them in f16 all the same.
     #[serde(default = "default_true")]
     pub force_upcast: bool,
+    /// Roughly red, green and blue, from -1 to 1, of each channel of the latents, for previews. A key of this project's own
+    /// models, under ComfyUI's name for it.
+    #[serde(default)]
+    pub latent_rgb_factors: Option<Vec<[f32; 3]>>,
+    /// What is added to them.
+    #[serde(default)]
+    pub latent_rgb_factors_bias: Option<[f32; 3]>,
     /// Whether a 1x1 convolution follows the encoder.
     #[serde(default = "default_true")]
     pub use_quant_conv: bool,

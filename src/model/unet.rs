@@ -58,7 +58,7 @@ pub fn step_graph(config: &UNet2DConditionConfig, shape: UNetShape) -> Result<Gr
     temb = g.silu(temb);
     temb = g.linear(temb, &t.pp("linear_2"), config.time_embed_dim(), true)?;
     if config.text_time.is_some() {
-        let added = g.input("add_embedding", &[batch, config.time_embed_dim()]);
+        let added = g.input_computed("add_embedding", &[batch, config.time_embed_dim()]);
         temb = g.add(temb, added, &w.pp("emb"))?;
     }
     let temb = g.silu(temb);
@@ -138,7 +138,7 @@ pub fn prompt_graph(config: &UNet2DConditionConfig, batch: usize, n_context: usi
         step.inputs().filter_map(|(name, shape, _)| Some((name, *shape.last()?))).collect();
 
     let mut g = GraphBuilder::new("unet.prompt", Phase::Prompt);
-    let context = g.input("encoder_hidden_states", &[batch, n_context, config.cross_attention_dim]);
+    let context = g.input_computed("encoder_hidden_states", &[batch, n_context, config.cross_attention_dim]);
     for node in step.nodes.iter().filter(|node| matches!(node.op, Op::Attention { .. })) {
         let Some(attn2) = node.name.ends_with(".attn2").then(|| Path::root().pp(&node.name)) else { continue };
         for (name, projection) in cross_attention_names(&attn2).iter().zip(["to_k", "to_v"]) {
@@ -159,7 +159,7 @@ pub fn prompt_graph(config: &UNet2DConditionConfig, batch: usize, n_context: usi
                 ),
             });
         };
-        let text = g.input("text_embeds", &[batch, text_width]);
+        let text = g.input_computed("text_embeds", &[batch, text_width]);
         let ids = g.input("time_ids", &[6 * batch]);
         let ids = g.timestep_embedding(
             ids,
@@ -178,13 +178,20 @@ pub fn prompt_graph(config: &UNet2DConditionConfig, batch: usize, n_context: usi
     Ok(g.finish())
 }
 
+/// Both graphs at their smallest, which together use every tensor of the checkpoint.
+///
+/// # Errors
+/// When the config does not describe a model.
+pub fn graphs(config: &UNet2DConditionConfig) -> Result<Vec<Graph>> {
+    let side = config.downsampling();
+    let step = step_graph(config, UNetShape { batch: 1, height: side, width: side, n_context: 1 })?;
+    Ok(vec![prompt_graph(config, 1, 1)?, step])
+}
+
 /// Every tensor of the UNet's checkpoint.
 ///
 /// # Errors
 /// When the config does not describe a model.
 pub fn weights(config: &UNet2DConditionConfig) -> Result<Vec<WeightSpec>> {
-    let side = config.downsampling();
-    let mut weights = prompt_graph(config, 1, 1)?.weights();
-    weights.extend(step_graph(config, UNetShape { batch: 1, height: side, width: side, n_context: 1 })?.weights());
-    Ok(weights)
+    Ok(graphs(config)?.iter().flat_map(Graph::weights).collect())
 }

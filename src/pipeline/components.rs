@@ -1,11 +1,15 @@
 //! A checkpoint, loaded: the typed configs, the tokenizers and each component's weights on the device.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
 use crate::error::{Error, Result};
-use crate::graph::WeightSpec;
+use crate::graph::{Graph, WeightSpec};
 use crate::hub::{Component, ModelFile, Source};
 use crate::model::config::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
 use crate::model::{SDVersion, clip, unet, vae};
-use crate::run::Runner;
+use crate::run::{Colours, Runner};
 use crate::sampler::{SamplerKind, SchedulerConfig};
 use crate::tokenizer::{Tokenizer, TokenizerConfig};
 use crate::weights::Weights;
@@ -175,6 +179,55 @@ impl ModelConfigs {
     }
 }
 
+impl ModelConfigs {
+    /// Graphs that use the weights of a part, each at its smallest.
+    ///
+    /// # Errors
+    /// When the config does not describe a model.
+    pub fn graphs(&self, part: Part) -> Result<Vec<Graph>> {
+        match part {
+            Part::TextEncoder(idx) => match self.text_encoders.get(idx) {
+                Some(encoder) => Ok(vec![clip::whole_graph(&encoder.config, encoder.name)?]),
+                None => Ok(Vec::new()),
+            },
+            Part::Unet => unet::graphs(&self.unet),
+            Part::VaeDecoder => Ok(vec![vae::decoder_graph(&self.vae, 1, 1, 1)?]),
+            Part::VaeEncoder => Ok(vec![vae::encoder_graph(&self.vae, 1, self.vae.factor(), self.vae.factor())?]),
+        }
+    }
+
+    /// A graph of the VAE in the precision that its values need: SDXL's overflow f16.
+    #[must_use]
+    pub fn vae_graph(&self, graph: Graph) -> Graph {
+        Graph { needs_f32: self.unet.text_time.is_some() && self.vae.force_upcast, ..graph }
+    }
+
+    /// Roughly the colours of latents, for previews: what the checkpoint says of itself, or what suits its family.
+    #[must_use]
+    pub fn preview_colours(&self) -> Colours {
+        let (factors, bias) = match (&self.vae.latent_rgb_factors, self.unet.text_time.is_some()) {
+            (Some(factors), _) => (factors.as_slice(), self.vae.latent_rgb_factors_bias.unwrap_or_default()),
+            (None, true) => (&XL_RGB_FACTORS[..], [0.0; 3]),
+            (None, false) => (&SD_RGB_FACTORS[..], [0.0; 3]),
+        };
+        let mut weights = [[0.0; 4]; 3];
+        for (channel, factors) in factors.iter().take(4).enumerate() {
+            for (weights, factor) in weights.iter_mut().zip(factors) {
+                weights[channel] = factor / 2.0;
+            }
+        }
+        Colours { weights, constant: bias.map(|bias| bias / 2.0 + 0.5) }
+    }
+}
+
+/// Red, green and blue, from -1 to 1, of each channel of SD 1's and 2's latents, as ComfyUI has them.
+const SD_RGB_FACTORS: [[f32; 3]; 4] =
+    [[0.3512, 0.2297, 0.3227], [0.3250, 0.4974, 0.2350], [-0.2829, 0.1762, 0.2721], [-0.2120, -0.2616, -0.7177]];
+
+/// The same for SDXL.
+const XL_RGB_FACTORS: [[f32; 3]; 4] =
+    [[0.3920, 0.4054, 0.4549], [-0.2634, -0.0196, 0.0653], [0.0568, 0.1687, -0.0755], [-0.3112, -0.2359, -0.2076]];
+
 /// How far loading is.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadProgress<'a> {
@@ -186,19 +239,113 @@ pub struct LoadProgress<'a> {
     pub total_bytes: u64,
 }
 
-/// A checkpoint on a runner's device, ready to draw.
+/// What of a checkpoint is loaded and dropped as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The text encoder of this number.
+    TextEncoder(usize),
+    /// The UNet.
+    Unet,
+    /// The half of the VAE that makes pictures.
+    VaeDecoder,
+    /// The other half, which only tasks with a picture need.
+    VaeEncoder,
+}
+
+impl Part {
+    /// The component's folder in the checkpoint.
+    #[must_use]
+    pub fn component(self) -> &'static str {
+        match self {
+            Part::TextEncoder(0) => "text_encoder",
+            Part::TextEncoder(_) => "text_encoder_2",
+            Part::Unet => "unet",
+            Part::VaeDecoder | Part::VaeEncoder => "vae",
+        }
+    }
+}
+
+/// How long weights stay on the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Residency {
+    /// From when they are first needed to the end: the next picture begins at once.
+    #[default]
+    Resident,
+    /// While their stage lasts: text encoders, UNet and VAE one after another, for devices that cannot hold them together.
+    Staged,
+}
+
+impl Residency {
+    /// The name in settings and plans.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Residency::Resident => "resident",
+            Residency::Staged => "staged",
+        }
+    }
+}
+
+/// A checkpoint that was opened and checked, with the weights that are on a runner's device at the moment.
 #[derive(Debug)]
 pub struct ModelComponents<R: Runner> {
     /// Where it came from, for people.
     pub name: String,
     /// The configs and tokenizers.
     pub configs: ModelConfigs,
-    /// Weights of the text encoders, in their order.
-    pub text_encoders: Vec<R::Weights>,
-    /// Weights of the UNet.
-    pub unet: R::Weights,
-    /// Weights of the VAE.
-    pub vae: R::Weights,
+    /// The files, by component.
+    files: Vec<(&'static str, Weights)>,
+    loaded: RefCell<Vec<(Part, Rc<R::Weights>)>>,
+    residency: Residency,
+}
+
+impl<R: Runner> ModelComponents<R> {
+    /// How long weights stay on the device.
+    #[must_use]
+    pub fn residency(&self) -> Residency {
+        self.residency
+    }
+
+    /// The weights of a part, brought to the device if they are not there. `progress` is told the bytes read.
+    ///
+    /// # Errors
+    /// What [`Runner::load`] says.
+    pub async fn part(&self, runner: &R, part: Part, progress: &mut dyn FnMut(u64)) -> Result<Rc<R::Weights>> {
+        let known = self.loaded.borrow().iter().find(|(known, _)| *known == part).map(|(_, w)| Rc::clone(w));
+        if let Some(weights) = known {
+            return Ok(weights);
+        }
+        let weights = Rc::new(runner.load(&self.configs.graphs(part)?, self.file(part)?, progress).await?);
+        self.loaded.borrow_mut().push((part, Rc::clone(&weights)));
+        Ok(weights)
+    }
+
+    /// Drops weights whose stage is over, where the device cannot hold all.
+    pub fn release(&self, parts: &[Part]) {
+        if self.residency == Residency::Staged {
+            self.loaded.borrow_mut().retain(|(part, _)| !parts.contains(part));
+        }
+    }
+
+    fn file(&self, part: Part) -> Result<&Weights> {
+        let file = self.files.iter().find(|(name, _)| *name == part.component());
+        file.map(|(_, weights)| weights)
+            .ok_or_else(|| Error::Hub { repo: self.name.clone(), reason: format!("has no {}", part.component()) })
+    }
+
+    /// The parts that every picture needs, in the order of their use.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Part> {
+        let encoders = (0..self.configs.text_encoders.len()).map(Part::TextEncoder);
+        encoders.chain([Part::Unet, Part::VaeDecoder]).collect()
+    }
+
+    fn n_bytes(&self, part: Part) -> Result<u64> {
+        let file = self.file(part)?;
+        let names: BTreeSet<String> =
+            self.configs.graphs(part)?.iter().flat_map(Graph::weights).map(|spec| spec.name).collect();
+        Ok(names.iter().filter_map(|name| file.get(name)).map(|info| info.n_bytes).sum())
+    }
 }
 
 /// Brings a checkpoint from a source to a runner.
@@ -206,15 +353,23 @@ pub struct ModelComponents<R: Runner> {
 pub struct ModelLoader<'a, R> {
     source: &'a dyn Source,
     runner: &'a R,
+    residency: Residency,
 }
 
 impl<'a, R: Runner> ModelLoader<'a, R> {
     /// Nothing is read yet.
     pub fn new(source: &'a dyn Source, runner: &'a R) -> Self {
-        ModelLoader { source, runner }
+        ModelLoader { source, runner, residency: Residency::default() }
     }
 
-    /// Reads the configs, checks every weight file against them, then loads the weights.
+    /// How long weights stay on the device.
+    #[must_use]
+    pub fn with_residency(self, residency: Residency) -> Self {
+        ModelLoader { residency, ..self }
+    }
+
+    /// Reads the configs and checks every weight file against them; then loads the weights that every picture needs, unless
+    /// they are to be loaded stage by stage.
     ///
     /// # Errors
     /// Whatever is wrong with a file, by its name; [`Error::TensorMissing`], [`Error::TensorSurplus`] and
@@ -235,24 +390,25 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
                 sources.push(self.source.open(&file.path).await?);
             }
             let weights = Weights::open(sources).await?;
-            let specs = configs.weight_specs(component)?;
-            weights.check(&specs)?;
-            opened.push((name, specs, weights));
+            weights.check(&configs.weight_specs(component)?)?;
+            opened.push((name, weights));
         }
-
-        let total_bytes = opened.iter().map(|(_, _, weights)| weights.n_bytes()).sum();
-        let mut before = 0;
-        let mut loaded = Vec::new();
-        for (component, specs, weights) in &opened {
-            let mut report =
-                |n_bytes| progress(LoadProgress { component, loaded_bytes: before + n_bytes, total_bytes });
-            report(0);
-            loaded.push(self.runner.load(specs, weights, &mut report).await?);
-            before += weights.n_bytes();
+        let name = self.source.describe();
+        let loaded = RefCell::default();
+        let model = ModelComponents { name, configs, files: opened, loaded, residency: self.residency };
+        if self.residency == Residency::Resident {
+            let parts = model.parts();
+            let total_bytes = parts.iter().map(|&part| model.n_bytes(part)).sum::<Result<u64>>()?;
+            let mut before = 0;
+            for part in parts {
+                let component = part.component();
+                let mut report =
+                    |n_bytes| progress(LoadProgress { component, loaded_bytes: before + n_bytes, total_bytes });
+                report(0);
+                model.part(self.runner, part, &mut report).await?;
+                before += model.n_bytes(part)?;
+            }
         }
-        let (Some(vae), Some(unet)) = (loaded.pop(), loaded.pop()) else {
-            return Err(Error::Hub { repo: self.source.describe(), reason: "has no weights".into() });
-        };
-        Ok(ModelComponents { name: self.source.describe(), configs, text_encoders: loaded, unet, vae })
+        Ok(model)
     }
 }

@@ -6,16 +6,17 @@
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::image::{Mask, RgbImage, from_unit, to_unit};
 use crate::model::unet::{UNetShape, prompt_graph, step_graph};
 use crate::model::vae::{decoder_graph, encoder_graph};
-use crate::pipeline::components::{ModelComponents, ModelConfigs};
+use crate::pipeline::components::{ModelComponents, ModelConfigs, Part};
 use crate::pipeline::job::{Event, Inputs, Stage, Task};
 use crate::pipeline::prompt::{Encoded, Tokens, tokenize};
 use crate::request::SDConfig;
 use crate::rng::Generator;
 use crate::run::Runner;
-use crate::sampler::{Schedule, Slot, schedule};
+use crate::sampler::{SamplerStep, Schedule, Slot, schedule};
 
 /// The mask and what it hides, as a 9-channel UNet and the blending of a 4-channel one need it.
 struct Inpainting<T> {
@@ -25,18 +26,42 @@ struct Inpainting<T> {
     masked_moments: Option<Vec<f32>>,
 }
 
+/// What a denoising step changes.
+#[derive(Clone)]
+struct State<T> {
+    latents: T,
+    /// The sampler's other tensors, by index.
+    buffers: Vec<Option<T>>,
+}
+
 /// One picture on its way.
 struct Picture<T> {
     seed: u64,
     generator: Generator,
-    latents: T,
-    /// The sampler's other tensors, by index.
-    buffers: Vec<Option<T>>,
+    state: State<T>,
     /// What a 9-channel UNet sees beside the latents: mask and masked picture.
     beside: Option<T>,
     /// The picture's latents and the first noise, for blending.
     blend: Option<(T, T)>,
 }
+
+/// The UNet made ready: for both prompts at once, or for one after the other where a device cannot hold both.
+struct Denoiser<R: Runner> {
+    program: R::Program,
+    /// Inputs that depend on the prompt alone: one set, or one for the negative prompt and one for the prompt.
+    conditioning: Vec<Vec<(String, R::Tensor)>>,
+}
+
+/// Where a generation was after a step: enough to go on from there on another device.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    picture_idx: usize,
+    /// Steps done, and what they left; `None` between pictures.
+    state: Option<(usize, Generator, Vec<f32>, Vec<Option<Vec<f32>>>)>,
+}
+
+/// Latents of a preview at most: four bytes each are 64 KiB.
+const MAX_PREVIEW_PIXELS: usize = 128 * 128;
 
 /// See the module.
 pub struct Generation<R: Runner> {
@@ -52,10 +77,12 @@ pub struct Generation<R: Runner> {
     /// Pictures done.
     picture_idx: usize,
     stage: Stage,
-    /// Inputs of the UNet that depend on the prompt alone.
-    conditioning: Vec<(String, R::Tensor)>,
-    unet: Option<R::Program>,
+    denoiser: Option<Denoiser<R>>,
+    /// The UNet's program in f32, once a step overflowed 16 bits.
+    unet_f32: Option<R::Program>,
+    unet_shape: Option<UNetShape>,
     decoder: Option<R::Program>,
+    decoder_f32: Option<R::Program>,
     init_pixels: Option<RgbImage>,
     mask: Option<Mask>,
     init_moments: Option<Vec<f32>>,
@@ -65,6 +92,10 @@ pub struct Generation<R: Runner> {
     step_flops: u64,
     decode_flops: u64,
     encode_flops: u64,
+}
+
+fn not_finite<T>(stage: impl Into<String>) -> Result<T> {
+    Err(Error::NotFinite { stage: stage.into() })
 }
 
 fn refuse<T>(field: &'static str, got: impl Into<String>, expected: impl Into<String>) -> Result<T> {
@@ -122,9 +153,11 @@ impl<R: Runner> Generation<R> {
             step_idx: 0,
             picture_idx: 0,
             stage: Stage::Encode,
-            conditioning: Vec::new(),
-            unet: None,
+            denoiser: None,
+            unet_f32: None,
+            unet_shape: None,
             decoder: None,
+            decoder_f32: None,
             init_pixels: None,
             mask: None,
             init_moments: None,
@@ -236,23 +269,24 @@ impl<R: Runner> Generation<R> {
                 Ok(Some(Event::Prepared { picture: self.picture_idx }))
             }
             Stage::Denoise => {
-                self.denoise(&mut report).await?;
+                let repeated_in_f32 = self.denoise(&mut report).await?;
                 self.done_flops += self.step_flops;
                 self.step_idx += 1;
                 let n_steps = self.n_steps();
                 if self.step_idx == n_steps {
                     self.stage = Stage::Decode;
                 }
-                Ok(Some(Event::Denoised { picture: self.picture_idx, step: self.step_idx, n_steps }))
+                let picture = self.picture_idx;
+                Ok(Some(Event::Denoised { picture, step: self.step_idx, n_steps, repeated_in_f32 }))
             }
             Stage::Decode => {
-                let (seed, image) = self.decode(&mut report).await?;
+                let (seed, image, repeated_in_f32) = self.decode(&mut report).await?;
                 self.done_flops += self.decode_flops;
                 let picture = self.picture_idx;
                 self.picture_idx += 1;
                 self.step_idx = 0;
                 self.stage = if self.picture_idx < self.inputs.config.count { Stage::Prepare } else { Stage::Done };
-                Ok(Some(Event::Decoded { picture, seed, image }))
+                Ok(Some(Event::Decoded { picture, seed, image, repeated_in_f32 }))
             }
             Stage::Done => Ok(None),
         }
@@ -283,11 +317,40 @@ impl<R: Runner> Generation<R> {
         } else {
             positive
         };
-        let shape = Self::unet_shape(config, self.latent, n_chunks, model);
-        self.conditioning = self.condition(&both, shape, report).await?;
-        self.unet = Some(runner.prepare(step_graph(&model.configs.unet, shape)?)?);
+        let encoders: Vec<Part> = (0..model.configs.text_encoders.len()).map(Part::TextEncoder).collect();
+        model.release(&encoders);
         self.encode_pictures(report).await?;
+        model.release(&[Part::VaeEncoder]);
+        let shape = Self::unet_shape(&self.inputs.config, self.latent, n_chunks, model);
+        let conditioning = self.condition(&both, shape, report).await?;
+        self.denoiser = Some(self.prepare_denoiser(shape, conditioning).await?);
         Ok(Event::Encoded { prompt: prompt.report, negative: negative.report })
+    }
+
+    /// The UNet for both prompts at once; where its values are too large for the device, for one after the other.
+    async fn prepare_denoiser(
+        &mut self,
+        shape: UNetShape,
+        conditioning: Vec<(String, R::Tensor)>,
+    ) -> Result<Denoiser<R>> {
+        let (runner, unet) = (Rc::clone(&self.runner), &self.model.configs.unet);
+        let error = match runner.prepare(step_graph(unet, shape)?).await {
+            Ok(program) => {
+                self.unet_shape = Some(shape);
+                return Ok(Denoiser { program, conditioning: vec![conditioning] });
+            }
+            Err(error @ Error::Limit { .. }) if shape.batch == 2 => error,
+            Err(error) => return Err(error),
+        };
+        let shape = UNetShape { batch: 1, ..shape };
+        let Ok(program) = runner.prepare(step_graph(unet, shape)?).await else { return Err(error) };
+        let of_prompt = |idx: usize| {
+            let part = |(name, value): &(String, R::Tensor)| Ok((name.clone(), runner.slice(value, 0, idx, 1)?));
+            conditioning.iter().map(part).collect::<Result<Vec<_>>>()
+        };
+        let conditioning = vec![of_prompt(0)?, of_prompt(1)?];
+        self.unet_shape = Some(shape);
+        Ok(Denoiser { program, conditioning })
     }
 
     /// The negative prompt's states: for XL without a negative prompt zeros, if the pipeline's config says so.
@@ -319,7 +382,8 @@ impl<R: Runner> Generation<R> {
         let (runner, config) = (&*self.runner, &self.inputs.config);
         let graph = prompt_graph(&self.model.configs.unet, shape.batch, shape.n_context)?;
         let names: Vec<String> = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
-        let program = runner.prepare(graph)?;
+        let program = runner.prepare(graph).await?;
+        let weights = self.model.part(runner, Part::Unet, &mut |_| {}).await?;
         // original size, crop, target size, each as height and width or top and left
         let (original_width, original_height) = config.original_size.unwrap_or((config.width, config.height));
         let (left, top) = config.crop.unwrap_or((0, 0));
@@ -329,7 +393,7 @@ impl<R: Runner> Generation<R> {
         if let Some(pooled) = &encoded.pooled {
             inputs.extend([("text_embeds", pooled), ("time_ids", &time_ids)]);
         }
-        let values = runner.run(&program, &self.model.unet, &inputs, report).await?;
+        let values = runner.run(&program, &weights, &inputs, report).await?;
         Ok(names.into_iter().zip(values).collect())
     }
 
@@ -371,15 +435,21 @@ impl<R: Runner> Generation<R> {
 
     async fn moments(&self, pixels: &[f32], report: &mut dyn FnMut(u64) -> bool) -> Result<Vec<f32>> {
         let (runner, config) = (&*self.runner, &self.inputs.config);
-        let graph = encoder_graph(&self.model.configs.vae, 1, config.height, config.width)?;
-        let program = runner.prepare(graph)?;
+        let configs = &self.model.configs;
+        let graph = configs.vae_graph(encoder_graph(&configs.vae, 1, config.height, config.width)?);
+        let weights = self.model.part(runner, Part::VaeEncoder, &mut |_| {}).await?;
         let image = runner.upload(pixels, &[1, config.height, config.width, 3])?;
-        let results = runner.run(&program, &self.model.vae, &[("image", &image)], report).await?;
-        self.finite("the VAE's encoder", runner.download(&results[0]).await?)
-    }
-
-    fn finite(&self, stage: &str, values: Vec<f32>) -> Result<Vec<f32>> {
-        if values.iter().all(|x| x.is_finite()) { Ok(values) } else { Err(Error::NotFinite { stage: stage.into() }) }
+        let inputs = [("image", &image)];
+        let program = runner.prepare(graph.clone()).await?;
+        let moments = runner.run(&program, &weights, &inputs, report).await?.swap_remove(0);
+        if runner.count_non_finite(&moments).await? == 0 {
+            return runner.download(&moments).await;
+        }
+        drop(program);
+        let Some(program) = runner.prepare_f32(graph).await? else { return not_finite("the VAE's encoder") };
+        let moments = runner.run(&program, &weights, &inputs, report).await?.swap_remove(0);
+        let values = runner.download(&moments).await?;
+        if values.iter().all(|x| x.is_finite()) { Ok(values) } else { not_finite("the VAE's encoder") }
     }
 
     /// Standard normal numbers in the latents' shape: drawn channels-first like torch, given channels-last.
@@ -451,42 +521,20 @@ impl<R: Runner> Generation<R> {
             }
         }
         let buffers = vec![None; self.schedule.n_buffers];
-        self.picture = Some(Picture { seed, generator, latents, buffers, beside, blend });
+        let state = State { latents, buffers };
+        self.picture = Some(Picture { seed, generator, state, beside, blend });
         Ok(())
     }
 
-    /// 7. One call of the UNet and the sampler's arithmetic on its result.
-    async fn denoise(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<()> {
-        let runner = &*self.runner;
-        let config = &self.inputs.config;
-        let step = &self.schedule.steps[self.step_idx];
-        let (Some(mut picture), Some(program)) = (self.picture.take(), &self.unet) else {
+    /// 7. One call of the UNet and the sampler's arithmetic on its result; again in f32 where 16 bits were not enough.
+    async fn denoise(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<bool> {
+        let stage = format!("step {}", self.step_idx + 1);
+        let (shared_runner, shared_model) = (Rc::clone(&self.runner), Rc::clone(&self.model));
+        let runner = &*shared_runner;
+        let Some(mut picture) = self.picture.take() else {
             return refuse("step", "before its stage", "the stages run in order");
         };
-        let mut input = picture.latents.clone();
-        if step.input_scale != 1.0 {
-            input = runner.lincomb(&[(step.input_scale, &input)], None)?;
-        }
-        if let Some(beside) = &picture.beside {
-            input = runner.concat(&[&input, beside], 3)?;
-        }
-        let guided = Self::is_guided(config);
-        if guided {
-            input = runner.concat(&[&input, &input], 0)?;
-        }
-        let batch = if guided { 2 } else { 1 };
-        let timestep = runner.upload(&vec![step.timestep as f32; batch], &[batch])?;
-        let mut inputs: Vec<(&str, &R::Tensor)> = vec![("sample", &input), ("timestep", &timestep)];
-        inputs.extend(self.conditioning.iter().map(|(name, value)| (name.as_str(), value)));
-        let output = runner.run(program, &self.model.unet, &inputs, report).await?.swap_remove(0);
-        let output = if guided {
-            let (negative, positive) = (runner.slice(&output, 0, 0, 1)?, runner.slice(&output, 0, 1, 1)?);
-            let scale = config.guidance_scale;
-            runner.lincomb(&[(1.0 - scale, &negative), (scale, &positive)], None)?
-        } else {
-            output
-        };
-
+        let step = self.schedule.steps[self.step_idx].clone();
         let [h, w] = self.latent;
         let noise = if step.draws_noise {
             let values = self.draw(&mut picture.generator);
@@ -494,14 +542,92 @@ impl<R: Runner> Generation<R> {
         } else {
             None
         };
+        let mut repeated = false;
+        loop {
+            let output = self.predict(&picture, &step, report).await?;
+            let state = self.advance(&picture, &step, &output, noise.as_ref())?;
+            if runner.count_non_finite(&state.latents).await? == 0 {
+                picture.state = state;
+                self.picture = Some(picture);
+                return Ok(repeated);
+            }
+            let Some(shape) = self.unet_shape.filter(|_| self.unet_f32.is_none()) else { return not_finite(stage) };
+            let graph = step_graph(&shared_model.configs.unet, shape)?;
+            self.unet_f32 = runner.prepare_f32(graph).await?;
+            if self.unet_f32.is_none() {
+                return not_finite(stage);
+            }
+            repeated = true;
+        }
+    }
+
+    /// What the UNet says of a picture's latents, with guidance.
+    async fn predict(
+        &self,
+        picture: &Picture<R::Tensor>,
+        step: &SamplerStep,
+        report: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<R::Tensor> {
+        let runner = &*self.runner;
+        let config = &self.inputs.config;
+        let Some(denoiser) = &self.denoiser else {
+            return refuse("step", "before its stage", "the stages run in order");
+        };
+        let program = self.unet_f32.as_ref().unwrap_or(&denoiser.program);
+        let weights = self.model.part(runner, Part::Unet, &mut |_| {}).await?;
+        let mut input = picture.state.latents.clone();
+        if step.input_scale != 1.0 {
+            input = runner.lincomb(&[(step.input_scale, &input)], None)?;
+        }
+        if let Some(beside) = &picture.beside {
+            input = runner.concat(&[&input, beside], 3)?;
+        }
+        let guided = Self::is_guided(config);
+        let batch = self.unet_shape.map_or(1, |shape| shape.batch);
+        if batch == 2 {
+            input = runner.concat(&[&input, &input], 0)?;
+        }
+        let timestep = runner.upload(&vec![step.timestep as f32; batch], &[batch])?;
+        let mut outputs = Vec::new();
+        let n_runs = denoiser.conditioning.len() as u64;
+        for (run, conditioning) in (0..).zip(&denoiser.conditioning) {
+            let mut inputs: Vec<(&str, &R::Tensor)> = vec![("sample", &input), ("timestep", &timestep)];
+            inputs.extend(conditioning.iter().map(|(name, value)| (name.as_str(), value)));
+            // One run for each prompt is half of a guided step.
+            let share = self.step_flops / n_runs;
+            let mut report = |flops: u64| report(run * share + flops);
+            outputs.extend(runner.run(program, &weights, &inputs, &mut report).await?);
+        }
+        if !guided {
+            return outputs.pop().map_or_else(|| refuse("step", "without a result", "the UNet has one"), Ok);
+        }
+        let halves = match outputs.as_slice() {
+            [both] => [runner.slice(both, 0, 0, 1)?, runner.slice(both, 0, 1, 1)?],
+            [negative, positive] => [negative.clone(), positive.clone()],
+            _ => return refuse("step", "without a result", "the UNet has one"),
+        };
+        let scale = config.guidance_scale;
+        runner.lincomb(&[(1.0 - scale, &halves[0]), (scale, &halves[1])], None)
+    }
+
+    /// The sampler's arithmetic, and the blending of a 4-channel model.
+    fn advance(
+        &self,
+        picture: &Picture<R::Tensor>,
+        step: &SamplerStep,
+        output: &R::Tensor,
+        noise: Option<&R::Tensor>,
+    ) -> Result<State<R::Tensor>> {
+        let runner = &*self.runner;
+        let mut state = picture.state.clone();
         for update in &step.updates {
             let mut terms = Vec::with_capacity(update.terms.len());
             for &(slot, factor) in &update.terms {
                 let value = match slot {
-                    Slot::Latents => Some(&picture.latents),
-                    Slot::ModelOutput => Some(&output),
-                    Slot::Noise => noise.as_ref(),
-                    Slot::Buffer(idx) => picture.buffers[idx].as_ref(),
+                    Slot::Latents => Some(&state.latents),
+                    Slot::ModelOutput => Some(output),
+                    Slot::Noise => noise,
+                    Slot::Buffer(idx) => state.buffers[idx].as_ref(),
                 };
                 let Some(value) = value else {
                     return refuse(
@@ -514,8 +640,8 @@ impl<R: Runner> Generation<R> {
             }
             let sum = runner.lincomb(&terms, update.clamp)?;
             match update.target {
-                Slot::Latents => picture.latents = sum,
-                Slot::Buffer(idx) => picture.buffers[idx] = Some(sum),
+                Slot::Latents => state.latents = sum,
+                Slot::Buffer(idx) => state.buffers[idx] = Some(sum),
                 Slot::ModelOutput | Slot::Noise => {
                     return refuse("sampler", format!("writes {:?}", update.target), "every other sampler works");
                 }
@@ -526,28 +652,47 @@ impl<R: Runner> Generation<R> {
                 Some((keep, add)) => runner.lincomb(&[(keep, image), (add, noise)], None)?,
                 None => image.clone(),
             };
-            picture.latents = runner.blend(&inpainting.mask_latents, &picture.latents, &known)?;
+            state.latents = runner.blend(&inpainting.mask_latents, &state.latents, &known)?;
         }
-        self.finite(&format!("step {}", self.step_idx + 1), runner.download(&picture.latents).await?)?;
-        self.picture = Some(picture);
-        Ok(())
+        Ok(state)
+    }
+
+    fn decoder_graph(&self) -> Result<Graph> {
+        let configs = &self.model.configs;
+        Ok(configs.vae_graph(decoder_graph(&configs.vae, 1, self.latent[0], self.latent[1])?))
     }
 
     /// 8. Latents to pixels; where there is a mask, the rest of the picture is put back untouched.
-    async fn decode(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<(u64, RgbImage)> {
-        let runner = &*self.runner;
+    async fn decode(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<(u64, RgbImage, bool)> {
+        let shared_runner = Rc::clone(&self.runner);
+        let runner = &*shared_runner;
         let config = &self.inputs.config;
         let Some(picture) = self.picture.take() else {
             return refuse("step", "before its stage", "the stages run in order");
         };
+        self.model.release(&[Part::Unet]);
+        let weights = self.model.part(runner, Part::VaeDecoder, &mut |_| {}).await?;
         if self.decoder.is_none() {
-            let graph = decoder_graph(&self.model.configs.vae, 1, self.latent[0], self.latent[1])?;
-            self.decoder = Some(runner.prepare(graph)?);
+            self.decoder = Some(runner.prepare(self.decoder_graph()?).await?);
         }
         let Some(program) = &self.decoder else { return refuse("step", "without a decoder", "none") };
-        let inputs = [("latents", &picture.latents)];
-        let results = runner.run(program, &self.model.vae, &inputs, report).await?;
-        let values = self.finite("the VAE's decoder", runner.download(&results[0]).await?)?;
+        let inputs = [("latents", &picture.state.latents)];
+        let mut repeated = false;
+        let mut decoded = runner.run(program, &weights, &inputs, report).await?.swap_remove(0);
+        if runner.count_non_finite(&decoded).await? > 0 {
+            if self.decoder_f32.is_none() {
+                self.decoder_f32 = runner.prepare_f32(self.decoder_graph()?).await?;
+            }
+            let Some(program) = &self.decoder_f32 else { return not_finite("the VAE's decoder") };
+            repeated = true;
+            decoded = runner.run(program, &weights, &inputs, report).await?.swap_remove(0);
+            if runner.count_non_finite(&decoded).await? > 0 {
+                return not_finite("the VAE's decoder");
+            }
+        }
+        drop(weights);
+        self.model.release(&[Part::VaeDecoder]);
+        let values = runner.download(&decoded).await?;
         let mut image = from_unit(&values, config.width, config.height);
         if let (Some(mask), Some(original)) = (&self.mask, &self.init_pixels) {
             for ((pixel, known), &hidden) in
@@ -558,7 +703,84 @@ impl<R: Runner> Generation<R> {
                 }
             }
         }
-        Ok((picture.seed, image))
+        Ok((picture.seed, image, repeated))
+    }
+
+    /// Roughly what the current latents will become, one pixel for each of them (for large pictures fewer): cheap enough
+    /// for every step. `None` between pictures.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    pub async fn preview(&self) -> Result<Option<RgbImage>> {
+        let Some(picture) = &self.picture else { return Ok(None) };
+        let [h, w] = self.latent;
+        let step = (1..).find(|step| h.div_ceil(*step) * w.div_ceil(*step) <= MAX_PREVIEW_PIXELS).unwrap_or(1);
+        let colours = self.model.configs.preview_colours();
+        let rgba = self.runner.rgba(&picture.state.latents, step, &colours).await?;
+        let pixels = rgba.chunks_exact(4).flat_map(|pixel| pixel[..3].iter().copied()).collect();
+        Ok(Some(RgbImage::new(w.div_ceil(step), h.div_ceil(step), pixels)?))
+    }
+
+    /// What [`Generation::resume`] needs to go on from here: the latents and the sampler's other tensors, read back from
+    /// the device, some 10 KiB to 1 MiB. Meant for after every step where a device may be lost.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    pub async fn checkpoint(&self) -> Result<Checkpoint> {
+        let mut state = None;
+        if let Some(picture) = &self.picture {
+            let latents = self.runner.download(&picture.state.latents).await?;
+            let mut buffers = Vec::with_capacity(picture.state.buffers.len());
+            for buffer in &picture.state.buffers {
+                buffers.push(match buffer {
+                    Some(buffer) => Some(self.runner.download(buffer).await?),
+                    None => None,
+                });
+            }
+            state = Some((self.step_idx, picture.generator.clone(), latents, buffers));
+        }
+        Ok(Checkpoint { picture_idx: self.picture_idx, state })
+    }
+
+    /// Goes on from a checkpoint of the same request, on another device or the same: prompts and pictures are encoded
+    /// anew, steps that were done are not. To be called before the first [`Generation::step`].
+    ///
+    /// # Errors
+    /// As [`Generation::step`]; [`Error::Request`] after the first step, or for another request's checkpoint.
+    pub async fn resume(&mut self, checkpoint: &Checkpoint, progress: &mut dyn FnMut(f64) -> bool) -> Result<Event> {
+        let fits = checkpoint.picture_idx < self.inputs.config.count
+            && checkpoint.state.as_ref().is_none_or(|(step, _, latents, buffers)| {
+                *step <= self.n_steps()
+                    && latents.len() == self.latent.iter().product::<usize>() * self.model.configs.vae.latent_channels
+                    && buffers.len() == self.schedule.n_buffers
+            });
+        if self.stage != Stage::Encode || !fits {
+            return refuse("checkpoint", "of another request or after the first step", "resume the same request first");
+        }
+        let Some(encoded) = self.step(progress).await? else {
+            return refuse("checkpoint", "of nothing", "resume a request that is not done");
+        };
+        self.picture_idx = checkpoint.picture_idx;
+        let a_picture = self.step_flops * self.n_steps() as u64 + self.decode_flops;
+        self.done_flops += a_picture * self.picture_idx as u64;
+        if let Some((step_idx, generator, latents, buffers)) = &checkpoint.state {
+            self.prepare()?;
+            let [h, w] = self.latent;
+            let shape = [1, h, w, self.model.configs.vae.latent_channels];
+            let upload = |values: &Vec<f32>| self.runner.upload(values, &shape);
+            let state = State {
+                latents: upload(latents)?,
+                buffers: buffers.iter().map(|b| b.as_ref().map(upload).transpose()).collect::<Result<_>>()?,
+            };
+            if let Some(picture) = &mut self.picture {
+                picture.generator = generator.clone();
+                picture.state = state;
+            }
+            self.step_idx = *step_idx;
+            self.done_flops += self.step_flops * *step_idx as u64;
+            self.stage = if self.step_idx == self.n_steps() { Stage::Decode } else { Stage::Denoise };
+        }
+        Ok(encoded)
     }
 
     /// The current picture's latents, channels-first \[4,h,w\] as diffusers has them: for tests and checkpoints. `None`
@@ -568,7 +790,7 @@ impl<R: Runner> Generation<R> {
     /// When the device is lost.
     pub async fn latents(&self) -> Result<Option<Vec<f32>>> {
         let Some(picture) = &self.picture else { return Ok(None) };
-        let values = self.runner.download(&picture.latents).await?;
+        let values = self.runner.download(&picture.state.latents).await?;
         let ([h, w], channels) = (self.latent, self.model.configs.vae.latent_channels);
         Ok(Some((0..values.len()).map(|i| values[i % (h * w) * channels + i / (h * w)]).collect()))
     }

@@ -66,6 +66,8 @@ pub enum Event {
         step: usize,
         /// Calls in all.
         n_steps: usize,
+        /// Whether the step overflowed 16 bits and was repeated in f32, in which the rest is drawn.
+        repeated_in_f32: bool,
     },
     /// A picture is finished.
     Decoded {
@@ -75,5 +77,7 @@ pub enum Event {
         seed: u64,
         /// Its pixels.
         image: RgbImage,
+        /// Whether decoding overflowed 16 bits and was repeated in f32.
+        repeated_in_f32: bool,
     },
 }

@@ -10,8 +10,8 @@ mod job;
 mod load;
 mod prompt;
 
-pub use components::{LoadProgress, ModelComponents, ModelConfigs, ModelLoader};
-pub use generation::Generation;
+pub use components::{LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Part, Residency};
+pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task};
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
 pub use load::{CandleDevice, load_model};

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::clip::{self, ClipOutputs};
-use crate::pipeline::components::ModelComponents;
+use crate::pipeline::components::{ModelComponents, Part};
 use crate::run::Runner;
 
 /// What to do with prompts of more tokens than the encoder takes at once.
@@ -95,15 +95,15 @@ impl Tokens {
             };
             let graph = clip::text_encoder(&encoder.config, encoder.name, 1, outputs)?;
             let flops = graph.flops();
-            let program = runner.prepare(graph)?;
+            let program = runner.prepare(graph).await?;
+            let weights = model.part(runner, Part::TextEncoder(idx), &mut |_| {}).await?;
             let mut by_chunk = Vec::new();
             for ids in &self.chunks[idx] {
                 let rows = [encoder.config.pooled_position(ids) as u32];
                 let ids = runner.upload_ids(ids, &[1, ids.len()])?;
                 let rows = runner.upload_ids(&rows, &[1])?;
                 let inputs = [("input_ids", &ids), ("pooled_rows", &rows)];
-                let mut results =
-                    runner.run(&program, &model.text_encoders[idx], &inputs, &mut |n| progress(done + n)).await?;
+                let mut results = runner.run(&program, &weights, &inputs, &mut |n| progress(done + n)).await?;
                 done += flops;
                 if outputs.pooled {
                     // The first chunk's pooled state stands for the prompt.

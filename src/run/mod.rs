@@ -8,8 +8,36 @@ pub mod candle;
 pub mod gpu;
 
 use crate::error::Result;
-use crate::graph::{Graph, WeightSpec};
+use crate::graph::Graph;
 use crate::weights::Weights;
+
+/// How the channels of a pixel become colours between 0 and 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Colours {
+    /// For red, green and blue the weights of the first four channels.
+    pub weights: [[f32; 4]; 3],
+    /// What is added.
+    pub constant: [f32; 3],
+}
+
+impl Colours {
+    /// A decoded picture, whose three channels go from -1 to 1.
+    pub const PICTURE: Colours =
+        Colours { weights: [[0.5, 0.0, 0.0, 0.0], [0.0, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.0]], constant: [0.5; 3] };
+
+    /// Red, green, blue and 255 for pixels of so many channels.
+    #[must_use]
+    pub fn rgba(&self, pixels: &[f32], channels: usize) -> Vec<u8> {
+        let of_pixel = |pixel: &[f32]| -> [u8; 4] {
+            let level = |colour: usize| {
+                let sum: f32 = pixel.iter().zip(self.weights[colour]).map(|(x, weight)| x * weight).sum();
+                ((sum + self.constant[colour]).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8
+            };
+            [level(0), level(1), level(2), 255]
+        };
+        pixels.chunks_exact(channels.max(1)).flat_map(of_pixel).collect()
+    }
+}
 
 /// Executes graphs on one device.
 #[allow(async_fn_in_trait, reason = "futures stay on the thread that made them: the browser has one")]
@@ -24,16 +52,12 @@ pub trait Runner {
     /// What runs, for people: `cpu (candle, f32, 2 threads)`.
     fn describe(&self) -> String;
 
-    /// Brings the tensors of `specs` to the device. `progress` is told the bytes read from the checkpoint so far.
+    /// Brings the tensors that `graphs` use to the device, in the form in which these and all graphs of the same layers at
+    /// other sizes want them. `progress` is told the bytes read from the checkpoint so far.
     ///
     /// # Errors
     /// What [`Weights`] says of a tensor that is missing or of another shape, or a device out of memory.
-    async fn load(
-        &self,
-        specs: &[WeightSpec],
-        weights: &Weights,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<Self::Weights>;
+    async fn load(&self, graphs: &[Graph], weights: &Weights, progress: &mut dyn FnMut(u64)) -> Result<Self::Weights>;
 
     /// How attention's scores are held in the runs that follow: never all at once (`flash`), of so many heads at a time
     /// (`sliced`; 0 lets the runner choose), or, with neither, all of them.
@@ -46,7 +70,13 @@ pub trait Runner {
     ///
     /// # Errors
     /// When the device cannot run the graph.
-    fn prepare(&self, graph: Graph) -> Result<Self::Program>;
+    async fn prepare(&self, graph: Graph) -> Result<Self::Program>;
+
+    /// Makes a graph ready with all values in f32; `None` where [`Runner::prepare`] does that anyway.
+    ///
+    /// # Errors
+    /// As [`Runner::prepare`].
+    async fn prepare_f32(&self, graph: Graph) -> Result<Option<Self::Program>>;
 
     /// Runs a program on inputs by name; gives the graph's outputs in order. `progress` is told the floating-point
     /// operations done so far and returns whether to go on.
@@ -78,6 +108,21 @@ pub trait Runner {
     /// # Errors
     /// When the device is lost.
     async fn download(&self, tensor: &Self::Tensor) -> Result<Vec<f32>>;
+
+    /// How many values are NaN or infinite.
+    ///
+    /// # Errors
+    /// As [`Runner::download`].
+    async fn count_non_finite(&self, tensor: &Self::Tensor) -> Result<u64>;
+
+    /// Every `step`th pixel of a tensor \[1,H,W,C\] in either direction as red, green, blue and 255, row by row.
+    ///
+    /// # Errors
+    /// As [`Runner::download`].
+    async fn rgba(&self, tensor: &Self::Tensor, step: usize, colours: &Colours) -> Result<Vec<u8>>;
+
+    /// Gives back what only makes the next run faster.
+    fn trim(&self);
 
     /// The sum of tensors of one shape, each times a scalar, clamped if asked for. All of a sampler's arithmetic.
     ///

@@ -17,13 +17,21 @@ pub struct Case {
 /// Batch items, queries, keys, heads and columns of a head.
 const fn case(name: &'static str, [batch, queries, keys, heads, head_size]: [u32; 5]) -> Case {
     let strides = [heads * head_size; 3];
-    let attention = Attention { batch, queries, keys, heads, head_size, scale: 0.3, causal: false, strides };
+    let scale = 0.3;
+    let attention = Attention { batch, queries, keys, heads, head_size, scale, causal: false, strides, packed: false };
     Case { name, attention, magnitude: 1.0 }
 }
 
 const fn causal(name: &'static str, sizes: [u32; 5]) -> Case {
     let case = case(name, sizes);
     Case { attention: Attention { causal: true, ..case.attention }, ..case }
+}
+
+/// Queries, keys and values in the rows of one tensor: batch items, tokens, heads and columns of a head.
+const fn packed(name: &'static str, [batch, tokens, heads, head_size]: [u32; 4]) -> Case {
+    let case = case(name, [batch, tokens, tokens, heads, head_size]);
+    let strides = [3 * heads * head_size; 3];
+    Case { attention: Attention { packed: true, strides, ..case.attention }, ..case }
 }
 
 /// All cases.
@@ -45,6 +53,12 @@ pub const CASES: &[Case] = &[
     causal("causal", [1, 77, 77, 2, 64]),
     causal("causal, one token", [1, 1, 1, 1, 16]),
     causal("causal, odd heads", [2, 35, 35, 1, 6]),
+    packed("packed", [2, 36, 2, 40]),
+    packed("packed, odd heads", [1, 9, 3, 5]),
+    Case {
+        attention: Attention { causal: true, ..packed("", [1, 77, 2, 64]).attention },
+        ..packed("packed, causal", [1, 77, 2, 64])
+    },
     Case { magnitude: 100.0, ..case("scores of some thousands", [1, 40, 40, 1, 40]) },
     Case { magnitude: 0.0, ..case("all scores equal", [1, 40, 45, 1, 40]) },
     Case {
@@ -55,7 +69,8 @@ pub const CASES: &[Case] = &[
 
 /// A few that cover every path, for where time is short.
 pub fn short() -> impl Iterator<Item = &'static Case> {
-    const NAMES: &[&str] = &["heads of 40", "odd heads", "causal", "scores of some thousands", "a head of 300"];
+    const NAMES: &[&str] =
+        &["heads of 40", "odd heads", "causal", "packed", "scores of some thousands", "a head of 300"];
     CASES.iter().filter(|case| NAMES.contains(&case.name))
 }
 
@@ -68,15 +83,15 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
         let v = stored_scatter(element, 3, (batch * keys * strides[2]) as usize, 1.0);
         let n_values = (batch * queries * heads * head_size) as usize;
         let mut bench = Bench::default();
-        let operands = [
-            bench.elements(element, &q),
-            bench.elements(element, &k),
-            bench.elements(element, &v),
-            bench.room(element, n_values),
-        ];
+        let is_packed = case.attention.packed;
+        let width = (heads * head_size) as usize;
+        let (k, v) = if is_packed { (&q[width..], &q[2 * width..]) } else { (&k[..], &v[..]) };
+        let mut keys_or_values = |x| if is_packed { bench.unused() } else { bench.elements(element, x) };
+        let (k_operand, v_operand) = (keys_or_values(k), keys_or_values(v));
+        let operands = [bench.elements(element, &q), k_operand, v_operand, bench.room(element, n_values)];
         bench.launch(launch(&case.attention, element).expect(case.name), &operands);
         let results = rig.run(case.name, bench).await;
         let got = results.elements(element, operands[3], n_values);
-        compare(case.name, element, &got, &reference(&case.attention, &q, &k, &v));
+        compare(case.name, element, &got, &reference(&case.attention, &q, k, v));
     }
 }

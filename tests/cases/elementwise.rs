@@ -1,8 +1,8 @@
 //! Cases of the kernels that take one value or one cell at a time.
 
 use darkroom::graph::Activation;
+use darkroom::run::Colours;
 use darkroom::run::gpu::kernels::copy::Copy;
-use darkroom::run::gpu::kernels::rgba::Colours;
 use darkroom::run::gpu::kernels::{
     Element, activation, add, blend, cast_from_f32, cast_to_f32, copy, count_non_finite, geglu, rgba,
 };
@@ -232,7 +232,7 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
             let ends = stored(element, vec![1.0, -1.0, 0.0]);
             x[..3].copy_from_slice(&ends);
             let operands = [bench.elements(element, &x), bench.room_bytes(4 * pixels as usize)];
-            bench.launch(rgba::launch(pixels, channels, &colours, element).expect(name), &operands);
+            bench.launch(rgba::launch([1, pixels], 1, channels, &colours, element).expect(name), &operands);
             let got = rig.run(name, bench).await.words(operands[1], pixels as usize);
             for (i, (got, expected)) in got.iter().zip(rgba::reference(&x, channels as usize, &colours)).enumerate() {
                 // A sum that is added in another order may fall on the other side of a half.

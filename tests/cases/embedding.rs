@@ -14,6 +14,7 @@ enum What {
         ids: &'static [u32],
         rows: u32,
         columns: u32,
+        positions: Option<u32>,
     },
     /// Rows of activations.
     Gather {
@@ -38,10 +39,17 @@ pub struct Case {
 
 /// All cases.
 pub const CASES: &[Case] = &[
-    Case { name: "one token of one value", what: What::Embedding { ids: &[0], rows: 1, columns: 1 } },
-    Case { name: "tokens", what: What::Embedding { ids: &[3, 0, 48, 3, 17], rows: 49, columns: 96 } },
-    Case { name: "odd rows", what: What::Embedding { ids: &[1, 2, 6], rows: 7, columns: 5 } },
-    Case { name: "a token beyond the table", what: What::Embedding { ids: &[9], rows: 7, columns: 8 } },
+    Case { name: "one token of one value", what: What::Embedding { ids: &[0], rows: 1, columns: 1, positions: None } },
+    Case { name: "tokens", what: What::Embedding { ids: &[3, 0, 48, 3, 17], rows: 49, columns: 96, positions: None } },
+    Case { name: "odd rows", what: What::Embedding { ids: &[1, 2, 6], rows: 7, columns: 5, positions: None } },
+    Case {
+        name: "a token beyond the table",
+        what: What::Embedding { ids: &[9], rows: 7, columns: 8, positions: None },
+    },
+    Case {
+        name: "tokens at their positions",
+        what: What::Embedding { ids: &[3, 0, 48, 3, 17, 1], rows: 49, columns: 20, positions: Some(3) },
+    },
     Case { name: "states", what: What::Gather { ids: &[12, 100], rows: 154, columns: 64 } },
     Case { name: "odd states", what: What::Gather { ids: &[2, 0, 2], rows: 3, columns: 9 } },
     Case {
@@ -69,16 +77,27 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
     for &element in elements(rig.gpu) {
         let mut bench = Bench::default();
         match case.what {
-            What::Embedding { ids, rows, columns } => {
+            What::Embedding { ids, rows, columns, positions } => {
                 let table: Vec<f16> =
                     scatter(1, (rows * columns) as usize, 0.5).into_iter().map(f16::from_f32).collect();
                 let n_values = ids.len() * columns as usize;
-                let operands = [bench.words(ids), bench.half_weight(&table), bench.room(element, n_values)];
-                let launch = embedding::launch(ids.len() as u32, rows, columns, element).expect(name);
+                let added = scatter(2, positions.map_or(0, |n| (n * columns) as usize), 1.0);
+                let operands = [
+                    bench.words(ids),
+                    bench.half_weight(&table),
+                    bench.room(element, n_values),
+                    if added.is_empty() { bench.unused_weight() } else { bench.float_weight(&added) },
+                ];
+                let launch = embedding::launch(ids.len() as u32, rows, columns, positions, element).expect(name);
                 bench.launch(launch, &operands);
                 let table: Vec<f32> = table.into_iter().map(f16::to_f32).collect();
                 let got = rig.run(name, bench).await.elements(element, operands[2], n_values);
-                assert_eq!(got, embedding::reference(ids, &table, columns as usize), "{name}, {element:?}");
+                let mut expected = embedding::reference(ids, &table, columns as usize);
+                if !added.is_empty() {
+                    let n_added = added.len();
+                    expected.iter_mut().enumerate().for_each(|(i, x)| *x += added[i % n_added]);
+                }
+                compare_with_slack(name, element, &got, &expected, 0.0);
             }
             What::Gather { ids, rows, columns } => {
                 let table = stored_scatter(element, 1, (rows * columns) as usize, 1.0);

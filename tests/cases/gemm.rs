@@ -49,12 +49,29 @@ const fn conv3x3(batch: u32, size: [u32; 2], channels: [u32; 2]) -> Source {
 }
 
 const fn case(name: &'static str, source: Source, n: u32, epilogue: Epilogue) -> Case {
-    Case { name, gemm: Gemm { source, n, epilogue }, tile: None, splits: 1, magnitude: 1.0 }
+    Case { name, gemm: Gemm::new(source, n, epilogue), tile: None, splits: 1, magnitude: 1.0 }
 }
 
 const fn tiled(name: &'static str, source: Source, n: u32, epilogue: Epilogue, tile: usize, splits: u32) -> Case {
-    Case { name, gemm: Gemm { source, n, epilogue }, tile: Some(TILES[tile]), splits, magnitude: 1.0 }
+    Case { name, gemm: Gemm::new(source, n, epilogue), tile: Some(TILES[tile]), splits, magnitude: 1.0 }
 }
+
+const fn normed(name: &'static str, source: Source, n: u32, epilogue: Epilogue, tile: usize, splits: u32) -> Case {
+    let case = tiled(name, source, n, epilogue, tile, splits);
+    Case { gemm: Gemm { norm_eps: Some(1e-5), ..case.gemm }, ..case }
+}
+
+/// Rows 2 to 4 of a picture's convolution, from a tensor that begins with row 0.
+const BAND: Source = Source {
+    batch: 1,
+    in_size: [5, 6],
+    channels: [16, 0],
+    out_size: [3, 6],
+    kernel: 3,
+    stride: 1,
+    pad: [-1, 1],
+    upsample: false,
+};
 
 /// All cases.
 pub const CASES: &[Case] = &[
@@ -93,6 +110,20 @@ pub const CASES: &[Case] = &[
         20,
         BIAS,
     ),
+    normed("rows normalised first", rows(2, 33, 40), 52, BIAS, 1, 1),
+    normed("odd rows normalised first, no bias", rows(1, 7, 5), 3, PLAIN, 0, 1),
+    normed("rows normalised first, tile 64x64", rows(1, 70, 72), 72, BIAS, 2, 1),
+    normed("rows normalised first, tile 128x64", rows(1, 150, 24), 72, BIAS, 4, 1),
+    normed("rows normalised first, in parts", rows(2, 9, 96), 24, BIAS, 1, 3),
+    Case {
+        gemm: Gemm { first_out_row: 12, ..Gemm::new(BAND, 20, Epilogue { residual: true, ..BIAS }) },
+        ..case("a band of a picture", BAND, 20, BIAS)
+    },
+    Case {
+        gemm: Gemm { first_out_row: 12, ..Gemm::new(BAND, 20, Epilogue { residual: true, ..BIAS }) },
+        splits: 3,
+        ..tiled("a band of a picture in parts", BAND, 20, BIAS, 1, 3)
+    },
     tiled("tile 32x32", conv3x3(2, [7, 7], [40, 0]), 72, BIAS, 0, 1),
     tiled("tile 32x64", conv3x3(2, [7, 7], [40, 0]), 72, BIAS, 1, 1),
     tiled("tile 64x64", conv3x3(2, [7, 7], [40, 0]), 72, BIAS, 2, 1),
@@ -123,6 +154,8 @@ pub fn short() -> impl Iterator<Item = &'static Case> {
         "conv 3x3, stride 2",
         "conv 3x3 of doubled pixels",
         "parts of two sources and nine taps",
+        "rows normalised first",
+        "a band of a picture",
     ];
     CASES.iter().filter(|case| NAMES.contains(&case.name))
 }
@@ -148,10 +181,14 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     let source_1 = stored_scatter(element, 2, in_pixels * channels[1] as usize, magnitude);
     let halves: Vec<f16> = scatter(3, (gemm.n * inputs * taps) as usize, 1.0).into_iter().map(f16::from_f32).collect();
     let weight: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
-    let bias = scatter(4, n, 1.0);
+    // Biases, then the weight and bias of a layer norm.
+    let n_biases = if gemm.epilogue.bias { n } else { 0 };
+    let n_norm = if gemm.norm_eps.is_some() { 2 * inputs as usize } else { 0 };
+    let bias = scatter(4, n_biases + n_norm, 1.0);
+    let first_out = gemm.first_out_row as usize * n_stored;
     let vector = gemm.epilogue.time_embedding;
     let time_embedding = stored_scatter(element, 5, vector.map_or(0, |vector| (vector.stride * batch) as usize), 1.0);
-    let residual = stored_scatter(element, 6, m * n_stored, 1.0);
+    let residual = stored_scatter(element, 6, first_out + m * n_stored, 1.0);
 
     let repack = Repack::alone(gemm.n, inputs, taps, gemm.epilogue.geglu, Raw::F16);
     // Packing is checked by its own cases; here the packed weight has to be bound as a weight.
@@ -165,10 +202,10 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     let a = bench.elements(element, &source_0);
     let b = if channels[1] > 0 { bench.elements(element, &source_1) } else { bench.unused() };
     let w = bench.half_weight(&packed);
-    let bias_operand = if gemm.epilogue.bias { bench.float_weight(&bias) } else { bench.unused_weight() };
+    let bias_operand = if bias.is_empty() { bench.unused_weight() } else { bench.float_weight(&bias) };
     let t = if vector.is_some() { bench.elements(element, &time_embedding) } else { bench.unused() };
     let r = if gemm.epilogue.residual { bench.elements(element, &residual) } else { bench.unused() };
-    let out = bench.room(element, m * n_stored);
+    let out = bench.room(element, first_out + m * n_stored);
     let launch = gemm::launch(gemm, element, tile, splits).expect(case.name);
     if splits == 1 {
         let unused = bench.unused();
@@ -176,7 +213,8 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     } else {
         let partial = bench.room_bytes(gemm.partial_bytes(splits).expect(case.name) as usize);
         let unused = [bench.unused_weight(), bench.unused(), bench.unused(), bench.unused()];
-        bench.launch(launch, &[a, b, w, unused[0], unused[1], unused[2], unused[3], partial]);
+        let norm = if gemm.norm_eps.is_some() { bias_operand } else { unused[0] };
+        bench.launch(launch, &[a, b, w, norm, unused[1], unused[2], unused[3], partial]);
         let launch = splitk_reduce::launch(gemm, element, splits).expect(case.name);
         bench.launch(launch, &[partial, bias_operand, t, r, out]);
     }
@@ -186,9 +224,11 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
         weight: &weight,
         bias: &bias,
         time_embedding: &time_embedding,
-        residual: &residual,
+        residual: &residual[first_out..],
     };
     let expected = gemm::reference(gemm, operands);
     let results = rig.run(case.name, bench).await;
-    compare(case.name, element, &results.elements(element, out, m * n_stored), &expected);
+    let got = results.elements(element, out, first_out + m * n_stored);
+    assert!(got[..first_out].iter().all(|x| x.is_nan()), "{}: rows before the first were written", case.name);
+    compare(case.name, element, &got[first_out..], &expected);
 }

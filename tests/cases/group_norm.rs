@@ -1,7 +1,7 @@
 //! Cases of group normalisation, both halves.
 
 use darkroom::run::gpu::kernels::group_norm::{GroupNorm, reference};
-use darkroom::run::gpu::kernels::{Element, group_norm_apply, group_norm_stats};
+use darkroom::run::gpu::kernels::{Element, group_norm, group_norm_apply, group_norm_stats};
 
 use super::rig::{Bench, Rig};
 use super::{compare_with_slack, elements, scatter, stored};
@@ -72,6 +72,8 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     let n_bytes = norm.partial_bytes().expect(case.name) as usize;
     let parts = bench.room_bytes(n_bytes);
     let out = bench.room(element, joined.len());
+    let at_once = bench.room(element, joined.len());
+    bench.launch(group_norm::launch(norm, element, case.silu).expect(case.name), &[a, b, w, bias_operand, at_once]);
     bench.launch(group_norm_stats::launch(norm, element).expect(case.name), &[a, b, parts]);
     let apply = group_norm_apply::launch(norm, element, case.silu).expect(case.name);
     bench.launch(apply, &[a, b, parts, w, bias_operand, out]);
@@ -82,6 +84,62 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     // deviation (that of an even scatter is spread / √3) from it; weights go to 2.
     let slack = case.centre.abs() * f32::EPSILON / 2.0 * 2.0 / (case.spread / 3f32.sqrt()).max(1e-2);
     compare_with_slack(case.name, element, &results.elements(element, out, joined.len()), &expected, slack);
+    compare_with_slack(case.name, element, &results.elements(element, at_once, joined.len()), &expected, slack);
+    if norm.batch == 1 && c1 == 0 && norm.pixels.is_multiple_of(5) {
+        check_bands(rig, case, element, &joined, &weight, &bias, &expected, slack).await;
+    }
+}
+
+/// The same picture in bands of rows, five parts of which the last band has two: measured band by band, and normalised in
+/// pieces that straddle the bands into one tensor.
+#[allow(clippy::too_many_arguments, reason = "the case's own values")]
+async fn check_bands(
+    rig: &mut Rig<'_>,
+    case: &Case,
+    element: Element,
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    expected: &[f32],
+    slack: f32,
+) {
+    let channels = weight.len();
+    let total_pixels = case.norm.pixels;
+    let partial_pixels = total_pixels / 5;
+    let of_pixels = |pixels| GroupNorm { pixels, ..case.norm };
+    let band = |pixels_before, from_pixel, to_pixel| group_norm::Band {
+        total_pixels,
+        partial_pixels,
+        pixels_before,
+        from_pixel,
+        to_pixel,
+    };
+    let split = 3 * partial_pixels;
+    let mut bench = Bench::default();
+    let (first, second) = x.split_at(split as usize * channels);
+    let inputs = [bench.elements(element, first), bench.elements(element, second)];
+    let unused = bench.unused();
+    let parts = bench.room_bytes(case.norm.partial_bytes_of(&band(0, 0, 0)) as usize);
+    let (w, b) = (bench.float_weight(weight), bench.float_weight(bias));
+    let out = bench.room(element, x.len());
+    let stats = |pixels, before| {
+        group_norm_stats::launch_band(&of_pixels(pixels), &band(before, 0, 0), element).expect(case.name)
+    };
+    bench.launch(stats(split, 0), &[inputs[0], unused, parts]);
+    bench.launch(stats(total_pixels - split, split), &[inputs[1], unused, parts]);
+    // All but the first part of the first band, then the second band, then that first part.
+    let pieces = [
+        (inputs[0], split - partial_pixels, partial_pixels, partial_pixels),
+        (inputs[1], total_pixels - split, 0, split),
+        (inputs[0], partial_pixels, 0, 0),
+    ];
+    for (input, pixels, from_pixel, to_pixel) in pieces {
+        let band = band(0, from_pixel, to_pixel);
+        let launch = group_norm_apply::launch_band(&of_pixels(pixels), &band, element, case.silu).expect(case.name);
+        bench.launch(launch, &[input, unused, parts, w, b, out]);
+    }
+    let results = rig.run(case.name, bench).await;
+    compare_with_slack(case.name, element, &results.elements(element, out, x.len()), expected, slack);
 }
 
 /// The statistics by themselves, so that an error is seen where it is made. Means may be off by a few units in the last

@@ -135,10 +135,10 @@ impl Case {
             let (what, key, picture_idx) = match event {
                 Event::Encoded { .. } => continue,
                 Event::Prepared { picture } => ("the first latents".to_string(), "initial".to_string(), picture),
-                Event::Denoised { picture, step, n_steps } => {
+                Event::Denoised { picture, step, n_steps, .. } => {
                     (format!("step {step} of {n_steps}"), format!("step.{}", step - 1), picture)
                 }
-                Event::Decoded { picture: idx, image, seed } => {
+                Event::Decoded { picture: idx, image, seed, .. } => {
                     assert_eq!(seed, self.seed + idx as u64, "{name}");
                     let names = if self.composites.is_empty() { &self.pictures } else { &self.composites };
                     compare(name, idx, &image, &picture(&names[idx]), tolerance);

@@ -275,7 +275,7 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>) -> Result<()> {
             }
             Some(Event::Prepared { .. }) => step = 0,
             Some(Event::Denoised { step: done, .. }) => step = done,
-            Some(Event::Decoded { picture, seed, image }) => {
+            Some(Event::Decoded { picture, seed, image, .. }) => {
                 let path = output_path(&args.output, picture, config.count);
                 write_picture(&path, &image, &parameters(args, &config, seed, &model, generation.task()))?;
                 files.push(path);

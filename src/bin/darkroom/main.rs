@@ -127,7 +127,12 @@ fn exit_code(error: &Error) -> u8 {
         | Error::Shape { .. }
         | Error::Tokenizer { .. }
         | Error::Hub { .. } => 3,
-        Error::Device { .. } | Error::Run { .. } | Error::NotFinite { .. } => 4,
+        Error::Device { .. }
+        | Error::Run { .. }
+        | Error::Limit { .. }
+        | Error::OutOfMemory { .. }
+        | Error::DeviceLost { .. }
+        | Error::NotFinite { .. } => 4,
         Error::Image { .. } | Error::Io { .. } => 5,
         Error::Cancelled => 130,
     }

@@ -18,7 +18,7 @@ use cpu::{AttentionSizes, ConvSizes};
 
 use crate::error::{Error, Result};
 use crate::graph::{Activation, Graph, Node, NodeId, Op, WeightSpec};
-use crate::run::Runner;
+use crate::run::{Colours, Runner};
 use crate::weights::Weights;
 
 impl Scores {
@@ -140,7 +140,7 @@ impl CandleRunner {
     fn node(&self, graph: &Graph, node: &Node, inputs: &[&Tensor], silu_follows: bool) -> candle_core::Result<Tensor> {
         let shape = |i: usize| graph.node(node.inputs[i]).shape.as_slice();
         match &node.op {
-            Op::Input { .. } | Op::Weight => candle_core::bail!("is not computed"),
+            Op::Input(_) | Op::Weight => candle_core::bail!("is not computed"),
             Op::Reshape => inputs[0].reshape(node.shape.as_slice()),
             Op::Slice { axis, start, len } => inputs[0].narrow(*axis, *start, *len)?.contiguous(),
             Op::Concat { axis } => Tensor::cat(inputs, *axis)?.contiguous(),
@@ -303,15 +303,13 @@ impl Runner for CandleRunner {
         format!("{name} (candle, {})", self.precision.name())
     }
 
-    async fn load(
-        &self,
-        specs: &[WeightSpec],
-        weights: &Weights,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<CandleWeights> {
-        let mut placed = HashMap::with_capacity(specs.len());
+    async fn load(&self, graphs: &[Graph], weights: &Weights, progress: &mut dyn FnMut(u64)) -> Result<CandleWeights> {
+        let mut placed = HashMap::new();
         let mut n_bytes = 0;
-        for spec in specs {
+        for spec in &graphs.iter().flat_map(Graph::weights).collect::<Vec<_>>() {
+            if placed.contains_key(&spec.name) {
+                continue;
+            }
             let values = weights.read_f32(&spec.name).await?;
             n_bytes += weights.get(&spec.name).map_or(0, |info| info.n_bytes);
             placed.insert(spec.name.clone(), self.wrap(&spec.name, self.place(spec, values))?);
@@ -325,9 +323,14 @@ impl Runner for CandleRunner {
         Ok(())
     }
 
-    fn prepare(&self, graph: Graph) -> Result<CandleProgram> {
+    async fn prepare(&self, graph: Graph) -> Result<CandleProgram> {
         let last_uses = graph.last_uses();
         Ok(CandleProgram { graph, last_uses })
+    }
+
+    /// On the CPU values are f32 anyway; on CUDA in 16 bits the weights are, too, and nothing wider is there.
+    async fn prepare_f32(&self, _graph: Graph) -> Result<Option<CandleProgram>> {
+        Ok(None)
     }
 
     async fn run(
@@ -353,7 +356,7 @@ impl Runner for CandleRunner {
                     Some(tensor) => tensor.clone(),
                     None => return refuse("the weight is not loaded"),
                 },
-                Op::Input { .. } => match inputs.iter().find(|(name, _)| *name == node.name) {
+                Op::Input(_) => match inputs.iter().find(|(name, _)| *name == node.name) {
                     Some((_, tensor)) if tensor.dims() == node.shape => (*tensor).clone(),
                     Some((_, tensor)) => {
                         return refuse(&format!("the input has shape {:?} instead of {:?}", tensor.dims(), node.shape));
@@ -408,6 +411,26 @@ impl Runner for CandleRunner {
         let values = tensor.to_dtype(DType::F32).and_then(|t| t.flatten_all()?.to_vec1::<f32>());
         self.wrap("download", values)
     }
+
+    async fn count_non_finite(&self, tensor: &Tensor) -> Result<u64> {
+        let values = self.download(tensor).await?;
+        Ok(values.iter().filter(|value| !value.is_finite()).count() as u64)
+    }
+
+    async fn rgba(&self, tensor: &Tensor, step: usize, colours: &Colours) -> Result<Vec<u8>> {
+        let &[_, height, width, channels] = tensor.dims() else {
+            return Err(
+                self.error("rgba", &candle_core::Error::Msg(format!("wants [B,H,W,C], got {:?}", tensor.dims())))
+            );
+        };
+        let values = self.download(tensor).await?;
+        let step = step.max(1);
+        let taken = (0..height).step_by(step).flat_map(|y| (0..width).step_by(step).map(move |x| y * width + x));
+        let pixels: Vec<f32> = taken.flat_map(|i| values[i * channels..][..channels].iter().copied()).collect();
+        Ok(colours.rgba(&pixels, channels))
+    }
+
+    fn trim(&self) {}
 
     fn lincomb(&self, terms: &[(f64, &Tensor)], clamp: Option<(f64, f64)>) -> Result<Tensor> {
         let sum = || {

@@ -1,4 +1,5 @@
-//! Where every intermediate value lives: one arena, offsets fixed before anything runs.
+//! Where every intermediate value lives: one arena of as few buffers as the adapter's limit allows, offsets fixed before
+//! anything runs.
 //!
 //! Values whose lifetimes do not overlap share bytes. Lifetimes include the dispatch that writes a value and every
 //! dispatch that reads it, so no dispatch reads a range that it writes.
@@ -23,35 +24,56 @@ impl Span {
     }
 }
 
-/// Offsets, in the order of the spans, and the arena's size. Largest values are placed first, each at the lowest offset
-/// that is free for its whole life: within a few per cent of the largest sum of live bytes on UNets and VAEs.
+/// Where a value lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The buffer of the arena.
+    pub buffer: usize,
+    /// Bytes before it.
+    pub offset: u64,
+}
+
+/// Places in the order of the spans, and the bytes of each buffer of the arena, none of which is larger than
+/// `max_buffer_bytes` unless a single value is. Largest values are placed first, each at the lowest offset that is free
+/// for its whole life: within a few per cent of the largest sum of live bytes on UNets and VAEs.
 #[must_use]
-pub fn place(spans: &[Span]) -> (Vec<u64>, u64) {
+pub fn place(spans: &[Span], max_buffer_bytes: u64) -> (Vec<Place>, Vec<u64>) {
     let mut order: Vec<usize> = (0..spans.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(spans[i].n_bytes), spans[i].first));
+    // Offsets count through all buffers as if they lay one behind the other; no value crosses from one to the next.
+    let largest = spans.iter().map(|span| span.n_bytes.next_multiple_of(ALIGNMENT)).max().unwrap_or(0);
+    let buffer_bytes = (max_buffer_bytes / ALIGNMENT * ALIGNMENT).max(largest).max(ALIGNMENT);
     let mut offsets = vec![0; spans.len()];
     let mut placed: Vec<usize> = Vec::with_capacity(spans.len());
-    let mut total = 0;
+    let mut buffers: Vec<u64> = Vec::new();
     for i in order {
         let span = &spans[i];
+        let n_bytes = span.n_bytes.next_multiple_of(ALIGNMENT);
         let mut taken: Vec<(u64, u64)> = placed
             .iter()
             .filter(|&&other| spans[other].overlaps(span))
             .map(|&other| (offsets[other], offsets[other] + spans[other].n_bytes.next_multiple_of(ALIGNMENT)))
             .collect();
         taken.sort_unstable();
+        let whole =
+            |at: u64| if at % buffer_bytes + n_bytes > buffer_bytes { at.next_multiple_of(buffer_bytes) } else { at };
         let mut at = 0;
         for (from, to) in taken {
-            if from >= at + span.n_bytes.next_multiple_of(ALIGNMENT) {
+            if from >= at + n_bytes {
                 break;
             }
-            at = at.max(to);
+            at = whole(at.max(to));
         }
         offsets[i] = at;
-        total = total.max(at + span.n_bytes.next_multiple_of(ALIGNMENT));
         placed.push(i);
+        let buffer = (at / buffer_bytes) as usize;
+        if buffers.len() <= buffer {
+            buffers.resize(buffer + 1, 0);
+        }
+        buffers[buffer] = buffers[buffer].max(at % buffer_bytes + n_bytes);
     }
-    (offsets, total)
+    let place = |at: u64| Place { buffer: (at / buffer_bytes) as usize, offset: at % buffer_bytes };
+    (offsets.into_iter().map(place).collect(), buffers)
 }
 
 /// The largest sum of bytes alive at one dispatch: no arena can be smaller.
@@ -76,16 +98,25 @@ mod tests {
         };
         let spans: Vec<Span> =
             (0..300).map(|i| Span { n_bytes: 1 + next(10_000), first: i, last: i + 1 + next(12) as usize }).collect();
-        let (offsets, total) = place(&spans);
-        for i in 0..spans.len() {
-            assert_eq!(offsets[i] % ALIGNMENT, 0);
-            assert!(offsets[i] + spans[i].n_bytes <= total);
-            for j in 0..i {
-                let apart = offsets[i] + spans[i].n_bytes <= offsets[j] || offsets[j] + spans[j].n_bytes <= offsets[i];
-                assert!(apart || !spans[i].overlaps(&spans[j]), "{i} and {j} share bytes while both are alive");
+        for max_buffer_bytes in [u64::MAX, 16_384, 10_240] {
+            let (places, buffers) = place(&spans, max_buffer_bytes);
+            for i in 0..spans.len() {
+                let (a, a_bytes) = (places[i], spans[i].n_bytes);
+                assert_eq!(a.offset % ALIGNMENT, 0);
+                assert!(a.offset + a_bytes <= buffers[a.buffer]);
+                for j in 0..i {
+                    let (b, b_bytes) = (places[j], spans[j].n_bytes);
+                    let apart =
+                        a.buffer != b.buffer || a.offset + a_bytes <= b.offset || b.offset + b_bytes <= a.offset;
+                    assert!(apart || !spans[i].overlaps(&spans[j]), "{i} and {j} share bytes while both are alive");
+                }
             }
+            let total: u64 = buffers.iter().sum();
+            assert!(buffers.iter().all(|&n_bytes| n_bytes <= max_buffer_bytes), "{buffers:?}");
+            assert!(total >= lower_bound(&spans));
+            assert!((total as f64) < 1.5 * lower_bound(&spans) as f64, "{total} for {}", lower_bound(&spans));
         }
-        assert!(total >= lower_bound(&spans));
-        assert!((total as f64) < 1.3 * lower_bound(&spans) as f64, "{total} for {}", lower_bound(&spans));
+        let (_, buffers) = place(&spans, u64::MAX);
+        assert!((buffers[0] as f64) < 1.3 * lower_bound(&spans) as f64, "{buffers:?} for {}", lower_bound(&spans));
     }
 }

@@ -4,10 +4,21 @@
 //! - Silu behind a group norm is done by the norm.
 //! - Behind a convolution or linear layer: the time embedding, an activation, a residual, GEGLU are done as its results
 //!   are written, as far as the result has no other reader.
+//! - A layer norm in front of a narrow linear layer that alone reads it is done as the rows are read.
+//! - Queries, keys and values of one input are one product, and so are the time embeddings of all residual blocks.
+//! - A concatenation of channels that only norms and convolutions read is read from its two parts.
+//! - Position embeddings are added as the tokens' are looked up.
 //!
-//! No sizes of memory and no kernels' parameters are decided here.
+//! The fusions depend on widths only, never on how large a picture is, so that weights are packed once for all sizes
+//! ([`Lowered::weights`]). No sizes of memory and no kernels' parameters are decided here.
 
-use crate::graph::{Activation, Graph, Node, NodeId, Op};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::graph::{Activation, Graph, Node, NodeId, Op, WeightSpec};
+
+/// Columns up to which a product normalises its own rows. Every tile of columns measures them again, which for wide
+/// products takes longer than a norm by itself.
+const MAX_NORMED_COLUMNS: usize = 1280;
 
 /// The geometry of a convolution, beside the shapes of its operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,19 +33,32 @@ pub struct ConvTask {
     pub upsample: bool,
 }
 
-/// A matrix product with what is done to its results before they are written, in this order.
+/// A row for each batch item inside a wider tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowsOf {
+    /// The tensor.
+    pub root: NodeId,
+    /// Elements from one row to the next.
+    pub stride: usize,
+    /// The first element.
+    pub offset: usize,
+}
+
+/// A matrix product with what is done to its rows before, and to its results before they are written, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GemmTask {
-    /// The rows, or the picture that a convolution gathers them from.
-    pub x: NodeId,
-    /// The weight.
-    pub weight: NodeId,
-    /// Added to every row.
-    pub bias: Option<NodeId>,
+    /// The rows, or the picture that a convolution gathers them from; two where they stand for their concatenation.
+    pub x: Vec<NodeId>,
+    /// The layer norm that the rows go through first.
+    pub norm: Option<NodeId>,
+    /// The weights whose outputs lie side by side.
+    pub weights: Vec<NodeId>,
+    /// Added to every row, side by side like the weights.
+    pub biases: Vec<NodeId>,
     /// How rows are gathered; `None` for a linear layer.
     pub conv: Option<ConvTask>,
-    /// \[B,N\], added to the rows of batch item b.
-    pub time_embedding: Option<NodeId>,
+    /// Added to the rows of batch item b.
+    pub time_embedding: Option<RowsOf>,
     /// Applied to the sum.
     pub activation: Option<Activation>,
     /// Halves the columns.
@@ -46,10 +70,14 @@ pub struct GemmTask {
 /// What one or a few dispatches of one kernel family do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TaskKind {
-    /// A convolution or a linear layer.
+    /// A convolution or linear layers.
     Gemm(GemmTask),
-    /// A group norm, with silu if asked for. Operands: x, weight, bias.
-    GroupNorm { silu: bool },
+    /// A group norm of one tensor, or of the concatenation of two, with silu if asked for.
+    GroupNorm { x: Vec<NodeId>, silu: bool },
+    /// An attention whose queries, keys and values are one tensor.
+    PackedAttention { qkv: NodeId },
+    /// A lookup of tokens to which the positions' rows are added.
+    Embedding { positions: NodeId },
     /// The node's own operation on its own operands.
     Plain,
 }
@@ -57,12 +85,34 @@ pub enum TaskKind {
 /// One task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
-    /// The node whose value is written.
+    /// The node whose storage is written.
     pub out: NodeId,
     /// The node that gives the operation its name and its operands; `out` unless something was fused behind it.
     pub node: NodeId,
     /// What is done.
     pub kind: TaskKind,
+}
+
+/// How weights lie in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Form {
+    /// f32, one behind the other.
+    Vector,
+    /// f16 matrices side by side, as `repack` lays them out; with `geglu` values and gates interleaved.
+    Packed { geglu: bool },
+    /// f16 as in the checkpoint.
+    Table,
+}
+
+/// One buffer of weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightBuffer {
+    /// The names of its tensors, joined; what dispatches know it by.
+    pub key: String,
+    /// How they lie.
+    pub form: Form,
+    /// The tensors.
+    pub parts: Vec<WeightSpec>,
 }
 
 /// A graph as tasks.
@@ -72,13 +122,70 @@ pub struct Lowered {
     pub tasks: Vec<Task>,
     /// For each node the node whose storage holds its value.
     pub roots: Vec<NodeId>,
+    /// Elements of a storage that holds more than its root's value.
+    pub n_elements: HashMap<NodeId, usize>,
+}
+
+/// The name of a buffer that holds some weights.
+#[must_use]
+pub fn weight_key(graph: &Graph, parts: &[NodeId]) -> String {
+    parts.iter().map(|id| graph.node(*id).name.as_str()).collect::<Vec<_>>().join("+")
+}
+
+impl GemmTask {
+    /// What the buffer of vectors holds: biases, then the layer norm's weight and bias.
+    #[must_use]
+    pub fn vectors(&self, graph: &Graph) -> Vec<NodeId> {
+        let norm = self.norm.map(|norm| &graph.node(norm).inputs[1..]).unwrap_or_default();
+        self.biases.iter().chain(norm).copied().collect()
+    }
+}
+
+impl Lowered {
+    /// The buffers of weights that the tasks read, each once.
+    #[must_use]
+    pub fn weights(&self, graph: &Graph) -> Vec<WeightBuffer> {
+        let mut buffers: BTreeMap<String, WeightBuffer> = BTreeMap::new();
+        let mut add = |parts: &[NodeId], form| {
+            if parts.is_empty() {
+                return;
+            }
+            let key = weight_key(graph, parts);
+            let parts = parts.iter().map(|id| graph.node(*id));
+            let parts = parts.map(|node| WeightSpec { name: node.name.clone(), shape: node.shape.clone() }).collect();
+            buffers.entry(key.clone()).or_insert(WeightBuffer { key, form, parts });
+        };
+        for task in &self.tasks {
+            match &task.kind {
+                TaskKind::Gemm(gemm) => {
+                    add(&gemm.weights, Form::Packed { geglu: gemm.geglu });
+                    add(&gemm.vectors(graph), Form::Vector);
+                }
+                TaskKind::Embedding { positions } => {
+                    add(&graph.node(task.node).inputs[1..], Form::Table);
+                    add(&[*positions], Form::Vector);
+                }
+                TaskKind::PackedAttention { .. } => {}
+                TaskKind::GroupNorm { .. } | TaskKind::Plain => {
+                    for id in &graph.node(task.node).inputs {
+                        let weight = graph.node(*id);
+                        if matches!(weight.op, Op::Weight) {
+                            add(&[*id], if weight.shape.len() == 1 { Form::Vector } else { Form::Table });
+                        }
+                    }
+                }
+            }
+        }
+        buffers.into_values().collect()
+    }
 }
 
 /// Fuses what can be fused.
 #[must_use]
 pub fn lower(graph: &Graph) -> Lowered {
-    let mut roots: Vec<NodeId> = Vec::with_capacity(graph.nodes.len());
-    let mut readers: Vec<Vec<NodeId>> = vec![Vec::new(); graph.nodes.len()];
+    let n_nodes = graph.nodes.len();
+    let mut roots: Vec<NodeId> = Vec::with_capacity(n_nodes);
+    let mut readers: Vec<Vec<NodeId>> = vec![Vec::new(); n_nodes];
     for (idx, node) in graph.nodes.iter().enumerate() {
         let id = NodeId(idx as u32);
         roots.push(if matches!(node.op, Op::Reshape) { roots[node.inputs[0].idx()] } else { id });
@@ -86,45 +193,60 @@ pub fn lower(graph: &Graph) -> Lowered {
             readers[input.idx()].push(id);
         }
     }
-    let mut is_output = vec![false; graph.nodes.len()];
+    let mut is_output = vec![false; n_nodes];
     for (_, id) in &graph.outputs {
         is_output[id.idx()] = true;
     }
-    let chain = Chain { graph, readers: &readers, is_output: &is_output, roots: &roots };
-
-    // For each node that ends a chain, the task that writes it; the other nodes of a chain write nothing.
-    let mut ends: Vec<Option<Task>> = vec![None; graph.nodes.len()];
-    let mut claimed = vec![false; graph.nodes.len()];
-    for (idx, node) in graph.nodes.iter().enumerate() {
-        let id = NodeId(idx as u32);
-        if claimed[idx] {
-            continue;
-        }
-        let (kind, end) = match &node.op {
-            Op::Input { .. } | Op::Weight | Op::Reshape => continue,
-            Op::Conv2d { .. } | Op::Linear => chain.gemm(id, &mut claimed),
-            Op::GroupNorm { .. } => match chain.only_reader(id) {
-                Some((reader, _)) if matches!(graph.node(reader).op, Op::Activation(Activation::Silu)) => {
-                    claimed[reader.idx()] = true;
-                    (TaskKind::GroupNorm { silu: true }, reader)
-                }
-                _ => (TaskKind::GroupNorm { silu: false }, id),
-            },
-            _ => (TaskKind::Plain, id),
-        };
-        ends[end.idx()] = Some(Task { out: end, node: id, kind });
+    let mut lowering = Lowering {
+        graph,
+        readers,
+        is_output,
+        roots,
+        claimed: vec![false; n_nodes],
+        ends: vec![None; n_nodes],
+        n_elements: HashMap::new(),
+        two_sources: HashMap::new(),
+        norms: HashMap::new(),
+        rows_of: HashMap::new(),
+    };
+    lowering.merge_time_embeddings();
+    for idx in 0..n_nodes {
+        lowering.look_around(NodeId(idx as u32));
     }
-    Lowered { tasks: ends.into_iter().flatten().collect(), roots }
+    for idx in 0..n_nodes {
+        lowering.task(NodeId(idx as u32));
+    }
+    let tasks = lowering.ends.into_iter().flatten().collect();
+    Lowered { tasks, roots: lowering.roots, n_elements: lowering.n_elements }
 }
 
-struct Chain<'a> {
+struct Lowering<'a> {
     graph: &'a Graph,
-    readers: &'a [Vec<NodeId>],
-    is_output: &'a [bool],
-    roots: &'a [NodeId],
+    readers: Vec<Vec<NodeId>>,
+    is_output: Vec<bool>,
+    roots: Vec<NodeId>,
+    /// Nodes that need no task of their own.
+    claimed: Vec<bool>,
+    /// For each node that ends a chain, the task that writes it.
+    ends: Vec<Option<Task>>,
+    n_elements: HashMap<NodeId, usize>,
+    /// Concatenations that are read from their parts.
+    two_sources: HashMap<NodeId, [NodeId; 2]>,
+    /// For linear layers the norm that they do themselves.
+    norms: HashMap<NodeId, NodeId>,
+    /// Where the rows of merged time embeddings are.
+    rows_of: HashMap<NodeId, RowsOf>,
 }
 
-impl Chain<'_> {
+impl<'a> Lowering<'a> {
+    fn node(&self, id: NodeId) -> &'a Node {
+        self.graph.node(id)
+    }
+
+    fn root(&self, id: NodeId) -> NodeId {
+        self.roots[id.idx()]
+    }
+
     /// The one node that reads a value, through reshapes, with the name under which it reads it. `None` when there are
     /// several, or the value is a result of the graph.
     fn only_reader(&self, mut id: NodeId) -> Option<(NodeId, NodeId)> {
@@ -133,24 +255,215 @@ impl Chain<'_> {
             if self.is_output[id.idx()] {
                 return None;
             }
-            if !matches!(self.graph.node(reader).op, Op::Reshape) {
+            if !matches!(self.node(reader).op, Op::Reshape) {
                 return Some((reader, id));
             }
             id = reader;
         }
     }
 
+    /// Linear layers that can be one product: the same input, widths in fours, and all or none with a bias.
+    fn can_merge(&self, ids: &[NodeId]) -> bool {
+        let distinct: HashSet<NodeId> = ids.iter().copied().collect();
+        let [first, ..] = ids else { return false };
+        let x = self.root(self.node(*first).inputs[0]);
+        distinct.len() == ids.len()
+            && ids.iter().all(|&id| {
+                let node = self.node(id);
+                matches!(node.op, Op::Linear)
+                    && self.root(node.inputs[0]) == x
+                    && node.inputs.len() == self.node(*first).inputs.len()
+                    && node.shape.last().is_some_and(|width| width.is_multiple_of(4))
+                    && !self.claimed[id.idx()]
+            })
+    }
+
+    /// One product for several linear layers of the same input.
+    fn merged(&self, ids: &[NodeId]) -> GemmTask {
+        GemmTask {
+            x: vec![self.root(self.node(ids[0]).inputs[0])],
+            norm: None,
+            weights: ids.iter().map(|&id| self.node(id).inputs[1]).collect(),
+            biases: ids.iter().filter_map(|&id| self.node(id).inputs.get(2)).copied().collect(),
+            conv: None,
+            time_embedding: None,
+            activation: None,
+            geglu: false,
+            residual: None,
+        }
+    }
+
+    /// The linear layers whose only use is to be added to the rows of a convolution become one product in the place of
+    /// the first, since all read the same time embedding.
+    fn merge_time_embeddings(&mut self) {
+        let mut by_input: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        for (idx, node) in self.graph.nodes.iter().enumerate() {
+            let id = NodeId(idx as u32);
+            let Some((reader, name)) = self.only_reader(id).filter(|_| matches!(node.op, Op::Linear)) else { continue };
+            let add = self.node(reader);
+            let is_row = matches!(add.op, Op::Add)
+                && add.inputs[1] == name
+                && matches!(self.node(add.inputs[0]).op, Op::Conv2d { .. })
+                && self.only_reader(add.inputs[0]).is_some()
+                && self.node(name).shape.len() == 4
+                && self.node(name).shape[1..3] == [1, 1]
+                && self.node(name).shape[0] == add.shape[0];
+            if is_row {
+                by_input.entry(self.root(node.inputs[0])).or_default().push(id);
+            }
+        }
+        for ids in by_input.into_values().filter(|ids| ids.len() > 1) {
+            if !self.can_merge(&ids) {
+                continue;
+            }
+            let widths: Vec<usize> = ids.iter().map(|&id| self.node(id).shape.last().copied().unwrap_or(0)).collect();
+            let (first, stride) = (ids[0], widths.iter().sum());
+            let mut offset = 0;
+            for (&id, width) in ids.iter().zip(widths) {
+                self.rows_of.insert(id, RowsOf { root: first, stride, offset });
+                self.claimed[id.idx()] = true;
+                offset += width;
+            }
+            let n_rows = self.node(first).n_elements() / self.node(first).shape.last().copied().unwrap_or(1);
+            self.n_elements.insert(first, n_rows * stride);
+            let kind = TaskKind::Gemm(self.merged(&ids));
+            self.ends[first.idx()] = Some(Task { out: first, node: first, kind });
+        }
+    }
+
+    /// Finds what has to be known before the node's readers are lowered.
+    fn look_around(&mut self, id: NodeId) {
+        let node = self.node(id);
+        match &node.op {
+            Op::Attention { .. } => {
+                let inputs = [node.inputs[0], node.inputs[1], node.inputs[2]];
+                let alone = inputs.iter().all(|&input| self.only_reader(input).is_some_and(|(_, name)| name == input));
+                let same_width = inputs.iter().all(|&input| self.node(input).shape == node.shape);
+                if !(alone && same_width && self.can_merge(&inputs)) {
+                    return;
+                }
+                let [q, _, last] = inputs;
+                self.n_elements.insert(q, 3 * node.n_elements());
+                for input in inputs {
+                    self.roots[input.idx()] = q;
+                    self.claimed[input.idx()] = true;
+                }
+                // In the place of the last one: another node's task may stand in its inputs' own places.
+                let place = inputs.into_iter().max().unwrap_or(last);
+                let mut gemm = self.merged(&inputs);
+                self.take_norm(&mut gemm, &inputs, 3 * self.graph.node(q).shape.last().copied().unwrap_or(0));
+                self.ends[place.idx()] = Some(Task { out: q, node: q, kind: TaskKind::Gemm(gemm) });
+                self.ends[id.idx()] = Some(Task { out: id, node: id, kind: TaskKind::PackedAttention { qkv: q } });
+                self.claimed[id.idx()] = true;
+            }
+            Op::Concat { axis } if *axis == 3 && node.shape.len() == 4 && node.inputs.len() == 2 => {
+                let readers = &self.readers[id.idx()];
+                let all_can = readers.iter().all(|&reader| {
+                    let reader = self.node(reader);
+                    matches!(reader.op, Op::GroupNorm { .. } | Op::Conv2d { .. })
+                        && reader.inputs.iter().filter(|&&input| input == id).count() == 1
+                });
+                let parts = [self.root(node.inputs[0]), self.root(node.inputs[1])];
+                if all_can && !self.is_output[id.idx()] && parts[0] != parts[1] {
+                    self.two_sources.insert(id, parts);
+                    self.claimed[id.idx()] = true;
+                }
+            }
+            Op::Linear if !self.claimed[id.idx()] => {
+                if let Some(norm) = self.own_norm(&[id], node.shape.last().copied().unwrap_or(0)) {
+                    self.norms.insert(id, norm);
+                    self.claimed[norm.idx()] = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The layer norm in front of linear layers, if they are all that reads it and narrow enough.
+    fn own_norm(&self, linears: &[NodeId], n_columns: usize) -> Option<NodeId> {
+        let norm = self.node(linears[0]).inputs[0];
+        let fits = matches!(self.node(norm).op, Op::LayerNorm { .. })
+            && self.readers[norm.idx()].len() == linears.len()
+            && self.readers[norm.idx()].iter().all(|reader| linears.contains(reader))
+            && !self.is_output[norm.idx()]
+            && n_columns <= MAX_NORMED_COLUMNS;
+        fits.then_some(norm)
+    }
+
+    fn take_norm(&mut self, gemm: &mut GemmTask, linears: &[NodeId], n_columns: usize) {
+        if let Some(norm) = self.own_norm(linears, n_columns) {
+            self.claimed[norm.idx()] = true;
+            self.put_norm(gemm, norm);
+        }
+    }
+
+    fn put_norm(&self, gemm: &mut GemmTask, norm: NodeId) {
+        gemm.norm = Some(norm);
+        gemm.x = vec![self.root(self.node(norm).inputs[0])];
+    }
+
+    fn sources(&self, id: NodeId) -> Vec<NodeId> {
+        match self.two_sources.get(&id) {
+            Some(parts) => parts.to_vec(),
+            None => vec![self.root(id)],
+        }
+    }
+
+    fn task(&mut self, id: NodeId) {
+        let node = self.node(id);
+        if self.claimed[id.idx()] {
+            return;
+        }
+        let (kind, end) = match &node.op {
+            Op::Input(_) | Op::Weight | Op::Reshape => return,
+            Op::Conv2d { .. } | Op::Linear => self.gemm(id),
+            Op::GroupNorm { .. } => {
+                let x = self.sources(node.inputs[0]);
+                match self.only_reader(id) {
+                    Some((reader, _)) if matches!(self.node(reader).op, Op::Activation(Activation::Silu)) => {
+                        self.claimed[reader.idx()] = true;
+                        (TaskKind::GroupNorm { x, silu: true }, reader)
+                    }
+                    _ => (TaskKind::GroupNorm { x, silu: false }, id),
+                }
+            }
+            Op::Embedding => match self.positions_behind(id) {
+                Some((positions, end)) => {
+                    self.claimed[end.idx()] = true;
+                    (TaskKind::Embedding { positions }, end)
+                }
+                None => (TaskKind::Plain, id),
+            },
+            _ => (TaskKind::Plain, id),
+        };
+        self.ends[end.idx()] = Some(Task { out: end, node: id, kind });
+    }
+
+    /// The weight whose rows are added to a lookup in a table of the checkpoint, and the addition.
+    fn positions_behind(&self, id: NodeId) -> Option<(NodeId, NodeId)> {
+        let (reader, name) = self.only_reader(id)?;
+        let add = self.node(reader);
+        let table = self.root(self.node(id).inputs[1]);
+        if !matches!(add.op, Op::Add) || add.inputs[0] != name || !matches!(self.node(table).op, Op::Weight) {
+            return None;
+        }
+        let positions = self.root(add.inputs[1]);
+        let of_a_text = self.node(positions).n_elements() * add.shape[0] == add.shape.iter().product::<usize>();
+        (matches!(self.node(positions).op, Op::Weight) && of_a_text).then_some((positions, reader))
+    }
+
     /// A convolution or linear layer with everything behind it that can be done in passing; and the node that the chain
     /// ends with.
-    fn gemm(&self, id: NodeId, claimed: &mut [bool]) -> (TaskKind, NodeId) {
-        let node = self.graph.node(id);
+    fn gemm(&mut self, id: NodeId) -> (TaskKind, NodeId) {
+        let node = self.node(id);
         let mut task = GemmTask {
-            x: self.roots[node.inputs[0].idx()],
-            weight: node.inputs[1],
-            bias: node.inputs.get(2).copied(),
+            x: self.sources(node.inputs[0]),
+            norm: None,
+            weights: vec![node.inputs[1]],
+            biases: node.inputs.get(2).copied().into_iter().collect(),
             conv: match node.op {
                 Op::Conv2d { stride, pad, upsample } => {
-                    let kernel = self.graph.node(node.inputs[1]).shape[2];
+                    let kernel = self.node(node.inputs[1]).shape[2];
                     Some(ConvTask { kernel, stride, pad, upsample })
                 }
                 _ => None,
@@ -160,11 +473,14 @@ impl Chain<'_> {
             geglu: false,
             residual: None,
         };
+        if let Some(&norm) = self.norms.get(&id) {
+            self.put_norm(&mut task, norm);
+        }
         let mut end = id;
         while let Some((reader, name)) = self.only_reader(end) {
-            let next = self.graph.node(reader);
+            let next = self.node(reader);
             // An addition of two products is done behind the first of them only.
-            let done = task.geglu || task.residual.is_some() || claimed[reader.idx()];
+            let done = task.geglu || task.residual.is_some() || self.claimed[reader.idx()];
             let fused = match &next.op {
                 _ if done => false,
                 Op::Add => self.fuse_add(&mut task, next, name),
@@ -173,8 +489,8 @@ impl Chain<'_> {
                     true
                 }
                 Op::Geglu if task.activation.is_none() && task.time_embedding.is_none() => {
-                    task.geglu = true;
-                    true
+                    task.geglu = next.shape.last().is_some_and(|width| width.is_multiple_of(4));
+                    task.geglu
                 }
                 _ => false,
             };
@@ -182,7 +498,7 @@ impl Chain<'_> {
                 break;
             }
             end = reader;
-            claimed[end.idx()] = true;
+            self.claimed[end.idx()] = true;
         }
         (TaskKind::Gemm(task), end)
     }
@@ -190,14 +506,14 @@ impl Chain<'_> {
     fn fuse_add(&self, task: &mut GemmTask, add: &Node, ours: NodeId) -> bool {
         let [a, b] = add.inputs[..] else { return false };
         let other = if a == ours { b } else { a };
-        let (shape, other_shape) = (&add.shape, &self.graph.node(other).shape);
-        let root = self.roots[other.idx()];
+        let (shape, other_shape) = (&add.shape, &self.node(other).shape);
+        let root = self.root(other);
         // A product that is itself the repeated operand has fewer rows than the sum.
-        if self.graph.node(ours).shape != *shape {
+        if self.node(ours).shape != *shape {
             return false;
         }
         // Weights are not stored like activations, and a value cannot be added to itself in passing.
-        if a == b || matches!(self.graph.node(root).op, Op::Weight) {
+        if a == b || matches!(self.node(root).op, Op::Weight) {
             return false;
         }
         if other_shape == shape {
@@ -206,7 +522,8 @@ impl Chain<'_> {
         }
         let is_row = a == ours && shape.len() == 4 && other_shape[1..3] == [1, 1] && other_shape[0] == shape[0];
         if is_row && task.time_embedding.is_none() && task.activation.is_none() {
-            task.time_embedding = Some(root);
+            let alone = RowsOf { root, stride: shape[3], offset: 0 };
+            task.time_embedding = Some(self.rows_of.get(&root).copied().unwrap_or(alone));
             return true;
         }
         false
@@ -217,6 +534,32 @@ impl Chain<'_> {
 mod tests {
     use super::*;
     use crate::graph::{Conv, GraphBuilder, Path, Phase};
+
+    /// Each task in a few words.
+    fn summary(graph: &Graph) -> Vec<String> {
+        let lowered = lower(graph);
+        let name = |id: NodeId| graph.node(id).name.as_str();
+        let of_task = |task: &Task| match &task.kind {
+            TaskKind::Gemm(gemm) => format!(
+                "{}{}{}{}{}{}{}",
+                if gemm.norm.is_some() { "norm+" } else { "" },
+                if gemm.x.len() > 1 { "two:" } else { "" },
+                gemm.weights.iter().map(|&w| name(w).trim_end_matches(".weight")).collect::<Vec<_>>().join("&"),
+                if gemm.time_embedding.is_some() { "+temb" } else { "" },
+                if gemm.geglu { "+geglu" } else { "" },
+                if gemm.residual.is_some() { "+residual" } else { "" },
+                if gemm.activation.is_some() { "+act" } else { "" },
+            ),
+            TaskKind::GroupNorm { silu, x } => {
+                let two = if x.len() > 1 { "two:" } else { "" };
+                format!("{two}{}{}", name(task.node), if *silu { "+silu" } else { "" })
+            }
+            TaskKind::PackedAttention { .. } => format!("{}:packed", name(task.node)),
+            TaskKind::Embedding { .. } => format!("{}+positions", name(task.node)),
+            TaskKind::Plain => format!("{}:{}", name(task.node), graph.node(task.node).op.name()),
+        };
+        lowered.tasks.iter().map(of_task).collect()
+    }
 
     #[test]
     fn epilogues_are_fused_and_shared_values_are_not() {
@@ -239,24 +582,63 @@ mod tests {
         let z = g.add(ff, rows, &w).unwrap();
         g.output("z", z);
         let graph = g.finish();
-        let lowered = lower(&graph);
-        let summary: Vec<String> = lowered
-            .tasks
-            .iter()
-            .map(|task| {
-                let name = &graph.node(task.node).name;
-                match &task.kind {
-                    TaskKind::Gemm(gemm) => format!(
-                        "{name}{}{}{}",
-                        if gemm.time_embedding.is_some() { "+temb" } else { "" },
-                        if gemm.geglu { "+geglu" } else { "" },
-                        if gemm.residual.is_some() { "+residual" } else { "" },
-                    ),
-                    TaskKind::GroupNorm { silu } => format!("{name}{}", if *silu { "+silu" } else { "" }),
-                    TaskKind::Plain => format!("{name}:{}", graph.node(task.node).op.name()),
-                }
-            })
-            .collect();
-        assert_eq!(summary, ["temb", "norm1+silu", "conv1+temb", "conv2+residual", "proj+geglu", "net2+residual"]);
+        assert_eq!(
+            summary(&graph),
+            ["temb", "norm1+silu", "conv1+temb", "conv2+residual", "proj+geglu", "net2+residual"]
+        );
+    }
+
+    #[test]
+    fn layers_of_one_input_are_one_product() {
+        let mut g = GraphBuilder::new("toy", Phase::Step);
+        let w = Path::root();
+        let x = g.input("x", &[2, 9, 8]);
+        let h = g.layer_norm(x, &w.pp("norm"), 1e-5).unwrap();
+        let [q, k, v] = ["q", "k", "v"].map(|name| g.linear(h, &w.pp(name), 8, false).unwrap());
+        let h = g.attention([q, k, v], 2, false, false, &w.pp("attn")).unwrap();
+        let h = g.linear(h, &w.pp("out"), 8, true).unwrap();
+        let h = g.add(h, x, &w).unwrap();
+        let n = g.layer_norm(h, &w.pp("norm2"), 1e-5).unwrap();
+        let q = g.linear(n, &w.pp("q2"), 8, false).unwrap();
+        g.output("q", q);
+        g.output("n", n);
+        let graph = g.finish();
+        assert_eq!(summary(&graph), ["norm+q&k&v", "attn:packed", "out+residual", "norm2:layer_norm", "q2"]);
+        let keys: Vec<String> = lower(&graph).weights(&graph).into_iter().map(|buffer| buffer.key).collect();
+        assert!(keys.contains(&"q.weight+k.weight+v.weight".to_string()), "{keys:?}");
+        assert!(keys.contains(&"norm.weight+norm.bias".to_string()), "{keys:?}");
+    }
+
+    #[test]
+    fn concatenations_are_read_where_they_lie_and_time_embeddings_are_merged() {
+        let mut g = GraphBuilder::new("toy", Phase::Step);
+        let w = Path::root();
+        let x = g.input("x", &[1, 4, 4, 8]);
+        let t = g.input("t", &[1, 6]);
+        let a = g.conv2d(x, &w.pp("a"), Conv::k3(8)).unwrap();
+        let mut h = g.concat(&[a, x], 3, &w).unwrap();
+        for name in ["r0", "r1"] {
+            let block = w.pp(name);
+            let n = g.group_norm(h, &block.pp("norm"), 2, 1e-5).unwrap();
+            let c = g.conv2d(n, &block.pp("conv"), Conv::k3(8)).unwrap();
+            let temb = g.linear(t, &block.pp("temb"), 8, true).unwrap();
+            let temb = g.reshape(temb, &[1, 1, 1, 8]).unwrap();
+            let c = g.add(c, temb, &w).unwrap();
+            let s = g.conv2d(h, &block.pp("shortcut"), Conv::k1(8)).unwrap();
+            h = g.add(c, s, &w).unwrap();
+        }
+        g.output("h", h);
+        let graph = g.finish();
+        let tasks = [
+            "a",
+            "two:r0.norm",
+            "r0.temb&r1.temb",
+            "two:r0.shortcut",
+            "r0.conv+temb+residual",
+            "r1.norm",
+            "r1.shortcut",
+            "r1.conv+temb+residual",
+        ];
+        assert_eq!(summary(&graph), tasks);
     }
 }

@@ -1,16 +1,24 @@
 //! The WebGPU runner: one code path for the browser's WebGPU and, natively, for Vulkan, Metal and DX12, all through wgpu.
 //!
 //! Opens a device and knows what it can do ([`Caps`]); [`lower`] fuses a graph's nodes, [`program`] turns them into
-//! dispatches of [`kernels`] with places in one [`arena`], and [`runner`] records and replays them. Nothing here knows
-//! models or JavaScript: whatever only the browser can tell is added in `web/`.
+//! dispatches of [`kernels`] with places in one [`arena`], large pictures cut into [`bands`], and [`runner`] records and
+//! replays them. Whatever is asked of the device is counted ([`ledger`]) and can be timed ([`profile`]); [`tiles`] knows
+//! which matrix product wants which tile. Nothing here knows models or JavaScript: whatever only the browser can tell is
+//! added in `web/`.
 
 pub mod arena;
+pub mod bands;
 pub mod caps;
 pub mod kernels;
+pub mod ledger;
 pub mod lower;
+pub mod profile;
 pub mod program;
 pub mod readback;
+mod recorder;
 pub mod runner;
+mod signal;
+pub mod tiles;
 
 pub use caps::Caps;
 

@@ -10,14 +10,15 @@ use crate::Result;
 
 /// The kernel's entry in the table.
 ///
-/// Bindings after the parameters: 1. q, rows of [`Attention::strides`]\[0\]; 2. k; 3. v; 4. out, \[B,T,heads·head_size\].
+/// Bindings after the parameters: 1. q, rows of [`Attention::strides`]\[0\]; 2. k; 3. v, both unused when packed; 4. out,
+/// \[B,T,heads·head_size\].
 pub const KERNEL: Kernel = Kernel {
     name: "attention",
     wgsl: include_str!("attention.wgsl"),
     bindings: &[Binding::Uniform, Binding::ReadWrite, Binding::ReadWrite, Binding::ReadWrite, Binding::ReadWrite],
     params_bytes: size_of::<Params>(),
     params_fields: Params::FIELDS,
-    constants: &["n_parts", "causal"],
+    constants: &["n_parts", "causal", "packed"],
     elements: Element::ALL,
     widths: Width::ALL,
 };
@@ -37,6 +38,10 @@ params! {
         n_workgroups: u32,
         scale_log2: f32,
         n_slices: u32,
+        k_offset: u32,
+        v_offset: u32,
+        padding_0: u32,
+        padding_1: u32,
     }
 }
 
@@ -66,13 +71,21 @@ pub struct Attention {
     pub causal: bool,
     /// Elements from one row of q, k and v to the next: `heads * head_size` where rows hold nothing else.
     pub strides: [u32; 3],
+    /// Whether the rows of one tensor hold q, k and v, one behind the other.
+    pub packed: bool,
 }
 
 impl Attention {
     /// q, k and v lie without gaps.
     #[must_use]
     pub fn dense(batch: u32, queries: u32, keys: u32, heads: u32, head_size: u32, scale: f32, causal: bool) -> Self {
-        Self { batch, queries, keys, heads, head_size, scale, causal, strides: [heads * head_size; 3] }
+        Self { batch, queries, keys, heads, head_size, scale, causal, strides: [heads * head_size; 3], packed: false }
+    }
+
+    /// q, k and v lie one behind the other in the rows of one tensor.
+    #[must_use]
+    pub fn packed(self) -> Self {
+        Self { strides: [3 * self.heads * self.head_size; 3], packed: true, ..self }
     }
 }
 
@@ -81,7 +94,7 @@ impl Attention {
 /// # Errors
 /// [`crate::Error::Shape`] when a size is zero, rows are shorter than the heads, or there are too many values to address.
 pub fn launch(attention: &Attention, element: Element) -> Result<Launch> {
-    let Attention { batch, queries, keys, heads, head_size, scale, causal, strides } = *attention;
+    let Attention { batch, queries, keys, heads, head_size, scale, causal, strides, packed } = *attention;
     let fault = |reason: String| Err(refuse(KERNEL.name, reason));
     if keys == 0 || heads == 0 || head_size == 0 {
         return fault(format!("has a size of zero: {attention:?}"));
@@ -92,6 +105,9 @@ pub fn launch(attention: &Attention, element: Element) -> Result<Launch> {
     let width_of_heads = count(KERNEL.name, &[heads, head_size])?;
     if strides.iter().any(|stride| *stride < width_of_heads) {
         return fault(format!("has rows of {strides:?} elements, shorter than {heads} heads of {head_size}"));
+    }
+    if packed && (queries != keys || strides.iter().any(|stride| *stride < 3 * width_of_heads)) {
+        return fault(format!("cannot read queries, keys and values from the same rows: {attention:?}"));
     }
     count(KERNEL.name, &[batch, queries, strides[0]])?;
     count(KERNEL.name, &[batch, keys, strides[1].max(strides[2])])?;
@@ -110,16 +126,22 @@ pub fn launch(attention: &Attention, element: Element) -> Result<Launch> {
         n_workgroups,
         scale_log2: scale * std::f32::consts::LOG2_E,
         n_slices,
+        k_offset: if packed { width_of_heads } else { 0 },
+        v_offset: if packed { 2 * width_of_heads } else { 0 },
+        padding_0: 0,
+        padding_1: 0,
     };
-    let constants = [("n_parts", f64::from(n_parts)), ("causal", f64::from(u8::from(causal)))];
+    let switch = |on| f64::from(u8::from(on));
+    let constants = [("n_parts", f64::from(n_parts)), ("causal", switch(causal)), ("packed", switch(packed))];
     let width = Width::of(&[head_size, strides[0], strides[1], strides[2]]);
     Ok(Launch::new(&KERNEL, element, width, &constants, &params, super::spread(KERNEL.name, n_workgroups)?))
 }
 
-/// The same in plain Rust, one query at a time, in f64.
+/// The same in plain Rust, one query at a time, in f64. Packed operands are given three times, k and v from their first
+/// element on.
 #[must_use]
 pub fn reference(attention: &Attention, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
-    let Attention { batch, queries, keys, heads, head_size, scale, causal, strides } = *attention;
+    let Attention { batch, queries, keys, heads, head_size, scale, causal, strides, .. } = *attention;
     let [batch, queries, keys, heads, size] = [batch, queries, keys, heads, head_size].map(|n| n as usize);
     let [q_stride, k_stride, v_stride] = strides.map(|n| n as usize);
     let mut out = Vec::with_capacity(batch * queries * heads * size);

@@ -10,6 +10,8 @@
 override n_parts: u32 = 1u;
 // Keys after the query are hidden.
 override causal: bool = false;
+// q holds k and v too, in the same rows.
+override packed: bool = false;
 
 struct Params {
     n_queries: u32,
@@ -26,6 +28,11 @@ struct Params {
     // The scale of the scores times log2(e), since powers of two are what the hardware has.
     scale_log2: f32,
     n_slices: u32,
+    // Where a row's first key and first value are.
+    k_offset: u32,
+    v_offset: u32,
+    padding_0: u32,
+    padding_1: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -61,7 +68,10 @@ fn load_q(first: u32, column: u32) -> vec4<f32> {
 fn load_k(first: u32, column: u32) -> vec4<f32> {
     var quad = vec4<f32>();
     for (var i = 0u; i < 4u; i += WIDTH) {
-        if column + i < params.head_size { put(&quad, i, k[(first + column + i) / WIDTH]); }
+        if column + i < params.head_size {
+            let at = (first + column + i) / WIDTH;
+            if packed { put(&quad, i, q[at]); } else { put(&quad, i, k[at]); }
+        }
     }
     return quad;
 }
@@ -69,7 +79,10 @@ fn load_k(first: u32, column: u32) -> vec4<f32> {
 fn load_v(first: u32, column: u32) -> vec4<f32> {
     var quad = vec4<f32>();
     for (var i = 0u; i < 4u; i += WIDTH) {
-        if column + i < params.head_size { put(&quad, i, v[(first + column + i) / WIDTH]); }
+        if column + i < params.head_size {
+            let at = (first + column + i) / WIDTH;
+            if packed { put(&quad, i, q[at]); } else { put(&quad, i, v[at]); }
+        }
     }
     return quad;
 }
@@ -157,8 +170,8 @@ fn main(
     place.y = thread.y;
     place.first_query = first_query;
     place.q_at = item * params.n_queries * params.q_stride + column;
-    place.k_at = item * params.n_keys * params.k_stride + column;
-    place.v_at = item * params.n_keys * params.v_stride + column;
+    place.k_at = item * params.n_keys * params.k_stride + params.k_offset + column;
+    place.v_at = item * params.n_keys * params.v_stride + params.v_offset + column;
     place.out_at = item * params.n_queries * params.out_stride + column;
 
     var sums_0: array<vec4<f32>, 4>;

@@ -82,6 +82,19 @@ impl Copy {
         }
     }
 
+    /// Whole rows of a picture: a box of `size` from row `from_row` of one tensor to row `to_row` of another, both as wide.
+    #[must_use]
+    pub fn rows(size: [u32; 4], from_row: u32, to_row: u32) -> Self {
+        let strides = dense(size);
+        Self {
+            size,
+            from_offset: from_row * strides[1],
+            from_strides: strides,
+            to_offset: to_row * strides[1],
+            to_strides: strides,
+        }
+    }
+
     fn width(&self) -> Width {
         let aligned = Width::of(&[self.size[3], self.from_offset, self.to_offset]) == Width::Four
             && Width::of(&self.from_strides[..3]) == Width::Four

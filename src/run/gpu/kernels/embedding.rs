@@ -6,14 +6,14 @@ use crate::Result;
 /// The kernel's entry in the table.
 ///
 /// Bindings after the parameters: 1. row numbers, u32; 2. table, f16 \[N,D\] as in the checkpoint, filled up to whole words; 3. out,
-/// \[ids,D\].
+/// \[ids,D\]; 4. positions, f32 \[T,D\]: unused without.
 pub const KERNEL: Kernel = Kernel {
     name: "embedding",
     wgsl: include_str!("embedding.wgsl"),
-    bindings: &[Binding::Uniform, Binding::ReadWrite, Binding::Read, Binding::ReadWrite],
+    bindings: &[Binding::Uniform, Binding::ReadWrite, Binding::Read, Binding::ReadWrite, Binding::Read],
     params_bytes: size_of::<Params>(),
     params_fields: Params::FIELDS,
-    constants: &[],
+    constants: &["has_positions"],
     elements: Element::ALL,
     widths: &[Width::One],
 };
@@ -24,22 +24,25 @@ params! {
         n_values: u32,
         columns: u32,
         n_rows: u32,
-        padding: u32,
+        n_position_values: u32,
     }
 }
 
-/// Takes `n_ids` rows of `columns` values from a table of `n_rows`. A number beyond the table takes its last row.
+/// Takes `n_ids` rows of `columns` values from a table of `n_rows`. A number beyond the table takes its last row. With
+/// `n_positions`, ids are tokens of texts of so many, and the row of each one's position is added.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] when a size is zero or there are too many values to address.
-pub fn launch(n_ids: u32, n_rows: u32, columns: u32, element: Element) -> Result<Launch> {
+pub fn launch(n_ids: u32, n_rows: u32, columns: u32, n_positions: Option<u32>, element: Element) -> Result<Launch> {
     if n_rows == 0 || columns == 0 {
         return Err(refuse(KERNEL.name, format!("cannot take rows of a table [{n_rows}, {columns}]")));
     }
     count(KERNEL.name, &[n_rows, columns])?;
     let n_values = count(KERNEL.name, &[n_ids, columns])?;
-    let params = Params { n_values, columns, n_rows, padding: 0 };
-    Ok(Launch::new(&KERNEL, element, Width::One, &[], &params, super::spread_cells(KERNEL.name, n_values)?))
+    let n_position_values = count(KERNEL.name, &[n_positions.unwrap_or(1), columns])?;
+    let params = Params { n_values, columns, n_rows, n_position_values };
+    let constants = [("has_positions", f64::from(u8::from(n_positions.is_some())))];
+    Ok(Launch::new(&KERNEL, element, Width::One, &constants, &params, super::spread_cells(KERNEL.name, n_values)?))
 }
 
 /// The same in plain Rust, for [`super::gather`] too.

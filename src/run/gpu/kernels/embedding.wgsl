@@ -2,6 +2,9 @@
 
 #import linear_group
 
+// Each row has that of its position added.
+override has_positions: bool = false;
+
 struct Params {
     // Values of the result.
     n_values: u32,
@@ -9,13 +12,15 @@ struct Params {
     columns: u32,
     // Rows of the table.
     n_rows: u32,
-    padding: u32,
+    // Values of all positions; the first id stands at the first of them.
+    n_position_values: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> ids: array<u32>; // [ids]
 @group(0) @binding(2) var<storage, read> table: array<u32>; // [N,D], two f16 a word
 @group(0) @binding(3) var<storage, read_write> out: array<cell>; // [ids,D]
+@group(0) @binding(4) var<storage, read> positions: array<f32>; // [T,D]
 
 @compute @workgroup_size(256)
 fn main(
@@ -28,6 +33,10 @@ fn main(
         let row = min(ids[i / params.columns], params.n_rows - 1u);
         let at = row * params.columns + i % params.columns;
         let pair = unpack2x16float(table[at / 2u]);
-        out[i] = narrow(vec4<f32>(select(pair.x, pair.y, at % 2u == 1u)));
+        var value = select(pair.x, pair.y, at % 2u == 1u);
+        if has_positions {
+            value += positions[i % params.n_position_values];
+        }
+        out[i] = narrow(vec4<f32>(value));
     }
 }

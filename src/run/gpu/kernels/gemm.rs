@@ -18,7 +18,7 @@ use crate::graph::Activation;
 /// 1. source 0, \[B,H,W,C0\];
 /// 2. source 1, \[B,H,W,C1\]: unused when C1 is 0;
 /// 3. weight, packed;
-/// 4. bias, f32 \[N\] in the checkpoint's order: unused without;
+/// 4. bias, f32 \[N\] in the checkpoint's order, and behind it the layer norm's weight and bias: unused without either;
 /// 5. time embedding, rows of [`RowVector::stride`], one for each batch item: unused without;
 /// 6. residual, \[M, N\] (\[M, N/2\] with GEGLU): unused without;
 /// 7. out, as residual: unused with splits;
@@ -51,6 +51,7 @@ pub const KERNEL: Kernel = Kernel {
         "activation",
         "geglu",
         "split",
+        "has_norm",
     ],
     elements: Element::ALL,
     widths: Width::ALL,
@@ -77,8 +78,12 @@ params! {
         k_tiles_per_split: u32,
         time_embedding_stride: u32,
         time_embedding_offset: u32,
+        first_out_row: u32,
+        norm_offset: u32,
+        norm_eps: f32,
         padding_0: u32,
         padding_1: u32,
+        padding_2: u32,
     }
 }
 
@@ -100,8 +105,9 @@ pub struct Source {
     pub kernel: u32,
     /// Step.
     pub stride: u32,
-    /// Zeros on the top and on the left; the output's size says how many there are on the other sides.
-    pub pad: [u32; 2],
+    /// Zeros on the top and on the left; the output's size says how many there are on the other sides. Negative where the
+    /// first output begins inside the input, as that of a band of a picture does.
+    pub pad: [i32; 2],
     /// Whether pixels are doubled 2x2 first.
     pub upsample: bool,
 }
@@ -152,7 +158,7 @@ pub struct Epilogue {
 }
 
 /// One matrix product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gemm {
     /// The rows.
     pub source: Source,
@@ -160,6 +166,11 @@ pub struct Gemm {
     pub n: u32,
     /// What follows.
     pub epilogue: Epilogue,
+    /// Epsilon of a layer norm that the rows go through first, with its weight \[K\] and bias \[K\] behind the bias \[N\] of
+    /// the product, if there is any. Only for rows of one source.
+    pub norm_eps: Option<f32>,
+    /// Rows of `out` and of the residual before the first that is computed: for a band of a picture.
+    pub first_out_row: u32,
 }
 
 /// How the work is cut: a workgroup of `threads` computes `threads[1] * rows` rows and `threads[0] * quads * 4` columns.
@@ -212,6 +223,12 @@ const ENOUGH_GROUPS: u32 = 256;
 const MAX_SPLITS: u32 = 16;
 
 impl Gemm {
+    /// A product with nothing in front of it that fills its output.
+    #[must_use]
+    pub const fn new(source: Source, n: u32, epilogue: Epilogue) -> Self {
+        Gemm { source, n, epilogue, norm_eps: None, first_out_row: 0 }
+    }
+
     /// Rows M.
     ///
     /// # Errors
@@ -284,6 +301,16 @@ impl Gemm {
         Ok((tile, splits))
     }
 
+    /// Whether a tile and a number of parts can compute the product.
+    #[must_use]
+    pub fn allows(&self, tile: Tile, splits: u32) -> bool {
+        let narrow = tile == TILE_NARROW;
+        (!self.epilogue.geglu || tile.quads == 2)
+            && (!narrow || self.n <= 8)
+            && splits >= 1
+            && splits <= MAX_SPLITS.min(self.k_tiles())
+    }
+
     fn check(&self) -> Result<()> {
         let Source { batch, in_size, kernel, stride, .. } = self.source;
         let channels = self.source.channels_sum();
@@ -297,9 +324,14 @@ impl Gemm {
         if self.epilogue.geglu && self.epilogue.time_embedding.is_some() {
             return fault("has no GEGLU behind a time embedding".into());
         }
-        let m = self.m()?;
+        if self.norm_eps.is_some() && (kernel != 1 || stride != 1 || self.source.channels[1] != 0) {
+            return fault("normalises the rows of one source only".into());
+        }
+        let Some(last_row) = self.m()?.checked_add(self.first_out_row) else {
+            return fault(format!("has no row {} + {}", self.m()?, self.first_out_row));
+        };
         count(KERNEL.name, &[batch, in_size[0], in_size[1], channels])?;
-        count(KERNEL.name, &[m, self.n.next_multiple_of(4)])?;
+        count(KERNEL.name, &[last_row, self.n.next_multiple_of(4)])?;
         count(KERNEL.name, &[self.k(), self.n.next_multiple_of(4)])?;
         Ok(())
     }
@@ -348,16 +380,21 @@ pub fn launch(gemm: &Gemm, element: Element, tile: Tile, splits: u32) -> Result<
         channels_1: channels[1],
         kernel,
         stride,
-        pad_top: pad[0],
-        pad_left: pad[1],
+        // Two's complement: the file reads them as signed again.
+        pad_top: pad[0] as u32,
+        pad_left: pad[1] as u32,
         n_tiles,
         n_tile_columns,
         k_tiles,
         k_tiles_per_split: k_tiles.div_ceil(splits),
         time_embedding_stride: vector.stride,
         time_embedding_offset: vector.offset,
+        first_out_row: gemm.first_out_row,
+        norm_offset: if gemm.epilogue.bias { gemm.n } else { 0 },
+        norm_eps: gemm.norm_eps.unwrap_or_default(),
         padding_0: 0,
         padding_1: 0,
+        padding_2: 0,
     };
     let [x, y, _] = super::spread(KERNEL.name, n_tiles)?;
     let mut constants = vec![
@@ -367,6 +404,7 @@ pub fn launch(gemm: &Gemm, element: Element, tile: Tile, splits: u32) -> Result<
         ("quads", f64::from(tile.quads)),
         ("upsample", f64::from(u8::from(gemm.source.upsample))),
         ("split", f64::from(u8::from(splits > 1))),
+        ("has_norm", f64::from(u8::from(gemm.norm_eps.is_some()))),
     ];
     // A part of a sum knows no epilogue, so that all of them share a pipeline.
     if splits == 1 {
@@ -384,7 +422,7 @@ pub struct Operands<'a> {
     pub source_1: &'a [f32],
     /// \[O,C,K,K\] as in a checkpoint, not packed.
     pub weight: &'a [f32],
-    /// \[N\].
+    /// \[N\], then the layer norm's weight and bias.
     pub bias: &'a [f32],
     /// Rows of [`RowVector::stride`].
     pub time_embedding: &'a [f32],
@@ -395,7 +433,13 @@ pub struct Operands<'a> {
 /// The same product in plain Rust, one output value at a time, sums in f64.
 #[must_use]
 pub fn reference(gemm: &Gemm, operands: Operands<'_>) -> Vec<f32> {
-    let Gemm { source, n, epilogue } = gemm;
+    let Gemm { source, n, epilogue, .. } = gemm;
+    let normed = gemm.norm_eps.map(|eps| {
+        let at = if epilogue.bias { *n as usize } else { 0 };
+        let (weight, bias) = operands.bias[at..].split_at(gemm.k() as usize);
+        super::layer_norm::reference(operands.source_0, weight, bias, eps)
+    });
+    let operands = Operands { source_0: normed.as_deref().unwrap_or(operands.source_0), ..operands };
     let [out_h, out_w] = source.out_size.map(|size| size as usize);
     let m = source.batch as usize * out_h * out_w;
     let n = *n as usize;
@@ -434,8 +478,10 @@ fn dot(source: &Source, operands: Operands<'_>, [b, y, x]: [usize; 3], o: usize)
     let mut sum = 0.0;
     for ky in 0..kernel {
         for kx in 0..kernel {
-            let row = (y * stride + ky).checked_sub(source.pad[0] as usize).filter(|&row| row < in_h << shift);
-            let col = (x * stride + kx).checked_sub(source.pad[1] as usize).filter(|&col| col < in_w << shift);
+            let row =
+                (y * stride + ky).checked_add_signed(-(source.pad[0] as isize)).filter(|&row| row < in_h << shift);
+            let col =
+                (x * stride + kx).checked_add_signed(-(source.pad[1] as isize)).filter(|&col| col < in_w << shift);
             let (Some(row), Some(col)) = (row, col) else { continue };
             let pixel = (b * in_h + (row >> shift)) * in_w + (col >> shift);
             for c in 0..c0 + c1 {
@@ -455,23 +501,22 @@ mod tests {
 
     #[test]
     fn plans_fill_the_device_and_fit_the_sum() {
-        let conv = |batch, side, channels, n| Gemm {
-            source: Source {
+        let conv = |batch, side, channels, n| {
+            let source = Source {
                 in_size: [side, side],
                 out_size: [side, side],
                 channels: [channels, 0],
                 kernel: 3,
                 pad: [1, 1],
                 ..Source::rows(batch, 1, 1)
-            },
-            n,
-            epilogue: Epilogue::default(),
+            };
+            Gemm::new(source, n, Epilogue::default())
         };
         assert_eq!(conv(2, 64, 320, 320).default_plan().unwrap(), (TILE_LARGE, 1));
         let (tile, splits) = conv(2, 8, 1280, 1280).default_plan().unwrap();
         assert_eq!(tile, TILE_SMALL);
         assert!(splits > 1, "80 workgroups leave a GPU idle");
-        let vector = Gemm { source: Source::rows(2, 1, 320), n: 1280, epilogue: Epilogue::default() };
+        let vector = Gemm::new(Source::rows(2, 1, 320), 1280, Epilogue::default());
         assert_eq!(vector.default_plan().unwrap().0, TILE_FLAT);
         for gemm in [conv(1, 1, 1, 1), conv(1, 8, 4, 4), vector] {
             let (tile, splits) = gemm.default_plan().unwrap();
@@ -481,13 +526,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_computed_is_refused() {
-        let gemm =
-            Gemm { source: Source::rows(1, 4, 8), n: 12, epilogue: Epilogue { geglu: true, ..Default::default() } };
+        let gemm = Gemm::new(Source::rows(1, 4, 8), 12, Epilogue { geglu: true, ..Default::default() });
         assert!(launch(&gemm, Element::F32, TILE_SMALL, 1).is_err(), "GEGLU of 12 columns");
         let gemm = Gemm { n: 16, ..gemm };
         assert!(launch(&gemm, Element::F32, TILES[0], 1).is_err(), "GEGLU with one quad a thread");
         assert!(launch(&gemm, Element::F32, TILE_SMALL, 2).is_err(), "more parts than steps");
-        let gemm = Gemm { source: Source::rows(1, 1 << 20, 8192), n: 16, epilogue: Epilogue::default() };
+        let gemm = Gemm::new(Source::rows(1, 1 << 20, 8192), 16, Epilogue::default());
         assert!(launch(&gemm, Element::F32, TILE_SMALL, 1).is_err(), "more than 32 bits can address");
     }
 }

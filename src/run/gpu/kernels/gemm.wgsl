@@ -16,6 +16,8 @@ override quads: u32 = 1u;
 override upsample: bool = false;
 // Partial sums are stored for splitk_reduce, and the epilogue is left to it.
 override split: bool = false;
+// The rows of A, which are those of one source, are layer-normalised as they are read.
+override has_norm: bool = false;
 
 struct Params {
     // Rows, and columns before GEGLU halves them.
@@ -43,15 +45,21 @@ struct Params {
     // Elements from one batch item's time embedding to the next, and before the first.
     time_embedding_stride: u32,
     time_embedding_offset: u32,
+    // Rows of `out` and `residual` before the first that is computed here.
+    first_out_row: u32,
+    // Where the layer norm's weight lies behind the bias; its own bias follows it.
+    norm_offset: u32,
+    norm_eps: f32,
     padding_0: u32,
     padding_1: u32,
+    padding_2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> source_0: array<cell>; // [B,H,W,C0]
 @group(0) @binding(2) var<storage, read_write> source_1: array<cell>; // [B,H,W,C1]
 @group(0) @binding(3) var<storage, read> weight: array<half4>; // [K,N/4], by tap, source, channel
-@group(0) @binding(4) var<storage, read> bias: array<f32>; // [N]
+@group(0) @binding(4) var<storage, read> bias: array<f32>; // [N], then the layer norm's [K] and [K]
 @group(0) @binding(5) var<storage, read_write> time_embedding: array<cell>; // [B,..]
 @group(0) @binding(6) var<storage, read_write> residual: array<cell>; // as out
 @group(0) @binding(7) var<storage, read_write> out: array<cell>; // [M,N], with GEGLU [M,N/2]
@@ -70,8 +78,68 @@ override n_threads: u32 = threads_x * threads_y;
 override a_cells: u32 = tile_m * A_STRIDE;
 override w_cells: u32 = TILE_K * tile_quads;
 
+override norm_parts: u32 = 1u + u32(has_norm) * n_threads;
+override norm_rows: u32 = 1u + u32(has_norm) * tile_m;
+
 var<workgroup> a_tile: array<vec4<f32>, a_cells>; // [tile_m][5], four channels each
 var<workgroup> w_tile: array<vec4<f32>, w_cells>; // [16][tile_quads], the first quads of all invocations first
+
+var<workgroup> row_parts: array<f32, norm_parts>; // one number of each invocation
+var<workgroup> row_stats: array<vec2<f32>, norm_rows>; // of each row: mean, one over the standard deviation
+
+// The sum over the invocations of a row of the tile, for each of them.
+fn row_sum(lane: u32, value: f32) -> f32 {
+    row_parts[lane] = value;
+    workgroupBarrier();
+    var sum = 0.0;
+    for (var i = 0u; i < threads_x; i++) {
+        sum += row_parts[lane / threads_x * threads_x + i];
+    }
+    // Nobody may begin the next sum before all have this one.
+    workgroupBarrier();
+    return sum;
+}
+
+// Measures the rows of the tile: the mean first, then the deviations from it, both from the row's first value on.
+fn measure_rows(first_row: u32, thread: vec3<u32>, lane: u32) {
+    let n_cells = params.channels_0 / WIDTH;
+    let used = select(vec4<f32>(1.0, 0.0, 0.0, 0.0), vec4<f32>(1.0), WIDTH == 4u);
+    for (var r = 0u; r < rows; r++) {
+        let tile_row = r * threads_y + thread.y;
+        // Rows beyond the last repeat it, because all invocations have to meet at the barriers.
+        let first = min(first_row + tile_row, params.m - 1u) * n_cells;
+        let origin = widen(source_0[first]).x;
+        var sum = vec4<f32>();
+        for (var i = thread.x; i < n_cells; i += threads_x) {
+            sum += (widen(source_0[first + i]) - origin) * used;
+        }
+        let mean = row_sum(lane, sum.x + sum.y + sum.z + sum.w) / f32(params.channels_0);
+        var squares = vec4<f32>();
+        for (var i = thread.x; i < n_cells; i += threads_x) {
+            let difference = (widen(source_0[first + i]) - origin - mean) * used;
+            squares += difference * difference;
+        }
+        let variance = row_sum(lane, squares.x + squares.y + squares.z + squares.w) / f32(params.channels_0);
+        if thread.x == 0u {
+            row_stats[tile_row] = vec2<f32>(origin + mean, 1.0 / sqrt(variance + params.norm_eps));
+        }
+    }
+    workgroupBarrier();
+}
+
+// Four channels of a row, normalised. Channels beyond the last stay zero.
+fn normalise(value: vec4<f32>, tile_row: u32, channel: u32) -> vec4<f32> {
+    let stats = row_stats[tile_row];
+    var result = vec4<f32>();
+    for (var i = 0u; i < 4u; i++) {
+        if channel + i < params.channels_0 {
+            let weight = bias[params.norm_offset + channel + i];
+            let shift = bias[params.norm_offset + params.channels_0 + channel + i];
+            result[i] = (value[i] - stats.x) * stats.y * weight + shift;
+        }
+    }
+    return result;
+}
 
 // Four channels of one pixel of a source, zeros beyond its last channel.
 fn load_source(source: u32, pixel: u32, channel: u32, n_channels: u32) -> vec4<f32> {
@@ -122,6 +190,10 @@ fn main(
         }
     }
 
+    if has_norm {
+        measure_rows(first_row, thread, lane);
+    }
+
     // Where the first step of this part of the sum is.
     let first_step = group.z * params.k_tiles_per_split;
     let last_step = min(first_step + params.k_tiles_per_split, params.k_tiles);
@@ -154,6 +226,9 @@ fn main(
                 if y < full_h && x < full_w {
                     let pixel = (u32(origin.x) + (y >> shift)) * params.in_w + (x >> shift);
                     value = load_source(source, pixel, channel + item % TILE_K_QUADS * 4u, n_channels);
+                    if has_norm {
+                        value = normalise(value, item / TILE_K_QUADS, channel + item % TILE_K_QUADS * 4u);
+                    }
                 }
                 a_tile[item / TILE_K_QUADS * A_STRIDE + item % TILE_K_QUADS] = value;
             }

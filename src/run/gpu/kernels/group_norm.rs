@@ -1,18 +1,44 @@
-//! Group normalisation: the sizes that its two kernels share and the formula that both are compared with.
+//! `group_norm`: group normalisation of small pictures in one dispatch, and the sizes and the formula that it shares with
+//! the two kernels for large ones.
 //!
-//! [`super::group_norm_stats`] measures parts of each group with many workgroups, since 32 groups alone would leave a
-//! GPU idle; [`super::group_norm_apply`] joins the parts and normalises. The input may be two tensors that stand for
-//! their concatenation along the channels.
+//! There [`super::group_norm_stats`] measures parts of each group with many workgroups, since 32 groups alone would leave
+//! a GPU idle; [`super::group_norm_apply`] joins the parts and normalises. A picture in bands of rows is measured and
+//! normalised band by band ([`Band`]). The input may be two tensors that stand for their concatenation along the channels.
 
-use super::{Element, Width, count, refuse};
+use super::{Binding, Element, Kernel, Launch, Width, count, refuse};
 use crate::Result;
+
+/// The kernel's entry in the table.
+///
+/// Bindings after the parameters: 1. source 0, \[B,H,W,C0\]; 2. source 1, \[B,H,W,C1\], unused when C1 is 0; 3. weight, f32
+/// \[C0+C1\]; 4. bias, f32 \[C0+C1\]; 5. out, \[B,H,W,C0+C1\].
+pub const KERNEL: Kernel = Kernel {
+    name: "group_norm",
+    wgsl: include_str!("group_norm.wgsl"),
+    bindings: &[
+        Binding::Uniform,
+        Binding::ReadWrite,
+        Binding::ReadWrite,
+        Binding::Read,
+        Binding::Read,
+        Binding::ReadWrite,
+    ],
+    params_bytes: PARAMS_BYTES,
+    params_fields: PARAMS_FIELDS,
+    constants: &["with_silu"],
+    elements: Element::ALL,
+    widths: Width::ALL,
+};
+
+/// Values of a slab up to which one workgroup is as fast as many and a second dispatch.
+const MAX_WHOLE_VALUES: u32 = 1 << 17;
 
 /// Invocations of a workgroup of either kernel.
 pub(super) const THREADS: u32 = 256;
 /// Cells of a pixel that a workgroup covers at most: half its invocations, so that it reads two pixels at once or more.
 const MAX_SLAB_CELLS: u32 = 128;
 /// Parts of a group at most. Every workgroup of the second kernel joins them all.
-const MAX_CHUNKS: u32 = 64;
+pub const MAX_CHUNKS: u32 = 64;
 /// Pixels that an invocation measures at least, unless there are fewer.
 const PIXELS_PER_THREAD: u32 = 16;
 /// Pixels that an invocation normalises.
@@ -33,6 +59,27 @@ pub struct GroupNorm {
     pub eps: f32,
 }
 
+/// A part of a picture that lies in bands of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Band {
+    /// Pixels of the whole picture.
+    pub total_pixels: u32,
+    /// Pixels in each part that is measured; only the last one of the picture may be smaller, so bands are whole parts.
+    pub partial_pixels: u32,
+    /// Pixels of the picture before this band: whole parts.
+    pub pixels_before: u32,
+    /// Pixels before the first that is read, in the tensor that holds the input.
+    pub from_pixel: u32,
+    /// Pixels before the first that is written, in the tensor that takes the output.
+    pub to_pixel: u32,
+}
+
+impl Band {
+    fn n_partials(&self) -> u32 {
+        self.total_pixels.div_ceil(self.partial_pixels)
+    }
+}
+
 /// How the work is cut. A workgroup covers a slab, which is a number of whole groups, and a chunk of the pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cut {
@@ -43,6 +90,12 @@ pub(super) struct Cut {
     pub pixels_at_once: u32,
     pub chunk_pixels: u32,
     pub n_chunks: u32,
+}
+
+impl Cut {
+    pub(super) fn with_chunks(self, chunk_pixels: u32, n_chunks: u32) -> Self {
+        Cut { chunk_pixels, n_chunks, ..self }
+    }
 }
 
 impl GroupNorm {
@@ -61,6 +114,38 @@ impl GroupNorm {
     /// As [`GroupNorm::n_chunks`].
     pub fn partial_bytes(&self) -> Result<u64> {
         Ok(u64::from(self.batch) * u64::from(self.groups) * u64::from(self.n_chunks()?) * 8)
+    }
+
+    /// Bytes of the first kernel's result for a picture in bands.
+    #[must_use]
+    pub fn partial_bytes_of(&self, band: &Band) -> u64 {
+        u64::from(self.batch) * u64::from(self.groups) * u64::from(band.n_partials()) * 8
+    }
+
+    /// Whether one dispatch of [`KERNEL`] is enough.
+    ///
+    /// # Errors
+    /// As [`GroupNorm::n_chunks`].
+    pub fn fits_one_dispatch(&self) -> Result<bool> {
+        let cut = self.whole_cut()?;
+        let slab = cut.groups_per_slab * (self.channels[0] + self.channels[1]) / self.groups;
+        Ok(u64::from(slab) * u64::from(self.pixels) <= u64::from(MAX_WHOLE_VALUES))
+    }
+
+    /// Slabs of as few groups as make whole cells, so that there are many workgroups.
+    fn whole_cut(&self) -> Result<Cut> {
+        let any = self.cut(PIXELS_PER_THREAD, MAX_CHUNKS)?;
+        let group_channels = (self.channels[0] + self.channels[1]) / self.groups;
+        let groups_per_slab = any.width.elements() / gcd(group_channels, any.width.elements());
+        let groups_per_slab = groups_per_slab.min(self.groups);
+        Ok(Cut {
+            groups_per_slab,
+            n_slabs: self.groups.div_ceil(groups_per_slab),
+            pixels_at_once: THREADS / (groups_per_slab * group_channels / any.width.elements()),
+            chunk_pixels: self.pixels,
+            n_chunks: 1,
+            ..any
+        })
     }
 
     pub(super) fn stats_cut(&self) -> Result<Cut> {
@@ -123,6 +208,10 @@ params! {
         partial_pixels: u32,
         n_partials: u32,
         eps: f32,
+        total_pixels: u32,
+        from_pixel: u32,
+        to_pixel: u32,
+        first_partial: u32,
         padding_0: u32,
         padding_1: u32,
         padding_2: u32,
@@ -132,15 +221,35 @@ params! {
 pub(super) const PARAMS_BYTES: usize = size_of::<Params>();
 pub(super) const PARAMS_FIELDS: &[(&str, usize)] = Params::FIELDS;
 
-/// The launch of either kernel.
-pub(super) fn launch(
-    kernel: &'static super::Kernel,
+/// Normalises in one dispatch.
+///
+/// # Errors
+/// As [`GroupNorm::n_chunks`].
+pub fn launch(norm: &GroupNorm, element: Element, silu: bool) -> Result<Launch> {
+    let constants = [("with_silu", f64::from(u8::from(silu)))];
+    launch_of(&KERNEL, norm, None, element, norm.whole_cut()?, &constants)
+}
+
+/// The launch of one of the three kernels, for a whole picture or a band of one.
+pub(super) fn launch_of(
+    kernel: &'static Kernel,
     norm: &GroupNorm,
+    band: Option<&Band>,
     element: Element,
     cut: Cut,
     constants: &[(&'static str, f64)],
-) -> Result<super::Launch> {
-    let stats = norm.stats_cut()?;
+) -> Result<Launch> {
+    let band = match band {
+        Some(band) if norm.batch == 1 => *band,
+        Some(_) => return Err(refuse(kernel.name, "has bands of one picture at a time only".into())),
+        None => Band {
+            total_pixels: norm.pixels,
+            partial_pixels: norm.stats_cut()?.chunk_pixels,
+            pixels_before: 0,
+            from_pixel: 0,
+            to_pixel: 0,
+        },
+    };
     let n_workgroups = count(kernel.name, &[norm.batch, cut.n_slabs, cut.n_chunks])?;
     let params = Params {
         pixels: norm.pixels,
@@ -153,15 +262,19 @@ pub(super) fn launch(
         chunk_pixels: cut.chunk_pixels,
         n_chunks: cut.n_chunks,
         n_workgroups,
-        partial_pixels: stats.chunk_pixels,
-        n_partials: stats.n_chunks,
+        partial_pixels: band.partial_pixels,
+        n_partials: band.n_partials(),
         eps: norm.eps,
+        total_pixels: band.total_pixels,
+        from_pixel: band.from_pixel,
+        to_pixel: band.to_pixel,
+        first_partial: band.pixels_before / band.partial_pixels,
         padding_0: 0,
         padding_1: 0,
         padding_2: 0,
     };
     let workgroups = super::spread(kernel.name, n_workgroups)?;
-    Ok(super::Launch::new(kernel, element, cut.width, constants, &params, workgroups))
+    Ok(Launch::new(kernel, element, cut.width, constants, &params, workgroups))
 }
 
 /// Group normalisation in plain Rust, of the concatenated input \[B, pixels, C\], with silu behind it if asked for.

@@ -24,17 +24,17 @@ fn join(first: u32, group_channels: u32) -> vec2<f32> {
     let origin = partials[first].x;
     var sum = 0.0;
     for (var i = 0u; i < params.n_partials; i++) {
-        let n = min(params.partial_pixels, params.pixels - i * params.partial_pixels);
+        let n = min(params.partial_pixels, params.total_pixels - i * params.partial_pixels);
         sum += (partials[first + i].x - origin) * f32(n);
     }
-    let mean = origin + sum / f32(params.pixels);
+    let mean = origin + sum / f32(params.total_pixels);
     var deviation = 0.0;
     for (var i = 0u; i < params.n_partials; i++) {
-        let n = min(params.partial_pixels, params.pixels - i * params.partial_pixels);
+        let n = min(params.partial_pixels, params.total_pixels - i * params.partial_pixels);
         let difference = partials[first + i].x - mean;
         deviation += partials[first + i].y + difference * difference * f32(n * group_channels);
     }
-    return vec2<f32>(mean, 1.0 / sqrt(deviation / (f32(params.pixels) * f32(group_channels)) + params.eps));
+    return vec2<f32>(mean, 1.0 / sqrt(deviation / (f32(params.total_pixels) * f32(group_channels)) + params.eps));
 }
 
 @compute @workgroup_size(256)
@@ -77,6 +77,7 @@ fn main(
         if with_silu {
             y = silu(y);
         }
-        out[((part.item * params.pixels + pixel) * channels + part.first_channel + channel) / WIDTH] = narrow(y);
+        let to = part.item * params.pixels + params.to_pixel + pixel;
+        out[(to * channels + part.first_channel + channel) / WIDTH] = narrow(y);
     }
 }

@@ -1,7 +1,7 @@
 //! `group_norm_stats`: mean and sum of squared deviations of parts of each group, the first half of a group
 //! normalisation. See [`super::group_norm`].
 
-use super::group_norm::{GroupNorm, PARAMS_BYTES, PARAMS_FIELDS};
+use super::group_norm::{Band, GroupNorm, PARAMS_BYTES, PARAMS_FIELDS, launch_of};
 use super::{Binding, Element, Kernel, Launch, Width};
 use crate::Result;
 
@@ -25,7 +25,17 @@ pub const KERNEL: Kernel = Kernel {
 /// # Errors
 /// As [`GroupNorm::n_chunks`].
 pub fn launch(norm: &GroupNorm, element: Element) -> Result<Launch> {
-    super::group_norm::launch(&KERNEL, norm, element, norm.stats_cut()?, &[])
+    launch_of(&KERNEL, norm, None, element, norm.stats_cut()?, &[])
+}
+
+/// Measures the parts of one band, whose pixels are those of `norm`.
+///
+/// # Errors
+/// As [`launch`], and for more than one batch item.
+pub fn launch_band(norm: &GroupNorm, band: &Band, element: Element) -> Result<Launch> {
+    let chunk_pixels = band.partial_pixels;
+    let cut = norm.stats_cut()?.with_chunks(chunk_pixels, norm.pixels.div_ceil(chunk_pixels));
+    launch_of(&KERNEL, norm, Some(band), element, cut, &[])
 }
 
 /// Mean and sum of squared deviations of each part in plain Rust, \[B, G, chunks, 2\], of the concatenated input.

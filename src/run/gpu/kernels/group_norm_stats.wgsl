@@ -9,7 +9,7 @@
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> source_0: array<cell>; // [B,H,W,C0]
 @group(0) @binding(2) var<storage, read_write> source_1: array<cell>; // [B,H,W,C1]
-@group(0) @binding(3) var<storage, read_write> partials: array<vec2<f32>>; // [B,G,chunks]: mean, squared deviations
+@group(0) @binding(3) var<storage, read_write> partials: array<vec2<f32>>; // [B,G,partials]: mean, squared deviations
 
 // Of each of the workgroup's rows of invocations and each channel of the slab.
 var<workgroup> means: array<f32, 1024>;
@@ -81,7 +81,7 @@ fn main(
                 deviation += deviations[at] + n * difference * difference;
             }
         }
-        let at = (part.item * params.groups + part.first_group + g) * params.n_chunks + part.chunk;
-        partials[at] = vec2<f32>(mean, deviation);
+        let first_of_group = (part.item * params.groups + part.first_group + g) * params.n_partials;
+        partials[first_of_group + params.first_partial + part.chunk] = vec2<f32>(mean, deviation);
     }
 }

@@ -69,6 +69,7 @@ pub const KERNELS: &[&Kernel] = &[
     &gather::KERNEL,
     &geglu::KERNEL,
     &gemm::KERNEL,
+    &group_norm::KERNEL,
     &group_norm_apply::KERNEL,
     &group_norm_stats::KERNEL,
     &layer_norm::KERNEL,

@@ -3,10 +3,17 @@
 #import linear_group
 
 struct Params {
+    // Of the result.
     n_pixels: u32,
     channels: u32,
+    // Pixels of a row of the result, and of one of the input.
+    out_w: u32,
+    in_w: u32,
+    // Every how manieth pixel is taken.
+    step: u32,
     padding_0: u32,
     padding_1: u32,
+    padding_2: u32,
     // Weights of the first four channels in each colour.
     red: vec4<f32>,
     green: vec4<f32>,
@@ -16,7 +23,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read_write> x: array<cell>; // [pixels,C]
+@group(0) @binding(1) var<storage, read_write> x: array<cell>; // [H,W,C]
 @group(0) @binding(2) var<storage, read_write> out: array<u32>; // [pixels]
 
 @compute @workgroup_size(256)
@@ -29,9 +36,10 @@ fn main(
     if i >= params.n_pixels {
         return;
     }
+    let at = (i / params.out_w * params.in_w + i % params.out_w) * params.step;
     var pixel = vec4<f32>();
     for (var c = 0u; c < min(params.channels, 4u); c++) {
-        pixel[c] = widen(x[i * params.channels + c]).x;
+        pixel[c] = widen(x[at * params.channels + c]).x;
     }
     let colour = vec3<f32>(dot(pixel, params.red), dot(pixel, params.green), dot(pixel, params.blue));
     let level = vec3<u32>(round(clamp(colour + params.constant.xyz, vec3<f32>(0.0), vec3<f32>(1.0)) * 255.0));

@@ -35,8 +35,8 @@ params! {
         n_splits: u32,
         time_embedding_stride: u32,
         time_embedding_offset: u32,
-        padding_0: u32,
-        padding_1: u32,
+        first_out_row: u32,
+        padding: u32,
     }
 }
 
@@ -58,8 +58,8 @@ pub fn launch(gemm: &Gemm, element: Element, splits: u32) -> Result<Launch> {
         n_splits: splits,
         time_embedding_stride: vector.stride,
         time_embedding_offset: vector.offset,
-        padding_0: 0,
-        padding_1: 0,
+        first_out_row: gemm.first_out_row,
+        padding: 0,
     };
     let n_items = if gemm.epilogue.geglu { n_quads / 2 } else { n_quads };
     let workgroups = super::spread_cells(KERNEL.name, n_items)?;

@@ -11,8 +11,9 @@ struct Params {
     n_splits: u32,
     time_embedding_stride: u32,
     time_embedding_offset: u32,
-    padding_0: u32,
-    padding_1: u32,
+    // As in gemm.
+    first_out_row: u32,
+    padding: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

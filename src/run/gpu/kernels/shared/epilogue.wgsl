@@ -1,5 +1,6 @@
 // What follows a matrix product: bias, time embedding, non-linearity, residual, store. The importing file declares
-// `bias`, `time_embedding`, `residual` and `out`, and `params` with m, n, out_pixels and the time embedding's place.
+// `bias`, `time_embedding`, `residual` and `out`, and `params` with m, n, out_pixels, first_out_row and the time
+// embedding's place.
 
 #import activate
 
@@ -22,7 +23,7 @@ fn store_quad(row: u32, column: u32, n: u32, value: vec4<f32>) {
     var sum = value;
     for (var i = 0u; i < 4u; i += WIDTH) {
         if column + i < n {
-            let at = (row * n + column + i) / WIDTH;
+            let at = ((params.first_out_row + row) * n + column + i) / WIDTH;
             if has_residual {
                 var other = vec4<f32>();
                 put(&other, i, residual[at]);

@@ -1,7 +1,7 @@
 // What the two halves of group normalisation share: their parameters, and which part of the input a workgroup has.
 
 struct Params {
-    // Pixels of one batch item.
+    // Pixels of one batch item; of a picture in bands, those that are normalised here.
     pixels: u32,
     // Channels of the two sources.
     channels_0: u32,
@@ -16,10 +16,17 @@ struct Params {
     chunk_pixels: u32,
     n_chunks: u32,
     n_workgroups: u32,
-    // The same of the first half, whose shares are larger.
+    // The same of the first half, whose shares are larger, over all bands.
     partial_pixels: u32,
     n_partials: u32,
     eps: f32,
+    // Pixels of one batch item over all bands.
+    total_pixels: u32,
+    // Pixels before the first in the input, and in the output.
+    from_pixel: u32,
+    to_pixel: u32,
+    // The share of the first half that comes first here.
+    first_partial: u32,
     padding_0: u32,
     padding_1: u32,
     padding_2: u32,
@@ -55,7 +62,7 @@ fn part_of(number: u32) -> Part {
 
 // The cell of the two sources together that begins at a channel.
 fn read_sources(item: u32, pixel: u32, channel: u32) -> vec4<f32> {
-    let row = item * params.pixels + pixel;
+    let row = item * params.pixels + params.from_pixel + pixel;
     if channel < params.channels_0 {
         return widen(source_0[(row * params.channels_0 + channel) / WIDTH]);
     }

@@ -1,0 +1,459 @@
+//! Buffers, pipelines, bind groups and submits on one device, every one of them counted in a [`Ledger`]; or, without a
+//! device, the counting alone, so that a plan is made by the code that draws.
+//!
+//! What runs and where its operands lie is decided elsewhere.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::kernels::{Launch, PipelineKey, UNUSED_BYTES, pipeline};
+use super::ledger::{Counts, Ledger, Purpose};
+use super::profile::Profiler;
+use super::signal::Signal;
+use super::{Caps, Gpu, readback};
+use crate::error::{Error, Result};
+
+/// Offsets into uniform and storage buffers are its multiples on every adapter.
+pub(super) const ALIGNMENT: u64 = 256;
+
+/// A buffer that is given back to the GPU with its owner: in the browser dropping alone frees nothing.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    raw: Option<wgpu::Buffer>,
+    /// Different for every buffer of a recorder.
+    pub id: u64,
+    pub n_bytes: u64,
+    purpose: Purpose,
+    ledger: Ledger,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Some(raw) = &self.raw {
+            raw.destroy();
+        }
+        self.ledger.destroyed(self.purpose, self.n_bytes);
+    }
+}
+
+impl Buffer {
+    pub fn whole(&self) -> Range<'_> {
+        Range { buffer: self, offset: 0, n_bytes: self.n_bytes }
+    }
+}
+
+/// Buffers that nobody uses now, by size, for the next who wants one.
+type Pool = Rc<RefCell<HashMap<u64, Vec<Buffer>>>>;
+
+/// A buffer that goes back to the pool with its owner.
+#[derive(Debug)]
+pub(super) struct Pooled {
+    buffer: Option<Buffer>,
+    pool: Pool,
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.pool.borrow_mut().entry(buffer.n_bytes).or_default().push(buffer);
+        }
+    }
+}
+
+impl std::ops::Deref for Pooled {
+    type Target = Buffer;
+
+    fn deref(&self) -> &Buffer {
+        // Taken only while dropping.
+        self.buffer.as_ref().unwrap_or_else(|| unreachable!("a pooled buffer has its buffer until it is dropped"))
+    }
+}
+
+/// A part of a buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range<'a> {
+    pub buffer: &'a Buffer,
+    pub offset: u64,
+    pub n_bytes: u64,
+}
+
+/// A compiled kernel with the layout of its bindings.
+#[derive(Debug)]
+pub(super) struct Pipeline(Option<(wgpu::BindGroupLayout, wgpu::ComputePipeline)>);
+
+/// What a dispatch is bound to.
+#[derive(Debug)]
+pub(super) struct Group {
+    raw: Option<wgpu::BindGroup>,
+    n_bytes: u64,
+}
+
+/// One entry of a submit.
+pub(super) enum Command<'a> {
+    /// Bytes from one place to another; both offsets and the length are multiples of four.
+    Copy { from: Range<'a>, to: &'a Buffer, to_offset: u64 },
+    /// A kernel.
+    Dispatch {
+        launch: &'a Launch,
+        pipeline: &'a Pipeline,
+        group: &'a Group,
+        params_offset: u32,
+        shape: &'a str,
+        flops: u64,
+    },
+}
+
+/// What went wrong outside of a scope.
+#[derive(Clone, Debug)]
+enum Fault {
+    Memory(String),
+    Lost(String),
+    Other(String),
+}
+
+type Faults = Arc<Mutex<Option<Fault>>>;
+
+/// The end of a submit, to be waited for.
+pub(super) struct Ticket {
+    done: Signal<()>,
+    index: Option<wgpu::SubmissionIndex>,
+}
+
+/// See the module.
+pub(super) struct Recorder {
+    gpu: Option<Gpu>,
+    caps: Caps,
+    ledger: Ledger,
+    pipelines: RefCell<HashMap<PipelineKey, Rc<Pipeline>>>,
+    pool: Pool,
+    faults: Faults,
+    next_id: Cell<u64>,
+    profiler: RefCell<Option<Profiler>>,
+}
+
+impl Recorder {
+    /// On a device.
+    pub fn new(gpu: Gpu) -> Self {
+        let recorder = Self::empty(gpu.caps.clone());
+        let faults = Arc::clone(&recorder.faults);
+        // Without a handler wgpu ends the program on the first error outside a scope, such as running out of memory.
+        gpu.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let reason = one_line(&error.to_string());
+            record(
+                &faults,
+                match error {
+                    wgpu::Error::OutOfMemory { .. } => Fault::Memory(reason),
+                    _ => Fault::Other(reason),
+                },
+            );
+        }));
+        let faults = Arc::clone(&recorder.faults);
+        gpu.device.set_device_lost_callback(move |reason, message| {
+            let reason = match one_line(&message) {
+                message if message.is_empty() => format!("{reason:?}").to_lowercase(),
+                message => message,
+            };
+            record(&faults, Fault::Lost(reason));
+        });
+        Recorder { gpu: Some(gpu), ..recorder }
+    }
+
+    /// Without a device: everything is counted and nothing happens.
+    pub fn planned(caps: Caps) -> Self {
+        Self::empty(caps)
+    }
+
+    fn empty(caps: Caps) -> Self {
+        Recorder {
+            gpu: None,
+            caps,
+            ledger: Ledger::default(),
+            pipelines: RefCell::default(),
+            pool: Pool::default(),
+            faults: Faults::default(),
+            next_id: Cell::new(0),
+            profiler: RefCell::new(None),
+        }
+    }
+
+    pub fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    pub fn is_planned(&self) -> bool {
+        self.gpu.is_none()
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.ledger.counts()
+    }
+
+    pub fn reset_peak(&self) {
+        self.ledger.reset_peak();
+    }
+
+    /// Times every dispatch from now on.
+    pub fn start_profile(&self) -> Result<()> {
+        let Some(gpu) = &self.gpu else { return Ok(()) };
+        *self.profiler.borrow_mut() = Some(Profiler::new(gpu)?);
+        Ok(())
+    }
+
+    /// The times since [`Recorder::start_profile`], which ends.
+    pub async fn finish_profile(&self) -> Result<Option<super::profile::Profile>> {
+        let profiler = self.profiler.borrow_mut().take();
+        match (profiler, &self.gpu) {
+            (Some(profiler), Some(gpu)) => Ok(Some(profiler.finish(gpu).await?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Gives up the device, as a reset of the driver would. For tests of what follows.
+    pub fn destroy_device(&self) {
+        if let Some(gpu) = &self.gpu {
+            gpu.device.destroy();
+        }
+    }
+
+    pub fn buffer(&self, label: &str, n_bytes: u64, usage: wgpu::BufferUsages, purpose: Purpose) -> Buffer {
+        let n_bytes = n_bytes.next_multiple_of(4).max(UNUSED_BYTES);
+        let raw = self.gpu.as_ref().map(|gpu| {
+            gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: n_bytes,
+                usage,
+                mapped_at_creation: false,
+            })
+        });
+        self.ledger.made(purpose, n_bytes);
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        Buffer { raw, id, n_bytes, purpose, ledger: self.ledger.clone() }
+    }
+
+    /// A buffer for a tensor or for parameters, a used one where there is one of the size.
+    pub fn pooled(&self, n_bytes: u64) -> Pooled {
+        let n_bytes = n_bytes.next_multiple_of(ALIGNMENT).max(ALIGNMENT);
+        let used = self.pool.borrow_mut().get_mut(&n_bytes).and_then(Vec::pop);
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::UNIFORM
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST;
+        let buffer = used.unwrap_or_else(|| self.buffer("tensor", n_bytes, usage, Purpose::Other));
+        Pooled { buffer: Some(buffer), pool: Rc::clone(&self.pool) }
+    }
+
+    /// Gives the pool's buffers back to the GPU.
+    pub fn drain_pool(&self) {
+        self.pool.borrow_mut().clear();
+    }
+
+    /// Bytes to a place whose offset is a multiple of four. The last word is filled up with zeros.
+    pub fn write(&self, to: &Buffer, offset: u64, bytes: &[u8]) {
+        self.ledger.update(|counts| counts.uploaded_bytes += bytes.len() as u64);
+        let Some((gpu, raw)) = self.gpu.as_ref().zip(to.raw.as_ref()) else { return };
+        let (whole, rest) = bytes.split_at(bytes.len() / 4 * 4);
+        gpu.queue.write_buffer(raw, offset, whole);
+        if !rest.is_empty() {
+            let mut word = [0; 4];
+            word[..rest.len()].copy_from_slice(rest);
+            gpu.queue.write_buffer(raw, offset + whole.len() as u64, &word);
+        }
+    }
+
+    /// Counts bytes that a plan does not have.
+    pub fn count_upload(&self, n_bytes: u64) {
+        self.ledger.update(|counts| counts.uploaded_bytes += n_bytes);
+    }
+
+    pub fn pipeline(&self, launch: &Launch) -> Rc<Pipeline> {
+        let key = launch.pipeline_key();
+        if let Some(known) = self.pipelines.borrow().get(&key) {
+            return Rc::clone(known);
+        }
+        let compiled = Rc::new(Pipeline(self.gpu.as_ref().map(|gpu| {
+            let layout = pipeline::bind_group_layout(&gpu.device, launch.kernel);
+            let pipeline = pipeline::compile(&gpu.device, &layout, launch);
+            (layout, pipeline)
+        })));
+        self.ledger.compiled(key.clone());
+        self.pipelines.borrow_mut().insert(key, Rc::clone(&compiled));
+        compiled
+    }
+
+    /// Binds the parameters and what is behind them, in the order that the kernel documents.
+    pub fn group(&self, launch: &Launch, pipeline: &Pipeline, params: &Buffer, operands: &[Range<'_>]) -> Group {
+        let largest = operands.iter().map(|range| range.n_bytes).max().unwrap_or(0);
+        self.ledger.update(|counts| {
+            counts.bind_groups += 1;
+            counts.largest_binding_bytes = counts.largest_binding_bytes.max(largest);
+        });
+        let n_bytes = operands.iter().map(|range| range.n_bytes).sum();
+        let Some((gpu, (layout, _))) = self.gpu.as_ref().zip(pipeline.0.as_ref()) else {
+            return Group { raw: None, n_bytes };
+        };
+        let uniform = Range { buffer: params, offset: 0, n_bytes: launch.params.len() as u64 };
+        let entries: Vec<_> = (0..)
+            .zip(std::iter::once(&uniform).chain(operands))
+            .filter_map(|(binding, range)| {
+                let buffer = range.buffer.raw.as_ref()?;
+                let size = NonZeroU64::new(range.n_bytes);
+                let binding_range = wgpu::BufferBinding { buffer, offset: range.offset, size };
+                Some(wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(binding_range) })
+            })
+            .collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: Some(launch.kernel.name), layout, entries: &entries };
+        Group { raw: Some(gpu.device.create_bind_group(&descriptor)), n_bytes }
+    }
+
+    /// One command buffer: neighbouring dispatches share a pass, unless they are timed one by one.
+    pub fn submit(&self, commands: &[Command<'_>]) -> Ticket {
+        self.ledger.update(|counts| {
+            counts.submits += 1;
+            for command in commands {
+                if let Command::Dispatch { group, flops, .. } = command {
+                    counts.dispatches += 1;
+                    counts.flops += flops;
+                    counts.moved_bytes += group.n_bytes;
+                }
+            }
+        });
+        let done = Signal::default();
+        let Some(gpu) = &self.gpu else {
+            done.send(());
+            return Ticket { done, index: None };
+        };
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut profiler = self.profiler.borrow_mut();
+        let mut rest = commands;
+        while let Some(first) = rest.first() {
+            match first {
+                Command::Copy { from, to, to_offset } => {
+                    if let Some((from_raw, to_raw)) = from.buffer.raw.as_ref().zip(to.raw.as_ref()) {
+                        encoder.copy_buffer_to_buffer(from_raw, from.offset, to_raw, *to_offset, from.n_bytes);
+                    }
+                    rest = &rest[1..];
+                }
+                Command::Dispatch { launch, shape, flops, group, .. } => {
+                    let mut timestamps = None;
+                    if let Some(profiler) = profiler.as_mut() {
+                        timestamps = profiler.begin(gpu, launch.kernel.name, shape, *flops, group.n_bytes);
+                    }
+                    let n_together = match timestamps {
+                        Some(_) => 1,
+                        None => rest.iter().take_while(|c| matches!(c, Command::Dispatch { .. })).count(),
+                    };
+                    let mut pass = encoder
+                        .begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: timestamps });
+                    for command in &rest[..n_together] {
+                        record_dispatch(&mut pass, command);
+                    }
+                    rest = &rest[n_together..];
+                }
+            }
+        }
+        let index = gpu.queue.submit([encoder.finish()]);
+        let signal = done.clone();
+        gpu.queue.on_submitted_work_done(move || signal.send(()));
+        Ticket { done, index: Some(index) }
+    }
+
+    /// Waits until a submit has run; the browser's event loop runs meanwhile.
+    pub async fn wait(&self, ticket: Ticket) {
+        if let Some(gpu) = &self.gpu {
+            // Natively this runs the callback; in the browser it does nothing. A failure is found by `check`.
+            let _lost = gpu.device.poll(wgpu::PollType::Wait { submission_index: ticket.index, timeout: None });
+        }
+        ticket.done.await;
+    }
+
+    /// Brings bytes back, a multiple of four; zeros without a device.
+    pub async fn read(&self, range: Range<'_>) -> Result<Vec<u8>> {
+        self.ledger.update(|counts| {
+            counts.readbacks += 1;
+            counts.readback_bytes += range.n_bytes;
+        });
+        // The copy that the host can see.
+        self.ledger.made(Purpose::Other, range.n_bytes);
+        let bytes = self.read_uncounted(range).await;
+        self.ledger.destroyed(Purpose::Other, range.n_bytes);
+        bytes
+    }
+
+    async fn read_uncounted(&self, range: Range<'_>) -> Result<Vec<u8>> {
+        match self.gpu.as_ref().zip(range.buffer.raw.as_ref()) {
+            Some((gpu, raw)) => readback::read_bytes(gpu, raw, range.offset, range.n_bytes).await,
+            None => Ok(vec![0; range.n_bytes as usize]),
+        }
+    }
+
+    /// Collects what the device refuses until [`Recorder::close`].
+    pub fn open_scope(&self) -> Option<wgpu::ErrorScopeGuard> {
+        self.gpu.as_ref().map(|gpu| gpu.device.push_error_scope(wgpu::ErrorFilter::Validation))
+    }
+
+    /// Ends a scope: what was refused in it or outside of any becomes an error that names `stage`.
+    pub async fn close(&self, scope: Option<wgpu::ErrorScopeGuard>, stage: &str) -> Result<()> {
+        let refused = match scope {
+            Some(scope) => scope.pop().await,
+            None => None,
+        };
+        self.check(stage)?;
+        match refused {
+            Some(error) => Err(self.failure(stage, Fault::Other(one_line(&error.to_string())))),
+            None => Ok(()),
+        }
+    }
+
+    /// What happened outside of scopes since the last look.
+    pub fn check(&self, stage: &str) -> Result<()> {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*faults {
+            None => Ok(()),
+            // A lost device stays lost.
+            Some(fault @ Fault::Lost(_)) => Err(self.failure(stage, fault.clone())),
+            Some(_) => match faults.take() {
+                Some(fault) => Err(self.failure(stage, fault)),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// An error of the device, which is that it is lost if it is.
+    pub fn explain(&self, stage: &str, error: Error) -> Error {
+        self.check(stage).err().unwrap_or(error)
+    }
+
+    fn failure(&self, stage: &str, fault: Fault) -> Error {
+        let (stage, device) = (stage.to_string(), self.caps.name.clone());
+        match fault {
+            Fault::Memory(reason) => Error::OutOfMemory { stage, device, reason },
+            Fault::Lost(reason) => Error::DeviceLost { stage, device, reason },
+            Fault::Other(reason) => Error::Run { node: stage, device, reason },
+        }
+    }
+}
+
+fn record_dispatch(pass: &mut wgpu::ComputePass<'_>, command: &Command<'_>) {
+    let Command::Dispatch { launch, pipeline, group, params_offset, .. } = command else { return };
+    let Some(((_, pipeline), group)) = pipeline.0.as_ref().zip(group.raw.as_ref()) else { return };
+    pass.set_pipeline(pipeline);
+    pass.set_bind_group(0, group, &[*params_offset]);
+    let [x, y, z] = launch.workgroups;
+    pass.dispatch_workgroups(x, y, z);
+}
+
+fn record(faults: &Faults, fault: Fault) {
+    let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
+    // The first one is the cause, but nothing matters beside a lost device.
+    if faults.is_none() || matches!(fault, Fault::Lost(_)) {
+        *faults = Some(fault);
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
