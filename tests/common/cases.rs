@@ -23,6 +23,14 @@ pub struct Tolerance {
     pub max_level: u8,
     /// The mean difference of levels.
     pub mean_level: f64,
+    /// The least peak signal-to-noise ratio of a picture, in dB.
+    pub min_psnr: f64,
+}
+
+/// Peak signal-to-noise ratio of levels from 0 to 255, in dB.
+pub fn psnr(got: &[u8], expected: &[u8]) -> f64 {
+    let squares: f64 = got.iter().zip(expected).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+    10.0 * (255.0f64.powi(2) * got.len() as f64 / squares.max(1e-9)).log10()
 }
 
 /// One recorded run.
@@ -160,7 +168,8 @@ fn compare(name: &str, idx: usize, got: &RgbImage, expected: &RgbImage, toleranc
     let differences: Vec<u8> = got.pixels.iter().zip(&expected.pixels).map(|(a, b)| a.abs_diff(*b)).collect();
     let max = differences.iter().copied().max().unwrap_or(0);
     let mean = differences.iter().map(|&d| f64::from(d)).sum::<f64>() / differences.len() as f64;
-    if max <= tolerance.max_level && mean <= tolerance.mean_level {
+    let psnr = psnr(&got.pixels, &expected.pixels);
+    if max <= tolerance.max_level && mean <= tolerance.mean_level && psnr >= tolerance.min_psnr {
         return;
     }
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -169,5 +178,8 @@ fn compare(name: &str, idx: usize, got: &RgbImage, expected: &RgbImage, toleranc
     for (kind, image) in [("got", got), ("expected", expected), ("difference", &difference)] {
         std::fs::write(folder.join(format!("{name}-{idx}-{kind}.png")), encode_png(image, &[]).unwrap()).unwrap();
     }
-    panic!("{name}: picture {idx} differs by {max} at most and {mean:.3} on average; see {}", folder.display());
+    panic!(
+        "{name}: picture {idx} differs by {max} at most and {mean:.3} on average, PSNR {psnr:.1} dB; see {}",
+        folder.display()
+    );
 }
