@@ -10,6 +10,7 @@ pub mod choose;
 pub mod folder;
 pub mod listing;
 pub mod memory;
+pub mod published;
 mod repo;
 
 use crate::error::Result;

@@ -8,6 +8,7 @@ mod generation;
 mod job;
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
 mod load;
+pub mod plan;
 mod prompt;
 
 pub use components::{LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Part, Residency};

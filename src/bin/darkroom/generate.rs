@@ -10,13 +10,15 @@ use clap::ValueEnum;
 use darkroom::image::{RgbImage, decode, encode_png};
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
-use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Stage, Task};
+use darkroom::pipeline::plan::{PlanSettings, choose_residency};
+use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency, Stage, Task};
 use darkroom::request::{MAX_COUNT, SDConfig};
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::kernels::Element;
 use darkroom::run::gpu::runner::GpuRunner;
+use darkroom::run::gpu::tiles::Tiles;
 use darkroom::{Error, Result};
 use serde_json::json;
 
@@ -43,7 +45,8 @@ enum DeviceName {
 enum Dtype {
     /// 32 bits.
     F32,
-    /// 16 bits: half the memory. On the CPU arithmetic stays in 32.
+    /// 16 bits: half the memory. On the CPU arithmetic stays in 32; on the GPU weights have 16 either way, and this is
+    /// about everything else.
     F16,
 }
 
@@ -56,6 +59,39 @@ enum Attention {
     Sliced,
     /// All at once.
     Full,
+}
+
+/// When tiles are measured.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tune {
+    /// The first time on a real GPU.
+    Auto,
+    /// The first time on any adapter.
+    Always,
+    /// Never: a guess that is not bad.
+    Never,
+}
+
+/// Bytes: a number alone, or with KB, MB, GB (powers of ten) or KiB, MiB, GiB (of two).
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, f64); 7] = [
+        ("KiB", 1024.0),
+        ("MiB", 1_048_576.0),
+        ("GiB", 1_073_741_824.0),
+        ("KB", 1e3),
+        ("MB", 1e6),
+        ("GB", 1e9),
+        ("B", 1.0),
+    ];
+    let unit = UNITS.iter().find(|(unit, _)| text.to_lowercase().ends_with(&unit.to_lowercase()));
+    let (number, scale) = match unit {
+        Some((unit, scale)) => (&text[..text.len() - unit.len()], *scale),
+        None => (text, 1.0),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number * scale < 1e18 => Ok((number * scale) as u64),
+        _ => Err("give bytes as a number, or as 2GB, 1500MB, 2GiB".to_string()),
+    }
 }
 
 /// What to do with prompts of more than 75 tokens.
@@ -124,6 +160,17 @@ pub struct Args {
     /// How attention's scores are held.
     #[arg(long, value_enum, default_value_t = Attention::Flash)]
     attention: Attention,
+    /// GPU memory that may be used: bytes, or 2GB, 1500MB. Where it is too little to keep the whole model loaded, its
+    /// components are loaded one after another.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    budget: Option<u64>,
+    /// Print the time of every kernel and shape, from the GPU's clock.
+    #[arg(long)]
+    profile: bool,
+    /// Measure which tile serves which matrix product best, once for this GPU, and remember it in the user's cache folder.
+    /// Software adapters are left out unless this is `always`.
+    #[arg(long, value_enum, default_value_t = Tune::Auto)]
+    tune: Tune,
     /// Threads on the CPU [default: all].
     #[arg(long, allow_negative_numbers = true)]
     threads: Option<usize>,
@@ -165,28 +212,94 @@ pub fn run(args: Args) -> Result<()> {
         Dtype::F32 => Precision::F32,
         Dtype::F16 => Precision::F16,
     };
+    if !matches!(args.device, DeviceName::Gpu) && (args.profile || args.budget.is_some()) {
+        let got = if args.profile { "--profile" } else { "--budget" };
+        return refuse("setting", got, "it is for --device gpu");
+    }
     let runner = match args.device {
         DeviceName::Cpu => CandleRunner::cpu(precision),
         DeviceName::Cuda => CandleRunner::cuda(0, precision)?,
         DeviceName::Gpu => return draw_on_gpu(&args),
     };
-    pollster::block_on(draw(&args, &Rc::new(runner)))
+    pollster::block_on(draw(&args, &Rc::new(runner), None))
 }
 
 fn draw_on_gpu(args: &Args) -> Result<()> {
-    if matches!(args.dtype, Dtype::F16) {
-        let reason = "computes in f32 for now (weights are held in 16 bits all the same): leave out --dtype f16";
-        return Err(Error::Device { device: "gpu".into(), reason: reason.into() });
-    }
     if !matches!(args.attention, Attention::Flash) {
         return refuse("attention", "other than flash on the GPU", "leave out --attention, or use --device cpu");
     }
+    let element = match args.dtype {
+        Dtype::F16 => Element::F16,
+        Dtype::F32 => Element::F32,
+    };
     let gpu = pollster::block_on(Gpu::open())?;
-    let runner = Rc::new(GpuRunner::new(gpu, Element::F32)?);
-    pollster::block_on(draw(args, &runner))
+    let (caps, cached) = (gpu.caps.clone(), TilesCache::of(&gpu.caps.name));
+    let tiles = cached.as_ref().and_then(TilesCache::read).unwrap_or_default();
+    let runner = Rc::new(GpuRunner::new(gpu, element)?.with_tiles(tiles.clone()));
+    runner.measure_tiles(match args.tune {
+        Tune::Auto => !caps.software,
+        Tune::Always => true,
+        Tune::Never => false,
+    });
+    if args.profile {
+        runner.start_profile()?;
+    }
+    let budget = args.budget.map(|budget| {
+        let mut settings = PlanSettings::new(caps, element);
+        settings.budget = Some(budget);
+        settings.guidance_scale = args.guidance;
+        settings.from_picture = args.init.is_some();
+        settings
+    });
+    let drawn = pollster::block_on(draw(args, &runner, budget));
+    if let Some(cached) = cached
+        && runner.tiles() != tiles
+    {
+        cached.write(&runner.tiles());
+    }
+    drawn?;
+    match pollster::block_on(runner.finish_profile())? {
+        // Standard output is for the picture's name, or JSON.
+        Some(profile) => {
+            eprintln!("{profile}");
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
-async fn draw<R: Runner>(args: &Args, runner: &Rc<R>) -> Result<()> {
+/// The file that keeps an adapter's tiles.
+struct TilesCache(PathBuf);
+
+impl TilesCache {
+    /// In the user's cache folder, if there is one.
+    fn of(adapter: &str) -> Option<Self> {
+        let from_env = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let folder = from_env("XDG_CACHE_HOME")
+            .or_else(|| from_env("LOCALAPPDATA"))
+            .or_else(|| Some(from_env("HOME")?.join(".cache")))?;
+        let name: String = adapter.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        Some(TilesCache(folder.join("darkroom").join("tiles").join(format!("{name}.json"))))
+    }
+
+    /// What is kept. A file that cannot be read is as good as none: it is measured again.
+    fn read(&self) -> Option<Tiles> {
+        serde_json::from_slice(&std::fs::read(&self.0).ok()?).ok()
+    }
+
+    /// Keeps it for the next time; where that fails, says so, since the next run will measure again.
+    fn write(&self, tiles: &Tiles) {
+        let written = serde_json::to_vec(tiles).map_err(std::io::Error::from).and_then(|bytes| {
+            std::fs::create_dir_all(self.0.parent().unwrap_or(Path::new(".")))?;
+            std::fs::write(&self.0, bytes)
+        });
+        if let Err(error) = written {
+            eprintln!("darkroom: the measured tiles could not be kept: {}: {error}", self.0.display());
+        }
+    }
+}
+
+async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSettings>) -> Result<()> {
     let named = source::parse(&args.model)?;
     let version = match named {
         source::Model::Version(version) => Some(version),
@@ -217,7 +330,15 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>) -> Result<()> {
     let mut report = |p: darkroom::pipeline::LoadProgress| {
         bar.show(&format!("load {}", p.component), p.loaded_bytes as f64 / p.total_bytes.max(1) as f64);
     };
-    let model = Rc::new(ModelLoader::new(&folder, &**runner).load(&mut report).await?);
+    let residency = match budget {
+        Some(mut settings) => {
+            settings.size = args.width.zip(args.height).or(version.map(SDVersion::default_size));
+            choose_residency(&folder, &settings).await?
+        }
+        None => Residency::Resident,
+    };
+    let loader = ModelLoader::new(&folder, &**runner).with_residency(residency);
+    let model = Rc::new(loader.load(&mut report).await?);
     seconds.load = clock.elapsed().as_secs_f64();
 
     let config = match version {

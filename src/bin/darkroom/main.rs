@@ -1,4 +1,4 @@
-//! The command line: `darkroom generate`, `show`, `models` and `download`.
+//! The command line: `darkroom generate`, `plan`, `show`, `models` and `download`.
 //!
 //! Exit codes: 0 done, 2 a request that cannot be drawn, 3 a model that cannot be loaded, 4 a device that failed, 5 a file
 //! that cannot be read or written, 130 stopped by Ctrl-C. Errors are one line on standard error.
@@ -11,6 +11,7 @@
 mod bar;
 mod generate;
 mod models;
+mod plan;
 mod show;
 mod source;
 
@@ -38,6 +39,8 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 2 a request that cannot be drawn, 
 enum Command {
     /// Draw pictures from text, from a picture, or into the masked part of one.
     Generate(Box<generate::Args>),
+    /// Tell what a picture will ask of a GPU, without drawing it: memory, work, whether it fits.
+    Plan(plan::Args),
     /// Print the parameters that a picture carries.
     Show(show::Args),
     /// List the versions with their sizes, and whether they are in the cache.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Generate(args) => generate::run(*args),
+        Command::Plan(args) => plan::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Models(args) => models::list(&args),
         Command::Download(args) => models::download(&args),

@@ -12,7 +12,7 @@ use crate::graph::{Graph, NodeId};
 /// Values of fewer bytes stay whole.
 const MIN_BYTES: u64 = 48 << 20;
 /// Bytes of a band, as far as [`MAX_BANDS`] allows: what it costs beside the value that it is a part of.
-const BAND_BYTES: u64 = 16 << 20;
+const BAND_BYTES: u64 = 8 << 20;
 /// Bands of a value: each is a few dispatches.
 const MAX_BANDS: u64 = 16;
 

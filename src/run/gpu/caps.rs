@@ -37,6 +37,25 @@ impl Caps {
     /// accident.
     pub const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY);
 
+    /// What WebGPU guarantees on every adapter, with `shader-f16` or without.
+    #[must_use]
+    pub fn guaranteed(shader_f16: bool) -> Self {
+        let limits = wgpu::Limits::default();
+        Self {
+            name: "any adapter".into(),
+            backend: "webgpu".into(),
+            software: false,
+            shader_f16,
+            timestamp_query: false,
+            max_buffer_bytes: limits.max_buffer_size,
+            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+            max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
+        }
+    }
+
     /// Reads what `adapter` reports.
     #[must_use]
     pub fn of(adapter: &wgpu::Adapter) -> Self {

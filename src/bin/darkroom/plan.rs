@@ -1,0 +1,166 @@
+//! `darkroom plan`: what a picture will ask of a GPU, without drawing it.
+
+use clap::{Args as ClapArgs, ValueEnum};
+use darkroom::Result;
+use darkroom::hub::Source;
+use darkroom::hub::published::Published;
+use darkroom::pipeline::Residency;
+use darkroom::pipeline::plan::{Plan, PlanSettings, plan};
+use darkroom::run::gpu::kernels::Element;
+use darkroom::run::gpu::{Caps, Gpu};
+
+use crate::bar::Bar;
+use crate::generate::parse_bytes;
+use crate::{print_line, source};
+
+/// Whose limits count.
+#[derive(Clone, Copy, ValueEnum)]
+enum Limits {
+    /// What WebGPU guarantees on every adapter.
+    Default,
+    /// Those of this machine's adapter.
+    Adapter,
+}
+
+/// The type of activations.
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    /// Where the adapter has `shader-f16`.
+    F16,
+    /// On every adapter.
+    F32,
+}
+
+/// How long weights stay on the GPU.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ResidencyName {
+    /// To the end.
+    Resident,
+    /// As long as their stage lasts.
+    Staged,
+}
+
+impl From<ResidencyName> for Residency {
+    fn from(name: ResidencyName) -> Self {
+        match name {
+            ResidencyName::Resident => Residency::Resident,
+            ResidencyName::Staged => Residency::Staged,
+        }
+    }
+}
+
+/// `darkroom plan`.
+#[derive(ClapArgs)]
+pub struct Args {
+    /// A version (needs no download), a repository in the cache, or a folder.
+    #[arg(long)]
+    model: String,
+    /// Width in pixels [default: the version's].
+    #[arg(long, allow_negative_numbers = true)]
+    width: Option<usize>,
+    /// Height in pixels [default: the version's].
+    #[arg(long, allow_negative_numbers = true)]
+    height: Option<usize>,
+    /// Guidance scale [default: the version's]; above 1 every step draws for two prompts.
+    #[arg(long, allow_negative_numbers = true)]
+    guidance: Option<f64>,
+    /// Plan for starting from a picture.
+    #[arg(long)]
+    from_picture: bool,
+    /// The type of activations.
+    #[arg(long, value_enum, default_value_t = Dtype::F16)]
+    dtype: Dtype,
+    /// GPU memory that may be used: bytes, or 2GB, 1500MB.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    budget: Option<u64>,
+    /// How long weights stay on the GPU [default: as the budget allows].
+    #[arg(long, value_enum)]
+    residency: Option<ResidencyName>,
+    /// Whose limits count.
+    #[arg(long, value_enum, default_value_t = Limits::Default)]
+    limits: Limits,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Plans.
+///
+/// # Errors
+/// What is wrong with the model or the settings.
+pub fn run(args: &Args) -> Result<()> {
+    let element = match args.dtype {
+        Dtype::F16 => Element::F16,
+        Dtype::F32 => Element::F32,
+    };
+    let caps = match args.limits {
+        Limits::Default => Caps::guaranteed(element == Element::F16),
+        Limits::Adapter => pollster::block_on(Gpu::open())?.caps,
+    };
+    let source: Box<dyn Source> = match source::parse(&args.model)? {
+        source::Model::Version(version) => Box::new(Published::new(version)),
+        named => Box::new(named.fetch(&Bar::new())?),
+    };
+    let mut settings = PlanSettings::new(caps, element);
+    settings.guidance_scale = args.guidance;
+    settings.from_picture = args.from_picture;
+    settings.budget = args.budget;
+    settings.residency = args.residency.map(Residency::from);
+    settings.size = match (args.width, args.height) {
+        (None, None) => None,
+        (width, height) => {
+            // One side given alone is a square's.
+            let side = width.or(height).unwrap_or_default();
+            Some((width.unwrap_or(side), height.unwrap_or(side)))
+        }
+    };
+    let plan = pollster::block_on(plan(&*source, &settings))?;
+    if args.json {
+        return print_line(serde_json::json!(plan));
+    }
+    print(&plan)
+}
+
+fn print(plan: &Plan) -> Result<()> {
+    let gb = |n_bytes: u64| n_bytes as f64 / 1e9;
+    print_line(format_args!(
+        "{} at {}x{}, {}, components {}",
+        plan.model, plan.width, plan.height, plan.dtype, plan.residency
+    ))?;
+    print_line(format_args!(
+        "{:<11} {:>10} {:>8} {:>9} {:>10} {:>9} {:>10} {:>10} {:>10}",
+        "phase", "dispatches", "submits", "pipelines", "TFLOP", "GB moved", "weights GB", "arena GB", "peak GB"
+    ))?;
+    for phase in &plan.phases {
+        let counts = &phase.counts;
+        print_line(format_args!(
+            "{:<11} {:>10} {:>8} {:>9} {:>10.3} {:>9.2} {:>10.3} {:>10.3} {:>10.3}",
+            phase.name,
+            counts.dispatches,
+            counts.submits,
+            counts.pipelines,
+            counts.flops as f64 / 1e12,
+            gb(counts.moved_bytes),
+            gb(counts.weight_bytes),
+            gb(counts.arena_bytes),
+            gb(counts.peak_bytes),
+        ))?;
+    }
+    print_line(format_args!(
+        "peak {:.2} GB (everything loaded {:.2}, one component after another {:.2}), weights {:.2} GB",
+        gb(plan.peak_bytes),
+        gb(plan.resident_peak_bytes),
+        gb(plan.staged_peak_bytes),
+        gb(plan.weight_bytes)
+    ))?;
+    print_line(format_args!(
+        "largest binding {:.1} of {:.1} MiB",
+        plan.largest_binding_bytes as f64 / f64::from(1 << 20),
+        plan.max_binding_bytes as f64 / f64::from(1 << 20)
+    ))?;
+    match (&plan.advice, plan.budget_bytes) {
+        (Some(advice), _) => print_line(format_args!("does not fit: {advice}")),
+        (None, Some(budget)) => print_line(format_args!("fits {:.2} GB", gb(budget))),
+        (None, None) => Ok(()),
+    }
+}

@@ -1,0 +1,185 @@
+//! The seven versions without their files: the published configs, a vocabulary of a few tokens, and weight files that have
+//! headers and no tensors. Enough to plan with, not to draw.
+//!
+//! The configs are the published architectures; a checkpoint that is downloaded brings its own.
+
+use super::{Component, ModelFile, Source};
+use crate::error::{Error, Result};
+use crate::graph::WeightSpec;
+use crate::model::config::{AutoencoderKlConfig, ClipTextConfig, UNet2DConditionConfig};
+use crate::model::{SDVersion, clip, unet, vae};
+use crate::weights::{ByteSource, LocalFuture};
+
+/// One version's configs.
+struct Configs {
+    model_index: &'static str,
+    scheduler: &'static str,
+    text_encoder: &'static str,
+    text_encoder_2: Option<&'static str>,
+    unet: &'static str,
+    vae: &'static str,
+}
+
+macro_rules! configs {
+    ($key:literal $(, $second:literal)?) => {{
+        let text_encoder_2: Option<&'static str> = None;
+        $(let text_encoder_2 = text_encoder_2.or(Some(include_str!(concat!("../model/published/", $key, "/", $second))));)?
+        Configs {
+            model_index: include_str!(concat!("../model/published/", $key, "/model_index.json")),
+            scheduler: include_str!(concat!("../model/published/", $key, "/scheduler.json")),
+            text_encoder: include_str!(concat!("../model/published/", $key, "/text_encoder.json")),
+            text_encoder_2,
+            unet: include_str!(concat!("../model/published/", $key, "/unet.json")),
+            vae: include_str!(concat!("../model/published/", $key, "/vae.json")),
+        }
+    }};
+}
+
+fn configs(version: SDVersion) -> Configs {
+    match version {
+        SDVersion::V1_5 => configs!("v1-5"),
+        SDVersion::V1_5Inpaint => configs!("v1-5-inpaint"),
+        SDVersion::V2_1 => configs!("v2-1"),
+        SDVersion::V2Inpaint => configs!("v2-inpaint"),
+        SDVersion::Xl => configs!("xl", "text_encoder_2.json"),
+        SDVersion::XlInpaint => configs!("xl-inpaint", "text_encoder_2.json"),
+        SDVersion::Turbo => configs!("turbo", "text_encoder_2.json"),
+    }
+}
+
+/// The tokens that frame and fill an empty prompt, under CLIP's ids.
+const VOCABULARY: &str = r#"{"!":0,"<|startoftext|>":49406,"<|endoftext|>":49407}"#;
+
+/// See the module.
+pub struct Published(SDVersion);
+
+impl Published {
+    /// A version.
+    #[must_use]
+    pub fn new(version: SDVersion) -> Self {
+        Published(version)
+    }
+
+    fn text(&self, path: &str) -> Result<&'static str> {
+        let configs = configs(self.0);
+        match path {
+            "model_index.json" => Ok(configs.model_index),
+            "scheduler/scheduler_config.json" => Ok(configs.scheduler),
+            "text_encoder/config.json" => Ok(configs.text_encoder),
+            "unet/config.json" => Ok(configs.unet),
+            "vae/config.json" => Ok(configs.vae),
+            "tokenizer/vocab.json" | "tokenizer_2/vocab.json" => Ok(VOCABULARY),
+            "tokenizer/merges.txt" | "tokenizer_2/merges.txt" => Ok("#version: 0.2\n"),
+            "text_encoder_2/config.json" => configs.text_encoder_2.ok_or_else(|| self.has_no(path)),
+            _ => Err(self.has_no(path)),
+        }
+    }
+
+    fn has_no(&self, path: &str) -> Error {
+        Error::Hub { repo: self.describe(), reason: format!("has no file {path} here: download the model to draw") }
+    }
+
+    fn specs(&self, path: &str) -> Result<Vec<WeightSpec>> {
+        let (folder, _) = path.split_once('/').unwrap_or((path, ""));
+        let file = format!("{folder}/config.json");
+        let text = self.text(&file)?;
+        match folder {
+            "unet" => unet::weights(&UNet2DConditionConfig::from_json(text, &file)?),
+            "vae" => vae::weights(&AutoencoderKlConfig::from_json(text, &file)?),
+            _ => clip::weights(&ClipTextConfig::from_json(text, &file)?),
+        }
+    }
+
+    fn files(&self) -> Vec<ModelFile> {
+        let file = |component, path: &str| ModelFile {
+            component,
+            path: path.to_string(),
+            bytes: None,
+            sha256: None,
+            f16: path.contains(".fp16."),
+        };
+        let mut files = vec![
+            file(Component::ModelIndex, "model_index.json"),
+            file(Component::Scheduler, "scheduler/scheduler_config.json"),
+            file(Component::Tokenizer, "tokenizer/vocab.json"),
+            file(Component::TextEncoder, "text_encoder/config.json"),
+            file(Component::TextEncoder, "text_encoder/model.fp16.safetensors"),
+            file(Component::Unet, "unet/config.json"),
+            file(Component::Unet, "unet/diffusion_pytorch_model.fp16.safetensors"),
+            file(Component::Vae, "vae/config.json"),
+            file(Component::Vae, "vae/diffusion_pytorch_model.fp16.safetensors"),
+        ];
+        if configs(self.0).text_encoder_2.is_some() {
+            files.push(file(Component::Tokenizer2, "tokenizer_2/vocab.json"));
+            files.push(file(Component::TextEncoder2, "text_encoder_2/config.json"));
+            files.push(file(Component::TextEncoder2, "text_encoder_2/model.fp16.safetensors"));
+        }
+        files
+    }
+}
+
+impl Source for Published {
+    fn list<'a>(&'a self) -> LocalFuture<'a, Result<Vec<ModelFile>>> {
+        Box::pin(async move { Ok(self.files()) })
+    }
+
+    fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>> {
+        Box::pin(async move { self.text(path).map(str::to_string) })
+    }
+
+    fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
+        Box::pin(async move {
+            let source: Box<dyn ByteSource> = Box::new(HeaderOnly::new(path, &self.specs(path)?));
+            Ok(source)
+        })
+    }
+
+    fn describe(&self) -> String {
+        self.0.key().to_string()
+    }
+}
+
+/// A safetensors file of f16 tensors that has a header alone.
+struct HeaderOnly {
+    name: String,
+    header: Vec<u8>,
+    len: u64,
+}
+
+impl HeaderOnly {
+    fn new(name: &str, specs: &[WeightSpec]) -> Self {
+        let mut at = 0;
+        let mut entries = serde_json::Map::new();
+        for spec in specs {
+            let end = at + 2 * spec.shape.iter().product::<usize>() as u64;
+            let entry = serde_json::json!({ "dtype": "F16", "shape": spec.shape, "data_offsets": [at, end] });
+            entries.insert(spec.name.clone(), entry);
+            at = end;
+        }
+        let json = serde_json::Value::Object(entries).to_string().into_bytes();
+        let header = [&(json.len() as u64).to_le_bytes()[..], &json].concat();
+        let len = header.len() as u64 + at;
+        HeaderOnly { name: name.to_string(), header, len }
+    }
+}
+
+impl ByteSource for HeaderOnly {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read<'a>(&'a self, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
+        Box::pin(async move {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            let bytes = self.header.get(start..).and_then(|rest| rest.get(..len));
+            bytes.map(<[u8]>::to_vec).ok_or_else(|| Error::Hub {
+                repo: self.name.clone(),
+                reason: "has no weights here: download the model to draw".into(),
+            })
+        })
+    }
+}

@@ -1,0 +1,258 @@
+//! What a picture will ask of a GPU, before anything is downloaded: memory, work and dispatches by phase, and whether it
+//! fits.
+//!
+//! A plan is made by drawing: the pipeline runs as it will, on a runner that has no device and only counts. So it is right
+//! by construction about everything but time, which it does not guess.
+
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use super::components::{ModelComponents, ModelLoader, Residency};
+use super::generation::Generation;
+use super::job::{Inputs, Stage};
+use super::prompt::LongPrompt;
+use crate::error::{Error, Result};
+use crate::hub::Source;
+use crate::image::RgbImage;
+use crate::model::SDVersion;
+use crate::request::SDConfig;
+use crate::run::Runner;
+use crate::run::gpu::Caps;
+use crate::run::gpu::kernels::Element;
+use crate::run::gpu::ledger::Counts;
+use crate::run::gpu::runner::GpuRunner;
+use crate::sampler::SamplerKind;
+
+/// Steps that are run: from the second on all are alike, and samplers keep no more than three earlier results.
+const MAX_STEPS: usize = 5;
+
+/// What is to be drawn, on what.
+#[derive(Clone, Debug)]
+pub struct PlanSettings {
+    /// Width and height in pixels; the model's own where absent.
+    pub size: Option<(usize, usize)>,
+    /// The guidance scale; the version's where absent. Above 1 every step runs for two prompts.
+    pub guidance_scale: Option<f64>,
+    /// The sampler; the model's own where absent.
+    pub sampler: Option<SamplerKind>,
+    /// Whether a picture is started from. Inpainting models always do.
+    pub from_picture: bool,
+    /// The type of activations.
+    pub element: Element,
+    /// Bytes of GPU memory that may be used; without one everything stays loaded.
+    pub budget: Option<u64>,
+    /// How long weights stay loaded, where the budget is not to decide.
+    pub residency: Option<Residency>,
+    /// The adapter.
+    pub caps: Caps,
+}
+
+impl PlanSettings {
+    /// The version's own settings on an adapter.
+    #[must_use]
+    pub fn new(caps: Caps, element: Element) -> Self {
+        PlanSettings {
+            size: None,
+            guidance_scale: None,
+            sampler: None,
+            from_picture: false,
+            element,
+            budget: None,
+            residency: None,
+            caps,
+        }
+    }
+}
+
+/// What one phase asks for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PhasePlan {
+    /// `load`, `encode`, `prepare`, `first step`, `step` (each later one) or `decode`.
+    pub name: &'static str,
+    /// The counts of this phase alone, with the bytes that are alive at its end and the most that were during it.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// The model.
+    pub model: String,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// `f16` or `f32`.
+    pub dtype: &'static str,
+    /// `resident` or `staged`.
+    pub residency: &'static str,
+    /// In order.
+    pub phases: Vec<PhasePlan>,
+    /// The most bytes of GPU memory at once.
+    pub peak_bytes: u64,
+    /// The same if everything stayed loaded.
+    pub resident_peak_bytes: u64,
+    /// The same if components were loaded one after another.
+    pub staged_peak_bytes: u64,
+    /// Bytes of all weights as they lie on the GPU.
+    pub weight_bytes: u64,
+    /// The largest range that one binding sees.
+    pub largest_binding_bytes: u64,
+    /// The adapter's limit of that.
+    pub max_binding_bytes: u64,
+    /// The budget, if there is one.
+    pub budget_bytes: Option<u64>,
+    /// Whether the peak is within the budget.
+    pub fits: bool,
+    /// What would fit, where it does not.
+    pub advice: Option<String>,
+}
+
+impl Plan {
+    /// A phase by its name.
+    #[must_use]
+    pub fn phase(&self, name: &str) -> Option<&PhasePlan> {
+        self.phases.iter().find(|phase| phase.name == name)
+    }
+}
+
+/// Plans a picture of the model that a source has; its weights are not read.
+///
+/// # Errors
+/// What is wrong with the configs or the settings; [`Error::Limit`] when no plan is within the adapter's limits.
+pub async fn plan(source: &dyn Source, settings: &PlanSettings) -> Result<Plan> {
+    let resident = draw(source, settings, Residency::Resident).await?;
+    let staged = draw(source, settings, Residency::Staged).await?;
+    let fits = |drawn: &Drawn| settings.budget.is_none_or(|budget| drawn.peak_bytes <= budget);
+    let (resident_peak_bytes, staged_peak_bytes) = (resident.peak_bytes, staged.peak_bytes);
+    let residency = settings.residency.unwrap_or(if fits(&resident) || staged_peak_bytes >= resident_peak_bytes {
+        Residency::Resident
+    } else {
+        Residency::Staged
+    });
+    let weight_bytes = resident.weight_bytes;
+    let drawn = match residency {
+        Residency::Resident => resident,
+        Residency::Staged => staged,
+    };
+    let fits = fits(&drawn);
+    let advice = (!fits).then(|| {
+        format!(
+            "the least is {:.2} GB, with components loaded one after another: draw smaller than {}x{}, or use f16",
+            resident_peak_bytes.min(staged_peak_bytes) as f64 / 1e9,
+            drawn.width,
+            drawn.height
+        )
+    });
+    Ok(Plan {
+        model: source.describe(),
+        width: drawn.width,
+        height: drawn.height,
+        dtype: match settings.element {
+            Element::F32 => "f32",
+            Element::F16 => "f16",
+        },
+        residency: residency.name(),
+        peak_bytes: drawn.peak_bytes,
+        resident_peak_bytes,
+        staged_peak_bytes,
+        weight_bytes,
+        largest_binding_bytes: drawn.phases.iter().map(|p| p.counts.largest_binding_bytes).max().unwrap_or(0),
+        max_binding_bytes: settings.caps.max_binding_bytes,
+        budget_bytes: settings.budget,
+        fits,
+        advice,
+        phases: drawn.phases,
+    })
+}
+
+/// What a run without a device counted.
+struct Drawn {
+    width: usize,
+    height: usize,
+    phases: Vec<PhasePlan>,
+    peak_bytes: u64,
+    weight_bytes: u64,
+}
+
+async fn draw(source: &dyn Source, settings: &PlanSettings, residency: Residency) -> Result<Drawn> {
+    let runner = Rc::new(GpuRunner::planned(settings.caps.clone(), settings.element)?);
+    let mut before = runner.counts();
+    let model = ModelLoader::new(source, &*runner).with_residency(residency).load(&mut |_| {}).await?;
+    let counts = runner.counts();
+    let mut phases = vec![PhasePlan { name: "load", counts: counts.since(&before) }];
+    let mut peak_bytes = counts.peak_bytes;
+    before = counts;
+    runner.reset_peak();
+    let inputs = inputs(settings, &model)?;
+    let (width, height) = (inputs.config.width, inputs.config.height);
+    let mut generation = Generation::new(&runner, &Rc::new(model), inputs)?;
+    let mut n_steps = 0;
+    loop {
+        let name = match generation.stage() {
+            Stage::Encode => "encode",
+            Stage::Prepare => "prepare",
+            Stage::Denoise => ["first step", "step"][usize::from(n_steps > 0)],
+            Stage::Decode => "decode",
+            Stage::Done => break,
+        };
+        let is_step = generation.stage() == Stage::Denoise;
+        generation.step(&mut |_| true).await?;
+        n_steps += usize::from(is_step);
+        let counts = runner.counts();
+        peak_bytes = peak_bytes.max(counts.peak_bytes);
+        let phase = PhasePlan { name, counts: counts.since(&before) };
+        before = counts;
+        runner.reset_peak();
+        // Of all later steps the last one stands, by when the sampler has what it keeps.
+        match phases.last_mut() {
+            Some(last) if last.name == name => *last = phase,
+            _ => phases.push(phase),
+        }
+    }
+    let weight_bytes = phases.iter().map(|phase| phase.counts.weight_bytes).max().unwrap_or(0);
+    Ok(Drawn { width, height, phases, peak_bytes, weight_bytes })
+}
+
+fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Result<Inputs> {
+    let configs = &model.configs;
+    let version: SDVersion = configs.version();
+    let (width, height) = settings.size.unwrap_or_else(|| configs.default_size());
+    let mut config = SDConfig::new(version).with_size(width, height);
+    config.guidance_scale = settings.guidance_scale.unwrap_or(config.guidance_scale);
+    config.sampler = settings.sampler;
+    config.steps = config.steps.min(MAX_STEPS);
+    let multiple = configs.size_multiple();
+    config.validate_for(multiple)?;
+    let is_inpaint = configs.is_inpaint();
+    let picture = |level| RgbImage::new(multiple, multiple, vec![level; 3 * multiple * multiple]);
+    let from_picture = is_inpaint || settings.from_picture;
+    if from_picture {
+        config = config.with_strength(1.0);
+    }
+    Ok(Inputs {
+        config,
+        init: if from_picture { Some(picture(128)?) } else { None },
+        mask: if is_inpaint { Some(picture(255)?) } else { None },
+        long_prompt: LongPrompt::Truncate,
+    })
+}
+
+/// The residency that a budget allows, as [`plan`] decides it.
+///
+/// # Errors
+/// As [`plan`]; [`Error::OutOfMemory`] when nothing fits, with what would.
+pub async fn choose_residency(source: &dyn Source, settings: &PlanSettings) -> Result<Residency> {
+    let plan = plan(source, settings).await?;
+    match (plan.fits, plan.residency) {
+        (true, name) if name == Residency::Staged.name() => Ok(Residency::Staged),
+        (true, _) => Ok(Residency::Resident),
+        (false, _) => Err(Error::Request {
+            field: "memory budget",
+            got: format!("of {:.2} GB", settings.budget.unwrap_or(0) as f64 / 1e9),
+            expected: plan.advice.unwrap_or_default(),
+        }),
+    }
+}
