@@ -454,7 +454,11 @@ impl<'a> Builder<'a> {
         out: impl FnOnce(&mut Self) -> Result<Operand>,
     ) -> Result<()> {
         let element = self.element;
-        let (tile, splits) = self.settings.tiles.choose(gemm, element)?;
+        let (tile, mut splits) = self.settings.tiles.choose(gemm, element)?;
+        // Fewer parts where an adapter allows little.
+        while splits > 1 && gemm.partial_bytes(splits)? > self.settings.max_binding_bytes {
+            splits -= 1;
+        }
         let m = gemm.m()?;
         let flops = 2 * u64::from(m) * u64::from(gemm.n) * u64::from(gemm.k());
         let shape = format!(

@@ -5,9 +5,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::Future;
 use std::num::NonZeroU64;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
 
 use super::kernels::{Launch, PipelineKey, UNUSED_BYTES, pipeline};
 use super::ledger::{Counts, Ledger, Purpose};
@@ -114,7 +117,14 @@ enum Fault {
     Other(String),
 }
 
-type Faults = Arc<Mutex<Option<Fault>>>;
+#[derive(Default)]
+struct FaultState {
+    fault: Option<Fault>,
+    /// Who waits for work that a lost device will not finish.
+    waiting: Option<Waker>,
+}
+
+type Faults = Arc<Mutex<FaultState>>;
 
 /// The end of a submit, to be waited for.
 pub(super) struct Ticket {
@@ -364,10 +374,25 @@ impl Recorder {
     /// Waits until a submit has run; the browser's event loop runs meanwhile.
     pub async fn wait(&self, ticket: Ticket) {
         if let Some(gpu) = &self.gpu {
-            // Natively this runs the callback; in the browser it does nothing. A failure is found by `check`.
-            let _lost = gpu.device.poll(wgpu::PollType::Wait { submission_index: ticket.index, timeout: None });
+            // Natively this runs the callback; in the browser it does nothing. What failed is told by `check`.
+            if gpu.device.poll(wgpu::PollType::Wait { submission_index: ticket.index, timeout: None }).is_err() {
+                return;
+            }
         }
-        ticket.done.await;
+        let mut done = ticket.done;
+        // A device that is lost calls nobody back.
+        std::future::poll_fn(|context| {
+            if Pin::new(&mut done).poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            if faults.fault.is_some() {
+                return Poll::Ready(());
+            }
+            faults.waiting = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Brings bytes back, a multiple of four; zeros without a device.
@@ -410,16 +435,17 @@ impl Recorder {
 
     /// What happened outside of scopes since the last look.
     pub fn check(&self, stage: &str) -> Result<()> {
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*faults {
-            None => Ok(()),
-            // A lost device stays lost.
-            Some(fault @ Fault::Lost(_)) => Err(self.failure(stage, fault.clone())),
-            Some(_) => match faults.take() {
-                Some(fault) => Err(self.failure(stage, fault)),
-                None => Ok(()),
-            },
+        if let Some(gpu) = &self.gpu {
+            // Natively callbacks run while somebody polls, that of a lost device too, which makes this fail as well.
+            let _told_by_the_callback = gpu.device.poll(wgpu::PollType::Poll);
         }
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(fault) = faults.fault.take() else { return Ok(()) };
+        if matches!(fault, Fault::Lost(_)) {
+            // A lost device stays lost.
+            faults.fault = Some(fault.clone());
+        }
+        Err(self.failure(stage, fault))
     }
 
     /// An error of the device, which is that it is lost if it is.
@@ -449,8 +475,11 @@ fn record_dispatch(pass: &mut wgpu::ComputePass<'_>, command: &Command<'_>) {
 fn record(faults: &Faults, fault: Fault) {
     let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
     // The first one is the cause, but nothing matters beside a lost device.
-    if faults.is_none() || matches!(fault, Fault::Lost(_)) {
-        *faults = Some(fault);
+    if faults.fault.is_none() || matches!(fault, Fault::Lost(_)) {
+        faults.fault = Some(fault);
+    }
+    if let Some(waiting) = faults.waiting.take() {
+        waiting.wake();
     }
 }
 
