@@ -3,14 +3,22 @@
 //! Turns JavaScript values into Rust ones and back, and adds what only a browser can tell. It decides nothing about
 //! pictures, and the loop that draws one belongs to the worker's JavaScript.
 
+mod drawing;
+mod failure;
 mod studio;
+mod types;
 
-use js_sys::Reflect;
+use js_sys::{Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 
-pub use studio::{Drawing, Studio};
+pub use drawing::Drawing;
+pub use studio::Studio;
 
+use crate::image::png_text;
+use crate::model::SDVersion;
+use crate::parameters::Parameters;
 use crate::run::gpu::{Caps, Gpu};
+use types::VersionInfo;
 
 /// Runs when the module is loaded: from here on a panic shows its message and place in the console.
 #[wasm_bindgen(start)]
@@ -22,8 +30,8 @@ pub fn start() {
 ///
 /// # Errors
 /// A JavaScript `Error` whose message says what is missing, when the browser gives no adapter.
-#[wasm_bindgen]
-pub async fn check() -> Result<JsValue, JsError> {
+#[wasm_bindgen(unchecked_return_type = "Caps")]
+pub async fn check() -> Result<JsValue, JsValue> {
     let gpu = Gpu::open().await?;
     let mut caps = gpu.caps.clone();
     if caps.name.is_empty() {
@@ -32,6 +40,42 @@ pub async fn check() -> Result<JsValue, JsError> {
     let caps = serde_wasm_bindgen::to_value::<Caps>(&caps)?;
     gpu.device.destroy();
     Ok(caps)
+}
+
+/// The seven versions, oldest first: the order of menus.
+///
+/// # Errors
+/// Never in practice: they are plain values.
+#[wasm_bindgen(unchecked_return_type = "VersionInfo[]")]
+pub fn versions() -> Result<JsValue, JsValue> {
+    let info = |version: SDVersion| {
+        let (width, height) = version.default_size();
+        VersionInfo {
+            key: version.key(),
+            name: version.display_name(),
+            repository: version.repository(),
+            width,
+            height,
+            steps: version.default_steps(),
+            guidance_scale: version.default_guidance_scale(),
+            size_multiple: version.multiple_of(),
+            is_inpaint: version.is_inpaint(),
+            download_bytes: version.approximate_download_bytes() as f64,
+        }
+    };
+    Ok(serde_wasm_bindgen::to_value(&SDVersion::ALL.map(info))?)
+}
+
+/// What made a picture, as its PNG file says, also one of another program; `undefined` where the file says nothing.
+///
+/// # Errors
+/// A JavaScript `Error` when the file is no PNG, or what it says cannot be understood.
+#[wasm_bindgen(unchecked_return_type = "PictureParameters | undefined")]
+pub fn picture_parameters(png: &Uint8Array) -> Result<JsValue, JsValue> {
+    match Parameters::from_png_text(&png_text(&png.to_vec())?)? {
+        Some(parameters) => Ok(serde_wasm_bindgen::to_value(&parameters)?),
+        None => Ok(JsValue::UNDEFINED),
+    }
 }
 
 /// Vendor and architecture, which browsers tell even where they keep the adapter's own name to themselves.
