@@ -14,7 +14,8 @@ export const EMBEDDED_REPOSITORY = "darkroom/tiny-emoji";
 
 /**
  * What is thrown. `code` says what can be done about it: `request` (change a setting), `model` (load another one or again),
- * `device` (choose the other runner or a smaller picture), `picture` (give another picture), `network` (try again),
+ * `device` (choose the other runner, or load the model again), `memory` (draw a smaller picture, allow more, or choose the
+ * other runner), `lost` (the GPU went away and did not come back), `picture` (give another picture), `network` (try again),
  * `worker` (open again).
  */
 export class DarkroomError extends Error {
@@ -122,15 +123,29 @@ export class Darkroom {
 
   /**
    * Loads a model, in its turn behind the jobs that wait. Without options it is the model that comes with these files.
-   * @param {{endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner}} [options]
+   * `dtype` is the type of values; a `budget_bytes` of GPU memory that is too little for the whole model has its parts
+   * loaded one after another.
+   * @param {{endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: "auto" | "f32" | "f16",
+   *   budget_bytes?: number}} [options]
    * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").LoadedModel>}
    */
   load(options = {}, on_progress = () => {}) {
     const { endpoint = EMBEDDED_ENDPOINT, repository = EMBEDDED_REPOSITORY, runner = "auto" } = options;
-    return this.#ask({ type: "load", endpoint, repository, runner }, (reply) => {
+    const { dtype = "auto", budget_bytes } = options;
+    return this.#ask({ type: "load", endpoint, repository, runner, dtype, budget_bytes }, (reply) => {
       if (reply.type === "progress") on_progress(reply);
     });
+  }
+
+  /**
+   * What a picture of one of the seven versions would ask of this browser's GPU, before anything is downloaded.
+   * @param {string} version its key
+   * @param {Omit<import("./protocol.js").PlanRequest, "version">} [settings]
+   * @returns {Promise<import("./protocol.js").Plan>}
+   */
+  plan(version, settings = {}) {
+    return this.#ask({ type: "plan", request: { version, ...settings } });
   }
 
   /**

@@ -11,6 +11,8 @@
  * @typedef {import("./pkg/darkroom.js").VersionInfo} VersionInfo
  * @typedef {import("./pkg/darkroom.js").PictureParameters} PictureParameters
  * @typedef {import("./pkg/darkroom.js").Work} Work
+ * @typedef {import("./pkg/darkroom.js").Plan} Plan
+ * @typedef {import("./pkg/darkroom.js").PlanRequest} PlanRequest
  */
 
 /**
@@ -76,20 +78,24 @@
  * @property {number} n_tokens in the prompt
  * @property {string} [truncated] the end of the prompt that the model could not read
  * @property {number} flops the work of the whole job
+ * @property {number} n_recoveries how often the GPU was lost on the way
+ * @property {boolean} repeated_in_f32 whether 16 bits were not enough somewhere, so that a stage was repeated in 32
  */
 
 /**
  * @typedef {{type: "open", cancelled: SharedArrayBuffer | null}} OpenRequest
  * @typedef {{type: "check"}} CheckRequest
  * @typedef {{type: "versions"}} VersionsRequest
- * @typedef {{type: "load", endpoint: string, repository: string, runner: Runner}} LoadRequest
+ * @typedef {{type: "load", endpoint: string, repository: string, runner: Runner, dtype: "auto" | "f32" | "f16",
+ *   budget_bytes?: number}} LoadRequest
+ * @typedef {{type: "plan", request: PlanRequest}} PlanMessage
  * @typedef {{type: "tokens", prompt: string}} TokensRequest
  * @typedef {{type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean}} WorkRequest
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest
  * @typedef {{type: "cancel", job: number | null}} CancelRequest
  * @typedef {{type: "pause"} | {type: "resume"}} PauseRequest
  * @typedef {{type: "parameters", png: Uint8Array}} ParametersRequest
- * @typedef {OpenRequest | CheckRequest | VersionsRequest | LoadRequest | TokensRequest | WorkRequest | GenerateRequest
+ * @typedef {OpenRequest | CheckRequest | VersionsRequest | LoadRequest | PlanMessage | TokensRequest | WorkRequest | GenerateRequest
  *   | CancelRequest | PauseRequest | ParametersRequest} Request
  */
 

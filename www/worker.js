@@ -1,7 +1,7 @@
 // Owns the wasm and the GPU, off the page's thread, so that the page stays alive while a picture is drawn.
 
 import { N_CANCEL_SLOTS } from "./protocol.js";
-import init, { Studio, check, picture_parameters, versions } from "./pkg/darkroom.js";
+import init, { Studio, check, picture_parameters, plan, versions } from "./pkg/darkroom.js";
 
 // The wasm loads once; requests that come before it is there wait for it.
 const wasm = init();
@@ -12,10 +12,13 @@ wasm.catch(() => {});
 /** Progress is posted at most this often: the page draws no faster, and a step on the processor tells of each operation. */
 const PROGRESS_MS = 40;
 
+/** A GPU that is lost again and again does not come back. */
+const MAX_RECOVERIES = 3;
+
 /** @type {Studio | undefined} */
 let studio;
-/** What `studio` was loaded from, to load it again after a lost device. @type {import("./protocol.js").LoadRequest | undefined} */
-let loaded_from;
+/** How the model was loaded, to load it again after a lost device. @type {{name: string, settings: object} | undefined} */
+let loaded_as;
 /** The files of the model that was loaded last, so that changing the runner downloads nothing. */
 let kept = { source: "", files: new Map() };
 /** @type {Promise<import("./protocol.js").Check> | undefined} */
@@ -175,7 +178,7 @@ async function look_around() {
  * @param {Job} job
  */
 async function load(request, job) {
-  const { endpoint, repository } = request;
+  const { endpoint, repository, dtype, budget_bytes } = request;
   let { runner } = request;
   let why = runner === "cpu" ? "the processor was chosen" : "the GPU was chosen";
   if (runner === "auto") {
@@ -190,11 +193,30 @@ async function load(request, job) {
   // What is there goes first: two models at once may be more than the memory holds.
   studio?.free();
   studio = undefined;
-  loaded_from = request;
+  // Only a GPU's memory has a budget here.
+  loaded_as = { name: repository, settings: { runner, dtype, budget_bytes: runner === "gpu" ? budget_bytes : undefined } };
   job.post({ type: "progress", stage: "loading", fraction: 0 });
-  const progress = throttled((fraction) => job.post({ type: "progress", stage: "loading", fraction }));
-  studio = await Studio.load(repository, kept.files, runner, progress);
+  await load_studio(throttled((fraction) => job.post({ type: "progress", stage: "loading", fraction })));
   return { ...studio.info(), repository, why };
+}
+
+/** @param {(fraction: number) => void} progress */
+async function load_studio(progress) {
+  studio = await Studio.load(loaded_as.name, kept.files, loaded_as.settings, progress);
+}
+
+/**
+ * After a lost GPU: opens it again with the model, and lets the drawing go on from its last step.
+ * @param {Job} job
+ * @param {import("./pkg/darkroom.js").Drawing} drawing
+ * @param {object} now what the job was doing
+ */
+async function recover(job, drawing, now) {
+  job.post({ type: "progress", ...now, stage: "recovering" });
+  studio?.free();
+  studio = undefined;
+  await load_studio(() => {});
+  drawing.move_to(studio);
 }
 
 /**
@@ -216,9 +238,27 @@ function loaded_studio() {
   return studio;
 }
 
+/**
+ * @param {Job} job
+ * @param {import("./pkg/darkroom.js").Drawing} drawing
+ * @param {{picture: number, step: number}} at
+ */
+async function post_preview(job, drawing, { picture, step }) {
+  const preview = await drawing.preview();
+  if (preview) job.post({ type: "preview", picture, step, ...preview }, [preview.data.buffer]);
+}
+
 /** What came of a job that was cancelled before anything was done. @returns {import("./protocol.js").Outcome} */
 function nothing_drawn() {
-  return { cancelled: true, seconds: 0, n_tokens: 0, truncated: undefined, flops: 0 };
+  return {
+    cancelled: true,
+    seconds: 0,
+    n_tokens: 0,
+    truncated: undefined,
+    flops: 0,
+    n_recoveries: 0,
+    repeated_in_f32: false,
+  };
 }
 
 /**
@@ -226,14 +266,17 @@ function nothing_drawn() {
  * @param {import("./protocol.js").GenerateRequest} asked
  * @returns {Promise<import("./protocol.js").Outcome>}
  */
-async function generate(job, { request, picture, mask }) {
+async function generate(job, { request, picture, mask, previews }) {
   const start = performance.now();
   let paused_ms = 0;
   const outcome = nothing_drawn();
   const seconds = () => (performance.now() - start - paused_ms) / 1000;
   if (is_cancelled(job)) return outcome;
+  // A recovery that failed left nothing loaded; perhaps the GPU is back by now.
+  if (!studio && loaded_as) await load_studio(throttled((fraction) => job.post({ type: "progress", stage: "loading", fraction })));
   const drawing = loaded_studio().draw(request, picture, mask);
   outcome.flops = drawing.flops();
+  const is_gpu = loaded_studio().info().runner === "gpu";
   const now = { stage: "encoding", picture: 0, count: request.count ?? 1, step: 0, n_steps: 0, fraction: 0 };
   const tell = () => job.post({ type: "progress", ...now, seconds: seconds() });
   const tell_within = throttled(tell);
@@ -245,10 +288,24 @@ async function generate(job, { request, picture, mask }) {
   try {
     tell();
     for (;;) {
-      const report = await drawing.step(on_progress);
+      let report;
+      try {
+        report = await drawing.step(on_progress);
+        // Little is read back, and only a GPU can be lost.
+        if (report.stage === "denoised" && is_gpu) await drawing.keep();
+        if (report.stage === "denoised" && previews) await post_preview(job, drawing, report);
+      } catch (error) {
+        if (error?.code !== "lost" || outcome.n_recoveries === MAX_RECOVERIES) throw error;
+        outcome.n_recoveries += 1;
+        await recover(job, drawing, now);
+        continue;
+      }
+      if (report.repeated_in_f32) outcome.repeated_in_f32 = true;
       if (report.stage === "encoded") {
         outcome.n_tokens = report.n_tokens;
         outcome.truncated = report.truncated;
+        // After a recovery the steps go on where they were.
+        now.stage = now.n_steps > 0 ? "denoising" : "encoding";
       } else if (report.stage === "prepared") {
         Object.assign(now, { stage: "denoising", picture: report.picture, step: 1, n_steps: drawing.n_steps() });
         tell();
@@ -374,6 +431,12 @@ async function answer(request, post) {
       return await checked;
     case "versions":
       return versions();
+    case "plan": {
+      checked ??= look_around();
+      const { caps } = await checked;
+      if (!caps) throw new Failure("there is no GPU to plan for: the processor's memory is not planned", "device");
+      return await plan(request.request, caps);
+    }
     case "load":
       return await in_turn(request.id, post, (job) => load(request, job));
     case "tokens":

@@ -2,14 +2,15 @@
 //!
 //! The loop is JavaScript's: it calls [`Drawing::step`], posts what came back, looks for a cancel, and calls again.
 
-use js_sys::{Function, Uint8Array};
+use js_sys::{Function, Reflect, Uint8Array, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
 
 use super::failure::{failure, refuse};
+use super::studio::Studio;
 use super::types::StepReport;
 use crate::image::{RgbImage, encode_png};
 use crate::parameters::Parameters;
-use crate::pipeline::{Event, Generation};
+use crate::pipeline::{Checkpoint, Event, Generation, Inputs};
 use crate::run::candle::CandleRunner;
 use crate::run::gpu::runner::GpuRunner;
 
@@ -55,13 +56,18 @@ struct Finished {
 #[wasm_bindgen]
 pub struct Drawing {
     generation: AnyGeneration,
+    inputs: Inputs,
+    /// The state after the last step that was kept.
+    checkpoint: Option<Checkpoint>,
+    /// Whether the next step goes on from there.
+    resumes: bool,
     parameters: Parameters,
     finished: Option<Finished>,
 }
 
 impl Drawing {
-    pub(super) fn new(generation: AnyGeneration, parameters: Parameters) -> Self {
-        Drawing { generation, parameters, finished: None }
+    pub(super) fn new(generation: AnyGeneration, inputs: Inputs, parameters: Parameters) -> Self {
+        Drawing { generation, inputs, checkpoint: None, resumes: false, parameters, finished: None }
     }
 }
 
@@ -85,7 +91,15 @@ impl Drawing {
                 false
             }
         };
-        let event = either!(&mut self.generation, generation => generation.step(&mut progress).await);
+        let event = match &self.checkpoint {
+            Some(checkpoint) if self.resumes => {
+                let resumed =
+                    either!(&mut self.generation, generation => generation.resume(checkpoint, &mut progress).await);
+                self.resumes = resumed.is_err();
+                resumed.map(Some)
+            }
+            _ => either!(&mut self.generation, generation => generation.step(&mut progress).await),
+        };
         if let Some(error) = failed {
             return Err(failure("request", &format!("the progress callback failed: {error:?}")));
         }
@@ -94,14 +108,51 @@ impl Drawing {
                 StepReport::Encoded { n_tokens: prompt.n_tokens, truncated: prompt.truncated }
             }
             Some(Event::Prepared { picture }) => StepReport::Prepared { picture },
-            Some(Event::Denoised { picture, step, n_steps }) => StepReport::Denoised { picture, step, n_steps },
-            Some(Event::Decoded { picture, seed, image }) => {
+            Some(Event::Denoised { picture, step, n_steps, repeated_in_f32 }) => {
+                StepReport::Denoised { picture, step, n_steps, repeated_in_f32 }
+            }
+            Some(Event::Decoded { picture, seed, image, repeated_in_f32 }) => {
                 self.finished = Some(Finished { image, seed });
-                StepReport::Decoded { picture, seed }
+                StepReport::Decoded { picture, seed, repeated_in_f32 }
             }
             None => StepReport::Done,
         };
         Ok(serde_wasm_bindgen::to_value(&report)?)
+    }
+
+    /// A small picture of what is being drawn, as a canvas takes it; `undefined` between pictures. At most 64 KiB.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    #[wasm_bindgen(unchecked_return_type = "ImageData | undefined")]
+    pub async fn preview(&self) -> Result<JsValue, JsValue> {
+        let preview = either!(&self.generation, generation => generation.preview().await)?;
+        let Some(RgbImage { width, height, pixels }) = preview else { return Ok(JsValue::UNDEFINED) };
+        let rgba: Vec<u8> = pixels.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], u8::MAX]).collect();
+        let object = js_sys::Object::new();
+        Reflect::set(&object, &"width".into(), &(width as u32).into())?;
+        Reflect::set(&object, &"height".into(), &(height as u32).into())?;
+        Reflect::set(&object, &"data".into(), &Uint8ClampedArray::from(rgba.as_slice()))?;
+        Ok(object.into())
+    }
+
+    /// Remembers where the drawing is, to go on from there after [`Drawing::move_to`].
+    ///
+    /// # Errors
+    /// When the device is lost.
+    pub async fn keep(&mut self) -> Result<(), JsValue> {
+        self.checkpoint = Some(either!(&self.generation, generation => generation.checkpoint().await)?);
+        Ok(())
+    }
+
+    /// Goes on with a model that was loaded anew, from the last step that was kept, or from the start.
+    ///
+    /// # Errors
+    /// When the model is another one that cannot draw the request.
+    pub fn move_to(&mut self, studio: &Studio) -> Result<(), JsValue> {
+        self.generation = studio.generation(self.inputs.clone())?;
+        self.resumes = self.checkpoint.is_some();
+        Ok(())
     }
 
     /// Calls of the UNet for one picture.

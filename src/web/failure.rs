@@ -21,8 +21,12 @@ fn code(error: &Error) -> &'static str {
         | Error::Shape { .. }
         | Error::Tokenizer { .. }
         | Error::Hub { .. } => "model",
-        // Choose the other runner, a smaller picture, or load the model again.
+        // Choose the other runner, or load the model again.
         Error::Device { .. } | Error::Run { .. } | Error::NotFinite { .. } => "device",
+        // Choose a smaller picture, a smaller budget, or the other runner.
+        Error::Limit { .. } | Error::OutOfMemory { .. } => "memory",
+        // Load the model again; a drawing can go on from its last step.
+        Error::DeviceLost { .. } => "lost",
         // Bring another picture.
         Error::Image { .. } | Error::Io { .. } => "picture",
         Error::Cancelled => "cancelled",

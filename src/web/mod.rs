@@ -14,11 +14,14 @@ use wasm_bindgen::prelude::*;
 pub use drawing::Drawing;
 pub use studio::Studio;
 
+use crate::hub::published::Published;
 use crate::image::png_text;
 use crate::model::SDVersion;
 use crate::parameters::Parameters;
+use crate::pipeline;
+use crate::pipeline::plan::PlanSettings;
 use crate::run::gpu::{Caps, Gpu};
-use types::VersionInfo;
+use types::{GivenCaps, PlanRequest, VersionInfo};
 
 /// Runs when the module is loaded: from here on a panic shows its message and place in the console.
 #[wasm_bindgen(start)]
@@ -64,6 +67,32 @@ pub fn versions() -> Result<JsValue, JsValue> {
         }
     };
     Ok(serde_wasm_bindgen::to_value(&SDVersion::ALL.map(info))?)
+}
+
+/// What a picture of one of the seven versions would ask of the GPU whose `caps` [`check`] gave, before anything is
+/// downloaded.
+///
+/// # Errors
+/// A JavaScript `Error` that says what would work: for a size that is not possible, or an adapter whose limits no plan
+/// keeps.
+#[wasm_bindgen(unchecked_return_type = "Plan")]
+pub async fn plan(
+    #[wasm_bindgen(unchecked_param_type = "PlanRequest")] request: JsValue,
+    #[wasm_bindgen(unchecked_param_type = "Caps")] caps: JsValue,
+) -> Result<JsValue, JsValue> {
+    let request: PlanRequest = serde_wasm_bindgen::from_value(request)
+        .map_err(|e| failure::refuse(&format!("the plan's settings cannot be read: {e}")))?;
+    let GivenCaps(caps) = serde_wasm_bindgen::from_value(caps)
+        .map_err(|e| failure::refuse(&format!("what the GPU can do cannot be read: {e}")))?;
+    let version: SDVersion = request.version.parse()?;
+    let element = studio::element_of(request.dtype, &caps);
+    let mut settings = PlanSettings::new(caps, element);
+    let (width, height) = version.default_size();
+    settings.size = Some((request.width.unwrap_or(width), request.height.unwrap_or(height)));
+    settings.guidance_scale = request.guidance_scale;
+    settings.from_picture = request.from_picture;
+    settings.budget = request.budget_bytes.map(|bytes| bytes as u64);
+    Ok(serde_wasm_bindgen::to_value(&pipeline::plan::plan(&Published::new(version), &settings).await?)?)
 }
 
 /// What made a picture, as its PNG file says, also one of another program; `undefined` where the file says nothing.

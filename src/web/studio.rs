@@ -9,17 +9,21 @@ use wasm_bindgen::prelude::*;
 
 use super::drawing::{AnyGeneration, Drawing};
 use super::failure::refuse;
-use super::types::{LongPrompts, ModelInfo, Request, Work};
+use super::types::{Dtype, LoadSettings, LongPrompts, ModelInfo, Request, RunnerName, Work};
+use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
 use crate::image::{RgbImage, decode};
 use crate::parameters::Parameters;
-use crate::pipeline::{Generation, Inputs, LoadProgress, LongPrompt, ModelComponents, ModelConfigs, ModelLoader, Task};
+use crate::pipeline::plan::{PlanSettings, choose_residency};
+use crate::pipeline::{
+    Generation, Inputs, LoadProgress, LongPrompt, ModelComponents, ModelConfigs, ModelLoader, Residency, Task,
+};
 use crate::request::{MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, SDConfig};
 use crate::run::Runner;
 use crate::run::candle::{CandleRunner, Precision};
-use crate::run::gpu::Gpu;
 use crate::run::gpu::kernels::Element;
 use crate::run::gpu::runner::GpuRunner;
+use crate::run::gpu::{Caps, Gpu};
 use crate::sampler::SamplerKind;
 
 /// A model on one of the two runners.
@@ -75,7 +79,50 @@ impl Studio {
         Ok((config, long_prompt))
     }
 
-    fn generation(&self, inputs: Inputs) -> Result<AnyGeneration, JsValue> {
+    /// Loads from wherever the files are.
+    pub(super) async fn load_from(
+        source: &dyn Source,
+        settings: &LoadSettings,
+        on_progress: &Function,
+    ) -> Result<Studio, JsValue> {
+        let mut failed = None;
+        let mut progress = |p: LoadProgress<'_>| {
+            let fraction = p.loaded_bytes as f64 / p.total_bytes.max(1) as f64;
+            failed = failed.take().or(on_progress.call1(&JsValue::NULL, &fraction.into()).err());
+        };
+        let engine = match settings.runner {
+            RunnerName::Cpu => {
+                let precision = if matches!(settings.dtype, Dtype::F16) { Precision::F16 } else { Precision::F32 };
+                let runner = Rc::new(CandleRunner::cpu(precision));
+                let model = ModelLoader::new(source, &*runner).load(&mut progress).await?;
+                Engine::Cpu(runner, Rc::new(model))
+            }
+            RunnerName::Gpu => {
+                let mut gpu = Gpu::open().await?;
+                if gpu.caps.name.is_empty() {
+                    gpu.caps.name = super::name_from_browser(&gpu);
+                }
+                let element = element_of(settings.dtype, &gpu.caps);
+                let residency = match settings.budget_bytes {
+                    Some(budget) => {
+                        let mut plan = PlanSettings::new(gpu.caps.clone(), element);
+                        plan.budget = Some(budget as u64);
+                        choose_residency(source, &plan).await?
+                    }
+                    None => Residency::Resident,
+                };
+                let runner = Rc::new(GpuRunner::new(gpu, element)?);
+                let loader = ModelLoader::new(source, &*runner).with_residency(residency);
+                Engine::Gpu(Rc::clone(&runner), Rc::new(loader.load(&mut progress).await?))
+            }
+        };
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(Studio { engine }),
+        }
+    }
+
+    pub(super) fn generation(&self, inputs: Inputs) -> Result<AnyGeneration, JsValue> {
         Ok(match &self.engine {
             Engine::Cpu(runner, model) => AnyGeneration::Cpu(Box::new(Generation::new(runner, model, inputs)?)),
             Engine::Gpu(runner, model) => AnyGeneration::Gpu(Box::new(Generation::new(runner, model, inputs)?)),
@@ -85,12 +132,19 @@ impl Studio {
 
 #[wasm_bindgen]
 impl Studio {
-    /// Loads a model from its files, a `Map` from path in the repository to `Uint8Array`, to `runner`: `cpu` or `gpu`.
-    /// `on_progress` is called with the part of the weights that is loaded, 0 to 1.
+    /// Loads a model from its files, a `Map` from path in the repository to `Uint8Array`. `on_progress` is called with the
+    /// part of the weights that is loaded, 0 to 1.
     ///
     /// # Errors
     /// A JavaScript `Error` that names the file at fault, or says that there is no GPU.
-    pub async fn load(name: String, files: Map, runner: String, on_progress: &Function) -> Result<Studio, JsValue> {
+    pub async fn load(
+        name: String,
+        files: Map,
+        #[wasm_bindgen(unchecked_param_type = "LoadSettings")] settings: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "(fraction: number) => void")] on_progress: &Function,
+    ) -> Result<Studio, JsValue> {
+        let settings = serde_wasm_bindgen::from_value(settings)
+            .map_err(|e| refuse(&format!("the settings cannot be read: {e}")))?;
         let mut source = MemoryFiles::new(name);
         for entry in files.entries() {
             let entry: Array = entry?.dyn_into().map_err(|_| refuse("the files are not a Map"))?;
@@ -99,32 +153,7 @@ impl Studio {
                 entry.get(1).dyn_into().map_err(|_| refuse(&format!("the file {path} is not a Uint8Array")))?;
             source = source.with(path, bytes.to_vec());
         }
-        let mut failed = None;
-        let mut progress = |p: LoadProgress<'_>| {
-            let fraction = p.loaded_bytes as f64 / p.total_bytes.max(1) as f64;
-            failed = on_progress.call1(&JsValue::NULL, &fraction.into()).err();
-        };
-        let engine = match runner.as_str() {
-            "cpu" => {
-                let runner = Rc::new(CandleRunner::cpu(Precision::F32));
-                let model = ModelLoader::new(&source, &*runner).load(&mut progress).await?;
-                Engine::Cpu(runner, Rc::new(model))
-            }
-            "gpu" => {
-                let mut gpu = Gpu::open().await?;
-                if gpu.caps.name.is_empty() {
-                    gpu.caps.name = super::name_from_browser(&gpu);
-                }
-                let runner = Rc::new(GpuRunner::new(gpu, Element::F32)?);
-                let model = ModelLoader::new(&source, &*runner).load(&mut progress).await?;
-                Engine::Gpu(runner, Rc::new(model))
-            }
-            other => return Err(refuse(&format!("runner {other} is not possible: use cpu or gpu"))),
-        };
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(Studio { engine }),
-        }
+        Studio::load_from(&source, &settings, on_progress).await
     }
 
     /// What the model is and what its settings are when nobody says otherwise.
@@ -223,9 +252,19 @@ impl Studio {
             version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
         };
         let strength = config.strength;
-        let generation = self.generation(Inputs { config, init, mask, long_prompt })?;
+        let inputs = Inputs { config, init, mask, long_prompt };
+        let generation = self.generation(inputs.clone())?;
         parameters.strength = (generation.task() != Task::TextToImage).then_some(strength);
-        Ok(Drawing::new(generation, parameters))
+        Ok(Drawing::new(generation, inputs, parameters))
+    }
+}
+
+/// The type of values on a GPU: 16 bits where it has them and nobody says otherwise.
+pub(super) fn element_of(dtype: Dtype, caps: &Caps) -> Element {
+    match dtype {
+        Dtype::Auto if caps.shader_f16 => Element::F16,
+        Dtype::Auto | Dtype::F32 => Element::F32,
+        Dtype::F16 => Element::F16,
     }
 }
 

@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::wasm_bindgen;
 
+use crate::run::gpu::Caps;
+
 /// What is asked for. Absent settings are the model's own.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +33,77 @@ pub(super) struct Request {
     pub clip_skip: Option<usize>,
     #[serde(default)]
     pub long_prompt: Option<LongPrompts>,
+}
+
+/// How a model is loaded.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoadSettings {
+    pub runner: RunnerName,
+    #[serde(default)]
+    pub dtype: Dtype,
+    /// Bytes of GPU memory; without one everything stays loaded.
+    #[serde(default)]
+    pub budget_bytes: Option<f64>,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RunnerName {
+    Cpu,
+    Gpu,
+}
+
+/// The type of values: on the GPU of all but weights, on the processor of weights.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Dtype {
+    #[default]
+    Auto,
+    F32,
+    F16,
+}
+
+/// What [`super::check`] gave, on its way back.
+#[derive(Deserialize)]
+#[serde(remote = "Caps")]
+pub(super) struct CapsFields {
+    name: String,
+    backend: String,
+    software: bool,
+    shader_f16: bool,
+    timestamp_query: bool,
+    max_buffer_bytes: u64,
+    max_binding_bytes: u64,
+    max_storage_buffers: u32,
+    max_workgroup_bytes: u32,
+    max_workgroup_invocations: u32,
+    max_workgroups_per_dimension: u32,
+}
+
+/// Wraps it, because only a field can be read that way.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct GivenCaps(#[serde(with = "CapsFields")] pub Caps);
+
+/// What is planned.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlanRequest {
+    pub version: String,
+    #[serde(default)]
+    pub width: Option<usize>,
+    #[serde(default)]
+    pub height: Option<usize>,
+    #[serde(default)]
+    pub guidance_scale: Option<f64>,
+    #[serde(default)]
+    pub from_picture: bool,
+    #[serde(default)]
+    pub dtype: Dtype,
+    #[serde(default)]
+    pub budget_bytes: Option<f64>,
 }
 
 /// What to do with prompts that are longer than the text encoder reads at once.
@@ -75,8 +148,8 @@ pub(super) struct Work {
 pub(super) enum StepReport {
     Encoded { n_tokens: usize, truncated: Option<String> },
     Prepared { picture: usize },
-    Denoised { picture: usize, step: usize, n_steps: usize },
-    Decoded { picture: usize, seed: u64 },
+    Denoised { picture: usize, step: usize, n_steps: usize, repeated_in_f32: bool },
+    Decoded { picture: usize, seed: u64, repeated_in_f32: bool },
     Done,
 }
 
@@ -148,6 +221,46 @@ export interface ModelInfo {
   samplers: string[];
 }
 
+/** How a model is loaded. */
+export interface LoadSettings {
+  runner: "cpu" | "gpu";
+  /** On the GPU of all values but weights, on the processor of weights; `auto` is f16 where the GPU has it. */
+  dtype?: "auto" | "f32" | "f16";
+  /** Bytes of GPU memory: where it is too little for the whole model, its parts are loaded one after another. */
+  budget_bytes?: number;
+}
+
+/** What is planned: one of the seven versions, at a size, on the GPU. */
+export interface PlanRequest {
+  version: string;
+  width?: number;
+  height?: number;
+  guidance_scale?: number;
+  from_picture?: boolean;
+  dtype?: "auto" | "f32" | "f16";
+  budget_bytes?: number;
+}
+
+/** What a picture would ask of the GPU. */
+export interface Plan {
+  model: string;
+  width: number;
+  height: number;
+  dtype: "f16" | "f32";
+  residency: "resident" | "staged";
+  peak_bytes: number;
+  resident_peak_bytes: number;
+  staged_peak_bytes: number;
+  weight_bytes: number;
+  largest_binding_bytes: number;
+  max_binding_bytes: number;
+  budget_bytes?: number;
+  fits: boolean;
+  /** What would fit, where it does not. */
+  advice?: string;
+  phases: Array<Record<string, any> & { name: string; dispatches: number; flops: number }>;
+}
+
 /** How much work a request is: calls of the UNet a picture, floating-point operations in all. */
 export interface Work {
   n_steps: number;
@@ -158,8 +271,8 @@ export interface Work {
 export type StepReport =
   | { stage: "encoded"; n_tokens: number; truncated?: string }
   | { stage: "prepared"; picture: number }
-  | { stage: "denoised"; picture: number; step: number; n_steps: number }
-  | { stage: "decoded"; picture: number; seed: number }
+  | { stage: "denoised"; picture: number; step: number; n_steps: number; repeated_in_f32: boolean }
+  | { stage: "decoded"; picture: number; seed: number; repeated_in_f32: boolean }
   | { stage: "done" };
 
 /** One of the seven versions, with its defaults. */
@@ -212,6 +325,6 @@ export interface Caps {
 
 /** What is thrown: `code` says what a page can do about it. */
 export interface Failure extends Error {
-  code: "request" | "model" | "device" | "picture" | "cancelled";
+  code: "request" | "model" | "device" | "memory" | "lost" | "picture" | "cancelled";
 }
 "#;

@@ -98,7 +98,7 @@ export async function model_is(loaded) {
   const sampler = element("sampler");
   const wanted = sampler.value || read(FORM_KEY).sampler || model.sampler;
   sampler.replaceChildren(
-    ...model.samplers.map((name) => new Option(name === model.sampler ? `${name} (the model's own)` : name, name)),
+    ...model.samplers.map((name) => new Option(name === model.sampler ? `${name} (default)` : name, name)),
   );
   sampler.value = model.samplers.includes(wanted) ? wanted : model.sampler;
   for (const side of ["width", "height"]) {

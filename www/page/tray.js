@@ -183,6 +183,10 @@ function end(sheet, outcome) {
     element("progress").value = 1;
     canvas.setAttribute("aria-label", prompt);
     finished(outcome);
+    if (outcome.n_recoveries > 0) notify("info", "the GPU was lost while this was drawn; the picture went on from its last step");
+    if (outcome.repeated_in_f32) {
+      notify("info", "16-bit numbers were not enough for this picture, so a part was computed again in 32 bits; the settings can ask for that at once");
+    }
     if (outcome.truncated) notify("info", `The model could not read the end of the prompt: ${outcome.truncated}`);
   }
 }

@@ -44,9 +44,12 @@ impl From<Error> for Failure {
         let message = error.to_string();
         match error {
             Error::Request { .. } | Error::Image { .. } => Failure::request(message),
-            Error::Device { .. } | Error::Run { .. } | Error::NotFinite { .. } => {
-                Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "device_failed", message)
-            }
+            Error::Device { .. }
+            | Error::Run { .. }
+            | Error::NotFinite { .. }
+            | Error::Limit { .. }
+            | Error::OutOfMemory { .. }
+            | Error::DeviceLost { .. } => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "device_failed", message),
             _ => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "model_failed", message),
         }
     }

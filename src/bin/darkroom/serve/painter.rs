@@ -1,5 +1,6 @@
 //! The thread that draws: it takes one request after the other from the desk and keeps one model loaded.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,8 @@ use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::{Error, Result};
 
 use super::DeviceName;
+use crate::exit_code;
+
 use super::jobs::{Desk, Job, Progress, Status};
 
 /// Progress is told at most this often.
@@ -29,20 +32,35 @@ const PROGRESS: Duration = Duration::from_millis(50);
 pub fn start(desk: Arc<Desk>, device: DeviceName) -> Result<()> {
     let (opened, is_open) = mpsc::channel();
     let paint = move || {
-        // The runner is made here, because it cannot move between threads.
-        let work = async {
-            match device {
-                DeviceName::Cpu => paint_all(&desk, CandleRunner::cpu(Precision::F32), &opened).await,
-                DeviceName::Cuda => paint_all(&desk, CandleRunner::cuda(0, Precision::F32)?, &opened).await,
-                DeviceName::Gpu => {
-                    let runner = GpuRunner::new(Gpu::open().await?, Element::F32)?;
-                    paint_all(&desk, runner, &opened).await
-                }
+        // The runner is made here, because it cannot move between threads; and made anew when its device is lost.
+        let was_open = Cell::new(false);
+        let is_open = || {
+            if !was_open.replace(true) {
+                // Nobody has stopped waiting before this.
+                opened.send(Ok(())).ok();
             }
         };
-        let result: Result<()> = pollster::block_on(work);
-        // Whoever started this waits for the device only; afterwards nobody listens, and nothing fails.
-        opened.send(result).ok();
+        let work = async || match device {
+            DeviceName::Cpu => paint_all(&desk, CandleRunner::cpu(Precision::F32), &is_open).await,
+            DeviceName::Cuda => paint_all(&desk, CandleRunner::cuda(0, Precision::F32)?, &is_open).await,
+            DeviceName::Gpu => {
+                let runner = GpuRunner::new(Gpu::open().await?, Element::F32)?;
+                paint_all(&desk, runner, &is_open).await
+            }
+        };
+        let error = loop {
+            match pollster::block_on(work()) {
+                Ok(()) => {}
+                Err(error) => break error,
+            }
+        };
+        if was_open.get() {
+            // A device that does not come back ends all drawing, and whoever watches over the server should know.
+            eprintln!("darkroom: {error}");
+            std::process::exit(exit_code(&error).into());
+        }
+        // Whoever started this waits for it.
+        opened.send(Err(error)).ok();
     };
     let thread = std::thread::Builder::new().name("painter".into()).spawn(paint);
     thread.map_err(|source| Error::Io { path: "the drawing thread".into(), source })?;
@@ -50,25 +68,30 @@ pub fn start(desk: Arc<Desk>, device: DeviceName) -> Result<()> {
     is_open.recv().unwrap_or(ended)
 }
 
-async fn paint_all<R: Runner>(desk: &Desk, runner: R, opened: &mpsc::Sender<Result<()>>) -> Result<()> {
-    opened.send(Ok(())).ok();
+/// Draws until the device is lost.
+async fn paint_all<R: Runner>(desk: &Desk, runner: R, is_open: &dyn Fn()) -> Result<()> {
+    is_open();
     let runner = Rc::new(runner);
     let mut loaded = None;
     loop {
         let (id, cancelled) = desk.next();
         let painted = paint(desk, &runner, &mut loaded, &id, &cancelled).await;
+        let is_lost = matches!(painted, Err(Error::DeviceLost { .. }));
         desk.change(&id, |job| match painted {
             Ok(()) => job.status = Status::Done,
             Err(Error::Cancelled) => job.status = Status::Cancelled,
             Err(error) => {
                 // A device that failed may have lost the model's weights.
-                if matches!(error, Error::Device { .. } | Error::Run { .. }) {
+                if matches!(error, Error::Device { .. } | Error::Run { .. } | Error::OutOfMemory { .. }) {
                     loaded = None;
                 }
                 job.status = Status::Failed;
                 job.failure = Some(error.into());
             }
         });
+        if is_lost {
+            return Ok(());
+        }
     }
 }
 
@@ -142,7 +165,13 @@ async fn paint<R: Runner>(
         match event {
             Some(Event::Encoded { prompt, .. }) => desk.change(id, |job| job.truncated = prompt.truncated),
             Some(Event::Prepared { picture }) => (now.picture, now.step) = (picture, 1),
-            Some(Event::Denoised { step, n_steps, .. }) => now.step = (step + 1).min(n_steps),
+            Some(Event::Denoised { step, n_steps, .. }) => {
+                now.step = (step + 1).min(n_steps);
+                if let Some(preview) = generation.preview().await? {
+                    let png = encode_png(&preview, &[])?.into();
+                    desk.change(id, |job| (job.preview, job.n_previews) = (Some(png), job.n_previews + 1));
+                }
+            }
             Some(Event::Decoded { seed, image, .. }) => {
                 let text = Parameters { seed, ..parameters.clone() }.to_png_text()?;
                 let png = encode_png(&image, &text)?.into();
