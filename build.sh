@@ -37,7 +37,7 @@ build_wasm() {
     cargo rustc --lib --crate-type cdylib "${wasm_flags[@]}" -- -Clto=fat
     # A fresh folder that takes the old one's place, so that a page never loads half of one build and half of another.
     rm -rf www/pkg.new
-    wasm-bindgen --target web --no-typescript --out-dir www/pkg.new "$target/wasm32-unknown-unknown/web/darkroom.wasm"
+    wasm-bindgen --target web --out-dir www/pkg.new "$target/wasm32-unknown-unknown/web/darkroom.wasm"
     rm -rf www/pkg
     mv www/pkg.new www/pkg
 }
@@ -56,8 +56,8 @@ verb_wasm() {
 
 build_server() {
     # Only when the source is newer: rustc alone has no notion of what is up to date.
-    if [ ! -x "$target/serve" ] || [ -n "$(find tools/serve.rs src/bin/darkroom/serve.rs -newer "$target/serve")" ]; then
-        rustc --edition 2024 -O -o "$target/serve.new" tools/serve.rs
+    if [ ! -x "$target/serve" ] || [ -n "$(find tools/serve -newer "$target/serve")" ]; then
+        rustc --edition 2024 -O -o "$target/serve.new" tools/serve/main.rs
         mv "$target/serve.new" "$target/serve"
     fi
 }

@@ -1,224 +1,216 @@
-// Owns the page: asks the worker and shows what it says.
+// Brings the page's parts together: opens the worker, loads the model, and takes what is dropped, pasted and pressed.
 
-import { Client } from "./protocol.js";
+import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
+import { keep_form, model_is, next_request, open_composer, reuse, took } from "./page/composer.js";
+import { element, fill_list } from "./page/elements.js";
+import { open_gallery } from "./page/gallery.js";
+import { notify } from "./page/notices.js";
+import { picture_and_mask, start_from } from "./page/start_picture.js";
+import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
+import { bytes } from "./page/words.js";
 
-/** The model that comes with the page, in the Hub's own URL layout. */
-const ENDPOINT = new URL("./hub", import.meta.url).href;
-const REPOSITORY = "darkroom/tiny-emoji";
-/** Where the form's settings are kept between visits. */
-const SETTINGS_KEY = "darkroom.settings";
-
-const element = (id) => document.getElementById(id);
-const form = element("request");
-const fields = ["prompt", "negative", "steps", "guidance", "sampler", "runner", "seed", "random"].map(element);
-const [prompt, negative, steps, guidance, sampler, runner, seed, random] = fields;
-
-const client = new Client(new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
-/** How many drawings are asked for and not finished. */
-let n_waiting = 0;
+/** @type {Darkroom} */
+let darkroom;
+let is_loaded = false;
 
 /**
- * @param {HTMLElement} where
  * @param {"waiting" | "ready" | "error"} state
  * @param {string} text
+ * @param {string} [why]
  */
-function say(where, state, text) {
-  where.textContent = text;
-  where.dataset.state = state;
-}
-
-/** @param {number} fraction */
-function show_progress(fraction) {
-  const bar = element("progress");
-  bar.hidden = false;
-  bar.value = fraction;
-}
-
-/** @param {number} n */
-function bytes(n) {
-  const units = ["B", "KiB", "MiB", "GiB"];
-  let unit = 0;
-  while (n >= 1024 && unit < units.length - 1) {
-    n /= 1024;
-    unit += 1;
-  }
-  return `${Number(n.toFixed(1))} ${units[unit]}`;
-}
-
-/** @param {import("./protocol.js").Caps} caps */
-function show_caps(caps) {
-  const rows = [
-    ["adapter", "Adapter", caps.name],
-    ["kind", "Kind", caps.software ? "software (right, but very slow)" : "hardware"],
-    ["f16", "16-bit floats", caps.shader_f16 ? "yes" : "no"],
-    ["max-buffer", "Largest buffer", bytes(caps.max_buffer_bytes)],
-    ["max-binding", "Largest binding", bytes(caps.max_binding_bytes)],
-    ["max-storage-buffers", "Storage buffers per kernel", String(caps.max_storage_buffers)],
-    ["workgroup-memory", "Workgroup memory", bytes(caps.max_workgroup_bytes)],
-    ["workgroup-invocations", "Invocations per workgroup", String(caps.max_workgroup_invocations)],
-  ];
-  for (const [id, term, value] of rows) {
-    const dt = document.createElement("dt");
-    const dd = document.createElement("dd");
-    dt.textContent = term;
-    dd.textContent = value;
-    dd.id = id;
-    element("caps").append(dt, dd);
-  }
-  element("caps").hidden = false;
-}
-
-async function look_for_gpu() {
-  const status = element("status");
-  try {
-    show_caps(await client.check());
-    say(status, "ready", "This browser can use the GPU: choose in the settings what draws.");
-  } catch (error) {
-    let hint = "";
-    if (!("gpu" in navigator)) {
-      hint = " This browser has no WebGPU; a current Chrome, Edge, Firefox or Safari has.";
-    } else if (error.message.startsWith("device ")) {
-      hint = " It knows WebGPU but gives no GPU: its settings or the graphics driver may keep it off.";
-    }
-    say(status, "error", `No GPU here: ${error.message}.${hint} Pictures are drawn by the processor.`);
-  }
-}
-
-function restore_settings() {
-  let saved = {};
-  try {
-    saved = JSON.parse(localStorage.getItem(SETTINGS_KEY) ?? "{}");
-  } catch {
-    // A browser that keeps no data for the page, or data that somebody changed: the defaults serve.
-  }
-  for (const field of fields) {
-    if (!(field.id in saved)) continue;
-    if (field.type === "checkbox") field.checked = saved[field.id] === true;
-    else field.value = saved[field.id];
-  }
-}
-
-function keep_settings() {
-  const saved = fields.map((field) => [field.id, field.type === "checkbox" ? field.checked : field.value]);
-  try {
-    localStorage.setItem(SETTINGS_KEY, JSON.stringify(Object.fromEntries(saved)));
-  } catch {
-    // As above; nothing that the reader asked for is lost.
-  }
+function device(state, text, why = "") {
+  element("device").dataset.state = state;
+  element("device").textContent = text;
+  element("device").title = why;
 }
 
 async function load_model() {
   element("draw").disabled = true;
+  is_loaded = false;
+  device("waiting", "Loading the model …");
   try {
-    const model = await client.load(ENDPOINT, REPOSITORY, runner.value, ({ stage, fraction }) => {
-      say(element("model"), "waiting", `${stage} …`);
-      show_progress(fraction);
-    });
-    if (sampler.options.length === 0) {
-      for (const name of model.samplers) {
-        sampler.append(new Option(name === model.sampler ? `${name} (the model's own)` : name, name));
-      }
-      sampler.value = model.sampler;
-      restore_settings();
-    }
-    const what = `emojis on plain backgrounds, ${model.width}x${model.height}`;
-    say(element("model"), "ready", `${model.name} is ready: ${what}, by ${model.runner}.`);
-    element("draw").disabled = false;
-    await count_tokens();
+    const model = await darkroom.load({ runner: element("runner").value }, show_loading);
+    is_loaded = true;
+    const by = model.runner === "gpu" ? "the GPU" : "the processor";
+    device("ready", `${model.repository}, drawn by ${by}`, model.why);
+    element("runner-why").textContent = `Now it is ${by}, because ${model.why}.`;
+    document.documentElement.dataset.runner = model.runner;
+    await model_is(model);
+    say("Ready.");
   } catch (error) {
-    const hint = runner.value === "gpu" ? "Choose the processor in the settings." : "Reload the page to try again.";
-    say(element("model"), "error", `The model could not be loaded: ${error.message}. ${hint}`);
+    await model_is(null);
+    say("No model is loaded.");
+    device("error", "No model is loaded");
+    const actions = { "Try again": load_model };
+    if (error.code === "device" && element("runner").value !== "cpu") {
+      actions["Use the processor"] = () => choose_runner("cpu");
+    }
+    notify("error", `the model could not be loaded: ${error.message}`, actions);
   } finally {
-    element("progress").hidden = true;
+    element("draw").disabled = false;
+    document.documentElement.dataset.state = is_busy() ? "drawing" : "ready";
   }
 }
 
-async function count_tokens() {
-  const [n_tokens, limit] = await client.tokens(prompt.value);
-  element("tokens").textContent =
-    n_tokens > limit ? `${n_tokens} tokens; the model reads the first ${limit}.` : `${n_tokens} of ${limit} tokens`;
+/** @param {string} runner */
+async function choose_runner(runner) {
+  element("runner").value = runner;
+  keep_form();
+  document.documentElement.dataset.state = "starting";
+  await load_model();
+}
+
+async function show_machine() {
+  const { caps, gpu_error, reason, runner, storage, cancels_within_a_step } = await darkroom.check();
+  const yes = (is) => (is ? "yes" : "no");
+  /** @type {[string, string][]} */
+  const rows = [["Faster here", `${runner === "gpu" ? "the GPU" : "the processor"}: ${reason}`]];
+  if (caps) {
+    rows.push(
+      ["GPU", caps.name],
+      ["Kind", caps.software ? "software: right, but very slow" : "hardware"],
+      ["16-bit floats", yes(caps.shader_f16)],
+      ["Largest buffer", bytes(caps.max_buffer_bytes)],
+      ["Largest binding", bytes(caps.max_binding_bytes)],
+      ["Workgroup memory", bytes(caps.max_workgroup_bytes)],
+    );
+  } else {
+    rows.push(["GPU", `none: ${gpu_error}`]);
+  }
+  if (storage) rows.push(["Space for this page", `${bytes(storage.used_bytes)} of ${bytes(storage.quota_bytes)} used`]);
+  rows.push(["Stops", cancels_within_a_step ? "within a step" : "between steps"]);
+  fill_list(element("machine"), rows);
+}
+
+/** Draws what the form describes; a model that is not there is loaded first. */
+async function submit() {
+  if (element("draw").disabled) return;
+  if (!is_loaded) {
+    await load_model();
+    if (!is_loaded) return;
+  }
+  const given = picture_and_mask();
+  const request = await next_request();
+  if (!request) return;
+  await draw(request, given, (error) => {
+    const actions = {};
+    if (error.code === "device" && document.documentElement.dataset.runner === "gpu") {
+      actions["Use the processor"] = () => choose_runner("cpu");
+      actions["Load the model again"] = load_model;
+    }
+    if (error.code === "worker") actions["Reload the page"] = () => location.reload();
+    notify("error", `the picture could not be drawn: ${error.message}`, actions);
+  });
 }
 
 /**
- * @param {import("./protocol.js").Drawn} drawn
- * @param {import("./protocol.js").Settings} settings
+ * Takes a picture's settings, or says that it carries none.
+ * @param {Blob} file
  */
-function show_picture(drawn, settings) {
-  const url = URL.createObjectURL(new Blob([drawn.png], { type: "image/png" }));
-  const figure = document.createElement("figure");
-  const image = document.createElement("img");
-  image.src = url;
-  image.alt = settings.prompt;
-  const caption = document.createElement("figcaption");
-  caption.textContent = `${settings.prompt} · seed ${settings.seed} · ${drawn.seconds.toFixed(1)} s `;
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = `darkroom-${settings.seed}.png`;
-  link.textContent = "Save";
-  link.setAttribute("aria-label", `Save the picture of ${settings.prompt}, seed ${settings.seed}`);
-  caption.append(link);
-  figure.append(image, caption);
-  element("gallery").prepend(figure);
-  element("pictures").hidden = false;
-}
-
-async function draw() {
-  if (element("draw").disabled || !form.reportValidity()) return;
-  if (random.checked) seed.value = String(Math.floor(Math.random() * 2 ** 32));
-  keep_settings();
-  const settings = {
-    prompt: prompt.value,
-    negative_prompt: negative.value,
-    steps: steps.valueAsNumber,
-    guidance_scale: guidance.valueAsNumber,
-    sampler: sampler.value,
-    seed: seed.valueAsNumber,
-  };
-  n_waiting += 1;
-  element("stop").hidden = false;
-  say(element("model"), "waiting", n_waiting > 1 ? `${n_waiting - 1} before this one …` : "Reading the prompt …");
+async function use_settings_of(file) {
+  let parameters;
   try {
-    const drawn = await client.generate(settings, ({ stage, fraction }) => {
-      say(element("model"), "waiting", `${stage} …`);
-      show_progress(fraction);
-    });
-    if (drawn.cancelled) {
-      say(element("model"), "ready", "Stopped.");
-    } else {
-      show_picture(drawn, settings);
-      const cut = drawn.truncated ? ` The model could not read the end of the prompt: ${drawn.truncated}` : "";
-      say(element("model"), "ready", `Done in ${drawn.seconds.toFixed(1)} s.${cut}`);
-    }
+    parameters = await darkroom.read_parameters(file);
   } catch (error) {
-    say(element("model"), "error", `The picture could not be drawn: ${error.message}.`);
-  } finally {
-    n_waiting -= 1;
-    if (n_waiting === 0) {
-      element("progress").hidden = true;
-      element("stop").hidden = true;
-    }
+    notify("error", `the settings cannot be read: ${error.message}`);
+    return;
+  }
+  if (parameters) reuse(parameters);
+  else notify("info", "this picture carries no settings", { "Start from it": () => start(file) });
+}
+
+/**
+ * Starts from a picture, and offers its settings where it carries some.
+ * @param {Blob} file
+ */
+async function start(file) {
+  if (!(await start_from(file)) || file.type !== "image/png") return;
+  try {
+    const parameters = await darkroom.read_parameters(file);
+    if (parameters) notify("info", "this picture carries the settings that made it", { "Use its settings": () => reuse(parameters) });
+  } catch {
+    // Settings of another program that cannot be understood: the picture is there, which is what was asked for.
   }
 }
 
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  draw();
-});
-element("stop").addEventListener("click", () => client.cancel());
-runner.addEventListener("change", async () => {
-  keep_settings();
-  await client.cancel();
-  await load_model();
-});
-prompt.addEventListener("input", () => count_tokens().catch((error) => say(element("model"), "error", error.message)));
-addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+function take_drops() {
+  const overlay = element("drop-here");
+  const has_files = (event) => event.dataTransfer?.types.includes("Files");
+  const mark = (target) => {
+    for (const each of overlay.children) each.classList.toggle("over", each === target);
+  };
+  addEventListener("dragenter", (event) => {
+    if (!has_files(event)) return;
     event.preventDefault();
-    draw();
-  } else if (event.key === "Escape" && n_waiting > 0) {
-    client.cancel();
-  }
-});
+    overlay.hidden = false;
+  });
+  addEventListener("dragover", (event) => {
+    if (!has_files(event)) return;
+    event.preventDefault();
+    mark(event.target.closest?.(".target"));
+  });
+  addEventListener("dragleave", (event) => {
+    // Leaving the window has nowhere to go.
+    if (!event.relatedTarget) overlay.hidden = true;
+  });
+  addEventListener("drop", (event) => {
+    if (!has_files(event)) return;
+    event.preventDefault();
+    overlay.hidden = true;
+    const file = event.dataTransfer.files[0];
+    if (!file) return;
+    const target = event.target.closest?.(".target")?.dataset.target;
+    if (target === "start") start(file);
+    else use_settings_of(file);
+  });
+  addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
+    if (!file) return;
+    event.preventDefault();
+    start(file);
+  });
+}
 
-restore_settings();
-await Promise.all([look_for_gpu(), load_model()]);
+function take_keys() {
+  addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      submit();
+    } else if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
+      stop();
+    }
+  });
+  element("request").addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit();
+  });
+}
+
+async function open() {
+  // What is thrown where nobody looks is shown, too: the page has no silent failures.
+  addEventListener("unhandledrejection", ({ reason }) => notify("error", reason?.message ?? String(reason)));
+  addEventListener("error", ({ message }) => notify("error", message));
+  try {
+    darkroom = await Darkroom.open();
+  } catch (error) {
+    device("error", "The program did not start");
+    say("The program did not start.");
+    document.documentElement.dataset.state = "ready";
+    element("draw").disabled = false;
+    element("draw").textContent = "Reload the page";
+    element("draw").addEventListener("click", () => location.reload());
+    notify("error", `the program did not start: ${error.message}`, { "Reload the page": () => location.reload() });
+    return;
+  }
+  element("model").append(new Option("Emoji, 128 × 128 (comes with the page)", EMBEDDED_REPOSITORY));
+  open_tray(darkroom, took);
+  open_composer(darkroom);
+  take_keys();
+  take_drops();
+  element("open-settings").addEventListener("click", () => element("settings").showModal());
+  element("runner").addEventListener("change", () => choose_runner(element("runner").value));
+  const machine = show_machine().catch((error) => notify("error", `this browser cannot be asked what it can do: ${error.message}`));
+  await Promise.all([open_gallery({ reuse, start_from: start }), load_model(), machine]);
+}
+
+await open();

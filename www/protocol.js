@@ -1,163 +1,112 @@
-// What the page and its worker say to each other. The page sends requests, the worker answers each with replies that
-// carry the request's id; `done` or `error` is the last one.
+// What darkroom.js and its worker say to each other: types only, nothing runs here.
+//
+// Requests carry an `id` and a `type`; every reply carries the request's id and one `type`. `done` or `error` is the last
+// one. Types of the wasm package are in pkg/darkroom.d.ts, which wasm-bindgen writes.
 
 /**
- * What a GPU can do, as `src/run/gpu/caps.rs` reports it.
- * @typedef {object} Caps
- * @property {string} name
- * @property {string} backend
- * @property {boolean} software true where a processor draws in the GPU's place
- * @property {boolean} shader_f16
- * @property {boolean} timestamp_query
- * @property {number} max_buffer_bytes
- * @property {number} max_binding_bytes
- * @property {number} max_storage_buffers
- * @property {number} max_workgroup_bytes
- * @property {number} max_workgroup_invocations
- * @property {number} max_workgroups_per_dimension
+ * @typedef {import("./pkg/darkroom.js").Caps} Caps
+ * @typedef {import("./pkg/darkroom.js").DrawRequest} DrawRequest
+ * @typedef {import("./pkg/darkroom.js").GivenPicture} GivenPicture
+ * @typedef {import("./pkg/darkroom.js").ModelInfo} ModelInfo
+ * @typedef {import("./pkg/darkroom.js").VersionInfo} VersionInfo
+ * @typedef {import("./pkg/darkroom.js").PictureParameters} PictureParameters
+ * @typedef {import("./pkg/darkroom.js").Work} Work
+ * @typedef {import("./pkg/darkroom.js").Plan} Plan
+ * @typedef {import("./pkg/darkroom.js").PlanRequest} PlanRequest
  */
 
 /**
- * A loaded model and its own settings, as `src/web/studio.rs` reports it.
- * @typedef {object} Model
- * @property {string} name
- * @property {string} runner what computes
- * @property {number} width in pixels
- * @property {number} height in pixels
- * @property {number} size_multiple sides of pictures are its multiples
- * @property {number} steps
- * @property {number} guidance_scale
- * @property {string} sampler
- * @property {string[]} samplers
+ * Which runner computes. `auto` takes the GPU where there is a real one, else the processor, and says why.
+ * @typedef {"auto" | "cpu" | "gpu"} Runner
  */
 
 /**
- * What to draw. Absent settings are the model's own.
- * @typedef {object} Settings
- * @property {string} prompt
- * @property {string} [negative_prompt]
- * @property {number} [width] in pixels
- * @property {number} [height] in pixels
- * @property {number} [steps]
- * @property {number} [guidance_scale]
- * @property {string} [sampler]
- * @property {number} seed a whole number below 2^53
+ * What this browser gives, found before anything is loaded.
+ * @typedef {object} Check
+ * @property {Caps | null} caps the GPU, or null where there is none
+ * @property {string | null} gpu_error why there is no GPU
+ * @property {"cpu" | "gpu"} runner what `auto` takes
+ * @property {string} reason why it does, in a sentence
+ * @property {{quota_bytes: number, used_bytes: number, persisted: boolean} | null} storage what this origin may keep, where
+ *   the browser tells
+ * @property {boolean} cancels_within_a_step false where a processor's step is over before a cancel is heard, because the
+ *   page is not cross-origin isolated
  */
 
 /**
- * A finished picture, or what came of a request that was stopped.
- * @typedef {object} Drawn
- * @property {boolean} cancelled
- * @property {Uint8Array} [png] the file, with its parameters inside
- * @property {string} [truncated] the end of the prompt that the model could not read
+ * A model that is loaded.
+ * @typedef {ModelInfo & {repository: string, why: string}} LoadedModel `why` is the sentence why that runner computes
+ */
+
+/**
+ * What a job is doing. `fraction` is the part of the whole job that is done, 0 to 1; `position` counts the jobs before
+ * this one.
+ * @typedef {object} Progress
+ * @property {"queued" | "downloading" | "loading" | "encoding" | "denoising" | "decoding" | "paused" | "recovering"} stage
+ * @property {number} fraction
+ * @property {number} [position] jobs before this one, while it is queued
+ * @property {number} [picture] which of the request's pictures, from 0
+ * @property {number} [count] how many pictures the request has
+ * @property {number} [step] the step that is being computed, from 1
+ * @property {number} [n_steps]
+ * @property {number} [seconds] since the job's turn came, less the time it was paused
+ */
+
+/**
+ * A small picture of what is being drawn, as a canvas takes it.
+ * @typedef {object} Preview
+ * @property {number} picture
+ * @property {number} step
+ * @property {number} width
+ * @property {number} height
+ * @property {Uint8ClampedArray<ArrayBuffer>} data red, green, blue and alpha
+ */
+
+/**
+ * A finished picture: a PNG file with its parameters inside.
+ * @typedef {object} Picture
+ * @property {number} picture which of the request's pictures, from 0
+ * @property {number} seed
+ * @property {Uint8Array<ArrayBuffer>} png
+ */
+
+/**
+ * What came of a job.
+ * @typedef {object} Outcome
+ * @property {boolean} cancelled whether it was stopped before its last picture
  * @property {number} seconds
+ * @property {number} n_tokens in the prompt
+ * @property {string} [truncated] the end of the prompt that the model could not read
+ * @property {number} flops the work of the whole job
+ * @property {number} n_recoveries how often the GPU was lost on the way
+ * @property {boolean} repeated_in_f32 whether 16 bits were not enough somewhere, so that a stage was repeated in 32
  */
 
 /**
+ * @typedef {{type: "open", cancelled: SharedArrayBuffer | null}} OpenRequest
  * @typedef {{type: "check"}} CheckRequest
- * @typedef {{type: "load", endpoint: string, repository: string, runner: "cpu" | "gpu"}} LoadRequest
+ * @typedef {{type: "versions"}} VersionsRequest
+ * @typedef {{type: "load", endpoint: string, repository: string, runner: Runner, dtype: "auto" | "f32" | "f16",
+ *   budget_bytes?: number}} LoadRequest
+ * @typedef {{type: "plan", request: PlanRequest}} PlanMessage
  * @typedef {{type: "tokens", prompt: string}} TokensRequest
- * @typedef {{type: "generate", settings: Settings}} GenerateRequest
- * @typedef {{type: "cancel"}} CancelRequest
- * @typedef {CheckRequest | LoadRequest | TokensRequest | GenerateRequest | CancelRequest} Request
+ * @typedef {{type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean}} WorkRequest
+ * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest
+ * @typedef {{type: "cancel", job: number | null}} CancelRequest
+ * @typedef {{type: "pause"} | {type: "resume"}} PauseRequest
+ * @typedef {{type: "parameters", png: Uint8Array}} ParametersRequest
+ * @typedef {OpenRequest | CheckRequest | VersionsRequest | LoadRequest | PlanMessage | TokensRequest | WorkRequest | GenerateRequest
+ *   | CancelRequest | PauseRequest | ParametersRequest} Request
  */
 
 /**
- * How far a request is: `fraction` of the whole, 0 to 1, and in words what is being done.
- * @typedef {{id: number, type: "progress", stage: string, fraction: number}} ProgressReply
+ * @typedef {{id: number, type: "progress"} & Progress} ProgressReply
+ * @typedef {{id: number, type: "preview"} & Preview} PreviewReply
+ * @typedef {{id: number, type: "image"} & Picture} ImageReply
  * @typedef {{id: number, type: "done", value: any}} DoneReply
- * @typedef {{id: number, type: "error", message: string}} ErrorReply
- * @typedef {ProgressReply | DoneReply | ErrorReply} Reply
+ * @typedef {{id: number, type: "error", message: string, code: string}} ErrorReply
+ * @typedef {ProgressReply | PreviewReply | ImageReply | DoneReply | ErrorReply} Reply
  */
 
-/** Sends requests to a worker and gives each reply to whoever asked. */
-export class Client {
-  #worker;
-  #next_id = 1;
-  /** @type {Map<number, {resolve: (value: any) => void, reject: (reason: Error) => void, on_progress: (p: ProgressReply) => void}>} */
-  #waiting = new Map();
-
-  /** @param {Worker} worker */
-  constructor(worker) {
-    this.#worker = worker;
-    worker.addEventListener("message", ({ data }) => this.#receive(data));
-    // A worker that does not load (a missing or broken module) never answers, so whoever waits is told here.
-    worker.addEventListener("error", (event) => this.#fail(event.message || "the worker could not be loaded"));
-    worker.addEventListener("messageerror", () => this.#fail("the worker sent something that could not be read"));
-  }
-
-  /** @returns {Promise<Caps>} */
-  check() {
-    return this.#send({ type: "check" });
-  }
-
-  /**
-   * Downloads a model's files, unless they are there, and loads them.
-   * @param {string} endpoint where the Hub, or a folder in its layout, is
-   * @param {string} repository owner/name
-   * @param {"cpu" | "gpu"} runner what computes
-   * @param {(p: ProgressReply) => void} on_progress
-   * @returns {Promise<Model>}
-   */
-  load(endpoint, repository, runner, on_progress) {
-    return this.#send({ type: "load", endpoint, repository, runner }, on_progress);
-  }
-
-  /**
-   * How many tokens a prompt has, and how many the model reads.
-   * @param {string} prompt
-   * @returns {Promise<[number, number]>}
-   */
-  tokens(prompt) {
-    return this.#send({ type: "tokens", prompt });
-  }
-
-  /**
-   * Draws one picture. Requests wait for those before them.
-   * @param {Settings} settings
-   * @param {(p: ProgressReply) => void} on_progress
-   * @returns {Promise<Drawn>}
-   */
-  generate(settings, on_progress) {
-    return this.#send({ type: "generate", settings }, on_progress);
-  }
-
-  /**
-   * Stops what is being drawn and what waits, within a step.
-   * @returns {Promise<void>}
-   */
-  cancel() {
-    return this.#send({ type: "cancel" });
-  }
-
-  /**
-   * @param {Request} request
-   * @param {(p: ProgressReply) => void} [on_progress]
-   * @returns {Promise<any>}
-   */
-  #send(request, on_progress = () => {}) {
-    const id = this.#next_id++;
-    return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject, on_progress });
-      this.#worker.postMessage({ id, ...request });
-    });
-  }
-
-  /** @param {Reply} reply */
-  #receive(reply) {
-    const asker = this.#waiting.get(reply.id);
-    if (reply.type === "progress") {
-      asker?.on_progress(reply);
-      return;
-    }
-    this.#waiting.delete(reply.id);
-    if (reply.type === "done") asker?.resolve(reply.value);
-    else asker?.reject(new Error(reply.message));
-  }
-
-  /** @param {string} message */
-  #fail(message) {
-    for (const { reject } of this.#waiting.values()) reject(new Error(message));
-    this.#waiting.clear();
-  }
-}
+/** How many jobs can be cancelled within a step at once: each has a place in shared memory by its id. */
+export const N_CANCEL_SLOTS = 1024;

@@ -1,21 +1,61 @@
-// Owns the wasm, off the page's thread, so that the page stays alive while a picture is drawn.
+// Owns the wasm and the GPU, off the page's thread, so that the page stays alive while a picture is drawn.
 
-import init, { Studio, check } from "./pkg/darkroom.js";
+import { N_CANCEL_SLOTS } from "./protocol.js";
+import init, { Studio, check, picture_parameters, plan, versions } from "./pkg/darkroom.js";
 
 // The wasm loads once; requests that come before it is there wait for it.
-const loaded = init();
+const wasm = init();
 // Each request reports a failure to load. Without this line a failure before the first request would also be reported
 // by the browser as one that nobody handled.
-loaded.catch(() => {});
+wasm.catch(() => {});
+
+/** Progress is posted at most this often: the page draws no faster, and a step on the processor tells of each operation. */
+const PROGRESS_MS = 40;
+
+/** A GPU that is lost again and again does not come back. */
+const MAX_RECOVERIES = 3;
 
 /** @type {Studio | undefined} */
 let studio;
+/** How the model was loaded, to load it again after a lost device. @type {{name: string, settings: object} | undefined} */
+let loaded_as;
 /** The files of the model that was loaded last, so that changing the runner downloads nothing. */
 let kept = { source: "", files: new Map() };
-/** Drawings run one after another: each waits for the one before. */
-let last_drawing = Promise.resolve();
-/** Requests up to this id are cancelled. */
-let cancelled_to = 0;
+/** @type {Promise<import("./protocol.js").Check> | undefined} */
+let checked;
+
+/** Jobs that were asked for and are not done, in order; the first one runs. @type {Job[]} */
+const jobs = [];
+/** Whether somebody takes the jobs' turns. */
+let running = false;
+/** Cancels by job id, as the page shares them, where it can. @type {Int32Array | null} */
+let shared_cancels = null;
+/** Settled while the queue runs; pending while it is held. */
+let gate = Promise.resolve();
+let open_gate = null;
+
+/**
+ * @typedef {object} Job
+ * @property {number} id
+ * @property {boolean} cancelled
+ * @property {(message: object, transfer?: Transferable[]) => void} post
+ * @property {(job: Job) => Promise<any>} run
+ * @property {(value: any) => void} resolve
+ * @property {(reason: any) => void} reject
+ * @property {object} [if_cancelled]
+ */
+
+/** What a page can be told and can act upon. */
+class Failure extends Error {
+  /**
+   * @param {string} message
+   * @param {string} code
+   */
+  constructor(message, code) {
+    super(message);
+    this.code = code;
+  }
+}
 
 /**
  * Lets messages in: a cancel is heard between two steps. A message to oneself comes back without the delay that browsers
@@ -32,22 +72,40 @@ function yield_to_messages() {
   });
 }
 
+/** @param {Job} job */
+function is_cancelled(job) {
+  if (shared_cancels && Atomics.load(shared_cancels, job.id % N_CANCEL_SLOTS) === job.id) job.cancelled = true;
+  return job.cancelled;
+}
+
 /**
  * Downloads one file.
  * @param {string} url
  * @param {(n_bytes: number) => void} on_bytes
  */
 async function download(url, on_bytes) {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url}: the server answered ${response.status} ${response.statusText}`);
+  let response;
+  try {
+    response = await fetch(url);
+  } catch (error) {
+    throw new Failure(`${url} cannot be reached (${error.message}): check the connection and load again`, "network");
+  }
+  if (!response.ok) {
+    throw new Failure(`${url}: the server answered ${response.status} ${response.statusText}`, "network");
+  }
   const parts = [];
   let n_bytes = 0;
   for (const reader = response.body.getReader(); ; ) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    parts.push(value);
-    n_bytes += value.length;
-    on_bytes(value.length);
+    let part;
+    try {
+      part = await reader.read();
+    } catch (error) {
+      throw new Failure(`${url} broke off after ${n_bytes} bytes (${error.message}): load again`, "network");
+    }
+    if (part.done) break;
+    parts.push(part.value);
+    n_bytes += part.value.length;
+    on_bytes(part.value.length);
   }
   const bytes = new Uint8Array(n_bytes);
   let at = 0;
@@ -59,24 +117,10 @@ async function download(url, on_bytes) {
 }
 
 /**
- * @param {import("./protocol.js").LoadRequest} request
- * @param {(stage: string, fraction: number) => void} progress
- */
-async function load({ endpoint, repository, runner }, progress) {
-  const source = `${endpoint}/${repository}`;
-  if (kept.source !== source) kept = { source, files: await download_model(endpoint, repository, progress) };
-  progress("Loading the model", 1);
-  const next = await Studio.load(repository, kept.files, runner);
-  studio?.free();
-  studio = next;
-  return studio.info();
-}
-
-/**
  * Downloads every file of a model.
  * @param {string} endpoint
  * @param {string} repository
- * @param {(stage: string, fraction: number) => void} progress
+ * @param {(fraction: number) => void} progress
  * @returns {Promise<Map<string, Uint8Array>>}
  */
 async function download_model(endpoint, repository, progress) {
@@ -90,83 +134,336 @@ async function download_model(endpoint, repository, progress) {
   for (const { path, size } of wanted) {
     const bytes = await download(`${endpoint}/${repository}/resolve/main/${path}`, (n) => {
       n_bytes += n;
-      progress("Downloading the model", Math.min(1, n_bytes / total));
+      progress(Math.min(1, n_bytes / total));
     });
-    if (bytes.length !== size) throw new Error(`${path} has ${bytes.length} bytes instead of ${size}: load again`);
+    if (bytes.length !== size) {
+      throw new Failure(`${path} has ${bytes.length} bytes instead of ${size}: load again`, "network");
+    }
     files.set(path, bytes);
   }
   return files;
 }
 
-/**
- * @param {number} id
- * @param {import("./protocol.js").Settings} settings
- * @param {(stage: string, fraction: number) => void} progress
- * @returns {Promise<import("./protocol.js").Drawn>}
- */
-async function generate(id, settings, progress) {
-  if (!studio) throw new Error("no model is loaded yet");
-  const start = performance.now();
-  const seconds = () => (performance.now() - start) / 1000;
-  if (id <= cancelled_to) return { cancelled: true, seconds: 0 };
-  const drawing = studio.draw(settings);
+/** What this browser gives. Asked once: an adapter does not change while a page is open. */
+async function look_around() {
+  let caps = null;
+  let gpu_error = null;
   try {
-    let stage = "Reading the prompt";
-    let truncated;
+    caps = await check();
+  } catch (error) {
+    gpu_error = error.message;
+  }
+  let runner = "cpu";
+  let reason;
+  if (!("gpu" in navigator)) {
+    reason = "this browser has no WebGPU; a current Chrome, Edge, Firefox or Safari has, on pages from https or localhost";
+  } else if (!caps) {
+    reason = "this browser knows WebGPU but gives no GPU: its settings or the graphics driver may keep it off";
+  } else if (caps.software) {
+    reason = `the only adapter here (${caps.name}) is software, on which the same picture takes many times longer`;
+  } else {
+    runner = "gpu";
+    reason = `this browser gives the GPU ${caps.name}`;
+  }
+  let storage = null;
+  if (navigator.storage?.estimate) {
+    const { quota = 0, usage = 0 } = await navigator.storage.estimate();
+    storage = { quota_bytes: quota, used_bytes: usage, persisted: await navigator.storage.persisted() };
+  }
+  return { caps, gpu_error, runner, reason, storage, cancels_within_a_step: shared_cancels !== null };
+}
+
+/**
+ * @param {import("./protocol.js").LoadRequest} request
+ * @param {Job} job
+ */
+async function load(request, job) {
+  const { endpoint, repository, dtype, budget_bytes } = request;
+  let { runner } = request;
+  let why = runner === "cpu" ? "the processor was chosen" : "the GPU was chosen";
+  if (runner === "auto") {
+    checked ??= look_around();
+    ({ runner, reason: why } = await checked);
+  }
+  const source = `${endpoint}/${repository}`;
+  if (kept.source !== source) {
+    const progress = throttled((fraction) => job.post({ type: "progress", stage: "downloading", fraction }));
+    kept = { source, files: await download_model(endpoint, repository, progress) };
+  }
+  // What is there goes first: two models at once may be more than the memory holds.
+  studio?.free();
+  studio = undefined;
+  // Only a GPU's memory has a budget here.
+  loaded_as = { name: repository, settings: { runner, dtype, budget_bytes: runner === "gpu" ? budget_bytes : undefined } };
+  job.post({ type: "progress", stage: "loading", fraction: 0 });
+  await load_studio(throttled((fraction) => job.post({ type: "progress", stage: "loading", fraction })));
+  return { ...studio.info(), repository, why };
+}
+
+/** @param {(fraction: number) => void} progress */
+async function load_studio(progress) {
+  studio = await Studio.load(loaded_as.name, kept.files, loaded_as.settings, progress);
+}
+
+/**
+ * After a lost GPU: opens it again with the model, and lets the drawing go on from its last step.
+ * @param {Job} job
+ * @param {import("./pkg/darkroom.js").Drawing} drawing
+ * @param {object} now what the job was doing
+ */
+async function recover(job, drawing, now) {
+  job.post({ type: "progress", ...now, stage: "recovering" });
+  studio?.free();
+  studio = undefined;
+  await load_studio(() => {});
+  drawing.move_to(studio);
+}
+
+/**
+ * Calls `call` no more often than the page can use.
+ * @param {(fraction: number) => void} call
+ */
+function throttled(call) {
+  let last = -Infinity;
+  return (fraction) => {
+    const now = performance.now();
+    if (now - last < PROGRESS_MS) return;
+    last = now;
+    call(fraction);
+  };
+}
+
+function loaded_studio() {
+  if (!studio) throw new Failure("no model is loaded: load one first", "model");
+  return studio;
+}
+
+/**
+ * @param {Job} job
+ * @param {import("./pkg/darkroom.js").Drawing} drawing
+ * @param {{picture: number, step: number}} at
+ */
+async function post_preview(job, drawing, { picture, step }) {
+  const preview = await drawing.preview();
+  if (preview) job.post({ type: "preview", picture, step, ...preview }, [preview.data.buffer]);
+}
+
+/** What came of a job that was cancelled before anything was done. @returns {import("./protocol.js").Outcome} */
+function nothing_drawn() {
+  return {
+    cancelled: true,
+    seconds: 0,
+    n_tokens: 0,
+    truncated: undefined,
+    flops: 0,
+    n_recoveries: 0,
+    repeated_in_f32: false,
+  };
+}
+
+/**
+ * @param {Job} job
+ * @param {import("./protocol.js").GenerateRequest} asked
+ * @returns {Promise<import("./protocol.js").Outcome>}
+ */
+async function generate(job, { request, picture, mask, previews }) {
+  const start = performance.now();
+  let paused_ms = 0;
+  const outcome = nothing_drawn();
+  const seconds = () => (performance.now() - start - paused_ms) / 1000;
+  if (is_cancelled(job)) return outcome;
+  // A recovery that failed left nothing loaded; perhaps the GPU is back by now.
+  if (!studio && loaded_as) await load_studio(throttled((fraction) => job.post({ type: "progress", stage: "loading", fraction })));
+  const drawing = loaded_studio().draw(request, picture, mask);
+  outcome.flops = drawing.flops();
+  const is_gpu = loaded_studio().info().runner === "gpu";
+  const now = { stage: "encoding", picture: 0, count: request.count ?? 1, step: 0, n_steps: 0, fraction: 0 };
+  const tell = () => job.post({ type: "progress", ...now, seconds: seconds() });
+  const tell_within = throttled(tell);
+  const on_progress = (fraction) => {
+    now.fraction = fraction;
+    tell_within(fraction);
+    return !is_cancelled(job);
+  };
+  try {
+    tell();
     for (;;) {
-      const report = await drawing.step((fraction) => progress(stage, fraction));
+      let report;
+      try {
+        report = await drawing.step(on_progress);
+        // Little is read back, and only a GPU can be lost.
+        if (report.stage === "denoised" && is_gpu) await drawing.keep();
+        if (report.stage === "denoised" && previews) await post_preview(job, drawing, report);
+      } catch (error) {
+        if (error?.code !== "lost" || outcome.n_recoveries === MAX_RECOVERIES) throw error;
+        outcome.n_recoveries += 1;
+        await recover(job, drawing, now);
+        continue;
+      }
+      if (report.repeated_in_f32) outcome.repeated_in_f32 = true;
       if (report.stage === "encoded") {
-        truncated = report.truncated;
-        stage = "Step 1";
+        outcome.n_tokens = report.n_tokens;
+        outcome.truncated = report.truncated;
+        // After a recovery the steps go on where they were.
+        now.stage = now.n_steps > 0 ? "denoising" : "encoding";
+      } else if (report.stage === "prepared") {
+        Object.assign(now, { stage: "denoising", picture: report.picture, step: 1, n_steps: drawing.n_steps() });
+        tell();
       } else if (report.stage === "denoised") {
-        stage = report.step < report.n_steps ? `Step ${report.step + 1} of ${report.n_steps}` : "Developing the picture";
-      } else if (report.stage === "done") {
-        return { cancelled: false, png: drawing.png(), truncated, seconds: seconds() };
+        if (report.step < report.n_steps) now.step = report.step + 1;
+        else now.stage = "decoding";
+        tell();
+      } else if (report.stage === "decoded") {
+        const png = drawing.png();
+        job.post({ type: "image", picture: report.picture, seed: report.seed, png }, [png.buffer]);
+      } else {
+        return { ...outcome, cancelled: false, seconds: seconds() };
       }
       await yield_to_messages();
-      if (id <= cancelled_to) return { cancelled: true, seconds: seconds() };
+      while (open_gate && !is_cancelled(job)) {
+        const from = performance.now();
+        job.post({ type: "progress", ...now, stage: "paused", seconds: seconds() });
+        await gate;
+        paused_ms += performance.now() - from;
+        if (!open_gate) tell();
+      }
+      if (is_cancelled(job)) return { ...outcome, seconds: seconds() };
     }
+  } catch (error) {
+    // The step that was told to stop says so; that is no failure.
+    if (error?.code === "cancelled" && is_cancelled(job)) return { ...outcome, seconds: seconds() };
+    throw error;
   } finally {
     drawing.free();
   }
 }
 
+/** Tells each job that waits how many are before it. */
+function tell_positions() {
+  jobs.forEach((job, position) => {
+    if (position > 0) job.post({ type: "progress", stage: "queued", fraction: 0, position });
+  });
+}
+
+/**
+ * Runs something in its turn, behind what was asked for earlier.
+ * @param {number} id
+ * @param {(message: object, transfer?: Transferable[]) => void} post
+ * @param {(job: Job) => Promise<any>} run
+ * @param {object} [if_cancelled] what the answer is where it is cancelled before its turn; without it cannot be
+ */
+function in_turn(id, post, run, if_cancelled) {
+  return new Promise((resolve, reject) => {
+    jobs.push({ id, post, run, resolve, reject, if_cancelled, cancelled: false });
+    tell_positions();
+    take_turns();
+  });
+}
+
+/** Runs the jobs one after another until none is left. It never rejects: each job's failure goes to whoever asked. */
+async function take_turns() {
+  if (running) return;
+  running = true;
+  while (jobs.length > 0) {
+    const job = jobs[0];
+    while (open_gate && !is_cancelled(job)) {
+      job.post({ type: "progress", stage: "paused", fraction: 0 });
+      await gate;
+    }
+    try {
+      job.resolve(await job.run(job));
+    } catch (error) {
+      job.reject(error);
+    }
+    jobs.shift();
+    tell_positions();
+  }
+  running = false;
+}
+
+function pause() {
+  if (open_gate) return;
+  gate = new Promise((resolve) => {
+    open_gate = resolve;
+  });
+}
+
+function resume() {
+  open_gate?.();
+  open_gate = null;
+}
+
+/** @param {number | null} id the job, or null for all drawings */
+function cancel(id) {
+  for (const job of [...jobs]) {
+    if (!job.if_cancelled || (id !== null && job.id !== id)) continue;
+    job.cancelled = true;
+    const place = jobs.indexOf(job);
+    if (place > 0) {
+      jobs.splice(place, 1);
+      job.resolve(job.if_cancelled);
+    }
+  }
+  tell_positions();
+  // A queue that is held lets go of what was cancelled, and is held again for the rest.
+  if (open_gate) {
+    resume();
+    if (jobs.some((job) => !job.cancelled)) pause();
+  }
+}
+
 /**
  * @param {import("./protocol.js").Request & {id: number}} request
- * @param {(stage: string, fraction: number) => void} progress
+ * @param {(message: object, transfer?: Transferable[]) => void} post
  */
-async function answer(request, progress) {
-  await loaded;
+async function answer(request, post) {
+  if (request.type === "open" && request.cancelled) shared_cancels = new Int32Array(request.cancelled);
+  try {
+    await wasm;
+  } catch (error) {
+    throw new Failure(`the program could not be loaded (${error.message}): reload the page`, "worker");
+  }
   switch (request.type) {
-    case "check":
-      return await check();
-    case "load":
-      return await load(request, progress);
-    case "tokens":
-      return studio ? studio.count_tokens(request.prompt) : [0, 0];
-    case "generate": {
-      const drawing = last_drawing.then(() => generate(request.id, request.settings, progress));
-      // Whoever asked for a drawing hears of its failure; the next one only waits for its end.
-      last_drawing = drawing.then(
-        () => {},
-        () => {},
-      );
-      return await drawing;
-    }
-    case "cancel":
-      cancelled_to = request.id;
+    case "open":
       return undefined;
+    case "check":
+      checked ??= look_around();
+      return await checked;
+    case "versions":
+      return versions();
+    case "plan": {
+      checked ??= look_around();
+      const { caps } = await checked;
+      if (!caps) throw new Failure("there is no GPU to plan for: the processor's memory is not planned", "device");
+      return await plan(request.request, caps);
+    }
+    case "load":
+      return await in_turn(request.id, post, (job) => load(request, job));
+    case "tokens":
+      return loaded_studio().count_tokens(request.prompt);
+    case "work":
+      return loaded_studio().work(request.request, request.has_picture, request.has_mask);
+    case "generate":
+      return await in_turn(request.id, post, (job) => generate(job, request), nothing_drawn());
+    case "cancel":
+      return cancel(request.job);
+    case "pause":
+      return pause();
+    case "resume":
+      return resume();
+    case "parameters":
+      return picture_parameters(request.png);
     default:
-      throw new Error(`the worker does not know the request "${request.type}"`);
+      throw new Failure(`the worker does not know the request "${request.type}"`, "request");
   }
 }
 
 addEventListener("message", async ({ data: request }) => {
   const { id } = request;
+  const post = (message, transfer = []) => postMessage({ id, ...message }, transfer);
   try {
-    const value = await answer(request, (stage, fraction) => postMessage({ id, type: "progress", stage, fraction }));
-    postMessage({ id, type: "done", value }, value?.png ? [value.png.buffer] : []);
+    post({ type: "done", value: await answer(request, post) });
   } catch (error) {
-    postMessage({ id, type: "error", message: error instanceof Error ? error.message : String(error) });
+    post({ type: "error", message: error?.message ?? String(error), code: error?.code ?? "worker" });
   }
 });

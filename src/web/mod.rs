@@ -3,14 +3,25 @@
 //! Turns JavaScript values into Rust ones and back, and adds what only a browser can tell. It decides nothing about
 //! pictures, and the loop that draws one belongs to the worker's JavaScript.
 
+mod drawing;
+mod failure;
 mod studio;
+mod types;
 
-use js_sys::Reflect;
+use js_sys::{Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 
-pub use studio::{Drawing, Studio};
+pub use drawing::Drawing;
+pub use studio::Studio;
 
+use crate::hub::published::Published;
+use crate::image::png_text;
+use crate::model::SDVersion;
+use crate::parameters::Parameters;
+use crate::pipeline;
+use crate::pipeline::plan::PlanSettings;
 use crate::run::gpu::{Caps, Gpu};
+use types::{GivenCaps, PlanRequest, VersionInfo};
 
 /// Runs when the module is loaded: from here on a panic shows its message and place in the console.
 #[wasm_bindgen(start)]
@@ -22,8 +33,8 @@ pub fn start() {
 ///
 /// # Errors
 /// A JavaScript `Error` whose message says what is missing, when the browser gives no adapter.
-#[wasm_bindgen]
-pub async fn check() -> Result<JsValue, JsError> {
+#[wasm_bindgen(unchecked_return_type = "Caps")]
+pub async fn check() -> Result<JsValue, JsValue> {
     let gpu = Gpu::open().await?;
     let mut caps = gpu.caps.clone();
     if caps.name.is_empty() {
@@ -32,6 +43,68 @@ pub async fn check() -> Result<JsValue, JsError> {
     let caps = serde_wasm_bindgen::to_value::<Caps>(&caps)?;
     gpu.device.destroy();
     Ok(caps)
+}
+
+/// The seven versions, oldest first: the order of menus.
+///
+/// # Errors
+/// Never in practice: they are plain values.
+#[wasm_bindgen(unchecked_return_type = "VersionInfo[]")]
+pub fn versions() -> Result<JsValue, JsValue> {
+    let info = |version: SDVersion| {
+        let (width, height) = version.default_size();
+        VersionInfo {
+            key: version.key(),
+            name: version.display_name(),
+            repository: version.repository(),
+            width,
+            height,
+            steps: version.default_steps(),
+            guidance_scale: version.default_guidance_scale(),
+            size_multiple: version.multiple_of(),
+            is_inpaint: version.is_inpaint(),
+            download_bytes: version.approximate_download_bytes() as f64,
+        }
+    };
+    Ok(serde_wasm_bindgen::to_value(&SDVersion::ALL.map(info))?)
+}
+
+/// What a picture of one of the seven versions would ask of the GPU whose `caps` [`check`] gave, before anything is
+/// downloaded.
+///
+/// # Errors
+/// A JavaScript `Error` that says what would work: for a size that is not possible, or an adapter whose limits no plan
+/// keeps.
+#[wasm_bindgen(unchecked_return_type = "Plan")]
+pub async fn plan(
+    #[wasm_bindgen(unchecked_param_type = "PlanRequest")] request: JsValue,
+    #[wasm_bindgen(unchecked_param_type = "Caps")] caps: JsValue,
+) -> Result<JsValue, JsValue> {
+    let request: PlanRequest = serde_wasm_bindgen::from_value(request)
+        .map_err(|e| failure::refuse(&format!("the plan's settings cannot be read: {e}")))?;
+    let GivenCaps(caps) = serde_wasm_bindgen::from_value(caps)
+        .map_err(|e| failure::refuse(&format!("what the GPU can do cannot be read: {e}")))?;
+    let version: SDVersion = request.version.parse()?;
+    let element = studio::element_of(request.dtype, &caps);
+    let mut settings = PlanSettings::new(caps, element);
+    let (width, height) = version.default_size();
+    settings.size = Some((request.width.unwrap_or(width), request.height.unwrap_or(height)));
+    settings.guidance_scale = request.guidance_scale;
+    settings.from_picture = request.from_picture;
+    settings.budget = request.budget_bytes.map(|bytes| bytes as u64);
+    Ok(serde_wasm_bindgen::to_value(&pipeline::plan::plan(&Published::new(version), &settings).await?)?)
+}
+
+/// What made a picture, as its PNG file says, also one of another program; `undefined` where the file says nothing.
+///
+/// # Errors
+/// A JavaScript `Error` when the file is no PNG, or what it says cannot be understood.
+#[wasm_bindgen(unchecked_return_type = "PictureParameters | undefined")]
+pub fn picture_parameters(png: &Uint8Array) -> Result<JsValue, JsValue> {
+    match Parameters::from_png_text(&png_text(&png.to_vec())?)? {
+        Some(parameters) => Ok(serde_wasm_bindgen::to_value(&parameters)?),
+        None => Ok(JsValue::UNDEFINED),
+    }
 }
 
 /// Vendor and architecture, which browsers tell even where they keep the adapter's own name to themselves.

@@ -1,70 +1,30 @@
-//! Drawing, as JavaScript sees it: a [`Studio`] holds a loaded model, a [`Drawing`] is one request on its way.
+//! A loaded model as JavaScript sees it: what it is, how much work a request would be, and the start of a [`Drawing`].
 //!
-//! The loop is JavaScript's: it calls [`Drawing::step`], posts what came back, looks for a cancel, and calls again.
+//! It keeps no queue and runs no loop: that is the worker's JavaScript.
 
 use std::rc::Rc;
 
-use js_sys::{Array, Function, Map, Uint8Array};
-use serde::{Deserialize, Serialize};
+use js_sys::{Array, Function, Map, Reflect, Uint8Array, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
 
-use crate::error::Error;
+use super::drawing::{AnyGeneration, Drawing};
+use super::failure::refuse;
+use super::types::{Dtype, LoadSettings, LongPrompts, ModelInfo, Request, RunnerName, Work};
+use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
-use crate::image::{RgbImage, encode_png};
+use crate::image::{RgbImage, decode};
 use crate::parameters::Parameters;
-use crate::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelConfigs, ModelLoader};
-use crate::request::SDConfig;
+use crate::pipeline::plan::{PlanSettings, choose_residency};
+use crate::pipeline::{
+    Generation, Inputs, LoadProgress, LongPrompt, ModelComponents, ModelConfigs, ModelLoader, Residency, Task,
+};
+use crate::request::{MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, SDConfig};
 use crate::run::Runner;
 use crate::run::candle::{CandleRunner, Precision};
-use crate::run::gpu::Gpu;
 use crate::run::gpu::kernels::Element;
 use crate::run::gpu::runner::GpuRunner;
+use crate::run::gpu::{Caps, Gpu};
 use crate::sampler::SamplerKind;
-
-/// What the page asks for. Absent settings are the model's own.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Request {
-    prompt: String,
-    #[serde(default)]
-    negative_prompt: Option<String>,
-    #[serde(default)]
-    width: Option<usize>,
-    #[serde(default)]
-    height: Option<usize>,
-    #[serde(default)]
-    steps: Option<usize>,
-    #[serde(default)]
-    guidance_scale: Option<f64>,
-    #[serde(default)]
-    sampler: Option<String>,
-    /// Seeds are below 2^53, the whole numbers that JavaScript has.
-    seed: u64,
-}
-
-/// What a model is, for the page's controls.
-#[derive(Serialize)]
-struct ModelInfo {
-    name: String,
-    runner: String,
-    width: usize,
-    height: usize,
-    size_multiple: usize,
-    steps: usize,
-    guidance_scale: f64,
-    sampler: &'static str,
-    samplers: Vec<&'static str>,
-}
-
-/// What a step did, in the words of `protocol.js`.
-#[derive(Serialize)]
-#[serde(tag = "stage", rename_all = "snake_case")]
-enum StepReport {
-    Encoded { n_tokens: usize, truncated: Option<String> },
-    Prepared,
-    Denoised { step: usize, n_steps: usize },
-    Done,
-}
 
 /// A model on one of the two runners.
 enum Engine {
@@ -72,14 +32,6 @@ enum Engine {
     Cpu(Rc<CandleRunner>, Rc<ModelComponents<CandleRunner>>),
     /// On the GPU, through WebGPU.
     Gpu(Rc<GpuRunner>, Rc<ModelComponents<GpuRunner>>),
-}
-
-/// A request on one of the two runners.
-enum AnyGeneration {
-    /// On the processor.
-    Cpu(Box<Generation<CandleRunner>>),
-    /// On the GPU.
-    Gpu(Box<Generation<GpuRunner>>),
 }
 
 /// A loaded model, ready to draw.
@@ -102,59 +54,134 @@ impl Studio {
             Engine::Gpu(_, model) => &model.name,
         }
     }
-}
 
-#[wasm_bindgen]
-impl Studio {
-    /// Loads a model from its files, a `Map` from path in the repository to `Uint8Array`, to `runner`: `cpu` or `gpu`.
-    ///
-    /// # Errors
-    /// A JavaScript `Error` that names the file at fault, or says that there is no GPU.
-    pub async fn load(name: String, files: Map, runner: String) -> Result<Studio, JsError> {
-        let mut source = MemoryFiles::new(name);
-        for entry in files.entries() {
-            let entry: Array = entry.map_err(not_files)?.dyn_into().map_err(not_files)?;
-            let path = entry.get(0).as_string().ok_or_else(|| JsError::new("a file's path is not a string"))?;
-            let bytes: Uint8Array = entry.get(1).dyn_into().map_err(not_files)?;
-            source = source.with(path, bytes.to_vec());
-        }
-        let engine = match runner.as_str() {
-            "cpu" => {
-                let runner = Rc::new(CandleRunner::cpu(Precision::F32));
-                let model = ModelLoader::new(&source, &*runner).load(&mut |_| {}).await?;
+    /// The request with the model's own settings where it is silent. A picture that is repainted in part departs from
+    /// it altogether there, as in the command line.
+    fn config_of(&self, request: Request, has_mask: bool) -> Result<(SDConfig, LongPrompt), JsValue> {
+        let configs = self.configs();
+        let (width, height) = configs.default_size();
+        let mut config = SDConfig::new(configs.version())
+            .with_prompt(request.prompt)
+            .with_size(request.width.unwrap_or(width), request.height.unwrap_or(height))
+            .with_strength(request.strength.unwrap_or(if has_mask { 1.0 } else { 0.8 }))
+            .with_count(request.count.unwrap_or(1))
+            .with_clip_skip(request.clip_skip)
+            .with_seed(request.seed);
+        // A page's empty field means that nothing was asked for.
+        config.negative_prompt = request.negative_prompt.filter(|text| !text.is_empty());
+        config.steps = request.steps.unwrap_or(config.steps);
+        config.guidance_scale = request.guidance_scale.unwrap_or(config.guidance_scale);
+        config.sampler = request.sampler.as_deref().map(str::parse).transpose()?;
+        let long_prompt = match request.long_prompt {
+            Some(LongPrompts::Chunks) => LongPrompt::Chunks,
+            Some(LongPrompts::Truncate) | None => LongPrompt::Truncate,
+        };
+        Ok((config, long_prompt))
+    }
+
+    /// Loads from wherever the files are.
+    pub(super) async fn load_from(
+        source: &dyn Source,
+        settings: &LoadSettings,
+        on_progress: &Function,
+    ) -> Result<Studio, JsValue> {
+        let mut failed = None;
+        let mut progress = |p: LoadProgress<'_>| {
+            let fraction = p.loaded_bytes as f64 / p.total_bytes.max(1) as f64;
+            failed = failed.take().or(on_progress.call1(&JsValue::NULL, &fraction.into()).err());
+        };
+        let engine = match settings.runner {
+            RunnerName::Cpu => {
+                let precision = if matches!(settings.dtype, Dtype::F16) { Precision::F16 } else { Precision::F32 };
+                let runner = Rc::new(CandleRunner::cpu(precision));
+                let model = ModelLoader::new(source, &*runner).load(&mut progress).await?;
                 Engine::Cpu(runner, Rc::new(model))
             }
-            "gpu" => {
+            RunnerName::Gpu => {
                 let mut gpu = Gpu::open().await?;
                 if gpu.caps.name.is_empty() {
                     gpu.caps.name = super::name_from_browser(&gpu);
                 }
-                let runner = Rc::new(GpuRunner::new(gpu, Element::F32)?);
-                let model = ModelLoader::new(&source, &*runner).load(&mut |_| {}).await?;
-                Engine::Gpu(runner, Rc::new(model))
+                let element = element_of(settings.dtype, &gpu.caps);
+                let residency = match settings.budget_bytes {
+                    Some(budget) => {
+                        let mut plan = PlanSettings::new(gpu.caps.clone(), element);
+                        plan.budget = Some(budget as u64);
+                        choose_residency(source, &plan).await?
+                    }
+                    None => Residency::Resident,
+                };
+                let runner = Rc::new(GpuRunner::new(gpu, element)?);
+                let loader = ModelLoader::new(source, &*runner).with_residency(residency);
+                Engine::Gpu(Rc::clone(&runner), Rc::new(loader.load(&mut progress).await?))
             }
-            other => return Err(JsError::new(&format!("runner {other} is not possible: use cpu or gpu"))),
         };
-        Ok(Studio { engine })
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(Studio { engine }),
+        }
+    }
+
+    pub(super) fn generation(&self, inputs: Inputs) -> Result<AnyGeneration, JsValue> {
+        Ok(match &self.engine {
+            Engine::Cpu(runner, model) => AnyGeneration::Cpu(Box::new(Generation::new(runner, model, inputs)?)),
+            Engine::Gpu(runner, model) => AnyGeneration::Gpu(Box::new(Generation::new(runner, model, inputs)?)),
+        })
+    }
+}
+
+#[wasm_bindgen]
+impl Studio {
+    /// Loads a model from its files, a `Map` from path in the repository to `Uint8Array`. `on_progress` is called with the
+    /// part of the weights that is loaded, 0 to 1.
+    ///
+    /// # Errors
+    /// A JavaScript `Error` that names the file at fault, or says that there is no GPU.
+    pub async fn load(
+        name: String,
+        files: Map,
+        #[wasm_bindgen(unchecked_param_type = "LoadSettings")] settings: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "(fraction: number) => void")] on_progress: &Function,
+    ) -> Result<Studio, JsValue> {
+        let settings = serde_wasm_bindgen::from_value(settings)
+            .map_err(|e| refuse(&format!("the settings cannot be read: {e}")))?;
+        let mut source = MemoryFiles::new(name);
+        for entry in files.entries() {
+            let entry: Array = entry?.dyn_into().map_err(|_| refuse("the files are not a Map"))?;
+            let path = entry.get(0).as_string().ok_or_else(|| refuse("a file's path is not a string"))?;
+            let bytes: Uint8Array =
+                entry.get(1).dyn_into().map_err(|_| refuse(&format!("the file {path} is not a Uint8Array")))?;
+            source = source.with(path, bytes.to_vec());
+        }
+        Studio::load_from(&source, &settings, on_progress).await
     }
 
     /// What the model is and what its settings are when nobody says otherwise.
     ///
     /// # Errors
     /// When the checkpoint's scheduler is none that can be run.
-    pub fn info(&self) -> Result<JsValue, JsError> {
+    #[wasm_bindgen(unchecked_return_type = "ModelInfo")]
+    pub fn info(&self) -> Result<JsValue, JsValue> {
         let configs = self.configs();
         let version = configs.version();
         let (width, height) = configs.default_size();
+        let (runner, device) = match &self.engine {
+            Engine::Cpu(runner, _) => ("cpu", runner.describe()),
+            Engine::Gpu(runner, _) => ("gpu", runner.describe()),
+        };
         let info = ModelInfo {
             name: self.name().to_string(),
-            runner: match &self.engine {
-                Engine::Cpu(runner, _) => runner.describe(),
-                Engine::Gpu(runner, _) => runner.describe(),
-            },
+            version: version.key(),
+            is_inpaint: configs.is_inpaint(),
+            runner,
+            device,
             width,
             height,
             size_multiple: configs.size_multiple(),
+            max_side: MAX_SIDE,
+            max_steps: MAX_STEPS,
+            max_guidance_scale: MAX_GUIDANCE_SCALE,
+            max_count: MAX_COUNT,
             steps: version.default_steps(),
             guidance_scale: version.default_guidance_scale(),
             sampler: configs.scheduler.kind()?.name(),
@@ -163,34 +190,53 @@ impl Studio {
         Ok(serde_wasm_bindgen::to_value(&info)?)
     }
 
-    /// How many tokens a prompt has, and how many the model reads.
+    /// How many tokens a prompt has, and how many the model reads at once.
     ///
     /// # Errors
     /// When the tokenizer cannot encode the text.
-    pub fn count_tokens(&self, prompt: &str) -> Result<Array, JsError> {
+    #[wasm_bindgen(unchecked_return_type = "[number, number]")]
+    pub fn count_tokens(&self, prompt: &str) -> Result<Array, JsValue> {
         let tokenizer = &self.configs().text_encoders[0].tokenizer;
         Ok(Array::of2(&tokenizer.count(prompt)?.into(), &tokenizer.tokens_per_chunk().into()))
     }
 
-    /// Checks a request and makes it ready; nothing is computed yet.
+    /// Checks a request and says how much work it is; nothing is computed.
     ///
     /// # Errors
     /// A JavaScript `Error` that says what would work.
-    pub fn draw(&self, request: JsValue) -> Result<Drawing, JsError> {
-        let request: Request = serde_wasm_bindgen::from_value(request)?;
+    #[wasm_bindgen(unchecked_return_type = "Work")]
+    pub fn work(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "DrawRequest")] request: JsValue,
+        has_picture: bool,
+        has_mask: bool,
+    ) -> Result<JsValue, JsValue> {
+        let (config, long_prompt) = self.config_of(parsed(request)?, has_mask)?;
+        // How much work a picture is does not depend on its pixels.
+        let blank = || RgbImage { width: 1, height: 1, pixels: vec![255; 3] };
+        let inputs = Inputs { config, init: has_picture.then(blank), mask: has_mask.then(blank), long_prompt };
+        let generation = self.generation(inputs)?;
+        let work = Work { n_steps: generation.n_steps(), flops: generation.total_flops() as f64 };
+        Ok(serde_wasm_bindgen::to_value(&work)?)
+    }
+
+    /// Checks a request and makes it ready; nothing is computed yet. With `picture` it starts from that; with `mask`,
+    /// only what is white there is drawn anew.
+    ///
+    /// # Errors
+    /// A JavaScript `Error` that says what would work.
+    pub fn draw(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "DrawRequest")] request: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "GivenPicture | undefined")] picture: &JsValue,
+        #[wasm_bindgen(unchecked_param_type = "GivenPicture | undefined")] mask: &JsValue,
+    ) -> Result<Drawing, JsValue> {
+        let init = given_picture(picture, "picture")?;
+        let mask = given_picture(mask, "mask")?;
+        let (config, long_prompt) = self.config_of(parsed(request)?, mask.is_some())?;
         let configs = self.configs();
-        let (width, height) = configs.default_size();
-        let mut config = SDConfig::new(configs.version())
-            .with_prompt(request.prompt)
-            .with_size(request.width.unwrap_or(width), request.height.unwrap_or(height))
-            .with_seed(request.seed);
-        // A page's empty field means that nothing was asked for.
-        config.negative_prompt = request.negative_prompt.filter(|text| !text.is_empty());
-        config.steps = request.steps.unwrap_or(config.steps);
-        config.guidance_scale = request.guidance_scale.unwrap_or(config.guidance_scale);
-        config.sampler = request.sampler.as_deref().map(str::parse).transpose()?;
         let sampler = config.sampler.map_or_else(|| configs.scheduler.kind(), Ok)?;
-        let parameters = Parameters {
+        let mut parameters = Parameters {
             prompt: config.prompt.clone(),
             negative_prompt: config.negative_prompt.clone(),
             steps: config.steps as u32,
@@ -201,78 +247,50 @@ impl Studio {
             height: config.height as u32,
             model: self.name().to_string(),
             strength: None,
-            clip_skip: None,
-            long_prompt_chunks: false,
+            clip_skip: config.clip_skip.map(|skip| skip as u32),
+            long_prompt_chunks: long_prompt == LongPrompt::Chunks,
             version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
         };
-        let inputs = Inputs { config, init: None, mask: None, long_prompt: LongPrompt::Truncate };
-        let generation = match &self.engine {
-            Engine::Cpu(runner, model) => AnyGeneration::Cpu(Box::new(Generation::new(runner, model, inputs)?)),
-            Engine::Gpu(runner, model) => AnyGeneration::Gpu(Box::new(Generation::new(runner, model, inputs)?)),
-        };
-        Ok(Drawing { generation, parameters, picture: None })
+        let strength = config.strength;
+        let inputs = Inputs { config, init, mask, long_prompt };
+        let generation = self.generation(inputs.clone())?;
+        parameters.strength = (generation.task() != Task::TextToImage).then_some(strength);
+        Ok(Drawing::new(generation, inputs, parameters))
     }
 }
 
-fn not_files(value: JsValue) -> JsError {
-    JsError::new(&format!("the files are not a Map from path to Uint8Array: {value:?}"))
+/// The type of values on a GPU: 16 bits where it has them and nobody says otherwise.
+pub(super) fn element_of(dtype: Dtype, caps: &Caps) -> Element {
+    match dtype {
+        Dtype::Auto if caps.shader_f16 => Element::F16,
+        Dtype::Auto | Dtype::F32 => Element::F32,
+        Dtype::F16 => Element::F16,
+    }
 }
 
-/// One picture on its way.
-#[wasm_bindgen]
-pub struct Drawing {
-    generation: AnyGeneration,
-    parameters: Parameters,
-    picture: Option<RgbImage>,
+fn parsed(request: JsValue) -> Result<Request, JsValue> {
+    serde_wasm_bindgen::from_value(request).map_err(|e| refuse(&format!("the request cannot be read: {e}")))
 }
 
-#[wasm_bindgen]
-impl Drawing {
-    /// Does one stage or one denoising step. `on_progress` is called with the part of the whole that is done, 0 to 1.
-    /// Gives an object with `stage`: `encoded`, `prepared`, `denoised` or `done`.
-    ///
-    /// # Errors
-    /// A JavaScript `Error` that names the stage at fault.
-    pub async fn step(&mut self, on_progress: &Function) -> Result<JsValue, JsError> {
-        let mut failed = None;
-        let mut progress = |fraction: f64| match on_progress.call1(&JsValue::NULL, &fraction.into()) {
-            Ok(_) => true,
-            Err(error) => {
-                failed = Some(error);
-                false
-            }
-        };
-        let event = match &mut self.generation {
-            AnyGeneration::Cpu(generation) => generation.step(&mut progress).await,
-            AnyGeneration::Gpu(generation) => generation.step(&mut progress).await,
-        };
-        if let Some(error) = failed {
-            return Err(JsError::new(&format!("the progress callback failed: {error:?}")));
-        }
-        let report = match event? {
-            Some(Event::Encoded { prompt, .. }) => {
-                StepReport::Encoded { n_tokens: prompt.n_tokens, truncated: prompt.truncated }
-            }
-            Some(Event::Prepared { .. }) => StepReport::Prepared,
-            Some(Event::Denoised { step, n_steps, .. }) => StepReport::Denoised { step, n_steps },
-            Some(Event::Decoded { image, .. }) => {
-                self.picture = Some(image);
-                StepReport::Done
-            }
-            None => StepReport::Done,
-        };
-        Ok(serde_wasm_bindgen::to_value(&report)?)
+/// A picture as JavaScript gives it: a file's bytes, or pixels in red, green, blue and alpha.
+fn given_picture(value: &JsValue, what: &str) -> Result<Option<RgbImage>, JsValue> {
+    if value.is_undefined() || value.is_null() {
+        return Ok(None);
     }
-
-    /// The finished picture as a PNG file that carries its parameters.
-    ///
-    /// # Errors
-    /// When there is no picture yet.
-    pub fn png(&self) -> Result<Uint8Array, JsError> {
-        let picture = self.picture.as_ref().ok_or_else(|| Error::Image {
-            what: "the picture".into(),
-            reason: "is not finished yet: call step until it says done".into(),
-        })?;
-        Ok(Uint8Array::from(encode_png(picture, &self.parameters.to_png_text()?)?.as_slice()))
+    if let Some(bytes) = value.dyn_ref::<Uint8Array>() {
+        return Ok(Some(decode(&bytes.to_vec())?));
     }
+    let expected = || refuse(&format!("the {what} is neither a Uint8Array with a file nor pixels like ImageData"));
+    let field = |name: &str| Reflect::get(value, &name.into()).map_err(|_| expected());
+    let side = |name: &str| -> Result<usize, JsValue> {
+        field(name)?.as_f64().filter(|side| *side >= 1.0).map(|side| side as usize).ok_or_else(expected)
+    };
+    let (width, height) = (side("width")?, side("height")?);
+    let data: Uint8ClampedArray = field("data")?.dyn_into().map_err(|_| expected())?;
+    let rgba = data.to_vec();
+    if rgba.len() % 4 != 0 {
+        return Err(refuse(&format!("the {what} has {} levels, which is no number of RGBA pixels", rgba.len())));
+    }
+    let rgb = rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+    Ok(Some(RgbImage::new(width, height, rgb)?))
 }

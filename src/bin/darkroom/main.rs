@@ -1,4 +1,4 @@
-//! The command line: `darkroom generate`, `plan`, `show`, `models` and `download`.
+//! The command line: `darkroom generate`, `plan`, `show`, `models`, `download` and `serve`.
 //!
 //! Exit codes: 0 done, 2 a request that cannot be drawn, 3 a model that cannot be loaded, 4 a device that failed, 5 a file
 //! that cannot be read or written, 130 stopped by Ctrl-C. Errors are one line on standard error.
@@ -12,6 +12,7 @@ mod bar;
 mod generate;
 mod models;
 mod plan;
+mod serve;
 mod show;
 mod source;
 
@@ -47,6 +48,8 @@ enum Command {
     Models(models::ListArgs),
     /// Bring a model into the cache.
     Download(models::DownloadArgs),
+    /// Serve the page, and an HTTP API, on this machine.
+    Serve(serve::Args),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Show(args) => show::run(&args),
         Command::Models(args) => models::list(&args),
         Command::Download(args) => models::download(&args),
+        Command::Serve(args) => serve::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

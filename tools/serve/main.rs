@@ -1,8 +1,8 @@
 //! Serves a folder to this machine's browser: `serve <folder> <port>`. `build.sh serve` compiles it with rustc alone, so
-//! that the page opens without the minutes that the native build of the whole crate takes.
+//! that the page opens without the minutes that the native build of the whole crate takes; `darkroom serve` has an HTTP API
+//! besides.
 
-#[path = "../src/bin/darkroom/serve.rs"]
-mod serve;
+mod folder;
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn main() -> std::process::ExitCode {
     let address = format!("127.0.0.1:{port}");
     let served = TcpListener::bind(&address).and_then(|listener| {
         println!("http://{}/ (Ctrl-C ends it)", listener.local_addr()?);
-        serve::serve(Path::new(root), &listener)
+        folder::serve(Path::new(root), &listener)
     });
     match served {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -1,0 +1,178 @@
+//! One request on its way, as JavaScript sees it.
+//!
+//! The loop is JavaScript's: it calls [`Drawing::step`], posts what came back, looks for a cancel, and calls again.
+
+use js_sys::{Function, Reflect, Uint8Array, Uint8ClampedArray};
+use wasm_bindgen::prelude::*;
+
+use super::failure::{failure, refuse};
+use super::studio::Studio;
+use super::types::StepReport;
+use crate::image::{RgbImage, encode_png};
+use crate::parameters::Parameters;
+use crate::pipeline::{Checkpoint, Event, Generation, Inputs};
+use crate::run::candle::CandleRunner;
+use crate::run::gpu::runner::GpuRunner;
+
+/// A request on one of the two runners.
+pub(super) enum AnyGeneration {
+    /// On the processor.
+    Cpu(Box<Generation<CandleRunner>>),
+    /// On the GPU.
+    Gpu(Box<Generation<GpuRunner>>),
+}
+
+/// Calls the same function of the generation, whichever runner has it.
+macro_rules! either {
+    ($generation:expr, $inner:ident => $call:expr) => {
+        match $generation {
+            AnyGeneration::Cpu($inner) => $call,
+            AnyGeneration::Gpu($inner) => $call,
+        }
+    };
+}
+
+impl AnyGeneration {
+    pub fn n_steps(&self) -> usize {
+        either!(self, generation => generation.n_steps())
+    }
+
+    pub fn total_flops(&self) -> u64 {
+        either!(self, generation => generation.total_flops())
+    }
+
+    pub fn task(&self) -> crate::pipeline::Task {
+        either!(self, generation => generation.task())
+    }
+}
+
+/// A finished picture, with its own seed.
+struct Finished {
+    image: RgbImage,
+    seed: u64,
+}
+
+/// One request on its way.
+#[wasm_bindgen]
+pub struct Drawing {
+    generation: AnyGeneration,
+    inputs: Inputs,
+    /// The state after the last step that was kept.
+    checkpoint: Option<Checkpoint>,
+    /// Whether the next step goes on from there.
+    resumes: bool,
+    parameters: Parameters,
+    finished: Option<Finished>,
+}
+
+impl Drawing {
+    pub(super) fn new(generation: AnyGeneration, inputs: Inputs, parameters: Parameters) -> Self {
+        Drawing { generation, inputs, checkpoint: None, resumes: false, parameters, finished: None }
+    }
+}
+
+#[wasm_bindgen]
+impl Drawing {
+    /// Does one stage or one denoising step. `on_progress` is called with the part of the whole that is done, 0 to 1;
+    /// where it returns `false`, the drawing stops there.
+    ///
+    /// # Errors
+    /// A JavaScript `Error` that names the stage at fault; its `code` is `cancelled` when `on_progress` said so.
+    #[wasm_bindgen(unchecked_return_type = "StepReport")]
+    pub async fn step(
+        &mut self,
+        #[wasm_bindgen(unchecked_param_type = "(fraction: number) => boolean | void")] on_progress: &Function,
+    ) -> Result<JsValue, JsValue> {
+        let mut failed = None;
+        let mut progress = |fraction: f64| match on_progress.call1(&JsValue::NULL, &fraction.into()) {
+            Ok(answer) => answer.as_bool() != Some(false),
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        };
+        let event = match &self.checkpoint {
+            Some(checkpoint) if self.resumes => {
+                let resumed =
+                    either!(&mut self.generation, generation => generation.resume(checkpoint, &mut progress).await);
+                self.resumes = resumed.is_err();
+                resumed.map(Some)
+            }
+            _ => either!(&mut self.generation, generation => generation.step(&mut progress).await),
+        };
+        if let Some(error) = failed {
+            return Err(failure("request", &format!("the progress callback failed: {error:?}")));
+        }
+        let report = match event? {
+            Some(Event::Encoded { prompt, .. }) => {
+                StepReport::Encoded { n_tokens: prompt.n_tokens, truncated: prompt.truncated }
+            }
+            Some(Event::Prepared { picture }) => StepReport::Prepared { picture },
+            Some(Event::Denoised { picture, step, n_steps, repeated_in_f32 }) => {
+                StepReport::Denoised { picture, step, n_steps, repeated_in_f32 }
+            }
+            Some(Event::Decoded { picture, seed, image, repeated_in_f32 }) => {
+                self.finished = Some(Finished { image, seed });
+                StepReport::Decoded { picture, seed, repeated_in_f32 }
+            }
+            None => StepReport::Done,
+        };
+        Ok(serde_wasm_bindgen::to_value(&report)?)
+    }
+
+    /// A small picture of what is being drawn, as a canvas takes it; `undefined` between pictures. At most 64 KiB.
+    ///
+    /// # Errors
+    /// When the device is lost.
+    #[wasm_bindgen(unchecked_return_type = "ImageData | undefined")]
+    pub async fn preview(&self) -> Result<JsValue, JsValue> {
+        let preview = either!(&self.generation, generation => generation.preview().await)?;
+        let Some(RgbImage { width, height, pixels }) = preview else { return Ok(JsValue::UNDEFINED) };
+        let rgba: Vec<u8> = pixels.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], u8::MAX]).collect();
+        let object = js_sys::Object::new();
+        Reflect::set(&object, &"width".into(), &(width as u32).into())?;
+        Reflect::set(&object, &"height".into(), &(height as u32).into())?;
+        Reflect::set(&object, &"data".into(), &Uint8ClampedArray::from(rgba.as_slice()))?;
+        Ok(object.into())
+    }
+
+    /// Remembers where the drawing is, to go on from there after [`Drawing::move_to`].
+    ///
+    /// # Errors
+    /// When the device is lost.
+    pub async fn keep(&mut self) -> Result<(), JsValue> {
+        self.checkpoint = Some(either!(&self.generation, generation => generation.checkpoint().await)?);
+        Ok(())
+    }
+
+    /// Goes on with a model that was loaded anew, from the last step that was kept, or from the start.
+    ///
+    /// # Errors
+    /// When the model is another one that cannot draw the request.
+    pub fn move_to(&mut self, studio: &Studio) -> Result<(), JsValue> {
+        self.generation = studio.generation(self.inputs.clone())?;
+        self.resumes = self.checkpoint.is_some();
+        Ok(())
+    }
+
+    /// Calls of the UNet for one picture.
+    pub fn n_steps(&self) -> usize {
+        self.generation.n_steps()
+    }
+
+    /// The work of the whole request, in floating-point operations.
+    pub fn flops(&self) -> f64 {
+        self.generation.total_flops() as f64
+    }
+
+    /// The picture that the last step finished, as a PNG file that carries its parameters.
+    ///
+    /// # Errors
+    /// When no picture is finished yet.
+    pub fn png(&self) -> Result<Uint8Array, JsValue> {
+        let finished = self.finished.as_ref();
+        let finished = finished.ok_or_else(|| refuse("no picture is finished yet: call step until it says decoded"))?;
+        let parameters = Parameters { seed: finished.seed, ..self.parameters.clone() };
+        Ok(Uint8Array::from(encode_png(&finished.image, &parameters.to_png_text()?)?.as_slice()))
+    }
+}

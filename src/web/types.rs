@@ -1,0 +1,330 @@
+//! The objects that cross to JavaScript and back, in Rust and, for the generated package, in TypeScript.
+//!
+//! Both are written out here side by side: a field that is added to one belongs into the other.
+
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::run::gpu::Caps;
+
+/// What is asked for. Absent settings are the model's own.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Request {
+    pub prompt: String,
+    #[serde(default)]
+    pub negative_prompt: Option<String>,
+    #[serde(default)]
+    pub width: Option<usize>,
+    #[serde(default)]
+    pub height: Option<usize>,
+    #[serde(default)]
+    pub steps: Option<usize>,
+    #[serde(default)]
+    pub guidance_scale: Option<f64>,
+    #[serde(default)]
+    pub strength: Option<f64>,
+    #[serde(default)]
+    pub sampler: Option<String>,
+    pub seed: u64,
+    #[serde(default)]
+    pub count: Option<usize>,
+    #[serde(default)]
+    pub clip_skip: Option<usize>,
+    #[serde(default)]
+    pub long_prompt: Option<LongPrompts>,
+}
+
+/// How a model is loaded.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoadSettings {
+    pub runner: RunnerName,
+    #[serde(default)]
+    pub dtype: Dtype,
+    /// Bytes of GPU memory; without one everything stays loaded.
+    #[serde(default)]
+    pub budget_bytes: Option<f64>,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RunnerName {
+    Cpu,
+    Gpu,
+}
+
+/// The type of values: on the GPU of all but weights, on the processor of weights.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Dtype {
+    #[default]
+    Auto,
+    F32,
+    F16,
+}
+
+/// What [`super::check`] gave, on its way back.
+#[derive(Deserialize)]
+#[serde(remote = "Caps")]
+pub(super) struct CapsFields {
+    name: String,
+    backend: String,
+    software: bool,
+    shader_f16: bool,
+    timestamp_query: bool,
+    max_buffer_bytes: u64,
+    max_binding_bytes: u64,
+    max_storage_buffers: u32,
+    max_workgroup_bytes: u32,
+    max_workgroup_invocations: u32,
+    max_workgroups_per_dimension: u32,
+}
+
+/// Wraps it, because only a field can be read that way.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct GivenCaps(#[serde(with = "CapsFields")] pub Caps);
+
+/// What is planned.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlanRequest {
+    pub version: String,
+    #[serde(default)]
+    pub width: Option<usize>,
+    #[serde(default)]
+    pub height: Option<usize>,
+    #[serde(default)]
+    pub guidance_scale: Option<f64>,
+    #[serde(default)]
+    pub from_picture: bool,
+    #[serde(default)]
+    pub dtype: Dtype,
+    #[serde(default)]
+    pub budget_bytes: Option<f64>,
+}
+
+/// What to do with prompts that are longer than the text encoder reads at once.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LongPrompts {
+    Truncate,
+    Chunks,
+}
+
+/// What a model is, for the page's controls.
+#[derive(Serialize)]
+pub(super) struct ModelInfo {
+    pub name: String,
+    pub version: &'static str,
+    pub is_inpaint: bool,
+    pub runner: &'static str,
+    pub device: String,
+    pub width: usize,
+    pub height: usize,
+    pub size_multiple: usize,
+    pub max_side: usize,
+    pub max_steps: usize,
+    pub max_guidance_scale: f64,
+    pub max_count: usize,
+    pub steps: usize,
+    pub guidance_scale: f64,
+    pub sampler: &'static str,
+    pub samplers: Vec<&'static str>,
+}
+
+/// How much work a request is.
+#[derive(Serialize)]
+pub(super) struct Work {
+    pub n_steps: usize,
+    pub flops: f64,
+}
+
+/// What a step did.
+#[derive(Serialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub(super) enum StepReport {
+    Encoded { n_tokens: usize, truncated: Option<String> },
+    Prepared { picture: usize },
+    Denoised { picture: usize, step: usize, n_steps: usize, repeated_in_f32: bool },
+    Decoded { picture: usize, seed: u64, repeated_in_f32: bool },
+    Done,
+}
+
+/// One of the seven versions.
+#[derive(Serialize)]
+pub(super) struct VersionInfo {
+    pub key: &'static str,
+    pub name: &'static str,
+    pub repository: &'static str,
+    pub width: usize,
+    pub height: usize,
+    pub steps: usize,
+    pub guidance_scale: f64,
+    pub size_multiple: usize,
+    pub is_inpaint: bool,
+    pub download_bytes: f64,
+}
+
+#[wasm_bindgen(typescript_custom_section)]
+const TYPESCRIPT: &str = r#"
+/** What to draw. Absent settings are the model's own. */
+export interface DrawRequest {
+  prompt: string;
+  negative_prompt?: string;
+  /** Pixels; a multiple of the model's `size_multiple`. */
+  width?: number;
+  height?: number;
+  /** 1 to 150. */
+  steps?: number;
+  /** 0 to 20; at 1 and below there is no guidance. */
+  guidance_scale?: number;
+  /** How far to depart from the picture, 0 to 1. */
+  strength?: number;
+  /** One of the model's `samplers`. */
+  sampler?: string;
+  /** A whole number below 2^53; picture i of the request has the seed `seed + i`. */
+  seed: number;
+  /** How many pictures, 1 to 64. */
+  count?: number;
+  /** How many of the text encoder's last layers are left out. */
+  clip_skip?: number;
+  /** Longer prompts than the model reads at once are cut, or encoded in chunks. */
+  long_prompt?: "truncate" | "chunks";
+}
+
+/** A picture given: a PNG, JPEG or WebP file, or pixels as a canvas has them. */
+export type GivenPicture = Uint8Array | ImageData | { width: number; height: number; data: Uint8ClampedArray };
+
+/** A loaded model, its own settings and its bounds. */
+export interface ModelInfo {
+  name: string;
+  /** The closest of the seven versions. */
+  version: string;
+  /** Whether the model only repaints parts of a picture. */
+  is_inpaint: boolean;
+  runner: "cpu" | "gpu";
+  /** What computes, for people. */
+  device: string;
+  width: number;
+  height: number;
+  size_multiple: number;
+  max_side: number;
+  max_steps: number;
+  max_guidance_scale: number;
+  max_count: number;
+  steps: number;
+  guidance_scale: number;
+  sampler: string;
+  samplers: string[];
+}
+
+/** How a model is loaded. */
+export interface LoadSettings {
+  runner: "cpu" | "gpu";
+  /** On the GPU of all values but weights, on the processor of weights; `auto` is f16 where the GPU has it. */
+  dtype?: "auto" | "f32" | "f16";
+  /** Bytes of GPU memory: where it is too little for the whole model, its parts are loaded one after another. */
+  budget_bytes?: number;
+}
+
+/** What is planned: one of the seven versions, at a size, on the GPU. */
+export interface PlanRequest {
+  version: string;
+  width?: number;
+  height?: number;
+  guidance_scale?: number;
+  from_picture?: boolean;
+  dtype?: "auto" | "f32" | "f16";
+  budget_bytes?: number;
+}
+
+/** What a picture would ask of the GPU. */
+export interface Plan {
+  model: string;
+  width: number;
+  height: number;
+  dtype: "f16" | "f32";
+  residency: "resident" | "staged";
+  peak_bytes: number;
+  resident_peak_bytes: number;
+  staged_peak_bytes: number;
+  weight_bytes: number;
+  largest_binding_bytes: number;
+  max_binding_bytes: number;
+  budget_bytes?: number;
+  fits: boolean;
+  /** What would fit, where it does not. */
+  advice?: string;
+  phases: Array<Record<string, any> & { name: string; dispatches: number; flops: number }>;
+}
+
+/** How much work a request is: calls of the UNet a picture, floating-point operations in all. */
+export interface Work {
+  n_steps: number;
+  flops: number;
+}
+
+/** What one step did. */
+export type StepReport =
+  | { stage: "encoded"; n_tokens: number; truncated?: string }
+  | { stage: "prepared"; picture: number }
+  | { stage: "denoised"; picture: number; step: number; n_steps: number; repeated_in_f32: boolean }
+  | { stage: "decoded"; picture: number; seed: number; repeated_in_f32: boolean }
+  | { stage: "done" };
+
+/** One of the seven versions, with its defaults. */
+export interface VersionInfo {
+  key: string;
+  name: string;
+  repository: string;
+  width: number;
+  height: number;
+  steps: number;
+  guidance_scale: number;
+  size_multiple: number;
+  is_inpaint: boolean;
+  /** About how much there is to download. */
+  download_bytes: number;
+}
+
+/** What made a picture, as its PNG file says. */
+export interface PictureParameters {
+  prompt: string;
+  negative_prompt?: string;
+  steps: number;
+  sampler: string;
+  guidance_scale: number;
+  seed: number;
+  width: number;
+  height: number;
+  model: string;
+  strength?: number;
+  clip_skip?: number;
+  long_prompt_chunks?: boolean;
+  version: string;
+}
+
+/** What a GPU can do. */
+export interface Caps {
+  name: string;
+  backend: string;
+  /** True where a processor draws in the GPU's place. */
+  software: boolean;
+  shader_f16: boolean;
+  timestamp_query: boolean;
+  max_buffer_bytes: number;
+  max_binding_bytes: number;
+  max_storage_buffers: number;
+  max_workgroup_bytes: number;
+  max_workgroup_invocations: number;
+  max_workgroups_per_dimension: number;
+}
+
+/** What is thrown: `code` says what a page can do about it. */
+export interface Failure extends Error {
+  code: "request" | "model" | "device" | "memory" | "lost" | "picture" | "cancelled";
+}
+"#;

@@ -1,0 +1,285 @@
+//! A headless Chromium, driven over WebDriver, and the web server that it opens the page from.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use darkroom::image::RgbImage;
+use serde_json::{Value, json};
+
+/// How long anything on the page may take: a busy machine takes seconds, not this.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The key that WebDriver calls Tab, and others.
+pub mod keys {
+    pub const TAB: char = '\u{e004}';
+    pub const ENTER: char = '\u{e007}';
+    pub const SHIFT: char = '\u{e008}';
+    pub const CONTROL: char = '\u{e009}';
+    pub const ESCAPE: char = '\u{e00c}';
+    pub const RIGHT: char = '\u{e014}';
+    pub const SPACE: char = '\u{e00d}';
+}
+
+/// A running chromedriver with one browser window. Both end when it is dropped, also when a test fails.
+pub struct Browser {
+    driver: Child,
+    session_url: String,
+}
+
+impl Browser {
+    /// Starts Chromium with the flags of `webdriver.json`.
+    pub fn start() -> Self {
+        Self::start_with(|_| true)
+    }
+
+    /// Starts Chromium with those flags of `webdriver.json` that pass `keep`.
+    pub fn start_with(keep: impl Fn(&str) -> bool) -> Self {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("webdriver.json");
+        let mut capabilities: Value =
+            serde_json::from_str(&std::fs::read_to_string(config).expect("webdriver.json")).expect("valid JSON");
+        let flags = capabilities["goog:chromeOptions"]["args"].as_array_mut().expect("a list of flags");
+        flags.retain(|flag| flag.as_str().is_some_and(&keep));
+        flags.push("--window-size=1280,900".into());
+        capabilities["goog:loggingPrefs"] = json!({ "browser": "ALL" });
+        // A script of a test that waits for the page to draw may wait long.
+        capabilities["timeouts"] = json!({ "script": PATIENCE.as_millis() as u64 });
+
+        // Port 0 lets the driver choose a free one, which it then prints.
+        let name = std::env::var("CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".into());
+        let mut driver = Command::new(&name)
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{name}: {e}; `./build.sh setup` installs it"));
+        let port: u16 = BufReader::new(driver.stdout.take().expect("piped"))
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok())
+            .expect("chromedriver to print its port");
+        // From here on the driver is ended by `drop`, whatever goes wrong.
+        let mut browser = Self { driver, session_url: format!("http://127.0.0.1:{port}/session") };
+        let session = browser.post("", json!({ "capabilities": { "alwaysMatch": capabilities } }));
+        let id = session["sessionId"].as_str().expect("a session").to_owned();
+        browser.session_url = format!("{}/{id}", browser.session_url);
+        browser
+    }
+
+    /// Sends one WebDriver command and gives its `value`.
+    pub fn post(&self, command: &str, body: Value) -> Value {
+        let url = format!("{}{command}", self.session_url);
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut reply = agent.post(&url).send_json(body).unwrap_or_else(|e| panic!("{url}: {e}"));
+        let mut reply_json: Value =
+            reply.body_mut().with_config().limit(1 << 30).read_json().expect("JSON from the driver");
+        assert!(reply.status().is_success(), "{command}: {}", reply_json["value"]);
+        reply_json["value"].take()
+    }
+
+    pub fn open(&self, url: &str) {
+        self.post("/url", json!({ "url": url }));
+    }
+
+    pub fn reload(&self) {
+        self.post("/refresh", json!({}));
+    }
+
+    /// Evaluates a JavaScript expression in the page.
+    pub fn eval(&self, expression: &str) -> Value {
+        self.post("/execute/sync", json!({ "script": format!("return {expression};"), "args": [] }))
+    }
+
+    /// Runs the body of an async function in the page and gives what it returns.
+    pub fn run(&self, body: &str) -> Value {
+        let script = format!(
+            "const done = arguments[0]; (async () => {{ {body} }})().then((value) => done({{ value }}),
+            (error) => done({{ error: `${{error.message}} ${{error.stack}}` }}));"
+        );
+        let mut result = self.post("/execute/async", json!({ "script": script, "args": [] }));
+        assert!(result.get("error").is_none(), "{}", result["error"]);
+        result["value"].take()
+    }
+
+    pub fn text(&self, selector: &str) -> String {
+        self.eval(&format!("document.querySelector({})?.innerText", json!(selector)))
+            .as_str()
+            .unwrap_or_default()
+            .into()
+    }
+
+    /// Errors and warnings of the page and its worker.
+    pub fn console(&self) -> Vec<String> {
+        let entries = self.post("/se/log", json!({ "type": "browser" }));
+        let of_interest = |entry: &&Value| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING"));
+        entries.as_array().into_iter().flatten().filter(of_interest).map(|entry| entry["message"].to_string()).collect()
+    }
+
+    /// Waits until a JavaScript expression is true.
+    pub fn wait_until(&self, expression: &str) {
+        let start = Instant::now();
+        while self.eval(&format!("Boolean({expression})")) != true {
+            let late = start.elapsed() > PATIENCE;
+            assert!(!late, "not in {PATIENCE:?}: {expression}\n{}\n{:?}", self.text("body"), self.console());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Opens the page and waits until its model is loaded.
+    pub fn open_page(&self, url: &str) {
+        self.open(url);
+        self.wait_until_idle();
+        assert_eq!(self.eval("document.getElementById('device').dataset.state"), "ready", "{}", self.text("body"));
+    }
+
+    /// Waits until nothing is loaded or drawn.
+    pub fn wait_until_idle(&self) {
+        self.wait_until("document.documentElement.dataset.state === 'ready'");
+    }
+
+    /// Fills fields of the form in, by id.
+    pub fn fill(&self, fields: &[(&str, &str)]) {
+        let script = format!(
+            "(() => {{ for (const [id, value] of {}) {{ const field = document.getElementById(id);
+            field.value = value; field.dispatchEvent(new Event('input', {{ bubbles: true }})); }}
+            document.querySelector('[name=next-seed][value=keep]').checked = true; }})()",
+            json!(fields)
+        );
+        self.eval(&script);
+    }
+
+    /// Fills the form in and presses Draw.
+    pub fn ask_for(&self, prompt: &str, steps: usize) {
+        self.fill(&[("prompt", prompt), ("steps", &steps.to_string()), ("guidance", "4"), ("seed", "1")]);
+        self.eval("document.getElementById('draw').click()");
+    }
+
+    /// Draws a picture and waits until it hangs in the gallery.
+    pub fn draw(&self, prompt: &str, steps: usize) {
+        let n = self.n_pictures();
+        self.ask_for(prompt, steps);
+        self.wait_until(&format!("document.querySelectorAll('.card').length > {n}"));
+        self.wait_until_idle();
+    }
+
+    pub fn n_pictures(&self) -> u64 {
+        self.eval("document.querySelectorAll('.card').length").as_u64().expect("a number")
+    }
+
+    /// The newest picture of the gallery.
+    pub fn newest_picture(&self) -> RgbImage {
+        let script = "const image = document.querySelector('.card img'); await image.decode();
+            const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+            const context = canvas.getContext('2d');
+            context.drawImage(image, 0, 0);
+            return [canvas.width, canvas.height, Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data)];";
+        picture(&self.run(script))
+    }
+
+    /// Presses keys one after another; a modifier is held for the key behind it.
+    pub fn press(&self, chars: &[char]) {
+        let mut actions = Vec::new();
+        let mut held = Vec::new();
+        for key in chars {
+            actions.push(json!({ "type": "keyDown", "value": key }));
+            if [keys::SHIFT, keys::CONTROL].contains(key) {
+                held.push(*key);
+                continue;
+            }
+            actions.push(json!({ "type": "keyUp", "value": key }));
+            for key in held.drain(..) {
+                actions.push(json!({ "type": "keyUp", "value": key }));
+            }
+        }
+        self.post("/actions", json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": actions }] }));
+    }
+
+    /// The focused element's id.
+    pub fn focus(&self) -> String {
+        self.eval("document.activeElement.id").as_str().unwrap_or_default().into()
+    }
+
+    /// Drags a pointer of that kind (`mouse`, `touch`) over an element, from and to parts of its width and height.
+    pub fn drag(&self, selector: &str, kind: &str, from: (f64, f64), to: (f64, f64)) {
+        let script = format!(
+            "(() => {{ const element = document.querySelector({}); element.scrollIntoView({{ block: 'center' }});
+            const box = element.getBoundingClientRect(); return [box.left, box.top, box.width, box.height]; }})()",
+            json!(selector)
+        );
+        let place = self.eval(&script);
+        let number = |i: usize| place[i].as_f64().expect("a number");
+        let at = |(x, y): (f64, f64)| {
+            json!({ "type": "pointerMove", "duration": 100, "x": (number(0) + x * number(2)).round(),
+                "y": (number(1) + y * number(3)).round() })
+        };
+        let (down, up) = (json!({ "type": "pointerDown", "button": 0 }), json!({ "type": "pointerUp", "button": 0 }));
+        let source = json!({ "type": "pointer", "id": kind, "parameters": { "pointerType": kind },
+            "actions": [at(from), down, at(to), up] });
+        self.post("/actions", json!({ "actions": [source] }));
+    }
+
+    /// Gives a file to a file input.
+    pub fn choose_file(&self, selector: &str, path: &Path) {
+        let element = self.post("/element", json!({ "using": "css selector", "value": selector }));
+        let id = element.as_object().and_then(|ids| ids.values().next()).and_then(Value::as_str).expect("an element");
+        self.post(&format!("/element/{id}/value"), json!({ "text": path.display().to_string() }));
+    }
+}
+
+/// A picture from `[width, height, RGBA levels]`.
+pub fn picture(value: &Value) -> RgbImage {
+    let side = |i: usize| value[i].as_u64().expect("a number") as usize;
+    let rgba: Vec<u8> =
+        value[2].as_array().expect("pixels").iter().map(|n| n.as_u64().expect("a level") as u8).collect();
+    RgbImage::new(side(0), side(1), rgba.chunks_exact(4).flat_map(|pixel| pixel[..3].to_vec()).collect())
+        .expect("a picture")
+}
+
+/// The largest difference of a level.
+pub fn difference(a: &RgbImage, b: &RgbImage) -> u8 {
+    assert_eq!((a.width, a.height), (b.width, b.height));
+    a.pixels.iter().zip(&b.pixels).map(|(a, b)| a.abs_diff(*b)).max().expect("pixels")
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Deleting the session closes Chromium. This must not panic, because a failing test may be the reason.
+        if let Err(error) = ureq::delete(&self.session_url).call() {
+            eprintln!("could not close the browser: {error}");
+        }
+        if let Err(error) = self.driver.kill().and_then(|()| self.driver.wait()) {
+            eprintln!("could not end chromedriver: {error}");
+        }
+    }
+}
+
+/// The folder of the page, which `build.sh wasm` completes.
+pub fn www() -> std::path::PathBuf {
+    let www = Path::new(env!("CARGO_MANIFEST_DIR")).join("www");
+    assert!(www.join("pkg/darkroom_bg.wasm").is_file(), "www/pkg is missing: run `./build.sh wasm` first");
+    www
+}
+
+/// Serves a folder on a free port for the rest of the process, and gives its address.
+pub fn serve(folder: &Path) -> String {
+    let folder = folder.to_path_buf();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || crate::folder::serve(&folder, &listener).expect("the server to run"));
+    url
+}
+
+/// Serves the page.
+pub fn page_url() -> String {
+    serve(&www())
+}
+
+/// Says that there is no GPU to test, where `DARKROOM_NO_GPU=1` says so.
+pub fn has_no_gpu() -> bool {
+    let is_set = std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1");
+    if is_set {
+        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+    }
+    is_set
+}

@@ -1,0 +1,138 @@
+//! The main job: a prompt becomes the picture that diffusers draws; stop, pause and the queue.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::browser::{Browser, difference, has_no_gpu, page_url};
+
+const APPLE: &str = "a red apple on a blue background";
+
+#[test]
+fn a_prompt_becomes_the_picture_that_diffusers_draws() {
+    let browser = Browser::start();
+    let start = Instant::now();
+    browser.open_page(&page_url());
+    eprintln!("ready after {:.2} s", start.elapsed().as_secs_f64());
+    assert!(browser.text("#device").contains("drawn by the processor"), "{}", browser.text("#device"));
+    assert_eq!(browser.text("#prompt-tokens"), "7 of 75 tokens");
+
+    // What the page says while it draws, in order.
+    browser.eval(
+        "(() => { window.said = []; new MutationObserver(() => {
+            const bar = document.getElementById('progress');
+            window.said.push([document.getElementById('stage').textContent, bar.value]); })
+        .observe(document.getElementById('stage'), { childList: true, characterData: true, subtree: true }); })()",
+    );
+    browser.draw(APPLE, 6);
+    assert!(browser.text("#stage").starts_with("Done in "), "{}", browser.text("body"));
+    eprintln!("{}", browser.text("#stage"));
+    let said = browser.eval("window.said.map(([text]) => text)");
+    let said: Vec<&str> = said.as_array().expect("a list").iter().filter_map(|text| text.as_str()).collect();
+    let steps: Vec<&str> = said.iter().copied().filter(|text| text.starts_with("Step")).collect();
+    assert_eq!(said.first(), Some(&"Reading the prompt …"), "{said:?}");
+    assert_eq!(steps, ["Step 1 of 6", "Step 2 of 6", "Step 3 of 6", "Step 4 of 6", "Step 5 of 6", "Step 6 of 6"]);
+    assert_eq!(said[said.len() - 2], "Developing …", "{said:?}");
+    let bar = browser.eval("window.said.map(([, value]) => value)");
+    let bar: Vec<f64> = bar.as_array().expect("a list").iter().filter_map(|value| value.as_f64()).collect();
+    assert!(bar[1..].is_sorted(), "the bar goes back: {bar:?}");
+
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/emoji/apple.png");
+    let expected = darkroom::image::decode(&std::fs::read(fixture).expect("the fixture")).expect("a picture");
+    let max = difference(&browser.newest_picture(), &expected);
+    assert!(max <= 2, "the picture differs from diffusers' by {max} levels");
+
+    // A prompt that is too long is drawn as far as it is read, and the page says so.
+    browser.draw(&"apple ".repeat(100), 2);
+    assert!(browser.text("#notices").contains("could not read the end of the prompt"), "{}", browser.text("body"));
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}
+
+#[test]
+fn stop_stops_at_once_and_the_queue_goes_on() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    // Minutes of work, so that nothing ends by itself.
+    browser.ask_for("a rocket on a black background", 150);
+    browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");
+    assert_eq!(browser.text("#draw"), "Add to the queue");
+    browser.ask_for(APPLE, 2);
+    browser.wait_until("document.querySelectorAll('#queue li').length === 1");
+    browser.ask_for("a green tree on a white background", 2);
+    browser.wait_until("document.querySelectorAll('#queue li').length === 2");
+    browser.wait_until("document.querySelector('#queue li:last-child small').textContent === '2 before it'");
+    assert!(browser.text("#queue li:first-child").contains("Next"), "{}", browser.text("#queue"));
+
+    // What waits can be taken out while the first one is drawn.
+    browser.eval("document.querySelector('#queue li:last-child button').click()");
+    browser.wait_until("document.querySelectorAll('#queue li').length === 1");
+
+    // Held, nothing moves.
+    browser.eval("document.getElementById('pause').click()");
+    browser.wait_until("document.getElementById('stage').textContent.startsWith('Paused at step')");
+    let stage = browser.text("#stage");
+    std::thread::sleep(Duration::from_millis(800));
+    assert_eq!(browser.text("#stage"), stage);
+    browser.eval("document.getElementById('pause').click()");
+    browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");
+
+    // Stopped, the next one begins; the time is taken in the page, where the driver is not in the way.
+    let milliseconds = browser.run(
+        "const stage = document.getElementById('stage'), start = performance.now();
+        document.getElementById('stop').click();
+        while (!document.getElementById('what').textContent.includes('apple')) await new Promise((r) => setTimeout(r, 2));
+        return performance.now() - start;",
+    );
+    let milliseconds = milliseconds.as_f64().expect("a number");
+    eprintln!("stopped, and the next one begun, after {milliseconds:.0} ms");
+    assert!(milliseconds < 3000.0, "a stop took {milliseconds} ms");
+    browser.wait_until("document.querySelectorAll('.card').length === 1");
+    browser.wait_until_idle();
+    assert!(browser.text(".card p").contains("apple"));
+
+    // Escape stops, too, and what is on the page stays usable.
+    browser.ask_for("a rocket on a black background", 150);
+    browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");
+    browser.press(&[crate::browser::keys::ESCAPE]);
+    browser.wait_until_idle();
+    assert!(browser.text("#stage").starts_with("Stopped at step"), "{}", browser.text("#stage"));
+    assert_eq!(browser.n_pictures(), 1);
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}
+
+#[test]
+fn several_pictures_count_their_seeds() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    browser.fill(&[("count", "2")]);
+    browser.ask_for(APPLE, 2);
+    browser.wait_until("document.querySelectorAll('.card').length === 2");
+    browser.wait_until_idle();
+    let seeds = browser.eval("[...document.querySelectorAll('.card small')].map((small) => small.textContent)");
+    assert_eq!(seeds, serde_json::json!(["seed 2 · 2 steps", "seed 1 · 2 steps"]));
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}
+
+/// Both runners in one browser, from one request: the software adapter is slow, so two steps have to do.
+#[test]
+fn the_gpu_draws_the_processors_picture() {
+    if has_no_gpu() {
+        return;
+    }
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    let mut pictures = Vec::new();
+    for (runner, name) in [("cpu", "processor"), ("gpu", "GPU")] {
+        browser.eval(&format!(
+            "(() => {{ const select = document.getElementById('runner'); select.value = '{runner}';
+            select.dispatchEvent(new Event('change')); }})()"
+        ));
+        browser.wait_until_idle();
+        assert!(browser.text("#device").contains(&format!("drawn by the {name}")), "{}", browser.text("#device"));
+        browser.draw(APPLE, 2);
+        eprintln!("{runner}: {}", browser.text("#stage"));
+        pictures.push(browser.newest_picture());
+    }
+    let max = difference(&pictures[0], &pictures[1]);
+    assert!(max <= 2, "the pictures differ by {max} levels");
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}

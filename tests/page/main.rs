@@ -1,0 +1,16 @@
+//! The page from end to end: headless Chromium, driven over WebDriver, opens `www/` from a real web server.
+//!
+//! Needs `www/pkg` (`build.sh wasm`), Chromium and its driver, so `cargo test` leaves it out and `build.sh test page`
+//! runs it.
+#![cfg(not(target_arch = "wasm32"))]
+
+mod api;
+mod browser;
+mod drawing;
+#[path = "../../tools/serve/folder.rs"]
+mod folder;
+mod kept;
+mod keyboard;
+mod repaint;
+mod responsive;
+mod trouble;

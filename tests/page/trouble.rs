@@ -1,0 +1,116 @@
+//! When things go wrong the page says what happened and what to do, and stays usable.
+
+use std::path::Path;
+
+use crate::browser::{Browser, has_no_gpu, page_url, serve, www};
+
+/// Copies the page without what `leaves_out`.
+fn copy_of_page(leaves_out: &str) -> tempfile::TempDir {
+    fn copy(from: &Path, to: &Path, leaves_out: &str) {
+        std::fs::create_dir_all(to).expect("a folder");
+        for entry in std::fs::read_dir(from).expect("a readable folder") {
+            let path = entry.expect("a readable entry").path();
+            let target = to.join(path.file_name().expect("a name"));
+            if path.ends_with(leaves_out) {
+                continue;
+            } else if path.is_dir() {
+                copy(&path, &target, leaves_out);
+            } else {
+                std::fs::copy(&path, &target).expect("a copy");
+            }
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    copy(&www(), folder.path(), leaves_out);
+    folder
+}
+
+#[test]
+fn a_software_adapter_is_left_alone_and_the_page_says_why() {
+    if has_no_gpu() {
+        return;
+    }
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    assert_eq!(browser.eval("document.documentElement.dataset.runner"), "cpu");
+    browser.eval("document.getElementById('open-settings').click()");
+    let why = browser.text("#runner-why");
+    assert!(why.contains("the processor, because the only adapter here") && why.contains("is software"), "{why}");
+    let machine = browser.text("#machine");
+    assert!(machine.contains("software: right, but very slow"), "{machine}");
+    assert!(machine.contains("Largest binding") && machine.contains("iB"), "{machine}");
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}
+
+#[test]
+fn without_webgpu_the_processor_draws_and_the_page_says_why() {
+    let browser = Browser::start_with(|flag| !flag.contains("webgpu"));
+    browser.open_page(&page_url());
+    assert_eq!(browser.eval("document.documentElement.dataset.runner"), "cpu");
+    browser.eval("document.getElementById('open-settings').click()");
+    assert!(browser.text("#runner-why").contains("gives no GPU"), "{}", browser.text("#runner-why"));
+    assert!(browser.text("#machine").contains("no adapter was found"), "{}", browser.text("#machine"));
+    browser.eval("document.getElementById('settings').close()");
+
+    // Forced to the GPU it fails, says so, and one button leads back.
+    browser.eval(
+        "(() => { const select = document.getElementById('runner'); select.value = 'gpu';
+        select.dispatchEvent(new Event('change')); })()",
+    );
+    browser.wait_until_idle();
+    browser.wait_until("document.getElementById('notices').textContent.includes('no adapter was found')");
+    assert_eq!(browser.eval("document.getElementById('draw').disabled"), false);
+    browser.eval(
+        "[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Use the processor').click()",
+    );
+    browser.wait_until("document.getElementById('device').textContent.includes('drawn by the processor')");
+    browser.wait_until_idle();
+    browser.draw("a red apple on a blue background", 1);
+}
+
+#[test]
+fn what_cannot_be_drawn_is_said_before_it_is_asked_for() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    for (fields, expected, field) in [
+        (&[("width", "100")][..], "Width 100 is not possible: use 64 or 128.", "width"),
+        (&[("width", "128"), ("steps", "151")], "Steps 151 is not possible: use 1 to 150.", "steps"),
+        (&[("steps", "2"), ("guidance", "21")], "Guidance scale 21 is not possible: use 0.0 to 20.0.", "guidance"),
+        (&[("guidance", "4"), ("count", "0")], "Count 0 is not possible: use 1 to 64.", "count"),
+        (&[("count", "1"), ("seed", "1.5")], "Seed has to be a whole number.", "seed"),
+        (&[("seed", "1"), ("prompt", "  ")], "Write what to draw.", "prompt"),
+    ] {
+        browser.fill(fields);
+        browser
+            .wait_until(&format!("document.getElementById('needs').textContent === {}", serde_json::json!(expected)));
+        // Asked for all the same, it leads to the field.
+        browser.eval("document.getElementById('draw').click()");
+        browser.wait_until(&format!("document.activeElement.id === '{field}'"));
+        assert_eq!(browser.n_pictures(), 0);
+    }
+    browser.draw("a red apple on a blue background", 1);
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}
+
+#[test]
+fn a_missing_program_or_model_is_said() {
+    let browser = Browser::start();
+    let page = copy_of_page("pkg/darkroom_bg.wasm");
+    browser.open(&serve(page.path()));
+    browser.wait_until("document.getElementById('notices').textContent.includes('The program did not start')");
+    assert_eq!(browser.text("#draw"), "Reload the page");
+    assert_eq!(browser.eval("document.getElementById('draw').disabled"), false);
+
+    let page = copy_of_page("unet/diffusion_pytorch_model.fp16.safetensors");
+    browser.open(&serve(page.path()));
+    browser.wait_until_idle();
+    let notice = browser.text("#notices");
+    assert!(notice.contains("The model could not be loaded") && notice.contains("404"), "{notice}");
+    assert_eq!(browser.eval("document.getElementById('draw').disabled"), false);
+    // The file comes back, and the button that the page offers is enough.
+    let missing = "hub/darkroom/tiny-emoji/resolve/main/unet/diffusion_pytorch_model.fp16.safetensors";
+    std::fs::copy(www().join(missing), page.path().join(missing)).expect("a copy");
+    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Try again').click()");
+    browser.wait_until("document.getElementById('device').dataset.state === 'ready'");
+    browser.draw("a red apple on a blue background", 1);
+}

@@ -1,0 +1,308 @@
+// Stable Diffusion for any page: a small class around the worker that owns the wasm and the GPU.
+//
+//     import { Darkroom } from "./darkroom.js";
+//     const darkroom = await Darkroom.open();
+//     await darkroom.load();
+//     const { pictures } = await darkroom.generate({ prompt: "a red apple on a blue background", seed: 1 }).done;
+//     document.querySelector("img").src = URL.createObjectURL(new Blob([pictures[0].png], { type: "image/png" }));
+
+import { N_CANCEL_SLOTS } from "./protocol.js";
+
+/** The model that comes with these files, in the Hub's own URL layout. */
+export const EMBEDDED_ENDPOINT = new URL("./hub", import.meta.url).href;
+export const EMBEDDED_REPOSITORY = "darkroom/tiny-emoji";
+
+/**
+ * What is thrown. `code` says what can be done about it: `request` (change a setting), `model` (load another one or again),
+ * `device` (choose the other runner, or load the model again), `memory` (draw a smaller picture, allow more, or choose the
+ * other runner), `lost` (the GPU went away and did not come back), `picture` (give another picture), `network` (try again),
+ * `worker` (open again).
+ */
+export class DarkroomError extends Error {
+  name = "DarkroomError";
+
+  /**
+   * @param {string} message
+   * @param {string} code
+   */
+  constructor(message, code) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/**
+ * @typedef {object} Handlers
+ * @property {(progress: import("./protocol.js").Progress) => void} [on_progress]
+ * @property {(preview: import("./protocol.js").Preview) => void} [on_preview] after each step
+ * @property {(picture: import("./protocol.js").Picture) => void} [on_picture] as each picture is finished
+ * @property {AbortSignal} [signal] cancels
+ */
+
+/**
+ * @typedef {object} Pictures
+ * @property {Blob | import("./protocol.js").GivenPicture} [picture] what to start from: a file or pixels
+ * @property {Blob | import("./protocol.js").GivenPicture} [mask] white where that picture is to be drawn anew
+ */
+
+/** One request: on its way, or waiting for those before it. */
+export class Job {
+  #darkroom;
+
+  /**
+   * @param {Darkroom} darkroom
+   * @param {number} id
+   * @param {Promise<import("./protocol.js").Outcome & {pictures: import("./protocol.js").Picture[]}>} done
+   */
+  constructor(darkroom, id, done) {
+    this.#darkroom = darkroom;
+    this.id = id;
+    /** What came of it, with the finished pictures in order. Rejects with a {@link DarkroomError}. */
+    this.done = done;
+  }
+
+  /** Stops it, or takes it out of the queue; pictures that are finished are kept. `done` says `cancelled`. */
+  cancel() {
+    return this.#darkroom.cancel(this);
+  }
+}
+
+export class Darkroom {
+  #worker;
+  #next_id = 1;
+  /** @type {Map<number, {resolve: (value: any) => void, reject: (reason: Error) => void, receive: (reply: any) => void}>} */
+  #waiting = new Map();
+  /** @type {Int32Array | null} */
+  #cancelled = null;
+  /** @type {DarkroomError | null} */
+  #broken = null;
+
+  /** Use {@link Darkroom.open}. @param {Worker} worker */
+  constructor(worker) {
+    this.#worker = worker;
+    worker.addEventListener("message", ({ data }) => this.#receive(data));
+    // A worker that does not load (a missing or broken module) never answers, so whoever waits is told here.
+    worker.addEventListener("error", (event) => this.#fail(event.message || "the worker could not be loaded"));
+    worker.addEventListener("messageerror", () => this.#fail("the worker sent something that could not be read"));
+  }
+
+  /**
+   * Starts the worker and waits until its wasm is there.
+   * @returns {Promise<Darkroom>}
+   */
+  static async open() {
+    const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+    const darkroom = new Darkroom(worker);
+    // Shared memory is how a cancel reaches a step that computes without a pause. Browsers give it to isolated pages.
+    const cancelled = globalThis.crossOriginIsolated ? new SharedArrayBuffer(4 * N_CANCEL_SLOTS) : null;
+    if (cancelled) darkroom.#cancelled = new Int32Array(cancelled);
+    try {
+      await darkroom.#ask({ type: "open", cancelled });
+    } catch (error) {
+      darkroom.close();
+      throw error;
+    }
+    return darkroom;
+  }
+
+  /**
+   * What this browser can do, before anything is loaded. Never rejects for want of a GPU: the answer says so.
+   * @returns {Promise<import("./protocol.js").Check>}
+   */
+  check() {
+    return this.#ask({ type: "check" });
+  }
+
+  /**
+   * The seven versions of Stable Diffusion, with their defaults.
+   * @returns {Promise<import("./protocol.js").VersionInfo[]>}
+   */
+  versions() {
+    return this.#ask({ type: "versions" });
+  }
+
+  /**
+   * Loads a model, in its turn behind the jobs that wait. Without options it is the model that comes with these files.
+   * `dtype` is the type of values; a `budget_bytes` of GPU memory that is too little for the whole model has its parts
+   * loaded one after another.
+   * @param {{endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: "auto" | "f32" | "f16",
+   *   budget_bytes?: number}} [options]
+   * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]
+   * @returns {Promise<import("./protocol.js").LoadedModel>}
+   */
+  load(options = {}, on_progress = () => {}) {
+    const { endpoint = EMBEDDED_ENDPOINT, repository = EMBEDDED_REPOSITORY, runner = "auto" } = options;
+    const { dtype = "auto", budget_bytes } = options;
+    return this.#ask({ type: "load", endpoint, repository, runner, dtype, budget_bytes }, (reply) => {
+      if (reply.type === "progress") on_progress(reply);
+    });
+  }
+
+  /**
+   * What a picture of one of the seven versions would ask of this browser's GPU, before anything is downloaded.
+   * @param {string} version its key
+   * @param {Omit<import("./protocol.js").PlanRequest, "version">} [settings]
+   * @returns {Promise<import("./protocol.js").Plan>}
+   */
+  plan(version, settings = {}) {
+    return this.#ask({ type: "plan", request: { version, ...settings } });
+  }
+
+  /**
+   * How many tokens a prompt has, and how many the loaded model reads at once.
+   * @param {string} prompt
+   * @returns {Promise<[number, number]>}
+   */
+  count_tokens(prompt) {
+    return this.#ask({ type: "tokens", prompt });
+  }
+
+  /**
+   * Checks a request against the loaded model and says how much work it is.
+   * @param {import("./protocol.js").DrawRequest} request
+   * @param {{has_picture?: boolean, has_mask?: boolean}} [given]
+   * @returns {Promise<import("./protocol.js").Work>}
+   */
+  work(request, { has_picture = false, has_mask = false } = {}) {
+    return this.#ask({ type: "work", request, has_picture, has_mask });
+  }
+
+  /**
+   * Draws. Jobs run one after another, in the order in which they were asked for.
+   * @param {import("./protocol.js").DrawRequest} request
+   * @param {Handlers & Pictures} [options]
+   * @returns {Job}
+   */
+  generate(request, options = {}) {
+    const { on_progress, on_preview, on_picture, signal } = options;
+    const id = this.#next_id++;
+    /** @type {import("./protocol.js").Picture[]} */
+    const pictures = [];
+    const receive = (reply) => {
+      if (reply.type === "progress") on_progress?.(reply);
+      else if (reply.type === "preview") on_preview?.(reply);
+      else {
+        pictures.push(reply);
+        on_picture?.(reply);
+      }
+    };
+    const run = async () => {
+      const [picture, mask] = await Promise.all([as_given(options.picture), as_given(options.mask)]);
+      const transfer = [picture, mask].filter((given) => given instanceof Uint8Array).map((bytes) => bytes.buffer);
+      const message = { type: "generate", request, picture, mask, previews: on_preview !== undefined };
+      const outcome = await this.#ask(message, receive, id, transfer);
+      return { ...outcome, pictures };
+    };
+    const job = new Job(this, id, run());
+    if (signal) {
+      const stop = () => job.cancel().catch(() => {});
+      if (signal.aborted) stop();
+      else signal.addEventListener("abort", stop, { once: true });
+      const forget = () => signal.removeEventListener("abort", stop);
+      job.done.then(forget, forget);
+    }
+    return job;
+  }
+
+  /**
+   * Cancels one job, or all that run and wait. Pictures that are finished are kept.
+   * @param {Job} [job]
+   * @returns {Promise<void>}
+   */
+  cancel(job) {
+    if (this.#cancelled) {
+      for (const id of job ? [job.id] : this.#waiting.keys()) {
+        Atomics.store(this.#cancelled, id % N_CANCEL_SLOTS, id);
+      }
+    }
+    return this.#ask({ type: "cancel", job: job?.id ?? null });
+  }
+
+  /**
+   * Holds the queue: what is being drawn stops after its step and keeps its place.
+   * @returns {Promise<void>}
+   */
+  pause() {
+    return this.#ask({ type: "pause" });
+  }
+
+  /**
+   * Goes on after {@link Darkroom.pause}.
+   * @returns {Promise<void>}
+   */
+  resume() {
+    return this.#ask({ type: "resume" });
+  }
+
+  /**
+   * What made a picture, as its PNG file says; undefined where the file says nothing.
+   * @param {Blob | Uint8Array} png
+   * @returns {Promise<import("./protocol.js").PictureParameters | undefined>}
+   */
+  async read_parameters(png) {
+    const bytes = await as_given(png);
+    return this.#ask({ type: "parameters", png: bytes }, () => {}, this.#next_id++, [bytes.buffer]);
+  }
+
+  /** Ends the worker; whatever waits is rejected. */
+  close() {
+    this.#fail("it was closed");
+    this.#worker.terminate();
+  }
+
+  /**
+   * @param {import("./protocol.js").Request} request
+   * @param {(reply: any) => void} [receive] takes what comes before the last reply
+   * @param {number} [id]
+   * @param {Transferable[]} [transfer]
+   * @returns {Promise<any>}
+   */
+  #ask(request, receive = () => {}, id = this.#next_id++, transfer = []) {
+    return new Promise((resolve, reject) => {
+      if (this.#broken) {
+        reject(this.#broken);
+        return;
+      }
+      this.#waiting.set(id, { resolve, reject, receive });
+      try {
+        this.#worker.postMessage({ id, ...request }, transfer);
+      } catch (error) {
+        // Something that cannot be sent to a worker, such as a function inside the request.
+        this.#waiting.delete(id);
+        reject(new DarkroomError(`the request cannot be sent: ${error.message}`, "request"));
+      }
+    });
+  }
+
+  /** @param {import("./protocol.js").Reply} reply */
+  #receive(reply) {
+    const asker = this.#waiting.get(reply.id);
+    if (!asker) return;
+    if (reply.type === "done") asker.resolve(reply.value);
+    else if (reply.type === "error") asker.reject(new DarkroomError(reply.message, reply.code));
+    else {
+      asker.receive(reply);
+      return;
+    }
+    this.#waiting.delete(reply.id);
+  }
+
+  /** @param {string} message */
+  #fail(message) {
+    this.#broken = new DarkroomError(message, "worker");
+    for (const { reject } of this.#waiting.values()) reject(this.#broken);
+    this.#waiting.clear();
+  }
+}
+
+/**
+ * A picture as the worker takes it. Files are read; what the caller holds is copied, so that it can be given again.
+ * @param {Blob | import("./protocol.js").GivenPicture | undefined} given
+ * @returns {Promise<any>}
+ */
+async function as_given(given) {
+  if (given === undefined || given === null) return undefined;
+  if (given instanceof Blob) return new Uint8Array(await given.arrayBuffer());
+  if (given instanceof Uint8Array) return given.slice();
+  return { width: given.width, height: given.height, data: given.data };
+}

@@ -1,0 +1,272 @@
+// The form: its fields, what they are kept as between visits, what a request needs before it starts, and pictures' settings
+// put back into it.
+
+import { element } from "./elements.js";
+import { announce, notify } from "./notices.js";
+import * as start_picture from "./start_picture.js";
+import { duration, sentence } from "./words.js";
+
+/** Where the form is kept between visits. */
+const FORM_KEY = "darkroom.form";
+/** Where it is kept how fast this machine was, by model and device. */
+const SPEED_KEY = "darkroom.speed";
+/** How long typing rests before tokens are counted and the request is checked. */
+const REST_MS = 150;
+
+const FIELDS = ["prompt", "negative", "width", "height", "steps", "guidance", "sampler", "seed", "count", "strength"];
+
+/** @type {import("../darkroom.js").Darkroom} */
+let darkroom;
+/** @type {import("../protocol.js").LoadedModel | null} */
+let model = null;
+let resting = 0;
+/** Checks that were started: the answer to an old one is not shown any more. */
+let n_checks = 0;
+
+/** Reads what is kept; a browser that keeps nothing, or something that somebody changed, is like a first visit. */
+function read(key) {
+  try {
+    return JSON.parse(localStorage.getItem(key) ?? "{}") ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/** Nothing that the reader asked for is lost where a browser keeps nothing, so it is no failure to tell of. */
+export function write(key, value) {
+  try {
+    localStorage.setItem(key, JSON.stringify(value));
+  } catch {
+    return;
+  }
+}
+
+const next_seed = () => document.querySelector("[name=next-seed]:checked").value;
+
+export function keep_form() {
+  const kept = Object.fromEntries(FIELDS.map((id) => [id, element(id).value]));
+  write(FORM_KEY, { ...kept, next_seed: next_seed(), runner: element("runner").value });
+}
+
+function restore_form() {
+  const kept = read(FORM_KEY);
+  for (const id of [...FIELDS, "runner"]) if (typeof kept[id] === "string") element(id).value = kept[id];
+  const choice = document.querySelector(`[name=next-seed][value="${CSS.escape(kept.next_seed ?? "random")}"]`);
+  if (choice) choice.checked = true;
+  show_strength();
+}
+
+function show_strength() {
+  element("strength-value").textContent = element("strength").valueAsNumber.toFixed(2);
+}
+
+/** @param {import("../darkroom.js").Darkroom} given */
+export function open_composer(given) {
+  darkroom = given;
+  restore_form();
+  start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
+  let had_mask = false;
+  start_picture.open_start_picture(() => {
+    // A part is repainted whole, a picture is changed by some: until the reader says otherwise.
+    const { has_mask } = start_picture.given();
+    if (has_mask !== had_mask) {
+      element("strength").value = has_mask ? "1" : "0.8";
+      show_strength();
+    }
+    had_mask = has_mask;
+    changed();
+  });
+  element("request").addEventListener("input", (event) => {
+    show_strength();
+    if (event.target.id === "width" || event.target.id === "height") {
+      start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
+    }
+    changed();
+  });
+}
+
+function changed() {
+  keep_form();
+  clearTimeout(resting);
+  resting = setTimeout(look, REST_MS);
+}
+
+/** @param {import("../protocol.js").LoadedModel | null} loaded */
+export async function model_is(loaded) {
+  model = loaded;
+  if (!model) return;
+  const sampler = element("sampler");
+  const wanted = sampler.value || read(FORM_KEY).sampler || model.sampler;
+  sampler.replaceChildren(
+    ...model.samplers.map((name) => new Option(name === model.sampler ? `${name} (default)` : name, name)),
+  );
+  sampler.value = model.samplers.includes(wanted) ? wanted : model.sampler;
+  for (const side of ["width", "height"]) {
+    Object.assign(element(side), { min: model.size_multiple, step: model.size_multiple, max: model.max_side });
+  }
+  await look();
+}
+
+/**
+ * The request that the form describes.
+ * @returns {import("../protocol.js").DrawRequest}
+ */
+export function request() {
+  const number = (id) => (Number.isFinite(element(id).valueAsNumber) ? element(id).valueAsNumber : Number.NaN);
+  return {
+    prompt: element("prompt").value.trim(),
+    negative_prompt: element("negative").value.trim(),
+    width: number("width"),
+    height: number("height"),
+    steps: number("steps"),
+    guidance_scale: number("guidance"),
+    sampler: element("sampler").value,
+    seed: number("seed"),
+    count: number("count"),
+    strength: number("strength"),
+  };
+}
+
+/** What is wrong with the form that the model need not be asked about: the field and a sentence. */
+function fault(asked) {
+  if (asked.prompt === "") return ["prompt", "write what to draw"];
+  const whole = { width: "Width", height: "Height", steps: "Steps", seed: "Seed", count: "Pictures" };
+  for (const [id, name] of Object.entries(whole)) {
+    if (!Number.isSafeInteger(asked[id]) || asked[id] < 0) return [id, `${name} has to be a whole number`];
+  }
+  if (!Number.isFinite(asked.guidance_scale)) return ["guidance", "Guidance has to be a number"];
+  return null;
+}
+
+/** Which field a refusal of the model is about. */
+function field_of(message) {
+  const names = { width: "width", height: "height", steps: "steps", guidance: "guidance", count: "count", seed: "seed", sampler: "sampler" };
+  const found = Object.keys(names).find((name) => message.startsWith(name));
+  return found ? names[found] : null;
+}
+
+/**
+ * Shows what the request needs, or what is wrong with it.
+ * @returns {Promise<import("../protocol.js").Work | null>} null where it cannot be drawn
+ */
+async function check() {
+  const asked = request();
+  const check_id = ++n_checks;
+  const say = (state, text, field) => {
+    if (check_id !== n_checks) return;
+    element("needs").dataset.state = state;
+    element("needs").textContent = text;
+    for (const id of FIELDS) element(id).setAttribute("aria-invalid", String(id === field));
+  };
+  const wrong = fault(asked);
+  if (wrong) {
+    say("error", sentence(wrong[1]), wrong[0]);
+    return null;
+  }
+  if (!model) return null;
+  try {
+    const work = await darkroom.work(asked, start_picture.given());
+    say("ready", needs(asked, work), null);
+    return work;
+  } catch (error) {
+    say("error", sentence(error.message), field_of(error.message));
+    return null;
+  }
+}
+
+const speed_name = () => `${model.repository} by ${model.device}`;
+
+/**
+ * @param {import("../protocol.js").DrawRequest} asked
+ * @param {import("../protocol.js").Work} work
+ */
+function needs(asked, work) {
+  const parts = ["Nothing to download"];
+  const pictures = asked.count === 1 ? "" : `${asked.count} pictures of `;
+  parts.push(`${pictures}${work.n_steps} steps at ${asked.width} × ${asked.height}`);
+  const speed = read(SPEED_KEY)[speed_name()];
+  parts.push(speed > 0 ? `about ${duration(work.flops / speed)} here` : "how long it takes is known after the first picture");
+  return `${parts.join(" · ")}.`;
+}
+
+/**
+ * Remembers how fast this machine was.
+ * @param {import("../protocol.js").Outcome} outcome
+ */
+export function took({ flops, seconds }) {
+  if (!model || !(seconds > 0)) return;
+  write(SPEED_KEY, { ...read(SPEED_KEY), [speed_name()]: flops / seconds });
+  changed();
+}
+
+/** Tokens of both prompts, and the check. */
+async function look() {
+  if (!model) {
+    await check();
+    return;
+  }
+  for (const id of ["prompt", "negative"]) {
+    const text = element(id).value;
+    const shown = element(`${id}-tokens`);
+    try {
+      const [n_tokens, limit] = await darkroom.count_tokens(text);
+      const is_over = n_tokens > limit;
+      shown.textContent = is_over ? `${n_tokens} tokens; the model reads ${limit}` : text ? `${n_tokens} of ${limit} tokens` : "";
+      shown.dataset.state = is_over ? "over" : "";
+    } catch (error) {
+      shown.textContent = sentence(error.message);
+    }
+  }
+  await check();
+}
+
+/**
+ * The request to draw now, its seed chosen; null where the form says what is wrong.
+ * @returns {Promise<import("../protocol.js").DrawRequest | null>}
+ */
+export async function next_request() {
+  if (next_seed() === "random") element("seed").value = String(Math.floor(Math.random() * 2 ** 32));
+  const work = await check();
+  if (!work) {
+    announce(element("needs").textContent);
+    document.querySelector("[aria-invalid=true]")?.focus();
+    return null;
+  }
+  const asked = request();
+  if (next_seed() === "next") element("seed").value = String(asked.seed + asked.count);
+  keep_form();
+  const { has_picture } = start_picture.given();
+  if (!has_picture) delete asked.strength;
+  return asked;
+}
+
+/**
+ * Puts a picture's settings into the form.
+ * @param {import("../protocol.js").PictureParameters} parameters
+ */
+export function reuse(parameters) {
+  element("prompt").value = parameters.prompt;
+  element("negative").value = parameters.negative_prompt ?? "";
+  element("width").value = String(parameters.width);
+  element("height").value = String(parameters.height);
+  element("steps").value = String(parameters.steps);
+  element("guidance").value = String(parameters.guidance_scale);
+  element("seed").value = String(parameters.seed);
+  element("count").value = "1";
+  document.querySelector("[name=next-seed][value=keep]").checked = true;
+  if (parameters.strength !== undefined) element("strength").value = String(parameters.strength);
+  const differences = [];
+  const sampler = [...element("sampler").options].find((option) => option.value.toLowerCase() === parameters.sampler.toLowerCase());
+  if (sampler) element("sampler").value = sampler.value;
+  else differences.push(`its sampler ${parameters.sampler} is not one of ours`);
+  if (model && parameters.model && parameters.model !== model.name) differences.push(`it was made with the model ${parameters.model}`);
+  if (parameters.strength !== undefined && !start_picture.given().has_picture) {
+    differences.push("it was made from another picture, which the file does not hold");
+  }
+  if (differences.length > 0) notify("info", `The settings are in the form, but the picture will differ: ${differences.join("; ")}`);
+  else announce("The picture's settings are in the form");
+  show_strength();
+  start_picture.set_size(parameters.width, parameters.height);
+  changed();
+  element("prompt").focus();
+}

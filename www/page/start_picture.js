@@ -1,0 +1,259 @@
+// The picture to start from, and the mask that is painted on it.
+//
+// The picture is cut to the request's shape around its middle, so that nothing is stretched. The mask is a canvas of the
+// request's size: opaque where the picture is to be drawn anew.
+
+import { element } from "./elements.js";
+import { notify } from "./notices.js";
+
+/** How many strokes can be taken back. */
+const MAX_UNDO = 30;
+
+const shown = element("start-canvas");
+const mask = element("mask-canvas");
+const cursor = element("brush-cursor");
+const pen = mask.getContext("2d", { willReadFrequently: true });
+
+/** @type {{file: Blob, bitmap: ImageBitmap} | null} */
+let picture = null;
+let size = { width: 128, height: 128 };
+/** Earlier states of the mask. @type {ImageData[]} */
+let undo = [];
+/** Where the brush is, in the mask's pixels. */
+let brush = { x: 0, y: 0 };
+let changed = () => {};
+
+/** What the picture and mask are, for a request. */
+export function given() {
+  return { has_picture: picture !== null, has_mask: picture !== null && is_painted() };
+}
+
+/** @param {() => void} on_change is called when there is another picture or mask */
+export function open_start_picture(on_change) {
+  changed = on_change;
+  const file = element("picture-file");
+  element("choose-picture").addEventListener("click", () => file.click());
+  file.addEventListener("change", () => {
+    if (file.files[0]) start_from(file.files[0]);
+    file.value = "";
+  });
+  element("remove-picture").addEventListener("click", () => {
+    remove();
+    element("choose-picture").focus();
+  });
+  element("mask-undo").addEventListener("click", () => {
+    pen.putImageData(undo.pop(), 0, 0);
+    mask_changed();
+  });
+  element("mask-clear").addEventListener("click", () => {
+    remember();
+    pen.clearRect(0, 0, mask.width, mask.height);
+    mask_changed();
+  });
+  mask.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    event.preventDefault();
+    mask.focus();
+    mask.setPointerCapture(event.pointerId);
+    remember();
+    const at = place(event);
+    stroke(at, at);
+    brush = at;
+  });
+  mask.addEventListener("pointermove", (event) => {
+    const at = place(event);
+    if (mask.hasPointerCapture(event.pointerId)) stroke(brush, at);
+    brush = at;
+    show_cursor();
+  });
+  mask.addEventListener("pointerup", mask_changed);
+  mask.addEventListener("pointercancel", mask_changed);
+  mask.addEventListener("pointerleave", () => {
+    cursor.hidden = true;
+  });
+  mask.addEventListener("blur", () => {
+    cursor.hidden = true;
+  });
+  mask.addEventListener("focus", show_cursor);
+  mask.addEventListener("keydown", key);
+  element("brush-size").addEventListener("input", () => {
+    if (!cursor.hidden) show_cursor();
+  });
+}
+
+/**
+ * Takes a picture to start from.
+ * @param {Blob} file
+ * @returns {Promise<boolean>} whether it is one
+ */
+export async function start_from(file) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    const name = file instanceof File ? file.name : "this";
+    notify("error", `${name} is not a picture that this browser can read: choose a PNG, JPEG or WebP file`);
+    return false;
+  }
+  picture?.bitmap.close();
+  picture = { file, bitmap };
+  element("start-empty").hidden = true;
+  element("start-filled").hidden = false;
+  undo = [];
+  resize_mask(true);
+  show_picture();
+  mask_changed();
+  return true;
+}
+
+function remove() {
+  picture?.bitmap.close();
+  picture = null;
+  undo = [];
+  pen.clearRect(0, 0, mask.width, mask.height);
+  element("start-empty").hidden = false;
+  element("start-filled").hidden = true;
+  changed();
+}
+
+/**
+ * The request's size is another one: the cut and the mask follow.
+ * @param {number} width
+ * @param {number} height
+ */
+export function set_size(width, height) {
+  if (!(width >= 1 && height >= 1) || width > 4096 || height > 4096) return;
+  if (size.width === width && size.height === height) return;
+  size = { width, height };
+  if (!picture) return;
+  resize_mask(false);
+  show_picture();
+}
+
+/** The part of the picture that is used: its middle, in the request's shape. */
+function cut() {
+  const { width, height } = picture.bitmap;
+  const scale = Math.min(width / size.width, height / size.height);
+  const [w, h] = [Math.round(size.width * scale), Math.round(size.height * scale)];
+  return { x: Math.floor((width - w) / 2), y: Math.floor((height - h) / 2), w, h };
+}
+
+function show_picture() {
+  const { x, y, w, h } = cut();
+  [shown.width, shown.height] = [w, h];
+  shown.getContext("2d").drawImage(picture.bitmap, x, y, w, h, 0, 0, w, h);
+}
+
+/** @param {boolean} fresh whether what was painted is forgotten */
+function resize_mask(fresh) {
+  const before = fresh ? null : mask.cloneNode();
+  if (before) before.getContext("2d").drawImage(mask, 0, 0);
+  [mask.width, mask.height] = [size.width, size.height];
+  if (before) pen.drawImage(before, 0, 0, size.width, size.height);
+  undo = [];
+  brush = { x: size.width / 2, y: size.height / 2 };
+}
+
+/** Half the brush's width, in the mask's pixels. */
+const radius = () => (Math.max(size.width, size.height) * element("brush-size").valueAsNumber) / 200;
+
+const is_erasing = () => document.querySelector("[name=tool][value=erase]").checked;
+
+/** @param {PointerEvent} event */
+function place(event) {
+  const box = mask.getBoundingClientRect();
+  return {
+    x: ((event.clientX - box.left) / box.width) * mask.width,
+    y: ((event.clientY - box.top) / box.height) * mask.height,
+  };
+}
+
+function remember() {
+  undo.push(pen.getImageData(0, 0, mask.width, mask.height));
+  if (undo.length > MAX_UNDO) undo.shift();
+}
+
+/**
+ * Paints or erases along a line.
+ * @param {{x: number, y: number}} from
+ * @param {{x: number, y: number}} to
+ */
+function stroke(from, to, erase = is_erasing()) {
+  pen.globalCompositeOperation = erase ? "destination-out" : "source-over";
+  pen.lineWidth = 2 * radius();
+  pen.lineCap = "round";
+  pen.strokeStyle = "#ff5a2a";
+  pen.beginPath();
+  pen.moveTo(from.x, from.y);
+  // A line without length has round ends, too: a dot.
+  pen.lineTo(to.x, to.y);
+  pen.stroke();
+}
+
+function show_cursor() {
+  const box = mask.getBoundingClientRect();
+  const scale = box.width / mask.width;
+  cursor.hidden = false;
+  cursor.style.left = `${brush.x * scale}px`;
+  cursor.style.top = `${brush.y * scale}px`;
+  cursor.style.width = cursor.style.height = `${2 * radius() * scale}px`;
+}
+
+/** @param {KeyboardEvent} event */
+function key(event) {
+  const by = Math.max(1, radius() / 2);
+  const moves = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, -by], ArrowDown: [0, by] };
+  const from = { ...brush };
+  if (event.key in moves) {
+    const [dx, dy] = moves[event.key];
+    brush = { x: Math.min(mask.width, Math.max(0, brush.x + dx)), y: Math.min(mask.height, Math.max(0, brush.y + dy)) };
+    if (event.shiftKey) {
+      remember();
+      stroke(from, brush);
+      mask_changed();
+    }
+  } else if (event.key === " " || event.key === "Delete" || event.key === "Backspace") {
+    remember();
+    stroke(brush, brush, event.key === " " ? is_erasing() : true);
+    mask_changed();
+  } else if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && undo.length > 0) {
+    pen.putImageData(undo.pop(), 0, 0);
+    mask_changed();
+  } else {
+    return;
+  }
+  event.preventDefault();
+  show_cursor();
+}
+
+/** Whether any of the mask is opaque enough to count, as `mask_pixels` counts. */
+function is_painted() {
+  const { data } = pen.getImageData(0, 0, mask.width, mask.height);
+  for (let i = 3; i < data.length; i += 4) if (data[i] >= 128) return true;
+  return false;
+}
+
+function mask_changed() {
+  element("mask-undo").disabled = undo.length === 0;
+  const { has_mask } = given();
+  element("mask-clear").disabled = !has_mask;
+  element("start-hint").textContent = has_mask
+    ? "Only the painted part is drawn anew; the rest stays as it is, to the pixel."
+    : "The whole picture is drawn anew. Paint over a part to change only that.";
+  changed();
+}
+
+/**
+ * What the request starts from: the file itself where it has the request's shape, else the pixels of its middle; and the
+ * mask, white on black, where something is painted.
+ */
+export function picture_and_mask() {
+  if (!picture) return {};
+  const { w, h } = cut();
+  const is_whole = w === picture.bitmap.width && h === picture.bitmap.height;
+  const pixels = is_whole ? picture.file : shown.getContext("2d").getImageData(0, 0, w, h);
+  if (!is_painted()) return { picture: pixels };
+  const painted = pen.getImageData(0, 0, mask.width, mask.height);
+  for (let i = 0; i < painted.data.length; i += 4) painted.data.fill(painted.data[i + 3] >= 128 ? 255 : 0, i, i + 3);
+  return { picture: pixels, mask: painted };
+}

@@ -1,0 +1,61 @@
+// Numbers and stages in words.
+
+/**
+ * @param {number} n_bytes
+ */
+export function bytes(n_bytes) {
+  const units = ["B", "KiB", "MiB", "GiB"];
+  let unit = 0;
+  while (n_bytes >= 1024 && unit < units.length - 1) {
+    n_bytes /= 1024;
+    unit += 1;
+  }
+  return `${Number(n_bytes.toFixed(n_bytes < 10 ? 1 : 0))} ${units[unit]}`;
+}
+
+/**
+ * A span of time as a person says it.
+ * @param {number} seconds
+ */
+export function duration(seconds) {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+/**
+ * @param {import("../protocol.js").Progress} progress
+ */
+export function stage({ stage, picture = 0, count = 1, step = 0, n_steps = 0, position = 0 }) {
+  const which = count > 1 ? `Picture ${picture + 1} of ${count}: ` : "";
+  switch (stage) {
+    case "queued":
+      return position === 1 ? "Next" : `${position} before it`;
+    case "downloading":
+      return "Downloading the model …";
+    case "loading":
+      return "Loading the model …";
+    case "encoding":
+      return "Reading the prompt …";
+    case "denoising":
+      return `${which}Step ${step} of ${n_steps}`;
+    case "decoding":
+      return `${which}Developing …`;
+    case "paused":
+      return n_steps > 0 ? `${which}Paused at step ${step} of ${n_steps}` : "Paused";
+    case "recovering":
+      return "The GPU was lost; going on from the last step …";
+    default:
+      return "";
+  }
+}
+
+/**
+ * A message as a sentence: it begins with a capital and ends with a full stop.
+ * @param {string} message
+ */
+export function sentence(message) {
+  const text = message.trim();
+  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+}
