@@ -22,7 +22,7 @@ usage() {
 ./build.sh setup                    find or install what the other verbs need
 ./build.sh wasm                     compile for the browser into www/pkg and print the size
 ./build.sh serve [--port N]         compile for the browser and serve the page (default port 8080)
-./build.sh test [native|web|page]   all tests, or those of one kind; what follows goes to the test runner
+./build.sh test [native|web|firefox|page]  all tests, or those of one kind; what follows goes to the test runner
 ./build.sh check                    formatting, lints of both targets, documentation, invariants, shaders
 ./build.sh bench                    time the kernels on this machine
 TEXT
@@ -87,6 +87,14 @@ test_web() {
         cargo test "${wasm_flags[@]}" --test web --test web_model "$@"
 }
 
+# The same in Firefox, which has 16-bit kernels and the smallest limits that WebGPU allows: every kernel, and a picture.
+test_firefox() {
+    wasm_env
+    GECKODRIVER=$(geckodriver_bin) WASM_BINDGEN_TEST_ONLY_WEB=1 WASM_BINDGEN_TEST_TIMEOUT=300 \
+        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
+        cargo test "${wasm_flags[@]}" --test web --test web_model "$@"
+}
+
 test_page() { cargo test --test page "$@"; }
 
 verb_test() {
@@ -94,13 +102,14 @@ verb_test() {
     [ $# -eq 0 ] || shift
     case $kind in
         native) verb_setup_for native ;;
-        web | page | all) verb_setup_for browser ;;
+        web | firefox | page | all) verb_setup_for browser ;;
         *) usage >&2; exit 2 ;;
     esac
     tally_start
     # One kind that fails does not hide what the others would say.
     case $kind in native | all) attempt_tests "test native" test_native "$@"; failed=$((failed | status)) ;; esac
     case $kind in web | all) attempt_tests "test web" test_web "$@"; failed=$((failed | status)) ;; esac
+    case $kind in firefox | all) attempt_tests "test firefox" test_firefox "$@"; failed=$((failed | status)) ;; esac
     case $kind in
         page | all)
             attempt_tests "wasm" build_wasm

@@ -3,72 +3,25 @@
 //! With PyTorch and diffusers at hand (`DARKROOM_PYTHON=/path/to/python`), the same step there, in turn with ours, on as
 //! many threads. Random weights are made as they are read, so that no file of gigabytes is needed.
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use darkroom::graph::{Op, WeightSpec};
+use darkroom::graph::Op;
 use darkroom::model::UNet2DConditionConfig;
 use darkroom::model::unet::{UNetShape, graphs, prompt_graph, step_graph, weights};
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
-use darkroom::weights::{ByteSource, LocalFuture, Weights};
+use darkroom::weights::Weights;
 use darkroom::{Error, Result};
+use random::{RandomSource, values};
 
 /// Timed rounds of each contender.
 const N_ROUNDS: usize = 5;
-
-/// A safetensors file of f16 weights that exists only while it is read: small numbers that differ from place to place.
-struct RandomSource {
-    header: Vec<u8>,
-    len: u64,
-}
-
-impl RandomSource {
-    fn new(specs: &[WeightSpec]) -> Self {
-        let mut at = 0;
-        let mut entries = serde_json::Map::new();
-        for spec in specs {
-            let end = at + 2 * spec.shape.iter().product::<usize>();
-            let entry = serde_json::json!({ "dtype": "F16", "shape": spec.shape, "data_offsets": [at, end] });
-            entries.insert(spec.name.clone(), entry);
-            at = end;
-        }
-        let json = serde_json::Value::Object(entries).to_string().into_bytes();
-        let header = [&(json.len() as u64).to_le_bytes()[..], &json].concat();
-        let len = header.len() as u64 + at as u64;
-        RandomSource { header, len }
-    }
-}
-
-impl ByteSource for RandomSource {
-    fn name(&self) -> &str {
-        "random weights"
-    }
-
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read<'a>(&'a self, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
-        Box::pin(async move {
-            let offset = offset as usize;
-            let header = self.header.get(offset..).unwrap_or_default();
-            let mut bytes = header[..header.len().min(len)].to_vec();
-            for i in bytes.len()..len {
-                // Low bytes vary; high bytes are those of about ±0.01 to ±0.03.
-                let hash = ((offset + i) as u32 / 2).wrapping_mul(2_654_435_761) >> 8;
-                bytes.push(if i % 2 == 0 {
-                    hash as u8
-                } else {
-                    0x21 + (hash >> 8) as u8 % 6 + ((hash >> 16) as u8 & 0x80)
-                });
-            }
-            Ok(bytes)
-        })
-    }
-}
 
 /// The same step in PyTorch, in a process of its own that does one round for each line it is sent.
 struct PyTorch {
@@ -199,10 +152,6 @@ fn main() -> Result<()> {
         println!("  {op:<20} {:>8.1} ms", secs * 1e3 / N_ROUNDS as f64);
     }
     Ok(())
-}
-
-fn values(n: usize) -> Vec<f32> {
-    (0..n).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
 }
 
 fn report(name: &str, secs: &mut [f64], flops: f64) {

@@ -6,6 +6,8 @@
 
 #[path = "cli/desk.rs"]
 mod desk;
+#[path = "cli/plan.rs"]
+mod plan;
 #[path = "cli/refusals.rs"]
 mod refusals;
 
@@ -334,11 +336,44 @@ fn a_picture_takes_the_place_of_an_older_one() {
     assert_eq!(desk.names(), ["out.png"]);
 }
 
+/// Whether the tests were told that there is no GPU.
+fn has_no_gpu() -> bool {
+    let told = std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1");
+    if told {
+        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+    }
+    told
+}
+
+/// What only the GPU has: 16 bits, a memory budget, a profile.
+#[test]
+fn the_gpu_keeps_to_its_budget_and_tells_its_times() {
+    if has_no_gpu() {
+        return;
+    }
+    let desk = Desk::new();
+    let on_gpu = |more: &[&str]| {
+        let args = ["--prompt", APPLE, "--steps", "1", "--seed", "1", "--device", "gpu"];
+        desk.generate(&[&args[..], more].concat())
+    };
+    // Drivers may have their own say on standard error, so its lines are not counted here.
+    let tight = on_gpu(&["--budget", "1MB"]);
+    assert!(tight.code == Some(2) && tight.stderr.contains("memory budget of 1 MB is not possible: the least is"));
+    on_gpu(&["--budget", "40MB"]).succeeded();
+    let staged = desk.picture("out.png");
+    let profiled = on_gpu(&["--profile"]);
+    profiled.succeeded();
+    assert!(profiled.stderr.contains("GFLOP/s") && profiled.stderr.contains("gemm "), "{}", profiled.stderr);
+    assert_eq!(staged.pixels, desk.picture("out.png").pixels, "staging changes nothing");
+    let half = on_gpu(&["--dtype", "f16"]);
+    // An adapter without 16 bits says so.
+    assert!(half.code == Some(0) || half.code == Some(4) && half.stderr.contains("shader-f16"), "{half:?}");
+}
+
 /// The same picture through WebGPU, on whatever adapter there is.
 #[test]
 fn the_gpu_draws_the_same_picture() {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+    if has_no_gpu() {
         return;
     }
     let desk = Desk::new();

@@ -140,8 +140,8 @@ pub async fn plan(source: &dyn Source, settings: &PlanSettings) -> Result<Plan> 
     let fits = fits(&drawn);
     let advice = (!fits).then(|| {
         format!(
-            "the least is {:.2} GB, with components loaded one after another: draw smaller than {}x{}, or use f16",
-            resident_peak_bytes.min(staged_peak_bytes) as f64 / 1e9,
+            "the least is {}, with components loaded one after another: draw smaller than {}x{}, or use f16",
+            in_words(resident_peak_bytes.min(staged_peak_bytes)),
             drawn.width,
             drawn.height
         )
@@ -240,6 +240,15 @@ fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Res
     })
 }
 
+/// Bytes as people say them.
+fn in_words(n_bytes: u64) -> String {
+    if n_bytes < 1_000_000_000 {
+        format!("{} MB", n_bytes / 1_000_000)
+    } else {
+        format!("{:.2} GB", n_bytes as f64 / 1e9)
+    }
+}
+
 /// The residency that a budget allows, as [`plan`] decides it.
 ///
 /// # Errors
@@ -251,7 +260,7 @@ pub async fn choose_residency(source: &dyn Source, settings: &PlanSettings) -> R
         (true, _) => Ok(Residency::Resident),
         (false, _) => Err(Error::Request {
             field: "memory budget",
-            got: format!("of {:.2} GB", settings.budget.unwrap_or(0) as f64 / 1e9),
+            got: format!("of {}", in_words(settings.budget.unwrap_or(0))),
             expected: plan.advice.unwrap_or_default(),
         }),
     }

@@ -56,6 +56,8 @@ fn settings_that_cannot_be_drawn() {
         (&["--attention", "none"], &["none", "flash, sliced, full"]),
         (&["--long-prompt", "drop"], &["drop", "truncate, chunks"]),
         (&["--promt", "x"], &["--promt", "--prompt"]),
+        (&["--budget", "1GB"], &["--budget", "--device gpu"]),
+        (&["--profile"], &["--profile", "--device gpu"]),
         (&["surplus"], &["surplus"]),
     ];
     for (args, words) in table {
@@ -191,7 +193,6 @@ fn devices_that_are_absent() {
     let generate = |device| desk.generate(&["--prompt", APPLE, "--device", device]);
     // Whether there is a GPU or not, these are refused before it is looked for.
     let on_gpu = |args: &[&str]| desk.generate(&[&["--prompt", APPLE, "--device", "gpu"], args].concat());
-    on_gpu(&["--dtype", "f16"]).was_refused(DEVICE, &["gpu", "leave out --dtype f16"]);
     on_gpu(&["--attention", "full"]).was_refused(REQUEST, &["attention", "leave out --attention"]);
     if cfg!(not(feature = "cuda")) {
         generate("cuda").was_refused(DEVICE, &["cuda", "--features cuda"]);

@@ -35,6 +35,7 @@ verb_setup_for() {
             run_setup "wasm-bindgen" wasm_bindgen
             ;;
     esac
+    case " $what " in *" browser "*) run_setup "geckodriver" geckodriver ;; esac
     # For people who call it themselves; build.sh runs the browser tests with wasm-bindgen's runner, as wasm-pack does.
     case " $what " in *" all "*) run_setup "wasm-pack" wasm_pack ;; esac
 }
@@ -75,6 +76,13 @@ have_chromium() {
     [ -d "/Applications/Google Chrome.app" ] || [ -d /Applications/Chromium.app ]
 }
 
+# WebGPU came to Firefox on Linux with version 150 or a little before; what Debian's lists had a year ago is too old.
+have_firefox() {
+    local version
+    version=$( (firefox-esr --version || firefox --version) 2>/dev/null | grep -oE '[0-9]+' | head -n 1)
+    [ "${version:-0}" -ge 150 ]
+}
+
 # Some crates bring C code, and rustc links with the C compiler.
 have_cc() { command -v cc >/dev/null; }
 
@@ -87,6 +95,7 @@ missing_packages() {
         *" browser "*)
             have_chromium || missing="$missing chromium"
             command -v chromedriver >/dev/null || missing="$missing chromium-driver"
+            have_firefox || missing="$missing firefox-esr"
             ;;
     esac
     echo $missing
@@ -102,6 +111,8 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     # An installation that was interrupted makes apt refuse everything until this has run.
     dpkg --configure -a
+    # An old list has an old Firefox, and would install it without a word.
+    case " $packages " in *" firefox-esr "*) apt-get update ;; esac
     # Lists that are missing or out of date are the ordinary reason for a failure, and fetching them takes a while.
     # shellcheck disable=SC2086
     apt-get install -y --no-install-recommends $packages || {
@@ -116,9 +127,9 @@ package_advice() {
     if command -v apt-get >/dev/null; then
         echo "  sudo apt-get update && sudo apt-get install $packages"
     elif command -v dnf >/dev/null; then
-        echo "  sudo dnf install $(echo "$packages" | sed 's/libc6-dev/glibc-devel/; s/chromium-driver/chromedriver/')"
+        echo "  sudo dnf install $(echo "$packages" | sed 's/libc6-dev/glibc-devel/; s/chromium-driver/chromedriver/; s/firefox-esr/firefox/')"
     elif command -v pacman >/dev/null; then
-        echo "  sudo pacman -S $(echo "$packages" | sed 's/ *libc6-dev//; s/ *chromium-driver//; s/mesa-vulkan-drivers/vulkan-swrast/')"
+        echo "  sudo pacman -S $(echo "$packages" | sed 's/ *libc6-dev//; s/ *chromium-driver//; s/firefox-esr/firefox/; s/mesa-vulkan-drivers/vulkan-swrast/')"
     elif command -v brew >/dev/null; then
         echo "  xcode-select --install; brew install --cask chromium chromedriver"
     else
@@ -153,6 +164,33 @@ install_wasm_bindgen() {
         --bin wasm-bindgen --bin wasm-bindgen-test-runner)
     rm -rf "$cache/wasm-bindgen-$(locked_version wasm-bindgen)"
     mv "$temporary/out" "$cache/wasm-bindgen-$(locked_version wasm-bindgen)"
+}
+
+# geckodriver, through which Firefox is driven; Debian has no package of it.
+
+geckodriver_version=0.37.1
+
+geckodriver_bin() {
+    if [ -x "$cache/geckodriver-$geckodriver_version/bin/geckodriver" ]; then
+        echo "$cache/geckodriver-$geckodriver_version/bin/geckodriver"
+    else
+        command -v geckodriver
+    fi
+}
+
+have_geckodriver() { geckodriver_bin >/dev/null; }
+
+install_geckodriver() {
+    have_geckodriver && return
+    mkdir -p "$cache"
+    local temporary
+    temporary=$(mktemp -d "$cache/building.XXXXXX")
+    # shellcheck disable=SC2064 # As above.
+    trap "rm -rf '$temporary'" EXIT
+    (cd "$temporary" && CARGO_TARGET_DIR=$temporary/target CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+        cargo install geckodriver --version "=$geckodriver_version" --locked --root "$temporary/out")
+    rm -rf "$cache/geckodriver-$geckodriver_version"
+    mv "$temporary/out" "$cache/geckodriver-$geckodriver_version"
 }
 
 # wasm-pack. Any version that somebody installed will do; ours is pinned.

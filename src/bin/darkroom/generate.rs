@@ -162,7 +162,7 @@ pub struct Args {
     attention: Attention,
     /// GPU memory that may be used: bytes, or 2GB, 1500MB. Where it is too little to keep the whole model loaded, its
     /// components are loaded one after another.
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     budget: Option<u64>,
     /// Print the time of every kernel and shape, from the GPU's clock.
     #[arg(long)]

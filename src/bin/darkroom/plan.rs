@@ -71,7 +71,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Dtype::F16)]
     dtype: Dtype,
     /// GPU memory that may be used: bytes, or 2GB, 1500MB.
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     budget: Option<u64>,
     /// How long weights stay on the GPU [default: as the budget allows].
     #[arg(long, value_enum)]
@@ -97,8 +97,12 @@ pub fn run(args: &Args) -> Result<()> {
         Limits::Default => Caps::guaranteed(element == Element::F16),
         Limits::Adapter => pollster::block_on(Gpu::open())?.caps,
     };
+    let mut default_size = None;
     let source: Box<dyn Source> = match source::parse(&args.model)? {
-        source::Model::Version(version) => Box::new(Published::new(version)),
+        source::Model::Version(version) => {
+            default_size = Some(version.default_size());
+            Box::new(Published::new(version))
+        }
         named => Box::new(named.fetch(&Bar::new())?),
     };
     let mut settings = PlanSettings::new(caps, element);
@@ -107,7 +111,7 @@ pub fn run(args: &Args) -> Result<()> {
     settings.budget = args.budget;
     settings.residency = args.residency.map(Residency::from);
     settings.size = match (args.width, args.height) {
-        (None, None) => None,
+        (None, None) => default_size,
         (width, height) => {
             // One side given alone is a square's.
             let side = width.or(height).unwrap_or_default();

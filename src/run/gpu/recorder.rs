@@ -12,6 +12,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
+use web_time::Instant;
+
 use super::kernels::{Launch, PipelineKey, UNUSED_BYTES, pipeline};
 use super::ledger::{Counts, Ledger, Purpose};
 use super::profile::Profiler;
@@ -141,6 +143,7 @@ pub(super) struct Recorder {
     pool: Pool,
     faults: Faults,
     next_id: Cell<u64>,
+    submit_secs: Cell<f64>,
     profiler: RefCell<Option<Profiler>>,
 }
 
@@ -185,6 +188,7 @@ impl Recorder {
             pool: Pool::default(),
             faults: Faults::default(),
             next_id: Cell::new(0),
+            submit_secs: Cell::new(0.0),
             profiler: RefCell::new(None),
         }
     }
@@ -199,6 +203,11 @@ impl Recorder {
 
     pub fn counts(&self) -> Counts {
         self.ledger.counts()
+    }
+
+    /// Seconds spent recording and submitting, on the host.
+    pub fn submit_secs(&self) -> f64 {
+        self.submit_secs.get()
     }
 
     pub fn reset_peak(&self) {
@@ -336,6 +345,7 @@ impl Recorder {
             done.send(());
             return Ticket { done, index: None };
         };
+        let start = Instant::now();
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut profiler = self.profiler.borrow_mut();
         let mut rest = commands;
@@ -366,6 +376,7 @@ impl Recorder {
             }
         }
         let index = gpu.queue.submit([encoder.finish()]);
+        self.submit_secs.set(self.submit_secs.get() + start.elapsed().as_secs_f64());
         let signal = done.clone();
         gpu.queue.on_submitted_work_done(move || signal.send(()));
         Ticket { done, index: Some(index) }

@@ -227,6 +227,12 @@ impl GpuRunner {
         self.recorder.counts()
     }
 
+    /// Seconds of the host's time spent recording and submitting commands so far.
+    #[must_use]
+    pub fn submit_secs(&self) -> f64 {
+        self.recorder.submit_secs()
+    }
+
     /// Forgets the peak of bytes, which then is what is alive now.
     pub fn reset_peak(&self) {
         self.recorder.reset_peak();

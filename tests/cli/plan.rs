@@ -1,0 +1,70 @@
+//! `darkroom plan`: without weights, network or device for the seven versions.
+
+use darkroom::model::SDVersion;
+use serde_json::Value;
+
+use crate::desk::{Desk, model};
+
+const REQUEST: i32 = 2;
+
+fn plan(args: &[&str]) -> Value {
+    let run = Desk::new().run(&[&["plan", "--json"], args].concat());
+    run.succeeded();
+    serde_json::from_str(&run.stdout).unwrap()
+}
+
+#[test]
+fn every_version_is_planned_from_its_name_alone() {
+    for version in SDVersion::ALL {
+        let plan = plan(&["--model", version.key()]);
+        let (width, height) = version.default_size();
+        assert_eq!((plan["width"].as_u64(), plan["height"].as_u64()), (Some(width as u64), Some(height as u64)));
+        let names: Vec<&str> = plan["phases"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["load", "encode", "prepare", "first step", "step", "decode"], "{}", version.key());
+        for phase in plan["phases"].as_array().unwrap() {
+            for field in ["weight_bytes", "dispatches", "submits", "pipelines", "flops", "moved_bytes", "arena_bytes"] {
+                assert!(phase[field].is_u64(), "{}: {phase}", version.key());
+            }
+            assert!(phase["peak_bytes"].as_u64() <= plan["peak_bytes"].as_u64());
+        }
+        assert!(plan["largest_binding_bytes"].as_u64() <= plan["max_binding_bytes"].as_u64());
+        assert_eq!(plan["fits"], true);
+    }
+}
+
+#[test]
+fn settings_change_what_is_planned() {
+    let at = |more: &[&str]| plan(&[&["--model", "v1-5"], more].concat())["peak_bytes"].as_u64().unwrap();
+    let standard = at(&[]);
+    assert!(at(&["--width", "768", "--height", "768"]) > standard, "a larger picture takes more");
+    assert!(at(&["--dtype", "f32"]) > standard, "wider activations take more");
+    assert!(at(&["--from-picture"]) > standard, "a picture to start from takes an encoder");
+    assert!(at(&["--residency", "staged"]) < standard, "components one after another take less");
+    let text = |budget| {
+        let run = Desk::new().run(&["plan", "--model", "xl", "--budget", budget]);
+        run.succeeded();
+        run.stdout
+    };
+    assert!(text("6GB").contains("components staged") && text("6GB").contains("fits 6.00 GB"));
+    assert!(text("12GB").contains("components resident"));
+    assert!(text("2GB").contains("does not fit: the least is"));
+}
+
+#[test]
+fn a_folder_is_planned_from_its_own_files() {
+    let plan = plan(&["--model", model().to_str().unwrap()]);
+    assert_eq!((plan["width"].as_u64(), plan["height"].as_u64()), (Some(128), Some(128)));
+    assert!(plan["weight_bytes"].as_u64().unwrap() < 30_000_000);
+}
+
+#[test]
+fn what_cannot_be_planned_is_said() {
+    let desk = Desk::new();
+    let refused = |args: &[&str], words: &[&str]| desk.run(&[&["plan"], args].concat()).was_refused(REQUEST, words);
+    refused(&["--model", "v1-5", "--width", "513"], &["width 513", "use 512 or 576"]);
+    refused(&["--model", "v1-5", "--guidance", "21"], &["guidance scale 21", "0.0 to 20.0"]);
+    refused(&["--model", "v1-5", "--budget", "some"], &["some", "--budget", "2GB"]);
+    refused(&["--model", "v1-5", "--budget", "-1"], &["--budget"]);
+    refused(&["--model", "v9"], &["v9", "v1-5", "turbo"]);
+    refused(&["--model", "v1-5", "--limits", "mine"], &["mine", "default, adapter"]);
+}
