@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::browser::{Browser, has_no_gpu, page_url, serve, www};
 
 /// Copies the page without what `leaves_out`.
-fn copy_of_page(leaves_out: &str) -> tempfile::TempDir {
+pub fn copy_of_page(leaves_out: &str) -> tempfile::TempDir {
     fn copy(from: &Path, to: &Path, leaves_out: &str) {
         std::fs::create_dir_all(to).expect("a folder");
         for entry in std::fs::read_dir(from).expect("a readable folder") {
