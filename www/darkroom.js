@@ -210,6 +210,7 @@ export class Darkroom {
       const [picture, mask] = await prepared;
       if (state.cancelled) return { ...nothing_drawn(), pictures };
       const transfer = [picture, mask].filter((given) => given instanceof Uint8Array).map((bytes) => bytes.buffer);
+      /** @type {import("./protocol.js").GenerateRequest} */
       const message = { type: "generate", request, picture, mask, previews: on_preview !== undefined };
       const outcome = await this.#ask(message, receive, id, transfer);
       return { ...outcome, pictures };
