@@ -6,7 +6,7 @@
 //     const { pictures } = await darkroom.generate({ prompt: "a red apple on a blue background", seed: 1 }).done;
 //     document.querySelector("img").src = URL.createObjectURL(new Blob([pictures[0].png], { type: "image/png" }));
 
-import { N_CANCEL_SLOTS } from "./protocol.js";
+import { N_CANCEL_SLOTS, nothing_drawn } from "./protocol.js";
 
 /** The model that comes with these files, in the Hub's own URL layout. */
 export const EMBEDDED_ENDPOINT = new URL("./hub", import.meta.url).href;
@@ -76,6 +76,10 @@ export class Darkroom {
   #cancelled = null;
   /** @type {DarkroomError | null} */
   #broken = null;
+  /** Jobs whose files are being read, and whether they were cancelled meanwhile. @type {Map<number, {cancelled: boolean}>} */
+  #preparing = new Map();
+  /** Jobs reach the worker in the order in which they were asked for, however long their files take to read. */
+  #last_prepared = Promise.resolve();
 
   /** Use {@link Darkroom.open}. @param {Worker} worker */
   constructor(worker) {
@@ -186,9 +190,27 @@ export class Darkroom {
         on_picture?.(reply);
       }
     };
+    const before = this.#last_prepared;
+    const state = { cancelled: false };
+    this.#preparing.set(id, state);
+    const prepared = (async () => {
+      try {
+        const given = await Promise.all([as_given(options.picture), as_given(options.mask)]);
+        await before;
+        return given;
+      } finally {
+        this.#preparing.delete(id);
+      }
+    })();
+    this.#last_prepared = prepared.then(
+      () => {},
+      () => {},
+    );
     const run = async () => {
-      const [picture, mask] = await Promise.all([as_given(options.picture), as_given(options.mask)]);
+      const [picture, mask] = await prepared;
+      if (state.cancelled) return { ...nothing_drawn(), pictures };
       const transfer = [picture, mask].filter((given) => given instanceof Uint8Array).map((bytes) => bytes.buffer);
+      /** @type {import("./protocol.js").GenerateRequest} */
       const message = { type: "generate", request, picture, mask, previews: on_preview !== undefined };
       const outcome = await this.#ask(message, receive, id, transfer);
       return { ...outcome, pictures };
@@ -215,6 +237,7 @@ export class Darkroom {
         Atomics.store(this.#cancelled, id % N_CANCEL_SLOTS, id);
       }
     }
+    for (const [id, state] of this.#preparing) if (!job || job.id === id) state.cancelled = true;
     return this.#ask({ type: "cancel", job: job?.id ?? null });
   }
 

@@ -1,7 +1,7 @@
 // Brings the page's parts together: opens the worker, loads the model, and takes what is dropped, pasted and pressed.
 
 import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
-import { keep_form, model_is, next_request, open_composer, reuse, took } from "./page/composer.js";
+import { keep_form, load_options, model_is, next_request, open_composer, reuse, took } from "./page/composer.js";
 import { element, fill_list } from "./page/elements.js";
 import { open_gallery } from "./page/gallery.js";
 import { notify } from "./page/notices.js";
@@ -29,7 +29,7 @@ async function load_model() {
   is_loaded = false;
   device("waiting", "Loading the model …");
   try {
-    const model = await darkroom.load({ runner: element("runner").value }, show_loading);
+    const model = await darkroom.load(load_options(), show_loading);
     is_loaded = true;
     const by = model.runner === "gpu" ? "the GPU" : "the processor";
     device("ready", `${model.repository}, drawn by ${by}`, model.why);
@@ -42,7 +42,7 @@ async function load_model() {
     say("No model is loaded.");
     device("error", "No model is loaded");
     const actions = { "Try again": load_model };
-    if (error.code === "device" && element("runner").value !== "cpu") {
+    if (error.code !== "network" && element("runner").value !== "cpu") {
       actions["Use the processor"] = () => choose_runner("cpu");
     }
     notify("error", `the model could not be loaded: ${error.message}`, actions);
@@ -94,7 +94,7 @@ async function submit() {
   if (!request) return;
   await draw(request, given, (error) => {
     const actions = {};
-    if (error.code === "device" && document.documentElement.dataset.runner === "gpu") {
+    if (["device", "memory", "lost"].includes(error.code) && document.documentElement.dataset.runner === "gpu") {
       actions["Use the processor"] = () => choose_runner("cpu");
       actions["Load the model again"] = load_model;
     }
@@ -208,7 +208,9 @@ async function open() {
   take_keys();
   take_drops();
   element("open-settings").addEventListener("click", () => element("settings").showModal());
-  element("runner").addEventListener("change", () => choose_runner(element("runner").value));
+  for (const id of ["runner", "dtype", "budget"]) {
+    element(id).addEventListener("change", () => choose_runner(element("runner").value));
+  }
   const machine = show_machine().catch((error) => notify("error", `this browser cannot be asked what it can do: ${error.message}`));
   await Promise.all([open_gallery({ reuse, start_from: start }), load_model(), machine]);
 }

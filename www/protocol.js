@@ -1,4 +1,4 @@
-// What darkroom.js and its worker say to each other: types only, nothing runs here.
+// What darkroom.js and its worker say to each other: types, and the little that both need.
 //
 // Requests carry an `id` and a `type`; every reply carries the request's id and one `type`. `done` or `error` is the last
 // one. Types of the wasm package are in pkg/darkroom.d.ts, which wasm-bindgen writes.
@@ -110,3 +110,16 @@
 
 /** How many jobs can be cancelled within a step at once: each has a place in shared memory by its id. */
 export const N_CANCEL_SLOTS = 1024;
+
+/** What came of a job that was cancelled before anything was done. @returns {Outcome} */
+export function nothing_drawn() {
+  return {
+    cancelled: true,
+    seconds: 0,
+    n_tokens: 0,
+    truncated: undefined,
+    flops: 0,
+    n_recoveries: 0,
+    repeated_in_f32: false,
+  };
+}

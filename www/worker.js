@@ -1,6 +1,6 @@
 // Owns the wasm and the GPU, off the page's thread, so that the page stays alive while a picture is drawn.
 
-import { N_CANCEL_SLOTS } from "./protocol.js";
+import { N_CANCEL_SLOTS, nothing_drawn } from "./protocol.js";
 import init, { Studio, check, picture_parameters, plan, versions } from "./pkg/darkroom.js";
 
 // The wasm loads once; requests that come before it is there wait for it.
@@ -185,6 +185,9 @@ async function load(request, job) {
     checked ??= look_around();
     ({ runner, reason: why } = await checked);
   }
+  if (!["cpu", "gpu"].includes(runner)) {
+    throw new Failure(`runner ${runner} is not possible: use auto, cpu or gpu`, "request");
+  }
   const source = `${endpoint}/${repository}`;
   if (kept.source !== source) {
     const progress = throttled((fraction) => job.post({ type: "progress", stage: "downloading", fraction }));
@@ -246,19 +249,6 @@ function loaded_studio() {
 async function post_preview(job, drawing, { picture, step }) {
   const preview = await drawing.preview();
   if (preview) job.post({ type: "preview", picture, step, ...preview }, [preview.data.buffer]);
-}
-
-/** What came of a job that was cancelled before anything was done. @returns {import("./protocol.js").Outcome} */
-function nothing_drawn() {
-  return {
-    cancelled: true,
-    seconds: 0,
-    n_tokens: 0,
-    truncated: undefined,
-    flops: 0,
-    n_recoveries: 0,
-    repeated_in_f32: false,
-  };
 }
 
 /**

@@ -80,8 +80,7 @@ pub async fn plan(
     #[wasm_bindgen(unchecked_param_type = "PlanRequest")] request: JsValue,
     #[wasm_bindgen(unchecked_param_type = "Caps")] caps: JsValue,
 ) -> Result<JsValue, JsValue> {
-    let request: PlanRequest = serde_wasm_bindgen::from_value(request)
-        .map_err(|e| failure::refuse(&format!("the plan's settings cannot be read: {e}")))?;
+    let request: PlanRequest = studio::read_object(request, "plan", PlanRequest::FIELDS)?;
     let GivenCaps(caps) = serde_wasm_bindgen::from_value(caps)
         .map_err(|e| failure::refuse(&format!("what the GPU can do cannot be read: {e}")))?;
     let version: SDVersion = request.version.parse()?;

@@ -4,7 +4,8 @@
 
 use std::rc::Rc;
 
-use js_sys::{Array, Function, Map, Reflect, Uint8Array, Uint8ClampedArray};
+use js_sys::{Array, Function, Map, Object, Reflect, Uint8Array, Uint8ClampedArray};
+use serde::de::DeserializeOwned;
 use wasm_bindgen::prelude::*;
 
 use super::drawing::{AnyGeneration, Drawing};
@@ -53,6 +54,18 @@ impl Studio {
             Engine::Cpu(_, model) => &model.name,
             Engine::Gpu(_, model) => &model.name,
         }
+    }
+
+    /// Refuses what the pipeline would refuse in the command line's words.
+    fn check_given(&self, has_picture: bool, has_mask: bool) -> Result<(), JsValue> {
+        if has_mask && !has_picture {
+            return Err(refuse("mask without a picture is not possible: give the picture to repaint too"));
+        }
+        if self.configs().is_inpaint() && !has_mask {
+            let name = self.name();
+            return Err(refuse(&format!("{name} only repaints parts of a picture: give a picture and a mask")));
+        }
+        Ok(())
     }
 
     /// The request with the model's own settings where it is silent. A picture that is repainted in part departs from
@@ -143,8 +156,7 @@ impl Studio {
         #[wasm_bindgen(unchecked_param_type = "LoadSettings")] settings: JsValue,
         #[wasm_bindgen(unchecked_param_type = "(fraction: number) => void")] on_progress: &Function,
     ) -> Result<Studio, JsValue> {
-        let settings = serde_wasm_bindgen::from_value(settings)
-            .map_err(|e| refuse(&format!("the settings cannot be read: {e}")))?;
+        let settings = read_object(settings, "settings", LoadSettings::FIELDS)?;
         let mut source = MemoryFiles::new(name);
         for entry in files.entries() {
             let entry: Array = entry?.dyn_into().map_err(|_| refuse("the files are not a Map"))?;
@@ -211,6 +223,7 @@ impl Studio {
         has_picture: bool,
         has_mask: bool,
     ) -> Result<JsValue, JsValue> {
+        self.check_given(has_picture, has_mask)?;
         let (config, long_prompt) = self.config_of(parsed(request)?, has_mask)?;
         // How much work a picture is does not depend on its pixels.
         let blank = || RgbImage { width: 1, height: 1, pixels: vec![255; 3] };
@@ -233,6 +246,7 @@ impl Studio {
     ) -> Result<Drawing, JsValue> {
         let init = given_picture(picture, "picture")?;
         let mask = given_picture(mask, "mask")?;
+        self.check_given(init.is_some(), mask.is_some())?;
         let (config, long_prompt) = self.config_of(parsed(request)?, mask.is_some())?;
         let configs = self.configs();
         let sampler = config.sampler.map_or_else(|| configs.scheduler.kind(), Ok)?;
@@ -269,7 +283,24 @@ pub(super) fn element_of(dtype: Dtype, caps: &Caps) -> Element {
 }
 
 fn parsed(request: JsValue) -> Result<Request, JsValue> {
-    serde_wasm_bindgen::from_value(request).map_err(|e| refuse(&format!("the request cannot be read: {e}")))
+    read_object(request, "request", Request::FIELDS)
+}
+
+/// An object with no other fields than `fields`. The reader takes what it knows and looks at nothing else, so a setting
+/// that is misspelt would go unnoticed.
+pub(super) fn read_object<T: DeserializeOwned>(value: JsValue, what: &str, fields: &[&str]) -> Result<T, JsValue> {
+    let Some(object) = value.dyn_ref::<Object>() else {
+        return Err(refuse(&format!("the {what} is not an object")));
+    };
+    for key in Object::keys(object).iter().filter_map(|key| key.as_string()) {
+        if !fields.contains(&key.as_str()) {
+            return Err(refuse(&format!("the {what} has no setting {key}: there are {}", fields.join(", "))));
+        }
+    }
+    serde_wasm_bindgen::from_value(value).map_err(|e| {
+        let message = e.to_string();
+        refuse(&format!("the {what} cannot be read: {}", message.trim_start_matches("Error: ")))
+    })
 }
 
 /// A picture as JavaScript gives it: a file's bytes, or pixels in red, green, blue and alpha.

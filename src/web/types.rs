@@ -9,7 +9,6 @@ use crate::run::gpu::Caps;
 
 /// What is asked for. Absent settings are the model's own.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Request {
     pub prompt: String,
     #[serde(default)]
@@ -35,9 +34,37 @@ pub(super) struct Request {
     pub long_prompt: Option<LongPrompts>,
 }
 
+impl Request {
+    /// The names of its fields.
+    pub const FIELDS: &[&str] = &[
+        "prompt",
+        "negative_prompt",
+        "width",
+        "height",
+        "steps",
+        "guidance_scale",
+        "strength",
+        "sampler",
+        "seed",
+        "count",
+        "clip_skip",
+        "long_prompt",
+    ];
+}
+
+impl LoadSettings {
+    /// The names of its fields.
+    pub const FIELDS: &[&str] = &["runner", "dtype", "budget_bytes"];
+}
+
+impl PlanRequest {
+    /// The names of its fields.
+    pub const FIELDS: &[&str] =
+        &["version", "width", "height", "guidance_scale", "from_picture", "dtype", "budget_bytes"];
+}
+
 /// How a model is loaded.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct LoadSettings {
     pub runner: RunnerName,
     #[serde(default)]
@@ -89,7 +116,6 @@ pub(super) struct GivenCaps(#[serde(with = "CapsFields")] pub Caps);
 
 /// What is planned.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct PlanRequest {
     pub version: String,
     #[serde(default)]

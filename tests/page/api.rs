@@ -130,11 +130,11 @@ fn failures_are_errors_with_codes() {
     for (name, code, words) in [
         ("early", "model", "no model is loaded"),
         ("nowhere", "network", "404"),
-        ("size", "request", "use 64 or 128"),
+        ("size", "request", "use 96 or 128"),
         ("field", "request", "colour"),
         ("picture", "picture", "not a picture file"),
         ("mask", "request", "without a picture"),
-        ("runner", "request", "use cpu or gpu"),
+        ("runner", "request", "use auto, cpu or gpu"),
         ("closed", "worker", "closed"),
     ] {
         assert_eq!(codes[name][0], true, "{name}: {codes}");

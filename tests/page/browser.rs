@@ -169,12 +169,27 @@ impl Browser {
 
     /// The newest picture of the gallery.
     pub fn newest_picture(&self) -> RgbImage {
-        let script = "const image = document.querySelector('.card img'); await image.decode();
+        self.picture_at(0)
+    }
+
+    /// A picture of the gallery, counted from the newest.
+    pub fn picture_at(&self, place: usize) -> RgbImage {
+        let script = format!("const image = document.querySelectorAll('.card img')[{place}]; await image.decode();
             const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
             const context = canvas.getContext('2d');
             context.drawImage(image, 0, 0);
-            return [canvas.width, canvas.height, Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data)];";
-        picture(&self.run(script))
+            return [canvas.width, canvas.height, Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data)];");
+        picture(&self.run(&script))
+    }
+
+    /// Chooses what draws, and waits for the model.
+    pub fn choose_runner(&self, runner: &str, name: &str) {
+        self.eval(&format!(
+            "(() => {{ const select = document.getElementById('runner'); select.value = '{runner}';
+            select.dispatchEvent(new Event('change')); }})()"
+        ));
+        self.wait_until_idle();
+        assert!(self.text("#device").contains(&format!("drawn by the {name}")), "{}", self.text("#device"));
     }
 
     /// Presses keys one after another; a modifier is held for the key behind it.

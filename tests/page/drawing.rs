@@ -122,12 +122,7 @@ fn the_gpu_draws_the_processors_picture() {
     browser.open_page(&page_url());
     let mut pictures = Vec::new();
     for (runner, name) in [("cpu", "processor"), ("gpu", "GPU")] {
-        browser.eval(&format!(
-            "(() => {{ const select = document.getElementById('runner'); select.value = '{runner}';
-            select.dispatchEvent(new Event('change')); }})()"
-        ));
-        browser.wait_until_idle();
-        assert!(browser.text("#device").contains(&format!("drawn by the {name}")), "{}", browser.text("#device"));
+        browser.choose_runner(runner, name);
         browser.draw(APPLE, 2);
         eprintln!("{runner}: {}", browser.text("#stage"));
         pictures.push(browser.newest_picture());

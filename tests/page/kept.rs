@@ -66,9 +66,12 @@ fn a_dropped_picture_brings_its_settings_back() {
     ]);
     // The file that Save would give.
     browser.run(&format!(
-        "{DROP} const link = document.querySelector('.card a');
-        const blob = await (await fetch(link.href)).blob();
-        drop('.target[data-target=settings]', new File([blob], link.download, {{ type: 'image/png' }}));"
+        "{DROP} const db = await new Promise((resolve) => {{
+            const open = indexedDB.open('darkroom-album'); open.onsuccess = () => resolve(open.result); }});
+        const [kept] = await new Promise((resolve) => {{
+            const all = db.transaction('pictures').objectStore('pictures').getAll(); all.onsuccess = () => resolve(all.result); }});
+        db.close();
+        drop('.target[data-target=settings]', new File([kept.png], 'apple.png', {{ type: 'image/png' }}));"
     ));
     browser.wait_until("document.getElementById('prompt').value === 'a red apple on a blue background'");
     let fields = browser.eval(

@@ -11,6 +11,7 @@ mod drawing;
 mod folder;
 mod kept;
 mod keyboard;
+mod lost;
 mod repaint;
 mod responsive;
 mod trouble;

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::browser::{Browser, has_no_gpu, page_url, serve, www};
 
 /// Copies the page without what `leaves_out`.
-fn copy_of_page(leaves_out: &str) -> tempfile::TempDir {
+pub fn copy_of_page(leaves_out: &str) -> tempfile::TempDir {
     fn copy(from: &Path, to: &Path, leaves_out: &str) {
         std::fs::create_dir_all(to).expect("a folder");
         for entry in std::fs::read_dir(from).expect("a readable folder") {
@@ -73,7 +73,7 @@ fn what_cannot_be_drawn_is_said_before_it_is_asked_for() {
     let browser = Browser::start();
     browser.open_page(&page_url());
     for (fields, expected, field) in [
-        (&[("width", "100")][..], "Width 100 is not possible: use 64 or 128.", "width"),
+        (&[("width", "100")][..], "Width 100 is not possible: use 96 or 128.", "width"),
         (&[("width", "128"), ("steps", "151")], "Steps 151 is not possible: use 1 to 150.", "steps"),
         (&[("steps", "2"), ("guidance", "21")], "Guidance scale 21 is not possible: use 0.0 to 20.0.", "guidance"),
         (&[("guidance", "4"), ("count", "0")], "Count 0 is not possible: use 1 to 64.", "count"),

@@ -13,6 +13,9 @@ const SPEED_KEY = "darkroom.speed";
 /** How long typing rests before tokens are counted and the request is checked. */
 const REST_MS = 150;
 
+/** Settings of how the model is loaded. */
+const LOAD_FIELDS = ["runner", "dtype", "budget"];
+
 const FIELDS = ["prompt", "negative", "width", "height", "steps", "guidance", "sampler", "seed", "count", "strength"];
 
 /** @type {import("../darkroom.js").Darkroom} */
@@ -44,13 +47,13 @@ export function write(key, value) {
 const next_seed = () => document.querySelector("[name=next-seed]:checked").value;
 
 export function keep_form() {
-  const kept = Object.fromEntries(FIELDS.map((id) => [id, element(id).value]));
-  write(FORM_KEY, { ...kept, next_seed: next_seed(), runner: element("runner").value });
+  const kept = Object.fromEntries([...FIELDS, ...LOAD_FIELDS].map((id) => [id, element(id).value]));
+  write(FORM_KEY, { ...kept, next_seed: next_seed() });
 }
 
 function restore_form() {
   const kept = read(FORM_KEY);
-  for (const id of [...FIELDS, "runner"]) if (typeof kept[id] === "string") element(id).value = kept[id];
+  for (const id of [...FIELDS, ...LOAD_FIELDS]) if (typeof kept[id] === "string") element(id).value = kept[id];
   const choice = document.querySelector(`[name=next-seed][value="${CSS.escape(kept.next_seed ?? "random")}"]`);
   if (choice) choice.checked = true;
   show_strength();
@@ -89,6 +92,13 @@ function changed() {
   keep_form();
   clearTimeout(resting);
   resting = setTimeout(look, REST_MS);
+}
+
+/** How the model is to be loaded, as the settings say. */
+export function load_options() {
+  const gigabytes = element("budget").valueAsNumber;
+  const budget_bytes = gigabytes > 0 ? Math.round(gigabytes * 1e9) : undefined;
+  return { runner: element("runner").value, dtype: element("dtype").value, budget_bytes };
 }
 
 /** @param {import("../protocol.js").LoadedModel | null} loaded */

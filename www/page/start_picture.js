@@ -91,7 +91,7 @@ export async function start_from(file) {
   try {
     bitmap = await createImageBitmap(file);
   } catch {
-    const name = file instanceof File ? file.name : "this";
+    const name = file instanceof File ? `the file ${file.name}` : "this";
     notify("error", `${name} is not a picture that this browser can read: choose a PNG, JPEG or WebP file`);
     return false;
   }

@@ -28,6 +28,12 @@ impl Failure {
         Failure::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
+    /// A body of more bytes than are read.
+    pub fn too_large() -> Self {
+        let message = format!("the request is larger than {} MiB: send smaller pictures", super::MAX_BODY_BYTES >> 20);
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
     /// The object that `error` holds.
     pub fn body(&self) -> Value {
         let kind = match self.status.as_u16() {
@@ -59,11 +65,7 @@ impl From<JsonRejection> for Failure {
     fn from(rejection: JsonRejection) -> Self {
         let status = rejection.status();
         match status {
-            StatusCode::PAYLOAD_TOO_LARGE => Failure::new(
-                status,
-                "body_too_large",
-                format!("the request is larger than {} MiB: send smaller pictures", super::MAX_BODY_BYTES >> 20),
-            ),
+            StatusCode::PAYLOAD_TOO_LARGE => Failure::too_large(),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
                 Failure::new(status, "not_json", "send the request as JSON, with Content-Type: application/json")
             }

@@ -36,6 +36,7 @@ pub fn routes(desk: Arc<Desk>, address: SocketAddr) -> Router {
         .route("/v1/{*rest}", axum::routing::any(no_route))
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(super::MAX_BODY_BYTES))
+        .layer(from_fn(refuse_long_bodies))
         .with_state(desk);
     if address.ip().is_loopback() { api.layer(from_fn(only_this_machine)) } else { api }
 }
@@ -53,6 +54,16 @@ async fn only_this_machine(request: Request, next: Next) -> Response {
     }
     let message = format!("this server answers to localhost only, not to {name:?}: --host lets it answer others");
     Failure::new(StatusCode::FORBIDDEN, "wrong_host", message).into_response()
+}
+
+/// Refuses a body by its announced length, before any of it is waited for. One that announces nothing is counted as it
+/// comes.
+async fn refuse_long_bodies(request: Request, next: Next) -> Response {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|n_bytes: u64| n_bytes > super::MAX_BODY_BYTES as u64) {
+        return Failure::too_large().into_response();
+    }
+    next.run(request).await
 }
 
 async fn no_route(request: Request) -> Failure {
