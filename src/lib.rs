@@ -24,10 +24,13 @@
 //! - [`model`]: the seven versions, diffusers' JSON as types, and CLIP, UNet and VAE as functions that append to a graph.
 //! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor.
 //! - [`request`]: what a caller may ask for, and what would work instead of what does not.
-//! - [`hub`]: which files a model needs and where they are: a folder, memory, the Hugging Face cache.
+//! - [`hub`]: which files a model needs and where they are: a folder, memory, the Hugging Face cache; the seven versions'
+//!   configs without their files ([`hub::published`]).
 //! - [`run`]: runners execute graphs. [`run::candle`] on the CPU, in wasm and on CUDA; [`run::gpu`] through WebGPU, where
-//!   a graph is fused ([`run::gpu::lower`]), placed in one arena ([`run::gpu::arena`]) and replayed.
-//! - [`pipeline`]: text, picture and mask to pictures, one [`pipeline::Generation::step`] at a time.
+//!   a graph is fused ([`run::gpu::lower`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything
+//!   that a device is asked for is counted ([`run::gpu::ledger`]), with a device or without.
+//! - [`pipeline`]: text, picture and mask to pictures, one [`pipeline::Generation::step`] at a time; what that will ask of a
+//!   GPU ([`pipeline::plan`]), found by drawing on none.
 //! - `web`: what JavaScript can call (wasm only). The command line is `src/bin/darkroom`.
 //!
 //! # Invariants

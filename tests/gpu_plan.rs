@@ -18,6 +18,7 @@ use darkroom::hub::folder::Folder;
 use darkroom::hub::published::Published;
 use darkroom::image::RgbImage;
 use darkroom::model::SDVersion;
+use darkroom::model::unet::{UNetShape, step_graph};
 use darkroom::pipeline::plan::{Plan, PlanSettings, plan};
 use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency, Stage};
 use darkroom::request::SDConfig;
@@ -25,7 +26,9 @@ use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::run::gpu::bands::BandSizes;
 use darkroom::run::gpu::kernels::Element;
+use darkroom::run::gpu::kernels::gemm::{Epilogue, Gemm, Source};
 use darkroom::run::gpu::runner::GpuRunner;
+use darkroom::run::gpu::tiles::Tiles;
 use darkroom::run::gpu::{Caps, Gpu};
 use pollster::block_on;
 
@@ -156,11 +159,18 @@ fn what_is_planned_is_what_is_allocated() {
     }
 }
 
+const WHOLE: BandSizes = BandSizes { min_bytes: u64::MAX, band_bytes: u64::MAX };
+
 /// The embedded model's decoder with its pictures in a dozen bands: the same picture, and less memory.
 #[test]
 fn bands_do_not_show() {
     let run = |bands| {
-        let runner = Rc::new(GpuRunner::new(gpu()?, Element::F32).unwrap().with_bands(bands));
+        let mut gpu = gpu()?;
+        // Bands are what fits small buffers, so the arena is cut into several on the way.
+        if bands != WHOLE {
+            gpu.caps.max_buffer_bytes = 1 << 20;
+        }
+        let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap().with_bands(bands));
         let model = load(&emoji(), &runner);
         let mut inputs = inputs(model.configs.version(), 128, 2);
         inputs.init = Some(cases::picture_of_halves(128));
@@ -168,8 +178,7 @@ fn bands_do_not_show() {
         let picture = draw(&runner, &model, inputs).0;
         Some((picture, runner.counts().arena_bytes))
     };
-    let whole = BandSizes { min_bytes: u64::MAX, band_bytes: u64::MAX };
-    let Some((expected, whole_bytes)) = run(whole) else { return };
+    let Some((expected, whole_bytes)) = run(WHOLE) else { return };
     for (min_bytes, band_bytes) in [(1 << 18, 100_000), (1 << 17, 200_000)] {
         let Some((got, bytes)) = run(BandSizes { min_bytes, band_bytes }) else { return };
         let db = psnr(&got.pixels, &expected.pixels);
@@ -278,6 +287,51 @@ fn a_lost_device_is_named_and_the_run_goes_on_on_another() {
     let mut shorter = Generation::new(&other, &model, inputs(model.configs.version(), 64, 4)).unwrap();
     let refused = block_on(shorter.resume(&checkpoint, &mut |_| true)).unwrap_err();
     assert!(matches!(refused, Error::Request { field: "checkpoint", .. }), "{refused}");
+}
+
+/// Tiles are measured once: what was learnt is used, survives a file, and changes no picture.
+#[test]
+fn tiles_are_measured_once_and_change_nothing() {
+    let Some(gpu) = gpu() else { return };
+    let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());
+    let linear = |rows, k, n| Gemm::new(Source::rows(1, rows, k), n, Epilogue::default());
+    let gemms = [linear(64, 64, 64), linear(60, 64, 64), linear(64, 256, 8)];
+    block_on(runner.tune(&gemms, Element::F32)).unwrap();
+    let measured = runner.measured();
+    assert!(measured.iter().all(|m| m.secs > 0.0 && m.gflops > 0.0));
+    assert_eq!(runner.tiles().len(), 2, "60 and 64 rows are one class: {measured:?}");
+    for gemm in &gemms[1..] {
+        let class = Tiles::class(gemm, Element::F32).unwrap();
+        let of_class = measured.iter().filter(|m| m.class == class);
+        let fastest = of_class.min_by(|a, b| a.secs.total_cmp(&b.secs)).unwrap();
+        let (tile, splits) = runner.tiles().choose(gemm, Element::F32).unwrap();
+        assert_eq!((tile.name, splits), (fastest.tile, fastest.splits));
+    }
+    block_on(runner.tune(&gemms, Element::F32)).unwrap();
+    assert_eq!(runner.measured().len(), measured.len(), "measured again");
+
+    let (expected, _) = draw(&runner, &load(&emoji(), &runner), inputs(SDVersion::V1_5, 64, 1));
+    // The embedded model's products with the slowest choice there is, all by a tile of 32x32.
+    let text = serde_json::to_string(&runner.tiles()).unwrap();
+    let mut all = serde_json::Map::new();
+    let program = block_on(runner.prepare(graph_of(&runner))).unwrap();
+    for gemm in &program.program().gemms {
+        let class = Tiles::class(gemm, Element::F32).unwrap();
+        all.insert(class, serde_json::json!({ "tile": "32x32", "splits": 1 }));
+    }
+    assert_eq!(serde_json::from_str::<Tiles>(&text).unwrap(), runner.tiles());
+    let tiles: Tiles = serde_json::from_value(all.into()).unwrap();
+    let other = Rc::new(GpuRunner::new(block_on(Gpu::open()).unwrap(), Element::F32).unwrap().with_tiles(tiles));
+    let (got, _) = draw(&other, &load(&emoji(), &other), inputs(SDVersion::V1_5, 64, 1));
+    let max = got.pixels.iter().zip(&expected.pixels).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(max <= Some(1), "{max:?}");
+}
+
+/// The step's graph of the embedded model at 64x64.
+fn graph_of(runner: &Rc<GpuRunner>) -> darkroom::graph::Graph {
+    let model = load(&emoji(), runner);
+    let shape = UNetShape { batch: 2, height: 8, width: 8, n_context: 77 };
+    step_graph(&model.configs.unet, shape).unwrap()
 }
 
 /// A second picture on the same runner finds everything there: no buffer, no pipeline, no bind group for its steps.
