@@ -56,8 +56,18 @@ struct Denoiser<R: Runner> {
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     picture_idx: usize,
-    /// Steps done, and what they left; `None` between pictures.
-    state: Option<(usize, Generator, Vec<f32>, Vec<Option<Vec<f32>>>)>,
+    /// `None` between pictures.
+    picture: Option<PictureCheckpoint>,
+}
+
+/// What the steps of a picture left.
+#[derive(Clone, Debug)]
+struct PictureCheckpoint {
+    /// Steps done.
+    step_idx: usize,
+    generator: Generator,
+    latents: Vec<f32>,
+    buffers: Vec<Option<Vec<f32>>>,
 }
 
 /// Latents of a preview at most: four bytes each are 64 KiB.
@@ -727,7 +737,7 @@ impl<R: Runner> Generation<R> {
     /// # Errors
     /// When the device is lost.
     pub async fn checkpoint(&self) -> Result<Checkpoint> {
-        let mut state = None;
+        let mut kept = None;
         if let Some(picture) = &self.picture {
             let latents = self.runner.download(&picture.state.latents).await?;
             let mut buffers = Vec::with_capacity(picture.state.buffers.len());
@@ -737,9 +747,10 @@ impl<R: Runner> Generation<R> {
                     None => None,
                 });
             }
-            state = Some((self.step_idx, picture.generator.clone(), latents, buffers));
+            let generator = picture.generator.clone();
+            kept = Some(PictureCheckpoint { step_idx: self.step_idx, generator, latents, buffers });
         }
-        Ok(Checkpoint { picture_idx: self.picture_idx, state })
+        Ok(Checkpoint { picture_idx: self.picture_idx, picture: kept })
     }
 
     /// Goes on from a checkpoint of the same request, on another device or the same: prompts and pictures are encoded
@@ -749,10 +760,11 @@ impl<R: Runner> Generation<R> {
     /// As [`Generation::step`]; [`Error::Request`] after the first step, or for another request's checkpoint.
     pub async fn resume(&mut self, checkpoint: &Checkpoint, progress: &mut dyn FnMut(f64) -> bool) -> Result<Event> {
         let fits = checkpoint.picture_idx < self.inputs.config.count
-            && checkpoint.state.as_ref().is_none_or(|(step, _, latents, buffers)| {
-                *step <= self.n_steps()
-                    && latents.len() == self.latent.iter().product::<usize>() * self.model.configs.vae.latent_channels
-                    && buffers.len() == self.schedule.n_buffers
+            && checkpoint.picture.as_ref().is_none_or(|kept| {
+                let n_values = self.latent.iter().product::<usize>() * self.model.configs.vae.latent_channels;
+                kept.step_idx <= self.n_steps()
+                    && kept.latents.len() == n_values
+                    && kept.buffers.len() == self.schedule.n_buffers
             });
         if self.stage != Stage::Encode || !fits {
             return refuse("checkpoint", "of another request or after the first step", "resume the same request first");
@@ -763,7 +775,7 @@ impl<R: Runner> Generation<R> {
         self.picture_idx = checkpoint.picture_idx;
         let a_picture = self.step_flops * self.n_steps() as u64 + self.decode_flops;
         self.done_flops += a_picture * self.picture_idx as u64;
-        if let Some((step_idx, generator, latents, buffers)) = &checkpoint.state {
+        if let Some(PictureCheckpoint { step_idx, generator, latents, buffers }) = &checkpoint.picture {
             self.prepare()?;
             let [h, w] = self.latent;
             let shape = [1, h, w, self.model.configs.vae.latent_channels];

@@ -18,7 +18,15 @@ pub struct Span {
     pub last: usize,
 }
 
+/// What values are sorted by before they are placed.
+type OrderKey = fn(&Span) -> (u64, u64);
+
 impl Span {
+    /// Dispatches from the first to the last.
+    fn life(&self) -> u64 {
+        (self.last.saturating_sub(self.first) + 1) as u64
+    }
+
     fn overlaps(&self, other: &Span) -> bool {
         self.first <= other.last && other.first <= self.last
     }
@@ -41,12 +49,11 @@ pub fn place(spans: &[Span], max_buffer_bytes: u64) -> (Vec<Place>, Vec<u64>) {
     // Offsets count through all buffers as if they lay one behind the other; no value crosses from one to the next.
     let largest = spans.iter().map(|span| span.n_bytes.next_multiple_of(ALIGNMENT)).max().unwrap_or(0);
     let buffer_bytes = (max_buffer_bytes / ALIGNMENT * ALIGNMENT).max(largest).max(ALIGNMENT);
-    let life = |span: &Span| (span.last.saturating_sub(span.first) + 1) as u64;
-    let keys: [&dyn Fn(&Span) -> (u64, u64); 4] = [
-        &|span| (u64::MAX - span.n_bytes, span.first as u64),
-        &|span| (span.first as u64, u64::MAX - span.n_bytes),
-        &|span| (u64::MAX - span.last as u64, u64::MAX - span.n_bytes),
-        &|span| (u64::MAX - span.n_bytes.saturating_mul(life(span)), span.first as u64),
+    let keys: [OrderKey; 4] = [
+        |span| (u64::MAX - span.n_bytes, span.first as u64),
+        |span| (span.first as u64, u64::MAX - span.n_bytes),
+        |span| (u64::MAX - span.last as u64, u64::MAX - span.n_bytes),
+        |span| (u64::MAX - span.n_bytes.saturating_mul(span.life()), span.first as u64),
     ];
     let mut best: Option<(Vec<u64>, Vec<u64>)> = None;
     for key in keys {
