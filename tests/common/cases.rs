@@ -72,6 +72,12 @@ fn picture(name: &str) -> RgbImage {
     decode(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
 }
 
+/// A picture to start from: red on the left, grey on the right.
+pub fn picture_of_halves(side: usize) -> RgbImage {
+    let pixel = |i: usize| if i % side < side / 2 { [200, 0, 0] } else { [90, 90, 90] };
+    RgbImage::new(side, side, (0..side * side).flat_map(pixel).collect()).unwrap()
+}
+
 /// Every recorded run of a version.
 pub fn cases(version: &str) -> Vec<Case> {
     let text = std::fs::read_to_string(folder().join("cases.json")).unwrap();

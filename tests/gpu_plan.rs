@@ -1,0 +1,301 @@
+//! What the GPU runner promises beyond right numbers: plans that are kept, pictures in bands, two prompts one after
+//! another where both together are too large, f32 where 16 bits overflow, and going on after a device is lost.
+#![cfg(not(target_arch = "wasm32"))]
+
+#[path = "common/cases.rs"]
+mod cases;
+#[path = "common/numbers.rs"]
+mod numbers;
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use cases::{cases, psnr};
+use darkroom::Error;
+use darkroom::hub::folder::Folder;
+use darkroom::hub::published::Published;
+use darkroom::image::RgbImage;
+use darkroom::model::SDVersion;
+use darkroom::pipeline::plan::{Plan, PlanSettings, plan};
+use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency, Stage};
+use darkroom::request::SDConfig;
+use darkroom::run::Runner;
+use darkroom::run::candle::{CandleRunner, Precision};
+use darkroom::run::gpu::bands::BandSizes;
+use darkroom::run::gpu::kernels::Element;
+use darkroom::run::gpu::runner::GpuRunner;
+use darkroom::run::gpu::{Caps, Gpu};
+use pollster::block_on;
+
+/// Opens the GPU, or gives nothing where the tests were told that there is none.
+fn gpu() -> Option<Gpu> {
+    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
+        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+        return None;
+    }
+    Some(block_on(Gpu::open()).unwrap_or_else(|e| {
+        panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
+    }))
+}
+
+fn emoji() -> Folder {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/hub/darkroom/tiny-emoji/resolve/main");
+    Folder::open(path).unwrap()
+}
+
+fn load<R: Runner>(folder: &Folder, runner: &Rc<R>) -> Rc<ModelComponents<R>> {
+    Rc::new(block_on(ModelLoader::new(folder, &**runner).load(&mut |_| {})).unwrap())
+}
+
+fn inputs(version: SDVersion, side: usize, steps: usize) -> Inputs {
+    let config = SDConfig::new(version)
+        .with_prompt("a red apple on a blue background")
+        .with_size(side, side)
+        .with_steps(steps)
+        .with_guidance_scale(4.0)
+        .with_seed(1);
+    Inputs { config, init: None, mask: None, long_prompt: LongPrompt::Truncate }
+}
+
+/// Draws one picture; also tells whether any stage was repeated in f32.
+fn draw<R: Runner>(runner: &Rc<R>, model: &Rc<ModelComponents<R>>, inputs: Inputs) -> (RgbImage, bool) {
+    let mut generation = Generation::new(runner, model, inputs).unwrap();
+    finish(&mut generation)
+}
+
+fn finish<R: Runner>(generation: &mut Generation<R>) -> (RgbImage, bool) {
+    let mut repeated = false;
+    while let Some(event) = block_on(generation.step(&mut |_| true)).unwrap() {
+        match event {
+            Event::Denoised { repeated_in_f32, .. } => repeated |= repeated_in_f32,
+            Event::Decoded { image, repeated_in_f32, .. } => return (image, repeated | repeated_in_f32),
+            _ => {}
+        }
+    }
+    panic!("no picture came out");
+}
+
+fn plan_of(version: SDVersion, residency: Residency) -> Plan {
+    let mut settings = PlanSettings::new(Caps::guaranteed(true), Element::F16);
+    settings.residency = Some(residency);
+    block_on(plan(&Published::new(version), &settings)).unwrap_or_else(|e| panic!("{}: {e}", version.key()))
+}
+
+/// The figures that the engine is held to, at the published sizes, on what every WebGPU adapter allows.
+#[test]
+fn plans_of_the_published_models_are_within_their_targets() {
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    for (version, most_dispatches, most_resident, most_staged) in [
+        (SDVersion::V1_5, 350, 2.3, 1.9),
+        (SDVersion::V1_5Inpaint, 360, 2.6, 2.0),
+        (SDVersion::V2_1, 360, 3.1, 2.0),
+        (SDVersion::V2Inpaint, 360, 2.9, 2.0),
+        (SDVersion::Xl, 1000, 9.0, 6.0),
+        (SDVersion::XlInpaint, 1000, 9.0, 7.0),
+        (SDVersion::Turbo, 1000, 9.0, 6.0),
+    ] {
+        let key = version.key();
+        let (resident, staged) = (plan_of(version, Residency::Resident), plan_of(version, Residency::Staged));
+        let step = &resident.phase("step").unwrap().counts;
+        assert!(step.dispatches <= most_dispatches, "{key}: {} dispatches a step", step.dispatches);
+        assert_eq!((step.pipelines, step.bind_groups.min(20)), (0, step.bind_groups), "{key}: a step is replayed");
+        assert!(gb(resident.peak_bytes) <= most_resident, "{key}: {:.3} GB resident", gb(resident.peak_bytes));
+        assert!(gb(staged.peak_bytes) <= most_staged, "{key}: {:.3} GB staged", gb(staged.peak_bytes));
+        assert!(resident.largest_binding_bytes <= 128 << 20, "{key}: {}", resident.largest_binding_bytes);
+    }
+}
+
+#[test]
+fn a_budget_chooses_how_weights_stay_and_says_what_would_fit() {
+    let at = |budget| {
+        let mut settings = PlanSettings::new(Caps::guaranteed(true), Element::F16);
+        settings.budget = Some(budget);
+        block_on(plan(&Published::new(SDVersion::Xl), &settings)).unwrap()
+    };
+    assert_eq!((at(12_000_000_000).residency, at(12_000_000_000).fits), ("resident", true));
+    assert_eq!((at(6_000_000_000).residency, at(6_000_000_000).fits), ("staged", true));
+    let tight = at(4_000_000_000);
+    assert!(!tight.fits && tight.advice.unwrap().contains("draw smaller"));
+}
+
+/// Draws with the settings of a plan and returns the peak of what was really allocated.
+fn real_peak(folder: &Folder, element: Element, residency: Residency) -> Option<u64> {
+    let gpu = gpu()?;
+    let caps = gpu.caps.clone();
+    let runner = Rc::new(GpuRunner::new(gpu, element).unwrap());
+    let loader = ModelLoader::new(folder, &*runner).with_residency(residency);
+    let model = Rc::new(block_on(loader.load(&mut |_| {})).unwrap());
+    let mut settings = PlanSettings::new(caps, element);
+    settings.residency = Some(residency);
+    let planned = block_on(plan(folder, &settings)).unwrap();
+    let version = model.configs.version();
+    let config = SDConfig::new(version).with_size(planned.width, planned.height).with_steps(5);
+    let is_inpaint = model.configs.is_inpaint();
+    let picture = |level| RgbImage::new(64, 64, vec![level; 64 * 64 * 3]).unwrap();
+    let (init, mask) = if is_inpaint { (Some(picture(128)), Some(picture(255))) } else { (None, None) };
+    let config = if is_inpaint { config.with_strength(1.0) } else { config };
+    draw(&runner, &model, Inputs { config, init, mask, long_prompt: LongPrompt::Truncate });
+    let counts = runner.counts();
+    assert_eq!(counts.peak_bytes, planned.peak_bytes, "{version:?}, {element:?}, {residency:?}");
+    let dispatches: u64 = planned.phases.iter().map(|phase| phase.counts.dispatches).sum();
+    assert!(counts.dispatches >= dispatches, "{} and {dispatches} dispatches", counts.dispatches);
+    Some(counts.peak_bytes)
+}
+
+#[test]
+fn what_is_planned_is_what_is_allocated() {
+    for (version, element) in [("v1-5", Element::F32), ("v1-5", Element::F16), ("xl-inpaint", Element::F16)] {
+        let dir = tempfile::tempdir().unwrap();
+        tiny::write_model(version, dir.path(), tiny::Style::F16);
+        let folder = Folder::open(dir.path()).unwrap();
+        let Some(resident) = real_peak(&folder, element, Residency::Resident) else { return };
+        let Some(staged) = real_peak(&folder, element, Residency::Staged) else { return };
+        assert!(staged < resident, "{version}: {staged} and {resident}");
+    }
+}
+
+/// The embedded model's decoder with its pictures in a dozen bands: the same picture, and less memory.
+#[test]
+fn bands_do_not_show() {
+    let run = |bands| {
+        let runner = Rc::new(GpuRunner::new(gpu()?, Element::F32).unwrap().with_bands(bands));
+        let model = load(&emoji(), &runner);
+        let mut inputs = inputs(model.configs.version(), 128, 2);
+        inputs.init = Some(cases::picture_of_halves(128));
+        inputs.config = inputs.config.with_strength(0.6);
+        let picture = draw(&runner, &model, inputs).0;
+        Some((picture, runner.counts().arena_bytes))
+    };
+    let whole = BandSizes { min_bytes: u64::MAX, band_bytes: u64::MAX };
+    let Some((expected, whole_bytes)) = run(whole) else { return };
+    for (min_bytes, band_bytes) in [(1 << 18, 100_000), (1 << 17, 200_000)] {
+        let Some((got, bytes)) = run(BandSizes { min_bytes, band_bytes }) else { return };
+        let db = psnr(&got.pixels, &expected.pixels);
+        assert!(db >= 60.0, "bands of {band_bytes} bytes: PSNR {db:.1} dB");
+        assert!(bytes < whole_bytes * 9 / 10, "bands of {band_bytes} bytes take {bytes}, without {whole_bytes}");
+    }
+}
+
+/// An adapter that allows less than both prompts together need.
+#[test]
+fn prompts_are_drawn_one_after_another_where_both_are_too_large() {
+    let run = |max_binding_bytes: Option<u64>| {
+        let mut gpu = gpu()?;
+        gpu.caps.max_binding_bytes = max_binding_bytes.unwrap_or(gpu.caps.max_binding_bytes);
+        let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());
+        let model = load(&emoji(), &runner);
+        // Bands would hide the limit from the decoder, which is not what is looked at: compare latents.
+        let mut generation = Generation::new(&runner, &model, inputs(model.configs.version(), 256, 2)).unwrap();
+        while generation.stage() != Stage::Decode {
+            block_on(generation.step(&mut |_| true)).unwrap();
+        }
+        Some(block_on(generation.latents()).unwrap().unwrap())
+    };
+    let Some(expected) = run(None) else { return };
+    // The largest value of a step for two prompts has 2·32·32·192 values, for one half of it; the token table is less.
+    let Some(got) = run(Some(1_500_000)) else { return };
+    numbers::assert_close("latents", &got, &expected, 1e-4);
+    let mut gpu = gpu().unwrap();
+    gpu.caps.max_binding_bytes = 700_000;
+    let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());
+    let refused = block_on(ModelLoader::new(&emoji(), &*runner).load(&mut |_| {})).err();
+    assert!(matches!(refused, Some(Error::Limit { .. })), "{refused:?}");
+}
+
+/// Multiplies one tensor of a checkpoint.
+fn scale_tensor(file: &PathBuf, name: &str, factor: f32) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let (header_len, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let (from, to) = metadata.info(name).unwrap_or_else(|| panic!("no {name}")).data_offsets;
+    for value in bytes[8 + header_len..][from..to].chunks_exact_mut(4) {
+        let scaled = f32::from_le_bytes(value.try_into().unwrap()) * factor;
+        value.copy_from_slice(&scaled.to_le_bytes());
+    }
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// Weights that 16 bits hold, whose products they do not: the step and the decoder overflow, notice, and come out right.
+#[test]
+fn what_overflows_16_bits_is_repeated_in_f32() {
+    let Some(gpu) = gpu() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    tiny::write_model("v1-5", dir.path(), tiny::Style::F32);
+    scale_tensor(&dir.path().join("unet/diffusion_pytorch_model.safetensors"), "conv_in.weight", 8e4);
+    scale_tensor(&dir.path().join("vae/diffusion_pytorch_model.safetensors"), "decoder.conv_in.weight", 8e4);
+    let folder = Folder::open(dir.path()).unwrap();
+    let case = cases("v1-5").into_iter().find(|case| case.inputs().init.is_none()).unwrap();
+    let mut inputs = case.inputs();
+    inputs.config = inputs.config.with_steps(3);
+    let cpu = Rc::new(CandleRunner::cpu(Precision::F32));
+    let (expected, _) = draw(&cpu, &load(&folder, &cpu), inputs.clone());
+    let runner = Rc::new(GpuRunner::new(gpu, Element::F16).unwrap());
+    let (got, repeated) = draw(&runner, &load(&folder, &runner), inputs);
+    assert!(repeated, "nothing overflowed, so nothing is shown");
+    let db = psnr(&got.pixels, &expected.pixels);
+    assert!(db >= 35.0, "PSNR {db:.1} dB");
+}
+
+/// A device that goes away between two steps: the error says so, and the run goes on on another one as if nothing had
+/// happened.
+#[test]
+fn a_lost_device_is_named_and_the_run_goes_on_on_another() {
+    let Some(gpu) = gpu() else { return };
+    let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());
+    let model = load(&emoji(), &runner);
+    let mut wanted = inputs(model.configs.version(), 128, 4);
+    // A sampler that keeps earlier results and draws noise has the most to lose.
+    wanted.config.sampler = Some(darkroom::sampler::SamplerKind::DpmPp2m);
+    let (expected, _) = draw(&runner, &model, wanted.clone());
+
+    let mut generation = Generation::new(&runner, &model, wanted.clone()).unwrap();
+    let mut checkpoint = None;
+    for _ in 0..4 {
+        block_on(generation.step(&mut |_| true)).unwrap();
+        checkpoint = Some(block_on(generation.checkpoint()).unwrap());
+    }
+    runner.destroy_device();
+    let error = block_on(generation.step(&mut |_| true)).unwrap_err();
+    assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
+    assert!(error.to_string().contains("unet"), "{error}");
+
+    let other = Rc::new(GpuRunner::new(block_on(Gpu::open()).unwrap(), Element::F32).unwrap());
+    let model = load(&emoji(), &other);
+    let mut generation = Generation::new(&other, &model, wanted.clone()).unwrap();
+    let checkpoint = checkpoint.unwrap();
+    let mut last = 0.0;
+    block_on(generation.resume(&checkpoint, &mut |fraction| {
+        assert!(fraction >= last);
+        last = fraction;
+        true
+    }))
+    .unwrap();
+    assert_eq!(generation.stage(), Stage::Denoise);
+    let (got, _) = finish(&mut generation);
+    assert_eq!(got.pixels, expected.pixels);
+
+    let mut shorter = Generation::new(&other, &model, inputs(model.configs.version(), 64, 4)).unwrap();
+    let refused = block_on(shorter.resume(&checkpoint, &mut |_| true)).unwrap_err();
+    assert!(matches!(refused, Error::Request { field: "checkpoint", .. }), "{refused}");
+}
+
+/// A second picture on the same runner finds everything there: no buffer, no pipeline, no bind group for its steps.
+#[test]
+fn a_second_picture_allocates_nothing() {
+    let Some(gpu) = gpu() else { return };
+    let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());
+    let model = load(&emoji(), &runner);
+    let mut twice = inputs(model.configs.version(), 128, 3);
+    twice.config = twice.config.with_count(2);
+    let mut generation = Generation::new(&runner, &model, twice).unwrap();
+    let mut after_first = None;
+    while let Some(event) = block_on(generation.step(&mut |_| true)).unwrap() {
+        if matches!(event, Event::Decoded { picture: 0, .. }) {
+            after_first = Some(runner.counts());
+        }
+    }
+    let second = runner.counts().since(&after_first.unwrap());
+    // Reading the picture back needs a buffer that the host can see, made for each reading.
+    assert_eq!((second.pipelines, second.buffers - second.readbacks), (0, 0), "{second:?}");
+}
