@@ -23,7 +23,7 @@ usage() {
 ./build.sh wasm                     compile for the browser into www/pkg and print the size
 ./build.sh serve [--port N]         compile for the browser and serve the page (default port 8080)
 ./build.sh test [native|web|firefox|page]  all tests, or those of one kind; what follows goes to the test runner
-./build.sh check                    formatting, lints of both targets, documentation, invariants, shaders
+./build.sh check                    formatting, lints of both targets, documentation, invariants, shaders, fuzzing
 ./build.sh bench                    time the kernels on this machine
 TEXT
 }
@@ -130,6 +130,9 @@ clippy_wasm() {
 
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib; }
 
+# A time for each target, which run side by side. DARKROOM_FUZZ_SECS=600 is for a night.
+fuzz() { DARKROOM_FUZZ_SECS=${DARKROOM_FUZZ_SECS:-10} cargo test --test fuzz -- --nocapture; }
+
 verb_check() {
     local failed=0
     verb_setup_for check
@@ -139,6 +142,7 @@ verb_check() {
     attempt "clippy wasm" clippy_wasm; failed=$((failed | status))
     attempt "docs" docs; failed=$((failed | status))
     attempt "invariants and shaders" cargo test --test invariants --test shaders; failed=$((failed | status))
+    attempt "fuzz" fuzz; failed=$((failed | status))
     [ $failed -eq 0 ]
 }
 

@@ -1,10 +1,14 @@
 //! Safetensors files, good and hostile, and the names and shapes that checkpoints have in practice.
 #![cfg(not(target_arch = "wasm32"))]
 
+#[path = "fuzz/allocations.rs"]
+#[allow(dead_code, reason = "only tests/fuzz.rs has last words")]
+mod allocations;
+
 use std::collections::HashMap;
 
 use darkroom::graph::WeightSpec;
-use darkroom::weights::{ByteSource, DiskSource, Dtype, MemorySource, Weights};
+use darkroom::weights::{ByteSource, DiskSource, Dtype, LocalFuture, MAX_HEADER_BYTES, MemorySource, Weights};
 use darkroom::{Error, Result};
 use pollster::block_on;
 
@@ -97,12 +101,13 @@ fn widening_is_exact_for_every_bit_pattern_and_length() {
 fn hostile_headers_are_refused_with_a_reason() {
     let entry = |offsets: &str| format!(r#"{{"a":{{"dtype":"F32","shape":[2],"data_offsets":{offsets}}}}}"#);
     let long = "x".repeat(2000);
+    let numbered = |n: usize| (0..n).map(|i| format!(r#""{i}":"","#)).collect::<String>();
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (vec![], "it has 0 bytes"),
         (vec![1, 2, 3], "it has 3 bytes"),
-        (u64::MAX.to_le_bytes().to_vec(), "more than the 100000000 that are allowed"),
-        (100_000_001u64.to_le_bytes().to_vec(), "more than the 100000000"),
-        (99_999_999u64.to_le_bytes().to_vec(), "but the file ends after 8"),
+        (u64::MAX.to_le_bytes().to_vec(), "more than the 4194304 that are allowed"),
+        ((MAX_HEADER_BYTES + 1).to_le_bytes().to_vec(), "more than the 4194304"),
+        (MAX_HEADER_BYTES.to_le_bytes().to_vec(), "but the file ends after 8"),
         (file("", &[]), "does not start with {"),
         (file(" {}", &[]), "does not start with {"),
         (file("[]", &[]), "does not start with {"),
@@ -142,12 +147,29 @@ fn hostile_headers_are_refused_with_a_reason() {
             "larger than any file",
         ),
         (
+            file(r#"{"a":{"dtype":"F32","shape":[0,4294967296,4294967296],"data_offsets":[0,0]}}"#, &[]),
+            "larger than any file",
+        ),
+        (file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#, &[0; 4]), "ends at 0, before its start"),
+        (
+            file(r#"{"a\u001b[2J":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, &[0; 4]),
+            "has a control character",
+        ),
+        (
+            file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"more\u001b[2J":1}}"#, &[0; 4]),
+            "unknown field `more\u{fffd}[2J`",
+        ),
+        (
             file(r#"{"a":{"dtype":"F32","shape":[9223372036854775808],"data_offsets":[0,0]}}"#, &[]),
             "larger than any file",
         ),
         (file(r#"{"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}}"#, &[0; 4]), "at most 8 sides"),
         (file(r#"{"__metadata__":{"a":1}}"#, &[]), "invalid type"),
         (file(r#"{"__metadata__":{"a":"1","a":"2"}}"#, &[]), "a is there twice"),
+        (
+            file(&format!(r#"{{"__metadata__":{{{}"b":""}}}}"#, numbered(1024)), &[]),
+            "__metadata__ has more than 1024 entries",
+        ),
         (file(r#"{"__metadata__":{},"__metadata__":{}}"#, &[]), "__metadata__ is there twice"),
         (file(&format!(r#"{{"{long}":1}}"#), &[]), "longer than 1024 bytes"),
         (file(&format!(r#"{{"a":"{long}"}}"#), &[]), "invalid type"),
@@ -166,56 +188,88 @@ fn hostile_headers_are_refused_with_a_reason() {
 }
 
 #[test]
-fn no_bytes_make_it_panic() {
-    let good = zeros(&[("conv_in.weight", &[2, 3]), ("conv_in.bias", &[2]), ("scale", &[])]);
-    assert!(open(good.clone()).is_ok());
-    let n_header = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
-    // A xorshift generator: the same mutations on every machine.
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
+fn the_headers_of_all_shards_share_one_limit() {
+    let padded = |name: &str, n_header: usize| {
+        let header = format!(r#"{{"{name}":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#);
+        file(&(header.clone() + &" ".repeat(n_header - header.len())), &[0; 4])
     };
-    let splices: [&[u8]; 12] =
-        [b"[", b"]", b"{", b"}", b"\"", b",", b"-1", b"18446744073709551615", b"1e400", b"\xc3", b"null", b"0"];
-    let mut n_accepted = 0;
-    for _ in 0..30_000 {
-        let mut bytes = good.clone();
-        for _ in 0..=next(3) {
-            let at = if next(4) == 0 { next(bytes.len()) } else { next(n_header + 8).min(bytes.len() - 1) };
-            match next(5) {
-                0 => bytes[at] = next(256) as u8,
-                1 => bytes[at] ^= 1 << next(8),
-                2 => bytes.truncate(at + 1),
-                3 => drop(bytes.remove(at)),
-                _ => drop(bytes.splice(at..at, splices[next(splices.len())].iter().copied())),
-            }
-            if bytes.is_empty() {
-                bytes.push(0);
-            }
-        }
-        // The length is made right again half of the time, so that the JSON behind it is what is tested.
-        if next(2) == 0 && bytes.len() >= 40 {
-            let changed = (bytes.len() as i64 - good.len() as i64 + n_header as i64).max(0) as u64;
-            bytes[..8].copy_from_slice(&changed.to_le_bytes());
-        }
-        let n_bytes = bytes.len() as u64;
-        if let Ok(weights) = open(bytes) {
-            n_accepted += 1;
-            for name in weights.names() {
-                let info = weights.get(name).unwrap();
-                assert!(info.offset + info.n_bytes <= n_bytes);
-                if matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-                    let values = block_on(weights.read_f32(name)).unwrap();
-                    assert_eq!(values.len(), info.shape.iter().product::<usize>());
-                }
-            }
-        }
+    let half = MAX_HEADER_BYTES as usize / 2;
+    open_all(vec![("one", padded("a", half)), ("two", padded("b", half))]).unwrap();
+    assert_eq!(
+        message(open_all(vec![("one", padded("a", half)), ("two", padded("b", half + 1))])),
+        "two is not a valid safetensors file: its header claims 2097153 bytes after 2097152 in the files before it, more \
+         than the 4194304 that are allowed"
+    );
+}
+
+/// A source that does not keep its word.
+struct Liar {
+    bytes: Vec<u8>,
+    len: u64,
+    /// The most bytes that a read returns, whatever was asked for.
+    longest: usize,
+}
+
+impl ByteSource for Liar {
+    fn name(&self) -> &str {
+        "liar"
     }
-    // Mutations of names and of data leave a valid file, so some must pass: else the loop tests nothing but the prefix.
-    assert!((300..29_000).contains(&n_accepted), "{n_accepted} of 30000 mutated files were accepted");
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read<'a>(&'a self, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
+        let start = self.bytes.len().min(usize::try_from(offset).unwrap());
+        let end = self.bytes.len().min(start.saturating_add(len.min(self.longest)));
+        Box::pin(std::future::ready(Ok(self.bytes[start..end].to_vec())))
+    }
+}
+
+#[test]
+fn a_source_that_lies_is_found_out() {
+    let open = |liar: Liar| block_on(Weights::open(vec![Box::new(liar)]));
+    let good = zeros(&[("a", &[100])]);
+    let len = good.len() as u64;
+    let said = message(open(Liar { bytes: good.clone(), len, longest: 4 }));
+    assert!(said.contains("its first eight bytes could not be read"), "{said}");
+    let said = message(open(Liar { bytes: good.clone(), len, longest: 9 }));
+    assert!(said.contains("but 9 could be read"), "{said}");
+    let weights = open(Liar { bytes: good, len, longest: 300 }).unwrap();
+    assert_eq!(
+        message(block_on(weights.read_f32("a"))),
+        "liar is not a valid safetensors file: tensor a has 400 bytes, but 300 could be read"
+    );
+    // A file that claims to go on beyond all memory is believed until its tensor is wanted.
+    let n_bytes = 1u64 << 50;
+    for (dtype, side) in [("F32", n_bytes / 4), ("BF16", n_bytes / 2)] {
+        let header = format!(r#"{{"a":{{"dtype":"{dtype}","shape":[{side}],"data_offsets":[0,{n_bytes}]}}}}"#);
+        let bytes = file(&header, &[]);
+        let len = bytes.len() as u64 + n_bytes;
+        let weights = open(Liar { bytes, len, longest: usize::MAX }).unwrap();
+        let said = message(block_on(weights.read_f32("a")));
+        assert!(said.contains("bytes of memory, more than there are"), "{said}");
+    }
+}
+
+#[test]
+fn a_large_tensor_is_converted_while_it_is_read() {
+    // Two whole pieces of 8 MiB and a little, and a tensor in front, so that no piece begins where a page does.
+    let n = 8 * (1 << 20) + 3;
+    let header = format!(
+        r#"{{"a":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}},"b":{{"dtype":"F16","shape":[{n}],"data_offsets":[4,{}]}}}}"#,
+        4 + 2 * n
+    );
+    let mut data = 1f32.to_le_bytes().to_vec();
+    // Every value is its place, as far as half precision counts.
+    data.extend((0..n).flat_map(|i| half::f16::from_f32((i % 2039) as f32).to_le_bytes()));
+    let weights = open(file(&header, &data)).unwrap();
+    let (values, peak) = allocations::peak_of(|| block_on(weights.read_f32("b")).unwrap());
+    assert_eq!(values.len(), n);
+    assert!(values.iter().enumerate().all(|(i, &value)| value == (i % 2039) as f32));
+    // The numbers themselves and one piece, not the whole file beside them.
+    let most = 4 * n + 9 * (1 << 20);
+    assert!(peak <= most, "{peak} bytes, of {most}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! The layout: eight bytes of little-endian length, that many bytes of JSON, then the tensors' bytes without a gap. See
 //! <https://github.com/huggingface/safetensors#format>. Nothing is allocated for a number that the file merely claims;
-//! memory grows with bytes that were read, and those are bounded by [`MAX_HEADER_BYTES`].
+//! memory grows with bytes that were read, by less than ten times, and those are bounded by [`MAX_HEADER_BYTES`].
 //!
 //! It deliberately reads no tensor and accepts no header that leaves a byte of the file unexplained.
 
@@ -15,14 +15,18 @@ use crate::error::{Error, Result};
 
 use super::source::ByteSource;
 
-/// The longest header that is read, the limit of the format's own implementations. Real ones stay below 1 MB.
-pub const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// How long the headers of a component may be, those of all its files together. The largest of Stable Diffusion, XL's
+/// UNet, has 0.2 MB. The format's own implementations allow 100 MB, which parsed would fill a browser tab.
+pub const MAX_HEADER_BYTES: u64 = 4 << 20;
 
 /// More dimensions than any weight has; a shape with more is refused.
 pub(super) const MAX_DIMS: usize = 8;
 
 /// The longest name of a tensor. Real ones have about a hundred bytes.
 const MAX_NAME_BYTES: usize = 1024;
+
+/// The most entries of `__metadata__`. Files have one, merged checkpoints a few dozen.
+const MAX_METADATA: usize = 1024;
 
 /// How much of a message that quotes the file is kept, in characters.
 const MAX_REASON_CHARS: usize = 400;
@@ -114,12 +118,21 @@ pub struct TensorInfo {
     pub file: usize,
 }
 
-/// Reads and checks the header of one file; `file_idx` goes into [`TensorInfo::file`].
-pub(super) async fn read(source: &dyn ByteSource, file_idx: usize) -> Result<BTreeMap<String, TensorInfo>> {
-    // A message may quote the file, and the file may be made of one endless word.
+/// Reads and checks the header of one file; `file_idx` goes into [`TensorInfo::file`]. The header's bytes are taken from
+/// `n_left`, what the files before left of [`MAX_HEADER_BYTES`].
+pub(super) async fn read(
+    source: &dyn ByteSource,
+    file_idx: usize,
+    n_left: &mut u64,
+) -> Result<BTreeMap<String, TensorInfo>> {
+    // A message may quote the file, and the file may be made of one endless word, or speak to the terminal.
     let broken = |reason: String| Error::Safetensors {
         file: source.name().to_owned(),
-        reason: reason.chars().take(MAX_REASON_CHARS).collect(),
+        reason: reason
+            .chars()
+            .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+            .take(MAX_REASON_CHARS)
+            .collect(),
     };
     let len = source.len();
     if len < PREFIX_BYTES {
@@ -129,9 +142,11 @@ pub(super) async fn read(source: &dyn ByteSource, file_idx: usize) -> Result<BTr
     let prefix: [u8; PREFIX_BYTES as usize] =
         prefix.try_into().map_err(|_| broken("its first eight bytes could not be read".into()))?;
     let n_header = u64::from_le_bytes(prefix);
-    if n_header > MAX_HEADER_BYTES {
+    if n_header > *n_left {
+        let n_before = MAX_HEADER_BYTES - *n_left;
+        let before = if n_before == 0 { String::new() } else { format!(" after {n_before} in the files before it") };
         return Err(broken(format!(
-            "its header claims {n_header} bytes, more than the {MAX_HEADER_BYTES} that are allowed"
+            "its header claims {n_header} bytes{before}, more than the {MAX_HEADER_BYTES} that are allowed"
         )));
     }
     if n_header > len - PREFIX_BYTES {
@@ -141,61 +156,47 @@ pub(super) async fn read(source: &dyn ByteSource, file_idx: usize) -> Result<BTr
     if header.len() as u64 != n_header {
         return Err(broken(format!("its header has {n_header} bytes, but {} could be read", header.len())));
     }
-    let entries = parse_json(&header).map_err(broken)?;
+    *n_left -= n_header;
+    let mut tensors = parse_json(&header).map_err(broken)?;
     let data = PREFIX_BYTES + n_header..len;
-    place(entries, data, file_idx).map_err(broken)
+    check_places(&tensors, data.end - data.start).map_err(broken)?;
+    for info in tensors.values_mut() {
+        info.offset += data.start;
+        info.file = file_idx;
+    }
+    Ok(tensors)
 }
 
-fn parse_json(header: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
+/// The tensors of the JSON, their offsets counted from the end of the header.
+fn parse_json(header: &[u8]) -> Result<BTreeMap<String, TensorInfo>, String> {
     // serde_json would skip blanks in front, which the format does not allow.
     if header.first() != Some(&b'{') {
         return Err("its header does not start with {".into());
     }
     let header = std::str::from_utf8(header).map_err(|_| "its header is not UTF-8")?;
-    let Header(entries) = serde_json::from_str(header).map_err(|error| format!("its header: {error}"))?;
-    Ok(entries)
+    let Header(tensors) = serde_json::from_str(header).map_err(|error| format!("its header: {error}"))?;
+    Ok(tensors)
 }
 
-/// Turns the entries into places in the file, and checks that they cover `data`, the bytes after the header, each once.
-fn place(
-    entries: BTreeMap<String, Entry>,
-    data: std::ops::Range<u64>,
-    file_idx: usize,
-) -> Result<BTreeMap<String, TensorInfo>, String> {
-    let mut in_file_order: Vec<(&String, &Entry)> = entries.iter().collect();
-    in_file_order.sort_by_key(|(_, entry)| entry.data_offsets);
+/// Checks that the tensors cover each of the `n_data` bytes after the header once.
+fn check_places(tensors: &BTreeMap<String, TensorInfo>, n_data: u64) -> Result<(), String> {
+    let mut in_file_order: Vec<(&String, &TensorInfo)> = tensors.iter().collect();
+    // At the same place, those without a byte come first; the order of these among each other does not matter.
+    in_file_order.sort_unstable_by_key(|(_, info)| (info.offset, info.n_bytes));
     let mut expected_start = 0;
-    for (name, entry) in in_file_order {
-        let (start, end) = entry.data_offsets;
+    for (name, info) in in_file_order {
+        let start = info.offset;
         if start != expected_start {
             let fault = if start < expected_start { "overlaps the one before it" } else { "leaves a gap before it" };
             return Err(format!("tensor {name} starts at {start} and {fault}, which ends at {expected_start}"));
         }
-        let n_bytes = end.checked_sub(start).ok_or_else(|| format!("tensor {name} ends at {end}, before its start"))?;
-        let expected_bytes = entry.expected_bytes().map_err(|reason| format!("tensor {name} {reason}"))?;
-        if n_bytes != expected_bytes {
-            return Err(format!("tensor {name} needs {expected_bytes} bytes, but its offsets give it {n_bytes}"));
-        }
-        expected_start = end;
+        expected_start += info.n_bytes;
     }
-    let n_data = data.end - data.start;
-    if expected_start != n_data {
-        return Err(format!("its tensors have {expected_start} bytes, but {n_data} follow the header"));
+    if expected_start == n_data {
+        Ok(())
+    } else {
+        Err(format!("its tensors have {expected_start} bytes, but {n_data} follow the header"))
     }
-    Ok(entries
-        .into_iter()
-        .map(|(name, entry)| {
-            let (start, end) = entry.data_offsets;
-            let info = TensorInfo {
-                dtype: Dtype::from_name(&entry.dtype),
-                shape: entry.shape.0,
-                offset: data.start + start,
-                n_bytes: end - start,
-                file: file_idx,
-            };
-            (name, info)
-        })
-        .collect())
 }
 
 /// One tensor of the JSON. A key that comes twice and a key that is not known are refused.
@@ -208,23 +209,37 @@ struct Entry {
 }
 
 impl Entry {
+    /// The tensor, or what is wrong with it by itself.
+    fn into_info(self) -> Result<TensorInfo, String> {
+        let (start, end) = self.data_offsets;
+        let n_bytes = end.checked_sub(start).ok_or_else(|| format!("ends at {end}, before its start"))?;
+        let expected_bytes = self.expected_bytes()?;
+        if n_bytes != expected_bytes {
+            return Err(format!("needs {expected_bytes} bytes, but its offsets give it {n_bytes}"));
+        }
+        let dtype = Dtype::from_name(&self.dtype);
+        Ok(TensorInfo { dtype, shape: self.shape.0, offset: start, n_bytes, file: 0 })
+    }
+
     /// The bytes that the type and the shape call for, or what is wrong with them.
     fn expected_bytes(&self) -> Result<u64, String> {
         let (_, bits) = DTYPE_BITS
             .iter()
             .find(|(name, _)| *name == self.dtype)
             .ok_or_else(|| format!("has the unknown type {:?}", self.dtype))?;
-        let n_bits = self
-            .shape
-            .0
+        // Zeros are left out of the product at first: a shape beside them must make sense in any order of its sides.
+        let sides = &self.shape.0;
+        let n_bits = sides
             .iter()
-            .try_fold(1u64, |product, &side| product.checked_mul(side as u64))
-            .and_then(|n_elements| n_elements.checked_mul(*bits))
-            .ok_or_else(|| format!("has the shape {:?}, larger than any file", self.shape.0))?;
+            .filter(|&&side| side != 0)
+            .try_fold(1usize, |product, &side| product.checked_mul(side))
+            .and_then(|n_elements| (n_elements as u64).checked_mul(*bits))
+            .ok_or_else(|| format!("has the shape {sides:?}, larger than any file"))?;
+        let n_bits = if sides.contains(&0) { 0 } else { n_bits };
         if n_bits % 8 == 0 {
             Ok(n_bits / 8)
         } else {
-            Err(format!("has the shape {:?} of type {}, which does not fill whole bytes", self.shape.0, self.dtype))
+            Err(format!("has the shape {sides:?} of type {}, which does not fill whole bytes", self.dtype))
         }
     }
 }
@@ -250,6 +265,7 @@ impl<'de> Deserialize<'de> for Shape {
                     }
                     sides.push(side);
                 }
+                sides.shrink_to_fit();
                 Ok(Shape(sides))
             }
         }
@@ -257,8 +273,8 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
-/// The whole JSON: tensors by name, after `__metadata__` was checked and dropped.
-struct Header(BTreeMap<String, Entry>);
+/// The whole JSON: tensors by name, each right by itself, after `__metadata__` was checked and dropped.
+struct Header(BTreeMap<String, TensorInfo>);
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -271,23 +287,30 @@ impl<'de> Deserialize<'de> for Header {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-                let mut entries = BTreeMap::new();
+                let mut tensors = BTreeMap::new();
                 let mut has_metadata = false;
                 while let Some(name) = map.next_key::<String>()? {
                     if name.len() > MAX_NAME_BYTES {
                         return Err(A::Error::custom(format!("a name is longer than {MAX_NAME_BYTES} bytes")));
                     }
-                    if entries.contains_key(&name) || (has_metadata && name == "__metadata__") {
+                    // It would come out on a terminal some day.
+                    if name.chars().any(char::is_control) {
+                        return Err(A::Error::custom(format!("the name {name:?} has a control character")));
+                    }
+                    if tensors.contains_key(&name) || (has_metadata && name == "__metadata__") {
                         return Err(A::Error::custom(format!("{name} is there twice")));
                     }
                     if name == "__metadata__" {
                         let _: Metadata = map.next_value()?;
                         has_metadata = true;
                     } else {
-                        entries.insert(name, map.next_value()?);
+                        let entry: Entry = map.next_value()?;
+                        let info =
+                            entry.into_info().map_err(|reason| A::Error::custom(format!("tensor {name} {reason}")))?;
+                        tensors.insert(name, info);
                     }
                 }
-                Ok(Header(entries))
+                Ok(Header(tensors))
             }
         }
         deserializer.deserialize_map(Tensors)
@@ -312,6 +335,9 @@ impl<'de> Deserialize<'de> for Metadata {
                 while let Some((name, _)) = map.next_entry::<String, String>()? {
                     if names.contains(&name) {
                         return Err(A::Error::custom(format!("{name} is there twice")));
+                    }
+                    if names.len() == MAX_METADATA {
+                        return Err(A::Error::custom(format!("__metadata__ has more than {MAX_METADATA} entries")));
                     }
                     names.insert(name);
                 }

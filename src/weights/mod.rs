@@ -21,6 +21,9 @@ pub use disk::DiskSource;
 pub use header::{Dtype, MAX_HEADER_BYTES, TensorInfo};
 pub use source::{ByteSource, LocalFuture, MemorySource};
 
+/// How many bytes of a tensor are read at once where its numbers are converted on the way.
+const PIECE_BYTES: u64 = 8 << 20;
+
 /// The tensors of one component (a UNet, a VAE, a text encoder), merged over the files that it is split into.
 pub struct Weights {
     sources: Vec<Box<dyn ByteSource>>,
@@ -35,8 +38,9 @@ impl Weights {
     /// the sources return when they cannot be read.
     pub async fn open(sources: Vec<Box<dyn ByteSource>>) -> Result<Self> {
         let mut tensors: BTreeMap<String, TensorInfo> = BTreeMap::new();
+        let mut n_left = MAX_HEADER_BYTES;
         for (file_idx, source) in sources.iter().enumerate() {
-            for (name, info) in header::read(source.as_ref(), file_idx).await? {
+            for (name, info) in header::read(source.as_ref(), file_idx, &mut n_left).await? {
                 if let Some(earlier) = tensors.get(&name) {
                     let other = sources[earlier.file].name();
                     return Err(Error::Safetensors {
@@ -125,16 +129,31 @@ impl Weights {
         Ok(())
     }
 
-    /// Reads a tensor as f32, in the order of the file (row-major).
+    /// Reads a tensor as f32, in the order of the file (row-major). The file's bytes pass through in pieces, so that no
+    /// more than the numbers and one piece is in memory.
     ///
     /// # Errors
-    /// [`Error::TensorMissing`], [`Error::TensorDtype`] for anything but F32, F16 and BF16, and whatever the source
-    /// returns when it cannot be read.
+    /// [`Error::TensorMissing`], [`Error::TensorDtype`] for anything but F32, F16 and BF16, [`Error::Io`] where there is
+    /// no memory for the numbers, and whatever the source returns when it cannot be read.
     pub async fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
         let (stored, info) = self.find(name).ok_or_else(|| self.missing(name, &[]))?;
-        self.require_float(stored, info)?;
-        let bytes = self.read_bytes(stored, info, 0, info.n_bytes).await?;
-        convert::f32_from_le_bytes(&info.dtype, &bytes).ok_or_else(|| self.not_float(stored, info))
+        let element_bytes = info.dtype.n_bytes().ok_or_else(|| self.not_float(stored, info))? as u64;
+        let n_values = info.n_bytes / element_bytes;
+        let mut values = Vec::new();
+        usize::try_from(n_values).ok().and_then(|n| values.try_reserve_exact(n).ok()).ok_or_else(|| {
+            let reason =
+                format!("tensor {stored} needs {} bytes of memory, more than there are", n_values.saturating_mul(4));
+            let source = std::io::Error::new(std::io::ErrorKind::OutOfMemory, reason);
+            Error::Io { path: self.file_of(info).to_owned(), source }
+        })?;
+        let mut offset = 0;
+        while offset < info.n_bytes {
+            let n = PIECE_BYTES.min(info.n_bytes - offset);
+            let bytes = self.read_bytes(stored, info, offset, n).await?;
+            convert::append_f32(&info.dtype, &bytes, &mut values).ok_or_else(|| self.not_float(stored, info))?;
+            offset += n;
+        }
+        Ok(values)
     }
 
     /// Reads a tensor's bytes as the file has them: little-endian, row-major.

@@ -1,0 +1,99 @@
+//! What is fuzzed: functions that take any bytes and must come back. They are the same under `cargo test --test fuzz` and
+//! under cargo-fuzz (fuzz/).
+//!
+//! Each returns words for what happened. The mutation loop keeps inputs whose words are new, since an error of a kind not
+//! seen before comes from code not reached before: a poor man's coverage, which needs no special compiler.
+
+use darkroom::hub::{Needs, listing};
+use darkroom::model::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
+use darkroom::sampler::SchedulerConfig;
+use darkroom::tokenizer::{Tokenizer, TokenizerConfig};
+use darkroom::weights::{ByteSource, Dtype, MemorySource, Weights};
+use pollster::block_on;
+
+/// Ids of a chunk above which a tokenizer is only built: its encodings are as long as the file says.
+const LONGEST_CHUNK: usize = 10_000;
+
+/// What separates the four files of a tokenizer in one input.
+pub const FILE_END: u8 = 0;
+
+/// A safetensors file: opened, compared with the format's own library, and each tensor read.
+pub fn safetensors(bytes: &[u8]) -> String {
+    let source: Box<dyn ByteSource> = Box::new(MemorySource::new("model.safetensors", bytes.to_vec()));
+    let weights = match block_on(Weights::open(vec![source])) {
+        Ok(weights) => weights,
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.len() < 2000 && !message.contains(char::is_control), "a message that shouts: {message:?}");
+            return message;
+        }
+    };
+    // Ours is the stricter of the two: what it takes, the other one takes, and finds the same there.
+    let other = safetensors::SafeTensors::deserialize(bytes).expect("only this crate accepts the file");
+    assert_eq!(other.len(), weights.names().count());
+    let mut n_bytes = 0;
+    let mut words = format!("accepted with {} tensors", weights.names().count().min(4));
+    for name in weights.names() {
+        let info = weights.get(name).expect("a tensor of that name");
+        let end = info.offset.checked_add(info.n_bytes).expect("a place in the file");
+        let view = other.tensor(name).expect("only this crate has the tensor");
+        assert_eq!(view.shape(), info.shape, "{name}");
+        assert_eq!(view.data(), &bytes[info.offset as usize..end as usize], "{name}");
+        n_bytes += info.n_bytes;
+        match info.dtype {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => {
+                let values = block_on(weights.read_f32(name)).expect("values");
+                assert_eq!(values.len(), info.shape.iter().product::<usize>(), "{name}");
+                assert_eq!(block_on(weights.read_part(name, 0, info.n_bytes as usize)).expect("bytes"), view.data());
+            }
+            Dtype::Other(_) => assert!(block_on(weights.read_f32(name)).is_err(), "{name}"),
+        }
+        words.push_str(&format!(" {} {}", info.dtype.name().to_lowercase(), info.shape.len()));
+    }
+    assert_eq!(n_bytes, weights.n_bytes());
+    words
+}
+
+/// Any of the JSON files of a checkpoint and of the Hub, given to every parser of them.
+pub fn configs(bytes: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(bytes) else { return "not utf".into() };
+    let said = |result: Result<(), String>| result.err().unwrap_or_else(|| "accepted".into());
+    let error = |error: darkroom::Error| error.to_string();
+    [
+        said(ModelIndex::from_json(text, "f").map(drop).map_err(error)),
+        said(ClipTextConfig::from_json(text, "f").map(drop).map_err(error)),
+        said(UNet2DConditionConfig::from_json(text, "f").map(drop).map_err(error)),
+        said(AutoencoderKlConfig::from_json(text, "f").map(drop).map_err(error)),
+        said(SchedulerConfig::from_json(text, "f").and_then(|config| config.kind()).map(drop).map_err(error)),
+        said(Needs::from_model_index("f", text).map(drop).map_err(error)),
+        said(listing::parse_revision(text).map(drop)),
+        said(listing::parse_tree(text).map(drop)),
+    ]
+    .join(" | ")
+}
+
+/// The files of a tokenizer with [`FILE_END`] between them: vocab.json, merges.txt, tokenizer_config.json,
+/// special_tokens_map.json; the last two may be absent. A tokenizer that comes of it encodes a prompt.
+pub fn tokenizer(bytes: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(bytes) else { return "not utf".into() };
+    let mut files = text.split(FILE_END as char);
+    let (vocab, merges) = (files.next().unwrap_or_default(), files.next().unwrap_or_default());
+    let config = match TokenizerConfig::from_json(files.next(), files.next()) {
+        Ok(config) => config,
+        Err(error) => return error.to_string(),
+    };
+    let tokenizer = match Tokenizer::new(vocab, merges, &config) {
+        Ok(tokenizer) => tokenizer,
+        Err(error) => return error.to_string(),
+    };
+    if tokenizer.chunk_len() > LONGEST_CHUNK {
+        return "accepted with long chunks".into();
+    }
+    match tokenizer.encode("A cat's 12 caf\u{e9}s, <|endoftext|> \u{1f63a} ! a a a a a a a a") {
+        Ok(encoding) => {
+            assert_eq!(encoding.ids.len(), tokenizer.chunk_len());
+            if encoding.truncated.is_some() { "accepted and cut".into() } else { "accepted".into() }
+        }
+        Err(error) => error.to_string(),
+    }
+}
