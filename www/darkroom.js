@@ -143,13 +143,13 @@ export class Darkroom {
   }
 
   /**
-   * What a picture of one of the seven versions would ask of this browser's GPU, before anything is downloaded.
-   * @param {string} version its key
-   * @param {Omit<import("./protocol.js").PlanRequest, "version">} [settings]
+   * What a picture would ask of this browser's GPU: of the version that is named, before anything is downloaded, or else
+   * of the loaded model.
+   * @param {import("./protocol.js").PlanRequest} [request]
    * @returns {Promise<import("./protocol.js").Plan>}
    */
-  plan(version, settings = {}) {
-    return this.#ask({ type: "plan", request: { version, ...settings } });
+  plan(request = {}) {
+    return this.#ask({ type: "plan", request });
   }
 
   /**

@@ -194,13 +194,23 @@ async function load(request, job) {
     kept = { source, files: await download_model(endpoint, repository, progress) };
   }
   // What is there goes first: two models at once may be more than the memory holds.
-  studio?.free();
-  studio = undefined;
+  drop_studio();
   // Only a GPU's memory has a budget here.
   loaded_as = { name: repository, settings: { runner, dtype, budget_bytes: runner === "gpu" ? budget_bytes : undefined } };
   job.post({ type: "progress", stage: "loading", fraction: 0 });
   await load_studio(throttled((fraction) => job.post({ type: "progress", stage: "loading", fraction })));
   return { ...studio.info(), repository, why };
+}
+
+/** Gives the model's memory back. */
+function drop_studio() {
+  const old = studio;
+  studio = undefined;
+  try {
+    old?.free();
+  } catch {
+    // Something is being planned with it at this moment; the browser frees it afterwards.
+  }
 }
 
 /** @param {(fraction: number) => void} progress */
@@ -216,8 +226,7 @@ async function load_studio(progress) {
  */
 async function recover(job, drawing, now) {
   job.post({ type: "progress", ...now, stage: "recovering" });
-  studio?.free();
-  studio = undefined;
+  drop_studio();
   await load_studio(() => {});
   drawing.move_to(studio);
 }
@@ -425,7 +434,8 @@ async function answer(request, post) {
       checked ??= look_around();
       const { caps } = await checked;
       if (!caps) throw new Failure("there is no GPU to plan for: the processor's memory is not planned", "device");
-      return await plan(request.request, caps);
+      if (request.request.version !== undefined) return await plan(request.request, caps);
+      return await loaded_studio().plan(request.request, caps);
     }
     case "load":
       return await in_turn(request.id, post, (job) => load(request, job));

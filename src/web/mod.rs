@@ -80,18 +80,28 @@ pub async fn plan(
     #[wasm_bindgen(unchecked_param_type = "PlanRequest")] request: JsValue,
     #[wasm_bindgen(unchecked_param_type = "Caps")] caps: JsValue,
 ) -> Result<JsValue, JsValue> {
+    let (request, settings) = plan_settings(request, caps)?;
+    let version = request.version.ok_or_else(|| failure::refuse("the plan names no version"))?;
+    let version: SDVersion = version.parse()?;
+    Ok(serde_wasm_bindgen::to_value(&pipeline::plan::plan(&Published::new(version), &settings).await?)?)
+}
+
+/// A plan's request as the planner takes it. Sides that are not given are the model's own.
+fn plan_settings(request: JsValue, caps: JsValue) -> Result<(PlanRequest, PlanSettings), JsValue> {
     let request: PlanRequest = studio::read_object(request, "plan", PlanRequest::FIELDS)?;
     let GivenCaps(caps) = serde_wasm_bindgen::from_value(caps)
         .map_err(|e| failure::refuse(&format!("what the GPU can do cannot be read: {e}")))?;
-    let version: SDVersion = request.version.parse()?;
     let element = studio::element_of(request.dtype, &caps);
     let mut settings = PlanSettings::new(caps, element);
-    let (width, height) = version.default_size();
-    settings.size = Some((request.width.unwrap_or(width), request.height.unwrap_or(height)));
+    settings.size = match (request.width, request.height) {
+        (None, None) => None,
+        (Some(width), Some(height)) => Some((width, height)),
+        _ => return Err(failure::refuse("width and height go together: give both or none")),
+    };
     settings.guidance_scale = request.guidance_scale;
     settings.from_picture = request.from_picture;
     settings.budget = request.budget_bytes.map(|bytes| bytes as u64);
-    Ok(serde_wasm_bindgen::to_value(&pipeline::plan::plan(&Published::new(version), &settings).await?)?)
+    Ok((request, settings))
 }
 
 /// What made a picture, as its PNG file says, also one of another program; `undefined` where the file says nothing.

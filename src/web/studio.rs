@@ -15,7 +15,7 @@ use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
 use crate::image::{RgbImage, decode};
 use crate::parameters::Parameters;
-use crate::pipeline::plan::{PlanSettings, choose_residency};
+use crate::pipeline::plan::{PlanSettings, choose_residency, plan};
 use crate::pipeline::{
     Generation, Inputs, LoadProgress, LongPrompt, ModelComponents, ModelConfigs, ModelLoader, Residency, Task,
 };
@@ -39,6 +39,8 @@ enum Engine {
 #[wasm_bindgen]
 pub struct Studio {
     engine: Engine,
+    /// Where the model came from, to plan with its own configs.
+    source: Rc<dyn Source>,
 }
 
 impl Studio {
@@ -94,7 +96,7 @@ impl Studio {
 
     /// Loads from wherever the files are.
     pub(super) async fn load_from(
-        source: &dyn Source,
+        source: Rc<dyn Source>,
         settings: &LoadSettings,
         on_progress: &Function,
     ) -> Result<Studio, JsValue> {
@@ -107,7 +109,7 @@ impl Studio {
             RunnerName::Cpu => {
                 let precision = if matches!(settings.dtype, Dtype::F16) { Precision::F16 } else { Precision::F32 };
                 let runner = Rc::new(CandleRunner::cpu(precision));
-                let model = ModelLoader::new(source, &*runner).load(&mut progress).await?;
+                let model = ModelLoader::new(&*source, &*runner).load(&mut progress).await?;
                 Engine::Cpu(runner, Rc::new(model))
             }
             RunnerName::Gpu => {
@@ -118,20 +120,20 @@ impl Studio {
                 let element = element_of(settings.dtype, &gpu.caps);
                 let residency = match settings.budget_bytes {
                     Some(budget) => {
-                        let mut plan = PlanSettings::new(gpu.caps.clone(), element);
-                        plan.budget = Some(budget as u64);
-                        choose_residency(source, &plan).await?
+                        let mut within = PlanSettings::new(gpu.caps.clone(), element);
+                        within.budget = Some(budget as u64);
+                        choose_residency(&*source, &within).await?
                     }
                     None => Residency::Resident,
                 };
                 let runner = Rc::new(GpuRunner::new(gpu, element)?);
-                let loader = ModelLoader::new(source, &*runner).with_residency(residency);
+                let loader = ModelLoader::new(&*source, &*runner).with_residency(residency);
                 Engine::Gpu(Rc::clone(&runner), Rc::new(loader.load(&mut progress).await?))
             }
         };
         match failed {
             Some(error) => Err(error),
-            None => Ok(Studio { engine }),
+            None => Ok(Studio { engine, source }),
         }
     }
 
@@ -165,7 +167,7 @@ impl Studio {
                 entry.get(1).dyn_into().map_err(|_| refuse(&format!("the file {path} is not a Uint8Array")))?;
             source = source.with(path, bytes.to_vec());
         }
-        Studio::load_from(&source, &settings, on_progress).await
+        Studio::load_from(Rc::new(source), &settings, on_progress).await
     }
 
     /// What the model is and what its settings are when nobody says otherwise.
@@ -231,6 +233,20 @@ impl Studio {
         let generation = self.generation(inputs)?;
         let work = Work { n_steps: generation.n_steps(), flops: generation.total_flops() as f64 };
         Ok(serde_wasm_bindgen::to_value(&work)?)
+    }
+
+    /// What a picture of this model would ask of the GPU whose `caps` [`super::check`] gave; nothing is computed.
+    ///
+    /// # Errors
+    /// As [`super::plan`].
+    #[wasm_bindgen(unchecked_return_type = "Plan")]
+    pub async fn plan(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "PlanRequest")] request: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "Caps")] caps: JsValue,
+    ) -> Result<JsValue, JsValue> {
+        let (_, settings) = super::plan_settings(request, caps)?;
+        Ok(serde_wasm_bindgen::to_value(&plan(&*self.source, &settings).await?)?)
     }
 
     /// Checks a request and makes it ready; nothing is computed yet. With `picture` it starts from that; with `mask`,
@@ -319,7 +335,7 @@ fn given_picture(value: &JsValue, what: &str) -> Result<Option<RgbImage>, JsValu
     let (width, height) = (side("width")?, side("height")?);
     let data: Uint8ClampedArray = field("data")?.dyn_into().map_err(|_| expected())?;
     let rgba = data.to_vec();
-    if rgba.len() % 4 != 0 {
+    if !rgba.len().is_multiple_of(4) {
         return Err(refuse(&format!("the {what} has {} levels, which is no number of RGBA pixels", rgba.len())));
     }
     let rgb = rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();

@@ -117,7 +117,8 @@ pub(super) struct GivenCaps(#[serde(with = "CapsFields")] pub Caps);
 /// What is planned.
 #[derive(Deserialize)]
 pub(super) struct PlanRequest {
-    pub version: String,
+    #[serde(default)]
+    pub version: Option<String>,
     #[serde(default)]
     pub width: Option<usize>,
     #[serde(default)]
@@ -256,9 +257,9 @@ export interface LoadSettings {
   budget_bytes?: number;
 }
 
-/** What is planned: one of the seven versions, at a size, on the GPU. */
+/** What is planned: one of the seven versions, or the loaded model where none is named, at a size, on the GPU. */
 export interface PlanRequest {
-  version: string;
+  version?: string;
   width?: number;
   height?: number;
   guidance_scale?: number;

@@ -1,4 +1,4 @@
-//! A headless Chromium, driven over WebDriver, and the web server that it opens the page from.
+//! A headless Chromium or Firefox, driven over WebDriver, and the web server that it opens the page from.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -23,7 +23,27 @@ pub mod keys {
     pub const SPACE: char = '\u{e00d}';
 }
 
-/// A running chromedriver with one browser window. Both end when it is dropped, also when a test fails.
+/// A browser's options in `webdriver.json`.
+fn options_of(browser: &str) -> Value {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("webdriver.json");
+    let config = std::fs::read_to_string(config).expect("webdriver.json");
+    serde_json::from_str::<Value>(&config).expect("valid JSON")[browser].take()
+}
+
+/// The driver of Firefox: the one that is named, the one that `build.sh setup` built, or whichever is installed.
+fn geckodriver() -> String {
+    if let Ok(name) = std::env::var("GECKODRIVER") {
+        return name;
+    }
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| Path::new(&home).join(".cache"), Into::into);
+    let built = std::fs::read_dir(cache.join("darkroom")).into_iter().flatten().filter_map(Result::ok);
+    let mut built: Vec<_> = built.map(|entry| entry.path().join("bin/geckodriver")).filter(|p| p.is_file()).collect();
+    built.sort();
+    built.pop().map_or_else(|| "geckodriver".into(), |path| path.display().to_string())
+}
+
+/// A running driver with one browser window. Both end when it is dropped, also when a test fails.
 pub struct Browser {
     driver: Child,
     session_url: String,
@@ -37,28 +57,37 @@ impl Browser {
 
     /// Starts Chromium with those flags of `webdriver.json` that pass `keep`.
     pub fn start_with(keep: impl Fn(&str) -> bool) -> Self {
-        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("webdriver.json");
-        let mut capabilities: Value =
-            serde_json::from_str(&std::fs::read_to_string(config).expect("webdriver.json")).expect("valid JSON");
-        let flags = capabilities["goog:chromeOptions"]["args"].as_array_mut().expect("a list of flags");
+        let mut options = options_of("goog:chromeOptions");
+        let flags = options["args"].as_array_mut().expect("a list of flags");
         flags.retain(|flag| flag.as_str().is_some_and(&keep));
         flags.push("--window-size=1280,900".into());
-        capabilities["goog:loggingPrefs"] = json!({ "browser": "ALL" });
+        let capabilities = json!({ "goog:chromeOptions": options, "goog:loggingPrefs": { "browser": "ALL" } });
+        let name = std::env::var("CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".into());
+        Self::open_session(&name, &["--port=0"], "started successfully on port ", capabilities)
+    }
+
+    /// Starts Firefox with the settings of `webdriver.json`.
+    pub fn start_firefox() -> Self {
+        let capabilities = json!({ "moz:firefoxOptions": options_of("moz:firefoxOptions") });
+        Self::open_session(&geckodriver(), &["--port", "0"], "Listening on 127.0.0.1:", capabilities)
+    }
+
+    /// Starts a driver, which prints its port behind `before_port`, and a browser.
+    fn open_session(name: &str, arguments: &[&str], before_port: &str, mut capabilities: Value) -> Self {
         // A script of a test that waits for the page to draw may wait long.
         capabilities["timeouts"] = json!({ "script": PATIENCE.as_millis() as u64 });
-
-        // Port 0 lets the driver choose a free one, which it then prints.
-        let name = std::env::var("CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".into());
-        let mut driver = Command::new(&name)
-            .arg("--port=0")
+        let mut driver = Command::new(name)
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|e| panic!("{name}: {e}; `./build.sh setup` installs it"));
-        let port: u16 = BufReader::new(driver.stdout.take().expect("piped"))
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok())
-            .expect("chromedriver to print its port");
+        // Port 0 lets the driver choose a free one.
+        let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let port: u16 = lines
+            .find_map(|line| line.split_once(before_port)?.1.trim_end_matches('.').parse().ok())
+            .unwrap_or_else(|| panic!("{name} did not print its port"));
+        // A driver whose output nobody reads stops when the pipe is full.
+        std::thread::spawn(move || lines.for_each(drop));
         // From here on the driver is ended by `drop`, whatever goes wrong.
         let mut browser = Self { driver, session_url: format!("http://127.0.0.1:{port}/session") };
         let session = browser.post("", json!({ "capabilities": { "alwaysMatch": capabilities } }));
@@ -109,11 +138,17 @@ impl Browser {
             .into()
     }
 
-    /// Errors and warnings of the page and its worker.
+    /// Errors and warnings of the page and its worker; Chromium alone tells.
     pub fn console(&self) -> Vec<String> {
         let entries = self.post("/se/log", json!({ "type": "browser" }));
         let of_interest = |entry: &&Value| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING"));
         entries.as_array().into_iter().flatten().filter(of_interest).map(|entry| entry["message"].to_string()).collect()
+    }
+
+    /// The console for a failure's message.
+    fn console_if_any(&self) -> Vec<String> {
+        let is_chromium = self.eval("navigator.userAgent.includes('Chrom')") == true;
+        if is_chromium { self.console() } else { Vec::new() }
     }
 
     /// Waits until a JavaScript expression is true.
@@ -121,7 +156,7 @@ impl Browser {
         let start = Instant::now();
         while self.eval(&format!("Boolean({expression})")) != true {
             let late = start.elapsed() > PATIENCE;
-            assert!(!late, "not in {PATIENCE:?}: {expression}\n{}\n{:?}", self.text("body"), self.console());
+            assert!(!late, "not in {PATIENCE:?}: {expression}\n{}\n{:?}", self.text("body"), self.console_if_any());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -174,7 +209,8 @@ impl Browser {
 
     /// A picture of the gallery, counted from the newest.
     pub fn picture_at(&self, place: usize) -> RgbImage {
-        let script = format!("const image = document.querySelectorAll('.card img')[{place}]; await image.decode();
+        let script = format!("const image = document.querySelectorAll('.card img')[{place}]; image.loading = 'eager';
+            while (!image.complete || !image.naturalWidth) await new Promise((resolve) => setTimeout(resolve, 10));
             const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
             const context = canvas.getContext('2d');
             context.drawImage(image, 0, 0);
@@ -255,6 +291,13 @@ pub fn picture(value: &Value) -> RgbImage {
 pub fn difference(a: &RgbImage, b: &RgbImage) -> u8 {
     assert_eq!((a.width, a.height), (b.width, b.height));
     a.pixels.iter().zip(&b.pixels).map(|(a, b)| a.abs_diff(*b)).max().expect("pixels")
+}
+
+/// The mean of the squared differences of levels.
+pub fn mean_square(a: &RgbImage, b: &RgbImage) -> f64 {
+    assert_eq!((a.width, a.height), (b.width, b.height));
+    let sum: f64 = a.pixels.iter().zip(&b.pixels).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+    sum / a.pixels.len() as f64
 }
 
 impl Drop for Browser {

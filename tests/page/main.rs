@@ -7,6 +7,7 @@
 mod api;
 mod browser;
 mod drawing;
+mod firefox;
 #[path = "../../tools/serve/folder.rs"]
 mod folder;
 mod kept;

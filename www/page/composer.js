@@ -4,7 +4,7 @@
 import { element } from "./elements.js";
 import { announce, notify } from "./notices.js";
 import * as start_picture from "./start_picture.js";
-import { duration, sentence } from "./words.js";
+import { bytes, duration, sentence } from "./words.js";
 
 /** Where the form is kept between visits. */
 const FORM_KEY = "darkroom.form";
@@ -176,7 +176,7 @@ async function check() {
   if (!model) return null;
   try {
     const work = await darkroom.work(asked, start_picture.given());
-    say("ready", needs(asked, work), null);
+    say("ready", needs(asked, work, await memory(asked)), null);
     return work;
   } catch (error) {
     say("error", sentence(error.message), field_of(error.message));
@@ -187,13 +187,27 @@ async function check() {
 const speed_name = () => `${model.repository} by ${model.device}`;
 
 /**
+ * What the request takes of the GPU's memory, in words; nothing where the processor draws.
+ * @param {import("../protocol.js").DrawRequest} asked
+ */
+async function memory({ width, height, guidance_scale }) {
+  if (model.runner !== "gpu") return null;
+  const { dtype, budget_bytes } = load_options();
+  const { has_picture } = start_picture.given();
+  const plan = await darkroom.plan({ width, height, guidance_scale, from_picture: has_picture, dtype, budget_bytes });
+  return `${bytes(plan.peak_bytes)} of GPU memory${plan.fits ? "" : `, which is more than allowed: ${plan.advice}`}`;
+}
+
+/**
  * @param {import("../protocol.js").DrawRequest} asked
  * @param {import("../protocol.js").Work} work
+ * @param {string | null} memory
  */
-function needs(asked, work) {
+function needs(asked, work, memory) {
   const parts = ["Nothing to download"];
   const pictures = asked.count === 1 ? "" : `${asked.count} pictures of `;
   parts.push(`${pictures}${work.n_steps} steps at ${asked.width} × ${asked.height}`);
+  if (memory) parts.push(memory);
   const speed = read(SPEED_KEY)[speed_name()];
   parts.push(speed > 0 ? `about ${duration(work.flops / speed)} here` : "how long it takes is known after the first picture");
   return `${parts.join(" · ")}.`;
