@@ -5,6 +5,9 @@
 mod cases;
 
 use darkroom::run::gpu::Gpu;
+use darkroom::run::gpu::kernels::Element;
+use darkroom::run::gpu::kernels::gemm::{Epilogue, Gemm, Source};
+use darkroom::run::gpu::runner::GpuRunner;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
@@ -42,4 +45,16 @@ async fn lincomb_matches_its_reference() {
 async fn every_kernel_matches_its_reference() {
     let Some(gpu) = gpu().await else { return };
     cases::check_short(&gpu).await;
+}
+
+/// With the browser's clock and its event loop between the runs.
+#[wasm_bindgen_test]
+async fn tiles_are_measured() {
+    let Some(gpu) = gpu().await else { return };
+    let runner = GpuRunner::new(gpu, Element::F32).expect("the runner starts");
+    let gemm = Gemm::new(Source::rows(1, 64, 64), 64, Epilogue::default());
+    runner.tune(&[gemm], Element::F32).await.expect("the tiles are measured");
+    assert_eq!(runner.tiles().len(), 1);
+    let measured = runner.measured();
+    assert!(measured.len() >= 6 && measured.iter().all(|m| m.secs.is_finite() && m.gflops > 0.0), "{measured:?}");
 }

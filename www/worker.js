@@ -1,5 +1,6 @@
 // Owns the wasm and the GPU, off the page's thread, so that the page stays alive while a picture is drawn.
 
+import { keep_tiles, read_tiles } from "./tiles.js";
 import { N_CANCEL_SLOTS, nothing_drawn } from "./protocol.js";
 import init, { Studio, check, picture_parameters, plan, versions } from "./pkg/darkroom.js";
 
@@ -19,6 +20,8 @@ const MAX_RECOVERIES = 3;
 let studio;
 /** How the model was loaded, to load it again after a lost device. @type {{name: string, settings: object} | undefined} */
 let loaded_as;
+/** The adapter and what is known of its tiles. @type {{adapter: string, known?: string} | undefined} */
+let tiles_of;
 /** The files of the model that was loaded last, so that changing the runner downloads nothing. */
 let kept = { source: "", files: new Map() };
 /** @type {Promise<import("./protocol.js").Check> | undefined} */
@@ -215,7 +218,26 @@ function drop_studio() {
 
 /** @param {(fraction: number) => void} progress */
 async function load_studio(progress) {
-  studio = await Studio.load(loaded_as.name, kept.files, loaded_as.settings, progress);
+  const settings = { ...loaded_as.settings };
+  tiles_of = undefined;
+  if (settings.runner === "gpu") {
+    checked ??= look_around();
+    const { caps } = await checked;
+    if (caps) {
+      const known = await read_tiles(caps.name);
+      tiles_of = { adapter: caps.name, known };
+      Object.assign(settings, { tiles: known, tune: !caps.software });
+    }
+  }
+  studio = await Studio.load(loaded_as.name, kept.files, settings, progress);
+}
+
+/** Keeps what was measured while a picture was prepared. */
+async function keep_measured() {
+  const measured = studio?.tiles();
+  if (!tiles_of || !measured || measured === tiles_of.known) return;
+  tiles_of.known = measured;
+  await keep_tiles(tiles_of.adapter, measured);
 }
 
 /**
@@ -290,6 +312,7 @@ async function generate(job, { request, picture, mask, previews }) {
       let report;
       try {
         report = await drawing.step(on_progress);
+        if (report.stage === "encoded" || report.stage === "decoded") await keep_measured();
         // Little is read back, and only a GPU can be lost.
         if (report.stage === "denoised" && is_gpu) await drawing.keep();
         if (report.stage === "denoised" && previews) await post_preview(job, drawing, report);

@@ -126,7 +126,10 @@ impl Studio {
                     }
                     None => Residency::Resident,
                 };
-                let runner = Rc::new(GpuRunner::new(gpu, element)?);
+                // Choices that cannot be read are as good as none.
+                let tiles = settings.tiles.as_deref().and_then(|text| serde_json::from_str(text).ok());
+                let runner = Rc::new(GpuRunner::new(gpu, element)?.with_tiles(tiles.unwrap_or_default()));
+                runner.measure_tiles(settings.tune);
                 let loader = ModelLoader::new(&*source, &*runner).with_residency(residency);
                 Engine::Gpu(Rc::clone(&runner), Rc::new(loader.load(&mut progress).await?))
             }
@@ -202,6 +205,21 @@ impl Studio {
             samplers: SamplerKind::ALL.map(SamplerKind::name).to_vec(),
         };
         Ok(serde_wasm_bindgen::to_value(&info)?)
+    }
+
+    /// Which tile serves which matrix product on this GPU, as far as it was measured: text to be kept under the adapter's
+    /// name and given to the next `load`. Nothing on the processor, or where nothing was measured.
+    ///
+    /// # Errors
+    /// Never, for now.
+    pub fn tiles(&self) -> Result<Option<String>, JsValue> {
+        match &self.engine {
+            Engine::Cpu(..) => Ok(None),
+            Engine::Gpu(runner, _) if runner.tiles().is_empty() => Ok(None),
+            Engine::Gpu(runner, _) => {
+                serde_json::to_string(&runner.tiles()).map(Some).map_err(|e| refuse(&e.to_string()))
+            }
+        }
     }
 
     /// How many tokens a prompt has, and how many the model reads at once.

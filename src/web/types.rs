@@ -54,7 +54,7 @@ impl Request {
 
 impl LoadSettings {
     /// The names of its fields.
-    pub const FIELDS: &[&str] = &["runner", "dtype", "budget_bytes"];
+    pub const FIELDS: &[&str] = &["runner", "dtype", "budget_bytes", "tiles", "tune"];
 }
 
 impl PlanRequest {
@@ -72,6 +72,12 @@ pub(super) struct LoadSettings {
     /// Bytes of GPU memory; without one everything stays loaded.
     #[serde(default)]
     pub budget_bytes: Option<f64>,
+    /// What [`super::Studio::tiles`] gave earlier on this adapter.
+    #[serde(default)]
+    pub tiles: Option<String>,
+    /// Whether tiles that nobody measured are measured before the first picture.
+    #[serde(default)]
+    pub tune: bool,
 }
 
 /// What computes.
@@ -255,6 +261,10 @@ export interface LoadSettings {
   dtype?: "auto" | "f32" | "f16";
   /** Bytes of GPU memory: where it is too little for the whole model, its parts are loaded one after another. */
   budget_bytes?: number;
+  /** What `Studio.tiles()` gave earlier on the same adapter. */
+  tiles?: string;
+  /** Whether to measure, before the first picture, which tile suits which matrix product. Not for software adapters. */
+  tune?: boolean;
 }
 
 /** What is planned: one of the seven versions, or the loaded model where none is named, at a size, on the GPU. */

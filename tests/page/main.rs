@@ -15,4 +15,5 @@ mod keyboard;
 mod lost;
 mod repaint;
 mod responsive;
+mod tiles;
 mod trouble;
