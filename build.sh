@@ -95,7 +95,7 @@ test_firefox() {
         cargo test "${wasm_flags[@]}" --test web --test web_model "$@"
 }
 
-test_page() { cargo test --test page "$@"; }
+test_page() { cargo test --test page --test download_page "$@"; }
 
 verb_test() {
     local kind=${1:-all} failed=0
@@ -121,7 +121,7 @@ verb_test() {
     [ $failed -eq 0 ]
 }
 
-clippy_native() { CLIPPY_CONF_DIR=$root/clippy/native cargo clippy --all-targets --test page -- -D warnings; }
+clippy_native() { CLIPPY_CONF_DIR=$root/clippy/native cargo clippy --all-targets --test page --test download_page -- -D warnings; }
 
 clippy_wasm() {
     wasm_env

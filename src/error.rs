@@ -62,6 +62,15 @@ pub enum Error {
     /// Something the Hub or its cache could not give.
     #[error("{repo}: {reason}")]
     Hub { repo: String, reason: String },
+    /// A store of downloaded files that cannot be opened, read or written.
+    #[error("{store}: {reason}")]
+    Store { store: String, reason: String },
+    /// A store without room for what is still to come, in bytes. What it holds is intact.
+    #[error(
+        "no room for the model: {missing_bytes} more bytes are needed{}: remove a model or free disk space, then go on",
+        .free_bytes.map(|bytes| format!(" and {bytes} are free")).unwrap_or_default()
+    )]
+    StoreFull { missing_bytes: u64, free_bytes: Option<u64> },
     /// A device that is absent or cannot do what was asked.
     #[error("device {device}: {reason}")]
     Device { device: String, reason: String },

@@ -20,12 +20,14 @@
 //! - [`tokenizer`]: CLIP's byte-pair encoding, with the ids of transformers.
 //! - [`image`]: pictures in and out, Pillow's resampling, masks. [`parameters`]: what made a picture, as text in its PNG.
 //! - [`graph`]: models as plain data: operations, shapes, names, weights, costs.
+//! - [`store`]: verified chunks of downloaded files: in IndexedDB, on disk, in memory.
 //! - [`weights`]: safetensors headers read as hostile input, lazy views of tensors, names of old and new checkpoints.
 //! - [`model`]: the seven versions, diffusers' JSON as types, and CLIP, UNet and VAE as functions that append to a graph.
 //! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor.
 //! - [`request`]: what a caller may ask for, and what would work instead of what does not.
-//! - [`hub`]: which files a model needs and where they are: a folder, memory, the Hugging Face cache; the seven versions'
-//!   configs without their files ([`hub::published`]).
+//! - [`hub`]: which files a model needs and where they are: a folder, memory, the Hugging Face cache, a store that is
+//!   filled from the Hub by ranges, resumed and verified; the seven versions' configs without their files
+//!   ([`hub::published`]).
 //! - [`run`]: runners execute graphs. [`run::candle`] on the CPU, in wasm and on CUDA; [`run::gpu`] through WebGPU, where
 //!   a graph is fused ([`run::gpu::lower`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything
 //!   that a device is asked for is counted ([`run::gpu::ledger`]), with a device or without.
@@ -62,6 +64,7 @@ pub mod rng;
 pub mod tokenizer;
 
 pub mod graph;
+pub mod store;
 pub mod weights;
 
 pub mod model;

@@ -1,17 +1,26 @@
-//! Which files a model needs and where they are: on disk, in the Hugging Face cache, or on the Hub.
+//! Which files a model needs and where they are: on disk, in the Hugging Face cache, in a store, or on the Hub.
 //!
 //! A [`Source`] lists a model's files and opens them. [`choose`] picks the files from a listing, [`RepoId`] names a
-//! repository. What is *in* the files is read by others: the JSON by `model`, the tensors by [`crate::weights`].
+//! repository, [`remote`] finds it on a Hub, [`download`] brings it into a store and [`stored`] reads it from there. What is *in* the files is read by others: the JSON by `model`, the tensors by [`crate::weights`].
 
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
 pub mod cache;
 pub mod choose;
+pub mod download;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod folder;
+pub mod http;
 pub mod listing;
 pub mod memory;
+#[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
+pub mod native;
 pub mod published;
+pub mod remote;
 mod repo;
+pub mod retry;
+pub mod stored;
+#[cfg(target_arch = "wasm32")]
+pub mod web;
 
 use crate::error::Result;
 use crate::weights::{ByteSource, LocalFuture};

@@ -27,6 +27,8 @@ fn code(error: &Error) -> &'static str {
         Error::Limit { .. } | Error::OutOfMemory { .. } => "memory",
         // Load the model again; a drawing can go on from its last step.
         Error::DeviceLost { .. } => "lost",
+        // Free space, or load the page again.
+        Error::Store { .. } | Error::StoreFull { .. } => "storage",
         // Bring another picture.
         Error::Image { .. } | Error::Io { .. } => "picture",
         Error::Cancelled => "cancelled",

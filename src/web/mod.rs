@@ -5,6 +5,7 @@
 
 mod drawing;
 mod failure;
+mod models;
 mod studio;
 mod types;
 
@@ -12,6 +13,7 @@ use js_sys::{Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 pub use drawing::Drawing;
+pub use models::Models;
 pub use studio::Studio;
 
 use crate::hub::published::Published;

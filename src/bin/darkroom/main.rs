@@ -141,7 +141,7 @@ fn exit_code(error: &Error) -> u8 {
         | Error::OutOfMemory { .. }
         | Error::DeviceLost { .. }
         | Error::NotFinite { .. } => 4,
-        Error::Image { .. } | Error::Io { .. } => 5,
+        Error::Image { .. } | Error::Io { .. } | Error::Store { .. } | Error::StoreFull { .. } => 5,
         Error::Cancelled => 130,
     }
 }

@@ -1,0 +1,279 @@
+//! A model in a store, as a [`Source`]: its tensors are read by range, so that a file is never in memory as a whole.
+//! Models get there by [`super::download`], or by [`import`] from files that are somewhere else already.
+
+use std::rc::Rc;
+
+use super::{Component, ListedFile, ModelFile, Needs, Source, choose_files};
+use crate::error::{Error, Result};
+use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, Store, StoredFile, sha256_hex};
+use crate::weights::{ByteSource, LocalFuture};
+
+/// The longest file that is read as a text, in bytes. The largest in use, XL's `vocab.json`, has about one million.
+const MAX_TEXT_BYTES: u64 = 32 << 20;
+
+/// A complete model in a store.
+pub struct StoredModel {
+    store: Rc<dyn Store>,
+    manifest: Rc<Manifest>,
+}
+
+impl StoredModel {
+    /// Opens a model by the name that it is kept under.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] where it is not there, or not complete.
+    pub async fn open(store: Rc<dyn Store>, model: &str) -> Result<Self> {
+        let refuse = |reason: String| Error::Hub { repo: model.to_owned(), reason };
+        let manifest = store.manifest(model).await?;
+        let manifest = manifest.ok_or_else(|| refuse(format!("is not in {}: download it first", store.describe())))?;
+        if let Some(file) = manifest.files.iter().find(|file| !file.complete) {
+            return Err(refuse(format!(
+                "{} is not complete: download the model again, which goes on there",
+                file.path
+            )));
+        }
+        Ok(StoredModel { store, manifest: Rc::new(manifest) })
+    }
+
+    /// What the store knows of it.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn file(&self, path: &str) -> Result<StoredBytes> {
+        let file = self.manifest.files.iter().position(|file| file.path == path);
+        let index = file.ok_or_else(|| Error::Hub { repo: self.describe(), reason: format!("has no file {path}") })?;
+        Ok(StoredBytes { store: Rc::clone(&self.store), manifest: Rc::clone(&self.manifest), index })
+    }
+}
+
+impl Source for StoredModel {
+    fn list<'a>(&'a self) -> LocalFuture<'a, Result<Vec<ModelFile>>> {
+        Box::pin(async move {
+            let index = "model_index.json";
+            let needs = Needs::from_model_index(index, &self.read_text(index).await?)?;
+            choose_files(&self.describe(), &listed(&self.manifest.files), needs, true)
+        })
+    }
+
+    fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>> {
+        Box::pin(async move { text(&self.file(path)?, path).await })
+    }
+
+    fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
+        Box::pin(async move { Ok(Box::new(self.file(path)?) as Box<dyn ByteSource>) })
+    }
+
+    fn describe(&self) -> String {
+        self.manifest.model.clone()
+    }
+}
+
+fn listed(files: &[StoredFile]) -> Vec<ListedFile> {
+    let listed = |file: &StoredFile| ListedFile {
+        path: file.path.clone(),
+        bytes: Some(file.bytes),
+        sha256: file.sha256.clone(),
+    };
+    files.iter().map(listed).collect()
+}
+
+async fn text(source: &dyn ByteSource, path: &str) -> Result<String> {
+    let config = |reason: String| Error::Config { file: path.to_owned(), reason };
+    let n_bytes = source.len();
+    if n_bytes > MAX_TEXT_BYTES {
+        let reason = format!("it has {n_bytes} bytes, more than the {MAX_TEXT_BYTES} that a text file may have");
+        return Err(config(reason));
+    }
+    String::from_utf8(source.read(0, n_bytes as usize).await?).map_err(|_| config("is not UTF-8".to_owned()))
+}
+
+/// A file in a store. A read takes the range that was asked for and, chunk by chunk, nothing else.
+struct StoredBytes {
+    store: Rc<dyn Store>,
+    manifest: Rc<Manifest>,
+    index: usize,
+}
+
+impl StoredBytes {
+    fn stored(&self) -> &StoredFile {
+        &self.manifest.files[self.index]
+    }
+}
+
+impl ByteSource for StoredBytes {
+    fn name(&self) -> &str {
+        &self.stored().path
+    }
+
+    fn len(&self) -> u64 {
+        self.stored().bytes
+    }
+
+    fn read<'a>(&'a self, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
+        Box::pin(async move {
+            let file = self.stored();
+            let Some(end) = offset.checked_add(len as u64).filter(|end| *end <= file.bytes) else {
+                let reason = format!("{len} bytes from {offset} on are not in {}", file.path);
+                return Err(Error::Store { store: self.store.describe(), reason });
+            };
+            let mut bytes = Vec::with_capacity(len);
+            let mut at = offset;
+            while at < end {
+                let chunk = (at / CHUNK_BYTES) as u32;
+                let (start, chunk_end) = file.range(chunk);
+                let n_bytes = (chunk_end.min(end) - at) as usize;
+                let within = (at - start) as usize;
+                self.store.read_chunk(&self.manifest.model, &file.path, chunk, within, n_bytes, &mut bytes).await?;
+                at += n_bytes as u64;
+            }
+            Ok(bytes)
+        })
+    }
+}
+
+/// A chunk that is not what it was when it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: String,
+    /// The number of the chunk.
+    pub chunk: u32,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// Reads a model back and compares every chunk with its digest, and every file with its own. What is damaged is dropped
+/// alone, so that the next download fetches it again. `on_bytes` is told the file and how many bytes of all were read.
+///
+/// # Errors
+/// [`Error::Hub`] where the model is not there, [`Error::Store`] where the store cannot be written.
+pub async fn verify(store: &dyn Store, model: &str, on_bytes: &mut dyn FnMut(&str, u64)) -> Result<Vec<Damage>> {
+    let _lock = store.lock(model).await?;
+    let absent = || Error::Hub { repo: model.to_owned(), reason: format!("is not in {}", store.describe()) };
+    let mut manifest = store.manifest(model).await?.ok_or_else(absent)?;
+    let mut damaged = Vec::new();
+    let mut n_read = 0;
+    for i in 0..manifest.files.len() {
+        let file = manifest.files[i].clone();
+        let present = store.chunks(model, &file.path).await?;
+        let mut whole = Sha256Stream::default();
+        let mut is_whole = true;
+        for chunk in 0..file.n_chunks() {
+            let n_bytes = file.chunk_bytes(chunk);
+            let mut bytes = Vec::with_capacity(n_bytes as usize);
+            let read = store.read_chunk(model, &file.path, chunk, 0, n_bytes as usize, &mut bytes).await;
+            let known = present.get(&chunk);
+            if read.is_ok() && known.is_some_and(|known| *known == sha256_hex(&bytes)) {
+                whole.update(&bytes);
+            } else {
+                is_whole = false;
+                store.remove_chunk(model, &file.path, chunk).await?;
+                // One that never came is no damage.
+                if known.is_some() || file.complete {
+                    damaged.push(Damage { path: file.path.clone(), chunk, bytes: n_bytes });
+                }
+            }
+            n_read += n_bytes;
+            on_bytes(&file.path, n_read);
+        }
+        let digest = whole.finish();
+        if is_whole && file.sha256.as_ref().is_some_and(|expected| *expected != digest) {
+            // Every chunk is what came, so what came was wrong, and it cannot be told where.
+            store.remove_file(model, &file.path).await?;
+            damaged.push(Damage { path: file.path.clone(), chunk: 0, bytes: file.bytes });
+            is_whole = false;
+        }
+        if file.complete != is_whole {
+            manifest.files[i].complete = is_whole;
+            store.write_manifest(&manifest).await?;
+        }
+    }
+    Ok(damaged)
+}
+
+/// Copies a model's files from elsewhere, such as a folder picked in the page, into a store. `files` are by path; a
+/// common folder in front is taken off, and what the model does not need is left out.
+///
+/// # Errors
+/// [`Error::Hub`] where they are no complete model, [`Error::StoreFull`], [`Error::Store`], and what a file gives.
+pub async fn import(
+    store: &dyn Store,
+    name: &str,
+    files: Vec<(String, Box<dyn ByteSource>)>,
+    on_bytes: &mut dyn FnMut(&str, u64, u64),
+) -> Result<Manifest> {
+    let _lock = store.lock(name).await?;
+    let refuse = |reason: &str| Error::Hub { repo: name.to_owned(), reason: reason.to_owned() };
+    let index = files
+        .iter()
+        .map(|(path, _)| path)
+        .filter(|path| path.as_str() == "model_index.json" || path.ends_with("/model_index.json"));
+    let index = index.min_by_key(|path| path.len()).ok_or_else(|| {
+        refuse(
+            "the files have no model_index.json: pick a folder in diffusers' layout, with the folders unet, vae, \
+             text_encoder, tokenizer and scheduler beside it",
+        )
+    })?;
+    let front = index[..index.len() - "model_index.json".len()].to_owned();
+    let files: Vec<(String, Box<dyn ByteSource>)> =
+        files.into_iter().filter_map(|(path, source)| Some((path.strip_prefix(&front)?.to_owned(), source))).collect();
+    let find = |path: &str| files.iter().find(|(of, _)| of == path).map(|(_, source)| source.as_ref());
+    let index = find("model_index.json").ok_or_else(|| refuse("model_index.json was lost"))?;
+    let needs = Needs::from_model_index("model_index.json", &text(index, "model_index.json").await?)?;
+    let all: Vec<ListedFile> =
+        files.iter().map(|(path, source)| ListedFile::new(path.clone(), Some(source.len()))).collect();
+    let chosen = choose_files(name, &all, needs, true)?;
+    store.remove(name).await?;
+    let stored = |file: &ModelFile| StoredFile {
+        path: file.path.clone(),
+        bytes: file.bytes.unwrap_or_default(),
+        sha256: None,
+        etag: None,
+        complete: false,
+    };
+    let mut manifest = Manifest {
+        model: name.to_owned(),
+        repo: String::new(),
+        commit: String::new(),
+        files: chosen.iter().map(stored).collect(),
+    };
+    let total_bytes = manifest.total_bytes();
+    let free_bytes = store.space().await?.free_bytes();
+    if free_bytes.is_some_and(|free| free < total_bytes) {
+        return Err(Error::StoreFull { missing_bytes: total_bytes, free_bytes });
+    }
+    store.write_manifest(&manifest).await?;
+    let mut n_done = 0;
+    for i in 0..manifest.files.len() {
+        let file = manifest.files[i].clone();
+        let source = find(&file.path).ok_or_else(|| refuse("a file was lost"))?;
+        let mut whole = Sha256Stream::default();
+        for chunk in 0..file.n_chunks() {
+            let (start, end) = file.range(chunk);
+            let bytes = source.read(start, (end - start) as usize).await?;
+            whole.update(&bytes);
+            match store.write_chunk(name, &file.path, chunk, &bytes, &sha256_hex(&bytes)).await {
+                Err(Error::StoreFull { free_bytes, .. }) => {
+                    return Err(Error::StoreFull { missing_bytes: total_bytes - n_done, free_bytes });
+                }
+                written => written?,
+            }
+            n_done += end - start;
+            on_bytes(&file.path, n_done, total_bytes);
+        }
+        // Nobody published a digest, so the one of what was read is what a later check compares with.
+        manifest.files[i].sha256 = Some(whole.finish());
+        manifest.files[i].complete = true;
+        store.write_manifest(&manifest).await?;
+    }
+    Ok(manifest)
+}
+
+/// Whether a component's weights are all there already, so that it can be loaded while others still come.
+#[must_use]
+pub fn is_loadable(manifest: &Manifest, component: Component) -> bool {
+    let mut files = manifest.files.iter().filter(|file| file.path.starts_with(component.folder())).peekable();
+    files.peek().is_some() && files.all(|file| file.complete)
+}

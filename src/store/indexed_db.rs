@@ -1,0 +1,469 @@
+//! Models in the browser's IndexedDB.
+//!
+//! Two object stores: `models` has a manifest a model, as JSON; `chunks` has, by model, path and number, an object of a
+//! chunk's digest and bytes, so that both are written or neither. An index of the digests answers which chunks are there
+//! without reading their bytes. A lock is one of the Web Locks API, which the browser releases when its tab dies.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{
+    DomException, IdbDatabase, IdbFactory, IdbKeyRange, IdbObjectStore, IdbOpenDbRequest, IdbRequest, IdbTransaction,
+    IdbTransactionMode, IdbVersionChangeEvent, StorageEstimate, StorageManager,
+};
+
+use super::{LocalFuture, Lock, Manifest, Space, Store, lost_chunk};
+use crate::error::{Error, Result};
+
+/// The version of the layout. 1 had the digests beside the chunks and no index of them; its chunks are taken over.
+const VERSION: u32 = 2;
+
+const MODELS: &str = "models";
+const CHUNKS: &str = "chunks";
+/// Where layout 1 had the digests.
+const DIGESTS_1: &str = "digests";
+
+/// The chunk that was read last: model, path, number and bytes, which stay outside of the wasm heap.
+type Recent = Option<(String, String, u32, Uint8Array)>;
+
+/// See the module.
+pub struct IndexedDbStore {
+    database: IdbDatabase,
+    name: String,
+    recent: RefCell<Recent>,
+}
+
+/// What a browser throws, by its name: `QuotaExceededError` and the like.
+fn error_name(error: &JsValue) -> String {
+    let name = Reflect::get(error, &"name".into()).ok().and_then(|name| name.as_string());
+    name.unwrap_or_default()
+}
+
+fn words(error: &JsValue) -> String {
+    let message = Reflect::get(error, &"message".into()).ok().and_then(|message| message.as_string());
+    let message = message.filter(|message| !message.is_empty()).unwrap_or_else(|| format!("{error:?}"));
+    match error_name(error) {
+        name if name.is_empty() => message,
+        name => format!("{name}: {message}"),
+    }
+}
+
+fn failed(store: &str, doing: &str, error: &JsValue) -> Error {
+    if error_name(error) == "QuotaExceededError" {
+        return Error::StoreFull { missing_bytes: 0, free_bytes: None };
+    }
+    Error::Store { store: store.to_owned(), reason: format!("cannot {doing} ({})", words(error)) }
+}
+
+/// Waits for a request. Its handlers live as long as the promise's own closure does: until one of them is called.
+async fn finished(request: &IdbRequest) -> Result<JsValue, JsValue> {
+    let promise = Promise::new(&mut |resolve: Function, reject: Function| {
+        let of = request.clone();
+        let done = Closure::once_into_js(move || {
+            let _ = resolve.call1(&JsValue::NULL, &of.result().unwrap_or(JsValue::UNDEFINED));
+        });
+        let of = request.clone();
+        let failed = Closure::once_into_js(move || {
+            let error = of.error().ok().flatten().map_or(JsValue::NULL, DomException::into);
+            let _ = reject.call1(&JsValue::NULL, &error);
+        });
+        request.set_onsuccess(Some(done.unchecked_ref()));
+        request.set_onerror(Some(failed.unchecked_ref()));
+    });
+    JsFuture::from(promise).await
+}
+
+/// Waits until a transaction's writes are there.
+async fn committed(transaction: &IdbTransaction) -> Result<(), JsValue> {
+    let promise = Promise::new(&mut |resolve: Function, reject: Function| {
+        let done = Closure::once_into_js(move || {
+            let _ = resolve.call0(&JsValue::NULL);
+        });
+        let of = transaction.clone();
+        let failed = Closure::once_into_js(move || {
+            let error = of.error().map_or(JsValue::NULL, DomException::into);
+            let _ = reject.call1(&JsValue::NULL, &error);
+        });
+        transaction.set_oncomplete(Some(done.unchecked_ref()));
+        transaction.set_onabort(Some(failed.unchecked_ref()));
+    });
+    JsFuture::from(promise).await.map(|_| ())
+}
+
+/// Something of the page's or worker's global object.
+fn global(path: &[&str]) -> JsValue {
+    let mut value: JsValue = js_sys::global().into();
+    for name in path {
+        value = Reflect::get(&value, &(*name).into()).unwrap_or(JsValue::UNDEFINED);
+    }
+    value
+}
+
+/// Makes what the layout has and the database lacks.
+fn upgrade(database: &IdbDatabase, transaction: &IdbTransaction, from: u32) -> Result<(), JsValue> {
+    if from < 1 {
+        database.create_object_store(MODELS)?;
+        database.create_object_store(CHUNKS)?;
+    }
+    let chunks = transaction.object_store(CHUNKS)?;
+    let path = Array::of4(&"model".into(), &"path".into(), &"chunk".into(), &"sha256".into());
+    chunks.create_index_with_str_sequence("digests", &path)?;
+    if from == 1 {
+        take_over_1(&chunks, &transaction.object_store(DIGESTS_1)?, database)?;
+    }
+    Ok(())
+}
+
+/// Layout 1 had bare bytes in `chunks` and their digests under the same keys in `digests`. Each pair becomes an object.
+fn take_over_1(chunks: &IdbObjectStore, digests: &IdbObjectStore, database: &IdbDatabase) -> Result<(), JsValue> {
+    let request = digests.open_cursor()?;
+    let (chunks, database, of) = (chunks.clone(), database.clone(), request.clone());
+    // Called once a pair, then once at the end; it keeps itself alive, as an upgrade happens once in a database's life.
+    let step = Closure::<dyn FnMut() -> Result<(), JsValue>>::new(move || {
+        let cursor = of.result()?;
+        let Ok(cursor) = cursor.dyn_into::<web_sys::IdbCursorWithValue>() else {
+            return database.delete_object_store(DIGESTS_1);
+        };
+        let (key, sha256) = (cursor.key()?, cursor.value()?);
+        let got = chunks.get(&key)?;
+        let (chunks, of) = (chunks.clone(), got.clone());
+        let put = Closure::once_into_js(move || -> Result<(), JsValue> {
+            let bytes = of.result()?;
+            if bytes.is_undefined() {
+                return Ok(());
+            }
+            chunks.put_with_key(&record(&key, &sha256, &bytes)?.into(), &key)?;
+            Ok(())
+        });
+        got.set_onsuccess(Some(put.unchecked_ref()));
+        cursor.continue_()
+    });
+    request.set_onsuccess(Some(step.as_ref().unchecked_ref()));
+    step.forget();
+    Ok(())
+}
+
+/// A chunk as the database has it; `key` is `[model, path, chunk]`.
+fn record(key: &JsValue, sha256: &JsValue, bytes: &JsValue) -> Result<Object, JsValue> {
+    let (key, record) = (Array::from(key), Object::new());
+    for (name, value) in
+        [("model", &key.get(0)), ("path", &key.get(1)), ("chunk", &key.get(2)), ("sha256", sha256), ("bytes", bytes)]
+    {
+        Reflect::set(&record, &name.into(), value)?;
+    }
+    Ok(record)
+}
+
+fn key(model: &str, path: &str, chunk: u32) -> JsValue {
+    Array::of3(&model.into(), &path.into(), &chunk.into()).into()
+}
+
+/// All keys that start with these parts; an array sorts behind every string and number.
+fn below(parts: &[&str]) -> Result<IdbKeyRange, JsValue> {
+    let from: Array = parts.iter().map(|part| JsValue::from_str(part)).collect();
+    let to = from.slice(0, from.length());
+    to.push(&Array::new());
+    IdbKeyRange::bound(&from, &to)
+}
+
+impl IndexedDbStore {
+    /// Opens the database of this name, and makes or upgrades it where needed.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where the browser gives no IndexedDB, a newer page has a newer layout, or another tab with an
+    /// older one is still open.
+    pub async fn open(name: &str) -> Result<Self> {
+        let place = format!("the browser's database {name}");
+        let refuse = |reason: &str| Error::Store { store: place.clone(), reason: reason.to_owned() };
+        let factory: IdbFactory = global(&["indexedDB"]).dyn_into().map_err(|_| {
+            refuse("this browser keeps no data here: leave private browsing, or allow it to store data")
+        })?;
+        let request: IdbOpenDbRequest =
+            factory.open_with_u32(name, VERSION).map_err(|error| failed(&place, "open it", &error))?;
+        let upgrade_error = Rc::new(RefCell::new(None));
+        let blocked = Rc::new(Cell::new(false));
+        let (of, told) = (request.clone(), Rc::clone(&upgrade_error));
+        let on_upgrade = Closure::<dyn FnMut(IdbVersionChangeEvent)>::new(move |event: IdbVersionChangeEvent| {
+            let upgraded = of.result().and_then(|database| {
+                let transaction = of.transaction().ok_or(JsValue::NULL)?;
+                let result = upgrade(&database.unchecked_into(), &transaction, event.old_version() as u32);
+                // What is half upgraded must not stay.
+                if result.is_err() {
+                    transaction.abort()?;
+                }
+                result
+            });
+            if let Err(error) = upgraded {
+                told.replace(Some(words(&error)));
+            }
+        });
+        request.set_onupgradeneeded(Some(on_upgrade.as_ref().unchecked_ref()));
+        let of = Rc::clone(&blocked);
+        let on_blocked = Closure::<dyn FnMut()>::new(move || of.set(true));
+        request.set_onblocked(Some(on_blocked.as_ref().unchecked_ref()));
+        let database = finished(&request).await.map_err(|error| {
+            if let Some(words) = upgrade_error.take() {
+                return refuse(&format!("its layout cannot be upgraded ({words})"));
+            }
+            if error_name(&error) == "VersionError" {
+                return refuse("a newer version of this page made it: load the page again");
+            }
+            if blocked.get() {
+                return refuse("another tab uses it in an older layout: close that tab");
+            }
+            failed(&place, "open it", &error)
+        })?;
+        let database: IdbDatabase = database.unchecked_into();
+        // A later page that upgrades the layout must not wait for this one.
+        let of = database.clone();
+        let close = Closure::<dyn FnMut()>::new(move || of.close());
+        database.set_onversionchange(Some(close.as_ref().unchecked_ref()));
+        close.forget();
+        Ok(IndexedDbStore { database, name: name.to_owned(), recent: RefCell::default() })
+    }
+
+    fn transaction(&self, stores: &[&str], mode: IdbTransactionMode) -> Result<IdbTransaction, JsValue> {
+        let stores: Array = stores.iter().map(|name| JsValue::from_str(name)).collect();
+        self.database.transaction_with_str_sequence_and_mode(&stores, mode)
+    }
+
+    fn reading(&self, store: &str) -> Result<IdbObjectStore, JsValue> {
+        self.transaction(&[store], IdbTransactionMode::Readonly)?.object_store(store)
+    }
+
+    fn told<T>(&self, doing: &str, result: Result<T, JsValue>) -> Result<T> {
+        result.map_err(|error| failed(&self.describe(), doing, &error))
+    }
+
+    fn forget_recent(&self) {
+        self.recent.replace(None);
+    }
+
+    fn parse(&self, json: &JsValue) -> Result<Option<Manifest>> {
+        let Some(json) = json.as_string() else { return Ok(None) };
+        let broken = |error: serde_json::Error| Error::Store {
+            store: self.describe(),
+            reason: format!("a manifest cannot be read ({error}): remove the model"),
+        };
+        serde_json::from_str(&json).map(Some).map_err(broken)
+    }
+
+    async fn delete(&self, stores: &[&str], change: impl Fn(&IdbTransaction) -> Result<(), JsValue>) -> Result<()> {
+        self.forget_recent();
+        let deleted = async {
+            let transaction = self.transaction(stores, IdbTransactionMode::Readwrite)?;
+            change(&transaction)?;
+            committed(&transaction).await
+        };
+        self.told("remove from it", deleted.await)
+    }
+
+    /// A chunk's bytes, which stay outside of the wasm heap.
+    async fn bytes(&self, model: &str, path: &str, chunk: u32) -> Result<Uint8Array> {
+        if let Some((of_model, of_path, of_chunk, bytes)) = &*self.recent.borrow()
+            && (of_model.as_str(), of_path.as_str(), *of_chunk) == (model, path, chunk)
+        {
+            return Ok(bytes.clone());
+        }
+        let read = async {
+            let request = self.reading(CHUNKS)?.get(&key(model, path, chunk))?;
+            Reflect::get(&finished(&request).await?, &"bytes".into())
+        };
+        let bytes = read.await.ok().and_then(|bytes| bytes.dyn_into::<Uint8Array>().ok());
+        let bytes = bytes.ok_or_else(|| lost_chunk(&self.describe(), model, path, chunk))?;
+        self.recent.replace(Some((model.to_owned(), path.to_owned(), chunk, bytes.clone())));
+        Ok(bytes)
+    }
+}
+
+impl Store for IndexedDbStore {
+    fn describe(&self) -> String {
+        format!("the browser's database {}", self.name)
+    }
+
+    fn manifest<'a>(&'a self, model: &'a str) -> LocalFuture<'a, Result<Option<Manifest>>> {
+        Box::pin(async move {
+            let read = async { finished(&self.reading(MODELS)?.get(&model.into())?).await };
+            self.parse(&self.told("read it", read.await)?)
+        })
+    }
+
+    fn manifests<'a>(&'a self) -> LocalFuture<'a, Result<Vec<Manifest>>> {
+        Box::pin(async move {
+            let read = async { finished(&self.reading(MODELS)?.get_all()?).await };
+            let all = Array::from(&self.told("read it", read.await)?);
+            Ok(all.iter().map(|json| self.parse(&json)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+        })
+    }
+
+    fn write_manifest<'a>(&'a self, manifest: &'a Manifest) -> LocalFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let json = serde_json::to_string(manifest)
+                .map_err(|error| Error::Store { store: self.describe(), reason: error.to_string() })?;
+            let written = async {
+                let transaction = self.transaction(&[MODELS], IdbTransactionMode::Readwrite)?;
+                let store = transaction.object_store(MODELS)?;
+                store.put_with_key(&json.into(), &manifest.model.as_str().into())?;
+                committed(&transaction).await
+            };
+            self.told("write to it", written.await)
+        })
+    }
+
+    fn chunks<'a>(&'a self, model: &'a str, path: &'a str) -> LocalFuture<'a, Result<BTreeMap<u32, String>>> {
+        Box::pin(async move {
+            let mut chunks = BTreeMap::new();
+            let read = async {
+                let index = self.reading(CHUNKS)?.index("digests")?;
+                let request = index.open_key_cursor_with_range(&below(&[model, path])?.into())?;
+                let mut cursor = finished(&request).await?;
+                while let Ok(found) = cursor.dyn_into::<web_sys::IdbCursor>() {
+                    let key = Array::from(&found.key()?);
+                    if let (Some(chunk), Some(sha256)) = (key.get(2).as_f64(), key.get(3).as_string()) {
+                        chunks.insert(chunk as u32, sha256);
+                    }
+                    found.continue_()?;
+                    cursor = finished(&request).await?;
+                }
+                Ok(())
+            };
+            self.told("read it", read.await)?;
+            Ok(chunks)
+        })
+    }
+
+    fn write_chunk<'a>(
+        &'a self,
+        model: &'a str,
+        path: &'a str,
+        chunk: u32,
+        bytes: &'a [u8],
+        sha256: &'a str,
+    ) -> LocalFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.forget_recent();
+            let written = async {
+                let key = key(model, path, chunk);
+                let record = record(&key, &sha256.into(), &Uint8Array::from(bytes))?;
+                let transaction = self.transaction(&[CHUNKS], IdbTransactionMode::Readwrite)?;
+                transaction.object_store(CHUNKS)?.put_with_key(&record, &key)?;
+                committed(&transaction).await
+            };
+            self.told("write to it", written.await)
+        })
+    }
+
+    fn read_chunk<'a>(
+        &'a self,
+        model: &'a str,
+        path: &'a str,
+        chunk: u32,
+        offset: usize,
+        len: usize,
+        into: &'a mut Vec<u8>,
+    ) -> LocalFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let bytes = self.bytes(model, path, chunk).await?;
+            let end = offset.saturating_add(len);
+            if end > bytes.length() as usize {
+                return Err(lost_chunk(&self.describe(), model, path, chunk));
+            }
+            let start = into.len();
+            into.resize(start + len, 0);
+            bytes.subarray(offset as u32, end as u32).copy_to(&mut into[start..]);
+            Ok(())
+        })
+    }
+
+    fn remove_chunk<'a>(&'a self, model: &'a str, path: &'a str, chunk: u32) -> LocalFuture<'a, Result<()>> {
+        Box::pin(self.delete(&[CHUNKS], move |transaction| {
+            transaction.object_store(CHUNKS)?.delete(&key(model, path, chunk)).map(|_| ())
+        }))
+    }
+
+    fn remove_file<'a>(&'a self, model: &'a str, path: &'a str) -> LocalFuture<'a, Result<()>> {
+        Box::pin(self.delete(&[CHUNKS], move |transaction| {
+            transaction.object_store(CHUNKS)?.delete(&below(&[model, path])?.into()).map(|_| ())
+        }))
+    }
+
+    fn remove<'a>(&'a self, model: &'a str) -> LocalFuture<'a, Result<()>> {
+        Box::pin(self.delete(&[MODELS, CHUNKS], move |transaction| {
+            transaction.object_store(MODELS)?.delete(&model.into())?;
+            transaction.object_store(CHUNKS)?.delete(&below(&[model])?.into()).map(|_| ())
+        }))
+    }
+
+    fn space<'a>(&'a self) -> LocalFuture<'a, Result<Space>> {
+        Box::pin(async move {
+            // Browsers tell this to secure pages only; without it the writes themselves find out.
+            let Ok(storage) = global(&["navigator", "storage"]).dyn_into::<StorageManager>() else {
+                return Ok(Space::default());
+            };
+            let estimated = async {
+                // Whether the browser promises to keep the data is its own decision: a refusal is no failure. Workers of
+                // some browsers cannot ask.
+                if Reflect::has(&storage, &"persist".into())? {
+                    JsFuture::from(storage.persist()?).await?;
+                }
+                JsFuture::from(storage.estimate()?).await
+            };
+            let estimate: StorageEstimate = self.told("ask for its room", estimated.await)?.unchecked_into();
+            let bytes = |value: Option<f64>| value.map(|bytes| bytes as u64);
+            Ok(Space { quota_bytes: bytes(estimate.get_quota()), usage_bytes: bytes(estimate.get_usage()) })
+        })
+    }
+
+    fn lock<'a>(&'a self, model: &'a str) -> LocalFuture<'a, Result<Box<dyn Lock>>> {
+        Box::pin(async move {
+            let locks = global(&["navigator", "locks"]);
+            let request = Reflect::get(&locks, &"request".into()).ok().and_then(|f| f.dyn_into::<Function>().ok());
+            let request = request.ok_or_else(|| Error::Store {
+                store: self.describe(),
+                reason: "this browser gives no locks here: open the page over https, or from localhost".to_owned(),
+            })?;
+            // The browser holds the lock until the promise that the callback gave is settled, which dropping does, also
+            // before the lock was granted.
+            let mut release = None;
+            let hold = Promise::new(&mut |resolve, _| release = Some(resolve));
+            let held = Held(release);
+            let name = format!("darkroom/{}/{model}", self.name);
+            let mut asked = Ok(JsValue::UNDEFINED);
+            let granted = Promise::new(&mut |resolve, reject| {
+                let hold = hold.clone();
+                let callback = Closure::once_into_js(move || -> JsValue {
+                    let _ = resolve.call0(&JsValue::NULL);
+                    hold.into()
+                });
+                asked = request.call2(&locks, &name.as_str().into(), &callback);
+                if let Ok(promise) = &asked {
+                    // A request that the browser refuses must not be waited for.
+                    let _ = Reflect::get(promise, &"catch".into())
+                        .and_then(|catch| catch.dyn_into::<Function>())
+                        .and_then(|catch| catch.call1(promise, &reject));
+                }
+            });
+            self.told("lock it", asked)?;
+            self.told("lock it", JsFuture::from(granted).await)?;
+            Ok(Box::new(held) as Box<dyn Lock>)
+        })
+    }
+}
+
+/// Settles the promise that holds a lock.
+struct Held(Option<Function>);
+
+impl Lock for Held {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(release) = self.0.take() {
+            let _ = release.call0(&JsValue::NULL);
+        }
+    }
+}
