@@ -129,17 +129,82 @@ export class Darkroom {
    * Loads a model, in its turn behind the jobs that wait. Without options it is the model that comes with these files.
    * `dtype` is the type of values; a `budget_bytes` of GPU memory that is too little for the whole model has its parts
    * loaded one after another.
-   * @param {{endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: "auto" | "f32" | "f16",
+   * With `kept` it is a model that was downloaded.
+   * @param {{kept?: string, endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: "auto" | "f32" | "f16",
    *   budget_bytes?: number}} [options]
    * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").LoadedModel>}
    */
   load(options = {}, on_progress = () => {}) {
     const { endpoint = EMBEDDED_ENDPOINT, repository = EMBEDDED_REPOSITORY, runner = "auto" } = options;
-    const { dtype = "auto", budget_bytes } = options;
-    return this.#ask({ type: "load", endpoint, repository, runner, dtype, budget_bytes }, (reply) => {
+    const { dtype = "auto", budget_bytes, kept } = options;
+    const from = kept === undefined ? { endpoint, repository } : { endpoint: null, repository: kept };
+    return this.#ask({ type: "load", ...from, runner, dtype, budget_bytes }, (reply) => {
       if (reply.type === "progress") on_progress(reply);
     });
+  }
+
+  /**
+   * Where models come from: a Hub's address and, for models that want one, an access token, which is kept in memory only.
+   * @param {{endpoint?: string, token?: string}} hub the Hugging Face Hub where nothing is given
+   * @returns {Promise<void>}
+   */
+  use_hub({ endpoint, token } = {}) {
+    return this.#ask({ type: "hub", endpoint, token });
+  }
+
+  /**
+   * The models that this browser keeps, complete or not.
+   * @returns {Promise<import("./protocol.js").ModelReport[]>}
+   */
+  models() {
+    return this.#ask({ type: "models" });
+  }
+
+  /**
+   * What there is of a model and what is missing. A model is a version's key, or `owner/repo[@revision]`.
+   * @param {string} model
+   * @returns {Promise<import("./protocol.js").ModelReport>}
+   */
+  needed(model) {
+    return this.#ask({ type: "needed", model });
+  }
+
+  /**
+   * Downloads what is missing of a model, and goes on where an earlier download stopped. Then `load({kept: model})`.
+   * @param {string} model
+   * @param {(progress: {bytes: number, total: number, bytes_per_sec: number, secs_left: number | null}) => void} [on_progress]
+   * @returns {Promise<import("./protocol.js").ModelReport>}
+   */
+  download(model, on_progress = () => {}) {
+    return this.#ask({ type: "download", model }, on_progress);
+  }
+
+  /**
+   * Stops the download; what came is kept. Its promise rejects with the code `cancelled`.
+   * @returns {Promise<void>}
+   */
+  stop_download() {
+    return this.#ask({ type: "stop_download" });
+  }
+
+  /**
+   * Deletes a model.
+   * @param {string} model
+   * @returns {Promise<void>}
+   */
+  remove(model) {
+    return this.#ask({ type: "remove", model });
+  }
+
+  /**
+   * Reads a model back and drops what is damaged; the next download fetches that alone.
+   * @param {string} model
+   * @param {(progress: {fraction: number}) => void} [on_progress]
+   * @returns {Promise<{path: string, chunk: number, bytes: number}[]>} what was damaged
+   */
+  verify(model, on_progress = () => {}) {
+    return this.#ask({ type: "verify", model }, on_progress);
   }
 
   /**

@@ -1,10 +1,11 @@
 // Brings the page's parts together: opens the worker, loads the model, and takes what is dropped, pasted and pressed.
 
 import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
-import { keep_form, load_options, model_is, next_request, open_composer, reuse, took } from "./page/composer.js";
+import { keep_form, load_options, model_is, next_request, open_composer, restore_model, reuse, took, use_defaults } from "./page/composer.js";
 import { element, fill_list } from "./page/elements.js";
 import { open_gallery } from "./page/gallery.js";
 import { notify } from "./page/notices.js";
+import { open_models } from "./page/models.js";
 import { picture_and_mask, start_from } from "./page/start_picture.js";
 import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
 import { bytes } from "./page/words.js";
@@ -37,6 +38,7 @@ async function load_model() {
     document.documentElement.dataset.runner = model.runner;
     await model_is(model);
     say("Ready.");
+    return model;
   } catch (error) {
     await model_is(null);
     say("No model is loaded.");
@@ -203,6 +205,11 @@ async function open() {
     return;
   }
   element("model").append(new Option("Emoji, 128 × 128 (comes with the page)", EMBEDDED_REPOSITORY));
+  const choose_model = async () => {
+    document.documentElement.dataset.state = "starting";
+    const model = await load_model();
+    if (model) use_defaults(model);
+  };
   open_tray(darkroom, took);
   open_composer(darkroom);
   take_keys();
@@ -212,7 +219,16 @@ async function open() {
     element(id).addEventListener("change", () => choose_runner(element("runner").value));
   }
   const machine = show_machine().catch((error) => notify("error", `this browser cannot be asked what it can do: ${error.message}`));
-  await Promise.all([open_gallery({ reuse, start_from: start }), load_model(), machine]);
+  const load = async () => {
+    try {
+      await open_models(darkroom, choose_model);
+      restore_model();
+    } catch (error) {
+      notify("error", `the models that this browser keeps cannot be listed: ${error.message}`);
+    }
+    await load_model();
+  };
+  await Promise.all([open_gallery({ reuse, start_from: start }), load(), machine]);
 }
 
 await open();

@@ -86,16 +86,19 @@
  * @typedef {{type: "open", cancelled: SharedArrayBuffer | null}} OpenRequest
  * @typedef {{type: "check"}} CheckRequest
  * @typedef {{type: "versions"}} VersionsRequest
- * @typedef {{type: "load", endpoint: string, repository: string, runner: Runner, dtype: "auto" | "f32" | "f16",
+ * @typedef {{type: "load", endpoint: string | null, repository: string, runner: Runner, dtype: "auto" | "f32" | "f16",
  *   budget_bytes?: number}} LoadRequest
  * @typedef {{type: "plan", request: PlanRequest}} PlanMessage
+ * @typedef {{type: "hub", endpoint?: string, token?: string}} HubRequest
+ * @typedef {{type: "models"} | {type: "stop_download"}} ModelsRequest
+ * @typedef {{type: "needed" | "download" | "remove" | "verify", model: string}} ModelRequest
  * @typedef {{type: "tokens", prompt: string}} TokensRequest
  * @typedef {{type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean}} WorkRequest
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest
  * @typedef {{type: "cancel", job: number | null}} CancelRequest
  * @typedef {{type: "pause"} | {type: "resume"}} PauseRequest
  * @typedef {{type: "parameters", png: Uint8Array}} ParametersRequest
- * @typedef {OpenRequest | CheckRequest | VersionsRequest | LoadRequest | PlanMessage | TokensRequest | WorkRequest | GenerateRequest
+ * @typedef {OpenRequest | CheckRequest | VersionsRequest | LoadRequest | PlanMessage | HubRequest | ModelsRequest | ModelRequest | TokensRequest | WorkRequest | GenerateRequest
  *   | CancelRequest | PauseRequest | ParametersRequest} Request
  */
 
@@ -106,6 +109,18 @@
  * @typedef {{id: number, type: "done", value: any}} DoneReply
  * @typedef {{id: number, type: "error", message: string, code: string}} ErrorReply
  * @typedef {ProgressReply | PreviewReply | ImageReply | DoneReply | ErrorReply} Reply
+ */
+
+/**
+ * A model that this browser keeps, or could: what there is of it.
+ * @typedef {object} ModelReport
+ * @property {string} model
+ * @property {string} repo
+ * @property {number} total_bytes
+ * @property {number} missing_bytes
+ * @property {boolean} complete
+ * @property {number | null} quota_bytes
+ * @property {number | null} usage_bytes
  */
 
 /** How many jobs can be cancelled within a step at once: each has a place in shared memory by its id. */

@@ -2,7 +2,7 @@
 
 import { keep_tiles, read_tiles } from "./tiles.js";
 import { N_CANCEL_SLOTS, nothing_drawn } from "./protocol.js";
-import init, { Studio, check, picture_parameters, plan, versions } from "./pkg/darkroom.js";
+import init, { Models, Studio, check, picture_parameters, plan, versions } from "./pkg/darkroom.js";
 
 // The wasm loads once; requests that come before it is there wait for it.
 const wasm = init();
@@ -18,7 +18,7 @@ const MAX_RECOVERIES = 3;
 
 /** @type {Studio | undefined} */
 let studio;
-/** How the model was loaded, to load it again after a lost device. @type {{name: string, settings: object} | undefined} */
+/** How the model was loaded, to load it again after a lost device. @type {{name: string, is_kept: boolean, settings: object} | undefined} */
 let loaded_as;
 /** The adapter and what is known of its tiles. @type {{adapter: string, known?: string} | undefined} */
 let tiles_of;
@@ -26,6 +26,10 @@ let tiles_of;
 let kept = { source: "", files: new Map() };
 /** @type {Promise<import("./protocol.js").Check> | undefined} */
 let checked;
+/** Where models come from; the Hub itself where nothing is said. @type {{endpoint?: string, token?: string}} */
+let hub = {};
+/** What this browser keeps of them. @type {Promise<Models> | undefined} */
+let opened_models;
 
 /** Jobs that were asked for and are not done, in order; the first one runs. @type {Job[]} */
 const jobs = [];
@@ -192,17 +196,28 @@ async function load(request, job) {
     throw new Failure(`runner ${runner} is not possible: use auto, cpu or gpu`, "request");
   }
   const source = `${endpoint}/${repository}`;
-  if (kept.source !== source) {
+  const is_kept = endpoint === null;
+  if (!is_kept && kept.source !== source) {
     const progress = throttled((fraction) => job.post({ type: "progress", stage: "downloading", fraction }));
     kept = { source, files: await download_model(endpoint, repository, progress) };
   }
   // What is there goes first: two models at once may be more than the memory holds.
   drop_studio();
   // Only a GPU's memory has a budget here.
-  loaded_as = { name: repository, settings: { runner, dtype, budget_bytes: runner === "gpu" ? budget_bytes : undefined } };
+  loaded_as = { name: repository, is_kept, settings: { runner, dtype, budget_bytes: runner === "gpu" ? budget_bytes : undefined } };
   job.post({ type: "progress", stage: "loading", fraction: 0 });
   await load_studio(throttled((fraction) => job.post({ type: "progress", stage: "loading", fraction })));
   return { ...studio.info(), repository, why };
+}
+
+/** The models that this browser keeps, opened once for each Hub. */
+function models() {
+  opened_models ??= Models.open(hub);
+  // The next request tries again.
+  opened_models.catch(() => {
+    opened_models = undefined;
+  });
+  return opened_models;
 }
 
 /** Gives the model's memory back. */
@@ -229,7 +244,10 @@ async function load_studio(progress) {
       Object.assign(settings, { tiles: known, tune: !caps.software });
     }
   }
-  studio = await Studio.load(loaded_as.name, kept.files, settings, progress);
+  const { name, is_kept } = loaded_as;
+  studio = is_kept
+    ? await Studio.load_stored(await models(), name, settings, progress)
+    : await Studio.load(name, kept.files, settings, progress);
 }
 
 /** Keeps what was measured while a picture was prepared. */
@@ -255,15 +273,16 @@ async function recover(job, drawing, now) {
 
 /**
  * Calls `call` no more often than the page can use.
- * @param {(fraction: number) => void} call
+ * @template T
+ * @param {(report: T) => void} call
  */
 function throttled(call) {
   let last = -Infinity;
-  return (fraction) => {
+  return (report) => {
     const now = performance.now();
     if (now - last < PROGRESS_MS) return;
     last = now;
-    call(fraction);
+    call(report);
   };
 }
 
@@ -459,6 +478,27 @@ async function answer(request, post) {
       if (!caps) throw new Failure("there is no GPU to plan for: the processor's memory is not planned", "device");
       if (request.request.version !== undefined) return await plan(request.request, caps);
       return await loaded_studio().plan(request.request, caps);
+    }
+    case "hub":
+      (await opened_models)?.pause();
+      hub = { endpoint: request.endpoint, token: request.token };
+      opened_models = undefined;
+      return undefined;
+    case "models":
+      return await (await models()).list();
+    case "needed":
+      return await (await models()).needed(request.model);
+    case "download": {
+      const progress = throttled((report) => post({ type: "progress", stage: "downloading", fraction: report.bytes / report.total, ...report }));
+      return await (await models()).download(request.model, progress);
+    }
+    case "stop_download":
+      return (await models()).pause();
+    case "remove":
+      return await (await models()).remove(request.model);
+    case "verify": {
+      const progress = throttled((report) => post({ type: "progress", stage: "verifying", fraction: report.bytes / report.total }));
+      return await (await models()).verify(request.model, progress);
     }
     case "load":
       return await in_turn(request.id, post, (job) => load(request, job));

@@ -10,6 +10,7 @@ use wasm_bindgen::prelude::*;
 
 use super::drawing::{AnyGeneration, Drawing};
 use super::failure::refuse;
+use super::models::Models;
 use super::types::{Dtype, LoadSettings, LongPrompts, ModelInfo, Request, RunnerName, Work};
 use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
@@ -171,6 +172,21 @@ impl Studio {
             source = source.with(path, bytes.to_vec());
         }
         Studio::load_from(Rc::new(source), &settings, on_progress).await
+    }
+
+    /// Loads a model that [`Models`] keeps, straight from where it is stored.
+    ///
+    /// # Errors
+    /// As [`Studio::load`]; also when the model is not there or not complete.
+    pub async fn load_stored(
+        models: &Models,
+        model: String,
+        #[wasm_bindgen(unchecked_param_type = "LoadSettings")] settings: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "(fraction: number) => void")] on_progress: &Function,
+    ) -> Result<Studio, JsValue> {
+        let settings = read_object(settings, "settings", LoadSettings::FIELDS)?;
+        let source = Rc::new(models.source(&model).await?);
+        Studio::load_from(source, &settings, on_progress).await
     }
 
     /// What the model is and what its settings are when nobody says otherwise.

@@ -13,6 +13,7 @@ mod folder;
 mod kept;
 mod keyboard;
 mod lost;
+mod models;
 mod repaint;
 mod responsive;
 mod tiles;

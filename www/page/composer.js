@@ -1,6 +1,7 @@
 // The form: its fields, what they are kept as between visits, what a request needs before it starts, and pictures' settings
 // put back into it.
 
+import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { element } from "./elements.js";
 import { announce, notify } from "./notices.js";
 import * as start_picture from "./start_picture.js";
@@ -14,7 +15,7 @@ const SPEED_KEY = "darkroom.speed";
 const REST_MS = 150;
 
 /** Settings of how the model is loaded. */
-const LOAD_FIELDS = ["runner", "dtype", "budget"];
+const LOAD_FIELDS = ["runner", "dtype", "budget", "endpoint"];
 
 const FIELDS = ["prompt", "negative", "width", "height", "steps", "guidance", "sampler", "seed", "count", "strength"];
 
@@ -48,7 +49,7 @@ const next_seed = () => document.querySelector("[name=next-seed]:checked").value
 
 export function keep_form() {
   const kept = Object.fromEntries([...FIELDS, ...LOAD_FIELDS].map((id) => [id, element(id).value]));
-  write(FORM_KEY, { ...kept, next_seed: next_seed() });
+  write(FORM_KEY, { ...kept, model: element("model").value, next_seed: next_seed() });
 }
 
 function restore_form() {
@@ -57,6 +58,13 @@ function restore_form() {
   const choice = document.querySelector(`[name=next-seed][value="${CSS.escape(kept.next_seed ?? "random")}"]`);
   if (choice) choice.checked = true;
   show_strength();
+}
+
+/** Chooses the model of the last visit, once it is known which there are. */
+export function restore_model() {
+  const { model: wanted } = read(FORM_KEY);
+  const options = [...element("model").options];
+  if (options.some(({ value }) => value === wanted)) element("model").value = wanted;
 }
 
 function show_strength() {
@@ -98,7 +106,9 @@ function changed() {
 export function load_options() {
   const gigabytes = element("budget").valueAsNumber;
   const budget_bytes = gigabytes > 0 ? Math.round(gigabytes * 1e9) : undefined;
-  return { runner: element("runner").value, dtype: element("dtype").value, budget_bytes };
+  const chosen = element("model").value;
+  const kept = chosen === "" || chosen === EMBEDDED_REPOSITORY ? undefined : chosen.replace(/^kept:/, "");
+  return { kept, runner: element("runner").value, dtype: element("dtype").value, budget_bytes };
 }
 
 /** @param {import("../protocol.js").LoadedModel | null} loaded */
@@ -115,6 +125,16 @@ export async function model_is(loaded) {
     Object.assign(element(side), { min: model.size_multiple, step: model.size_multiple, max: model.max_side });
   }
   await look();
+}
+
+/** Puts the model's own settings into the form. @param {import("../protocol.js").LoadedModel} own */
+export function use_defaults(own) {
+  for (const [id, value] of Object.entries({ width: own.width, height: own.height, steps: own.steps, guidance: own.guidance_scale })) {
+    element(id).value = String(value);
+  }
+  element("sampler").value = own.sampler;
+  start_picture.set_size(own.width, own.height);
+  changed();
 }
 
 /**

@@ -1,0 +1,184 @@
+// The models that this browser keeps: download, pause, go on, verify, delete; and which of them draws.
+
+import { EMBEDDED_REPOSITORY } from "../darkroom.js";
+import { element, make } from "./elements.js";
+import { announce, notify } from "./notices.js";
+import { bytes, duration, sentence } from "./words.js";
+
+/** @type {import("../darkroom.js").Darkroom} */
+let darkroom;
+/** @type {import("../protocol.js").VersionInfo[]} */
+let versions = [];
+/** The model that is being downloaded, if any. @type {string | null} */
+let downloading = null;
+/** What each version takes of this browser's GPU, in words, as far as it is known. @type {Map<string, string>} */
+const memory = new Map();
+/** @type {(model: string) => void} */
+let chosen = () => {};
+
+/**
+ * @param {import("../darkroom.js").Darkroom} given
+ * @param {(model: string) => void} on_chosen is called when another model is to draw
+ */
+export async function open_models(given, on_chosen) {
+  darkroom = given;
+  chosen = on_chosen;
+  element("open-models").addEventListener("click", () => {
+    element("models").showModal();
+    refresh();
+    plan_versions();
+  });
+  element("model").addEventListener("change", () => chosen(element("model").value));
+  element("add-repository").addEventListener("click", () => {
+    const name = element("repository").value.trim();
+    if (name) download(name);
+  });
+  for (const id of ["endpoint", "token"]) element(id).addEventListener("change", use_hub);
+  versions = await darkroom.versions();
+  await use_hub();
+}
+
+async function use_hub() {
+  try {
+    await darkroom.use_hub({ endpoint: element("endpoint").value.trim() || undefined, token: element("token").value || undefined });
+  } catch (error) {
+    notify("error", error.message);
+  }
+  await refresh();
+}
+
+/** Finds what each version would take of the GPU, one after another, so that a drawing goes on in between. */
+async function plan_versions() {
+  for (const { key } of versions) {
+    if (memory.has(key)) continue;
+    if (!element("models").open) return;
+    try {
+      const { peak_bytes, staged_peak_bytes } = await darkroom.plan({ version: key });
+      memory.set(key, ` · ${bytes(peak_bytes)} of GPU memory, ${bytes(staged_peak_bytes)} part by part`);
+    } catch (error) {
+      // Without a GPU there is nothing to plan for; a version that is too large for this one says so in its row.
+      if (error.code === "device") return;
+      memory.set(key, ` · not on this GPU: ${error.message}`);
+    }
+    const shown = element("models-list").querySelector(`[data-model="${CSS.escape(key)}"] .memory`);
+    if (shown) shown.textContent = memory.get(key);
+  }
+}
+
+/** The versions, and whatever else is there. */
+export async function refresh() {
+  let reports;
+  try {
+    reports = await darkroom.models();
+  } catch (error) {
+    element("models-space").textContent = sentence(error.message);
+    return;
+  }
+  const of_version = (version) => reports.find(({ model, repo }) => [model, repo].includes(version.key) || [model, repo].includes(version.repository));
+  const rows = versions.map((version) => row(version.key, version.name, version.download_bytes, of_version(version)));
+  const listed = new Set(versions.map(of_version));
+  for (const report of reports) if (!listed.has(report)) rows.push(row(report.model, report.model, report.total_bytes, report));
+  element("models-list").replaceChildren(...rows);
+  const used = reports.reduce((sum, { total_bytes, missing_bytes }) => sum + total_bytes - missing_bytes, 0);
+  const quota = reports[0]?.quota_bytes;
+  element("models-space").textContent = `${bytes(used)} of models are kept${quota ? `; this page may keep ${bytes(quota)} in all` : ""}.`;
+  const select = element("model");
+  const before = select.value;
+  const options = [new Option("Emoji, 128 × 128 (comes with the page)", EMBEDDED_REPOSITORY)];
+  for (const version of versions) if (of_version(version)?.complete) options.push(new Option(version.name, version.key));
+  for (const report of reports) if (!listed.has(report) && report.complete) options.push(new Option(report.model, `kept:${report.model}`));
+  select.replaceChildren(...options);
+  select.value = options.some(({ value }) => value === before) ? before : EMBEDDED_REPOSITORY;
+  // The model that draws is gone.
+  if (before !== "" && select.value !== before) chosen(select.value);
+}
+
+/**
+ * @param {string} model
+ * @param {string} name
+ * @param {number} n_bytes
+ * @param {import("../protocol.js").ModelReport | undefined} report
+ */
+function row(model, name, n_bytes, report) {
+  const button = (label, act) => make("button", { type: "button", class: "plain", "aria-label": `${label}: ${name}`, onclick: act }, label);
+  const state = make("span", { class: "state" });
+  const bar = make("progress", { max: 1, hidden: true, "aria-label": `Download of ${name}` });
+  const buttons = make("div", { class: "row" });
+  if (downloading === model) buttons.append(button("Pause", stop));
+  else if (!report?.complete) buttons.append(button(report ? "Go on" : "Download", () => download(model)));
+  if (report?.complete) {
+    state.textContent = `${bytes(report.total_bytes)}, kept`;
+    buttons.append(button("Verify", () => verify(report.model, name)));
+  } else if (report) {
+    state.textContent = `${bytes(report.total_bytes - report.missing_bytes)} of ${bytes(report.total_bytes)}`;
+    bar.hidden = false;
+    bar.value = 1 - report.missing_bytes / report.total_bytes;
+  } else {
+    state.textContent = `${bytes(n_bytes)} to download`;
+  }
+  if (report && downloading !== model) buttons.append(button("Delete", () => remove(report.model, name)));
+  const needs = make("small", { class: "count" }, state, make("span", { class: "memory" }, memory.get(model) ?? ""));
+  return make("li", { class: "model", "data-model": model }, make("strong", {}, name), needs, bar, buttons);
+}
+
+/** @param {string} model */
+async function download(model) {
+  if (downloading) {
+    notify("info", `${downloading} is being downloaded: pause that first`);
+    return;
+  }
+  downloading = model;
+  await refresh();
+  const follow = ({ bytes: done, total, bytes_per_sec, secs_left }) => {
+    const line = element("models-list").querySelector(`[data-model="${CSS.escape(model)}"]`);
+    const left = secs_left === null || secs_left === undefined ? "" : `, ${duration(secs_left)} left`;
+    const text = `${bytes(done)} of ${bytes(total)}, ${bytes(bytes_per_sec)} a second${left}`;
+    element("models-now").textContent = `${model}: ${text}`;
+    if (!line) return;
+    line.querySelector(".state").textContent = text;
+    line.querySelector("progress").hidden = false;
+    line.querySelector("progress").value = done / total;
+  };
+  try {
+    await darkroom.download(model, follow);
+    announce(`${model} is downloaded`);
+    element("models-now").textContent = `${model} is here: choose it in the form.`;
+  } catch (error) {
+    if (error.code === "cancelled") element("models-now").textContent = `${model} is paused; what came is kept.`;
+    else {
+      element("models-now").textContent = sentence(error.message);
+      notify("error", `${model} could not be downloaded: ${error.message}`, { "Go on": () => download(model) });
+    }
+  }
+  downloading = null;
+  await refresh();
+}
+
+function stop() {
+  darkroom.stop_download().catch((error) => notify("error", error.message));
+}
+
+/** @param {string} model */
+async function verify(model, name) {
+  try {
+    const damaged = await darkroom.verify(model, ({ fraction }) => {
+      element("models-now").textContent = `${name}: ${Math.round(fraction * 100)} % verified`;
+    });
+    element("models-now").textContent =
+      damaged.length === 0 ? `${name} is whole.` : `${name} was damaged in ${damaged.length} places: go on downloading to mend it.`;
+  } catch (error) {
+    notify("error", `${name} could not be verified: ${error.message}`);
+  }
+  await refresh();
+}
+
+/** @param {string} model */
+async function remove(model, name) {
+  try {
+    await darkroom.remove(model);
+    element("models-now").textContent = `${name} is deleted.`;
+  } catch (error) {
+    notify("error", `${name} could not be deleted: ${error.message}`);
+  }
+  await refresh();
+}
