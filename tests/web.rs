@@ -23,7 +23,7 @@ async fn gpu() -> Option<Gpu> {
 #[wasm_bindgen_test]
 async fn check_names_the_adapter_and_its_limits() {
     let Some(_) = gpu().await else { return };
-    let caps = darkroom::web::check().await.map_err(wasm_bindgen::JsValue::from).expect("check");
+    let caps = darkroom::web::check().await.expect("check");
     let field = |name: &str| js_sys::Reflect::get(&caps, &name.into()).expect(name);
     assert!(!field("name").as_string().expect("a name").is_empty());
     assert_eq!(field("backend").as_string().as_deref(), Some("webgpu"));
