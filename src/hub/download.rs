@@ -3,10 +3,11 @@
 //! A chunk is hashed as it comes and written once, with its digest. The digest of the whole file needs the chunks in
 //! order. Those that come in order, or a little early, are hashed from memory; those of an earlier run, and those that
 //! came much too early, are read back from the store, which checks them as well: a chunk that a crash damaged is fetched
-//! again alone. So an undisturbed download reads nothing twice. What a cut transfer had of a chunk is lost: at most
-//! 4 MiB a request, for which nothing unverified is ever kept.
+//! again alone. So an undisturbed download reads nothing twice. A cut transfer goes on at the byte where it was cut; when
+//! the program itself ends, what it had of unfinished chunks is lost, at most 4 MiB a request: a chunk can only be verified
+//! as a whole, and nothing unverified is ever kept.
 //!
-//! A server that gives no ranges is read as one stream, of which the chunks that are there already are skipped. A file
+//! A server that gives no ranges, or that no request with a range gets through to, is read as one stream, of which the chunks that are there already are skipped. A file
 //! whose tag changes between two ranges, or whose digest is wrong in the end, is discarded and started again.
 
 use std::cell::{Cell, RefCell};
@@ -23,6 +24,9 @@ use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, Store, StoredFile, sha25
 
 /// How many chunks that came early wait in memory for their turn in the digest of the whole.
 const N_HELD: usize = 4;
+
+/// Requests with a range that may fail before any was answered; then it is tried without.
+const MAX_UNANSWERED: u32 = 4;
 
 /// How often a file is started again because it changed or its digest was wrong.
 const MAX_RESTARTS: u32 = 2;
@@ -135,6 +139,10 @@ struct Transfer<'a> {
     file: RefCell<StoredFile>,
     /// The chunks that the store has, with their digests.
     present: RefCell<BTreeMap<u32, String>>,
+    /// What cut transfers brought of chunks that are not whole yet.
+    partial: RefCell<BTreeMap<u32, Vec<u8>>>,
+    /// Requests with a range that the network ate before any was answered; nothing once one was.
+    unanswered: Cell<Option<u32>>,
     /// The chunks that nobody fetches yet.
     queue: RefCell<VecDeque<u32>>,
     /// Chunks that came early.
@@ -336,6 +344,8 @@ impl Download<'_> {
             queue: RefCell::new((0..n_chunks).filter(|chunk| !present.contains_key(chunk)).collect()),
             file_loaded_bytes: Cell::new(present.keys().map(|chunk| file.chunk_bytes(*chunk)).sum()),
             present: RefCell::new(present),
+            partial: RefCell::default(),
+            unanswered: Cell::new(Some(0)),
             file: RefCell::new(file),
             held: RefCell::default(),
             next_chunk: Cell::new(0),
@@ -357,7 +367,12 @@ impl Download<'_> {
         } else {
             tasks.push(Box::pin(worker.fetch_stream()));
         }
-        all(tasks).await?;
+        let done = all(tasks).await;
+        let lost = transfer.partial.borrow().values().map(|bytes| bytes.len() as u64).sum();
+        if done.is_err() && lost > 0 {
+            transfer.count(0, lost);
+        }
+        done?;
         transfer.tell();
         Ok(transfer.digest.take())
     }
@@ -440,7 +455,8 @@ impl Worker<'_, '_> {
                 return Ok(());
             }
             let Some(chunk) = transfer.queue.borrow_mut().pop_front() else { continue };
-            self.repeat(async || self.fetch_range(chunk).await).await?;
+            let n_there = || self.transfer.partial.borrow().get(&chunk).map_or(0, Vec::len);
+            self.repeat(async || self.fetch_range(chunk).await, n_there).await?;
         }
     }
 
@@ -452,15 +468,20 @@ impl Worker<'_, '_> {
             if transfer.is_done() {
                 return Ok(());
             }
-            self.repeat(async || self.fetch_whole().await).await?;
+            self.repeat(async || self.fetch_whole().await, || self.transfer.present.borrow().len()).await?;
         }
     }
 
-    /// Makes attempts until one succeeds or there is no hope.
-    async fn repeat(&self, attempt: impl AsyncFn() -> Result<(), Fault>) -> Result<(), Stop> {
+    /// Makes attempts until one succeeds or there is no hope. An attempt after which more is there than before counts as
+    /// the first one again: a transfer that breaks now and then is none that never works.
+    async fn repeat(
+        &self,
+        attempt: impl AsyncFn() -> Result<(), Fault>,
+        progress: impl Fn() -> usize,
+    ) -> Result<(), Stop> {
         let patience = self.download.patience;
         let mut n_failed = 0;
-        let mut n_there = self.transfer.present.borrow().len();
+        let mut n_there = progress();
         loop {
             if let Some(wait) = self.transfer.not_before.get().and_then(|at| at.checked_duration_since(Instant::now()))
             {
@@ -477,9 +498,8 @@ impl Worker<'_, '_> {
                 Err(Fault::Changed) => return Err(Stop::Changed),
                 Err(Fault::Lasting(error)) => return Err(Stop::Failed(error)),
             };
-            // A long stream that breaks now and then is no stream that never works.
-            let n_now = self.transfer.present.borrow().len();
-            n_failed = if n_now > n_there && !self.queue_is_ranges() { 1 } else { n_failed + 1 };
+            let n_now = progress();
+            n_failed = if n_now > n_there { 1 } else { n_failed + 1 };
             n_there = n_now;
             if n_failed >= patience.max_attempts {
                 let path = self.transfer.file.borrow().path.clone();
@@ -497,14 +517,11 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// Whether other tasks may be what made progress.
-    fn queue_is_ranges(&self) -> bool {
-        self.transfer.direct_url.borrow().is_some()
-    }
-
-    /// One request for one chunk.
+    /// One request for what is absent of one chunk.
     async fn fetch_range(&self, chunk: u32) -> Result<(), Fault> {
-        let (start, end) = self.transfer.file.borrow().range(chunk);
+        let (chunk_start, end) = self.transfer.file.borrow().range(chunk);
+        let n_there = self.transfer.partial.borrow().get(&chunk).map_or(0, Vec::len);
+        let start = chunk_start + n_there as u64;
         let mut reply = self.open(Some((start, end))).await?;
         let total = self.transfer.file.borrow().bytes;
         match reply.status() {
@@ -519,23 +536,38 @@ impl Worker<'_, '_> {
                 return Err(Fault::Passing(format!("{header} came instead of {expected}{total}"), 0));
             }
         }
-        let counted = Counted { transfer: self.transfer, bytes: Cell::new(0) };
-        let n_bytes = (end - start) as usize;
-        let mut bytes = Vec::with_capacity(n_bytes);
-        let mut digest = Sha256Stream::default();
-        while let Some(piece) = self.next(&mut *reply).await? {
-            if bytes.len() + piece.len() > n_bytes {
-                return Err(Fault::Passing(format!("more than the {n_bytes} bytes that were asked for came"), 0));
+        let mut counted = Counted { transfer: self.transfer, bytes: Cell::new(0) };
+        let n_bytes = (end - chunk_start) as usize;
+        let mut came = Vec::with_capacity(n_bytes - n_there);
+        let ended = loop {
+            match self.next(&mut *reply).await {
+                Ok(None) if n_there + came.len() < n_bytes => {
+                    let reason = format!("the transfer ended after {} of {n_bytes} bytes", n_there + came.len());
+                    break Err(Fault::Passing(reason, 0));
+                }
+                Ok(None) => break Ok(()),
+                Ok(Some(piece)) if n_there + came.len() + piece.len() > n_bytes => {
+                    // Which of them are the right ones, nobody knows.
+                    let reason = format!("more than the {} bytes that were asked for came", end - start);
+                    return Err(Fault::Passing(reason, 0));
+                }
+                Ok(Some(piece)) => {
+                    counted.add(piece.len() as u64);
+                    came.extend_from_slice(&piece);
+                }
+                Err(fault) => break Err(fault),
             }
-            counted.add(piece.len() as u64);
-            digest.update(&piece);
-            bytes.extend_from_slice(&piece);
-        }
-        if bytes.len() < n_bytes {
-            return Err(Fault::Passing(format!("the transfer ended after {} of {n_bytes} bytes", bytes.len()), 0));
-        }
-        refuse_html(&bytes, start, &self.model(), &self.transfer.file.borrow().path)?;
-        self.keep(chunk, bytes, digest.finish()).await?;
+        };
+        counted.settle();
+        counted = Counted { transfer: self.transfer, bytes: Cell::new(0) };
+        self.transfer.partial.borrow_mut().entry(chunk).or_default().extend_from_slice(&came);
+        ended?;
+        let bytes = self.transfer.partial.borrow_mut().remove(&chunk).unwrap_or_default();
+        // Should it not be kept after all, it does not count any more.
+        counted.bytes.set(bytes.len() as u64);
+        refuse_html(&bytes, chunk_start, &self.model(), &self.transfer.file.borrow().path)?;
+        let digest = sha256_hex(&bytes);
+        self.keep(chunk, bytes, digest).await?;
         counted.settle();
         Ok(())
     }
@@ -622,9 +654,19 @@ impl Worker<'_, '_> {
             Ok(reply) => reply,
             Err(_) if is_direct => return Err(Fault::Expired),
             Err(reason) => {
+                // Some hosts let no request with a range through to a page, and all others.
+                if range.is_some()
+                    && let Some(n) = self.transfer.unanswered.get()
+                {
+                    self.transfer.unanswered.set(Some(n + 1));
+                    if n + 1 >= MAX_UNANSWERED {
+                        return Err(Fault::NoRanges);
+                    }
+                }
                 return Err(Fault::Passing(format!("{} cannot be reached ({reason})", remote.endpoint()), 0));
             }
         };
+        self.transfer.unanswered.set(None);
         let status = reply.status();
         if is_passing(status) {
             let after_ms = reply.header("retry-after").and_then(|header| retry_after_ms(&header)).unwrap_or(0);
