@@ -141,6 +141,10 @@ fn faults_that_pass_are_got_over() {
     for (name, fault, times) in cases {
         for disk in [false, true] {
             let rig = if disk { Rig::with(|folder| Rc::new(DiskStore::new(folder))) } else { Rig::memory() };
+            if matches!(fault, Fault::Status(403, _)) {
+                // Each of the three tasks gets an address from a redirect first, and the fault meets one of its later uses.
+                rig.hub.order(&format!("/cdn/{UNET}"), Fault::Delay(0), 3);
+            }
             // A status that is ordered for `/cdn/` comes from behind the redirect.
             rig.hub.order(&format!("/cdn/{UNET}"), fault.clone(), times);
             if let Err(error) = rig.run() {
@@ -157,7 +161,7 @@ fn faults_that_pass_are_got_over() {
 #[test]
 fn faults_that_last_say_what_to_do_and_keep_what_came() {
     let cases = [
-        (Fault::Cut(1000), usize::MAX, &["ended after 1000 of", "5 times in a row", "goes on there"][..]),
+        (Fault::Cut(1000), usize::MAX, &["the transfer broke off", "5 times in a row", "goes on there"][..]),
         (Fault::Status(500, "X-Nothing: 0"), usize::MAX, &["HTTP status 500", "what came is kept"]),
         (Fault::Status(429, "Retry-After: 7200"), 1, &["asks to come back in 120 minutes"]),
         (Fault::Html("text/html; charset=utf-8"), 1, &["an HTML page came instead of unet/", "login"]),

@@ -306,7 +306,9 @@ impl Download<'_> {
             let lost: u64 = self.chunk_bytes(&manifest.model, file).await?;
             self.store.remove_file(&manifest.model, &file.path).await?;
             file.etag = None;
-            counters.borrow_mut().loaded_bytes -= lost.min(counters.borrow().loaded_bytes);
+            let mut counted = counters.borrow_mut();
+            counted.loaded_bytes = counted.loaded_bytes.saturating_sub(lost);
+            drop(counted);
             n_restarts += 1;
             if n_restarts > MAX_RESTARTS {
                 let reason = match digest {

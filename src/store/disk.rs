@@ -225,8 +225,10 @@ impl Store for DiskStore {
 
     fn lock<'a>(&'a self, model: &'a str) -> LocalFuture<'a, Result<Box<dyn Lock>>> {
         Box::pin(async move {
-            let place = self.root.join(format!("{}.lock", plain(model)));
-            let opened = fs::create_dir_all(&self.root).and_then(|()| File::create(&place));
+            // No model's folder has this name, as a percent sign is always in front of two digits.
+            let locks = self.root.join("%locks");
+            let place = locks.join(plain(model));
+            let opened = fs::create_dir_all(&locks).and_then(|()| File::create(&place));
             let file = opened.map_err(|source| Error::io(&place, source))?;
             file.lock().map_err(|source| Error::io(&place, source))?;
             Ok(Box::new(Held(file)) as Box<dyn Lock>)

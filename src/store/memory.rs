@@ -38,7 +38,9 @@ impl Drop for Held {
     fn drop(&mut self) {
         let mut locks = self.locks.borrow_mut();
         locks.held.retain(|model| *model != self.model);
-        locks.waiting.drain(..).for_each(Waker::wake);
+        let waiting = std::mem::take(&mut locks.waiting);
+        drop(locks);
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 
