@@ -123,6 +123,7 @@ fn every_byte_comes_once() {
 fn faults_that_pass_are_got_over() {
     let cases = [
         ("cut", Fault::Cut(CHUNK / 2), 2),
+        ("always cut after a megabyte", Fault::Cut(1_000_000), usize::MAX),
         ("cut before the first byte", Fault::Cut(0), 2),
         ("reset", Fault::Reset, 3),
         ("short", Fault::Short(1), 2),
@@ -161,7 +162,7 @@ fn faults_that_pass_are_got_over() {
 #[test]
 fn faults_that_last_say_what_to_do_and_keep_what_came() {
     let cases = [
-        (Fault::Cut(1000), usize::MAX, &["the transfer broke off", "5 times in a row", "goes on there"][..]),
+        (Fault::Cut(0), usize::MAX, &["the transfer broke off", "5 times in a row", "goes on there"][..]),
         (Fault::Status(500, "X-Nothing: 0"), usize::MAX, &["HTTP status 500", "what came is kept"]),
         (Fault::Status(429, "Retry-After: 7200"), 1, &["asks to come back in 120 minutes"]),
         (Fault::Html("text/html; charset=utf-8"), 1, &["an HTML page came instead of unet/", "login"]),
@@ -359,4 +360,18 @@ fn files_from_elsewhere_are_imported() {
     assert!(said.contains("unet/diffusion_pytorch_model.fp16.safetensors is missing"), "{said}");
     let said = block_on(import(&*rig.store, "none", Vec::new(), &mut |_, _, _| {})).unwrap_err().to_string();
     assert!(said.contains("no model_index.json"), "{said}");
+}
+
+/// A connection that never lasts: what came before each cut is not asked for again.
+#[test]
+fn a_cut_transfer_goes_on_at_its_byte() {
+    let rig = Rig::memory();
+    rig.hub.order(&format!("/cdn/{UNET}"), Fault::Cut(1_000_000), usize::MAX);
+    rig.run().unwrap();
+    rig.assert_bit_for_bit();
+    let starts: Vec<usize> =
+        rig.hub.requests().iter().filter(|r| r.path.contains("/cdn/unet")).filter_map(|r| Some(r.range?.0)).collect();
+    let distinct: std::collections::BTreeSet<usize> = starts.iter().copied().collect();
+    assert!(distinct.iter().any(|start| start % CHUNK == 1_000_000), "{starts:?}");
+    assert_eq!(distinct.len(), starts.len(), "the same bytes were asked for twice: {starts:?}");
 }

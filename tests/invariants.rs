@@ -52,7 +52,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["error", "graph", "weights"]),
     ("sampler", &["error", "model"]),
     ("request", &["error", "model", "sampler", "image"]),
-    ("hub", &["error", "store", "weights", "model"]),
+    ("hub", &["error", "store", "graph", "weights", "model"]),
     ("run", &["error", "graph", "weights"]),
     (
         "pipeline",
