@@ -198,6 +198,17 @@ export class Darkroom {
   }
 
   /**
+   * Keeps a model from files that were picked or dropped, as if it had been downloaded.
+   * @param {string} name a word without a slash, under which it is kept
+   * @param {Map<string, Blob>} files by their path in the model's folder, such as `unet/config.json`
+   * @param {(progress: {fraction: number}) => void} [on_progress]
+   * @returns {Promise<import("./protocol.js").ModelReport>}
+   */
+  import(name, files, on_progress = () => {}) {
+    return this.#ask({ type: "import", name, files }, on_progress);
+  }
+
+  /**
    * Reads a model back and drops what is damaged; the next download fetches that alone.
    * @param {string} model
    * @param {(progress: {fraction: number}) => void} [on_progress]

@@ -92,6 +92,7 @@
  * @typedef {{type: "hub", endpoint?: string, token?: string}} HubRequest
  * @typedef {{type: "models"} | {type: "stop_download"}} ModelsRequest
  * @typedef {{type: "needed" | "download" | "remove" | "verify", model: string}} ModelRequest
+ * @typedef {{type: "import", name: string, files: Map<string, Blob>}} ImportRequest
  * @typedef {{type: "tokens", prompt: string}} TokensRequest
  * @typedef {{type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean}} WorkRequest
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest

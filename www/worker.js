@@ -496,6 +496,10 @@ async function answer(request, post) {
       return (await models()).pause();
     case "remove":
       return await (await models()).remove(request.model);
+    case "import": {
+      const progress = throttled((report) => post({ type: "progress", stage: "importing", fraction: report.bytes / report.total }));
+      return await (await models()).import(request.name, request.files, progress);
+    }
     case "verify": {
       const progress = throttled((report) => post({ type: "progress", stage: "verifying", fraction: report.bytes / report.total }));
       return await (await models()).verify(request.model, progress);

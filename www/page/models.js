@@ -33,6 +33,8 @@ export async function open_models(given, on_chosen) {
     const name = element("repository").value.trim();
     if (name) download(name);
   });
+  element("import-folder").addEventListener("click", () => element("import-files").click());
+  element("import-files").addEventListener("change", take_folder);
   for (const id of ["endpoint", "token"]) element(id).addEventListener("change", use_hub);
   versions = await darkroom.versions();
   await use_hub();
@@ -156,6 +158,27 @@ async function download(model) {
 
 function stop() {
   darkroom.stop_download().catch((error) => notify("error", error.message));
+}
+
+/** Keeps the model in a folder that was picked, under the folder's name. */
+async function take_folder() {
+  const picked = [...element("import-files").files];
+  element("import-files").value = "";
+  if (picked.length === 0) return;
+  // Paths begin with the folder that was picked.
+  const parts = ({ webkitRelativePath, name }) => (webkitRelativePath || name).split("/");
+  const folder = parts(picked[0]).length > 1 ? parts(picked[0])[0] : "model";
+  const files = new Map(picked.map((file) => [parts(file).slice(1).join("/") || file.name, file]));
+  try {
+    await darkroom.import(folder, files, ({ fraction }) => {
+      element("models-now").textContent = `${folder}: ${Math.round(fraction * 100)} % taken over`;
+    });
+    element("models-now").textContent = `${folder} is here: choose it in the form.`;
+  } catch (error) {
+    element("models-now").textContent = sentence(error.message);
+    notify("error", `${folder} could not be taken over: ${error.message}`);
+  }
+  await refresh();
 }
 
 /** @param {string} model */
