@@ -28,6 +28,8 @@ use crate::error::{Error, Result};
 
 /// Ids of one prompt when the files do not say otherwise: the text encoder's number of positions.
 const CLIP_MAX_LENGTH: usize = 77;
+/// Ids of a chunk at most, in configs that may be anyone's.
+const MAX_LENGTH: f64 = 10_000.0;
 /// The mark of a word's last token.
 const END_OF_WORD: &str = "</w>";
 /// What one pre-token is. The case does not matter: the text is in lower case by then.
@@ -115,7 +117,12 @@ impl TokenizerConfig {
                     let reason = format!("model_max_length is {length}: expected a whole number of at least 3");
                     return Err(Error::Tokenizer { file: "tokenizer_config.json".to_owned(), reason });
                 }
-                if length < 1e9 {
+                // transformers writes 1e30 for "unknown".
+                if (MAX_LENGTH..1e9).contains(&length) {
+                    let reason = format!("model_max_length is {length}: {MAX_LENGTH} at most is supported");
+                    return Err(Error::Tokenizer { file: "tokenizer_config.json".to_owned(), reason });
+                }
+                if length < MAX_LENGTH {
                     config.model_max_length = length as usize;
                 }
             }

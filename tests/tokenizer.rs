@@ -142,6 +142,7 @@ fn malformed_files_are_named() {
         (Some("{"), None, "tokenizer_config.json: "),
         (Some(r#"{"pad_token": 3}"#), None, "tokenizer_config.json: a token is neither"),
         (Some(r#"{"model_max_length": 2}"#), None, "tokenizer_config.json: model_max_length is 2"),
+        (Some(r#"{"model_max_length": 100000}"#), None, "tokenizer_config.json: model_max_length is 100000"),
         (Some(r#"{"model_max_length": 76.5}"#), None, "tokenizer_config.json: model_max_length is 76.5"),
         (None, Some(r#"{"eos_token": {"text": "x"}}"#), "special_tokens_map.json: a token is neither"),
         (None, Some("\u{feff}{}"), "special_tokens_map.json: "),

@@ -11,6 +11,21 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::graph::Activation;
 
+/// Sizes of one dimension at most, in configs that may be anyone's: 20 times the largest vocabulary there is.
+const MAX_WIDTH: usize = 1 << 20;
+/// Layers of one kind at most: five times those of the deepest text encoder.
+const MAX_LAYERS: usize = 160;
+/// Times that a picture is halved, and one more: twice those of the published models.
+const MAX_LEVELS: usize = 8;
+
+/// Refuses what no model has, so that no made-up config asks for all memory.
+fn bound<'a>(file: &str, what: &str, values: impl IntoIterator<Item = &'a usize>, most: usize) -> Result<()> {
+    match values.into_iter().find(|value| **value > most) {
+        Some(value) => refuse(file, format!("{what} is {value}: {most} at most is supported")),
+        None => Ok(()),
+    }
+}
+
 /// Parses a JSON file, naming it on failure.
 pub(crate) fn from_json<T: DeserializeOwned>(text: &str, file: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })
@@ -157,6 +172,15 @@ impl ClipTextConfig {
         if config.num_hidden_layers == 0 || config.vocab_size == 0 || config.max_position_embeddings < 2 {
             return refuse(file, "num_hidden_layers, vocab_size and max_position_embeddings must not be 0".into());
         }
+        let widths = [
+            config.hidden_size,
+            config.intermediate_size,
+            config.projection_dim,
+            config.vocab_size,
+            config.max_position_embeddings,
+        ];
+        bound(file, "a width or size", &widths, MAX_WIDTH)?;
+        bound(file, "num_hidden_layers", &[config.num_hidden_layers], MAX_LAYERS)?;
         Ok(config)
     }
 
@@ -366,6 +390,9 @@ impl UNet2DConditionConfig {
                 ),
             );
         }
+        let sides = [raw.in_channels, raw.out_channels, raw.downsample_padding];
+        bound(file, "a number of channels", raw.block_out_channels.iter().chain(&sides), MAX_WIDTH)?;
+        bound(file, "the number of levels", &[n_levels], MAX_LEVELS)?;
         let layers = raw.layers_per_block.spread(n_levels, "layers_per_block", file)?;
         let transformer_layers = raw.transformer_layers_per_block.unwrap_or(PerLevel::One(1));
         let transformer_layers = transformer_layers.spread(n_levels, "transformer_layers_per_block", file)?;
@@ -377,6 +404,8 @@ impl UNet2DConditionConfig {
             Some(PerLevel::Each(dims)) if !dims.is_empty() && dims.iter().all(|&dim| dim == dims[0]) => dims[0],
             other => return refuse(file, format!("cross_attention_dim {other:?} is not supported: one number is")),
         };
+        bound(file, "a number of layers", layers.iter().chain(&transformer_layers), MAX_LAYERS)?;
+        bound(file, "cross_attention_dim", &[cross_attention_dim], MAX_WIDTH)?;
         let mut levels = Vec::with_capacity(n_levels);
         for level in 0..n_levels {
             let cross = |class: &str, with: &str, without: &str| match class {
@@ -398,6 +427,8 @@ impl UNet2DConditionConfig {
             None => None,
             Some("text_time") => match (raw.addition_time_embed_dim, raw.projection_class_embeddings_input_dim) {
                 (Some(addition_time_embed_dim), Some(projection_class_embeddings_input_dim)) => {
+                    let widths = [addition_time_embed_dim, projection_class_embeddings_input_dim];
+                    bound(file, "a width of added embeddings", &widths, MAX_WIDTH)?;
                     Some(TextTime { addition_time_embed_dim, projection_class_embeddings_input_dim })
                 }
                 _ => {
@@ -517,6 +548,10 @@ impl AutoencoderKlConfig {
                 "block_out_channels, latent_channels and scaling_factor must not be empty or 0".into(),
             );
         }
+        let sides = [config.in_channels, config.out_channels, config.latent_channels, config.norm_num_groups];
+        bound(file, "a number of channels or groups", config.block_out_channels.iter().chain(&sides), MAX_WIDTH)?;
+        bound(file, "the number of levels", &[config.block_out_channels.len()], MAX_LEVELS)?;
+        bound(file, "layers_per_block", &[config.layers_per_block], MAX_LAYERS)?;
         Ok(config)
     }
 
@@ -542,6 +577,19 @@ mod tests {
         assert!(error.contains("KDownBlock2D is not supported"), "{error}");
         let error = ModelIndex::from_json(r#"{"_class_name":"FluxPipeline"}"#, "model_index.json").unwrap_err();
         assert!(error.to_string().contains("FluxPipeline is not a Stable Diffusion"), "{error}");
+    }
+
+    #[test]
+    fn sizes_that_no_model_has_are_refused() {
+        let levels =
+            |n: usize| format!(r#"{{"in_channels":3,"out_channels":3,"block_out_channels":{:?}}}"#, vec![8; n]);
+        assert!(AutoencoderKlConfig::from_json(&levels(MAX_LEVELS), "vae/config.json").is_ok());
+        let error = AutoencoderKlConfig::from_json(&levels(65), "vae/config.json").unwrap_err().to_string();
+        assert_eq!(error, "vae/config.json: the number of levels is 65: 8 at most is supported");
+        let unet = r#"{"in_channels":4,"out_channels":4,"block_out_channels":[32],"down_block_types":["DownBlock2D"],
+            "up_block_types":["UpBlock2D"],"cross_attention_dim":8,"layers_per_block":1000000000000}"#;
+        let error = UNet2DConditionConfig::from_json(unet, "unet/config.json").unwrap_err().to_string();
+        assert!(error.contains("layers is 1000000000000: 160 at most"), "{error}");
     }
 
     #[test]
