@@ -1,5 +1,6 @@
 //! One guided UNet step of SD 1.5's architecture through WebGPU, beside the candle runner: random weights, 256x256.
-//! `./build.sh bench --bench unet_gpu`; with `DARKROOM_F16=1` in 16 bits where the adapter has them.
+//! `./build.sh bench --bench unet_gpu`; with `DARKROOM_F16=1` in 16 bits where the adapter has them, with
+//! `DARKROOM_ROUNDS=1` in fewer rounds.
 //!
 //! On an adapter that stands in for a GPU the times say nothing about GPUs; the counts do.
 
@@ -19,7 +20,7 @@ use darkroom::weights::Weights;
 use darkroom::{Error, Result};
 use random::{RandomSource, values};
 
-/// Timed steps of each contender; they take turns.
+/// Timed steps of each contender, unless `DARKROOM_ROUNDS` says otherwise; they take turns.
 const N_ROUNDS: usize = 3;
 const SHAPE: UNetShape = UNetShape { batch: 2, height: 32, width: 32, n_context: 77 };
 
@@ -97,9 +98,10 @@ async fn run() -> Result<()> {
     }
     let mut ours = Contender::new(GpuRunner::new(gpu, element)?, &config).await?;
     let mut candle = Contender::new(CandleRunner::cpu(Precision::F32), &config).await?;
+    let n_rounds = std::env::var("DARKROOM_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(N_ROUNDS).max(1);
     let (mut got, mut expected) = (Vec::new(), Vec::new());
     let mut before = (ours.runner.counts(), 0.0);
-    for _ in 0..=N_ROUNDS {
+    for _ in 0..=n_rounds {
         before = (ours.runner.counts(), ours.runner.submit_secs());
         got = ours.round().await?;
         expected = candle.round().await?;

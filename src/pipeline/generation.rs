@@ -39,6 +39,8 @@ struct Picture<T> {
     seed: u64,
     generator: Generator,
     state: State<T>,
+    /// What the UNet said last, with guidance: with it a preview shows what the latents will become, without their noise.
+    output: Option<T>,
     /// What a 9-channel UNet sees beside the latents: mask and masked picture.
     beside: Option<T>,
     /// The picture's latents and the first noise, for blending.
@@ -532,7 +534,7 @@ impl<R: Runner> Generation<R> {
         }
         let buffers = vec![None; self.schedule.n_buffers];
         let state = State { latents, buffers };
-        self.picture = Some(Picture { seed, generator, state, beside, blend });
+        self.picture = Some(Picture { seed, generator, state, output: None, beside, blend });
         Ok(())
     }
 
@@ -558,6 +560,7 @@ impl<R: Runner> Generation<R> {
             let state = self.advance(&picture, &step, &output, noise.as_ref())?;
             if runner.count_non_finite(&state.latents).await? == 0 {
                 picture.state = state;
+                picture.output = Some(output);
                 self.picture = Some(picture);
                 return Ok(repeated);
             }
@@ -716,7 +719,7 @@ impl<R: Runner> Generation<R> {
         Ok((picture.seed, image, repeated))
     }
 
-    /// Roughly what the current latents will become, one pixel for each of them (for large pictures fewer): cheap enough
+    /// Roughly what the picture will become as far as the last step knows, one pixel for each of them (for large pictures fewer): cheap enough
     /// for every step. `None` between pictures.
     ///
     /// # Errors
@@ -726,9 +729,27 @@ impl<R: Runner> Generation<R> {
         let [h, w] = self.latent;
         let step = (1..).find(|step| h.div_ceil(*step) * w.div_ceil(*step) <= MAX_PREVIEW_PIXELS).unwrap_or(1);
         let colours = self.model.configs.preview_colours();
-        let rgba = self.runner.rgba(&picture.state.latents, step, &colours).await?;
+        let rgba = self.runner.rgba(&self.without_noise(picture)?, step, &colours).await?;
         let pixels = rgba.chunks_exact(4).flat_map(|pixel| pixel[..3].iter().copied()).collect();
         Ok(Some(RgbImage::new(w.div_ceil(step), h.div_ceil(step), pixels)?))
+    }
+
+    /// The latents as they would be if the UNet's last word were right: at the noise level that the last step led to they
+    /// are keep·clean + add·noise, and the UNet tells the noise, or a mixture of both.
+    fn without_noise(&self, picture: &Picture<R::Tensor>) -> Result<R::Tensor> {
+        let latents = &picture.state.latents;
+        let done = self.step_idx.checked_sub(1).and_then(|idx| self.schedule.steps.get(idx));
+        let (Some(output), Some((keep, add))) = (&picture.output, done.and_then(|step| step.renoise)) else {
+            return Ok(latents.clone());
+        };
+        match self.model.configs.scheduler.prediction_type() {
+            "epsilon" => self.runner.lincomb(&[(1.0 / keep, latents), (-add / keep, output)], None),
+            "v_prediction" => {
+                let square = keep * keep + add * add;
+                self.runner.lincomb(&[(keep / square, latents), (-add / square.sqrt(), output)], None)
+            }
+            _ => Ok(output.clone()),
+        }
     }
 
     /// What [`Generation::resume`] needs to go on from here: the latents and the sampler's other tensors, read back from

@@ -19,6 +19,13 @@ pub struct SchedulerConfig {
 }
 
 impl SchedulerConfig {
+    /// What the model's output means: `epsilon`, the noise; `v_prediction`, a mixture of noise and clean latents; or
+    /// `sample`, the clean latents.
+    #[must_use]
+    pub fn prediction_type(&self) -> &str {
+        self.fields.prediction_type.as_deref().unwrap_or("epsilon")
+    }
+
     /// Parses the text of a `scheduler_config.json`; `file` is how errors call it.
     ///
     /// `NaN`, `Infinity` and `-Infinity`, which Python writes and JSON does not have, are understood.
