@@ -227,10 +227,10 @@ impl GpuRunner {
         self.recorder.counts()
     }
 
-    /// Seconds of the host's time spent recording and submitting commands so far.
+    /// Seconds of the host's time spent recording commands so far, without what the driver does when it gets them.
     #[must_use]
-    pub fn submit_secs(&self) -> f64 {
-        self.recorder.submit_secs()
+    pub fn record_secs(&self) -> f64 {
+        self.recorder.record_secs()
     }
 
     /// Forgets the peak of bytes, which then is what is alive now.
