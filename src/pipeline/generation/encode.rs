@@ -1,0 +1,175 @@
+//! Stages 2 to 4: prompts to what the UNet computes from them alone, the picture and the mask to moments of latents.
+
+use std::rc::Rc;
+
+use super::{Denoiser, Generation, Inpainting, not_finite, refuse};
+use crate::error::{Error, Result};
+use crate::image::{Mask, to_unit};
+use crate::model::unet::{UNetShape, prompt_graph, step_graph};
+use crate::model::vae::encoder_graph;
+use crate::pipeline::components::Part;
+use crate::pipeline::job::Event;
+use crate::pipeline::prompt::{Encoded, Tokens, tokenize};
+use crate::run::Runner;
+
+impl<R: Runner> Generation<R> {
+    /// 2. and 3. Prompts to the UNet's conditioning, pictures to moments.
+    pub(super) async fn encode(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<Event> {
+        let (shared_runner, shared_model) = (Rc::clone(&self.runner), Rc::clone(&self.model));
+        let (runner, model) = (&*shared_runner, &*shared_model);
+        let config = &self.inputs.config;
+        let guided = Self::is_guided(config);
+        let mut prompt = tokenize(model, &config.prompt, self.inputs.long_prompt)?;
+        let negative_text = config.negative_prompt.as_deref().unwrap_or("");
+        let mut negative = tokenize(model, negative_text, self.inputs.long_prompt)?;
+        let n_chunks = prompt.n_chunks().max(negative.n_chunks());
+        prompt.pad_to(model, n_chunks)?;
+        negative.pad_to(model, n_chunks)?;
+
+        let positive = prompt.encode(runner, model, config.clip_skip.unwrap_or(0), report).await?;
+        let both = if guided {
+            let negative = self.encode_negative(&negative, &positive, report).await?;
+            let pooled = match (&negative.pooled, &positive.pooled) {
+                (Some(negative), Some(positive)) => Some(runner.concat(&[negative, positive], 0)?),
+                _ => None,
+            };
+            let hidden_states = runner.concat(&[&negative.hidden_states, &positive.hidden_states], 0)?;
+            Encoded { hidden_states, pooled }
+        } else {
+            positive
+        };
+        let encoders: Vec<Part> = (0..model.configs.text_encoders.len()).map(Part::TextEncoder).collect();
+        model.release(&encoders);
+        self.encode_pictures(report).await?;
+        model.release(&[Part::VaeEncoder]);
+        let shape = Self::unet_shape(&self.inputs.config, self.latent, n_chunks, model);
+        let conditioning = self.condition(&both, shape, report).await?;
+        self.denoiser = Some(self.prepare_denoiser(shape, conditioning).await?);
+        Ok(Event::Encoded { prompt: prompt.report, negative: negative.report })
+    }
+
+    /// The UNet for both prompts at once; where its values are too large for the device, for one after the other.
+    pub(super) async fn prepare_denoiser(
+        &mut self,
+        shape: UNetShape,
+        conditioning: Vec<(String, R::Tensor)>,
+    ) -> Result<Denoiser<R>> {
+        let (runner, unet) = (Rc::clone(&self.runner), &self.model.configs.unet);
+        let error = match runner.prepare(step_graph(unet, shape)?).await {
+            Ok(program) => {
+                self.unet_shape = Some(shape);
+                return Ok(Denoiser { program, conditioning: vec![conditioning] });
+            }
+            Err(error @ Error::Limit { .. }) if shape.batch == 2 => error,
+            Err(error) => return Err(error),
+        };
+        let shape = UNetShape { batch: 1, ..shape };
+        let Ok(program) = runner.prepare(step_graph(unet, shape)?).await else { return Err(error) };
+        let of_prompt = |idx: usize| {
+            let part = |(name, value): &(String, R::Tensor)| Ok((name.clone(), runner.slice(value, 0, idx, 1)?));
+            conditioning.iter().map(part).collect::<Result<Vec<_>>>()
+        };
+        let conditioning = vec![of_prompt(0)?, of_prompt(1)?];
+        self.unet_shape = Some(shape);
+        Ok(Denoiser { program, conditioning })
+    }
+
+    /// The negative prompt's states: for XL without a negative prompt zeros, if the pipeline's config says so.
+    pub(super) async fn encode_negative(
+        &self,
+        tokens: &Tokens,
+        positive: &Encoded<R::Tensor>,
+        report: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Encoded<R::Tensor>> {
+        let (runner, model) = (&*self.runner, &*self.model);
+        let zeros_if_absent =
+            positive.pooled.is_some() && model.configs.index.force_zeros_for_empty_prompt.unwrap_or(true);
+        if self.inputs.config.negative_prompt.is_none() && zeros_if_absent {
+            let zero = |x: &R::Tensor| runner.lincomb(&[(0.0, x)], None);
+            let pooled = positive.pooled.as_ref().map(zero).transpose()?;
+            return Ok(Encoded { hidden_states: zero(&positive.hidden_states)?, pooled });
+        }
+        // diffusers applies clip_skip to the prompt only.
+        tokens.encode(runner, model, 0, report).await
+    }
+
+    /// Everything the UNet computes from the prompt alone.
+    pub(super) async fn condition(
+        &self,
+        encoded: &Encoded<R::Tensor>,
+        shape: UNetShape,
+        report: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Vec<(String, R::Tensor)>> {
+        let (runner, config) = (&*self.runner, &self.inputs.config);
+        let graph = prompt_graph(&self.model.configs.unet, shape.batch, shape.n_context)?;
+        let names: Vec<String> = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
+        let program = runner.prepare(graph).await?;
+        let weights = self.model.part(runner, Part::Unet, &mut |_| {}).await?;
+        // original size, crop, target size, each as height and width or top and left
+        let (original_width, original_height) = config.original_size.unwrap_or((config.width, config.height));
+        let (left, top) = config.crop.unwrap_or((0, 0));
+        let ids = [original_height, original_width, top, left, config.height, config.width].map(|n| n as f32);
+        let time_ids = runner.upload(&ids.repeat(shape.batch), &[6 * shape.batch])?;
+        let mut inputs = vec![("encoder_hidden_states", &encoded.hidden_states)];
+        if let Some(pooled) = &encoded.pooled {
+            inputs.extend([("text_embeds", pooled), ("time_ids", &time_ids)]);
+        }
+        let values = runner.run(&program, &weights, &inputs, report).await?;
+        Ok(names.into_iter().zip(values).collect())
+    }
+
+    /// 4. The picture and what the mask leaves of it, as moments of latents.
+    pub(super) async fn encode_pictures(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+        let Some(init) = &self.inputs.init else { return Ok(()) };
+        let config = &self.inputs.config;
+        let (width, height) = (config.width, config.height);
+        let init = init.resize_lanczos(width, height);
+        let pixels = to_unit(&init);
+        let is_inpaint_model = self.model.configs.is_inpaint();
+        // A 9-channel model that starts from noise alone never looks at the whole picture.
+        if !(is_inpaint_model && config.strength >= 1.0) {
+            self.init_moments = Some(self.moments(&pixels, report).await?);
+        }
+        if let Some(mask) = &self.inputs.mask {
+            let mask = Mask::from_image(mask, width, height);
+            if mask.is_empty() {
+                return refuse("mask", "without white", "make white what is to be drawn anew");
+            }
+            let masked_moments = if is_inpaint_model {
+                let shown: Vec<f32> = pixels
+                    .chunks_exact(3)
+                    .zip(&mask.values)
+                    .flat_map(|(pixel, &hidden)| pixel.iter().map(move |x| if hidden < 0.5 { *x } else { 0.0 }))
+                    .collect();
+                Some(self.moments(&shown, report).await?)
+            } else {
+                None
+            };
+            let [h, w] = self.latent;
+            let mask_latents = self.runner.upload(&mask.resize_nearest(w, h).values, &[1, h, w, 1])?;
+            self.inpainting = Some(Inpainting { mask_latents, masked_moments });
+            self.mask = Some(mask);
+        }
+        self.init_pixels = Some(init);
+        Ok(())
+    }
+
+    pub(super) async fn moments(&self, pixels: &[f32], report: &mut dyn FnMut(u64) -> bool) -> Result<Vec<f32>> {
+        let (runner, config) = (&*self.runner, &self.inputs.config);
+        let configs = &self.model.configs;
+        let graph = configs.vae_graph(encoder_graph(&configs.vae, 1, config.height, config.width)?);
+        let weights = self.model.part(runner, Part::VaeEncoder, &mut |_| {}).await?;
+        let image = runner.upload(pixels, &[1, config.height, config.width, 3])?;
+        let inputs = [("image", &image)];
+        let program = runner.prepare(graph.clone()).await?;
+        let moments = runner.run(&program, &weights, &inputs, report).await?.swap_remove(0);
+        if runner.count_non_finite(&moments).await? == 0 {
+            return runner.download(&moments).await;
+        }
+        drop(program);
+        let Some(program) = runner.prepare_f32(graph).await? else { return not_finite("the VAE's encoder") };
+        let moments = runner.run(&program, &weights, &inputs, report).await?.swap_remove(0);
+        let values = runner.download(&moments).await?;
+        if values.iter().all(|x| x.is_finite()) { Ok(values) } else { not_finite("the VAE's encoder") }
+    }
+}
