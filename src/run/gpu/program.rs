@@ -2,13 +2,17 @@
 //!
 //! Nothing is allocated and no device is known here but its limits, so that a program can be looked at without one.
 
+mod bands;
+mod plain;
+
+use bands::Rows;
+
 use std::collections::{HashMap, HashSet};
 
 use super::arena::{Place, Span, place};
 use super::bands::{BandSizes, banded};
 use super::kernels::{
-    Element, Launch, activation, add, attention, cast_from_f32, cast_to_f32, copy, embedding, gather, geglu, gemm,
-    group_norm, group_norm_apply, group_norm_stats, layer_norm, lincomb, splitk_reduce, timestep_embedding,
+    Element, Launch, cast_from_f32, cast_to_f32, gemm, group_norm, group_norm_apply, group_norm_stats, splitk_reduce,
 };
 use super::lower::{GemmTask, Lowered, RowsOf, Task, TaskKind, WeightBuffer, lower, weight_key};
 use super::tiles::Tiles;
@@ -164,13 +168,6 @@ impl Program {
     pub fn flops(&self) -> u64 {
         self.dispatches.iter().map(|dispatch| dispatch.flops).sum()
     }
-}
-
-/// Rows of a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rows {
-    first: usize,
-    n: usize,
 }
 
 impl Rows {
@@ -338,39 +335,6 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The bands that a value is cut into; made now where it has none.
-    fn bands(&mut self, root: NodeId) -> Option<Vec<(Rows, Operand)>> {
-        match self.storages.get(&root) {
-            Some(Storage::Bands(bands)) => return Some(bands.clone()),
-            Some(_) => return None,
-            None => {}
-        }
-        if !self.banded.contains(&root) {
-            return None;
-        }
-        let &[_, height, width, channels] = self.shape(root) else { return None };
-        let row_bytes = (width * channels) as u64 * self.element.bytes();
-        let rows = self.settings.bands.rows(height, height as u64 * row_bytes);
-        let mut bands = Vec::new();
-        for first in (0..height).step_by(rows) {
-            let n = rows.min(height - first);
-            // Its life begins with the dispatch that writes it.
-            self.spans.push(Span { n_bytes: n as u64 * row_bytes, first: usize::MAX, last: 0 });
-            bands.push((Rows { first, n }, Operand::Slot(self.spans.len() - 1)));
-        }
-        self.storages.insert(root, Storage::Bands(bands.clone()));
-        Some(bands)
-    }
-
-    /// A slot that was made early is alive from now on.
-    fn begin(&mut self, operand: &Operand) {
-        if let Operand::Slot(slot) = operand {
-            let at = self.dispatches.len();
-            let span = &mut self.spans[*slot];
-            span.first = span.first.min(at);
-        }
-    }
-
     fn weight(&self, parts: &[NodeId]) -> Operand {
         if parts.is_empty() { Operand::UnusedWeight } else { Operand::Weight(weight_key(self.graph, parts)) }
     }
@@ -500,126 +464,6 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// A convolution whose picture is cut, before or behind it: the same product for each band of the result.
-    fn product_in_bands(
-        &mut self,
-        task: &Task,
-        fused: &GemmTask,
-        gemm: &gemm::Gemm,
-        out_bands: Option<Vec<(Rows, Operand)>>,
-    ) -> Result<()> {
-        let (Some(conv), [x]) = (fused.conv, &fused.x[..]) else {
-            return self.refuse("conv2d", "cannot read two pictures in bands");
-        };
-        let height = gemm.source.out_size[0] as usize;
-        let parts = match out_bands {
-            Some(bands) => bands,
-            None => {
-                // The result is whole, but no more of the input should be gathered at once than a band.
-                let out = self.whole(task.out)?;
-                let rows = self.settings.bands.rows(height, self.node(*x).n_elements() as u64 * self.element.bytes());
-                (0..height)
-                    .step_by(rows)
-                    .map(|first| (Rows { first, n: rows.min(height - first) }, out.clone()))
-                    .collect()
-            }
-        };
-        let is_cut = self.banded.contains(&task.out);
-        let residuals = match fused.residual {
-            Some(residual) if is_cut => self.bands(residual),
-            _ => None,
-        };
-        let out_width = gemm.source.out_size[1] as usize;
-        let scale = if conv.upsample { 2 } else { 1 };
-        let in_height = gemm.source.in_size[0] as usize;
-        for (i, (rows, out)) in parts.into_iter().enumerate() {
-            // The rows of the input, doubled where that comes first, that the kernel covers.
-            let from = (rows.first * conv.stride).saturating_sub(conv.pad[0]) / scale;
-            let to = ((rows.end() - 1) * conv.stride + conv.kernel).saturating_sub(conv.pad[0]).div_ceil(scale);
-            let wanted = Rows { first: from, n: to.min(in_height) - from };
-            let (x, at) = self.rows_of(*x, wanted)?;
-            let source = gemm::Source {
-                in_size: [at.n as u32, gemm.source.in_size[1]],
-                out_size: [rows.n as u32, gemm.source.out_size[1]],
-                pad: [
-                    conv.pad[0] as i32 - (rows.first * conv.stride) as i32 + (at.first * scale) as i32,
-                    gemm.source.pad[1],
-                ],
-                ..gemm.source
-            };
-            let first_out_row = if is_cut { 0 } else { (rows.first * out_width) as u32 };
-            let gemm = gemm::Gemm { source, first_out_row, ..*gemm };
-            let residual = match (&residuals, fused.residual) {
-                (Some(bands), _) => Some(bands[i].1.clone()),
-                (None, Some(residual)) => Some(self.whole(residual)?),
-                (None, None) => None,
-            };
-            self.product(fused, &gemm, vec![x], residual, |builder| {
-                builder.begin(&out);
-                Ok(out)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Rows of a picture in one place, and which rows that place holds: the picture itself, one of its bands, or a copy
-    /// made now.
-    fn rows_of(&mut self, root: NodeId, wanted: Rows) -> Result<(Operand, Rows)> {
-        let &[_, height, width, channels] = self.shape(root) else {
-            return self.refuse("conv2d", "wants a picture");
-        };
-        let row_bytes = (width * channels) as u64 * self.element.bytes();
-        let all = Rows { first: 0, n: height };
-        match self.storages.get(&root).cloned() {
-            None | Some(Storage::Whole(_)) => Ok((self.whole(root)?, all)),
-            Some(Storage::Bands(bands)) => {
-                if let Some((rows, operand)) = bands.iter().find(|(rows, _)| rows.and(wanted) == wanted) {
-                    return Ok((operand.clone(), *rows));
-                }
-                let gathered = self.slot(wanted.n as u64 * row_bytes);
-                for (rows, operand) in bands {
-                    let part = rows.and(wanted);
-                    if part.n == 0 {
-                        continue;
-                    }
-                    let size = [1, part.n, width, channels].map(|n| n as u32);
-                    let copy =
-                        copy::Copy::rows(size, (part.first - rows.first) as u32, (part.first - wanted.first) as u32);
-                    let launch = copy::launch(&copy, self.element)?;
-                    self.emit(launch, vec![operand, gathered.clone()], format!("{size:?}"), 0);
-                }
-                Ok((gathered, wanted))
-            }
-            Some(Storage::Normed { norm, x, partials, partial_pixels, silu }) => {
-                let gathered = self.slot(wanted.n as u64 * row_bytes);
-                let bands = match self.storages.get(&x).cloned() {
-                    Some(Storage::Bands(bands)) => bands,
-                    _ => vec![(all, self.whole(x)?)],
-                };
-                let node = self.node(norm);
-                for (rows, operand) in bands {
-                    let part = rows.and(wanted);
-                    if part.n == 0 {
-                        continue;
-                    }
-                    let sizes = self.norm_sizes(norm, [channels as u32, 0], part.n * width)?;
-                    let band = group_norm::Band {
-                        total_pixels: (height * width) as u32,
-                        partial_pixels: partial_pixels as u32,
-                        pixels_before: 0,
-                        from_pixel: ((part.first - rows.first) * width) as u32,
-                        to_pixel: ((part.first - wanted.first) * width) as u32,
-                    };
-                    let launch = group_norm_apply::launch_band(&sizes, &band, self.element, silu)?;
-                    let (weight, bias) = (self.weight(&[node.inputs[1]]), self.weight(&[node.inputs[2]]));
-                    let operands = vec![operand, Operand::Unused, partials.clone(), weight, bias, gathered.clone()];
-                    self.emit(launch, operands, format!("{}x{channels}", part.n * width), 0);
-                }
-                Ok((gathered, wanted))
-            }
-        }
-    }
-
     fn norm_sizes(&self, node: NodeId, channels: [u32; 2], pixels: usize) -> Result<group_norm::GroupNorm> {
         let Op::GroupNorm { groups, eps } = self.node(node).op else {
             return self.refuse("group_norm", "is another operation");
@@ -659,187 +503,6 @@ impl<'a> Builder<'a> {
         let out = self.whole(task.out)?;
         operands.extend([parts, weight, bias, out]);
         self.emit(group_norm_apply::launch(&norm, self.element, silu)?, operands, shape, 0);
-        Ok(())
-    }
-
-    /// The statistics of all bands now, the normalisation as rows are asked for; or at once, where the result is whole.
-    fn group_norm_in_bands(&mut self, task: &Task, x: NodeId, silu: bool, flops: u64) -> Result<()> {
-        let &[_, height, width, channels] = self.shape(x) else {
-            return self.refuse("group_norm", "wants a picture");
-        };
-        let bands = match self.storages.get(&x).cloned() {
-            Some(Storage::Bands(bands)) => bands,
-            _ => vec![(Rows { first: 0, n: height }, self.whole(x)?)],
-        };
-        // Bands are whole parts: one, or as many as there may be in all and divide a band's rows.
-        let rows = bands[0].0.n;
-        let most = (group_norm::MAX_CHUNKS as usize / bands.len()).max(1);
-        let n_parts = (1..=most.min(rows)).rev().find(|n| rows.is_multiple_of(*n)).unwrap_or(1);
-        let partial_pixels = rows / n_parts * width;
-        let total_pixels = (height * width) as u32;
-        let band_at = |rows: Rows| group_norm::Band {
-            total_pixels,
-            partial_pixels: partial_pixels as u32,
-            pixels_before: (rows.first * width) as u32,
-            from_pixel: 0,
-            to_pixel: 0,
-        };
-        let mut partials = None;
-        for (rows, operand) in &bands {
-            let sizes = self.norm_sizes(task.node, [channels as u32, 0], rows.n * width)?;
-            let band = band_at(*rows);
-            let partials = match &partials {
-                Some(operand) => Operand::clone(operand),
-                None => {
-                    let slot = self.slot(sizes.partial_bytes_of(&band));
-                    partials.insert(slot).clone()
-                }
-            };
-            let launch = group_norm_stats::launch_band(&sizes, &band, self.element)?;
-            let operands = vec![operand.clone(), Operand::Unused, partials];
-            let share = flops * rows.n as u64 / height as u64;
-            self.emit(launch, operands, format!("{}x{channels}", rows.n * width), share);
-        }
-        let Some(partials) = partials else { return self.refuse("group_norm", "has no bands") };
-        let normed = Storage::Normed { norm: task.node, x, partials, partial_pixels, silu };
-        if self.banded.contains(&task.out) {
-            self.storages.insert(task.out, normed);
-            return Ok(());
-        }
-        // All rows into the place of the result.
-        let gathered_at = self.spans.len();
-        self.storages.insert(task.out, normed);
-        let (gathered, _) = self.rows_of(task.out, Rows { first: 0, n: height })?;
-        debug_assert_eq!(gathered, Operand::Slot(gathered_at));
-        self.storages.insert(task.out, Storage::Whole(gathered));
-        Ok(())
-    }
-
-    fn embedding(&mut self, task: &Task, positions: NodeId) -> Result<()> {
-        let node = self.node(task.node);
-        let &[n_rows, columns] = self.shape(node.inputs[1]) else {
-            return self.refuse("embedding", "wants a table [N,D]");
-        };
-        let n_ids = n_elements(self.shape(node.inputs[0]));
-        let n_positions = (self.node(positions).n_elements() / columns.max(1)) as u32;
-        let launch = embedding::launch(n_ids, n_rows as u32, columns as u32, Some(n_positions), self.element)?;
-        let ids = self.whole(node.inputs[0])?;
-        let (table, positions) = (self.weight(&[node.inputs[1]]), self.weight(&[positions]));
-        let out = self.whole(task.out)?;
-        self.emit(launch, vec![ids, table, out, positions], format!("{n_ids}x{columns}"), 0);
-        Ok(())
-    }
-
-    fn attention(&mut self, id: NodeId, mut operands: Vec<Operand>, packed: bool) -> Result<()> {
-        let node = self.node(id);
-        let Op::Attention { heads, scale, causal, .. } = node.op else {
-            return self.refuse("attention", "is another operation");
-        };
-        let keys = if packed { &node.shape } else { self.shape(node.inputs[1]) };
-        let (&[batch, queries, width], &[_, keys, _]) = (node.shape.as_slice(), keys) else {
-            return self.refuse("attention", "wants [B,T,D]");
-        };
-        let sizes = [batch, queries, keys, heads, width / heads].map(|n| n as u32);
-        let [batch, queries, keys, heads, head_size] = sizes;
-        let dense = attention::Attention::dense(batch, queries, keys, heads, head_size, scale as f32, causal);
-        let attention = if packed { dense.packed() } else { dense };
-        let launch = attention::launch(&attention, self.element)?;
-        operands.push(self.whole(id)?);
-        let shape = format!("{batch}x{heads}x{queries}x{keys}x{head_size}");
-        self.emit(launch, operands, shape, self.graph.cost(node).flops);
-        Ok(())
-    }
-
-    /// An operand of a node that is a kernel of its own: a weight by itself, or a value.
-    fn operand(&mut self, id: NodeId) -> Result<Operand> {
-        let root = self.lowered.roots[id.idx()];
-        if matches!(self.node(root).op, Op::Weight) {
-            return Ok(Operand::Weight(weight_key(self.graph, &[root])));
-        }
-        self.whole(id)
-    }
-
-    /// A node that is a kernel of its own.
-    fn plain(&mut self, id: NodeId) -> Result<()> {
-        let element = self.element;
-        let node = self.node(id);
-        let flops = self.graph.cost(node).flops;
-        let inputs = node.inputs.iter().map(|&input| self.operand(input)).collect::<Result<Vec<_>>>()?;
-        let shapes: Vec<&[usize]> = node.inputs.iter().map(|&input| self.shape(input)).collect();
-        let total = n_elements(&node.shape);
-        let shape = format!("{:?}", node.shape);
-        let columns = node.shape.last().copied().unwrap_or(1) as u32;
-        let with_out = |operands: Vec<Operand>, out: Operand| operands.into_iter().chain([out]).collect();
-        match &node.op {
-            Op::LayerNorm { eps } => {
-                let launch = layer_norm::launch(total / columns.max(1), columns, *eps as f32, element)?;
-                let out = self.whole(id)?;
-                self.emit(launch, with_out(inputs, out), shape, flops);
-            }
-            Op::Activation(kind) => {
-                let launch = activation::launch(*kind, total, element)?;
-                let out = self.whole(id)?;
-                self.emit(launch, with_out(inputs, out), shape, flops);
-            }
-            Op::Geglu => {
-                let launch = geglu::launch(total / columns.max(1), columns, element)?;
-                let out = self.whole(id)?;
-                self.emit(launch, with_out(inputs, out), shape, flops);
-            }
-            Op::Add => {
-                let launch = add::launch(four(shapes[0])?, four(shapes[1])?, element)?;
-                let out = self.whole(id)?;
-                self.emit(launch, with_out(inputs, out), shape, flops);
-            }
-            Op::Scale { factor } => {
-                let launch = lincomb::launch(&[*factor as f32], total, None, element)?;
-                let out = self.whole(id)?;
-                let unused = vec![Operand::Unused; lincomb::MAX_TERMS - 1];
-                let operands = inputs.into_iter().chain(unused).chain([out]).collect();
-                self.emit(launch, operands, shape, flops);
-            }
-            Op::Concat { axis } => {
-                let whole = four(&node.shape)?;
-                let axis = axis + 4 - node.shape.len();
-                let mut start = 0;
-                let out = self.whole(id)?;
-                for (input, part_shape) in inputs.into_iter().zip(&shapes) {
-                    let part = four(part_shape)?;
-                    let launch = copy::launch(&copy::Copy::into_part(part, whole, axis, start), element)?;
-                    self.emit(launch, vec![input, out.clone()], shape.clone(), 0);
-                    start += part[axis];
-                }
-            }
-            Op::Slice { axis, start, len } => {
-                let axis4 = axis + 4 - node.shape.len();
-                let slice = copy::Copy::slice(four(shapes[0])?, axis4, *start as u32, *len as u32);
-                let launch = copy::launch(&slice, element)?;
-                let out = self.whole(id)?;
-                self.emit(launch, with_out(inputs, out), shape, 0);
-            }
-            Op::Embedding => {
-                let &[n_rows, columns] = shapes[1] else { return self.refuse("embedding", "wants a table [N,D]") };
-                let (n_ids, n_rows, columns) = (n_elements(shapes[0]), n_rows as u32, columns as u32);
-                let is_weight = matches!(inputs[1], Operand::Weight(_));
-                let out = self.whole(id)?;
-                let mut operands: Vec<Operand> = with_out(inputs, out);
-                let launch = if is_weight {
-                    operands.push(Operand::UnusedWeight);
-                    embedding::launch(n_ids, n_rows, columns, None, element)?
-                } else {
-                    gather::launch(n_ids, n_rows, columns, element)?
-                };
-                self.emit(launch, operands, shape, flops);
-            }
-            Op::TimestepEmbedding { dim, flip_sin_to_cos, freq_shift } => {
-                let n = n_elements(shapes[0]);
-                let launch = timestep_embedding::launch(n, *dim as u32, *flip_sin_to_cos, *freq_shift, element)?;
-                let out = self.whole(id)?;
-                self.emit(launch, with_out(inputs, out), shape, flops);
-            }
-            Op::Attention { .. } => return self.attention(id, inputs, false),
-            _ => return self.refuse(node.op.name(), "has no kernel"),
-        }
         Ok(())
     }
 }

@@ -1,90 +1,37 @@
 //! The WebGPU runner: programs recorded into command buffers, on any wgpu adapter, natively and in the browser; or on none
 //! ([`GpuRunner::planned`]), to find out what a device would be asked for.
 
+mod load;
+mod replay;
+mod tensor;
+mod tune;
+
+use replay::{FIRST_SUBMIT_FLOPS, Recorded, SUBMIT_SECS};
+pub use tensor::GpuTensor;
+use tensor::Kind;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-use web_time::Instant;
-
 use super::bands::BandSizes;
 use super::kernels::{
-    Binding, Element, Kernel, Launch, UNUSED_BYTES, blend, cast_from_f32, cast_to_f32, copy, count_non_finite, gemm,
-    lincomb, repack, rgba, splitk_reduce,
+    Element, Launch, UNUSED_BYTES, blend, cast_from_f32, cast_to_f32, copy, count_non_finite, lincomb, rgba,
 };
 use super::ledger::{Counts, Purpose};
 use super::lower::{Form, WeightBuffer, lower};
 use super::profile::Profile;
-use super::program::{Dispatch, Operand, Program, Settings, four};
-use super::recorder::{ALIGNMENT, Buffer, Command, Group, Pipeline, Pooled, Range, Recorder};
+use super::program::{Operand, Program, Settings, four};
+use super::recorder::{ALIGNMENT, Buffer, Command, Range, Recorder};
 use super::tiles::{Measured, Tiles};
 use super::{Caps, Gpu};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, InputKind, WeightSpec};
 use crate::run::{Colours, Runner};
-use crate::weights::convert::f32_from_le_bytes;
-use crate::weights::{Dtype, Weights};
+use crate::weights::Weights;
 
-/// Work of the first submits: about 150 ms at 20 GFLOP/s, which the slowest real GPUs exceed.
-const FIRST_SUBMIT_FLOPS: f64 = 3e9;
-/// Work of a submit at most, however fast the device.
-const MAX_SUBMIT_FLOPS: f64 = 1e12;
-/// How long a submit should take: not noticed as a stall, and far from what drivers stop.
-const SUBMIT_SECS: f64 = 0.1;
 /// Bindings of one dispatch that may be without use.
 const MAX_UNUSED: u64 = 8;
-/// Bytes of a checkpoint that are on the host at once while weights are loaded. Their conversion needs as much again.
-const PIECE_BYTES: u64 = 8 << 20;
-
-/// A tensor in a buffer, which it may share with others.
-#[derive(Clone, Debug)]
-pub struct GpuTensor {
-    buffer: Rc<Pooled>,
-    offset: u64,
-    shape: Vec<usize>,
-    kind: Kind,
-}
-
-/// The type of a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Floats(Element),
-    Ids,
-}
-
-impl Kind {
-    fn bytes(self) -> u64 {
-        match self {
-            Kind::Floats(element) => element.bytes(),
-            Kind::Ids => 4,
-        }
-    }
-}
-
-impl GpuTensor {
-    fn n_values(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    fn n_bytes(&self) -> u64 {
-        self.n_values() as u64 * self.kind.bytes()
-    }
-
-    fn range(&self) -> Range<'_> {
-        // A binding is no shorter than this, and behind a view there is either its neighbour or the buffer's own slack.
-        let n_bytes = self.n_bytes().next_multiple_of(4).max(UNUSED_BYTES);
-        Range { buffer: &self.buffer, offset: self.offset, n_bytes }
-    }
-
-    fn element(&self) -> Element {
-        match self.kind {
-            Kind::Floats(element) => element,
-            Kind::Ids => Element::F32,
-        }
-    }
-}
 
 /// The weights of one component, packed for the kernels.
 #[derive(Debug)]
@@ -108,13 +55,6 @@ impl GpuProgram {
     pub fn program(&self) -> &Program {
         &self.program
     }
-}
-
-/// Pipelines and bind groups of a program, good for as long as the buffers are the same.
-#[derive(Debug)]
-struct Recorded {
-    buffers: Vec<u64>,
-    dispatches: Vec<(Rc<Pipeline>, Group)>,
 }
 
 /// See the module.
@@ -302,21 +242,6 @@ impl GpuRunner {
         Err(Error::Run { node: node.to_string(), device: self.describe(), reason })
     }
 
-    /// The arena's buffers, each at least as large as asked for. All programs share them, one after another.
-    fn arena(&self, wanted: &[u64]) -> Vec<Rc<Buffer>> {
-        let mut arena = self.arena.borrow_mut();
-        for (i, &n_bytes) in wanted.iter().enumerate() {
-            if arena.get(i).is_some_and(|buffer| buffer.n_bytes >= n_bytes) {
-                continue;
-            }
-            // The smaller one is given back first; those behind it would only have to be moved.
-            arena.truncate(i);
-            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-            arena.push(Rc::new(self.recorder.buffer("arena", n_bytes, usage, Purpose::Arena)));
-        }
-        arena[..wanted.len()].to_vec()
-    }
-
     /// The values of a tensor in another type.
     fn cast(&self, tensor: &GpuTensor, element: Element) -> Result<GpuTensor> {
         let out = self.floats(&tensor.shape, element);
@@ -327,265 +252,6 @@ impl GpuRunner {
         };
         self.run_once(&launch, &[tensor.range(), out.range()]);
         Ok(out)
-    }
-
-    /// One buffer of weights, a piece of the checkpoint at a time. `raw` has room for the largest matrix in f16.
-    async fn place(&self, wanted: &WeightBuffer, weights: &Weights, raw: &Buffer) -> Result<Buffer> {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let make = |n_bytes| self.recorder.buffer(&wanted.key, n_bytes, usage, Purpose::Weights);
-        let n_values = |spec: &WeightSpec| spec.shape.iter().product::<usize>() as u64;
-        let Form::Packed { geglu } = wanted.form else {
-            let width = if wanted.form == Form::Vector { 4 } else { 2 };
-            let buffer = make(self.buffer_bytes(wanted)?);
-            let mut at = 0;
-            for part in &wanted.parts {
-                self.upload_weight(part, weights, &buffer, at, wanted.form == Form::Vector).await?;
-                at += width * n_values(part);
-            }
-            return Ok(buffer);
-        };
-        let buffer = make(self.buffer_bytes(wanted)?);
-        let columns = wanted.parts.iter().map(|part| part.shape[0] as u32).sum();
-        let mut first_column = 0;
-        for part in &wanted.parts {
-            self.upload_weight(part, weights, raw, 0, false).await?;
-            let (outputs, inputs) = (part.shape[0] as u32, part.shape[1] as u32);
-            let taps = part.shape[2..].iter().product::<usize>() as u32;
-            let alone = repack::Repack::alone(outputs, inputs, taps, geglu, repack::Raw::F16);
-            let repack = repack::Repack { first_column, columns, ..alone };
-            let raw =
-                Range { buffer: raw, offset: 0, n_bytes: (2 * n_values(part)).next_multiple_of(4).max(UNUSED_BYTES) };
-            self.run_once(&repack::launch(&repack)?, &[raw, buffer.whole()]);
-            first_column += outputs;
-        }
-        Ok(buffer)
-    }
-
-    /// Bytes of one buffer of weights.
-    fn buffer_bytes(&self, wanted: &WeightBuffer) -> Result<u64> {
-        let n_values = wanted.parts.iter().map(|part| part.shape.iter().product::<usize>() as u64).sum::<u64>();
-        let n_bytes = match wanted.form {
-            Form::Vector => 4 * n_values,
-            Form::Table => 2 * n_values,
-            Form::Packed { .. } => {
-                let columns = wanted.parts.iter().map(|part| part.shape[0]).sum::<usize>();
-                let rows = wanted.parts[0].shape[1..].iter().product::<usize>();
-                2 * rows as u64 * columns.next_multiple_of(4) as u64
-            }
-        };
-        let allows = self.recorder.caps().max_binding_bytes;
-        if n_bytes > allows {
-            return Err(Error::Limit { what: format!("the weight {}", wanted.key), needs: n_bytes, allows });
-        }
-        Ok(n_bytes)
-    }
-
-    /// A tensor of the checkpoint to a buffer, in f32 or f16.
-    async fn upload_weight(
-        &self,
-        spec: &WeightSpec,
-        weights: &Weights,
-        to: &Buffer,
-        offset: u64,
-        wide: bool,
-    ) -> Result<()> {
-        let n_values = spec.shape.iter().product::<usize>() as u64;
-        let to_bytes = if wide { 4 } else { 2 };
-        if self.recorder.is_planned() {
-            self.recorder.count_upload(n_values * to_bytes);
-            return Ok(());
-        }
-        let Some(info) = weights.get(&spec.name) else {
-            return self.fail(&spec.name, "the weight is not in the checkpoint".into());
-        };
-        let dtype = info.dtype.clone();
-        let from_bytes = dtype.n_bytes().unwrap_or(4) as u64;
-        let piece = PIECE_BYTES / from_bytes;
-        let mut first = 0;
-        while first < n_values {
-            let n = piece.min(n_values - first);
-            let bytes = weights.read_part(&spec.name, first * from_bytes, (n * from_bytes) as usize).await?;
-            let at = offset + first * to_bytes;
-            if !wide && dtype == Dtype::F16 {
-                self.recorder.write(to, at, &bytes);
-            } else {
-                let Some(values) = f32_from_le_bytes(&dtype, &bytes) else {
-                    return self.fail(&spec.name, format!("the weight has type {}", dtype.name()));
-                };
-                drop(bytes);
-                if wide {
-                    self.recorder.write(to, at, bytemuck::cast_slice(&values));
-                } else {
-                    self.recorder.write(to, at, bytemuck::cast_slice(&self.halves(&spec.name, &values)?));
-                }
-            }
-            first += n;
-        }
-        Ok(())
-    }
-
-    fn halves(&self, name: &str, values: &[f32]) -> Result<Vec<f16>> {
-        let mut halves = vec![f16::ZERO; values.len()];
-        halves.convert_from_f32_slice(values);
-        if halves.iter().zip(values).any(|(half, value)| half.is_infinite() && value.is_finite()) {
-            return self
-                .fail(name, "the weight has values above 65504, which 16 bits cannot hold: draw on the CPU".into());
-        }
-        Ok(halves)
-    }
-
-    /// Where the operands of a dispatch are.
-    fn ranges<'a>(
-        &'a self,
-        program: &'a GpuProgram,
-        dispatch: &Dispatch,
-        arena: &'a [Rc<Buffer>],
-        weights: &'a GpuWeights,
-        inputs: &'a [(String, GpuTensor)],
-    ) -> Result<Vec<Range<'a>>> {
-        let Dispatch { launch, operands, name, .. } = dispatch;
-        debug_assert!(fits(launch.kernel, operands), "{name}: operands do not fit {}", launch.kernel.name);
-        let mut ranges = Vec::with_capacity(operands.len());
-        for (i, operand) in operands.iter().enumerate() {
-            ranges.push(match operand {
-                Operand::Slot(slot) => {
-                    let (place, n_bytes) = program.program.slots[*slot];
-                    Range { buffer: &arena[place.buffer], offset: place.offset, n_bytes }
-                }
-                Operand::Input(wanted) => match inputs.iter().find(|(name, _)| name == wanted) {
-                    Some((_, tensor)) => tensor.range(),
-                    None => return self.fail(name, format!("the input {wanted} is not given")),
-                },
-                Operand::Weight(wanted) => match weights.buffers.get(wanted) {
-                    Some(buffer) => buffer.whole(),
-                    None => return self.fail(name, format!("the weight {wanted} is not loaded")),
-                },
-                Operand::Unused => self.unused(i),
-                Operand::UnusedWeight => self.unused_weight(),
-            });
-        }
-        Ok(ranges)
-    }
-
-    /// The bind groups of a program: those of the last run where nothing else is bound now.
-    fn record(
-        &self,
-        program: &GpuProgram,
-        arena: &[Rc<Buffer>],
-        weights: &GpuWeights,
-        inputs: &[(String, GpuTensor)],
-    ) -> Result<Rc<Recorded>> {
-        let bound = inputs.iter().flat_map(|(_, tensor)| [tensor.buffer.id, tensor.offset]);
-        let buffers: Vec<u64> = arena.iter().map(|buffer| buffer.id).chain([weights.id]).chain(bound).collect();
-        if let Some(recorded) = &*program.recorded.borrow()
-            && recorded.buffers == buffers
-        {
-            return Ok(Rc::clone(recorded));
-        }
-        let mut dispatches = Vec::with_capacity(program.program.dispatches.len());
-        for dispatch in &program.program.dispatches {
-            let pipeline = self.recorder.pipeline(&dispatch.launch);
-            let ranges = self.ranges(program, dispatch, arena, weights, inputs)?;
-            let group = self.recorder.group(&dispatch.launch, &pipeline, &program.params, &ranges);
-            dispatches.push((pipeline, group));
-        }
-        let recorded = Rc::new(Recorded { buffers, dispatches });
-        *program.recorded.borrow_mut() = Some(Rc::clone(&recorded));
-        Ok(recorded)
-    }
-
-    /// Times each tile on each product whose class nobody knows yet.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub async fn tune(&self, gemms: &[gemm::Gemm], element: Element) -> Result<()> {
-        let mut classes: BTreeMap<String, gemm::Gemm> = BTreeMap::new();
-        for gemm in gemms {
-            if !self.tiles.borrow().knows(gemm, element)? {
-                classes.entry(Tiles::class(gemm, element)?).or_insert(*gemm);
-            }
-        }
-        for (class, gemm) in classes {
-            let measured = self.measure(&class, &gemm, element).await?;
-            self.tiles.borrow_mut().learn(&measured);
-            self.measured.borrow_mut().extend(measured);
-        }
-        Ok(())
-    }
-
-    /// One class: every tile that can do it, whole and with its sums in parts.
-    async fn measure(&self, class: &str, wanted: &gemm::Gemm, element: Element) -> Result<Vec<Measured>> {
-        // What is in front of the product and behind it costs the same with any tile.
-        let epilogue = gemm::Epilogue { geglu: wanted.epilogue.geglu, ..gemm::Epilogue::default() };
-        let gemm = gemm::Gemm { epilogue, norm_eps: None, first_out_row: 0, ..*wanted };
-        let m = gemm.m()?;
-        let source = gemm.source;
-        let pixels = u64::from(source.batch) * u64::from(source.in_size[0]) * u64::from(source.in_size[1]);
-        let usage = wgpu::BufferUsages::STORAGE;
-        let room = |n_bytes| self.recorder.buffer("tiles", n_bytes, usage, Purpose::Other);
-        let x = source.channels.map(|channels| room(pixels * u64::from(channels) * element.bytes()));
-        let weight = room(2 * u64::from(gemm.k()) * u64::from(gemm.n.next_multiple_of(4)));
-        let out = room(u64::from(m) * u64::from(gemm.n_stored()) * element.bytes());
-        let (_, default_splits) = gemm.default_plan()?;
-        let mut splits_tried = vec![1, default_splits, 2 * default_splits];
-        splits_tried.dedup();
-        let flops = 2.0 * f64::from(m) * f64::from(gemm.n) * f64::from(gemm.k());
-        let mut measured = Vec::new();
-        for &tile in gemm::TILES {
-            for &splits in &splits_tried {
-                if !gemm.allows(tile, splits) {
-                    continue;
-                }
-                let partial = room(if splits > 1 { gemm.partial_bytes(splits)? } else { UNUSED_BYTES });
-                let mut launches = vec![gemm::launch(&gemm, element, tile, splits)?];
-                if splits > 1 {
-                    launches.push(splitk_reduce::launch(&gemm, element, splits)?);
-                }
-                let product = [
-                    x[0].whole(),
-                    if source.channels[1] > 0 { x[1].whole() } else { self.unused(1) },
-                    weight.whole(),
-                    self.unused_weight(),
-                    self.unused(4),
-                    self.unused(5),
-                    if splits > 1 { self.unused(6) } else { out.whole() },
-                    if splits > 1 { partial.whole() } else { self.unused(7) },
-                ];
-                let reduce = [partial.whole(), self.unused_weight(), self.unused(2), self.unused(3), out.whole()];
-                let operands: [&[Range<'_>]; 2] = [&product, &reduce];
-                // Once for the compiler, then some milliseconds' worth.
-                let n_runs = (self.flops_per_sec.get() * 5e-3 / flops).clamp(1.0, 50.0) as usize;
-                let mut secs = f64::INFINITY;
-                for n in [1, n_runs, n_runs] {
-                    let start = Instant::now();
-                    self.repeat(&launches, &operands, n).await;
-                    secs = secs.min(start.elapsed().as_secs_f64() / n as f64);
-                }
-                self.recorder.check("measuring tiles")?;
-                let gflops = flops / secs / 1e9;
-                measured.push(Measured { class: class.to_string(), tile: tile.name, splits, secs, gflops });
-            }
-        }
-        Ok(measured)
-    }
-
-    async fn repeat(&self, launches: &[Launch], operands: &[&[Range<'_>]], n: usize) {
-        let mut prepared = Vec::new();
-        for (launch, operands) in launches.iter().zip(operands) {
-            let params = self.recorder.pooled(launch.params.len() as u64);
-            self.recorder.write(&params, 0, &launch.params);
-            let pipeline = self.recorder.pipeline(launch);
-            let group = self.recorder.group(launch, &pipeline, &params, operands);
-            prepared.push((launch, pipeline, group, params));
-        }
-        let mut commands = Vec::new();
-        for _ in 0..n {
-            for (launch, pipeline, group, _) in &prepared {
-                commands.push(Command::Dispatch { launch, pipeline, group, params_offset: 0, shape: "", flops: 0 });
-            }
-        }
-        let ticket = self.recorder.submit(&commands);
-        self.recorder.wait(ticket).await;
     }
 
     fn program(&self, graph: &Graph, element: Element) -> Result<Program> {
@@ -607,71 +273,12 @@ impl GpuRunner {
         GpuProgram { program, params: buffer, offsets, recorded: RefCell::new(None) }
     }
 
-    /// The dispatches of a program, cut into submits. One is always under way while the next is recorded.
-    async fn replay(
-        &self,
-        program: &GpuProgram,
-        recorded: &Recorded,
-        mut commands: Vec<Command<'_>>,
-        progress: &mut dyn FnMut(u64) -> bool,
-    ) -> Result<()> {
-        let dispatches = &program.program.dispatches;
-        let (mut idx, mut done) = (0, 0);
-        let mut under_way = None;
-        let mut last_end = Instant::now();
-        while idx < dispatches.len() {
-            let limit = (self.flops_per_sec.get() * SUBMIT_SECS).clamp(FIRST_SUBMIT_FLOPS, MAX_SUBMIT_FLOPS) as u64;
-            let mut flops = 0;
-            while idx < dispatches.len() && flops < limit {
-                let Dispatch { launch, shape, flops: own, .. } = &dispatches[idx];
-                let (pipeline, group) = &recorded.dispatches[idx];
-                let params_offset = program.offsets[idx];
-                commands.push(Command::Dispatch { launch, pipeline, group, params_offset, shape, flops: *own });
-                flops += own;
-                idx += 1;
-            }
-            let ticket = self.recorder.submit(&commands);
-            commands.clear();
-            if let Some((ticket, flops)) = under_way.replace((ticket, flops)) {
-                self.recorder.wait(ticket).await;
-                self.learn_speed(flops, &mut last_end);
-                done += flops;
-                if !progress(done) {
-                    return Err(Error::Cancelled);
-                }
-            }
-        }
-        if let Some((ticket, flops)) = under_way {
-            self.recorder.wait(ticket).await;
-            self.learn_speed(flops, &mut last_end);
-            done += flops;
-            if !progress(done) {
-                return Err(Error::Cancelled);
-            }
-        }
-        Ok(())
-    }
-
-    /// Follows the device's speed, so that submits are neither long nor many.
-    fn learn_speed(&self, flops: u64, last_end: &mut Instant) {
-        let secs = last_end.elapsed().as_secs_f64();
-        *last_end = Instant::now();
-        if flops as f64 >= FIRST_SUBMIT_FLOPS && !self.recorder.is_planned() {
-            self.flops_per_sec.set(0.5 * self.flops_per_sec.get() + 0.5 * flops as f64 / secs.max(1e-6));
-        }
-    }
-
     fn same_element(&self, what: &str, tensors: &[&GpuTensor]) -> Result<Element> {
         match tensors {
             [first, rest @ ..] if rest.iter().all(|tensor| tensor.kind == first.kind) => Ok(first.element()),
             _ => self.fail(what, "cannot combine tensors of different types".into()),
         }
     }
-}
-
-/// Whether there is an operand for each binding.
-fn fits(kernel: &Kernel, operands: &[Operand]) -> bool {
-    kernel.bindings.len() == operands.len() + 1 && kernel.bindings[0] == Binding::Uniform
 }
 
 impl Runner for GpuRunner {

@@ -1,0 +1,124 @@
+//! Weights from a checkpoint to the device, a bounded piece at a time.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use super::super::kernels::{UNUSED_BYTES, repack};
+use super::super::ledger::Purpose;
+use super::super::lower::{Form, WeightBuffer};
+use super::super::recorder::{Buffer, Range};
+use super::GpuRunner;
+use crate::error::{Error, Result};
+use crate::graph::WeightSpec;
+use crate::weights::convert::f32_from_le_bytes;
+use crate::weights::{Dtype, Weights};
+
+/// Bytes of a checkpoint that are on the host at once while weights are loaded. Their conversion needs as much again.
+pub(super) const PIECE_BYTES: u64 = 8 << 20;
+
+impl GpuRunner {
+    /// One buffer of weights, a piece of the checkpoint at a time. `raw` has room for the largest matrix in f16.
+    pub(super) async fn place(&self, wanted: &WeightBuffer, weights: &Weights, raw: &Buffer) -> Result<Buffer> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let make = |n_bytes| self.recorder.buffer(&wanted.key, n_bytes, usage, Purpose::Weights);
+        let n_values = |spec: &WeightSpec| spec.shape.iter().product::<usize>() as u64;
+        let Form::Packed { geglu } = wanted.form else {
+            let width = if wanted.form == Form::Vector { 4 } else { 2 };
+            let buffer = make(self.buffer_bytes(wanted)?);
+            let mut at = 0;
+            for part in &wanted.parts {
+                self.upload_weight(part, weights, &buffer, at, wanted.form == Form::Vector).await?;
+                at += width * n_values(part);
+            }
+            return Ok(buffer);
+        };
+        let buffer = make(self.buffer_bytes(wanted)?);
+        let columns = wanted.parts.iter().map(|part| part.shape[0] as u32).sum();
+        let mut first_column = 0;
+        for part in &wanted.parts {
+            self.upload_weight(part, weights, raw, 0, false).await?;
+            let (outputs, inputs) = (part.shape[0] as u32, part.shape[1] as u32);
+            let taps = part.shape[2..].iter().product::<usize>() as u32;
+            let alone = repack::Repack::alone(outputs, inputs, taps, geglu, repack::Raw::F16);
+            let repack = repack::Repack { first_column, columns, ..alone };
+            let raw =
+                Range { buffer: raw, offset: 0, n_bytes: (2 * n_values(part)).next_multiple_of(4).max(UNUSED_BYTES) };
+            self.run_once(&repack::launch(&repack)?, &[raw, buffer.whole()]);
+            first_column += outputs;
+        }
+        Ok(buffer)
+    }
+
+    /// Bytes of one buffer of weights.
+    pub(super) fn buffer_bytes(&self, wanted: &WeightBuffer) -> Result<u64> {
+        let n_values = wanted.parts.iter().map(|part| part.shape.iter().product::<usize>() as u64).sum::<u64>();
+        let n_bytes = match wanted.form {
+            Form::Vector => 4 * n_values,
+            Form::Table => 2 * n_values,
+            Form::Packed { .. } => {
+                let columns = wanted.parts.iter().map(|part| part.shape[0]).sum::<usize>();
+                let rows = wanted.parts[0].shape[1..].iter().product::<usize>();
+                2 * rows as u64 * columns.next_multiple_of(4) as u64
+            }
+        };
+        let allows = self.recorder.caps().max_binding_bytes;
+        if n_bytes > allows {
+            return Err(Error::Limit { what: format!("the weight {}", wanted.key), needs: n_bytes, allows });
+        }
+        Ok(n_bytes)
+    }
+
+    /// A tensor of the checkpoint to a buffer, in f32 or f16.
+    pub(super) async fn upload_weight(
+        &self,
+        spec: &WeightSpec,
+        weights: &Weights,
+        to: &Buffer,
+        offset: u64,
+        wide: bool,
+    ) -> Result<()> {
+        let n_values = spec.shape.iter().product::<usize>() as u64;
+        let to_bytes = if wide { 4 } else { 2 };
+        if self.recorder.is_planned() {
+            self.recorder.count_upload(n_values * to_bytes);
+            return Ok(());
+        }
+        let Some(info) = weights.get(&spec.name) else {
+            return self.fail(&spec.name, "the weight is not in the checkpoint".into());
+        };
+        let dtype = info.dtype.clone();
+        let from_bytes = dtype.n_bytes().unwrap_or(4) as u64;
+        let piece = PIECE_BYTES / from_bytes;
+        let mut first = 0;
+        while first < n_values {
+            let n = piece.min(n_values - first);
+            let bytes = weights.read_part(&spec.name, first * from_bytes, (n * from_bytes) as usize).await?;
+            let at = offset + first * to_bytes;
+            if !wide && dtype == Dtype::F16 {
+                self.recorder.write(to, at, &bytes);
+            } else {
+                let Some(values) = f32_from_le_bytes(&dtype, &bytes) else {
+                    return self.fail(&spec.name, format!("the weight has type {}", dtype.name()));
+                };
+                drop(bytes);
+                if wide {
+                    self.recorder.write(to, at, bytemuck::cast_slice(&values));
+                } else {
+                    self.recorder.write(to, at, bytemuck::cast_slice(&self.halves(&spec.name, &values)?));
+                }
+            }
+            first += n;
+        }
+        Ok(())
+    }
+
+    pub(super) fn halves(&self, name: &str, values: &[f32]) -> Result<Vec<f16>> {
+        let mut halves = vec![f16::ZERO; values.len()];
+        halves.convert_from_f32_slice(values);
+        if halves.iter().zip(values).any(|(half, value)| half.is_infinite() && value.is_finite()) {
+            return self
+                .fail(name, "the weight has values above 65504, which 16 bits cannot hold: draw on the CPU".into());
+        }
+        Ok(halves)
+    }
+}
