@@ -7,14 +7,14 @@
 //! the program itself ends, what it had of unfinished chunks is lost, at most 4 MiB a request: a chunk can only be verified
 //! as a whole, and nothing unverified is ever kept.
 //!
-//! A server that gives no ranges, or that no request with a range gets through to, is read as one stream, of which the chunks that are there already are skipped. A file
-//! whose tag changes between two ranges, or whose digest is wrong in the end, is discarded and started again.
+//! A server that gives no ranges, or that no request with a range gets through to, is read as one stream, of which the
+//! chunks that are there already are skipped. A file whose tag changes between two ranges, or whose digest is wrong in the
+//! end, is discarded and started again.
+//!
+//! Here is what is wanted of all files; `transfer` is one file's state, `worker` the tasks that bring it.
 
 mod transfer;
 mod worker;
-
-use transfer::{Counters, Transfer};
-use worker::Worker;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
@@ -23,6 +23,8 @@ use super::http::{Bell, Cancel, Http, all};
 use super::remote::Remote;
 use crate::error::{Error, Result};
 use crate::store::{Manifest, Store, StoredFile};
+use transfer::{Counters, Transfer};
+use worker::Worker;
 
 /// How often a file is started again because it changed or its digest was wrong.
 const MAX_RESTARTS: u32 = 2;

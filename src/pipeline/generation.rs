@@ -8,9 +8,9 @@ mod denoise;
 mod encode;
 mod preview;
 
-pub use checkpoint::Checkpoint;
-
 use std::rc::Rc;
+
+pub use checkpoint::Checkpoint;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;

@@ -122,7 +122,7 @@ impl Drop for Counted<'_> {
 }
 
 /// The time over which the rate is averaged.
-pub(super) const RATE_WINDOW: Duration = Duration::from_secs(5);
+const RATE_WINDOW: Duration = Duration::from_secs(5);
 
 /// How often progress is told at most.
-pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);

@@ -1,4 +1,5 @@
-//! The tasks that bring one file: requests for ranges or for a stream, repeated where that may help, and the digest of the whole.
+//! The tasks that bring one file: requests for ranges or for a stream, repeated where that may help, and the digest of the
+//! whole.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, StoredFile, sha256_hex};
 
 /// Why an attempt at a chunk or a stream ended.
-pub(super) enum Fault {
+enum Fault {
     /// It may go better the next time, at the earliest after so many milliseconds.
     Passing(String, u64),
     /// The address behind the redirect is used up; the first one gives another.
@@ -41,7 +42,7 @@ pub(super) struct Worker<'a, 'm> {
     pub(super) index: usize,
 }
 
-pub(super) async fn poll_once<T>(mut future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+async fn poll_once<T>(mut future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
     std::future::poll_fn(|context| {
         std::task::Poll::Ready(match future.as_mut().poll(context) {
             std::task::Poll::Ready(value) => Some(value),
@@ -52,7 +53,7 @@ pub(super) async fn poll_once<T>(mut future: std::pin::Pin<&mut impl Future<Outp
 }
 
 /// A server may call a page of a login or a proxy anything; no file of a model starts like one.
-pub(super) fn refuse_html(bytes: &[u8], start: u64, model: &str, path: &str) -> Result<()> {
+fn refuse_html(bytes: &[u8], start: u64, model: &str, path: &str) -> Result<()> {
     let head: String = bytes.iter().take(64).map(|byte| char::from(byte.to_ascii_lowercase())).collect();
     let head = head.trim_start();
     if start == 0 && (head.starts_with("<!doctype") || head.starts_with("<html")) {
@@ -61,7 +62,7 @@ pub(super) fn refuse_html(bytes: &[u8], start: u64, model: &str, path: &str) -> 
     Ok(())
 }
 
-pub(super) fn html(model: &str, path: &str) -> Error {
+fn html(model: &str, path: &str) -> Error {
     let reason = format!(
         "an HTML page came instead of {path}: the address is of no Hub, or a login or a proxy is in between; check the \
          endpoint"
@@ -70,13 +71,13 @@ pub(super) fn html(model: &str, path: &str) -> Error {
 }
 
 /// How many chunks that came early wait in memory for their turn in the digest of the whole.
-pub(super) const N_HELD: usize = 4;
+const N_HELD: usize = 4;
 
 /// Requests with a range that may fail before any was answered; then it is tried without.
-pub(super) const MAX_UNANSWERED: u32 = 4;
+const MAX_UNANSWERED: u32 = 4;
 
 impl Worker<'_, '_> {
-    pub(super) fn model(&self) -> String {
+    fn model(&self) -> String {
         self.manifest.borrow().model.clone()
     }
 
@@ -114,7 +115,7 @@ impl Worker<'_, '_> {
     }
 
     /// A chunk from the store, or nothing when it is not what it was.
-    pub(super) async fn read_back(&self, model: &str, file: &StoredFile, chunk: u32) -> Result<Option<Vec<u8>>> {
+    async fn read_back(&self, model: &str, file: &StoredFile, chunk: u32) -> Result<Option<Vec<u8>>> {
         let expected = self.transfer.present.borrow().get(&chunk).cloned();
         let n_bytes = file.chunk_bytes(chunk) as usize;
         let mut bytes = Vec::with_capacity(n_bytes);
@@ -150,7 +151,7 @@ impl Worker<'_, '_> {
 
     /// Makes attempts until one succeeds or there is no hope. An attempt after which more is there than before counts as
     /// the first one again: a transfer that breaks now and then is none that never works.
-    pub(super) async fn repeat(
+    async fn repeat(
         &self,
         attempt: impl AsyncFn() -> Result<(), Fault>,
         progress: impl Fn() -> usize,
@@ -194,7 +195,7 @@ impl Worker<'_, '_> {
     }
 
     /// One request for what is absent of one chunk.
-    pub(super) async fn fetch_range(&self, chunk: u32) -> Result<(), Fault> {
+    async fn fetch_range(&self, chunk: u32) -> Result<(), Fault> {
         let (chunk_start, end) = self.transfer.file.borrow().range(chunk);
         let n_there = self.transfer.partial.borrow().get(&chunk).map_or(0, Vec::len);
         let start = chunk_start + n_there as u64;
@@ -249,7 +250,7 @@ impl Worker<'_, '_> {
     }
 
     /// One request for everything, of which the chunks that are there are skipped.
-    pub(super) async fn fetch_whole(&self) -> Result<(), Fault> {
+    async fn fetch_whole(&self) -> Result<(), Fault> {
         let mut reply = self.open(None).await?;
         let file = self.transfer.file.borrow().clone();
         let mut chunk = 0;
@@ -294,12 +295,12 @@ impl Worker<'_, '_> {
     }
 
     /// The next piece of a body; a transfer that gives nothing for long is broken.
-    pub(super) async fn next(&self, reply: &mut dyn Reply) -> Result<Option<Vec<u8>>, Fault> {
+    async fn next(&self, reply: &mut dyn Reply) -> Result<Option<Vec<u8>>, Fault> {
         let next = async { reply.next().await.map_err(|broken| broken.0) };
         self.in_time(next).await.map_err(|reason| Fault::Passing(format!("the transfer broke off ({reason})"), 0))
     }
 
-    pub(super) async fn in_time<T>(&self, future: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    async fn in_time<T>(&self, future: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         let mut future = std::pin::pin!(future);
         // Most of the time there is something already, and no clock is needed.
         if let Some(done) = poll_once(future.as_mut()).await {
@@ -314,7 +315,7 @@ impl Worker<'_, '_> {
     }
 
     /// Sends a request and looks at the head of the answer.
-    pub(super) async fn open(&self, range: Option<(u64, u64)>) -> Result<Box<dyn Reply>, Fault> {
+    async fn open(&self, range: Option<(u64, u64)>) -> Result<Box<dyn Reply>, Fault> {
         let (repo, commit) = {
             let manifest = self.manifest.borrow();
             (manifest.repo.clone(), manifest.commit.clone())
@@ -379,7 +380,7 @@ impl Worker<'_, '_> {
     }
 
     /// Compares the tag of an answer with that of the first one, which is kept in the store for the next run.
-    pub(super) async fn check_tag(&self, reply: &dyn Reply) -> Result<(), Fault> {
+    async fn check_tag(&self, reply: &dyn Reply) -> Result<(), Fault> {
         let Some(tag) = reply.header("etag") else { return Ok(()) };
         let tag = tag.trim().trim_start_matches("W/").to_owned();
         let known = self.transfer.file.borrow().etag.clone();
@@ -400,7 +401,7 @@ impl Worker<'_, '_> {
     }
 
     /// Writes a chunk, and holds it for the digest of the whole where its turn comes soon.
-    pub(super) async fn keep(&self, chunk: u32, bytes: Vec<u8>, sha256: String) -> Result<()> {
+    async fn keep(&self, chunk: u32, bytes: Vec<u8>, sha256: String) -> Result<()> {
         let (transfer, path) = (self.transfer, self.transfer.file.borrow().path.clone());
         self.download.store.write_chunk(&self.model(), &path, chunk, &bytes, &sha256).await?;
         let mut held = transfer.held.borrow_mut();

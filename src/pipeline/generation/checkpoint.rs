@@ -51,7 +51,7 @@ impl<R: Runner> Generation<R> {
     /// anew, steps that were done are not. To be called before the first [`Generation::step`].
     ///
     /// # Errors
-    /// As [`Generation::step`]; [`Error::Request`] after the first step, or for another request's checkpoint.
+    /// As [`Generation::step`]; [`crate::Error::Request`] after the first step, or for another request's checkpoint.
     pub async fn resume(&mut self, checkpoint: &Checkpoint, progress: &mut dyn FnMut(f64) -> bool) -> Result<Event> {
         let fits = checkpoint.picture_idx < self.inputs.config.count
             && checkpoint.picture.as_ref().is_none_or(|kept| {

@@ -47,7 +47,7 @@ impl<R: Runner> Generation<R> {
     }
 
     /// What the UNet says of a picture's latents, with guidance.
-    pub(super) async fn predict(
+    async fn predict(
         &self,
         picture: &Picture<R::Tensor>,
         step: &SamplerStep,
@@ -96,7 +96,7 @@ impl<R: Runner> Generation<R> {
     }
 
     /// The sampler's arithmetic, and the blending of a 4-channel model.
-    pub(super) fn advance(
+    fn advance(
         &self,
         picture: &Picture<R::Tensor>,
         step: &SamplerStep,

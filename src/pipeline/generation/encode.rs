@@ -49,7 +49,7 @@ impl<R: Runner> Generation<R> {
     }
 
     /// The UNet for both prompts at once; where its values are too large for the device, for one after the other.
-    pub(super) async fn prepare_denoiser(
+    async fn prepare_denoiser(
         &mut self,
         shape: UNetShape,
         conditioning: Vec<(String, R::Tensor)>,
@@ -75,7 +75,7 @@ impl<R: Runner> Generation<R> {
     }
 
     /// The negative prompt's states: for XL without a negative prompt zeros, if the pipeline's config says so.
-    pub(super) async fn encode_negative(
+    async fn encode_negative(
         &self,
         tokens: &Tokens,
         positive: &Encoded<R::Tensor>,
@@ -94,7 +94,7 @@ impl<R: Runner> Generation<R> {
     }
 
     /// Everything the UNet computes from the prompt alone.
-    pub(super) async fn condition(
+    async fn condition(
         &self,
         encoded: &Encoded<R::Tensor>,
         shape: UNetShape,
@@ -119,7 +119,7 @@ impl<R: Runner> Generation<R> {
     }
 
     /// 4. The picture and what the mask leaves of it, as moments of latents.
-    pub(super) async fn encode_pictures(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+    async fn encode_pictures(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         let Some(init) = &self.inputs.init else { return Ok(()) };
         let config = &self.inputs.config;
         let (width, height) = (config.width, config.height);
@@ -154,7 +154,7 @@ impl<R: Runner> Generation<R> {
         Ok(())
     }
 
-    pub(super) async fn moments(&self, pixels: &[f32], report: &mut dyn FnMut(u64) -> bool) -> Result<Vec<f32>> {
+    async fn moments(&self, pixels: &[f32], report: &mut dyn FnMut(u64) -> bool) -> Result<Vec<f32>> {
         let (runner, config) = (&*self.runner, &self.inputs.config);
         let configs = &self.model.configs;
         let graph = configs.vae_graph(encoder_graph(&configs.vae, 1, config.height, config.width)?);

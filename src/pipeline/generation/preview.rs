@@ -6,11 +6,11 @@ use crate::image::RgbImage;
 use crate::run::Runner;
 
 /// Latents of a preview at most: four bytes each are 64 KiB.
-pub(super) const MAX_PREVIEW_PIXELS: usize = 128 * 128;
+const MAX_PREVIEW_PIXELS: usize = 128 * 128;
 
 impl<R: Runner> Generation<R> {
-    /// Roughly what the picture will become as far as the last step knows, one pixel for each of them (for large pictures fewer): cheap enough
-    /// for every step. `None` between pictures.
+    /// Roughly what the picture will become as far as the last step knows, one pixel \[h,w\] for each latent, every second or
+    /// third of large pictures: cheap enough for every step. `None` between pictures.
     ///
     /// # Errors
     /// When the device is lost.
@@ -26,7 +26,7 @@ impl<R: Runner> Generation<R> {
 
     /// The latents as they would be if the UNet's last word were right: at the noise level that the last step led to they
     /// are keep·clean + add·noise, and the UNet tells the noise, or a mixture of both.
-    pub(super) fn without_noise(&self, picture: &Picture<R::Tensor>) -> Result<R::Tensor> {
+    fn without_noise(&self, picture: &Picture<R::Tensor>) -> Result<R::Tensor> {
         let latents = &picture.state.latents;
         let done = self.step_idx.checked_sub(1).and_then(|idx| self.schedule.steps.get(idx));
         let (Some(output), Some((keep, add))) = (&picture.output, done.and_then(|step| step.renoise)) else {

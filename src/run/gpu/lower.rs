@@ -14,9 +14,9 @@
 
 mod fuse;
 
-pub use fuse::lower;
-
 use std::collections::{BTreeMap, HashMap};
+
+pub use fuse::lower;
 
 use crate::graph::{Activation, Graph, NodeId, Op, WeightSpec};
 

@@ -5,8 +5,6 @@
 mod bands;
 mod plain;
 
-use bands::Rows;
-
 use std::collections::{HashMap, HashSet};
 
 use super::arena::{Place, Span, place};
@@ -18,6 +16,7 @@ use super::lower::{GemmTask, Lowered, RowsOf, Task, TaskKind, WeightBuffer, lowe
 use super::tiles::Tiles;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, InputKind, Node, NodeId, Op, Phase};
+use bands::Rows;
 
 /// Where an operand of a dispatch is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,29 +6,28 @@ mod replay;
 mod tensor;
 mod tune;
 
-use replay::{FIRST_SUBMIT_FLOPS, Recorded, SUBMIT_SECS};
-pub use tensor::GpuTensor;
-use tensor::Kind;
-
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
+
+pub use tensor::GpuTensor;
 
 use super::bands::BandSizes;
 use super::kernels::{
     Element, Launch, UNUSED_BYTES, blend, cast_from_f32, cast_to_f32, copy, count_non_finite, lincomb, rgba,
 };
 use super::ledger::{Counts, Purpose};
-use super::lower::{Form, WeightBuffer, lower};
 use super::profile::Profile;
-use super::program::{Operand, Program, Settings, four};
+use super::program::{Program, Settings, four};
 use super::recorder::{ALIGNMENT, Buffer, Command, Range, Recorder};
 use super::tiles::{Measured, Tiles};
 use super::{Caps, Gpu};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, InputKind, WeightSpec};
+use crate::graph::Graph;
 use crate::run::{Colours, Runner};
 use crate::weights::Weights;
+use replay::{FIRST_SUBMIT_FLOPS, Recorded, SUBMIT_SECS};
+use tensor::Kind;
 
 /// Bindings of one dispatch that may be without use.
 const MAX_UNUSED: u64 = 8;
@@ -295,35 +294,7 @@ impl Runner for GpuRunner {
     }
 
     async fn load(&self, graphs: &[Graph], weights: &Weights, progress: &mut dyn FnMut(u64)) -> Result<GpuWeights> {
-        let mut wanted: BTreeMap<String, WeightBuffer> = BTreeMap::new();
-        for graph in graphs {
-            wanted.extend(lower(graph).weights(graph).into_iter().map(|buffer| (buffer.key.clone(), buffer)));
-        }
-        let n_bytes_of = |spec: &WeightSpec| 2 * spec.shape.iter().product::<usize>() as u64;
-        let matrices = wanted.values().filter(|buffer| matches!(buffer.form, Form::Packed { .. }));
-        let largest = matrices.flat_map(|buffer| &buffer.parts).map(n_bytes_of).max().unwrap_or(0);
-        let scope = self.recorder.open_scope();
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let raw = self.recorder.buffer("raw weight", largest, usage, Purpose::Other);
-        let mut buffers = HashMap::with_capacity(wanted.len());
-        let (mut n_bytes, mut unwaited) = (0, 0);
-        for (key, buffer) in wanted {
-            let placed = self.place(&buffer, weights, &raw).await?;
-            unwaited += placed.n_bytes;
-            buffers.insert(key, placed);
-            n_bytes += buffer.parts.iter().filter_map(|part| weights.get(&part.name)).map(|i| i.n_bytes).sum::<u64>();
-            progress(n_bytes);
-            // What is written is copied once more on its way, until the device has taken it.
-            if unwaited > 64 << 20 {
-                let ticket = self.recorder.submit(&[]);
-                self.recorder.wait(ticket).await;
-                unwaited = 0;
-                self.recorder.check("load")?;
-            }
-        }
-        self.recorder.close(scope, "load").await?;
-        let id = self.next_weights.replace(self.next_weights.get() + 1);
-        Ok(GpuWeights { id, buffers })
+        self.load_weights(graphs, weights, progress).await
     }
 
     fn use_attention(&self, flash: bool, _sliced: Option<usize>) -> Result<()> {
@@ -363,65 +334,7 @@ impl Runner for GpuRunner {
         inputs: &[(&str, &GpuTensor)],
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Vec<GpuTensor>> {
-        let Program { name, inputs: wanted, outputs, arena_bytes, slots, element, .. } = &program.program;
-        let scope = self.recorder.open_scope();
-        let arena = self.arena(arena_bytes);
-        // Values are copied to their slots; the rest is bound where it is.
-        let mut values = Vec::new();
-        let mut bound = Vec::new();
-        for input in wanted {
-            // Inputs that no operation reads need not be given.
-            let Some((_, tensor)) = inputs.iter().find(|(name, _)| *name == input.name) else { continue };
-            if tensor.shape != input.shape {
-                let reason =
-                    format!("the input {} has shape {:?} instead of {:?}", input.name, tensor.shape, input.shape);
-                return self.fail(name, reason);
-            }
-            let type_wanted = match input.kind {
-                InputKind::Ids => Kind::Ids,
-                InputKind::Values => Kind::Floats(Element::F32),
-                InputKind::Computed => Kind::Floats(*element),
-            };
-            let tensor = match (type_wanted, tensor.kind) {
-                (wanted, given) if wanted == given => GpuTensor::clone(tensor),
-                (Kind::Floats(wanted), Kind::Floats(_)) => self.cast(tensor, wanted)?,
-                _ => return self.fail(name, format!("the input {} is of another type", input.name)),
-            };
-            match input.slot {
-                Some(slot) => values.push((slot, tensor)),
-                None => bound.push((input.name.clone(), tensor)),
-            }
-        }
-        let recorded = self.record(program, &arena, weights, &bound)?;
-        let copies = values.iter().map(|(slot, tensor)| {
-            let (place, _) = slots[*slot];
-            let from = Range { n_bytes: tensor.n_bytes(), ..tensor.range() };
-            Command::Copy { from, to: &arena[place.buffer], to_offset: place.offset }
-        });
-        let replayed = self.replay(program, &recorded, copies.collect(), progress).await;
-        let mut results = Vec::with_capacity(outputs.len());
-        let mut copies = Vec::new();
-        for output in outputs {
-            let tensor = self.floats(&output.shape, output.element);
-            let Operand::Slot(slot) = output.operand else { return self.fail(name, "a result is an input".into()) };
-            let (place, _) = slots[slot];
-            results.push((tensor, place));
-        }
-        for (tensor, place) in &results {
-            let from = Range {
-                buffer: &arena[place.buffer],
-                offset: place.offset,
-                n_bytes: tensor.n_bytes().next_multiple_of(4),
-            };
-            copies.push(Command::Copy { from, to: &tensor.buffer, to_offset: 0 });
-        }
-        if replayed.is_ok() {
-            self.recorder.submit(&copies);
-        }
-        self.recorder.close(scope, name).await?;
-        replayed?;
-        drop(copies);
-        Ok(results.into_iter().map(|(tensor, _)| tensor).collect())
+        self.run_program(program, weights, inputs, progress).await
     }
 
     fn upload(&self, values: &[f32], shape: &[usize]) -> Result<GpuTensor> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::{ConvTask, GemmTask, Lowered, RowsOf, Task, TaskKind};
 use crate::graph::{Activation, Graph, Node, NodeId, Op};
 
-pub(super) struct Lowering<'a> {
+struct Lowering<'a> {
     graph: &'a Graph,
     readers: Vec<Vec<NodeId>>,
     is_output: Vec<bool>,
@@ -65,20 +65,20 @@ pub fn lower(graph: &Graph) -> Lowered {
 
 /// Columns up to which a product normalises its own rows. Every tile of columns measures them again, which for wide
 /// products takes longer than a norm by itself.
-pub(super) const MAX_NORMED_COLUMNS: usize = 1280;
+const MAX_NORMED_COLUMNS: usize = 1280;
 
 impl<'a> Lowering<'a> {
-    pub(super) fn node(&self, id: NodeId) -> &'a Node {
+    fn node(&self, id: NodeId) -> &'a Node {
         self.graph.node(id)
     }
 
-    pub(super) fn root(&self, id: NodeId) -> NodeId {
+    fn root(&self, id: NodeId) -> NodeId {
         self.roots[id.idx()]
     }
 
     /// The one node that reads a value, through reshapes, with the name under which it reads it. `None` when there are
     /// several, or the value is a result of the graph.
-    pub(super) fn only_reader(&self, mut id: NodeId) -> Option<(NodeId, NodeId)> {
+    fn only_reader(&self, mut id: NodeId) -> Option<(NodeId, NodeId)> {
         loop {
             let [reader] = self.readers[id.idx()][..] else { return None };
             if self.is_output[id.idx()] {
@@ -92,7 +92,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Linear layers that can be one product: the same input, widths in fours, and all or none with a bias.
-    pub(super) fn can_merge(&self, ids: &[NodeId]) -> bool {
+    fn can_merge(&self, ids: &[NodeId]) -> bool {
         let distinct: HashSet<NodeId> = ids.iter().copied().collect();
         let [first, ..] = ids else { return false };
         let x = self.root(self.node(*first).inputs[0]);
@@ -108,7 +108,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// One product for several linear layers of the same input.
-    pub(super) fn merged(&self, ids: &[NodeId]) -> GemmTask {
+    fn merged(&self, ids: &[NodeId]) -> GemmTask {
         GemmTask {
             x: vec![self.root(self.node(ids[0]).inputs[0])],
             norm: None,
@@ -124,7 +124,7 @@ impl<'a> Lowering<'a> {
 
     /// The linear layers whose only use is to be added to the rows of a convolution become one product in the place of
     /// the first, since all read the same time embedding.
-    pub(super) fn merge_time_embeddings(&mut self) {
+    fn merge_time_embeddings(&mut self) {
         let mut by_input: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
         for (idx, node) in self.graph.nodes.iter().enumerate() {
             let id = NodeId(idx as u32);
@@ -161,7 +161,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Finds what has to be known before the node's readers are lowered.
-    pub(super) fn look_around(&mut self, id: NodeId) {
+    fn look_around(&mut self, id: NodeId) {
         let node = self.node(id);
         match &node.op {
             Op::Attention { .. } => {
@@ -209,7 +209,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The layer norm in front of linear layers, if they are all that reads it and narrow enough.
-    pub(super) fn own_norm(&self, linears: &[NodeId], n_columns: usize) -> Option<NodeId> {
+    fn own_norm(&self, linears: &[NodeId], n_columns: usize) -> Option<NodeId> {
         let norm = self.node(linears[0]).inputs[0];
         let fits = matches!(self.node(norm).op, Op::LayerNorm { .. })
             && self.readers[norm.idx()].len() == linears.len()
@@ -219,26 +219,26 @@ impl<'a> Lowering<'a> {
         fits.then_some(norm)
     }
 
-    pub(super) fn take_norm(&mut self, gemm: &mut GemmTask, linears: &[NodeId], n_columns: usize) {
+    fn take_norm(&mut self, gemm: &mut GemmTask, linears: &[NodeId], n_columns: usize) {
         if let Some(norm) = self.own_norm(linears, n_columns) {
             self.claimed[norm.idx()] = true;
             self.put_norm(gemm, norm);
         }
     }
 
-    pub(super) fn put_norm(&self, gemm: &mut GemmTask, norm: NodeId) {
+    fn put_norm(&self, gemm: &mut GemmTask, norm: NodeId) {
         gemm.norm = Some(norm);
         gemm.x = vec![self.root(self.node(norm).inputs[0])];
     }
 
-    pub(super) fn sources(&self, id: NodeId) -> Vec<NodeId> {
+    fn sources(&self, id: NodeId) -> Vec<NodeId> {
         match self.two_sources.get(&id) {
             Some(parts) => parts.to_vec(),
             None => vec![self.root(id)],
         }
     }
 
-    pub(super) fn task(&mut self, id: NodeId) {
+    fn task(&mut self, id: NodeId) {
         let node = self.node(id);
         if self.claimed[id.idx()] {
             return;
@@ -269,7 +269,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The weight whose rows are added to a lookup in a table of the checkpoint, and the addition.
-    pub(super) fn positions_behind(&self, id: NodeId) -> Option<(NodeId, NodeId)> {
+    fn positions_behind(&self, id: NodeId) -> Option<(NodeId, NodeId)> {
         let (reader, name) = self.only_reader(id)?;
         let add = self.node(reader);
         let table = self.root(self.node(id).inputs[1]);
@@ -283,7 +283,7 @@ impl<'a> Lowering<'a> {
 
     /// A convolution or linear layer with everything behind it that can be done in passing; and the node that the chain
     /// ends with.
-    pub(super) fn gemm(&mut self, id: NodeId) -> (TaskKind, NodeId) {
+    fn gemm(&mut self, id: NodeId) -> (TaskKind, NodeId) {
         let node = self.node(id);
         let mut task = GemmTask {
             x: self.sources(node.inputs[0]),
@@ -332,7 +332,7 @@ impl<'a> Lowering<'a> {
         (TaskKind::Gemm(task), end)
     }
 
-    pub(super) fn fuse_add(&self, task: &mut GemmTask, add: &Node, ours: NodeId) -> bool {
+    fn fuse_add(&self, task: &mut GemmTask, add: &Node, ours: NodeId) -> bool {
         let [a, b] = add.inputs[..] else { return false };
         let other = if a == ours { b } else { a };
         let (shape, other_shape) = (&add.shape, &self.node(other).shape);

@@ -40,7 +40,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A slot that was made early is alive from now on.
-    pub(super) fn begin(&mut self, operand: &Operand) {
+    fn begin(&mut self, operand: &Operand) {
         if let Operand::Slot(slot) = operand {
             let at = self.dispatches.len();
             let span = &mut self.spans[*slot];
@@ -112,7 +112,7 @@ impl<'a> Builder<'a> {
 
     /// Rows of a picture in one place, and which rows that place holds: the picture itself, one of its bands, or a copy
     /// made now.
-    pub(super) fn rows_of(&mut self, root: NodeId, wanted: Rows) -> Result<(Operand, Rows)> {
+    fn rows_of(&mut self, root: NodeId, wanted: Rows) -> Result<(Operand, Rows)> {
         let &[_, height, width, channels] = self.shape(root) else {
             return self.refuse("conv2d", "wants a picture");
         };

@@ -45,7 +45,7 @@ impl<'a> Builder<'a> {
     }
 
     /// An operand of a node that is a kernel of its own: a weight by itself, or a value.
-    pub(super) fn operand(&mut self, id: NodeId) -> Result<Operand> {
+    fn operand(&mut self, id: NodeId) -> Result<Operand> {
         let root = self.lowered.roots[id.idx()];
         if matches!(self.node(root).op, Op::Weight) {
             return Ok(Operand::Weight(weight_key(self.graph, &[root])));

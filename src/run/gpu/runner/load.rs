@@ -1,24 +1,64 @@
 //! Weights from a checkpoint to the device, a bounded piece at a time.
 
+use std::collections::{BTreeMap, HashMap};
+
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::super::kernels::{UNUSED_BYTES, repack};
 use super::super::ledger::Purpose;
-use super::super::lower::{Form, WeightBuffer};
+use super::super::lower::{Form, WeightBuffer, lower};
 use super::super::recorder::{Buffer, Range};
-use super::GpuRunner;
+use super::{GpuRunner, GpuWeights};
 use crate::error::{Error, Result};
-use crate::graph::WeightSpec;
+use crate::graph::{Graph, WeightSpec};
 use crate::weights::convert::f32_from_le_bytes;
 use crate::weights::{Dtype, Weights};
 
 /// Bytes of a checkpoint that are on the host at once while weights are loaded. Their conversion needs as much again.
-pub(super) const PIECE_BYTES: u64 = 8 << 20;
+const PIECE_BYTES: u64 = 8 << 20;
 
 impl GpuRunner {
+    /// The buffers of weights that the graphs read, one after another.
+    pub(super) async fn load_weights(
+        &self,
+        graphs: &[Graph],
+        weights: &Weights,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<GpuWeights> {
+        let mut wanted: BTreeMap<String, WeightBuffer> = BTreeMap::new();
+        for graph in graphs {
+            wanted.extend(lower(graph).weights(graph).into_iter().map(|buffer| (buffer.key.clone(), buffer)));
+        }
+        let n_bytes_of = |spec: &WeightSpec| 2 * spec.shape.iter().product::<usize>() as u64;
+        let matrices = wanted.values().filter(|buffer| matches!(buffer.form, Form::Packed { .. }));
+        let largest = matrices.flat_map(|buffer| &buffer.parts).map(n_bytes_of).max().unwrap_or(0);
+        let scope = self.recorder.open_scope();
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let raw = self.recorder.buffer("raw weight", largest, usage, Purpose::Other);
+        let mut buffers = HashMap::with_capacity(wanted.len());
+        let (mut n_bytes, mut unwaited) = (0, 0);
+        for (key, buffer) in wanted {
+            let placed = self.place(&buffer, weights, &raw).await?;
+            unwaited += placed.n_bytes;
+            buffers.insert(key, placed);
+            n_bytes += buffer.parts.iter().filter_map(|part| weights.get(&part.name)).map(|i| i.n_bytes).sum::<u64>();
+            progress(n_bytes);
+            // What is written is copied once more on its way, until the device has taken it.
+            if unwaited > 64 << 20 {
+                let ticket = self.recorder.submit(&[]);
+                self.recorder.wait(ticket).await;
+                unwaited = 0;
+                self.recorder.check("load")?;
+            }
+        }
+        self.recorder.close(scope, "load").await?;
+        let id = self.next_weights.replace(self.next_weights.get() + 1);
+        Ok(GpuWeights { id, buffers })
+    }
+
     /// One buffer of weights, a piece of the checkpoint at a time. `raw` has room for the largest matrix in f16.
-    pub(super) async fn place(&self, wanted: &WeightBuffer, weights: &Weights, raw: &Buffer) -> Result<Buffer> {
+    async fn place(&self, wanted: &WeightBuffer, weights: &Weights, raw: &Buffer) -> Result<Buffer> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let make = |n_bytes| self.recorder.buffer(&wanted.key, n_bytes, usage, Purpose::Weights);
         let n_values = |spec: &WeightSpec| spec.shape.iter().product::<usize>() as u64;
@@ -50,7 +90,7 @@ impl GpuRunner {
     }
 
     /// Bytes of one buffer of weights.
-    pub(super) fn buffer_bytes(&self, wanted: &WeightBuffer) -> Result<u64> {
+    fn buffer_bytes(&self, wanted: &WeightBuffer) -> Result<u64> {
         let n_values = wanted.parts.iter().map(|part| part.shape.iter().product::<usize>() as u64).sum::<u64>();
         let n_bytes = match wanted.form {
             Form::Vector => 4 * n_values,
@@ -69,7 +109,7 @@ impl GpuRunner {
     }
 
     /// A tensor of the checkpoint to a buffer, in f32 or f16.
-    pub(super) async fn upload_weight(
+    async fn upload_weight(
         &self,
         spec: &WeightSpec,
         weights: &Weights,
@@ -112,7 +152,7 @@ impl GpuRunner {
         Ok(())
     }
 
-    pub(super) fn halves(&self, name: &str, values: &[f32]) -> Result<Vec<f16>> {
+    fn halves(&self, name: &str, values: &[f32]) -> Result<Vec<f16>> {
         let mut halves = vec![f16::ZERO; values.len()];
         halves.convert_from_f32_slice(values);
         if halves.iter().zip(values).any(|(half, value)| half.is_infinite() && value.is_finite()) {

@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use web_time::Instant;
 
-use super::super::kernels::{Binding, Kernel};
+use super::super::kernels::{Binding, Element, Kernel};
 use super::super::ledger::Purpose;
-use super::super::program::{Dispatch, Operand};
+use super::super::program::{Dispatch, Operand, Program};
 use super::super::recorder::{Buffer, Command, Group, Pipeline, Range};
-use super::tensor::GpuTensor;
+use super::tensor::{GpuTensor, Kind};
 use super::{GpuProgram, GpuRunner, GpuWeights};
 use crate::error::{Error, Result};
+use crate::graph::InputKind;
 
 /// Pipelines and bind groups of a program, good for as long as the buffers are the same.
 #[derive(Debug)]
@@ -19,23 +20,87 @@ pub(super) struct Recorded {
     pub(super) dispatches: Vec<(Rc<Pipeline>, Group)>,
 }
 
-/// Whether there is an operand for each binding.
-pub(super) fn fits(kernel: &Kernel, operands: &[Operand]) -> bool {
-    kernel.bindings.len() == operands.len() + 1 && kernel.bindings[0] == Binding::Uniform
-}
-
 /// Work of the first submits: about 150 ms at 20 GFLOP/s, which the slowest real GPUs exceed.
 pub(super) const FIRST_SUBMIT_FLOPS: f64 = 3e9;
 
 /// Work of a submit at most, however fast the device.
-pub(super) const MAX_SUBMIT_FLOPS: f64 = 1e12;
+const MAX_SUBMIT_FLOPS: f64 = 1e12;
 
 /// How long a submit should take: not noticed as a stall, and far from what drivers stop.
 pub(super) const SUBMIT_SECS: f64 = 0.1;
 
 impl GpuRunner {
+    /// Values to their slots, the dispatches, and the results to tensors of their own.
+    pub(super) async fn run_program(
+        &self,
+        program: &GpuProgram,
+        weights: &GpuWeights,
+        inputs: &[(&str, &GpuTensor)],
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Vec<GpuTensor>> {
+        let Program { name, inputs: wanted, outputs, arena_bytes, slots, element, .. } = &program.program;
+        let scope = self.recorder.open_scope();
+        let arena = self.arena(arena_bytes);
+        // Values are copied to their slots; the rest is bound where it is.
+        let mut values = Vec::new();
+        let mut bound = Vec::new();
+        for input in wanted {
+            // Inputs that no operation reads need not be given.
+            let Some((_, tensor)) = inputs.iter().find(|(name, _)| *name == input.name) else { continue };
+            if tensor.shape != input.shape {
+                let reason =
+                    format!("the input {} has shape {:?} instead of {:?}", input.name, tensor.shape, input.shape);
+                return self.fail(name, reason);
+            }
+            let type_wanted = match input.kind {
+                InputKind::Ids => Kind::Ids,
+                InputKind::Values => Kind::Floats(Element::F32),
+                InputKind::Computed => Kind::Floats(*element),
+            };
+            let tensor = match (type_wanted, tensor.kind) {
+                (wanted, given) if wanted == given => GpuTensor::clone(tensor),
+                (Kind::Floats(wanted), Kind::Floats(_)) => self.cast(tensor, wanted)?,
+                _ => return self.fail(name, format!("the input {} is of another type", input.name)),
+            };
+            match input.slot {
+                Some(slot) => values.push((slot, tensor)),
+                None => bound.push((input.name.clone(), tensor)),
+            }
+        }
+        let recorded = self.record(program, &arena, weights, &bound)?;
+        let copies = values.iter().map(|(slot, tensor)| {
+            let (place, _) = slots[*slot];
+            let from = Range { n_bytes: tensor.n_bytes(), ..tensor.range() };
+            Command::Copy { from, to: &arena[place.buffer], to_offset: place.offset }
+        });
+        let replayed = self.replay(program, &recorded, copies.collect(), progress).await;
+        let mut results = Vec::with_capacity(outputs.len());
+        let mut copies = Vec::new();
+        for output in outputs {
+            let tensor = self.floats(&output.shape, output.element);
+            let Operand::Slot(slot) = output.operand else { return self.fail(name, "a result is an input".into()) };
+            let (place, _) = slots[slot];
+            results.push((tensor, place));
+        }
+        for (tensor, place) in &results {
+            let from = Range {
+                buffer: &arena[place.buffer],
+                offset: place.offset,
+                n_bytes: tensor.n_bytes().next_multiple_of(4),
+            };
+            copies.push(Command::Copy { from, to: &tensor.buffer, to_offset: 0 });
+        }
+        if replayed.is_ok() {
+            self.recorder.submit(&copies);
+        }
+        self.recorder.close(scope, name).await?;
+        replayed?;
+        drop(copies);
+        Ok(results.into_iter().map(|(tensor, _)| tensor).collect())
+    }
+
     /// The arena's buffers, each at least as large as asked for. All programs share them, one after another.
-    pub(super) fn arena(&self, wanted: &[u64]) -> Vec<Rc<Buffer>> {
+    fn arena(&self, wanted: &[u64]) -> Vec<Rc<Buffer>> {
         let mut arena = self.arena.borrow_mut();
         for (i, &n_bytes) in wanted.iter().enumerate() {
             if arena.get(i).is_some_and(|buffer| buffer.n_bytes >= n_bytes) {
@@ -50,7 +115,7 @@ impl GpuRunner {
     }
 
     /// Where the operands of a dispatch are.
-    pub(super) fn ranges<'a>(
+    fn ranges<'a>(
         &'a self,
         program: &'a GpuProgram,
         dispatch: &Dispatch,
@@ -83,7 +148,7 @@ impl GpuRunner {
     }
 
     /// The bind groups of a program: those of the last run where nothing else is bound now.
-    pub(super) fn record(
+    fn record(
         &self,
         program: &GpuProgram,
         arena: &[Rc<Buffer>],
@@ -110,7 +175,7 @@ impl GpuRunner {
     }
 
     /// The dispatches of a program, cut into submits. One is always under way while the next is recorded.
-    pub(super) async fn replay(
+    async fn replay(
         &self,
         program: &GpuProgram,
         recorded: &Recorded,
@@ -155,11 +220,16 @@ impl GpuRunner {
     }
 
     /// Follows the device's speed, so that submits are neither long nor many.
-    pub(super) fn learn_speed(&self, flops: u64, last_end: &mut Instant) {
+    fn learn_speed(&self, flops: u64, last_end: &mut Instant) {
         let secs = last_end.elapsed().as_secs_f64();
         *last_end = Instant::now();
         if flops as f64 >= FIRST_SUBMIT_FLOPS && !self.recorder.is_planned() {
             self.flops_per_sec.set(0.5 * self.flops_per_sec.get() + 0.5 * flops as f64 / secs.max(1e-6));
         }
     }
+}
+
+/// Whether there is an operand for each binding.
+fn fits(kernel: &Kernel, operands: &[Operand]) -> bool {
+    kernel.bindings.len() == operands.len() + 1 && kernel.bindings[0] == Binding::Uniform
 }

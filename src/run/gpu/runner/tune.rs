@@ -32,7 +32,7 @@ impl GpuRunner {
     }
 
     /// One class: every tile that can do it, whole and with its sums in parts.
-    pub(super) async fn measure(&self, class: &str, wanted: &gemm::Gemm, element: Element) -> Result<Vec<Measured>> {
+    async fn measure(&self, class: &str, wanted: &gemm::Gemm, element: Element) -> Result<Vec<Measured>> {
         // What is in front of the product and behind it costs the same with any tile.
         let epilogue = gemm::Epilogue { geglu: wanted.epilogue.geglu, ..gemm::Epilogue::default() };
         let gemm = gemm::Gemm { epilogue, norm_eps: None, first_out_row: 0, ..*wanted };
@@ -87,7 +87,7 @@ impl GpuRunner {
         Ok(measured)
     }
 
-    pub(super) async fn repeat(&self, launches: &[Launch], operands: &[&[Range<'_>]], n: usize) {
+    async fn repeat(&self, launches: &[Launch], operands: &[&[Range<'_>]], n: usize) {
         let mut prepared = Vec::new();
         for (launch, operands) in launches.iter().zip(operands) {
             let params = self.recorder.pooled(launch.params.len() as u64);
