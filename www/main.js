@@ -27,16 +27,17 @@ function device(state, text, why = "") {
 
 async function load_model() {
   element("draw").disabled = true;
+  document.documentElement.dataset.state = "starting";
   is_loaded = false;
   device("waiting", "Loading the model …");
   try {
     const model = await darkroom.load(load_options(), show_loading);
-    is_loaded = true;
     const by = model.runner === "gpu" ? "the GPU" : "the processor";
-    device("ready", `${model.repository}, drawn by ${by}`, model.why);
     element("runner-why").textContent = `Now it is ${by}, because ${model.why}.`;
     document.documentElement.dataset.runner = model.runner;
     await model_is(model);
+    is_loaded = true;
+    device("ready", `${model.repository}, drawn by ${by}`, model.why);
     say("Ready.");
     return model;
   } catch (error) {
@@ -58,7 +59,6 @@ async function load_model() {
 async function choose_runner(runner) {
   element("runner").value = runner;
   keep_form();
-  document.documentElement.dataset.state = "starting";
   await load_model();
 }
 
@@ -206,7 +206,6 @@ async function open() {
   }
   element("model").append(new Option("Emoji, 128 × 128 (comes with the page)", EMBEDDED_REPOSITORY));
   const choose_model = async () => {
-    document.documentElement.dataset.state = "starting";
     const model = await load_model();
     if (model) use_defaults(model);
   };

@@ -111,6 +111,7 @@ fn a_missing_program_or_model_is_said() {
     let missing = "hub/darkroom/tiny-emoji/resolve/main/unet/diffusion_pytorch_model.fp16.safetensors";
     std::fs::copy(www().join(missing), page.path().join(missing)).expect("a copy");
     browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Try again').click()");
-    browser.wait_until("document.getElementById('device').dataset.state === 'ready'");
+    browser.wait_until_idle();
+    assert_eq!(browser.eval("document.getElementById('device').dataset.state"), "ready", "{}", browser.text("body"));
     browser.draw("a red apple on a blue background", 1);
 }
