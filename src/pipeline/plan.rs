@@ -252,7 +252,7 @@ fn in_words(n_bytes: u64) -> String {
 /// The residency that a budget allows, as [`plan`] decides it.
 ///
 /// # Errors
-/// As [`plan`]; [`Error::OutOfMemory`] when nothing fits, with what would.
+/// As [`plan`]; [`Error::Request`] when nothing fits, with what would.
 pub async fn choose_residency(source: &dyn Source, settings: &PlanSettings) -> Result<Residency> {
     let plan = plan(source, settings).await?;
     match (plan.fits, plan.residency) {

@@ -121,9 +121,6 @@ pub trait Runner {
     /// As [`Runner::download`].
     async fn rgba(&self, tensor: &Self::Tensor, step: usize, colours: &Colours) -> Result<Vec<u8>>;
 
-    /// Gives back what only makes the next run faster.
-    fn trim(&self);
-
     /// The sum of tensors of one shape, each times a scalar, clamped if asked for. All of a sampler's arithmetic.
     ///
     /// # Errors

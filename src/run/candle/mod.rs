@@ -430,8 +430,6 @@ impl Runner for CandleRunner {
         Ok(colours.rgba(&pixels, channels))
     }
 
-    fn trim(&self) {}
-
     fn lincomb(&self, terms: &[(f64, &Tensor)], clamp: Option<(f64, f64)>) -> Result<Tensor> {
         let sum = || {
             // Latents are small: the sum is done in f64 on the host, and rounded once.

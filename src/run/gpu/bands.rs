@@ -69,6 +69,19 @@ pub fn banded(graph: &Graph, lowered: &Lowered, element: Element, sizes: BandSiz
     for (_, id) in &graph.outputs {
         can.insert(lowered.roots[id.idx()], false);
     }
+    // A norm of a cut picture is done as a convolution asks for its rows; nothing else can ask for them.
+    let norms: HashSet<NodeId> =
+        lowered.tasks.iter().filter(|t| matches!(t.kind, TaskKind::GroupNorm { .. })).map(|t| t.out).collect();
+    for task in &lowered.tasks {
+        let others: Vec<NodeId> = match &task.kind {
+            TaskKind::Gemm(gemm) => gemm.residual.into_iter().collect(),
+            TaskKind::GroupNorm { x, .. } => x.clone(),
+            _ => continue,
+        };
+        for norm in others.iter().filter(|id| norms.contains(id)) {
+            can.insert(*norm, false);
+        }
+    }
     // A residual is added band by band, so it is cut if and only if the sum is.
     loop {
         let mut changed = false;

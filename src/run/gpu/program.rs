@@ -12,7 +12,7 @@ use super::bands::{BandSizes, banded};
 use super::kernels::{
     Element, Launch, cast_from_f32, cast_to_f32, gemm, group_norm, group_norm_apply, group_norm_stats, splitk_reduce,
 };
-use super::lower::{GemmTask, Lowered, RowsOf, Task, TaskKind, WeightBuffer, lower, weight_key};
+use super::lower::{GemmTask, Lowered, RowsOf, Task, TaskKind, lower, weight_key};
 use super::tiles::Tiles;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, InputKind, Node, NodeId, Op, Phase};
@@ -104,8 +104,6 @@ pub struct Program {
     pub inputs: Vec<ProgramInput>,
     /// What comes out.
     pub outputs: Vec<ProgramOutput>,
-    /// The weights that it reads.
-    pub weights: Vec<WeightBuffer>,
     /// The products in it, for whoever measures tiles.
     pub gemms: Vec<gemm::Gemm>,
 }
@@ -137,7 +135,6 @@ impl Program {
             builder.task(task)?;
         }
         let outputs = builder.outputs()?;
-        let weights = lowered.weights(graph);
         let Builder { spans, dispatches, gemms, .. } = builder;
         if let Some(span) = spans.iter().find(|span| span.n_bytes > settings.max_binding_bytes) {
             let node = dispatches.get(span.first).map_or(graph.name.as_str(), |dispatch| dispatch.name.as_str());
@@ -149,34 +146,7 @@ impl Program {
         }
         let (places, arena_bytes) = place(&spans, settings.max_buffer_bytes);
         let slots = places.into_iter().zip(&spans).map(|(place, span)| (place, span.n_bytes)).collect();
-        Ok(Program {
-            name: graph.name.clone(),
-            element,
-            dispatches,
-            slots,
-            arena_bytes,
-            inputs,
-            outputs,
-            weights,
-            gemms,
-        })
-    }
-
-    /// Floating-point operations of one run.
-    #[must_use]
-    pub fn flops(&self) -> u64 {
-        self.dispatches.iter().map(|dispatch| dispatch.flops).sum()
-    }
-}
-
-impl Rows {
-    fn end(self) -> usize {
-        self.first + self.n
-    }
-
-    fn and(self, other: Rows) -> Rows {
-        let first = self.first.max(other.first);
-        Rows { first, n: self.end().min(other.end()).saturating_sub(first) }
+        Ok(Program { name: graph.name.clone(), element, dispatches, slots, arena_bytes, inputs, outputs, gemms })
     }
 }
 
@@ -398,11 +368,7 @@ impl<'a> Builder<'a> {
         if out_bands.is_none() && x_is_whole {
             let x = fused.x.iter().map(|&x| self.whole(x)).collect::<Result<Vec<_>>>()?;
             let residual = fused.residual.map(|id| self.whole(id)).transpose()?;
-            let out_is_new = !self.storages.contains_key(&task.out);
-            return self.product(fused, &gemm, x, residual, |builder| {
-                debug_assert!(out_is_new, "a value is written twice");
-                builder.whole(task.out)
-            });
+            return self.product(fused, &gemm, x, residual, |builder| builder.whole(task.out));
         }
         self.product_in_bands(task, fused, &gemm, out_bands)
     }

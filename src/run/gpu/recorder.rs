@@ -14,15 +14,13 @@ use std::task::{Poll, Waker};
 
 use web_time::Instant;
 
+use super::arena::ALIGNMENT;
 use super::kernels::{Launch, PipelineKey, UNUSED_BYTES, pipeline};
 use super::ledger::{Counts, Ledger, Purpose};
 use super::profile::Profiler;
 use super::signal::Signal;
 use super::{Caps, Gpu, readback};
 use crate::error::{Error, Result};
-
-/// Offsets into uniform and storage buffers are its multiples on every adapter.
-pub(super) const ALIGNMENT: u64 = 256;
 
 /// A buffer that is given back to the GPU with its owner: in the browser dropping alone frees nothing.
 #[derive(Debug)]
@@ -263,11 +261,6 @@ impl Recorder {
             | wgpu::BufferUsages::COPY_DST;
         let buffer = used.unwrap_or_else(|| self.buffer("tensor", n_bytes, usage, Purpose::Other));
         Pooled { buffer: Some(buffer), pool: Rc::clone(&self.pool) }
-    }
-
-    /// Gives the pool's buffers back to the GPU.
-    pub fn drain_pool(&self) {
-        self.pool.borrow_mut().clear();
     }
 
     /// Bytes to a place whose offset is a multiple of four. The last word is filled up with zeros.

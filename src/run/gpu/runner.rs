@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 pub use tensor::GpuTensor;
 
+use super::arena::ALIGNMENT;
 use super::bands::BandSizes;
 use super::kernels::{
     Element, Launch, UNUSED_BYTES, blend, cast_from_f32, cast_to_f32, copy, count_non_finite, lincomb, rgba,
@@ -19,7 +20,7 @@ use super::kernels::{
 use super::ledger::{Counts, Purpose};
 use super::profile::Profile;
 use super::program::{Program, Settings, four};
-use super::recorder::{ALIGNMENT, Buffer, Command, Range, Recorder};
+use super::recorder::{Buffer, Command, Range, Recorder};
 use super::tiles::{Measured, Tiles};
 use super::{Caps, Gpu};
 use crate::error::{Error, Result};
@@ -467,10 +468,5 @@ impl Runner for GpuRunner {
         let launch = copy::launch(&slice, tensor.element())?;
         self.run_once(&launch, &[tensor.range(), out.range()]);
         Ok(out)
-    }
-
-    fn trim(&self) {
-        self.arena.borrow_mut().clear();
-        self.recorder.drain_pool();
     }
 }

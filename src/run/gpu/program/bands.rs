@@ -14,6 +14,17 @@ pub(super) struct Rows {
     pub(super) n: usize,
 }
 
+impl Rows {
+    fn end(self) -> usize {
+        self.first + self.n
+    }
+
+    fn and(self, other: Rows) -> Rows {
+        let first = self.first.max(other.first);
+        Rows { first, n: self.end().min(other.end()).saturating_sub(first) }
+    }
+}
+
 impl<'a> Builder<'a> {
     /// The bands that a value is cut into; made now where it has none.
     pub(super) fn bands(&mut self, root: NodeId) -> Option<Vec<(Rows, Operand)>> {
@@ -213,10 +224,8 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         // All rows into the place of the result.
-        let gathered_at = self.spans.len();
         self.storages.insert(task.out, normed);
         let (gathered, _) = self.rows_of(task.out, Rows { first: 0, n: height })?;
-        debug_assert_eq!(gathered, Operand::Slot(gathered_at));
         self.storages.insert(task.out, Storage::Whole(gathered));
         Ok(())
     }
