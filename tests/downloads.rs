@@ -8,12 +8,16 @@ mod hub_server;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use darkroom::hub::Source;
+use darkroom::hub::arrival::Arrival;
 use darkroom::hub::download::{Download, Patience, missing_bytes};
 use darkroom::hub::http::{Cancel, all};
 use darkroom::hub::native::NativeHttp;
 use darkroom::hub::remote::Remote;
 use darkroom::hub::stored::{StoredModel, import, verify};
+use darkroom::hub::{Source, published};
+use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency};
+use darkroom::request::SDConfig;
+use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::store::disk::DiskStore;
 use darkroom::store::memory::MemoryStore;
 use darkroom::store::{CHUNK_BYTES, Manifest, Store};
@@ -37,15 +41,21 @@ struct Rig {
     remote: Remote,
     http: NativeHttp,
     store: Rc<dyn Store>,
+    arrival: Rc<Arrival>,
     _folder: tempfile::TempDir,
 }
 
 impl Rig {
     fn with(store: impl FnOnce(&std::path::Path) -> Rc<dyn Store>) -> Self {
-        let hub = Hub::start(model(UNET_BYTES));
+        Rig::of(model(UNET_BYTES), store)
+    }
+
+    fn of(files: Vec<(String, Vec<u8>)>, store: impl FnOnce(&std::path::Path) -> Rc<dyn Store>) -> Self {
+        let hub = Hub::start(files);
         let folder = tempfile::tempdir().unwrap();
         let remote = Remote::hub(&hub.endpoint, None).unwrap();
-        Rig { hub, remote, http: NativeHttp::default(), store: store(folder.path()), _folder: folder }
+        let (http, store, arrival) = (NativeHttp::default(), store(folder.path()), Rc::default());
+        Rig { hub, remote, http, store, arrival, _folder: folder }
     }
 
     fn memory() -> Self {
@@ -58,7 +68,8 @@ impl Rig {
 
     fn download(&self, cancel: &Cancel) -> Download<'_> {
         let cancel = cancel.clone();
-        Download { http: &self.http, store: &*self.store, remote: &self.remote, cancel, patience: patience() }
+        let arrival = Rc::clone(&self.arrival);
+        Download { http: &self.http, store: &*self.store, remote: &self.remote, cancel, patience: patience(), arrival }
     }
 
     fn run(&self) -> Result<Manifest> {
@@ -373,4 +384,103 @@ fn a_cut_transfer_goes_on_at_its_byte() {
     let distinct: std::collections::BTreeSet<usize> = starts.iter().copied().collect();
     assert!(distinct.iter().any(|start| start % CHUNK == 1_000_000), "{starts:?}");
     assert_eq!(distinct.len(), starts.len(), "the same bytes were asked for twice: {starts:?}");
+}
+
+/// The embedded model's files.
+fn emoji_files() -> Vec<(String, Vec<u8>)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("www/hub/darkroom/tiny-emoji/resolve/main");
+    let mut files = Vec::new();
+    for folder in ["", "scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+                files.push((name, std::fs::read(&path).unwrap()));
+            }
+        }
+    }
+    files
+}
+
+fn apple(model: &Rc<ModelComponents<CandleRunner>>, runner: &Rc<CandleRunner>) -> Generation<CandleRunner> {
+    let mut config = SDConfig::new(model.configs.version()).with_prompt("a red apple").with_size(64, 64).with_seed(1);
+    config.steps = 1;
+    Generation::new(runner, model, Inputs { config, init: None, mask: None, long_prompt: LongPrompt::Truncate })
+        .unwrap()
+}
+
+async fn pixels(generation: &mut Generation<CandleRunner>) -> Result<Vec<u8>> {
+    loop {
+        if let Some(Event::Decoded { image, .. }) = generation.step(&mut |_| true).await? {
+            return Ok(image.pixels);
+        }
+    }
+}
+
+#[test]
+fn a_model_draws_while_it_comes() {
+    let rig = Rig::of(emoji_files(), |_| Rc::new(MemoryStore::new()));
+    rig.hub.order(UNET, Fault::Throttle(20), usize::MAX);
+    let runner = Rc::new(CandleRunner::cpu(Precision::F32));
+    let drawn = std::cell::RefCell::new(Vec::new());
+    let unet_is_there = || {
+        let manifest = block_on(rig.store.manifest(REPO)).unwrap().unwrap();
+        manifest.file(UNET).unwrap().complete
+    };
+    block_on(async {
+        let download = async { rig.download(&Cancel::default()).run(rig.find().await?, &mut |_| {}).await.map(drop) };
+        let draw = async {
+            let source = Rc::new(StoredModel::arriving(Rc::clone(&rig.store), Rc::clone(&rig.arrival)).await?);
+            // What it will need is known before its weights are there.
+            let headers = published::WithoutWeights(&*source);
+            let planned =
+                ModelLoader::new(&headers, &*runner).with_residency(Residency::Staged).load(&mut |_| {}).await?;
+            assert!(!unet_is_there());
+            let model = Rc::new(ModelComponents::as_it_comes(source, Residency::Resident).await?);
+            assert_eq!(planned.configs.size_multiple(), model.configs.size_multiple());
+            model.part(&*runner, model.parts()[0], &mut |_| true).await?;
+            assert!(!unet_is_there(), "the text encoder is loaded before the UNet is there");
+            // A drawing that waits for the UNet can be stopped.
+            let mut asked = 0;
+            let go_on = &mut |_| {
+                asked += 1;
+                false
+            };
+            let stopped = model.part(&*runner, model.parts()[1], go_on).await;
+            assert!(matches!(stopped, Err(Error::Cancelled)) && asked == 1, "{asked}");
+            assert!(!unet_is_there());
+            drawn.replace(pixels(&mut apple(&model, &runner)).await?);
+            Ok(())
+        };
+        all(vec![Box::pin(download), Box::pin(draw)]).await
+    })
+    .unwrap();
+    let whole = block_on(StoredModel::open(Rc::clone(&rig.store), REPO)).unwrap();
+    let model = Rc::new(block_on(ModelLoader::new(&whole, &*runner).load(&mut |_| {})).unwrap());
+    assert!(*drawn.borrow() == block_on(pixels(&mut apple(&model, &runner))).unwrap());
+}
+
+#[test]
+fn a_download_that_fails_ends_the_wait_for_its_files() {
+    let rig = Rig::of(emoji_files(), |_| Rc::new(MemoryStore::new()));
+    rig.hub.order(UNET, Fault::Status(404, ""), usize::MAX);
+    let runner = CandleRunner::cpu(Precision::F32);
+    let said = std::cell::RefCell::new(String::new());
+    let ended: Result<()> = block_on(async {
+        let download = async {
+            drop(rig.download(&Cancel::default()).run(rig.find().await?, &mut |_| {}).await);
+            Ok(())
+        };
+        let draw = async {
+            let source = Rc::new(StoredModel::arriving(Rc::clone(&rig.store), Rc::clone(&rig.arrival)).await?);
+            let model = ModelComponents::as_it_comes(source, Residency::Resident).await?;
+            let refused = model.part(&runner, model.parts()[1], &mut |_| true).await.err();
+            said.replace(refused.map_or_else(String::new, |error| error.to_string()));
+            Ok(())
+        };
+        all(vec![Box::pin(download), Box::pin(draw)]).await
+    });
+    ended.unwrap();
+    let said = said.borrow();
+    assert!(said.contains(UNET) && said.contains("404") && said.contains("go on downloading"), "{said}");
 }

@@ -11,6 +11,9 @@
 //! chunks that are there already are skipped. A file whose tag changes between two ranges, or whose digest is wrong in the
 //! end, is discarded and started again.
 //!
+//! Files come one after another, so that the first are complete, verified and in use while the rest comes: texts, text
+//! encoders, UNet, VAE.
+//!
 //! Here is what is wanted of all files; `transfer` is one file's state, `worker` the tasks that bring it.
 
 mod transfer;
@@ -18,7 +21,9 @@ mod worker;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
 
+use super::arrival::Arrival;
 use super::http::{Bell, Cancel, Http, all};
 use super::remote::Remote;
 use crate::error::{Error, Result};
@@ -81,6 +86,8 @@ pub struct Download<'a> {
     pub cancel: Cancel,
     /// How it behaves.
     pub patience: Patience,
+    /// Told of the files that are complete, for those who use the first ones while the rest comes.
+    pub arrival: Rc<Arrival>,
 }
 
 /// Why the work on a file ended before its end.
@@ -104,7 +111,11 @@ impl Download<'_> {
     /// [`Error::Cancelled`], [`Error::StoreFull`] with how much is missing, [`Error::Store`], and [`Error::Hub`] that
     /// says what the server refused or did wrong. Whatever chunks are there stay, and the next call goes on with them.
     pub async fn run(&self, wanted: Manifest, on_progress: &mut dyn FnMut(Progress<'_>)) -> Result<Manifest> {
-        self.cancel.run(self.run_to_end(wanted, on_progress)).await
+        let ended = self.cancel.run(self.run_to_end(wanted, on_progress)).await;
+        if let Err(error) = &ended {
+            self.arrival.fail(error);
+        }
+        ended
     }
 
     async fn run_to_end(&self, wanted: Manifest, on_progress: &mut dyn FnMut(Progress<'_>)) -> Result<Manifest> {
@@ -124,8 +135,15 @@ impl Download<'_> {
             told: None,
         });
         let on_progress = RefCell::new(on_progress);
-        let on_progress = |progress: Progress<'_>| (on_progress.borrow_mut())(progress);
-        for i in 0..manifest.files.len() {
+        let on_progress = |progress: Progress<'_>| {
+            (on_progress.borrow_mut())(progress);
+            self.arrival.nudge();
+        };
+        self.arrival.begin(&manifest);
+        // What says how to compute comes first, then weights in the order of their use, which is the manifest's.
+        let is_weights = |i: &usize| manifest.files[*i].path.ends_with(".safetensors");
+        let (weights, texts): (Vec<usize>, Vec<usize>) = (0..manifest.files.len()).partition(is_weights);
+        for i in texts.into_iter().chain(weights) {
             if !manifest.files[i].complete {
                 match self.file(&mut manifest, i, &counters, &on_progress).await {
                     // Only here is it known how much is missing in all.
@@ -135,6 +153,7 @@ impl Download<'_> {
                     }
                     done => done?,
                 }
+                self.arrival.came(&manifest.files[i].path);
             }
         }
         Ok(manifest)

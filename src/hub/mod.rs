@@ -1,8 +1,11 @@
 //! Which files a model needs and where they are: on disk, in the Hugging Face cache, in a store, or on the Hub.
 //!
 //! A [`Source`] lists a model's files and opens them. [`choose`] picks the files from a listing, [`RepoId`] names a
-//! repository, [`remote`] finds it on a Hub, [`download`] brings it into a store and [`stored`] reads it from there. What is *in* the files is read by others: the JSON by `model`, the tensors by [`crate::weights`].
+//! repository, [`remote`] finds it on a Hub, [`download`] brings it into a store and [`stored`] reads it from there, its first files while the
+//! rest is on its way ([`arrival`]). What is *in* the files is read by others: the JSON by `model`, the tensors by
+//! [`crate::weights`].
 
+pub mod arrival;
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
 pub mod cache;
 pub mod choose;
@@ -110,6 +113,15 @@ pub trait Source {
     /// # Errors
     /// Where it is absent or cannot be read.
     fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>>;
+
+    /// Waits until a file can be opened, where it is still on its way. `go_on` is asked now and then.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cancelled`] when `go_on` said so; where the file does not come.
+    fn ready<'a>(&'a self, path: &'a str, go_on: &'a mut dyn FnMut() -> bool) -> LocalFuture<'a, Result<()>> {
+        let _ = (path, go_on);
+        Box::pin(async { Ok(()) })
+    }
 
     /// The place in a few words, for messages and metadata.
     fn describe(&self) -> String;

@@ -1,7 +1,6 @@
-//! The seven versions without their files: the published configs, a vocabulary of a few tokens, and weight files that have
-//! headers and no tensors. Enough to plan with, not to draw.
-//!
-//! The configs are the published architectures; a checkpoint that is downloaded brings its own.
+//! Models without their weights: files that have headers and no tensors, as the configs want them. Enough to plan with, not
+//! to draw. [`Published`] is the seven versions, with the published configs and a vocabulary of a few tokens;
+//! [`WithoutWeights`] a model that brings its own, while its weights are still on their way.
 
 use super::{Component, ModelFile, Source};
 use crate::error::{Error, Result};
@@ -79,17 +78,6 @@ impl Published {
         Error::Hub { repo: self.describe(), reason: format!("has no file {path} here: download the model to draw") }
     }
 
-    fn specs(&self, path: &str) -> Result<Vec<WeightSpec>> {
-        let (folder, _) = path.split_once('/').unwrap_or((path, ""));
-        let file = format!("{folder}/config.json");
-        let text = self.text(&file)?;
-        match folder {
-            "unet" => unet::weights(&UNet2DConditionConfig::from_json(text, &file)?),
-            "vae" => vae::weights(&AutoencoderKlConfig::from_json(text, &file)?),
-            _ => clip::weights(&ClipTextConfig::from_json(text, &file)?),
-        }
-    }
-
     fn files(&self) -> Vec<ModelFile> {
         let file = |component, path: &str| ModelFile {
             component,
@@ -128,15 +116,58 @@ impl Source for Published {
     }
 
     fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
-        Box::pin(async move {
-            let source: Box<dyn ByteSource> = Box::new(HeaderOnly::new(path, &self.specs(path)?));
-            Ok(source)
-        })
+        Box::pin(header_only(self, path))
     }
 
     fn describe(&self) -> String {
         self.0.key().to_string()
     }
+}
+
+/// See the module.
+pub struct WithoutWeights<'s>(pub &'s dyn Source);
+
+impl Source for WithoutWeights<'_> {
+    /// In one file a component, whatever the model has.
+    fn list<'a>(&'a self) -> LocalFuture<'a, Result<Vec<ModelFile>>> {
+        Box::pin(async move {
+            let mut files = self.0.list().await?;
+            let mut seen = Vec::new();
+            files.retain(|file| {
+                let is_first = !seen.contains(&file.component);
+                if file.is_weights() && is_first {
+                    seen.push(file.component);
+                }
+                !file.is_weights() || is_first
+            });
+            Ok(files)
+        })
+    }
+
+    fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>> {
+        self.0.read_text(path)
+    }
+
+    fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
+        Box::pin(header_only(self, path))
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
+/// A weight file as the config in its folder wants it.
+async fn header_only(source: &dyn Source, path: &str) -> Result<Box<dyn ByteSource>> {
+    let (folder, _) = path.split_once('/').unwrap_or((path, ""));
+    let file = format!("{folder}/config.json");
+    let text = source.read_text(&file).await?;
+    let specs = match folder {
+        "unet" => unet::weights(&UNet2DConditionConfig::from_json(&text, &file)?),
+        "vae" => vae::weights(&AutoencoderKlConfig::from_json(&text, &file)?),
+        _ => clip::weights(&ClipTextConfig::from_json(&text, &file)?),
+    }?;
+    Ok(Box::new(HeaderOnly::new(path, &specs)))
 }
 
 /// A safetensors file of f16 tensors that has a header alone.

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use super::arrival::Arrival;
 use super::{Component, ListedFile, ModelFile, Needs, Source, choose_files};
 use crate::error::{Error, Result};
 use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, Store, StoredFile, sha256_hex};
@@ -11,10 +12,11 @@ use crate::weights::{ByteSource, LocalFuture};
 /// The longest file that is read as a text, in bytes. The largest in use, XL's `vocab.json`, has about one million.
 const MAX_TEXT_BYTES: u64 = 32 << 20;
 
-/// A complete model in a store.
+/// A model in a store: a complete one, or one that is on its way, whose files are waited for.
 pub struct StoredModel {
     store: Rc<dyn Store>,
     manifest: Rc<Manifest>,
+    arrival: Option<Rc<Arrival>>,
 }
 
 impl StoredModel {
@@ -32,7 +34,22 @@ impl StoredModel {
                 file.path
             )));
         }
-        Ok(StoredModel { store, manifest: Rc::new(manifest) })
+        Ok(StoredModel { store, manifest: Rc::new(manifest), arrival: None })
+    }
+
+    /// Opens a model that is being downloaded, as soon as it is known what is to come.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] where the download ended before that.
+    pub async fn arriving(store: Rc<dyn Store>, arrival: Rc<Arrival>) -> Result<Self> {
+        let manifest = Rc::new(arrival.manifest().await?);
+        Ok(StoredModel { store, manifest, arrival: Some(arrival) })
+    }
+
+    /// Whether its files may have to be waited for.
+    #[must_use]
+    pub fn is_arriving(&self) -> bool {
+        self.arrival.is_some()
     }
 
     /// What the store knows of it.
@@ -58,11 +75,27 @@ impl Source for StoredModel {
     }
 
     fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>> {
-        Box::pin(async move { text(&self.file(path)?, path).await })
+        Box::pin(async move {
+            self.ready(path, &mut || true).await?;
+            text(&self.file(path)?, path).await
+        })
     }
 
     fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
-        Box::pin(async move { Ok(Box::new(self.file(path)?) as Box<dyn ByteSource>) })
+        Box::pin(async move {
+            self.ready(path, &mut || true).await?;
+            Ok(Box::new(self.file(path)?) as Box<dyn ByteSource>)
+        })
+    }
+
+    fn ready<'a>(&'a self, path: &'a str, go_on: &'a mut dyn FnMut() -> bool) -> LocalFuture<'a, Result<()>> {
+        Box::pin(async move {
+            match &self.arrival {
+                // What the model does not have is refused below, not waited for.
+                Some(arrival) if self.manifest.file(path).is_some() => arrival.file(path, go_on).await,
+                _ => Ok(()),
+            }
+        })
     }
 
     fn describe(&self) -> String {

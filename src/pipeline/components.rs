@@ -253,14 +253,14 @@ pub enum Part {
 }
 
 impl Part {
-    /// The component's folder in the checkpoint.
+    /// The component of the checkpoint that it belongs to.
     #[must_use]
-    pub fn component(self) -> &'static str {
+    pub fn component(self) -> Component {
         match self {
-            Part::TextEncoder(0) => "text_encoder",
-            Part::TextEncoder(_) => "text_encoder_2",
-            Part::Unet => "unet",
-            Part::VaeDecoder | Part::VaeEncoder => "vae",
+            Part::TextEncoder(0) => Component::TextEncoder,
+            Part::TextEncoder(_) => Component::TextEncoder2,
+            Part::Unet => Component::Unet,
+            Part::VaeDecoder | Part::VaeEncoder => Component::Vae,
         }
     }
 }
@@ -293,29 +293,63 @@ pub struct ModelComponents<R: Runner> {
     pub name: String,
     /// The configs and tokenizers.
     pub configs: ModelConfigs,
-    /// The files, by component.
-    files: Vec<(&'static str, Weights)>,
+    /// The files that were opened, by component.
+    files: RefCell<Vec<(&'static str, Rc<Weights>)>>,
+    /// Where the others are, if their parts are opened as they are needed.
+    later: Option<Later>,
     loaded: RefCell<Vec<(Part, Rc<R::Weights>)>>,
     residency: Residency,
 }
 
+/// Files that are opened when their part is needed.
+struct Later {
+    source: Rc<dyn Source>,
+    files: Vec<ModelFile>,
+}
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Later").field("source", &self.source.describe()).finish_non_exhaustive()
+    }
+}
+
 impl<R: Runner> ModelComponents<R> {
+    /// A model whose configs are there and whose weights may still be on their way: each part is opened, checked and loaded
+    /// when it is first needed, and [`ModelComponents::part`] waits for it.
+    ///
+    /// # Errors
+    /// Whatever is wrong with a config, by its name.
+    pub async fn as_it_comes(source: Rc<dyn Source>, residency: Residency) -> Result<Self> {
+        let files = source.list().await?;
+        let configs = ModelConfigs::read(&*source, &files).await?;
+        let name = source.describe();
+        let later = Some(Later { source, files });
+        Ok(ModelComponents { name, configs, files: RefCell::default(), later, loaded: RefCell::default(), residency })
+    }
+
     /// How long weights stay on the device.
     #[must_use]
     pub fn residency(&self) -> Residency {
         self.residency
     }
 
-    /// The weights of a part, brought to the device if they are not there. `progress` is told the bytes read.
+    /// The weights of a part, brought to the device if they are not there. `go_on` is told the bytes read, and asked now
+    /// and then while the file is waited for.
     ///
     /// # Errors
-    /// What [`Runner::load`] says.
-    pub async fn part(&self, runner: &R, part: Part, progress: &mut dyn FnMut(u64)) -> Result<Rc<R::Weights>> {
+    /// What [`Runner::load`] says; [`Error::Cancelled`] when `go_on` said so while the file was waited for; what is wrong
+    /// with a file that is opened only now.
+    pub async fn part(&self, runner: &R, part: Part, go_on: &mut dyn FnMut(u64) -> bool) -> Result<Rc<R::Weights>> {
         let known = self.loaded.borrow().iter().find(|(known, _)| *known == part).map(|(_, w)| Rc::clone(w));
         if let Some(weights) = known {
             return Ok(weights);
         }
-        let weights = Rc::new(runner.load(&self.configs.graphs(part)?, self.file(part)?, progress).await?);
+        let file = self.open_file(part, &mut || go_on(0)).await?;
+        // What has begun to load is loaded: the next stage asks again.
+        let mut told = |n_bytes| {
+            go_on(n_bytes);
+        };
+        let weights = Rc::new(runner.load(&self.configs.graphs(part)?, &file, &mut told).await?);
         self.loaded.borrow_mut().push((part, Rc::clone(&weights)));
         Ok(weights)
     }
@@ -327,10 +361,26 @@ impl<R: Runner> ModelComponents<R> {
         }
     }
 
-    fn file(&self, part: Part) -> Result<&Weights> {
-        let file = self.files.iter().find(|(name, _)| *name == part.component());
-        file.map(|(_, weights)| weights)
-            .ok_or_else(|| Error::Hub { repo: self.name.clone(), reason: format!("has no {}", part.component()) })
+    fn file(&self, part: Part) -> Result<Rc<Weights>> {
+        let files = self.files.borrow();
+        let file = files.iter().find(|(name, _)| *name == part.component().folder());
+        file.map(|(_, weights)| Rc::clone(weights)).ok_or_else(|| Error::Hub {
+            repo: self.name.clone(),
+            reason: format!("has no {}", part.component().folder()),
+        })
+    }
+
+    async fn open_file(&self, part: Part, go_on: &mut dyn FnMut() -> bool) -> Result<Rc<Weights>> {
+        let component = part.component();
+        let is_open = self.files.borrow().iter().any(|(name, _)| *name == component.folder());
+        if let (false, Some(Later { source, files })) = (is_open, &self.later) {
+            for file in weight_files(files, component) {
+                source.ready(&file.path, go_on).await?;
+            }
+            let weights = open(&**source, files, &self.configs, component).await?;
+            self.files.borrow_mut().push((component.folder(), Rc::new(weights)));
+        }
+        self.file(part)
     }
 
     /// The parts that every picture needs, in the order of their use.
@@ -346,6 +396,26 @@ impl<R: Runner> ModelComponents<R> {
             self.configs.graphs(part)?.iter().flat_map(Graph::weights).map(|spec| spec.name).collect();
         Ok(names.iter().filter_map(|name| file.get(name)).map(|info| info.n_bytes).sum())
     }
+}
+
+fn weight_files(files: &[ModelFile], component: Component) -> impl Iterator<Item = &ModelFile> {
+    files.iter().filter(move |file| file.component == component && file.is_weights())
+}
+
+/// Opens a component's weights and checks them against its config.
+async fn open(
+    source: &dyn Source,
+    files: &[ModelFile],
+    configs: &ModelConfigs,
+    component: Component,
+) -> Result<Weights> {
+    let mut sources = Vec::new();
+    for file in weight_files(files, component) {
+        sources.push(source.open(&file.path).await?);
+    }
+    let weights = Weights::open(sources).await?;
+    weights.check(&configs.weight_specs(component)?)?;
+    Ok(weights)
 }
 
 /// Brings a checkpoint from a source to a runner.
@@ -377,33 +447,29 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
     pub async fn load(&self, progress: &mut dyn FnMut(LoadProgress)) -> Result<ModelComponents<R>> {
         let files = self.source.list().await?;
         let configs = ModelConfigs::read(self.source, &files).await?;
-        let mut components = vec![(Component::TextEncoder, "text_encoder")];
+        let mut components = vec![Component::TextEncoder];
         if configs.text_encoders.len() > 1 {
-            components.push((Component::TextEncoder2, "text_encoder_2"));
+            components.push(Component::TextEncoder2);
         }
-        components.extend([(Component::Unet, "unet"), (Component::Vae, "vae")]);
+        components.extend([Component::Unet, Component::Vae]);
 
         let mut opened = Vec::new();
-        for (component, name) in components {
-            let mut sources = Vec::new();
-            for file in files.iter().filter(|file| file.component == component && file.is_weights()) {
-                sources.push(self.source.open(&file.path).await?);
-            }
-            let weights = Weights::open(sources).await?;
-            weights.check(&configs.weight_specs(component)?)?;
-            opened.push((name, weights));
+        for component in components {
+            opened.push((component.folder(), Rc::new(open(self.source, &files, &configs, component).await?)));
         }
         let name = self.source.describe();
-        let loaded = RefCell::default();
-        let model = ModelComponents { name, configs, files: opened, loaded, residency: self.residency };
+        let (files, loaded) = (RefCell::new(opened), RefCell::default());
+        let model = ModelComponents { name, configs, files, later: None, loaded, residency: self.residency };
         if self.residency == Residency::Resident {
             let parts = model.parts();
             let total_bytes = parts.iter().map(|&part| model.n_bytes(part)).sum::<Result<u64>>()?;
             let mut before = 0;
             for part in parts {
-                let component = part.component();
-                let mut report =
-                    |n_bytes| progress(LoadProgress { component, loaded_bytes: before + n_bytes, total_bytes });
+                let component = part.component().folder();
+                let mut report = |n_bytes| {
+                    progress(LoadProgress { component, loaded_bytes: before + n_bytes, total_bytes });
+                    true
+                };
                 report(0);
                 model.part(self.runner, part, &mut report).await?;
                 before += model.n_bytes(part)?;

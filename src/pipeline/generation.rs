@@ -377,7 +377,7 @@ impl<R: Runner> Generation<R> {
             return refuse("step", "before its stage", "the stages run in order");
         };
         self.model.release(&[Part::Unet]);
-        let weights = self.model.part(runner, Part::VaeDecoder, &mut |_| {}).await?;
+        let weights = self.model.part(runner, Part::VaeDecoder, &mut |_| report(0)).await?;
         if self.decoder.is_none() {
             self.decoder = Some(runner.prepare(self.decoder_graph()?).await?);
         }

@@ -10,7 +10,8 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::failure::refuse;
 use crate::error::{Error, Result as OwnResult};
-use crate::hub::download::{Download, Patience};
+use crate::hub::arrival::Arrival;
+use crate::hub::download::{Download, Patience, Progress};
 use crate::hub::http::Cancel;
 use crate::hub::remote::{HUGGING_FACE, Remote, repositories};
 use crate::hub::stored::{self, StoredModel};
@@ -93,6 +94,8 @@ pub struct Models {
     remote: Remote,
     prefer_f16: bool,
     cancel: RefCell<Cancel>,
+    /// What is being downloaded, under the name that was asked for.
+    arriving: RefCell<Option<(String, Rc<Arrival>)>>,
 }
 
 #[wasm_bindgen]
@@ -113,7 +116,13 @@ impl Models {
             None => Remote::hub(settings.endpoint.as_deref().unwrap_or(HUGGING_FACE), settings.token.as_deref())?,
         };
         let store = IndexedDbStore::open(settings.database.as_deref().unwrap_or(DATABASE)).await?;
-        Ok(Models { store: Rc::new(store), remote, prefer_f16: !settings.full, cancel: RefCell::default() })
+        Ok(Models {
+            store: Rc::new(store),
+            remote,
+            prefer_f16: !settings.full,
+            cancel: RefCell::default(),
+            arriving: RefCell::default(),
+        })
     }
 
     /// What a model needs and what is there of it: `{model, repo, commit, files: [{path, bytes, present_bytes, sha256,
@@ -128,7 +137,8 @@ impl Models {
     }
 
     /// Downloads what is absent of a model. `on_progress` is called with `{path, file_bytes, file_total, bytes, total,
-    /// bytes_per_sec, secs_left}`. Gives what [`Models::needed`] gives. Waits where another tab does the same.
+    /// bytes_per_sec, secs_left}`. Gives what [`Models::needed`] gives. Waits where another tab does the same. While it is
+    /// under way, `Studio.load_stored` takes the model already.
     ///
     /// # Errors
     /// When the transfer cannot go on, there is no room, or [`Models::pause`] stopped it; what came is kept.
@@ -136,31 +146,47 @@ impl Models {
         let cancel = Cancel::default();
         self.cancel.borrow().cancel();
         self.cancel.replace(cancel.clone());
-        let wanted = cancel.run(self.find(&model)).await?;
+        let arrival = Rc::new(Arrival::default());
+        self.arriving.replace(Some((model.clone(), Rc::clone(&arrival))));
         let download = Download {
             http: &WebHttp,
             store: &*self.store,
             remote: &self.remote,
-            cancel,
+            cancel: cancel.clone(),
             patience: Patience::default(),
+            arrival: Rc::clone(&arrival),
         };
-        let manifest = download
-            .run(wanted, &mut |progress| {
-                tell(
-                    on_progress,
-                    &ProgressReport {
-                        path: progress.path,
-                        file_bytes: progress.file_loaded_bytes as f64,
-                        file_total: progress.file_bytes as f64,
-                        bytes: progress.loaded_bytes as f64,
-                        total: progress.total_bytes as f64,
-                        bytes_per_sec: progress.bytes_per_sec,
-                        secs_left: progress.secs_left,
-                    },
-                );
-            })
-            .await?;
-        Ok(serde_wasm_bindgen::to_value(&self.report(&manifest).await?)?)
+        let mut progress = |progress: Progress<'_>| {
+            tell(
+                on_progress,
+                &ProgressReport {
+                    path: progress.path,
+                    file_bytes: progress.file_loaded_bytes as f64,
+                    file_total: progress.file_bytes as f64,
+                    bytes: progress.loaded_bytes as f64,
+                    total: progress.total_bytes as f64,
+                    bytes_per_sec: progress.bytes_per_sec,
+                    secs_left: progress.secs_left,
+                },
+            );
+        };
+        let ended = match cancel.run(self.find(&model)).await {
+            Ok(wanted) => download.run(wanted, &mut progress).await,
+            Err(error) => {
+                arrival.fail(&error);
+                Err(error)
+            }
+        };
+        // A later download may have taken its place.
+        self.arriving.borrow_mut().take_if(|(_, other)| Rc::ptr_eq(other, &arrival));
+        Ok(serde_wasm_bindgen::to_value(&self.report(&ended?).await?)?)
+    }
+
+    /// Has a drawing that waits for a file of a download look whether it was cancelled.
+    pub fn nudge(&self) {
+        if let Some((_, arrival)) = &*self.arriving.borrow() {
+            arrival.nudge();
+        }
     }
 
     /// Stops the download at once. What came is kept, and the next download goes on there.
@@ -252,11 +278,16 @@ impl Models {
 }
 
 impl Models {
-    /// A complete model as a [`crate::hub::Source`] that reads from IndexedDB by range: what a loader takes.
+    /// A model as a [`crate::hub::Source`] that reads from IndexedDB by range: what a loader takes. It is complete, or being
+    /// downloaded by [`Models::download`].
     ///
     /// # Errors
     /// [`Error::Hub`] where it is not there or not complete.
     pub async fn source(&self, model: &str) -> OwnResult<StoredModel> {
+        let arrival = self.arriving.borrow().as_ref().filter(|(name, _)| name == model).map(|(_, a)| Rc::clone(a));
+        if let Some(arrival) = arrival {
+            return StoredModel::arriving(Rc::clone(&self.store) as Rc<dyn Store>, arrival).await;
+        }
         let name = self.stored_name(model).await?.unwrap_or_else(|| model.to_owned());
         StoredModel::open(Rc::clone(&self.store) as Rc<dyn Store>, &name).await
     }

@@ -14,6 +14,7 @@ use super::models::Models;
 use super::types::{Dtype, LoadSettings, LongPrompts, ModelInfo, Request, RunnerName, Work};
 use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
+use crate::hub::published::WithoutWeights;
 use crate::image::{RgbImage, decode};
 use crate::parameters::Parameters;
 use crate::pipeline::plan::{PlanSettings, choose_residency, plan};
@@ -42,6 +43,8 @@ pub struct Studio {
     engine: Engine,
     /// Where the model came from, to plan with its own configs.
     source: Rc<dyn Source>,
+    /// Whether its weights may not be there yet.
+    is_arriving: bool,
 }
 
 impl Studio {
@@ -98,6 +101,7 @@ impl Studio {
     /// Loads from wherever the files are.
     pub(super) async fn load_from(
         source: Rc<dyn Source>,
+        is_arriving: bool,
         settings: &LoadSettings,
         on_progress: &Function,
     ) -> Result<Studio, JsValue> {
@@ -110,7 +114,11 @@ impl Studio {
             RunnerName::Cpu => {
                 let precision = if matches!(settings.dtype, Dtype::F16) { Precision::F16 } else { Precision::F32 };
                 let runner = Rc::new(CandleRunner::cpu(precision));
-                let model = ModelLoader::new(&*source, &*runner).load(&mut progress).await?;
+                let model = if is_arriving {
+                    ModelComponents::as_it_comes(Rc::clone(&source), Residency::Resident).await?
+                } else {
+                    ModelLoader::new(&*source, &*runner).load(&mut progress).await?
+                };
                 Engine::Cpu(runner, Rc::new(model))
             }
             RunnerName::Gpu => {
@@ -123,7 +131,10 @@ impl Studio {
                     Some(budget) => {
                         let mut within = PlanSettings::new(gpu.caps.clone(), element);
                         within.budget = Some(budget as u64);
-                        choose_residency(&*source, &within).await?
+                        match is_arriving {
+                            true => choose_residency(&WithoutWeights(&*source), &within).await?,
+                            false => choose_residency(&*source, &within).await?,
+                        }
                     }
                     None => Residency::Resident,
                 };
@@ -131,13 +142,17 @@ impl Studio {
                 let tiles = settings.tiles.as_deref().and_then(|text| serde_json::from_str(text).ok());
                 let runner = Rc::new(GpuRunner::new(gpu, element)?.with_tiles(tiles.unwrap_or_default()));
                 runner.measure_tiles(settings.tune);
-                let loader = ModelLoader::new(&*source, &*runner).with_residency(residency);
-                Engine::Gpu(Rc::clone(&runner), Rc::new(loader.load(&mut progress).await?))
+                let model = if is_arriving {
+                    ModelComponents::as_it_comes(Rc::clone(&source), residency).await?
+                } else {
+                    ModelLoader::new(&*source, &*runner).with_residency(residency).load(&mut progress).await?
+                };
+                Engine::Gpu(Rc::clone(&runner), Rc::new(model))
             }
         };
         match failed {
             Some(error) => Err(error),
-            None => Ok(Studio { engine, source }),
+            None => Ok(Studio { engine, source, is_arriving }),
         }
     }
 
@@ -171,13 +186,14 @@ impl Studio {
                 entry.get(1).dyn_into().map_err(|_| refuse(&format!("the file {path} is not a Uint8Array")))?;
             source = source.with(path, bytes.to_vec());
         }
-        Studio::load_from(Rc::new(source), &settings, on_progress).await
+        Studio::load_from(Rc::new(source), false, &settings, on_progress).await
     }
 
-    /// Loads a model that [`Models`] keeps, straight from where it is stored.
+    /// Loads a model that [`Models`] keeps, straight from where it is stored. One that is being downloaded is ready once its
+    /// texts are there: a drawing waits for each of its weight files, so that the prompt is read before the UNet is there.
     ///
     /// # Errors
-    /// As [`Studio::load`]; also when the model is not there or not complete.
+    /// As [`Studio::load`]; also when the model is not there, or neither complete nor being downloaded.
     pub async fn load_stored(
         models: &Models,
         model: String,
@@ -185,8 +201,9 @@ impl Studio {
         #[wasm_bindgen(unchecked_param_type = "(fraction: number) => void")] on_progress: &Function,
     ) -> Result<Studio, JsValue> {
         let settings = read_object(settings, "settings", LoadSettings::FIELDS)?;
-        let source = Rc::new(models.source(&model).await?);
-        Studio::load_from(source, &settings, on_progress).await
+        let source = models.source(&model).await?;
+        let is_arriving = source.is_arriving();
+        Studio::load_from(Rc::new(source), is_arriving, &settings, on_progress).await
     }
 
     /// What the model is and what its settings are when nobody says otherwise.
@@ -280,7 +297,11 @@ impl Studio {
         #[wasm_bindgen(unchecked_param_type = "Caps")] caps: JsValue,
     ) -> Result<JsValue, JsValue> {
         let (_, settings) = super::plan_settings(request, caps)?;
-        Ok(serde_wasm_bindgen::to_value(&plan(&*self.source, &settings).await?)?)
+        let plan = match self.is_arriving {
+            true => plan(&WithoutWeights(&*self.source), &settings).await?,
+            false => plan(&*self.source, &settings).await?,
+        };
+        Ok(serde_wasm_bindgen::to_value(&plan)?)
     }
 
     /// Checks a request and makes it ready; nothing is computed yet. With `picture` it starts from that; with `mask`,

@@ -59,7 +59,7 @@ impl<R: Runner> Generation<R> {
             return refuse("step", "before its stage", "the stages run in order");
         };
         let program = self.unet_f32.as_ref().unwrap_or(&denoiser.program);
-        let weights = self.model.part(runner, Part::Unet, &mut |_| {}).await?;
+        let weights = self.model.part(runner, Part::Unet, &mut |_| report(0)).await?;
         let mut input = picture.state.latents.clone();
         if step.input_scale != 1.0 {
             input = runner.lincomb(&[(step.input_scale, &input)], None)?;
