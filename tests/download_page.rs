@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use browser::Browser;
 use darkroom::store::{CHUNK_BYTES, sha256_hex};
-use hub_server::{Fault, Hub, REPO, UNET, model, needed_bytes};
+use hub_server::{Fault, Hub, REPO, UNET, emoji_files, model, needed_bytes};
 use serde_json::{Value, json};
 
 const CHUNK: usize = CHUNK_BYTES as usize;
@@ -314,4 +314,124 @@ fn an_older_layout_is_taken_over() {
         return pkg.Models.open({ database: 'new' }).then(() => '', (error) => error.message);",
     );
     assert!(said.as_str().unwrap().contains("newer version of this page"), "{said}");
+}
+
+#[test]
+fn faults_that_pass_are_got_over() {
+    let (browser, page, hub) = rig();
+    let tab = Tab::open(&browser, &page, &hub);
+    let faults = [
+        ("cut", Fault::Cut(CHUNK / 2), 2),
+        ("cut before the first byte", Fault::Cut(0), 2),
+        ("reset", Fault::Reset, 2),
+        ("short", Fault::Short(1), 1),
+        ("long", Fault::Long(1), 1),
+        ("corrupt", Fault::Corrupt, 1),
+        ("500", Fault::Status(500, "X-Nothing: 0"), 2),
+        ("503", Fault::Status(503, "Retry-After: 0"), 2),
+        ("429", Fault::Status(429, "Retry-After: 1"), 1),
+        ("another tag", Fault::Etag, 1),
+        ("no range", Fault::NoRange, usize::MAX),
+        ("another range", Fault::WrongRange, 1),
+        ("stalled", Fault::Stall(40_000), 1),
+    ];
+    for (name, fault, times) in faults {
+        browser.run(&format!("await window.models.remove('{REPO}');"));
+        hub.behave();
+        hub.order(&format!("/cdn/{UNET}"), fault, times);
+        let ended = tab.download();
+        assert_eq!(ended["complete"], true, "{name}: {ended}");
+        tab.assert_bit_for_bit();
+    }
+}
+
+#[test]
+fn faults_that_last_say_what_to_do_and_keep_what_came() {
+    let (browser, page, hub) = rig();
+    let tab = Tab::open(&browser, &page, &hub);
+    for (fault, said) in [
+        (Fault::Status(401, "X-Nothing: 0"), "token"),
+        (Fault::Status(404, "X-Nothing: 0"), "404"),
+        (Fault::Html("text/html"), "HTML"),
+    ] {
+        hub.behave();
+        hub.order(UNET, fault.clone(), usize::MAX);
+        let ended = tab.download();
+        assert!(ended["error"].as_str().is_some_and(|error| error.contains(said)), "{fault:?}: {ended}");
+        assert!(tab.missing_bytes() < needed_bytes(&hub.files), "{fault:?}: what came before the UNet is kept");
+    }
+    hub.behave();
+    assert_eq!(tab.download()["complete"], true);
+    tab.assert_bit_for_bit();
+}
+
+#[test]
+fn a_browser_that_crashes_goes_on_where_it_was() {
+    let (page, hub) = (browser::page_url(), Hub::start(model(UNET_BYTES)));
+    let profile = tempfile::tempdir().unwrap();
+    let browser = Browser::start_in(profile.path());
+    let tab = Tab::open(&browser, &page, &hub);
+    hub.order(UNET, Fault::Delay(0), 2);
+    hub.order(UNET, Fault::Throttle(200), usize::MAX);
+    tab.start();
+    tab.wait_for_unet(2 * CHUNK_BYTES);
+    // What is written is on its way to the disk.
+    std::thread::sleep(Duration::from_secs(1));
+    browser.kill();
+    hub.behave();
+    // What a crash leaves behind says that somebody still uses the profile.
+    for name in ["SingletonLock", "SingletonSocket", "SingletonCookie"] {
+        std::fs::remove_file(profile.path().join(name)).ok();
+    }
+    let browser = Browser::start_in(profile.path());
+    let tab = Tab::open(&browser, &page, &hub);
+    let missing = tab.missing_bytes();
+    assert!(missing <= needed_bytes(&hub.files) - 2 * CHUNK_BYTES, "{missing} bytes are missing");
+    std::thread::sleep(Duration::from_millis(500));
+    hub.take_body_bytes();
+    let report = tab.download();
+    assert_eq!(report["complete"], true, "{report}");
+    assert_eq!(hub.take_body_bytes() as u64, missing, "what was there is not fetched again");
+    tab.assert_bit_for_bit();
+}
+
+#[test]
+fn a_picture_is_drawn_while_its_model_comes() {
+    let (browser, page, hub) = (Browser::start(), browser::page_url(), Hub::start(emoji_files()));
+    browser.open(&format!("{page}protocol.js"));
+    hub.order(UNET, Fault::Throttle(60), usize::MAX);
+    let log = browser.run(&format!(
+        "const {{ Darkroom }} = await import('/darkroom.js');
+        const darkroom = await Darkroom.open();
+        await darkroom.use_hub({{ endpoint: '{}' }});
+        const log = [];
+        const told = (what) => {{ if (log.at(-1) !== what) log.push(what); }};
+        let is_coming;
+        const coming = new Promise((resolve) => {{ is_coming = resolve; }});
+        const download = darkroom.download('{REPO}', is_coming).then(() => told('downloaded'));
+        await coming;
+        await darkroom.load({{ kept: '{REPO}', runner: 'cpu' }});
+        told('loaded');
+        const request = {{ prompt: 'a red apple', seed: 1, steps: 2 }};
+        // One that waits can be stopped.
+        const first = darkroom.generate(request, {{ on_progress: ({{ stage }}) => told(stage) }});
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        const start = performance.now();
+        await first.cancel();
+        told((await first.done).cancelled ? 'cancelled' : 'not cancelled');
+        const cancel_ms = performance.now() - start;
+        const {{ pictures: [early] }} = await darkroom.generate(request, {{ on_progress: ({{ stage }}) => told(stage) }}).done;
+        await download;
+        await darkroom.load({{ kept: '{REPO}', runner: 'cpu' }});
+        const {{ pictures: [late] }} = await darkroom.generate(request).done;
+        darkroom.close();
+        return {{ log, cancel_ms, same: early.png.every((byte, i) => byte === late.png[i]) }};",
+        hub.endpoint
+    ));
+    let entries: Vec<&str> = log["log"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let at = |what: &str| entries.iter().position(|entry| *entry == what).unwrap_or_else(|| panic!("{what}: {log}"));
+    assert!(at("loaded") < at("cancelled") && at("cancelled") < at("downloaded"), "{log}");
+    assert_eq!(entries[at("loaded") + 1..=at("cancelled")], ["downloading", "cancelled"], "{log}");
+    assert_eq!(log["same"], true, "{log}");
+    assert!(log["cancel_ms"].as_f64() < Some(5000.0), "{log}");
 }

@@ -23,7 +23,7 @@ use darkroom::store::memory::MemoryStore;
 use darkroom::store::{CHUNK_BYTES, Manifest, Store};
 use darkroom::weights::{ByteSource, MemorySource};
 use darkroom::{Error, Result};
-use hub_server::{Fault, Hub, REPO, UNET, model, needed_bytes};
+use hub_server::{Fault, Hub, REPO, UNET, emoji_files, model, needed_bytes};
 use pollster::block_on;
 
 const CHUNK: usize = CHUNK_BYTES as usize;
@@ -384,22 +384,6 @@ fn a_cut_transfer_goes_on_at_its_byte() {
     let distinct: std::collections::BTreeSet<usize> = starts.iter().copied().collect();
     assert!(distinct.iter().any(|start| start % CHUNK == 1_000_000), "{starts:?}");
     assert_eq!(distinct.len(), starts.len(), "the same bytes were asked for twice: {starts:?}");
-}
-
-/// The embedded model's files.
-fn emoji_files() -> Vec<(String, Vec<u8>)> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("www/hub/darkroom/tiny-emoji/resolve/main");
-    let mut files = Vec::new();
-    for folder in ["", "scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
-        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_file() {
-                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
-                files.push((name, std::fs::read(&path).unwrap()));
-            }
-        }
-    }
-    files
 }
 
 fn apple(model: &Rc<ModelComponents<CandleRunner>>, runner: &Rc<CandleRunner>) -> Generation<CandleRunner> {

@@ -129,7 +129,7 @@ export class Darkroom {
    * Loads a model, in its turn behind the jobs that wait. Without options it is the model that comes with these files.
    * `dtype` is the type of values; a `budget_bytes` of GPU memory that is too little for the whole model has its parts
    * loaded one after another.
-   * With `kept` it is a model that was downloaded.
+   * With `kept` it is a model that was downloaded, or that is being downloaded: then a job waits for the parts that it needs.
    * @param {{kept?: string, endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: "auto" | "f32" | "f16",
    *   budget_bytes?: number}} [options]
    * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]

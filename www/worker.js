@@ -31,6 +31,9 @@ let hub = {};
 /** What this browser keeps of them. @type {Promise<Models> | undefined} */
 let opened_models;
 
+/** The model that is being downloaded, under the name that was asked for. @type {string | undefined} */
+let arriving;
+
 /** Jobs that were asked for and are not done, in order; the first one runs. @type {Job[]} */
 const jobs = [];
 /** Whether somebody takes the jobs' turns. */
@@ -220,6 +223,25 @@ function models() {
   return opened_models;
 }
 
+/**
+ * Downloads a model that this browser is to keep. It can be loaded meanwhile.
+ * @param {string} model
+ * @param {(report: object) => void} progress
+ */
+async function download_kept(model, progress) {
+  const kept_models = await models();
+  arriving = model;
+  try {
+    return await kept_models.download(model, progress);
+  } catch (error) {
+    // What is loaded of it lacks files that do not come any more; the next job loads it anew.
+    if (loaded_as?.is_kept && loaded_as.name === model) drop_studio();
+    throw error;
+  } finally {
+    if (arriving === model) arriving = undefined;
+  }
+}
+
 /** Gives the model's memory back. */
 function drop_studio() {
   const old = studio;
@@ -318,7 +340,9 @@ async function generate(job, { request, picture, mask, previews }) {
   outcome.flops = drawing.flops();
   const is_gpu = loaded_studio().info().runner === "gpu";
   const now = { stage: "encoding", picture: 0, count: request.count ?? 1, step: 0, n_steps: 0, fraction: 0 };
-  const tell = () => job.post({ type: "progress", ...now, seconds: seconds() });
+  // Between the prompt and the first step the UNet has to be there.
+  const stage = () => (now.stage === "encoding" && loaded_as?.is_kept && loaded_as.name === arriving ? "downloading" : now.stage);
+  const tell = () => job.post({ type: "progress", ...now, stage: stage(), seconds: seconds() });
   const tell_within = throttled(tell);
   const on_progress = (fraction) => {
     now.fraction = fraction;
@@ -446,6 +470,10 @@ function cancel(id) {
     }
   }
   tell_positions();
+  opened_models?.then(
+    (kept_models) => kept_models.nudge(),
+    () => {},
+  );
   // A queue that is held lets go of what was cancelled, and is held again for the rest.
   if (open_gate) {
     resume();
@@ -490,7 +518,7 @@ async function answer(request, post) {
       return await (await models()).needed(request.model);
     case "download": {
       const progress = throttled((report) => post({ type: "progress", stage: "downloading", fraction: report.bytes / report.total, ...report }));
-      return await (await models()).download(request.model, progress);
+      return await download_kept(request.model, progress);
     }
     case "stop_download":
       return (await models()).pause();

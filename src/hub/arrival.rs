@@ -43,7 +43,7 @@ impl Arrival {
     }
 
     /// Nothing more comes.
-    pub(super) fn fail(&self, reason: &Error) {
+    pub fn fail(&self, reason: &Error) {
         self.state.borrow_mut().failure = Some(reason.to_string());
         self.bell.ring();
     }

@@ -117,6 +117,22 @@ pub fn needed_bytes(files: &[(String, Vec<u8>)]) -> u64 {
     files.iter().filter(|(path, _)| path != "README.md").map(|(_, bytes)| bytes.len() as u64).sum()
 }
 
+/// The embedded model's files.
+pub fn emoji_files() -> Vec<(String, Vec<u8>)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("www/hub/darkroom/tiny-emoji/resolve/main");
+    let mut files = Vec::new();
+    for folder in ["", "scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+                files.push((name, std::fs::read(&path).unwrap()));
+            }
+        }
+    }
+    files
+}
+
 impl Hub {
     /// Serves the files as [`REPO`] on a port of its own until the test ends.
     pub fn start(files: Vec<(String, Vec<u8>)>) -> Self {

@@ -47,6 +47,7 @@ fn geckodriver() -> String {
 pub struct Browser {
     driver: Child,
     session_url: String,
+    process_id: Option<u64>,
 }
 
 impl Browser {
@@ -57,10 +58,20 @@ impl Browser {
 
     /// Starts Chromium with those flags of `webdriver.json` that pass `keep`.
     pub fn start_with(keep: impl Fn(&str) -> bool) -> Self {
+        Self::start_chromium(keep, None)
+    }
+
+    /// Starts Chromium on a profile that outlives it.
+    pub fn start_in(profile: &Path) -> Self {
+        Self::start_chromium(|_| true, Some(profile))
+    }
+
+    fn start_chromium(keep: impl Fn(&str) -> bool, profile: Option<&Path>) -> Self {
         let mut options = options_of("goog:chromeOptions");
         let flags = options["args"].as_array_mut().expect("a list of flags");
         flags.retain(|flag| flag.as_str().is_some_and(&keep));
         flags.push("--window-size=1280,900".into());
+        flags.extend(profile.map(|profile| format!("--user-data-dir={}", profile.display()).into()));
         let capabilities = json!({ "goog:chromeOptions": options, "goog:loggingPrefs": { "browser": "ALL" } });
         let name = std::env::var("CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".into());
         Self::open_session(&name, &["--port=0"], "started successfully on port ", capabilities)
@@ -89,11 +100,20 @@ impl Browser {
         // A driver whose output nobody reads stops when the pipe is full.
         std::thread::spawn(move || lines.for_each(drop));
         // From here on the driver is ended by `drop`, whatever goes wrong.
-        let mut browser = Self { driver, session_url: format!("http://127.0.0.1:{port}/session") };
+        let session_url = format!("http://127.0.0.1:{port}/session");
+        let mut browser = Self { driver, session_url, process_id: None };
         let session = browser.post("", json!({ "capabilities": { "alwaysMatch": capabilities } }));
         let id = session["sessionId"].as_str().expect("a session").to_owned();
         browser.session_url = format!("{}/{id}", browser.session_url);
+        browser.process_id = session["capabilities"]["goog:processID"].as_u64();
         browser
+    }
+
+    /// Ends Chromium as a crash or a cut of power does, without a word to it.
+    pub fn kill(self) {
+        let id = self.process_id.expect("chromedriver tells the process");
+        let status = Command::new("kill").args(["-9", &id.to_string()]).status().expect("kill");
+        assert!(status.success(), "process {id}");
     }
 
     /// Sends one WebDriver command and gives its `value`.

@@ -87,8 +87,12 @@ export async function refresh() {
   const select = element("model");
   const before = select.value;
   const options = [new Option("Emoji, 128 × 128 (comes with the page)", EMBEDDED_REPOSITORY)];
-  for (const version of versions) if (of_version(version)?.complete) options.push(new Option(version.name, version.key));
-  for (const report of reports) if (!listed.has(report) && report.complete) options.push(new Option(report.model, `kept:${report.model}`));
+  // What is being downloaded can be used already.
+  const is_usable = (report, name) => report?.complete || downloading === name;
+  for (const version of versions) if (is_usable(of_version(version), version.key)) options.push(new Option(version.name, version.key));
+  for (const report of reports) {
+    if (!listed.has(report) && is_usable(report, report.model)) options.push(new Option(report.model, `kept:${report.model}`));
+  }
   select.replaceChildren(...options);
   select.value = options.some(({ value }) => value === before) ? before : EMBEDDED_REPOSITORY;
   // The model that draws is gone.
@@ -118,9 +122,22 @@ function row(model, name, n_bytes, report) {
   } else {
     state.textContent = `${bytes(n_bytes)} to download`;
   }
+  if (report?.complete || downloading === model) buttons.append(button("Use", () => use(model)));
   if (report && downloading !== model) buttons.append(button("Delete", () => remove(report.model, name)));
   const needs = make("small", { class: "count" }, state, make("span", { class: "memory" }, memory.get(model) ?? ""));
   return make("li", { class: "model", "data-model": model }, make("strong", {}, name), needs, bar, buttons);
+}
+
+/** Has a model draw. @param {string} model */
+function use(model) {
+  const select = element("model");
+  const wanted = [...select.options].find(({ value }) => value === model || value === `kept:${model}`);
+  // A repository that was named is in the list once its manifest is.
+  if (!wanted) return;
+  element("models").close();
+  if (select.value === wanted.value) return;
+  select.value = wanted.value;
+  chosen(wanted.value);
 }
 
 /** @param {string} model */
@@ -131,7 +148,11 @@ async function download(model) {
   }
   downloading = model;
   await refresh();
+  let is_listed = false;
   const follow = ({ bytes: done, total, bytes_per_sec, secs_left }) => {
+    // A repository that was named has a row once it is known what there is.
+    if (!is_listed) refresh();
+    is_listed = true;
     const line = element("models-list").querySelector(`[data-model="${CSS.escape(model)}"]`);
     const left = secs_left === null || secs_left === undefined ? "" : `, ${duration(secs_left)} left`;
     const text = `${bytes(done)} of ${bytes(total)}, ${bytes(bytes_per_sec)} a second${left}`;
@@ -144,7 +165,7 @@ async function download(model) {
   try {
     await darkroom.download(model, follow);
     announce(`${model} is downloaded`);
-    element("models-now").textContent = `${model} is here: choose it in the form.`;
+    element("models-now").textContent = `${model} is here: use it, or choose it in the form.`;
   } catch (error) {
     if (error.code === "cancelled") element("models-now").textContent = `${model} is paused; what came is kept.`;
     else {
