@@ -11,6 +11,12 @@ mod folder;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod hub_server;
 
+#[path = "common/large.rs"]
+mod large;
+#[path = "../benches/common/random.rs"]
+#[allow(dead_code, reason = "the benches use the rest of it")]
+mod random;
+
 use std::time::{Duration, Instant};
 
 use browser::Browser;
@@ -434,4 +440,15 @@ fn a_picture_is_drawn_while_its_model_comes() {
     assert_eq!(entries[at("loaded") + 1..=at("cancelled")], ["downloading", "cancelled"], "{log}");
     assert_eq!(log["same"], true, "{log}");
     assert!(log["cancel_ms"].as_f64() < Some(5000.0), "{log}");
+}
+
+/// The wasm's memory may have this many bytes while a model of any size goes through it.
+const MAX_HEAP_BYTES: f64 = (64 << 20) as f64;
+
+#[test]
+fn a_gigabyte_goes_through_a_small_heap() {
+    let hub = Hub::start(large::large_model());
+    let streamed = large::stream(&Browser::start(), &browser::page_url(), &hub);
+    assert!(streamed.bytes > 1e9 && streamed.heap_bytes <= MAX_HEAP_BYTES, "{streamed:?}");
+    println!("{streamed:?}");
 }

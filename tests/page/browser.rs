@@ -62,6 +62,7 @@ impl Browser {
     }
 
     /// Starts Chromium on a profile that outlives it.
+    #[allow(dead_code, reason = "for the tests of downloads")]
     pub fn start_in(profile: &Path) -> Self {
         Self::start_chromium(|_| true, Some(profile))
     }
@@ -109,6 +110,7 @@ impl Browser {
         browser
     }
 
+    #[allow(dead_code, reason = "for the tests of downloads")]
     /// Ends Chromium as a crash or a cut of power does, without a word to it.
     pub fn kill(self) {
         let id = self.process_id.expect("chromedriver tells the process");

@@ -61,6 +61,16 @@ fn a_model_is_downloaded_kept_drawn_with_verified_and_deleted() {
         document.getElementById('add-repository').click(); })()",
     );
     browser.wait_until("document.getElementById('models-now').textContent.includes('choose it in the form')");
+    press(&browser, "Use");
+    assert_eq!(browser.eval("document.getElementById('models').open"), false);
+    browser.wait_until_idle();
+    assert_eq!(browser.eval("document.getElementById('model').value"), "kept:darkroom/tiny-emoji");
+    assert_eq!(browser.eval("document.getElementById('device').dataset.state"), "ready", "{}", browser.text("body"));
+    browser.eval(
+        "(() => { const model = document.getElementById('model'); model.selectedIndex = 0;
+        model.dispatchEvent(new Event('change')); })()",
+    );
+    browser.wait_until_idle();
 
     browser.reload();
     browser.wait_until_idle();

@@ -131,13 +131,15 @@ function row(model, name, n_bytes, report) {
 /** Has a model draw. @param {string} model */
 function use(model) {
   const select = element("model");
-  const wanted = [...select.options].find(({ value }) => value === model || value === `kept:${model}`);
+  const values = [...select.options].map(({ value }) => value);
+  // The model that comes with the page may be kept, too, under the same name.
+  const wanted = [`kept:${model}`, model].find((value) => values.includes(value));
   // A repository that was named is in the list once its manifest is.
   if (!wanted) return;
   element("models").close();
-  if (select.value === wanted.value) return;
-  select.value = wanted.value;
-  chosen(wanted.value);
+  if (select.value === wanted) return;
+  select.value = wanted;
+  chosen(wanted);
 }
 
 /** @param {string} model */

@@ -1,0 +1,47 @@
+//! A model of more than a gigabyte from a server on this machine into a browser's IndexedDB, and from there to its GPU,
+//! beside a plain read of the same chunks. `./build.sh bench --bench stream`; `DARKROOM_ROUNDS=1` for one round.
+//!
+//! An adapter that stands in for a GPU takes bytes by copying them once more, so that the rate to a real one differs.
+
+#[allow(dead_code, reason = "the tests use the rest of it")]
+#[path = "../tests/page/browser.rs"]
+mod browser;
+#[allow(dead_code, reason = "the tests use the rest of it")]
+#[path = "../tools/serve/folder.rs"]
+mod folder;
+#[allow(dead_code, reason = "the tests use the rest of it")]
+#[path = "../tests/hub_server/mod.rs"]
+mod hub_server;
+#[path = "../tests/common/large.rs"]
+mod large;
+#[allow(dead_code, reason = "other benches use the rest of it")]
+#[path = "common/random.rs"]
+mod random;
+
+use large::{Streamed, large_model, stream};
+
+/// Browsers that are started, each with nothing kept, unless `DARKROOM_ROUNDS` says otherwise.
+const N_ROUNDS: usize = 3;
+
+fn main() {
+    let n_rounds = std::env::var("DARKROOM_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(N_ROUNDS);
+    let hub = hub_server::Hub::start(large_model());
+    let page = browser::page_url();
+    let rounds: Vec<Streamed> = (0..n_rounds).map(|_| stream(&browser::Browser::start(), &page, &hub)).collect();
+    let bytes = rounds.first().map_or(0.0, |round| round.bytes);
+    println!("{:.2} GB, {n_rounds} rounds: minimum, median, maximum", bytes / 1e9);
+    let row = |name: &str, unit: &str, figure: &dyn Fn(&Streamed) -> f64| {
+        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        let (least, median, most) = (figures[0], figures[figures.len() / 2], figures[figures.len() - 1]);
+        println!("{name:<36} {least:>8.2} {median:>8.2} {most:>8.2} {unit}");
+    };
+    if rounds.is_empty() {
+        return;
+    }
+    row("network to IndexedDB", "MB/s", &|round| round.bytes / round.download_secs / 1e6);
+    row("plain read of IndexedDB", "MB/s", &|round| round.bytes / round.raw_read_secs / 1e6);
+    row("IndexedDB to GPU", "MB/s", &|round| round.bytes / round.load_secs / 1e6);
+    row("IndexedDB to GPU / plain read", "", &|round| round.raw_read_secs / round.load_secs);
+    row("wasm heap, largest", "MiB", &|round| round.heap_bytes / f64::from(1 << 20));
+}

@@ -1,0 +1,91 @@
+//! A model of more than a gigabyte in random numbers on its way from a server through IndexedDB to a browser's GPU. Shared by
+//! the test of how little memory that takes and the bench of how fast it is.
+
+use darkroom::model::UNet2DConditionConfig;
+use darkroom::model::unet;
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::hub_server::{Hub, REPO, UNET, emoji_files};
+use crate::random::RandomSource;
+
+/// The embedded model with a UNet of SD 1.5's architecture at four fifths of its width.
+pub fn large_model() -> Vec<(String, Vec<u8>)> {
+    let mut config: Value = serde_json::from_str(include_str!("../../src/model/published/v1-5/unet.json")).unwrap();
+    config["block_out_channels"] = json!([256, 512, 1024, 1024]);
+    config["cross_attention_dim"] = json!(128);
+    let text = config.to_string();
+    let specs = unet::weights(&UNet2DConditionConfig::from_json(&text, "unet/config.json").unwrap()).unwrap();
+    let source = RandomSource::new(&specs);
+    let weights = pollster::block_on(darkroom::weights::ByteSource::read(
+        &source,
+        0,
+        darkroom::weights::ByteSource::len(&source) as usize,
+    ));
+    let mut files = emoji_files();
+    files.retain(|(path, _)| !path.starts_with("unet/"));
+    files.extend([("unet/config.json".to_owned(), text.into_bytes()), (UNET.to_owned(), weights.unwrap())]);
+    files
+}
+
+/// What the way of a model took.
+#[derive(Debug)]
+pub struct Streamed {
+    /// The model's size.
+    pub bytes: f64,
+    /// From the server into IndexedDB, hashed on the way.
+    pub download_secs: f64,
+    /// IndexedDB read chunk by chunk by a few lines of JavaScript.
+    pub raw_read_secs: f64,
+    /// From IndexedDB into buffers of the GPU.
+    pub load_secs: f64,
+    /// The wasm's memory in the end, in bytes. It never shrinks, so it was never larger.
+    pub heap_bytes: f64,
+}
+
+/// Downloads the model and loads it. The tab computes in its own thread, where the memory can be looked at.
+pub fn stream(browser: &Browser, page: &str, hub: &Hub) -> Streamed {
+    browser.open(&format!("{page}protocol.js"));
+    let took = browser.run(&format!(
+        "const pkg = await import('/pkg/darkroom.js');
+        const {{ memory }} = await pkg.default();
+        const models = await pkg.Models.open({{ endpoint: '{}' }});
+        const timed = async (work) => {{
+            const start = performance.now();
+            await work();
+            return (performance.now() - start) / 1000;
+        }};
+        let report;
+        const download = await timed(async () => {{ report = await models.download('{REPO}', () => {{}}); }});
+        const database = await new Promise((resolve, reject) => {{
+            const request = indexedDB.open('darkroom');
+            request.onsuccess = () => resolve(request.result); request.onerror = () => reject(request.error); }});
+        let n_read = 0;
+        const raw = await timed(async () => {{
+            for (const {{ path, bytes }} of report.files)
+                for (let chunk = 0; chunk * {} < bytes; chunk++)
+                    await new Promise((resolve, reject) => {{
+                        const got = database.transaction('chunks').objectStore('chunks').get(['{REPO}', path, chunk]);
+                        got.onsuccess = () => {{ n_read += got.result.bytes.length; resolve(); }};
+                        got.onerror = () => reject(got.error); }});
+        }});
+        database.close();
+        if (n_read !== report.total_bytes) throw new Error(`${{n_read}} of ${{report.total_bytes}} bytes`);
+        let studio;
+        const load = await timed(async () => {{
+            studio = await pkg.Studio.load_stored(models, '{REPO}', {{ runner: 'gpu', dtype: 'f32', tune: false }}, () => {{}});
+        }});
+        studio.free();
+        return {{ bytes: n_read, download, raw, load, heap: memory.buffer.byteLength }};",
+        hub.endpoint,
+        darkroom::store::CHUNK_BYTES,
+    ));
+    let number = |name: &str| took[name].as_f64().unwrap_or_else(|| panic!("{name}: {took}"));
+    Streamed {
+        bytes: number("bytes"),
+        download_secs: number("download"),
+        raw_read_secs: number("raw"),
+        load_secs: number("load"),
+        heap_bytes: number("heap"),
+    }
+}
