@@ -24,7 +24,7 @@ usage() {
 ./build.sh serve [--port N]         compile for the browser and serve the page (default port 8080)
 ./build.sh test [native|web|firefox|page]  all tests, or those of one kind; what follows goes to the test runner
 ./build.sh check                    formatting, lints of both targets, documentation, invariants, shaders, fuzzing
-./build.sh bench                    time the kernels on this machine
+./build.sh bench [--bench NAME]     time kernels, a UNet step and the way of weights on this machine
 TEXT
 }
 
@@ -148,6 +148,10 @@ verb_check() {
 
 verb_bench() {
     verb_setup_for native
+    # What loads models in a browser needs one, and the page's wasm.
+    case "$*" in
+        "" | *"--bench stream"*) verb_setup_for browser; stage "wasm" build_wasm ;;
+    esac
     stage "compile" cargo bench --no-run "$@"
     cargo bench --quiet "$@"
 }

@@ -6,7 +6,7 @@
 #[allow(dead_code, reason = "the tests use the rest of it")]
 #[path = "../tests/page/browser.rs"]
 mod browser;
-#[allow(dead_code, reason = "the tests use the rest of it")]
+#[allow(dead_code, unused_imports, reason = "the tests use the rest of it")]
 #[path = "../tools/serve/folder.rs"]
 mod folder;
 #[allow(dead_code, reason = "the tests use the rest of it")]
@@ -41,7 +41,9 @@ fn main() {
     }
     row("network to IndexedDB", "MB/s", &|round| round.bytes / round.download_secs / 1e6);
     row("plain read of IndexedDB", "MB/s", &|round| round.bytes / round.raw_read_secs / 1e6);
+    row("IndexedDB to wasm", "MB/s", &|round| round.bytes / round.read_secs / 1e6);
     row("IndexedDB to GPU", "MB/s", &|round| round.bytes / round.load_secs / 1e6);
+    row("IndexedDB to wasm / plain read", "", &|round| round.raw_read_secs / round.read_secs);
     row("IndexedDB to GPU / plain read", "", &|round| round.raw_read_secs / round.load_secs);
     row("wasm heap, largest", "MiB", &|round| round.heap_bytes / f64::from(1 << 20));
 }

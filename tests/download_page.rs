@@ -12,6 +12,7 @@ mod folder;
 mod hub_server;
 
 #[path = "common/large.rs"]
+#[allow(dead_code, reason = "the bench prints the rest of it")]
 mod large;
 #[path = "../benches/common/random.rs"]
 #[allow(dead_code, reason = "the benches use the rest of it")]

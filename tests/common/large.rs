@@ -37,6 +37,8 @@ pub struct Streamed {
     pub download_secs: f64,
     /// IndexedDB read chunk by chunk by a few lines of JavaScript.
     pub raw_read_secs: f64,
+    /// The same through the store, as loading reads it, into the wasm's memory.
+    pub read_secs: f64,
     /// From IndexedDB into buffers of the GPU.
     pub load_secs: f64,
     /// The wasm's memory in the end, in bytes. It never shrinks, so it was never larger.
@@ -49,7 +51,7 @@ pub fn stream(browser: &Browser, page: &str, hub: &Hub) -> Streamed {
     let took = browser.run(&format!(
         "const pkg = await import('/pkg/darkroom.js');
         const {{ memory }} = await pkg.default();
-        const models = await pkg.Models.open({{ endpoint: '{}' }});
+        const models = await pkg.Models.open({{ endpoint: '{0}' }});
         const timed = async (work) => {{
             const start = performance.now();
             await work();
@@ -63,7 +65,7 @@ pub fn stream(browser: &Browser, page: &str, hub: &Hub) -> Streamed {
         let n_read = 0;
         const raw = await timed(async () => {{
             for (const {{ path, bytes }} of report.files)
-                for (let chunk = 0; chunk * {} < bytes; chunk++)
+                for (let chunk = 0; chunk * {1} < bytes; chunk++)
                     await new Promise((resolve, reject) => {{
                         const got = database.transaction('chunks').objectStore('chunks').get(['{REPO}', path, chunk]);
                         got.onsuccess = () => {{ n_read += got.result.bytes.length; resolve(); }};
@@ -71,12 +73,17 @@ pub fn stream(browser: &Browser, page: &str, hub: &Hub) -> Streamed {
         }});
         database.close();
         if (n_read !== report.total_bytes) throw new Error(`${{n_read}} of ${{report.total_bytes}} bytes`);
+        const read = await timed(async () => {{
+            for (const {{ path, bytes }} of report.files)
+                for (let at = 0; at < bytes; at += {1})
+                    await models.read('{REPO}', path, at, Math.min({1}, bytes - at));
+        }});
         let studio;
         const load = await timed(async () => {{
             studio = await pkg.Studio.load_stored(models, '{REPO}', {{ runner: 'gpu', dtype: 'f32', tune: false }}, () => {{}});
         }});
         studio.free();
-        return {{ bytes: n_read, download, raw, load, heap: memory.buffer.byteLength }};",
+        return {{ bytes: n_read, download, raw, read, load, heap: memory.buffer.byteLength }};",
         hub.endpoint,
         darkroom::store::CHUNK_BYTES,
     ));
@@ -85,6 +92,7 @@ pub fn stream(browser: &Browser, page: &str, hub: &Hub) -> Streamed {
         bytes: number("bytes"),
         download_secs: number("download"),
         raw_read_secs: number("raw"),
+        read_secs: number("read"),
         load_secs: number("load"),
         heap_bytes: number("heap"),
     }

@@ -110,8 +110,8 @@ impl Browser {
         browser
     }
 
-    #[allow(dead_code, reason = "for the tests of downloads")]
     /// Ends Chromium as a crash or a cut of power does, without a word to it.
+    #[allow(dead_code, reason = "for the tests of downloads")]
     pub fn kill(self) {
         let id = self.process_id.expect("chromedriver tells the process");
         let status = Command::new("kill").args(["-9", &id.to_string()]).status().expect("kill");

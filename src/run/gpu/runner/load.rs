@@ -18,6 +18,9 @@ use crate::weights::{Dtype, Weights};
 /// Bytes of a checkpoint that are on the host at once while weights are loaded. Their conversion needs as much again.
 const PIECE_BYTES: u64 = 8 << 20;
 
+/// Bytes of weights that were written and that the device has not taken, about.
+const MAX_UNTAKEN_BYTES: u64 = 64 << 20;
+
 impl GpuRunner {
     /// The buffers of weights that the graphs read, one after another.
     pub(super) async fn load_weights(
@@ -37,17 +40,25 @@ impl GpuRunner {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let raw = self.recorder.buffer("raw weight", largest, usage, Purpose::Other);
         let mut buffers = HashMap::with_capacity(wanted.len());
-        let (mut n_bytes, mut unwaited) = (0, 0);
+        let (mut n_bytes, mut unwaited, mut untaken) = (0, 0, None);
+        // In the order of the file, so that it is read from front to back.
+        let place_of = |buffer: &WeightBuffer| {
+            buffer.parts.first().and_then(|part| weights.get(&part.name)).map(|info| (info.file, info.offset))
+        };
+        let mut wanted: Vec<(String, WeightBuffer)> = wanted.into_iter().collect();
+        wanted.sort_by_key(|(_, buffer)| place_of(buffer));
         for (key, buffer) in wanted {
             let placed = self.place(&buffer, weights, &raw).await?;
             unwaited += placed.n_bytes;
             buffers.insert(key, placed);
             n_bytes += buffer.parts.iter().filter_map(|part| weights.get(&part.name)).map(|i| i.n_bytes).sum::<u64>();
             progress(n_bytes);
-            // What is written is copied once more on its way, until the device has taken it.
-            if unwaited > 64 << 20 {
-                let ticket = self.recorder.submit(&[]);
-                self.recorder.wait(ticket).await;
+            // What is written is copied once more on its way, until the device has taken it. It takes the last part while
+            // the next is read.
+            if unwaited > MAX_UNTAKEN_BYTES / 2 {
+                if let Some(earlier) = untaken.replace(self.recorder.submit(&[])) {
+                    self.recorder.wait(earlier).await;
+                }
                 unwaited = 0;
                 self.recorder.check("load")?;
             }
