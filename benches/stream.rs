@@ -34,7 +34,7 @@ fn main() {
         let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
         figures.sort_by(f64::total_cmp);
         let (least, median, most) = (figures[0], figures[figures.len() / 2], figures[figures.len() - 1]);
-        println!("{name:<36} {least:>8.2} {median:>8.2} {most:>8.2} {unit}");
+        println!("{name:<40} {least:>8.2} {median:>8.2} {most:>8.2} {unit}");
     };
     if rounds.is_empty() {
         return;
@@ -42,8 +42,10 @@ fn main() {
     row("network to IndexedDB", "MB/s", &|round| round.bytes / round.download_secs / 1e6);
     row("plain read of IndexedDB", "MB/s", &|round| round.bytes / round.raw_read_secs / 1e6);
     row("IndexedDB to wasm", "MB/s", &|round| round.bytes / round.read_secs / 1e6);
+    row("plain read and writeBuffer", "MB/s", &|round| round.bytes / round.raw_upload_secs / 1e6);
     row("IndexedDB to GPU", "MB/s", &|round| round.bytes / round.load_secs / 1e6);
     row("IndexedDB to wasm / plain read", "", &|round| round.raw_read_secs / round.read_secs);
+    row("IndexedDB to GPU / read and writeBuffer", "", &|round| round.raw_upload_secs / round.load_secs);
     row("IndexedDB to GPU / plain read", "", &|round| round.raw_read_secs / round.load_secs);
     row("wasm heap, largest", "MiB", &|round| round.heap_bytes / f64::from(1 << 20));
 }

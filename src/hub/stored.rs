@@ -1,7 +1,6 @@
 //! A model in a store, as a [`Source`]: its tensors are read by range, so that a file is never in memory as a whole.
 //! Models get there by [`super::download`], or by [`import`] from files that are somewhere else already.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::arrival::Arrival;
@@ -18,16 +17,6 @@ pub struct StoredModel {
     store: Rc<dyn Store>,
     manifest: Rc<Manifest>,
     arrival: Option<Rc<Arrival>>,
-    last: Rc<RefCell<LastChunk>>,
-}
-
-/// The chunk that was last read in part: small tensors lie side by side, and a store reads whole chunks.
-#[derive(Default)]
-struct LastChunk {
-    file: usize,
-    chunk: u32,
-    /// Empty where there is none.
-    bytes: Vec<u8>,
 }
 
 impl StoredModel {
@@ -45,7 +34,7 @@ impl StoredModel {
                 file.path
             )));
         }
-        Ok(StoredModel { store, manifest: Rc::new(manifest), arrival: None, last: Rc::default() })
+        Ok(StoredModel { store, manifest: Rc::new(manifest), arrival: None })
     }
 
     /// Opens a model that is being downloaded, as soon as it is known what is to come.
@@ -54,7 +43,7 @@ impl StoredModel {
     /// [`Error::Hub`] where the download ended before that.
     pub async fn arriving(store: Rc<dyn Store>, arrival: Rc<Arrival>) -> Result<Self> {
         let manifest = Rc::new(arrival.manifest().await?);
-        Ok(StoredModel { store, manifest, arrival: Some(arrival), last: Rc::default() })
+        Ok(StoredModel { store, manifest, arrival: Some(arrival) })
     }
 
     /// Whether its files may have to be waited for.
@@ -72,8 +61,7 @@ impl StoredModel {
     fn file(&self, path: &str) -> Result<StoredBytes> {
         let file = self.manifest.files.iter().position(|file| file.path == path);
         let index = file.ok_or_else(|| Error::Hub { repo: self.describe(), reason: format!("has no file {path}") })?;
-        let (store, manifest, last) = (Rc::clone(&self.store), Rc::clone(&self.manifest), Rc::clone(&self.last));
-        Ok(StoredBytes { store, manifest, index, last })
+        Ok(StoredBytes { store: Rc::clone(&self.store), manifest: Rc::clone(&self.manifest), index })
     }
 }
 
@@ -134,33 +122,16 @@ async fn text(source: &dyn ByteSource, path: &str) -> Result<String> {
     String::from_utf8(source.read(0, n_bytes as usize).await?).map_err(|_| config("is not UTF-8".to_owned()))
 }
 
-/// A file in a store. A read goes chunk by chunk; one that takes a part of a chunk leaves the chunk for the next.
+/// A file in a store. A read takes the range that was asked for and, chunk by chunk, nothing else.
 struct StoredBytes {
     store: Rc<dyn Store>,
     manifest: Rc<Manifest>,
     index: usize,
-    last: Rc<RefCell<LastChunk>>,
 }
 
 impl StoredBytes {
     fn stored(&self) -> &StoredFile {
         &self.manifest.files[self.index]
-    }
-}
-
-impl StoredBytes {
-    /// Reads a chunk of `len` bytes, unless it is the one that was read last.
-    async fn keep_chunk(&self, chunk: u32, len: usize) -> Result<()> {
-        let is_there = |last: &LastChunk| !last.bytes.is_empty() && (last.file, last.chunk) == (self.index, chunk);
-        if is_there(&self.last.borrow()) {
-            return Ok(());
-        }
-        // Its memory serves again. A second read that is under way at the same time has its own.
-        let mut bytes = std::mem::take(&mut self.last.borrow_mut().bytes);
-        bytes.clear();
-        self.store.read_chunk(&self.manifest.model, &self.stored().path, chunk, 0, len, &mut bytes).await?;
-        self.last.replace(LastChunk { file: self.index, chunk, bytes });
-        Ok(())
     }
 }
 
@@ -186,14 +157,8 @@ impl ByteSource for StoredBytes {
                 let chunk = (at / CHUNK_BYTES) as u32;
                 let (start, chunk_end) = file.range(chunk);
                 let n_bytes = (chunk_end.min(end) - at) as usize;
-                let whole = (chunk_end - start) as usize;
-                if n_bytes == whole {
-                    self.store.read_chunk(&self.manifest.model, &file.path, chunk, 0, whole, &mut bytes).await?;
-                } else {
-                    let within = (at - start) as usize;
-                    self.keep_chunk(chunk, whole).await?;
-                    bytes.extend_from_slice(&self.last.borrow().bytes[within..within + n_bytes]);
-                }
+                let within = (at - start) as usize;
+                self.store.read_chunk(&self.manifest.model, &file.path, chunk, within, n_bytes, &mut bytes).await?;
                 at += n_bytes as u64;
             }
             Ok(bytes)

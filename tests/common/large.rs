@@ -39,7 +39,9 @@ pub struct Streamed {
     pub raw_read_secs: f64,
     /// The same through the store, as loading reads it, into the wasm's memory.
     pub read_secs: f64,
-    /// From IndexedDB into buffers of the GPU.
+    /// IndexedDB read chunk by chunk and written to a buffer of the GPU as it is, by JavaScript alone.
+    pub raw_upload_secs: f64,
+    /// From IndexedDB into buffers of the GPU, in the order in which kernels read.
     pub load_secs: f64,
     /// The wasm's memory in the end, in bytes. It never shrinks, so it was never larger.
     pub heap_bytes: f64,
@@ -62,17 +64,32 @@ pub fn stream(browser: &Browser, page: &str, hub: &Hub) -> Streamed {
         const database = await new Promise((resolve, reject) => {{
             const request = indexedDB.open('darkroom');
             request.onsuccess = () => resolve(request.result); request.onerror = () => reject(request.error); }});
-        let n_read = 0;
-        const raw = await timed(async () => {{
+        const each_chunk = async (take) => {{
             for (const {{ path, bytes }} of report.files)
                 for (let chunk = 0; chunk * {1} < bytes; chunk++)
-                    await new Promise((resolve, reject) => {{
+                    await take(await new Promise((resolve, reject) => {{
                         const got = database.transaction('chunks').objectStore('chunks').get(['{REPO}', path, chunk]);
-                        got.onsuccess = () => {{ n_read += got.result.bytes.length; resolve(); }};
-                        got.onerror = () => reject(got.error); }});
-        }});
-        database.close();
+                        got.onsuccess = () => resolve(got.result.bytes);
+                        got.onerror = () => reject(got.error); }}));
+        }};
+        let n_read = 0;
+        const raw = await timed(() => each_chunk((bytes) => {{ n_read += bytes.length; }}));
         if (n_read !== report.total_bytes) throw new Error(`${{n_read}} of ${{report.total_bytes}} bytes`);
+        const device = await (await navigator.gpu.requestAdapter()).requestDevice();
+        const buffer = device.createBuffer({{ size: {1}, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.STORAGE }});
+        let n_unwaited = 0;
+        const upload = await timed(async () => {{
+            await each_chunk(async (bytes) => {{
+                device.queue.writeBuffer(buffer, 0, bytes, 0, bytes.length & ~3);
+                n_unwaited += bytes.length;
+                if (n_unwaited < 2 ** 26) return;
+                n_unwaited = 0;
+                await device.queue.onSubmittedWorkDone();
+            }});
+            await device.queue.onSubmittedWorkDone();
+        }});
+        device.destroy();
+        database.close();
         const read = await timed(async () => {{
             for (const {{ path, bytes }} of report.files)
                 for (let at = 0; at < bytes; at += {1})
@@ -83,7 +100,7 @@ pub fn stream(browser: &Browser, page: &str, hub: &Hub) -> Streamed {
             studio = await pkg.Studio.load_stored(models, '{REPO}', {{ runner: 'gpu', dtype: 'f32', tune: false }}, () => {{}});
         }});
         studio.free();
-        return {{ bytes: n_read, download, raw, read, load, heap: memory.buffer.byteLength }};",
+        return {{ bytes: n_read, download, raw, upload, read, load, heap: memory.buffer.byteLength }};",
         hub.endpoint,
         darkroom::store::CHUNK_BYTES,
     ));
@@ -93,6 +110,7 @@ pub fn stream(browser: &Browser, page: &str, hub: &Hub) -> Streamed {
         download_secs: number("download"),
         raw_read_secs: number("raw"),
         read_secs: number("read"),
+        raw_upload_secs: number("upload"),
         load_secs: number("load"),
         heap_bytes: number("heap"),
     }
