@@ -26,8 +26,8 @@
 //! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor.
 //! - [`request`]: what a caller may ask for, and what would work instead of what does not.
 //! - [`hub`]: which files a model needs and where they are: a folder, memory, the Hugging Face cache, a store that is
-//!   filled from the Hub by ranges, resumed and verified, and that is read while the rest comes ([`hub::arrival`]); the
-//!   seven versions' configs without their files ([`hub::published`]).
+//!   filled from the Hub by ranges, resumed and verified, and that is read while the rest comes ([`hub::arrival`]); what
+//!   can be planned with before weights are there: the seven versions' configs, and headers alone ([`hub::published`]).
 //! - [`run`]: runners execute graphs. [`run::candle`] on the CPU, in wasm and on CUDA; [`run::gpu`] through WebGPU, where
 //!   a graph is fused ([`run::gpu::lower`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything
 //!   that a device is asked for is counted ([`run::gpu::ledger`]), with a device or without.

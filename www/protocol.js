@@ -49,7 +49,7 @@
  * @property {number} [count] how many pictures the request has
  * @property {number} [step] the step that is being computed, from 1
  * @property {number} [n_steps]
- * @property {number} [seconds] since the job's turn came, less the time it was paused
+ * @property {number} [seconds] since the job's turn came, less the time it was paused or waited for a download
  */
 
 /**

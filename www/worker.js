@@ -353,8 +353,12 @@ async function generate(job, { request, picture, mask, previews }) {
     tell();
     for (;;) {
       let report;
+      const from = performance.now();
+      const waits = stage() === "downloading";
       try {
         report = await drawing.step(on_progress);
+        // How fast the network is says nothing of how fast this machine draws.
+        if (waits) paused_ms += performance.now() - from;
         if (report.stage === "encoded" || report.stage === "decoded") await keep_measured();
         // Little is read back, and only a GPU can be lost.
         if (report.stage === "denoised" && is_gpu) await drawing.keep();

@@ -131,10 +131,8 @@ impl Studio {
                     Some(budget) => {
                         let mut within = PlanSettings::new(gpu.caps.clone(), element);
                         within.budget = Some(budget as u64);
-                        match is_arriving {
-                            true => choose_residency(&WithoutWeights(&*source), &within).await?,
-                            false => choose_residency(&*source, &within).await?,
-                        }
+                        let headers = WithoutWeights(&*source);
+                        choose_residency(if is_arriving { &headers } else { &*source }, &within).await?
                     }
                     None => Residency::Resident,
                 };
@@ -297,10 +295,8 @@ impl Studio {
         #[wasm_bindgen(unchecked_param_type = "Caps")] caps: JsValue,
     ) -> Result<JsValue, JsValue> {
         let (_, settings) = super::plan_settings(request, caps)?;
-        let plan = match self.is_arriving {
-            true => plan(&WithoutWeights(&*self.source), &settings).await?,
-            false => plan(&*self.source, &settings).await?,
-        };
+        let headers = WithoutWeights(&*self.source);
+        let plan = plan(if self.is_arriving { &headers } else { &*self.source }, &settings).await?;
         Ok(serde_wasm_bindgen::to_value(&plan)?)
     }
 

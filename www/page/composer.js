@@ -3,6 +3,7 @@
 
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { element } from "./elements.js";
+import { is_downloading } from "./models.js";
 import { announce, notify } from "./notices.js";
 import * as start_picture from "./start_picture.js";
 import { bytes, duration, sentence } from "./words.js";
@@ -224,7 +225,7 @@ async function memory({ width, height, guidance_scale }) {
  * @param {string | null} memory
  */
 function needs(asked, work, memory) {
-  const parts = ["Nothing to download"];
+  const parts = [is_downloading(load_options().kept) ? "Begins while the model is downloaded" : "Nothing to download"];
   const pictures = asked.count === 1 ? "" : `${asked.count} pictures of `;
   parts.push(`${pictures}${work.n_steps} steps at ${asked.width} × ${asked.height}`);
   if (memory) parts.push(memory);

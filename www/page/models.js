@@ -16,6 +16,9 @@ const memory = new Map();
 /** @type {(model: string) => void} */
 let chosen = () => {};
 
+/** Whether a model is on its way, by the name that it is loaded under. @param {string | undefined} model */
+export const is_downloading = (model) => downloading !== null && downloading === model;
+
 /**
  * @param {import("../darkroom.js").Darkroom} given
  * @param {(model: string) => void} on_chosen is called when another model is to draw
