@@ -20,11 +20,12 @@ source tools/setup/setup.sh
 usage() {
     cat <<'TEXT'
 ./build.sh setup                    find or install what the other verbs need
+./build.sh setup peers              install what `bench` compares with: onnxruntime-web, PyTorch, stable-diffusion.cpp (8 GB)
 ./build.sh wasm                     compile for the browser into www/pkg and print the size
 ./build.sh serve [--port N]         compile for the browser and serve the page (default port 8080)
 ./build.sh test [native|web|firefox|page]  all tests, or those of one kind; what follows goes to the test runner
 ./build.sh check                    formatting, lints of both targets, documentation, invariants, shaders, fuzzing
-./build.sh bench [--bench NAME]     time kernels, a UNet step and the way of weights on this machine
+./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, stream, or all of them
 TEXT
 }
 
@@ -146,14 +147,25 @@ verb_check() {
     [ $failed -eq 0 ]
 }
 
+benches="browser native kernels stream"
+
 verb_bench() {
+    local flags=() names="" name
+    for name in "$@"; do
+        case " $benches " in
+            *" $name "*) names="$names $name" ;;
+            *) [ "$name" = --bench ] || { echo "bench knows $benches, not $name" >&2; exit 2; } ;;
+        esac
+    done
+    for name in ${names:-$benches}; do flags+=(--bench "$name"); done
     verb_setup_for native
-    # What loads models in a browser needs one, and the page's wasm.
-    case "$*" in
-        "" | *"--bench stream"*) verb_setup_for browser; stage "wasm" build_wasm ;;
+    # Those that drive a browser need one, and the page's wasm.
+    case " ${names:-$benches} " in
+        *" stream "* | *" browser "*) verb_setup_for browser; stage "wasm" build_wasm ;;
     esac
-    stage "compile" cargo bench --no-run "$@"
-    cargo bench --quiet "$@"
+    have_peers || echo "without onnxruntime-web, PyTorch and stable-diffusion.cpp: ./build.sh setup peers brings them"
+    stage "compile" cargo bench --no-run "${flags[@]}"
+    cargo bench --quiet "${flags[@]}"
 }
 
 verb=${1:-}

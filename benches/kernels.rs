@@ -1,96 +1,251 @@
-//! How long kernels take on this machine's GPU: `build.sh bench`.
+//! Every distinct matrix product, convolution, attention and norm of SD 1.5 at 512x512 and SDXL at 1024x1024 on this
+//! machine's GPU, one by one, by the GPU's own clock: `./build.sh bench kernels`. Shapes come from the models' graphs. Matrix
+//! products and convolutions are timed with every tile as well.
 //!
-//! Each figure is the median of several rounds of many dispatches in one submit, so that neither the upload nor the
-//! waiting is measured. On a software adapter the figures say nothing about a real GPU; the heading names the adapter.
+//! On a software adapter only the smaller ones are run; `DARKROOM_MAX_GFLOP` says up to which. On a real GPU the
+//! figures stand beside the most that this GPU was seen to do: multiply-adds in registers, and reading and writing memory.
 
-use std::time::Instant;
+#[path = "common/report.rs"]
+mod report;
 
-use darkroom::run::gpu::kernels::lincomb::{self, MAX_TERMS};
-use darkroom::run::gpu::kernels::{Element, UNUSED_BYTES, pipeline};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use darkroom::bench::{Bench, Case, OpCase, Part, RandomWeights, Sizes, ops};
+use darkroom::run::gpu::kernels::Element;
+use darkroom::run::gpu::runner::GpuRunner;
+use darkroom::run::gpu::tiles::Measured;
 use darkroom::run::gpu::{Gpu, readback};
+use darkroom::weights::Weights;
+use darkroom::{Error, Result};
+use report::{Report, duration, is_wanted, n_rounds};
+use serde_json::json;
 use wgpu::util::DeviceExt;
 
-/// Rounds, of which the median is shown.
-const N_ROUNDS: usize = 9;
+const N_ROUNDS: usize = 3;
 
-/// Dispatches in one round.
-const N_DISPATCHES: usize = 50;
+/// What a software adapter is given at most, in 10⁹ floating-point operations.
+const SOFTWARE_MAX_GFLOP: f64 = 2.0;
 
-fn main() -> darkroom::Result<()> {
-    let gpu = pollster::block_on(Gpu::open())?;
-    let kind = if gpu.caps.software { "software" } else { "hardware" };
-    println!("{} ({}, {kind})", gpu.caps.name, gpu.caps.backend);
-    println!("{:<10} {:>5} {:>9} {:>12} {:>8}", "kernel", "terms", "values", "µs", "GB/s");
-    for (n_values, n_terms) in [(16_384, 2), (16_384, 4), (65_536, 4), (1 << 20, 4), (1 << 20, MAX_TERMS)] {
-        lincomb(&gpu, n_values, n_terms)?;
+/// The part of that above which tiles are not compared on a software adapter: there are about twenty runs to each.
+const SOFTWARE_TILES: f64 = 0.25;
+
+/// The kinds that are timed; the rest is a small part of any model.
+const KINDS: [&str; 5] = ["linear", "conv2d", "attention", "group_norm", "layer_norm"];
+
+/// What the GPU was seen to do at most.
+struct Peak {
+    gflops: f64,
+    gbytes: f64,
+}
+
+fn main() -> Result<()> {
+    pollster::block_on(run())
+}
+
+async fn run() -> Result<()> {
+    let mut report = Report::start("kernels");
+    let gpu = match Gpu::open().await {
+        Ok(gpu) => gpu,
+        Err(error) => {
+            println!("{error}");
+            return Ok(());
+        }
+    };
+    let (caps, peak) = (gpu.caps.clone(), peak(&gpu).await?);
+    report.adapter(&format!("{} ({})", caps.name, caps.backend), caps.software);
+    println!("at most: {:.1} GFLOP/s in f32 registers, {:.1} GB/s of memory", peak.gflops, peak.gbytes);
+    report.fact("peak", json!({ "gflops_f32": peak.gflops, "gbytes": peak.gbytes }));
+    if !caps.timestamp_query {
+        println!("the adapter has no timestamp-query, so kernels cannot be timed");
+        return Ok(());
     }
+    let element = if std::env::var_os("DARKROOM_F16").is_some() { Element::F16 } else { Element::F32 };
+    report.fact("element", json!(format!("{element:?}")));
+    let usual = if caps.software { SOFTWARE_MAX_GFLOP } else { f64::INFINITY };
+    let max_gflop = std::env::var("DARKROOM_MAX_GFLOP").ok().and_then(|text| text.parse::<f64>().ok()).unwrap_or(usual);
+    let runner = Rc::new(GpuRunner::new(gpu, element)?);
+    let (mut seen, mut n_left_out) = (BTreeSet::new(), 0);
+    for (name, part, config, sizes) in models() {
+        if !is_wanted(name) {
+            continue;
+        }
+        println!("\n{name}");
+        println!("  {:>9} {:>5} {:>9} {:>5} {:>8} {:>5}", "", "n", "GFLOP/s", "%", "GB/s", "%");
+        for op in ops(Case::new(part, config, sizes)?.graph()) {
+            if !KINDS.contains(&op.op) || !seen.insert(op.label.clone()) {
+                continue;
+            }
+            if op.flops as f64 > max_gflop * 1e9 {
+                n_left_out += 1;
+                continue;
+            }
+            let measures_tiles = !caps.software || op.flops as f64 <= SOFTWARE_TILES * max_gflop * 1e9;
+            time(&mut report, &runner, name, &op, &peak, measures_tiles).await?;
+        }
+    }
+    if n_left_out > 0 {
+        println!(
+            "\n{n_left_out} operations of more than {max_gflop} GFLOP were left out; DARKROOM_MAX_GFLOP allows them"
+        );
+    }
+    tiles(&mut report, &runner.measured());
+    report.finish();
     Ok(())
 }
 
-/// Times the linear combination of `n_terms` tensors of `n_values` values.
-fn lincomb(gpu: &Gpu, n_values: usize, n_terms: usize) -> darkroom::Result<()> {
-    let buffer = |usage| {
-        gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("bench"),
-            size: (n_values * size_of::<f32>()) as u64,
-            usage: wgpu::BufferUsages::STORAGE | usage,
-            mapped_at_creation: false,
-        })
+fn models() -> Vec<(&'static str, Part, &'static str, Sizes)> {
+    let sizes = |batch, side| Sizes { batch, height: side, width: side };
+    vec![
+        ("v1-5 unet", Part::Unet, include_str!("../src/model/published/v1-5/unet.json"), sizes(2, 64)),
+        ("v1-5 vae", Part::VaeDecoder, include_str!("../src/model/published/v1-5/vae.json"), sizes(1, 64)),
+        ("xl unet", Part::Unet, include_str!("../src/model/published/xl/unet.json"), sizes(2, 128)),
+        ("xl vae", Part::VaeDecoder, include_str!("../src/model/published/xl/vae.json"), sizes(1, 128)),
+    ]
+}
+
+/// One operation: its best run of several, as the GPU's clock has it.
+async fn time(
+    report: &mut Report,
+    runner: &Rc<GpuRunner>,
+    model: &str,
+    op: &OpCase,
+    peak: &Peak,
+    measures_tiles: bool,
+) -> Result<()> {
+    let weights = Weights::open(vec![Box::new(RandomWeights::new(&op.case.weights()))]).await?;
+    runner.measure_tiles(measures_tiles);
+    let loaded = Bench::load(Rc::clone(runner), &op.case, &weights, &[]).await;
+    runner.measure_tiles(false);
+    let mut bench = match loaded {
+        Ok(bench) => bench,
+        // An operation that this adapter has no room for is said, not hidden, and stops none of the others.
+        Err(error @ (Error::Limit { .. } | Error::OutOfMemory { .. })) => {
+            println!("  {}: {error}", op.label);
+            return Ok(());
+        }
+        Err(error) => return Err(error),
     };
-    let result = buffer(wgpu::BufferUsages::COPY_SRC);
-    let launch = lincomb::launch(&vec![0.5; n_terms], n_values as u32, None, Element::F32)?;
-    let params = gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
-        label: Some("bench params"),
-        contents: &launch.params,
-        usage: wgpu::BufferUsages::UNIFORM,
+    let mut secs = f64::INFINITY;
+    for _ in 0..=n_rounds(N_ROUNDS) {
+        runner.start_profile()?;
+        bench.run().await?;
+        let profile = runner.finish_profile().await?;
+        secs = secs.min(profile.map_or(f64::NAN, |profile| profile.lines.iter().map(|line| line.secs).sum()));
+    }
+    let n_bytes = op.elements_moved * runner.element().bytes();
+    let (gflops, gbytes) = (op.flops as f64 / secs / 1e9, n_bytes as f64 / secs / 1e9);
+    println!(
+        "  {:>9} {:>5} {gflops:>9.1} {:>5.1} {gbytes:>8.2} {:>5.1}  {}",
+        duration(secs),
+        op.n,
+        100.0 * gflops / peak.gflops,
+        100.0 * gbytes / peak.gbytes,
+        op.label
+    );
+    report.row(json!({
+        "model": model, "op": op.op, "label": op.label, "n": op.n, "flops": op.flops, "bytes": n_bytes, "secs": secs,
+        "gflops": gflops, "gbytes": gbytes,
+    }));
+    Ok(())
+}
+
+/// Every tile on every class of product that was measured.
+fn tiles(report: &mut Report, measured: &[Measured]) {
+    let names: Vec<&str> = measured.iter().map(|m| m.tile).fold(Vec::new(), |mut names, tile| {
+        if !names.contains(&tile) {
+            names.push(tile);
+        }
+        names
     });
-    let terms: Vec<wgpu::Buffer> = (0..MAX_TERMS)
-        .map(|term| match term < n_terms {
-            true => buffer(wgpu::BufferUsages::empty()),
-            false => gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("bench, unused"),
-                size: UNUSED_BYTES,
-                usage: wgpu::BufferUsages::STORAGE,
-                mapped_at_creation: false,
-            }),
-        })
-        .collect();
-    let layout = pipeline::bind_group_layout(&gpu.device, launch.kernel);
-    let kernel = pipeline::compile(&gpu.device, &layout, &launch);
-    let buffers = std::iter::once(&params).chain(&terms).chain([&result]);
-    let entries: Vec<_> = (0..)
-        .zip(buffers)
-        .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
-        .collect();
-    let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some("bench"),
-        layout: &layout,
-        entries: &entries,
-    });
-    let [x, y, z] = launch.workgroups;
-    let mut rounds = Vec::new();
-    // The first round warms up and is not counted.
-    for round in 0..=N_ROUNDS {
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            pass.set_pipeline(&kernel);
-            pass.set_bind_group(0, &group, &[0]);
-            for _ in 0..N_DISPATCHES {
-                pass.dispatch_workgroups(x, y, z);
+    print!("\n  {:<34}", "GFLOP/s by tile (parts of the sum)");
+    names.iter().for_each(|name| print!(" {name:>12}"));
+    println!();
+    let mut classes: Vec<&str> = measured.iter().map(|m| m.class.as_str()).collect();
+    classes.dedup();
+    for class in classes {
+        print!("  {class:<34}");
+        for name in &names {
+            let best = measured.iter().filter(|m| m.class == class && m.tile == *name);
+            match best.max_by(|a, b| a.gflops.total_cmp(&b.gflops)) {
+                Some(best) => print!(" {:>12}", format!("{:.1} ({})", best.gflops, best.splits)),
+                None => print!(" {:>12}", "-"),
             }
         }
-        let commands = encoder.finish();
-        let start = Instant::now();
-        gpu.queue.submit([commands]);
-        pollster::block_on(readback::read_f32(gpu, &result, 1))?;
-        if round > 0 {
-            rounds.push(start.elapsed().as_secs_f64() / N_DISPATCHES as f64);
-        }
+        println!();
     }
-    rounds.sort_by(f64::total_cmp);
-    let secs = rounds[N_ROUNDS / 2];
-    let n_bytes = ((n_terms + 1) * n_values * size_of::<f32>()) as f64;
-    println!("{:<10} {n_terms:>5} {n_values:>9} {:>12.1} {:>8.2}", "lincomb", secs * 1e6, n_bytes / secs / 1e9);
-    Ok(())
+    report.row(json!({ "tiles": measured }));
+}
+
+/// Chains of multiply-adds that no memory waits for; and a copy that does nothing else.
+const PEAK_WGSL: &str = "
+@group(0) @binding(0) var<storage, read> x: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
+
+@compute @workgroup_size(64) fn multiply_add(@builtin(global_invocation_id) id: vec3u) {
+    let a = x[id.x & 1023u];
+    var b = array<vec4f, 8>(a, a + 1.0, a + 2.0, a + 3.0, a + 4.0, a + 5.0, a + 6.0, a + 7.0);
+    for (var i = 0u; i < 256u; i++) {
+        b[0] = fma(a, b[0], a); b[1] = fma(a, b[1], a); b[2] = fma(a, b[2], a); b[3] = fma(a, b[3], a);
+        b[4] = fma(a, b[4], a); b[5] = fma(a, b[5], a); b[6] = fma(a, b[6], a); b[7] = fma(a, b[7], a);
+    }
+    y[id.x & 1023u] = b[0] + b[1] + b[2] + b[3] + b[4] + b[5] + b[6] + b[7];
+}
+
+@compute @workgroup_size(64) fn copy(@builtin(global_invocation_id) id: vec3u) {
+    let i = id.y * 2097152u + id.x;
+    y[i] = x[i];
+}";
+
+async fn peak(gpu: &Gpu) -> Result<Peak> {
+    /// Bytes of each of the two buffers: more than any cache has.
+    const N_BYTES: u64 = 64 << 20;
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+    let zeros = vec![0u8; N_BYTES as usize];
+    let buffer = |label| {
+        let contents = zeros.as_slice();
+        gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(label), contents, usage })
+    };
+    let (x, y) = (buffer("from"), buffer("to"));
+    let source = wgpu::ShaderSource::Wgsl(PEAK_WGSL.into());
+    let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("peak"), source });
+    let mut secs_of = Vec::new();
+    // On a processor that stands in for a GPU the first would take long.
+    let n_fma_groups = if gpu.caps.software { 64 } else { 1 << 16 };
+    for (entry, n_groups) in [("multiply_add", n_fma_groups), ("copy", (N_BYTES / 16 / 64) as u32)] {
+        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(entry),
+            layout: None,
+            module: &module,
+            entry_point: Some(entry),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        let entries = [(0, &x), (1, &y)]
+            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() });
+        let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(entry),
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &entries,
+        });
+        let mut least = f64::INFINITY;
+        for _ in 0..=n_rounds(N_ROUNDS) {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                pass.set_pipeline(&pipeline);
+                pass.set_bind_group(0, &group, &[]);
+                let [columns, rows] = if n_groups > 1 << 15 { [1 << 15, n_groups >> 15] } else { [n_groups, 1] };
+                pass.dispatch_workgroups(columns, rows, 1);
+            }
+            let commands = encoder.finish();
+            let start = std::time::Instant::now();
+            gpu.queue.submit([commands]);
+            readback::read_f32(gpu, &y, 1).await?;
+            least = least.min(start.elapsed().as_secs_f64());
+        }
+        secs_of.push(least);
+    }
+    let flops = f64::from(n_fma_groups) * 64.0 * 256.0 * 8.0 * 4.0 * 2.0;
+    Ok(Peak { gflops: flops / secs_of[0] / 1e9, gbytes: 2.0 * N_BYTES as f64 / secs_of[1] / 1e9 })
 }

@@ -14,9 +14,6 @@ mod folder;
 mod hub_server;
 #[path = "../tests/common/large.rs"]
 mod large;
-#[allow(dead_code, reason = "other benches use the rest of it")]
-#[path = "common/random.rs"]
-mod random;
 
 use large::{Streamed, large_model, stream};
 

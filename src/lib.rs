@@ -33,6 +33,7 @@
 //!   that a device is asked for is counted ([`run::gpu::ledger`]), with a device or without.
 //! - [`pipeline`]: text, picture and mask to pictures, one [`pipeline::Generation::step`] at a time; what that will ask of a
 //!   GPU ([`pipeline::plan`]), found by drawing on none.
+//! - [`bench`]: one component of a model, or one operation of it, timed on any runner; random weights.
 //! - `web`: what JavaScript can call (wasm only). The command line is `src/bin/darkroom`.
 //!
 //! # Invariants
@@ -43,7 +44,7 @@
 //!    `run::candle` candle.
 //! 2. `model`, `graph`, `sampler`, `request`, `tokenizer`, `rng`, `image`, `parameters` do no I/O, know no device, and are
 //!    not async.
-//! 3. Dependencies point one way: web, bin → pipeline → model, sampler, run, hub → graph, weights → leaves.
+//! 3. Dependencies point one way: web, bin → bench, pipeline → model, sampler, run, hub → graph, weights → leaves.
 //! 4. Platforms differ by module, never by `cfg` inside a function body, never by a dummy module.
 //! 5. Everything about a checkpoint comes from its own JSON files; the table of versions has names, repositories and
 //!    defaults only.
@@ -75,6 +76,8 @@ pub mod hub;
 pub mod run;
 
 pub mod pipeline;
+
+pub mod bench;
 
 #[cfg(target_arch = "wasm32")]
 pub mod web;

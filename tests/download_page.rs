@@ -14,9 +14,6 @@ mod hub_server;
 #[path = "common/large.rs"]
 #[allow(dead_code, reason = "the bench prints the rest of it")]
 mod large;
-#[path = "../benches/common/random.rs"]
-#[allow(dead_code, reason = "the benches use the rest of it")]
-mod random;
 
 use std::time::{Duration, Instant};
 

@@ -71,6 +71,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "run",
         ],
     ),
+    ("bench", &["error", "graph", "weights", "model", "run"]),
     (
         "web",
         &[
@@ -87,6 +88,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "hub",
             "run",
             "pipeline",
+            "bench",
             "parameters",
         ],
     ),
@@ -106,6 +108,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "hub",
             "run",
             "pipeline",
+            "bench",
             "parameters",
         ],
     ),

@@ -3,6 +3,7 @@
 //! Turns JavaScript values into Rust ones and back, and adds what only a browser can tell. It decides nothing about
 //! pictures, and the loop that draws one belongs to the worker's JavaScript.
 
+mod bench;
 mod drawing;
 mod failure;
 mod models;
@@ -12,6 +13,7 @@ mod types;
 use js_sys::{Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 
+pub use bench::Bench;
 pub use drawing::Drawing;
 pub use models::Models;
 pub use studio::Studio;

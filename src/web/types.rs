@@ -5,7 +5,9 @@
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::wasm_bindgen;
 
+use crate::bench::Part;
 use crate::run::gpu::Caps;
+use crate::run::gpu::ledger::Counts;
 
 /// What is asked for. Absent settings are the model's own.
 #[derive(Deserialize)]
@@ -57,6 +59,12 @@ impl LoadSettings {
     pub const FIELDS: &[&str] = &["runner", "dtype", "budget_bytes", "tiles", "tune"];
 }
 
+impl BenchSettings {
+    /// The names of its fields.
+    pub const FIELDS: &[&str] =
+        &["part", "version", "config", "batch", "height", "width", "runner", "dtype", "tiles", "tune"];
+}
+
 impl PlanRequest {
     /// The names of its fields.
     pub const FIELDS: &[&str] =
@@ -78,6 +86,49 @@ pub(super) struct LoadSettings {
     /// Whether tiles that nobody measured are measured before the first picture.
     #[serde(default)]
     pub tune: bool,
+}
+
+/// What is timed.
+#[derive(Deserialize)]
+pub(super) struct BenchSettings {
+    pub part: Part,
+    /// One of the seven versions, or `config`.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// The component's `config.json`.
+    #[serde(default)]
+    pub config: Option<String>,
+    pub batch: usize,
+    pub height: usize,
+    pub width: usize,
+    #[serde(flatten)]
+    pub load: LoadSettings,
+}
+
+/// One timed run.
+#[derive(Serialize)]
+pub(super) struct BenchRun {
+    pub secs: f64,
+    /// Of them, what the processor spent recording commands.
+    pub record_secs: Option<f64>,
+    pub counts: Option<Counts>,
+}
+
+/// Times of operations, as [`crate::run::gpu::profile::Profile`] has those of kernels.
+#[derive(Serialize)]
+pub(super) struct BenchProfile {
+    pub lines: Vec<BenchLine>,
+}
+
+/// What the operations of one kind and shape took together.
+#[derive(Serialize)]
+pub(super) struct BenchLine {
+    pub kernel: &'static str,
+    pub shape: String,
+    pub n: u64,
+    pub secs: f64,
+    pub flops: u64,
+    pub n_bytes: Option<u64>,
 }
 
 /// What computes.
@@ -265,6 +316,41 @@ export interface LoadSettings {
   tiles?: string;
   /** Whether to measure, before the first picture, which tile suits which matrix product. Not for software adapters. */
   tune?: boolean;
+}
+
+/** What is timed: a component of one of the seven versions, or of a config, on a runner. */
+export interface BenchSettings {
+  part: "text_encoder" | "unet" | "vae_decoder";
+  version?: string;
+  /** The text of the component's `config.json`. */
+  config?: string;
+  batch: number;
+  /** Height and width of the latents. */
+  height: number;
+  width: number;
+  runner: "cpu" | "gpu";
+  dtype?: "auto" | "f32" | "f16";
+  tiles?: string;
+  tune?: boolean;
+}
+
+/** One timed run; what the GPU was asked for, on a GPU. */
+export interface BenchRun {
+  secs: number;
+  /** Of them, what the processor spent recording commands. */
+  record_secs?: number;
+  counts?: Record<string, number>;
+}
+
+/** Times of kernels by the GPU's own clock, or of operations by the processor's, the slowest first. */
+export interface BenchProfile {
+  lines: Array<{ kernel: string; shape: string; n: number; secs: number; flops: number; n_bytes?: number }>;
+}
+
+/** Tiles of matrix products: every measurement, and what was chosen for each class of shape. */
+export interface BenchTiles {
+  measured: Array<{ class: string; tile: string; splits: number; secs: number; gflops: number }>;
+  chosen: Record<string, { tile: string; splits: number }>;
 }
 
 /** What is planned: one of the seven versions, or the loaded model where none is named, at a size, on the GPU. */

@@ -1,13 +1,13 @@
 //! A model of more than a gigabyte in random numbers on its way from a server through IndexedDB to a browser's GPU. Shared by
 //! the test of how little memory that takes and the bench of how fast it is.
 
+use darkroom::bench::RandomWeights;
 use darkroom::model::UNet2DConditionConfig;
 use darkroom::model::unet;
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::hub_server::{Hub, REPO, UNET, emoji_files};
-use crate::random::RandomSource;
 
 /// The embedded model with a UNet of SD 1.5's architecture at four fifths of its width.
 pub fn large_model() -> Vec<(String, Vec<u8>)> {
@@ -16,7 +16,7 @@ pub fn large_model() -> Vec<(String, Vec<u8>)> {
     config["cross_attention_dim"] = json!(128);
     let text = config.to_string();
     let specs = unet::weights(&UNet2DConditionConfig::from_json(&text, "unet/config.json").unwrap()).unwrap();
-    let source = RandomSource::new(&specs);
+    let source = RandomWeights::new(&specs);
     let weights = pollster::block_on(darkroom::weights::ByteSource::read(
         &source,
         0,

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -343,10 +343,14 @@ pub fn www() -> std::path::PathBuf {
 
 /// Serves a folder on a free port for the rest of the process, and gives its address.
 pub fn serve(folder: &Path) -> String {
-    let folder = folder.to_path_buf();
+    serve_all(vec![folder.to_path_buf()])
+}
+
+/// Serves several folders as if they were one.
+pub fn serve_all(folders: Vec<PathBuf>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
-    std::thread::spawn(move || crate::folder::serve(&folder, &listener).expect("the server to run"));
+    std::thread::spawn(move || crate::folder::serve(&folders, &listener).expect("the server to run"));
     url
 }
 

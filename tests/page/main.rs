@@ -5,6 +5,7 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 mod api;
+mod bench;
 mod browser;
 mod drawing;
 mod firefox;

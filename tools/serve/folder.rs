@@ -1,4 +1,4 @@
-//! A small web server for one folder: what `build.sh serve` and the page's test open in a browser.
+//! A small web server for folders: what `build.sh serve` and the page's test open in a browser.
 //!
 //! Standard library only, so that it compiles in a second. It answers GET and HEAD with the right type for modules and
 //! wasm, and single byte ranges, which weight files are read by. It is for this machine's own browser: no TLS, no
@@ -17,17 +17,18 @@ const ISOLATION: &str = "Cross-Origin-Opener-Policy: same-origin\r\nCross-Origin
 /// The longest request head that is read, in bytes; no browser comes near it.
 const MAX_HEAD_BYTES: u64 = 64 * 1024;
 
-/// Serves the files below `root` on `listener`, one thread a connection, until the process ends.
+/// Serves the files below `roots` on `listener`, one thread a connection, until the process ends. What several folders
+/// have is that of the first of them.
 ///
 /// # Errors
-/// When `root` is not a folder, or the listener stops accepting.
-pub fn serve(root: &Path, listener: &TcpListener) -> io::Result<()> {
-    let root: Arc<Path> = root.canonicalize()?.into();
+/// When one of them is not a folder, or the listener stops accepting.
+pub fn serve(roots: &[PathBuf], listener: &TcpListener) -> io::Result<()> {
+    let roots: Arc<[PathBuf]> = roots.iter().map(|root| root.canonicalize()).collect::<io::Result<_>>()?;
     for stream in listener.incoming() {
-        let (root, stream) = (Arc::clone(&root), stream?);
+        let (roots, stream) = (Arc::clone(&roots), stream?);
         std::thread::spawn(move || {
             // A browser that closes the tab breaks the connection; there is nobody left to tell.
-            if let Err(error) = answer_all(&root, &stream)
+            if let Err(error) = answer_all(&roots, &stream)
                 && !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
             {
                 eprintln!("connection: {error}");
@@ -38,7 +39,7 @@ pub fn serve(root: &Path, listener: &TcpListener) -> io::Result<()> {
 }
 
 /// Answers request after request on one connection until the browser closes it.
-fn answer_all(root: &Path, stream: &TcpStream) -> io::Result<()> {
+fn answer_all(roots: &[PathBuf], stream: &TcpStream) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut head = Vec::new();
@@ -51,12 +52,12 @@ fn answer_all(root: &Path, stream: &TcpStream) -> io::Result<()> {
         if head.is_empty() {
             return Ok(());
         }
-        answer(root, &head, stream)?;
+        answer(roots, &head, stream)?;
     }
 }
 
 /// Answers one request, given its lines without the empty one at the end.
-fn answer(root: &Path, head: &[String], mut stream: &TcpStream) -> io::Result<()> {
+fn answer(roots: &[PathBuf], head: &[String], mut stream: &TcpStream) -> io::Result<()> {
     let mut words = head[0].split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let with_body = match method {
@@ -64,7 +65,9 @@ fn answer(root: &Path, head: &[String], mut stream: &TcpStream) -> io::Result<()
         "HEAD" => false,
         _ => return refuse(stream, "405 Method Not Allowed"),
     };
-    let Some(path) = local_path(root, target) else { return refuse(stream, "404 Not Found") };
+    let Some(path) = roots.iter().find_map(|root| local_path(root, target)) else {
+        return refuse(stream, "404 Not Found");
+    };
     let Ok(mut file) = File::open(&path) else { return refuse(stream, "404 Not Found") };
     let file_bytes = file.metadata()?.len();
     let range = head.iter().find_map(|line| {
@@ -137,7 +140,7 @@ fn parse_range(range: &str, file_bytes: u64) -> Option<(u64, u64)> {
 fn content_type(path: &Path) -> &'static str {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("html") => "text/html; charset=utf-8",
-        Some("js") => "text/javascript; charset=utf-8",
+        Some("js" | "mjs") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
         Some("json") => "application/json",
         Some("wasm") => "application/wasm",

@@ -5,7 +5,7 @@
 mod folder;
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::PathBuf;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -16,7 +16,7 @@ fn main() -> std::process::ExitCode {
     let address = format!("127.0.0.1:{port}");
     let served = TcpListener::bind(&address).and_then(|listener| {
         println!("http://{}/ (Ctrl-C ends it)", listener.local_addr()?);
-        folder::serve(Path::new(root), &listener)
+        folder::serve(&[PathBuf::from(root)], &listener)
     });
     match served {
         Ok(()) => std::process::ExitCode::SUCCESS,

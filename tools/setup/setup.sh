@@ -13,7 +13,13 @@ need() {
     return 1
 }
 
-verb_setup() { verb_setup_for all; }
+verb_setup() {
+    case ${1:-all} in
+        all) verb_setup_for all ;;
+        peers) stage "peers" install_peers ;;
+        *) echo "setup knows peers, or nothing behind it, not $1" >&2; exit 2 ;;
+    esac
+}
 
 # verb_setup_for <native|build|check|browser|all>: the stages that a verb needs. What is found costs no time worth a line,
 # so other verbs than `setup` print only what they had to install.
@@ -212,4 +218,29 @@ install_wasm_pack() {
         cargo install wasm-pack --version "=$wasm_pack_version" --locked --root "$temporary/out")
     rm -rf "$cache/wasm-pack-$wasm_pack_version"
     mv "$temporary/out" "$cache/wasm-pack-$wasm_pack_version"
+}
+
+# What benches compare with. Never installed unasked: it is large, and nothing else needs it.
+
+peers=$cache/peers
+
+# The versions are those of the two lists.
+peers_stamp() { cat "$root/tools/bench/requirements.txt" "$root/tools/bench/package.json" "$root/tools/bench/models.py" | cksum | tr -d ' '; }
+
+have_peers() { [ -f "$peers/ready" ] && [ "$(cat "$peers/ready")" = "$(peers_stamp)" ]; }
+
+install_peers() {
+    have_peers && return
+    local tool
+    for tool in python3 npm c++; do
+        command -v $tool >/dev/null || need "$tool is missing: python3 with venv, npm and a C++ compiler are needed"
+    done
+    mkdir -p "$peers"
+    rm -f "$peers/ready"
+    [ -x "$peers/venv/bin/python" ] || python3 -m venv "$peers/venv"
+    "$peers/venv/bin/pip" install -q -r "$root/tools/bench/requirements.txt"
+    cp "$root/tools/bench/package.json" "$peers/package.json"
+    (cd "$peers" && npm install --no-audit --no-fund --ignore-scripts)
+    "$peers/venv/bin/python" "$root/tools/bench/models.py" "$peers/cases"
+    peers_stamp >"$peers/ready"
 }

@@ -1,12 +1,12 @@
 //! The operations on f32 slices, channels-last, for the CPU natively and in wasm.
 //!
-//! Everything heavy is a matrix product through the `gemm` crate: convolutions gather their input rows a block at a
+//! Everything heavy is a matrix product (`product.rs`): convolutions gather their input rows a block at a
 //! time, attention goes by blocks of queries whose scores stay in cache. Work is shared between rayon's threads; in wasm
 //! there is one.
 
-use gemm::Parallelism;
 use rayon::prelude::*;
 
+use super::product::{Strided, matmul};
 use crate::graph::Activation;
 
 /// Rows of the gathered input of a convolution that are multiplied at once: enough to amortise packing the weights, few
@@ -16,64 +16,6 @@ const CONV_BLOCK_ROWS: usize = 256;
 const ATTENTION_BLOCK: usize = 64;
 /// Elements below which sharing the work costs more than it saves.
 const PARALLEL_FROM: usize = 1 << 14;
-
-/// A matrix inside a slice: where it begins and how far apart its rows and columns are.
-#[derive(Clone, Copy)]
-struct Strided<'a> {
-    values: &'a [f32],
-    row: usize,
-    col: usize,
-}
-
-fn last_index(rows: usize, cols: usize, row: usize, col: usize) -> usize {
-    (rows.max(1) - 1) * row + (cols.max(1) - 1) * col
-}
-
-/// out \[m,n\] (rows `out_row` apart) = lhs \[m,k\] rhs \[k,n\], or with `accumulate` added to what is there.
-fn matmul(
-    [m, n, k]: [usize; 3],
-    out: &mut [f32],
-    out_row: usize,
-    accumulate: bool,
-    lhs: Strided,
-    rhs: Strided,
-    parallelism: Parallelism,
-) {
-    if m == 0 || n == 0 {
-        return;
-    }
-    assert!(last_index(m, n, out_row, 1) < out.len(), "output is too short");
-    assert!(k == 0 || last_index(m, k, lhs.row, lhs.col) < lhs.values.len(), "left operand is too short");
-    assert!(k == 0 || last_index(k, n, rhs.row, rhs.col) < rhs.values.len(), "right operand is too short");
-    // SAFETY: the asserts above bound every index that the strides can reach, and `out` is borrowed for itself.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            out_row as isize,
-            accumulate,
-            lhs.values.as_ptr(),
-            lhs.col as isize,
-            lhs.row as isize,
-            rhs.values.as_ptr(),
-            rhs.col as isize,
-            rhs.row as isize,
-            if accumulate { 1.0 } else { 0.0 },
-            1.0,
-            false,
-            false,
-            false,
-            parallelism,
-        );
-    }
-}
-
-fn all_threads() -> Parallelism {
-    Parallelism::Rayon(rayon::current_num_threads())
-}
 
 /// Rows of `width` filled with the bias, or zeros.
 fn bias_rows(n_rows: usize, width: usize, bias: Option<&[f32]>) -> Vec<f32> {
@@ -89,7 +31,7 @@ pub fn linear(x: &[f32], weight: &[f32], bias: Option<&[f32]>, k: usize, n: usiz
     let mut out = bias_rows(m, n, bias);
     let lhs = Strided { values: x, row: k, col: 1 };
     let rhs = Strided { values: weight, row: 1, col: k };
-    matmul([m, n, k], &mut out, n, true, lhs, rhs, all_threads());
+    matmul([m, n, k], &mut out, n, true, lhs, rhs, true);
     out
 }
 
@@ -120,7 +62,7 @@ pub fn conv2d(x: &[f32], weight: &[f32], bias: &[f32], sizes: ConvSizes) -> Vec<
     if sizes.kernel == 1 && sizes.stride == 1 && !sizes.upsample && sizes.pad == [0, 0] {
         let mut out = bias_rows(n_rows, out_channels, Some(bias));
         let lhs = Strided { values: x, row: channels, col: 1 };
-        matmul([n_rows, out_channels, depth], &mut out, out_channels, true, lhs, rhs, all_threads());
+        matmul([n_rows, out_channels, depth], &mut out, out_channels, true, lhs, rhs, true);
         return out;
     }
     let mut out = bias_rows(n_rows, out_channels, Some(bias));
@@ -131,13 +73,13 @@ pub fn conv2d(x: &[f32], weight: &[f32], bias: &[f32], sizes: ConvSizes) -> Vec<
             let m = out.len() / out_channels;
             gather_rows(x, sizes, block * CONV_BLOCK_ROWS, m, rows);
             let lhs = Strided { values: rows, row: depth, col: 1 };
-            matmul([m, out_channels, depth], out, out_channels, true, lhs, rhs, Parallelism::None);
+            matmul([m, out_channels, depth], out, out_channels, true, lhs, rhs, false);
         });
     } else {
         let mut rows = Vec::new();
         gather_rows(x, sizes, 0, n_rows, &mut rows);
         let lhs = Strided { values: &rows, row: depth, col: 1 };
-        matmul([n_rows, out_channels, depth], &mut out, out_channels, true, lhs, rhs, all_threads());
+        matmul([n_rows, out_channels, depth], &mut out, out_channels, true, lhs, rhs, true);
     }
     out
 }
@@ -226,16 +168,22 @@ pub fn attention(q: &[f32], k: &[f32], v: &[f32], sizes: AttentionSizes, scores:
                 let kt = Strided { values: &k[kv..], row: 1, col: width };
                 scores.clear();
                 scores.resize(n * n_keys, 0.0);
-                matmul([n, n_keys, head_width], scores, n_keys, false, q, kt, Parallelism::None);
-                for (row, scores) in scores.chunks_exact_mut(n_keys).enumerate() {
+                matmul([n, n_keys, head_width], scores, n_keys, false, q, kt, false);
+                let mut sums = vec![0.0; n];
+                for (row, (scores, sum)) in scores.chunks_exact_mut(n_keys).zip(&mut sums).enumerate() {
                     let visible = if sizes.causal { (first + row + 1).min(n_keys) } else { n_keys };
                     scores[visible..].fill(0.0);
-                    softmax(&mut scores[..visible], sizes.scale);
+                    *sum = exp_all(&mut scores[..visible], sizes.scale);
                 }
                 let p = Strided { values: scores, row: n_keys, col: 1 };
                 let v = Strided { values: &v[kv..], row: width, col: 1 };
                 let mut out = vec![0.0; n * head_width];
-                matmul([n, head_width, n_keys], &mut out, head_width, false, p, v, Parallelism::None);
+                matmul([n, head_width, n_keys], &mut out, head_width, false, p, v, false);
+                // The division of the softmax, where there are fewest values.
+                for (row, sum) in out.chunks_exact_mut(head_width).zip(&sums) {
+                    let inverse = sum.recip();
+                    row.iter_mut().for_each(|value| *value *= inverse);
+                }
                 (b, head, first, out)
             })
             .collect();
@@ -249,24 +197,37 @@ pub fn attention(q: &[f32], k: &[f32], v: &[f32], sizes: AttentionSizes, scores:
     out
 }
 
-/// softmax(scale x) in place.
-fn softmax(row: &mut [f32], scale: f32) {
-    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sums = [0.0f32; 8];
-    let mut chunks = row.chunks_exact_mut(8);
+/// Lanes of a maximum or a sum: enough for the widest vectors, and for several of them at once.
+const LANES: usize = 32;
+
+/// exp(scale (x - max x)) in place, which is a softmax but for the division by the sum, which it gives.
+fn exp_all(row: &mut [f32], scale: f32) -> f32 {
+    vectorised(|| {
+        let (max, scale) = (max(row), scale * std::f32::consts::LOG2_E);
+        for value in row.iter_mut() {
+            *value = exp2_below((*value - max) * scale);
+        }
+        sum(row)
+    })
+}
+
+/// The largest value, NaN aside.
+#[inline(always)]
+fn max(row: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let mut chunks = row.chunks_exact(LANES);
     for chunk in &mut chunks {
-        for (value, sum) in chunk.iter_mut().zip(&mut sums) {
-            *value = exp((*value - max) * scale);
-            *sum += *value;
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value > *lane { value } else { *lane };
         }
     }
-    let mut sum: f32 = sums.iter().sum();
-    for value in chunks.into_remainder() {
-        *value = exp((*value - max) * scale);
-        sum += *value;
-    }
-    let inverse = sum.recip();
-    row.iter_mut().for_each(|value| *value *= inverse);
+    lanes.into_iter().chain(chunks.remainder().iter().copied()).fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Runs a loop with the widest vectors that this processor has, which the compiler does not know. In wasm they are those
+/// that it does know.
+fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
 }
 
 /// e^x to about one unit in the last place, without a branch, so that compilers turn loops over it into vector code.
@@ -299,6 +260,25 @@ fn exp(x: f32) -> f32 {
     }
 }
 
+/// 2^x for x up to 0, as a softmax asks for it: to 2.5e-7, in fewer steps than [`exp`]. What is less than 2^-126 becomes
+/// that; NaN stays NaN.
+#[inline(always)]
+fn exp2_below(x: f32) -> f32 {
+    // x = n + f, |f| <= 1/2; adding and subtracting 1.5 * 2^23 rounds.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = if x < -126.0 { -126.0 } else { x };
+    let rounded = clamped + ROUND;
+    let f = clamped - (rounded - ROUND);
+    // The polynomial whose largest relative error on that interval is the least for its degree.
+    let mut p = 1.327_647_1e-3;
+    p = p * f + 9.675_541e-3;
+    p = p * f + 5.550_713e-2;
+    p = p * f + 2.402_212e-1;
+    p = p * f + 6.931_469_4e-1;
+    p = p * f + 1.000_000_1;
+    f32::from_bits(p.to_bits().wrapping_add(rounded.to_bits() << 23))
+}
+
 #[inline(always)]
 fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
@@ -321,9 +301,9 @@ fn erf(x: f32) -> f32 {
 /// Applies a function to every element, by all threads where there are many.
 fn for_each(values: &mut [f32], f: impl Fn(&mut [f32]) + Send + Sync) {
     if values.len() < PARALLEL_FROM {
-        f(values);
+        vectorised(|| f(values));
     } else {
-        values.par_chunks_mut(PARALLEL_FROM).for_each(f);
+        values.par_chunks_mut(PARALLEL_FROM).for_each(|values| vectorised(|| f(values)));
     }
 }
 
@@ -343,9 +323,11 @@ pub fn geglu(x: &[f32], width: usize) -> Vec<f32> {
     let mut out = vec![0.0; x.len() / 2];
     out.par_chunks_mut(width).zip(x.par_chunks(2 * width)).with_min_len(16).for_each(|(out, row)| {
         let (value, gate) = row.split_at(width);
-        for ((out, value), gate) in out.iter_mut().zip(value).zip(gate) {
-            *out = value * gelu(*gate);
-        }
+        vectorised(|| {
+            for ((out, value), gate) in out.iter_mut().zip(value).zip(gate) {
+                *out = value * gelu(*gate);
+            }
+        });
     });
     out
 }
@@ -412,10 +394,14 @@ pub fn group_norm(
             }
         }
         out.par_chunks_mut(channels).zip(x.par_chunks(channels)).with_min_len(32).for_each(|(out, row)| {
-            for (((out, value), scale), shift) in out.iter_mut().zip(row).zip(&scale).zip(&shift) {
-                let y = value * scale + shift;
-                *out = if with_silu { silu(y) } else { y };
-            }
+            let values = out.iter_mut().zip(row).zip(scale.iter().zip(&shift));
+            vectorised(|| {
+                if with_silu {
+                    values.for_each(|((out, value), (scale, shift))| *out = silu(value * scale + shift));
+                } else {
+                    values.for_each(|((out, value), (scale, shift))| *out = value * scale + shift);
+                }
+            });
         });
     }
     out
@@ -426,29 +412,30 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f64) -> Vec<f32>
     let width = weight.len();
     let mut out = vec![0.0; x.len()];
     out.par_chunks_mut(width).zip(x.par_chunks(width)).with_min_len(16).for_each(|(out, row)| {
-        let mean = sum(row) / width as f32;
-        let mut squares = [0.0f32; 8];
-        for chunk in row.chunks(8) {
-            for (value, sum) in chunk.iter().zip(&mut squares) {
-                *sum += (value - mean) * (value - mean);
+        vectorised(|| {
+            let mean = sum(row) / width as f32;
+            for (out, value) in out.iter_mut().zip(row) {
+                *out = (value - mean) * (value - mean);
             }
-        }
-        let variance = squares.iter().sum::<f32>() / width as f32;
-        let inverse = (variance + eps as f32).sqrt().recip();
-        for (((out, value), weight), bias) in out.iter_mut().zip(row).zip(weight).zip(bias) {
-            *out = (value - mean) * inverse * weight + bias;
-        }
+            let variance = sum(out) / width as f32;
+            let inverse = (variance + eps as f32).sqrt().recip();
+            for (((out, value), weight), bias) in out.iter_mut().zip(row).zip(weight).zip(bias) {
+                *out = (value - mean) * inverse * weight + bias;
+            }
+        });
     });
     out
 }
 
-/// A sum in eight lanes, which vectorises and rounds less than one running sum.
+/// A sum in lanes, which vectorises and rounds less than one running sum.
+#[inline(always)]
 fn sum(row: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    for chunk in row.chunks(8) {
-        chunk.iter().zip(&mut lanes).for_each(|(value, lane)| *lane += value);
+    let mut lanes = [0.0f32; LANES];
+    let mut chunks = row.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, value)| *lane += value);
     }
-    lanes.iter().sum()
+    lanes.iter().chain(chunks.remainder()).sum()
 }
 
 /// a += b, where b repeats as `add` allows: each dimension of b is a's or 1.
@@ -513,6 +500,14 @@ mod tests {
             let error = (f64::from(exp(x)) - exact).abs() / exact;
             assert!(error < 2.5e-7, "exp({x}): relative error {error:e}");
         }
+        for i in -12600..=0 {
+            let x = i as f32 / 100.0;
+            let exact = f64::from(x).exp2();
+            let error = (f64::from(exp2_below(x)) - exact).abs() / exact;
+            assert!(error < 2.5e-7, "exp2_below({x}): relative error {error:e}");
+        }
+        assert!(exp2_below(-1e30) < 1e-37 && exp2_below(f32::NEG_INFINITY) < 1e-37);
+        assert!(exp2_below(f32::NAN).is_nan());
         assert_eq!(exp(-1e30), 0.0);
         assert!(exp(f32::NAN).is_nan());
         // Values of erf from a table.

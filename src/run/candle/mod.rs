@@ -7,6 +7,7 @@
 
 mod cpu;
 mod plain;
+mod product;
 
 use std::cell::Cell;
 use std::collections::HashMap;

@@ -1,34 +1,36 @@
 //! Weights and inputs that are made as they are read, so that no file of gigabytes is needed.
 
-use darkroom::Result;
-use darkroom::graph::WeightSpec;
-use darkroom::weights::{ByteSource, LocalFuture};
+use crate::error::Result;
+use crate::graph::WeightSpec;
+use crate::weights::{ByteSource, LocalFuture};
 
 /// A safetensors file of f16 weights that exists only while it is read: small numbers that differ from place to place.
-pub struct RandomSource {
+#[derive(Debug)]
+pub struct RandomWeights {
     header: Vec<u8>,
     len: u64,
 }
 
-impl RandomSource {
+impl RandomWeights {
     /// Tensors of these names and shapes.
+    #[must_use]
     pub fn new(specs: &[WeightSpec]) -> Self {
         let mut at = 0;
         let mut entries = serde_json::Map::new();
         for spec in specs {
-            let end = at + 2 * spec.shape.iter().product::<usize>();
+            let end = at + 2 * spec.shape.iter().product::<usize>() as u64;
             let entry = serde_json::json!({ "dtype": "F16", "shape": spec.shape, "data_offsets": [at, end] });
             entries.insert(spec.name.clone(), entry);
             at = end;
         }
         let json = serde_json::Value::Object(entries).to_string().into_bytes();
         let header = [&(json.len() as u64).to_le_bytes()[..], &json].concat();
-        let len = header.len() as u64 + at as u64;
-        RandomSource { header, len }
+        let len = header.len() as u64 + at;
+        RandomWeights { header, len }
     }
 }
 
-impl ByteSource for RandomSource {
+impl ByteSource for RandomWeights {
     fn name(&self) -> &str {
         "random weights"
     }
@@ -39,12 +41,13 @@ impl ByteSource for RandomSource {
 
     fn read<'a>(&'a self, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
         Box::pin(async move {
-            let offset = offset as usize;
-            let header = self.header.get(offset..).unwrap_or_default();
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
+            let header = self.header.get(from..).unwrap_or_default();
             let mut bytes = header[..header.len().min(len)].to_vec();
             for i in bytes.len()..len {
                 // Low bytes vary; high bytes are those of about ±0.01 to ±0.03.
-                let hash = ((offset + i) as u32 / 2).wrapping_mul(2_654_435_761) >> 8;
+                let place = offset + i as u64;
+                let hash = ((place / 2) as u32).wrapping_mul(2_654_435_761) >> 8;
                 bytes.push(if i % 2 == 0 {
                     hash as u8
                 } else {
@@ -57,6 +60,7 @@ impl ByteSource for RandomSource {
 }
 
 /// Numbers from -1 to 1 that differ from place to place.
+#[must_use]
 pub fn values(n: usize) -> Vec<f32> {
     (0..n).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
 }

@@ -1,0 +1,172 @@
+//! Darkroom beside onnxruntime-web: one headless Chromium, one adapter, the same random weights, in turn.
+//! `./build.sh bench --bench browser`; `./build.sh setup peers` brings onnxruntime-web and the models. `DARKROOM_ROUNDS=1`
+//! for one round after the first, `DARKROOM_CASES=unet,vae-decoder` for some of the models.
+//!
+//! Each contender has a worker of its own. On the GPU nothing is read back: a run ends when the queue is done.
+
+#[allow(dead_code, reason = "the tests use the rest of it")]
+#[path = "../tests/page/browser.rs"]
+mod browser;
+#[allow(dead_code, unused_imports, reason = "the tests use the rest of it")]
+#[path = "../tools/serve/folder.rs"]
+mod folder;
+#[path = "common/report.rs"]
+mod report;
+
+use browser::Browser;
+use report::{Contender, Report, is_wanted, n_rounds, peers_folder};
+use serde_json::{Value, json};
+
+/// The two sides on each backend, with the rounds after the first.
+const BACKENDS: [(&str, &[&str], usize); 2] = [
+    ("webgpu", &["darkroom webgpu", "onnxruntime webgpu", "onnxruntime webgpu captured"], 3),
+    ("wasm", &["darkroom wasm", "onnxruntime wasm"], 7),
+];
+
+fn main() {
+    let peers = peers_folder();
+    let cases = ["text-encoder", "vae-decoder", "unet", "full-unet"];
+    let cases: Vec<&str> = cases.into_iter().filter(|name| peers.join("cases").join(name).is_dir()).collect();
+    let package = peers.join("node_modules/onnxruntime-web");
+    if cases.is_empty() || !package.is_dir() {
+        println!("browser: onnxruntime-web and its models are not here; `./build.sh setup peers` brings them");
+        return;
+    }
+    let tools = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/bench");
+    let url = browser::serve_all(vec![browser::www(), tools, peers, package]);
+    let mut report = Report::start("browser");
+    let browser = Browser::start();
+    browser.open(&format!("{url}bench.html"));
+    let caps = browser.run(
+        "const { Remote } = await import('/bench/remote.js');
+        const remote = new Remote('/bench/worker.js');
+        const caps = await remote.call('check');
+        remote.end();
+        window.contenders = await import('/contenders.js');
+        return { ...caps, agent: navigator.userAgent };",
+    );
+    report.fact("browser", caps["agent"].clone());
+    report.adapter(caps["name"].as_str().unwrap_or_default(), caps["software"] == true);
+    report.note(
+        "Our UNet step has the prompt's keys and values from before, as in a picture; onnxruntime's graph computes them \
+         in each step.",
+    );
+    for name in cases.into_iter().filter(|name| is_wanted(name)) {
+        for (backend, contenders, usual) in BACKENDS {
+            if is_wanted_backend(backend) {
+                compare(&browser, &mut report, name, backend, contenders, n_rounds(usual));
+            }
+        }
+    }
+    report.finish();
+}
+
+/// Whether `DARKROOM_BACKENDS` has it, where it has any.
+fn is_wanted_backend(name: &str) -> bool {
+    std::env::var("DARKROOM_BACKENDS").map_or(true, |wanted| wanted.split(',').any(|wanted| wanted == name))
+}
+
+fn compare(browser: &Browser, report: &mut Report, name: &str, backend: &str, who: &[&str], n_rounds: usize) {
+    let call = |function: &str, arguments: &[&str]| {
+        browser.run(&format!("return window.contenders.{function}(...{});", json!(arguments)))
+    };
+    let mut flops = 0.0;
+    let mut contenders = Vec::new();
+    for &who in who {
+        // A mode that the peer cannot run this model in is no contender.
+        let loaded = browser.run(&format!(
+            "try {{ const loaded = await window.contenders.load({0}, {1}); return loaded; }}
+            catch (error) {{ return {{ failed: error.message }}; }}",
+            json!(who),
+            json!(name)
+        ));
+        if let Some(reason) = loaded["failed"].as_str() {
+            println!("{who} does not run {name}: {}", reason.lines().next().unwrap_or_default());
+            continue;
+        }
+        flops = loaded["flops"].as_f64().unwrap_or(flops);
+        let mut contender = Contender::new(who);
+        contender.details.insert("load".into(), loaded);
+        contenders.push(contender);
+    }
+    let mut runs: Vec<Vec<Value>> = vec![Vec::new(); contenders.len()];
+    for _ in 0..=n_rounds {
+        for (contender, runs) in contenders.iter_mut().zip(&mut runs) {
+            let run = call("run", &[&contender.who]);
+            contender.took(run["secs"].as_f64().unwrap_or(f64::NAN));
+            runs.push(run);
+        }
+    }
+    for (contender, runs) in contenders.iter_mut().zip(&runs) {
+        let details = &mut contender.details;
+        details.insert("error".into(), call("error", &[&contender.who, name]));
+        details.insert("heap_bytes".into(), call("heap", &[&contender.who]));
+        details.insert("first_run".into(), runs[0].clone());
+        details.insert("last_run".into(), runs[runs.len() - 1].clone());
+    }
+    report.versus(&format!("{name}, {backend}"), flops, &contenders);
+    for contender in &contenders {
+        let error = contender.details["error"].as_f64().unwrap_or(f64::NAN);
+        assert!(error < 1e-3, "{} on {name}: {error} of the largest value from PyTorch's result", contender.who);
+    }
+    if backend == "webgpu" {
+        structure(&contenders);
+    } else {
+        for Contender { who, details, .. } in &contenders {
+            let (error, heap) = (details["error"].as_f64(), details["heap_bytes"].as_f64());
+            println!(
+                "  {who:<34} {:.1e} of the largest value from PyTorch's; wasm heap {:.0} MiB",
+                error.unwrap_or(f64::NAN),
+                heap.unwrap_or(f64::NAN) / f64::from(1 << 20)
+            );
+        }
+    }
+    call("end", &[]);
+}
+
+/// What each asked of WebGPU, in its first run and in a later one.
+fn structure(contenders: &[Contender]) {
+    let rows = [
+        ("dispatches", "dispatches", 1.0),
+        ("compute passes", "passes", 1.0),
+        ("submits", "submits", 1.0),
+        ("bind groups made", "bind_groups", 1.0),
+        ("pipelines compiled", "pipelines", 1.0),
+        ("buffers made", "buffers", 1.0),
+        ("KB of buffers made", "allocated_bytes", 1e3),
+        ("uploads", "uploads", 1.0),
+        ("KB uploaded", "uploaded_bytes", 1e3),
+        ("readbacks", "readbacks", 1.0),
+    ];
+    print!("  {:<34}", "first run → a later one");
+    for contender in contenders {
+        print!(" {:>28}", contender.who);
+    }
+    println!();
+    let line = |label: &str, figure: &dyn Fn(&Contender) -> String| {
+        print!("  {label:<34}");
+        for contender in contenders {
+            print!(" {:>28}", figure(contender));
+        }
+        println!();
+    };
+    for (label, name, unit) in rows {
+        line(label, &|contender| {
+            let calls = |run: &str| contender.details[run]["calls"][name].as_f64().unwrap_or(f64::NAN) / unit;
+            format!("{:.0} → {:.0}", calls("first_run"), calls("last_run"))
+        });
+    }
+    line("ms of the processor to hand over", &|contender| {
+        let ms = |run: &str| contender.details[run]["record_secs"].as_f64().unwrap_or(f64::NAN) * 1e3;
+        format!("{:.1} → {:.1}", ms("first_run"), ms("last_run"))
+    });
+    line("MB of buffers, at the peak", &|contender| {
+        format!("{:.1}", contender.details["last_run"]["calls"]["peak_bytes"].as_f64().unwrap_or(f64::NAN) / 1e6)
+    });
+    line("MiB of wasm heap", &|contender| {
+        format!("{:.0}", contender.details["heap_bytes"].as_f64().unwrap_or(f64::NAN) / f64::from(1 << 20))
+    });
+    line("from PyTorch's result", &|contender| {
+        format!("{:.1e}", contender.details["error"].as_f64().unwrap_or(f64::NAN))
+    });
+}

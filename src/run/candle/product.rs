@@ -1,0 +1,44 @@
+//! Products of matrices that lie inside f32 slices: what convolutions, linear layers and attention come down to.
+
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "product/native.rs"]
+mod platform;
+#[cfg(target_arch = "wasm32")]
+#[path = "product/wasm.rs"]
+mod platform;
+
+/// A matrix inside a slice: where it begins and how far apart its rows and columns are.
+#[derive(Clone, Copy)]
+pub struct Strided<'a> {
+    /// From the matrix's first value on.
+    pub values: &'a [f32],
+    /// From one row to the next.
+    pub row: usize,
+    /// From one column to the next.
+    pub col: usize,
+}
+
+fn last_index(rows: usize, cols: usize, row: usize, col: usize) -> usize {
+    (rows.max(1) - 1) * row + (cols.max(1) - 1) * col
+}
+
+/// out \[m,n\] (rows `out_row` apart) = lhs \[m,k\] rhs \[k,n\], or with `accumulate` added to what is there; `shared`
+/// among all threads or by this one.
+pub fn matmul(
+    [m, n, k]: [usize; 3],
+    out: &mut [f32],
+    out_row: usize,
+    accumulate: bool,
+    lhs: Strided,
+    rhs: Strided,
+    shared: bool,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(last_index(m, n, out_row, 1) < out.len(), "output is too short");
+    assert!(k == 0 || last_index(m, k, lhs.row, lhs.col) < lhs.values.len(), "left operand is too short");
+    assert!(k == 0 || last_index(k, n, rhs.row, rhs.col) < rhs.values.len(), "right operand is too short");
+    // SAFETY: the asserts above bound every index that the strides can reach.
+    unsafe { platform::multiply([m, n, k], out, out_row, accumulate, lhs, rhs, shared) }
+}

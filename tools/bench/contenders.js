@@ -1,0 +1,84 @@
+// Darkroom and onnxruntime-web on the cases that tools/bench/models.py wrote, for benches/browser.rs to call one by one.
+
+import { Remote } from "./bench/remote.js";
+
+/** @type {Map<string, {remote: Remote, info: any, channels_last: boolean}>} */
+const contenders = new Map();
+
+const file = async (name, path) => {
+  const response = await fetch(`./cases/${name}/${path}`);
+  if (!response.ok) throw new Error(`${name}/${path}: ${response.status}`);
+  return response.arrayBuffer();
+};
+
+/** A picture's values with the channels last instead of first; anything else as it is. */
+function channels_last(values, dims) {
+  if (dims.length !== 4) return values;
+  const [n, channels, height, width] = dims;
+  const [pixels, turned] = [height * width, new Float32Array(values.length)];
+  for (let i = 0; i < n; i++)
+    for (let c = 0; c < channels; c++)
+      for (let p = 0; p < pixels; p++) turned[(i * pixels + p) * channels + c] = values[(i * channels + c) * pixels + p];
+  return turned;
+}
+
+async function load_ours(remote, name, info, runner) {
+  const inputs = {};
+  let [height, width] = [1, 1];
+  for (const { name: input, file: path, dims, dtype } of info.inputs) {
+    const bytes = await file(name, path);
+    const is_ids = dtype === "int64";
+    inputs[input] = is_ids ? Float32Array.from(new BigInt64Array(bytes), Number) : channels_last(new Float32Array(bytes), dims);
+    if (dims.length === 4) [height, width] = dims.slice(2);
+  }
+  const config = new TextDecoder().decode(await file(name, "config.json"));
+  const weights = new Uint8Array(await file(name, "weights.safetensors"));
+  const settings = { part: info.component, config, batch: info.inputs[0].dims[0], height, width, runner, dtype: "f32" };
+  return remote.call("load", settings, weights, inputs);
+}
+
+async function load_peer(remote, name, info, backend, graph_capture) {
+  const inputs = [];
+  for (const input of info.inputs) inputs.push({ ...input, bytes: await file(name, input.file) });
+  const external = info.external && { path: info.external, data: new Uint8Array(await file(name, info.external)) };
+  const result = info.result.dims;
+  return remote.call("load", { backend, graph_capture, result }, new Uint8Array(await file(name, "model.onnx")), inputs, external);
+}
+
+/** Starts a contender on a case. Gives what loading took, and what computes. */
+export async function load(who, name) {
+  const info = JSON.parse(new TextDecoder().decode(await file(name, "case.json")));
+  const [side, backend] = who.split(" ");
+  const is_ours = side === "darkroom";
+  const remote = new Remote(new URL(is_ours ? "./bench/worker.js" : "./peer_worker.js", import.meta.url));
+  contenders.set(who, { remote, info, channels_last: is_ours });
+  if (is_ours) return load_ours(remote, name, info, backend === "wasm" ? "cpu" : "gpu");
+  return load_peer(remote, name, info, backend, who.endsWith("captured"));
+}
+
+export const run = (who) => contenders.get(who).remote.call("run");
+export const heap = (who) => contenders.get(who).remote.call("heap");
+export const profile = (who) => contenders.get(who).remote.call("profile");
+
+/** How far the last result is from PyTorch's, as a part of the largest value. */
+export async function error(who, name) {
+  const { remote, info, channels_last: turned } = contenders.get(who);
+  const got = await remote.call("result");
+  let expected = new Float32Array(await file(name, info.result.file));
+  if (turned) expected = channels_last(expected, info.result.dims);
+  if (got.length !== expected.length) throw new Error(`${who} gave ${got.length} values instead of ${expected.length}`);
+  let [off, largest] = [0, 0];
+  for (let i = 0; i < got.length; i++) {
+    // A comparison with NaN is false, so that it counts as far off.
+    const difference = Math.abs(got[i] - expected[i]);
+    off = difference <= off ? off : difference;
+    largest = Math.max(largest, Math.abs(expected[i]));
+  }
+  return off / largest;
+}
+
+/** Ends all of them. */
+export function end() {
+  for (const { remote } of contenders.values()) remote.end();
+  contenders.clear();
+}
