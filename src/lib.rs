@@ -33,7 +33,7 @@
 //!   that a device is asked for is counted ([`run::gpu::ledger`]), with a device or without.
 //! - [`pipeline`]: text, picture and mask to pictures, one [`pipeline::Generation::step`] at a time; what that will ask of a
 //!   GPU ([`pipeline::plan`]), found by drawing on none.
-//! - [`bench`]: one component of a model, or one operation of it, timed on any runner; random weights.
+//! - [`mod@bench`]: one component of a model, or one operation of it, timed on any runner; random weights.
 //! - `web`: what JavaScript can call (wasm only). The command line is `src/bin/darkroom`.
 //!
 //! # Invariants

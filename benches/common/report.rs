@@ -141,8 +141,8 @@ impl Report {
         let Some(ours) = contenders.first() else { return };
         println!("\n{what}: {:.2} GFLOP", flops / 1e9);
         println!(
-            "  {:<34} {:>9} {:>9} {:>9} {:>9} {:>8}  {}",
-            "", "first", "min", "median", "max", "GFLOP/s", "our speed to theirs"
+            "  {:<34} {:>9} {:>9} {:>9} {:>9} {:>8}  our speed to theirs",
+            "", "first", "min", "median", "max", "GFLOP/s"
         );
         for contender in contenders {
             let [least, median, most] = contender.spread();
