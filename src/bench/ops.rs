@@ -146,6 +146,7 @@ mod tests {
     use super::super::{Bench, Part, RandomWeights, Sizes};
     use super::*;
     use crate::run::candle::{CandleRunner, Precision};
+    use crate::run::gpu::lower::lower;
     use crate::weights::Weights;
 
     fn unet() -> Case {
@@ -163,6 +164,13 @@ mod tests {
         for name in ["conv2d", "linear", "attention", "group_norm"] {
             assert!(in_graph(name) > 0, "{name}");
             assert_eq!(count(name), in_graph(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_operation_alone_can_be_lowered_for_a_gpu() {
+        for op in ops(unet().graph()) {
+            assert!(!lower(op.case.graph()).tasks.is_empty(), "{}", op.label);
         }
     }
 

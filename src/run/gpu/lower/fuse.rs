@@ -94,8 +94,11 @@ impl<'a> Lowering<'a> {
     /// Linear layers that can be one product: the same input, widths in fours, and all or none with a bias.
     fn can_merge(&self, ids: &[NodeId]) -> bool {
         let distinct: HashSet<NodeId> = ids.iter().copied().collect();
-        let [first, ..] = ids else { return false };
-        let x = self.root(self.node(*first).inputs[0]);
+        // What is given has no inputs, and is no linear layer.
+        let Some((first, x)) = ids.first().and_then(|first| Some((first, *self.node(*first).inputs.first()?))) else {
+            return false;
+        };
+        let x = self.root(x);
         distinct.len() == ids.len()
             && ids.iter().all(|&id| {
                 let node = self.node(id);
