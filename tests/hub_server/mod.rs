@@ -336,8 +336,12 @@ impl Server {
             _ => body.len(),
         };
         for piece in body[..n_bytes].chunks(64 * 1024) {
-            stream.write_all(piece)?;
+            // Counted first: who has read the last byte may ask at once.
             self.shared.lock().unwrap().body_bytes += piece.len();
+            if let Err(error) = stream.write_all(piece) {
+                self.shared.lock().unwrap().body_bytes -= piece.len();
+                return Err(error);
+            }
             if let Some(Fault::Throttle(ms)) = fault {
                 std::thread::sleep(Duration::from_millis(ms));
             }
