@@ -1,6 +1,7 @@
 //! Darkroom beside onnxruntime-web: one headless Chromium, one adapter, the same random weights, in turn.
 //! `./build.sh bench --bench browser`; `./build.sh setup peers` brings onnxruntime-web and the models. `DARKROOM_ROUNDS=1`
-//! for one round after the first, `DARKROOM_CASES=unet,vae-decoder` for some of the models.
+//! for one round after the first, `DARKROOM_CASES=unet,vae-decoder` for some of the models, `DARKROOM_BACKENDS=wasm` for one of
+//! the two backends.
 //!
 //! Each contender has a worker of its own. On the GPU nothing is read back: a run ends when the queue is done.
 
@@ -14,7 +15,7 @@ mod folder;
 mod report;
 
 use browser::Browser;
-use report::{Contender, Report, is_wanted, n_rounds, peers_folder};
+use report::{Contender, Report, is_listed, is_wanted, n_rounds, peers_folder};
 use serde_json::{Value, json};
 
 /// The two sides on each backend, with the rounds after the first.
@@ -53,17 +54,12 @@ fn main() {
     );
     for name in cases.into_iter().filter(|name| is_wanted(name)) {
         for (backend, contenders, usual) in BACKENDS {
-            if is_wanted_backend(backend) {
+            if is_listed("DARKROOM_BACKENDS", backend) {
                 compare(&browser, &mut report, name, backend, contenders, n_rounds(usual));
             }
         }
     }
     report.finish();
-}
-
-/// Whether `DARKROOM_BACKENDS` has it, where it has any.
-fn is_wanted_backend(name: &str) -> bool {
-    std::env::var("DARKROOM_BACKENDS").map_or(true, |wanted| wanted.split(',').any(|wanted| wanted == name))
 }
 
 fn compare(browser: &Browser, report: &mut Report, name: &str, backend: &str, who: &[&str], n_rounds: usize) {

@@ -14,6 +14,8 @@ mod folder;
 mod hub_server;
 #[path = "../tests/common/large.rs"]
 mod large;
+#[path = "common/report.rs"]
+mod report;
 
 use large::{Streamed, large_model, stream};
 
@@ -21,21 +23,23 @@ use large::{Streamed, large_model, stream};
 const N_ROUNDS: usize = 3;
 
 fn main() {
-    let n_rounds = std::env::var("DARKROOM_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(N_ROUNDS);
+    let n_rounds = report::n_rounds(N_ROUNDS);
+    let mut report = report::Report::start("stream");
+    report.note(
+        "Where a processor stands in for a GPU, its memory is this machine's own: bytes reach it by one more copy. The rate \
+         to a real one differs.",
+    );
     let hub = hub_server::Hub::start(large_model());
     let page = browser::page_url();
     let rounds: Vec<Streamed> = (0..n_rounds).map(|_| stream(&browser::Browser::start(), &page, &hub)).collect();
     let bytes = rounds.first().map_or(0.0, |round| round.bytes);
     println!("{:.2} GB, {n_rounds} rounds: minimum, median, maximum", bytes / 1e9);
-    let row = |name: &str, unit: &str, figure: &dyn Fn(&Streamed) -> f64| {
-        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
-        figures.sort_by(f64::total_cmp);
-        let (least, median, most) = (figures[0], figures[figures.len() / 2], figures[figures.len() - 1]);
+    let mut row = |name: &str, unit: &str, figure: &dyn Fn(&Streamed) -> f64| {
+        let figures: Vec<f64> = rounds.iter().map(figure).collect();
+        let [least, median, most] = report::spread(&figures);
+        report.row(serde_json::json!({ "what": name, "unit": unit, "bytes": bytes, "figures": figures }));
         println!("{name:<40} {least:>8.2} {median:>8.2} {most:>8.2} {unit}");
     };
-    if rounds.is_empty() {
-        return;
-    }
     row("network to IndexedDB", "MB/s", &|round| round.bytes / round.download_secs / 1e6);
     row("plain read of IndexedDB", "MB/s", &|round| round.bytes / round.raw_read_secs / 1e6);
     row("IndexedDB to wasm", "MB/s", &|round| round.bytes / round.read_secs / 1e6);
@@ -45,4 +49,5 @@ fn main() {
     row("IndexedDB to GPU / read and writeBuffer", "", &|round| round.raw_upload_secs / round.load_secs);
     row("IndexedDB to GPU / plain read", "", &|round| round.raw_read_secs / round.load_secs);
     row("wasm heap, largest", "MiB", &|round| round.heap_bytes / f64::from(1 << 20));
+    report.finish();
 }

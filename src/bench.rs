@@ -146,11 +146,17 @@ impl<R: Runner> Bench<R> {
     /// Loads a case. Inputs that are not in `given` are random; ids are small.
     ///
     /// # Errors
-    /// What the runner says of weights or graphs, or [`Error::Request`] for a given input of another length.
+    /// What the runner says of weights or graphs, or [`Error::Request`] for a given input that there is not, or of another
+    /// length.
     pub async fn load(runner: Rc<R>, case: &Case, weights: &Weights, given: &[(String, Vec<f32>)]) -> Result<Self> {
+        let wanted = case.inputs();
+        if let Some((name, _)) = given.iter().find(|(name, _)| wanted.iter().all(|input| input.name != *name)) {
+            let names: Vec<&str> = wanted.iter().map(|input| input.name.as_str()).collect();
+            return Err(Error::Request { field: "input", got: name.clone(), expected: names.join(", ") });
+        }
         let weights = runner.load(&case.layers, weights, &mut |_| {}).await?;
         let mut inputs = Vec::new();
-        for CaseInput { name, shape, kind } in case.inputs() {
+        for CaseInput { name, shape, kind } in wanted {
             let n: usize = shape.iter().product();
             let given = given.iter().find(|(given, _)| *given == name).map(|(_, values)| values.clone());
             let values = given.unwrap_or_else(|| match (name.as_str(), kind) {

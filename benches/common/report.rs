@@ -14,7 +14,12 @@ pub fn n_rounds(usual: usize) -> usize {
 
 /// Whether `DARKROOM_CASES` has the name, where it has any.
 pub fn is_wanted(name: &str) -> bool {
-    std::env::var("DARKROOM_CASES").map_or(true, |wanted| wanted.split(',').any(|wanted| wanted == name))
+    is_listed("DARKROOM_CASES", name)
+}
+
+/// Whether a variable has the name between commas, where it is set.
+pub fn is_listed(variable: &str, name: &str) -> bool {
+    std::env::var(variable).map_or(true, |wanted| wanted.split(',').any(|wanted| wanted == name))
 }
 
 /// Where `./build.sh setup peers` puts other programs.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::graph::WeightSpec;
-use crate::weights::{ByteSource, LocalFuture};
+use crate::weights::{ByteSource, LocalFuture, header_of_f16};
 
 /// A safetensors file of f16 weights that exists only while it is read: small numbers that differ from place to place.
 #[derive(Debug)]
@@ -15,17 +15,7 @@ impl RandomWeights {
     /// Tensors of these names and shapes.
     #[must_use]
     pub fn new(specs: &[WeightSpec]) -> Self {
-        let mut at = 0;
-        let mut entries = serde_json::Map::new();
-        for spec in specs {
-            let end = at + 2 * spec.shape.iter().product::<usize>() as u64;
-            let entry = serde_json::json!({ "dtype": "F16", "shape": spec.shape, "data_offsets": [at, end] });
-            entries.insert(spec.name.clone(), entry);
-            at = end;
-        }
-        let json = serde_json::Value::Object(entries).to_string().into_bytes();
-        let header = [&(json.len() as u64).to_le_bytes()[..], &json].concat();
-        let len = header.len() as u64 + at;
+        let (header, len) = header_of_f16(specs);
         RandomWeights { header, len }
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::graph::WeightSpec;
 use crate::model::config::{AutoencoderKlConfig, ClipTextConfig, UNet2DConditionConfig};
 use crate::model::{SDVersion, clip, unet, vae};
-use crate::weights::{ByteSource, LocalFuture};
+use crate::weights::{ByteSource, LocalFuture, header_of_f16};
 
 /// One version's configs.
 struct Configs {
@@ -179,17 +179,7 @@ struct HeaderOnly {
 
 impl HeaderOnly {
     fn new(name: &str, specs: &[WeightSpec]) -> Self {
-        let mut at = 0;
-        let mut entries = serde_json::Map::new();
-        for spec in specs {
-            let end = at + 2 * spec.shape.iter().product::<usize>() as u64;
-            let entry = serde_json::json!({ "dtype": "F16", "shape": spec.shape, "data_offsets": [at, end] });
-            entries.insert(spec.name.clone(), entry);
-            at = end;
-        }
-        let json = serde_json::Value::Object(entries).to_string().into_bytes();
-        let header = [&(json.len() as u64).to_le_bytes()[..], &json].concat();
-        let len = header.len() as u64 + at;
+        let (header, len) = header_of_f16(specs);
         HeaderOnly { name: name.to_string(), header, len }
     }
 }

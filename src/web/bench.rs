@@ -15,7 +15,6 @@ use crate::hub::published::Published;
 use crate::model::SDVersion;
 use crate::run::Runner;
 use crate::run::candle::{CandleRunner, Precision};
-use crate::run::gpu::Gpu;
 use crate::run::gpu::runner::GpuRunner;
 use crate::weights::{ByteSource, MemorySource, Weights};
 
@@ -70,8 +69,9 @@ impl Bench {
                 bench::Bench::load(Rc::new(CandleRunner::cpu(Precision::F32)), &case, &weights, &given).await?,
             ),
             RunnerName::Gpu => {
-                let gpu = Gpu::open().await?;
+                let gpu = super::open_gpu().await?;
                 let element = element_of(dtype, &gpu.caps);
+                // Choices that cannot be read are as good as none.
                 let tiles = tiles.as_deref().and_then(|text| serde_json::from_str(text).ok());
                 let runner = GpuRunner::new(gpu, element)?.with_tiles(tiles.unwrap_or_default());
                 runner.measure_tiles(tune);

@@ -39,12 +39,8 @@ pub fn start() {
 /// A JavaScript `Error` whose message says what is missing, when the browser gives no adapter.
 #[wasm_bindgen(unchecked_return_type = "Caps")]
 pub async fn check() -> Result<JsValue, JsValue> {
-    let gpu = Gpu::open().await?;
-    let mut caps = gpu.caps.clone();
-    if caps.name.is_empty() {
-        caps.name = name_from_browser(&gpu);
-    }
-    let caps = serde_wasm_bindgen::to_value::<Caps>(&caps)?;
+    let gpu = open_gpu().await?;
+    let caps = serde_wasm_bindgen::to_value::<Caps>(&gpu.caps)?;
     gpu.device.destroy();
     Ok(caps)
 }
@@ -118,6 +114,15 @@ pub fn picture_parameters(png: &Uint8Array) -> Result<JsValue, JsValue> {
         Some(parameters) => Ok(serde_wasm_bindgen::to_value(&parameters)?),
         None => Ok(JsValue::UNDEFINED),
     }
+}
+
+/// Opens the GPU, under a name that people can tell from another.
+async fn open_gpu() -> crate::Result<Gpu> {
+    let mut gpu = Gpu::open().await?;
+    if gpu.caps.name.is_empty() {
+        gpu.caps.name = name_from_browser(&gpu);
+    }
+    Ok(gpu)
 }
 
 /// Vendor and architecture, which browsers tell even where they keep the adapter's own name to themselves.

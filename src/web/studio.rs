@@ -24,9 +24,9 @@ use crate::pipeline::{
 use crate::request::{MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, SDConfig};
 use crate::run::Runner;
 use crate::run::candle::{CandleRunner, Precision};
+use crate::run::gpu::Caps;
 use crate::run::gpu::kernels::Element;
 use crate::run::gpu::runner::GpuRunner;
-use crate::run::gpu::{Caps, Gpu};
 use crate::sampler::SamplerKind;
 
 /// A model on one of the two runners.
@@ -122,10 +122,7 @@ impl Studio {
                 Engine::Cpu(runner, Rc::new(model))
             }
             RunnerName::Gpu => {
-                let mut gpu = Gpu::open().await?;
-                if gpu.caps.name.is_empty() {
-                    gpu.caps.name = super::name_from_browser(&gpu);
-                }
+                let gpu = super::open_gpu().await?;
                 let element = element_of(settings.dtype, &gpu.caps);
                 let residency = match settings.budget_bytes {
                     Some(budget) => {

@@ -12,12 +12,30 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{Error, Result};
+use crate::graph::WeightSpec;
 
 use super::source::ByteSource;
 
 /// How long the headers of a component may be, those of all its files together. The largest of Stable Diffusion, XL's
 /// UNet, has 0.2 MB. The format's own implementations allow 100 MB, which parsed would fill a browser tab.
 pub const MAX_HEADER_BYTES: u64 = 4 << 20;
+
+/// The header of a file of f16 tensors in that order, and how long such a file is, in bytes.
+#[must_use]
+pub fn header_of_f16(specs: &[WeightSpec]) -> (Vec<u8>, u64) {
+    let mut at = 0;
+    let mut entries = serde_json::Map::new();
+    for spec in specs {
+        let end = at + 2 * spec.shape.iter().product::<usize>() as u64;
+        let entry = serde_json::json!({ "dtype": "F16", "shape": spec.shape, "data_offsets": [at, end] });
+        entries.insert(spec.name.clone(), entry);
+        at = end;
+    }
+    let json = serde_json::Value::Object(entries).to_string().into_bytes();
+    let header = [&(json.len() as u64).to_le_bytes()[..], &json].concat();
+    let len = header.len() as u64 + at;
+    (header, len)
+}
 
 /// More dimensions than any weight has; a shape with more is refused.
 pub(super) const MAX_DIMS: usize = 8;

@@ -18,7 +18,7 @@ use crate::graph::WeightSpec;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use disk::DiskSource;
-pub use header::{Dtype, MAX_HEADER_BYTES, TensorInfo};
+pub use header::{Dtype, MAX_HEADER_BYTES, TensorInfo, header_of_f16};
 pub use source::{ByteSource, LocalFuture, MemorySource};
 
 /// How many bytes of a tensor are read at once where its numbers are converted on the way.

@@ -20,6 +20,7 @@ let remote = new Remote(new URL("./worker.js", import.meta.url));
 let caps;
 let versions;
 let is_running = false;
+let n_asked = 0;
 
 const spread = (secs) => {
   const sorted = [...secs].sort((a, b) => a - b);
@@ -38,7 +39,7 @@ const chosen_parts = () => [...document.querySelectorAll("[name=part]:checked")]
 
 /** What the form says, or what is wrong with it. */
 function settings() {
-  const { key: version, size_multiple, guidance } = chosen_version();
+  const { key: version, size_multiple, guidance_scale } = chosen_version();
   const whole = (id, least, most, what) => {
     const value = Number(element(id).value);
     if (!Number.isInteger(value) || value < least || value > most)
@@ -52,7 +53,7 @@ function settings() {
   if (!parts.length) throw new Error("choose at least one part");
   const runner = element("runner").value;
   return {
-    version, width, height, parts, runner, guidance,
+    version, width, height, parts, runner, guidance_scale,
     runs: whole("runs", 1, 100, "the number of runs"),
     dtype: element("dtype").value,
     tune: runner === "gpu" && element("tune").checked,
@@ -62,6 +63,7 @@ function settings() {
 
 /** Says what the settings need, as far as it is known, and whether they can be run. */
 async function show_needs() {
+  const asked_now = (n_asked += 1);
   const needs = element("needs");
   const fail = (message) => {
     needs.textContent = sentence(message);
@@ -80,9 +82,11 @@ async function show_needs() {
     const { version, width, height, dtype } = asked;
     try {
       const plan = await remote.call("plan", { version, width, height, dtype }, caps);
+      // The form may have changed while the worker planned.
+      if (asked_now !== n_asked) return;
       text = `Up to ${bytes(plan.staged_peak_bytes)} of GPU memory, one part at a time.`;
     } catch (error) {
-      return fail(error.message);
+      return asked_now === n_asked ? fail(error.message) : undefined;
     }
     if (caps.software) text += " A processor stands in for the GPU: its times are not a GPU's, and large sizes take hours.";
   } else if (chosen_version().download_bytes > 4e9 && asked.parts.includes("unet")) {
@@ -132,6 +136,7 @@ function show(record) {
   }));
   element("json").value = JSON.stringify(record, null, 1);
   element("record").hidden = false;
+  element("copy").textContent = "Copy";
 }
 
 function details(title, head, lines) {
@@ -172,9 +177,9 @@ function set_state(state) {
 }
 
 async function time_part(part, asked, record, say) {
-  const { version, width, height, runner, dtype, tune, runs, profile, guidance } = asked;
-  const entry = { part, batch: guidance > 1 || part === "text_encoder" ? 2 : 1, runs: [] };
-  if (part === "vae_decoder") entry.batch = 1;
+  const { version, width, height, runner, dtype, tune, runs, profile, guidance_scale } = asked;
+  // Guidance asks for everything twice but the picture.
+  const entry = { part, batch: guidance_scale > 1 && part !== "vae_decoder" ? 2 : 1, runs: [] };
   record.parts.push(entry);
   const name = part_names[part];
   say(`${name}: loading${tune ? " and measuring tiles" : ""} …`);
@@ -191,7 +196,7 @@ async function time_part(part, asked, record, say) {
   entry.heap_bytes = await remote.call("heap");
   entry.tiles = await remote.call("tiles");
   if (profile) {
-    say(`${name}: timing every kernel …`);
+    say(`${name}: timing every operation …`);
     entry.profile = await remote.call("profile");
   }
   show(record);
@@ -241,8 +246,14 @@ element("settings").addEventListener("input", show_needs);
 for (const id of ["version", "runner"]) element(id).addEventListener("change", () => { set_size(); show_needs(); });
 element("stop").addEventListener("click", () => remote.end());
 element("copy").addEventListener("click", async () => {
-  await navigator.clipboard.writeText(element("json").value);
-  element("copy").textContent = "Copied";
+  try {
+    await navigator.clipboard.writeText(element("json").value);
+    element("copy").textContent = "Copied";
+  } catch {
+    // Where a page may not write there, a person can.
+    element("json").select();
+    element("copy").textContent = "Press Ctrl+C";
+  }
 });
 
 const device = element("device");

@@ -19,7 +19,7 @@ answer_calls({
 
   async versions() {
     await ready;
-    return versions().map((version) => ({ ...version, guidance: version.guidance_scale }));
+    return versions();
   },
 
   async plan(request, caps) {

@@ -31,7 +31,7 @@ pub fn linear(x: &[f32], weight: &[f32], bias: Option<&[f32]>, k: usize, n: usiz
     let mut out = bias_rows(m, n, bias);
     let lhs = Strided { values: x, row: k, col: 1 };
     let rhs = Strided { values: weight, row: 1, col: k };
-    matmul([m, n, k], &mut out, n, true, lhs, rhs, true);
+    matmul([m, n, k], &mut out, true, lhs, rhs, true);
     out
 }
 
@@ -62,7 +62,7 @@ pub fn conv2d(x: &[f32], weight: &[f32], bias: &[f32], sizes: ConvSizes) -> Vec<
     if sizes.kernel == 1 && sizes.stride == 1 && !sizes.upsample && sizes.pad == [0, 0] {
         let mut out = bias_rows(n_rows, out_channels, Some(bias));
         let lhs = Strided { values: x, row: channels, col: 1 };
-        matmul([n_rows, out_channels, depth], &mut out, out_channels, true, lhs, rhs, true);
+        matmul([n_rows, out_channels, depth], &mut out, true, lhs, rhs, true);
         return out;
     }
     let mut out = bias_rows(n_rows, out_channels, Some(bias));
@@ -73,13 +73,13 @@ pub fn conv2d(x: &[f32], weight: &[f32], bias: &[f32], sizes: ConvSizes) -> Vec<
             let m = out.len() / out_channels;
             gather_rows(x, sizes, block * CONV_BLOCK_ROWS, m, rows);
             let lhs = Strided { values: rows, row: depth, col: 1 };
-            matmul([m, out_channels, depth], out, out_channels, true, lhs, rhs, false);
+            matmul([m, out_channels, depth], out, true, lhs, rhs, false);
         });
     } else {
         let mut rows = Vec::new();
         gather_rows(x, sizes, 0, n_rows, &mut rows);
         let lhs = Strided { values: &rows, row: depth, col: 1 };
-        matmul([n_rows, out_channels, depth], &mut out, out_channels, true, lhs, rhs, true);
+        matmul([n_rows, out_channels, depth], &mut out, true, lhs, rhs, true);
     }
     out
 }
@@ -168,7 +168,7 @@ pub fn attention(q: &[f32], k: &[f32], v: &[f32], sizes: AttentionSizes, scores:
                 let kt = Strided { values: &k[kv..], row: 1, col: width };
                 scores.clear();
                 scores.resize(n * n_keys, 0.0);
-                matmul([n, n_keys, head_width], scores, n_keys, false, q, kt, false);
+                matmul([n, n_keys, head_width], scores, false, q, kt, false);
                 let mut sums = vec![0.0; n];
                 for (row, (scores, sum)) in scores.chunks_exact_mut(n_keys).zip(&mut sums).enumerate() {
                     let visible = if sizes.causal { (first + row + 1).min(n_keys) } else { n_keys };
@@ -178,7 +178,7 @@ pub fn attention(q: &[f32], k: &[f32], v: &[f32], sizes: AttentionSizes, scores:
                 let p = Strided { values: scores, row: n_keys, col: 1 };
                 let v = Strided { values: &v[kv..], row: width, col: 1 };
                 let mut out = vec![0.0; n * head_width];
-                matmul([n, head_width, n_keys], &mut out, head_width, false, p, v, false);
+                matmul([n, head_width, n_keys], &mut out, false, p, v, false);
                 // The division of the softmax, where there are fewest values.
                 for (row, sum) in out.chunks_exact_mut(head_width).zip(&sums) {
                     let inverse = sum.recip();

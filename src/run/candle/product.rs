@@ -22,23 +22,15 @@ fn last_index(rows: usize, cols: usize, row: usize, col: usize) -> usize {
     (rows.max(1) - 1) * row + (cols.max(1) - 1) * col
 }
 
-/// out \[m,n\] (rows `out_row` apart) = lhs \[m,k\] rhs \[k,n\], or with `accumulate` added to what is there; `shared`
+/// out \[m,n\] = lhs \[m,k\] rhs \[k,n\], or with `accumulate` added to what is there; `shared`
 /// among all threads or by this one.
-pub fn matmul(
-    [m, n, k]: [usize; 3],
-    out: &mut [f32],
-    out_row: usize,
-    accumulate: bool,
-    lhs: Strided,
-    rhs: Strided,
-    shared: bool,
-) {
+pub fn matmul([m, n, k]: [usize; 3], out: &mut [f32], accumulate: bool, lhs: Strided, rhs: Strided, shared: bool) {
     if m == 0 || n == 0 {
         return;
     }
-    assert!(last_index(m, n, out_row, 1) < out.len(), "output is too short");
+    assert!(m * n <= out.len(), "output is too short");
     assert!(k == 0 || last_index(m, k, lhs.row, lhs.col) < lhs.values.len(), "left operand is too short");
     assert!(k == 0 || last_index(k, n, rhs.row, rhs.col) < rhs.values.len(), "right operand is too short");
     // SAFETY: the asserts above bound every index that the strides can reach.
-    unsafe { platform::multiply([m, n, k], out, out_row, accumulate, lhs, rhs, shared) }
+    unsafe { platform::multiply([m, n, k], out, accumulate, lhs, rhs, shared) }
 }

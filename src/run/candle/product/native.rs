@@ -11,7 +11,6 @@ use super::Strided;
 pub unsafe fn multiply(
     [m, n, k]: [usize; 3],
     out: &mut [f32],
-    out_row: usize,
     accumulate: bool,
     lhs: Strided,
     rhs: Strided,
@@ -26,7 +25,7 @@ pub unsafe fn multiply(
             k,
             out.as_mut_ptr(),
             1,
-            out_row as isize,
+            n as isize,
             accumulate,
             lhs.values.as_ptr(),
             lhs.col as isize,

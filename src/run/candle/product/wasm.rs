@@ -24,7 +24,6 @@ const PASSING_ROWS: usize = 128;
 pub unsafe fn multiply(
     [m, n, k]: [usize; 3],
     out: &mut [f32],
-    out_row: usize,
     accumulate: bool,
     lhs: Strided,
     rhs: Strided,
@@ -32,7 +31,7 @@ pub unsafe fn multiply(
 ) {
     if k == 0 {
         if !accumulate {
-            out.chunks_mut(out_row.max(1)).take(m).for_each(|row| row[..n].fill(0.0));
+            out[..m * n].fill(0.0);
         }
         return;
     }
@@ -58,14 +57,14 @@ pub unsafe fn multiply(
                         unsafe {
                             let a = lhs.values.as_ptr().add(row * lhs.row + first_k * lhs.col);
                             let b = packed.as_ptr().add(panel * depth);
-                            let c = out.as_mut_ptr().add(row * out_row + first_col + panel);
+                            let c = out.as_mut_ptr().add(row * n + first_col + panel);
                             let block = match rows.end - row {
                                 1 => block::<1>,
                                 2 => block::<2>,
                                 3 => block::<3>,
                                 _ => block::<ROWS>,
                             };
-                            block(depth, a, [lhs.row, lhs.col], b, c, [out_row, cols], adds);
+                            block(depth, a, [lhs.row, lhs.col], b, c, [n, cols], adds);
                         }
                     }
                 }
