@@ -63,6 +63,14 @@ fn group_norm_matches_its_reference() {
 }
 
 #[test]
+fn group_norm_of_parts_matches_its_reference() {
+    cases::splitk_group_norm::check_refusals();
+    let Some(gpu) = gpu() else { return };
+    let mut rig = Rig::new(&gpu);
+    cases::splitk_group_norm::CASES.iter().for_each(|case| block_on(cases::splitk_group_norm::check(&mut rig, case)));
+}
+
+#[test]
 fn layer_norm_matches_its_reference() {
     let Some(gpu) = gpu() else { return };
     let mut rig = Rig::new(&gpu);

@@ -14,6 +14,7 @@ pub mod layer_norm;
 pub mod lincomb;
 pub mod repack;
 pub mod rig;
+pub mod splitk_group_norm;
 
 use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::kernels::Element;
@@ -93,6 +94,9 @@ pub async fn check_short(gpu: &Gpu) {
     }
     for case in group_norm::CASES {
         group_norm::check(&mut rig, case).await;
+    }
+    for case in splitk_group_norm::CASES {
+        splitk_group_norm::check(&mut rig, case).await;
     }
     for case in layer_norm::CASES {
         layer_norm::check(&mut rig, case).await;

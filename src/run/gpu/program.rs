@@ -10,7 +10,8 @@ use std::collections::{HashMap, HashSet};
 use super::arena::{Place, Span, place};
 use super::bands::{BandSizes, banded};
 use super::kernels::{
-    Element, Launch, cast_from_f32, cast_to_f32, gemm, group_norm, group_norm_apply, group_norm_stats, splitk_reduce,
+    Element, Launch, cast_from_f32, cast_to_f32, gemm, group_norm, group_norm_apply, group_norm_stats,
+    splitk_group_norm, splitk_reduce,
 };
 use super::lower::{GemmTask, Lowered, RowsOf, Task, TaskKind, lower, weight_key};
 use super::tiles::Tiles;
@@ -126,6 +127,7 @@ impl Program {
             storages: HashMap::new(),
             spans: Vec::new(),
             dispatches: Vec::new(),
+            reduction: None,
             gemms: Vec::new(),
             name: String::new(),
         };
@@ -170,8 +172,18 @@ struct Builder<'a> {
     storages: HashMap<NodeId, Storage>,
     spans: Vec<Span>,
     dispatches: Vec<Dispatch>,
+    /// The last dispatch, where it adds the parts of a product.
+    reduction: Option<Reduction>,
     gemms: Vec<gemm::Gemm>,
     name: String,
+}
+
+/// A dispatch of `splitk_reduce`.
+struct Reduction {
+    /// Its place among the dispatches.
+    at: usize,
+    gemm: gemm::Gemm,
+    splits: u32,
 }
 
 /// A shape as four dimensions, ones in front.
@@ -425,6 +437,7 @@ impl<'a> Builder<'a> {
         let out = out(self)?;
         let launch = splitk_reduce::launch(gemm, element, splits)?;
         let vectors = if gemm.epilogue.bias { vectors } else { Operand::UnusedWeight };
+        self.reduction = Some(Reduction { at: self.dispatches.len(), gemm: *gemm, splits });
         self.emit(launch, vec![partial, vectors, time_embedding, residual, out], shape, 0);
         Ok(())
     }
@@ -435,6 +448,18 @@ impl<'a> Builder<'a> {
         };
         let batch = self.shape(node)[0] as u32;
         Ok(group_norm::GroupNorm { batch, pixels: pixels as u32, channels, groups: groups as u32, eps: eps as f32 })
+    }
+
+    /// Takes back the last dispatch if it adds the parts of the one value `x` and the norm can do that itself.
+    fn take_reduction(&mut self, x: &[Operand], norm: &group_norm::GroupNorm) -> Result<Option<(Reduction, Dispatch)>> {
+        let Some(reduction) = self.reduction.take_if(|reduction| reduction.at + 1 == self.dispatches.len()) else {
+            return Ok(None);
+        };
+        let is_of_x = self.dispatches.last().is_some_and(|dispatch| dispatch.operands.last() == x.first());
+        if !is_of_x || !splitk_group_norm::suits(&reduction.gemm, reduction.splits, norm)? {
+            return Ok(None);
+        }
+        Ok(self.dispatches.pop().map(|dispatch| (reduction, dispatch)))
     }
 
     fn group_norm(&mut self, task: &Task, x: &[NodeId], silu: bool) -> Result<()> {
@@ -456,6 +481,14 @@ impl<'a> Builder<'a> {
         operands.resize(2, Operand::Unused);
         let shape = format!("{}x{pixels}x{n_channels}", node.shape[0]);
         let (weight, bias) = (self.weight(&[node.inputs[1]]), self.weight(&[node.inputs[2]]));
+        if let Some((Reduction { gemm, splits, .. }, reduce)) = self.take_reduction(&operands, &norm)? {
+            let launch = splitk_group_norm::launch(&gemm, splits, &norm, self.element, silu)?;
+            // In the reduction's place now, so that it cannot share memory with anything that is read there.
+            let out = self.whole(task.out)?;
+            let operands = reduce.operands.into_iter().chain([weight, bias, out]).collect();
+            self.emit(launch, operands, format!("{shape} of {splits} parts"), flops);
+            return Ok(());
+        }
         if norm.fits_one_dispatch()? {
             let out = self.whole(task.out)?;
             operands.extend([weight, bias, out]);

@@ -219,6 +219,9 @@ const TILE_NARROW: Tile = TILES[6];
 
 /// Workgroups below which a GPU is not filled, so that the sum is split.
 const ENOUGH_GROUPS: u32 = 256;
+/// Steps that a part of a sum has at least: those that are saved by cutting have to take longer than the dispatch that adds
+/// the parts, a few microseconds, and a step is about half of one.
+const MIN_STEPS_OF_A_PART: u32 = 16;
 /// The most parts of a sum.
 const MAX_SPLITS: u32 = 16;
 
@@ -296,8 +299,7 @@ impl Gemm {
             TILE_SMALL
         };
         let lacking = u64::from(ENOUGH_GROUPS) / groups(tile).max(1);
-        // A part of fewer than eight steps does not repay storing its sums.
-        let splits = (lacking as u32).min(self.k_tiles() / 8).clamp(1, MAX_SPLITS);
+        let splits = (lacking as u32).min(self.k_tiles() / MIN_STEPS_OF_A_PART).clamp(1, MAX_SPLITS);
         Ok((tile, splits))
     }
 

@@ -3,8 +3,10 @@
 //!
 //! There [`super::group_norm_stats`] measures parts of each group with many workgroups, since 32 groups alone would leave
 //! a GPU idle; [`super::group_norm_apply`] joins the parts and normalises. A picture in bands of rows is measured and
-//! normalised band by band ([`Band`]). The input may be two tensors that stand for their concatenation along the channels.
+//! normalised band by band ([`Band`]). What a product left in parts is added by the norm itself
+//! ([`super::splitk_group_norm`]). The input may be two tensors that stand for their concatenation along the channels.
 
+use super::gemm::RowVector;
 use super::{Binding, Element, Kernel, Launch, Width, count, refuse};
 use crate::Result;
 
@@ -80,6 +82,19 @@ impl Band {
     }
 }
 
+/// An input that is not there yet but in parts, for [`super::splitk_group_norm`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sums {
+    pub n_splits: u32,
+    pub time_embedding: RowVector,
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Sums { n_splits: 0, time_embedding: RowVector { stride: 0, offset: 0 } }
+    }
+}
+
 /// How the work is cut. A workgroup covers a slab, which is a number of whole groups, and a chunk of the pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cut {
@@ -127,13 +142,18 @@ impl GroupNorm {
     /// # Errors
     /// As [`GroupNorm::n_chunks`].
     pub fn fits_one_dispatch(&self) -> Result<bool> {
+        self.fits_one_dispatch_of_parts(1)
+    }
+
+    /// The same when every value is the sum of `n_splits` that are read.
+    pub(super) fn fits_one_dispatch_of_parts(&self, n_splits: u32) -> Result<bool> {
         let cut = self.whole_cut()?;
         let slab = cut.groups_per_slab * (self.channels[0] + self.channels[1]) / self.groups;
-        Ok(u64::from(slab) * u64::from(self.pixels) <= u64::from(MAX_WHOLE_VALUES))
+        Ok(u64::from(slab) * u64::from(self.pixels) * u64::from(n_splits) <= u64::from(MAX_WHOLE_VALUES))
     }
 
     /// Slabs of as few groups as make whole cells, so that there are many workgroups.
-    fn whole_cut(&self) -> Result<Cut> {
+    pub(super) fn whole_cut(&self) -> Result<Cut> {
         let any = self.cut(PIXELS_PER_THREAD, MAX_CHUNKS)?;
         let group_channels = (self.channels[0] + self.channels[1]) / self.groups;
         let groups_per_slab = any.width.elements() / gcd(group_channels, any.width.elements());
@@ -212,9 +232,9 @@ params! {
         from_pixel: u32,
         to_pixel: u32,
         first_partial: u32,
-        padding_0: u32,
-        padding_1: u32,
-        padding_2: u32,
+        n_splits: u32,
+        time_embedding_stride: u32,
+        time_embedding_offset: u32,
     }
 }
 
@@ -227,10 +247,10 @@ pub(super) const PARAMS_FIELDS: &[(&str, usize)] = Params::FIELDS;
 /// As [`GroupNorm::n_chunks`].
 pub fn launch(norm: &GroupNorm, element: Element, silu: bool) -> Result<Launch> {
     let constants = [("with_silu", f64::from(u8::from(silu)))];
-    launch_of(&KERNEL, norm, None, element, norm.whole_cut()?, &constants)
+    launch_of(&KERNEL, norm, None, element, norm.whole_cut()?, &constants, Sums::default())
 }
 
-/// The launch of one of the three kernels, for a whole picture or a band of one.
+/// The launch of one of the kernels, for a whole picture or a band of one.
 pub(super) fn launch_of(
     kernel: &'static Kernel,
     norm: &GroupNorm,
@@ -238,6 +258,7 @@ pub(super) fn launch_of(
     element: Element,
     cut: Cut,
     constants: &[(&'static str, f64)],
+    sums: Sums,
 ) -> Result<Launch> {
     let band = match band {
         Some(band) if norm.batch == 1 => *band,
@@ -269,9 +290,9 @@ pub(super) fn launch_of(
         from_pixel: band.from_pixel,
         to_pixel: band.to_pixel,
         first_partial: band.pixels_before / band.partial_pixels,
-        padding_0: 0,
-        padding_1: 0,
-        padding_2: 0,
+        n_splits: sums.n_splits,
+        time_embedding_stride: sums.time_embedding.stride,
+        time_embedding_offset: sums.time_embedding.offset,
     };
     let workgroups = super::spread(kernel.name, n_workgroups)?;
     Ok(Launch::new(kernel, element, cut.width, constants, &params, workgroups))

@@ -1,7 +1,7 @@
 //! `group_norm_apply`: joins the measured parts of each group and normalises, with silu behind it if asked for: the
 //! second half of a group normalisation. See [`super::group_norm`], which has the reference.
 
-use super::group_norm::{Band, GroupNorm, PARAMS_BYTES, PARAMS_FIELDS, launch_of};
+use super::group_norm::{Band, GroupNorm, PARAMS_BYTES, PARAMS_FIELDS, Sums, launch_of};
 use super::{Binding, Element, Kernel, Launch, Width};
 use crate::Result;
 
@@ -35,7 +35,7 @@ pub const KERNEL: Kernel = Kernel {
 /// As [`GroupNorm::n_chunks`].
 pub fn launch(norm: &GroupNorm, element: Element, silu: bool) -> Result<Launch> {
     let constants = [("with_silu", f64::from(u8::from(silu)))];
-    launch_of(&KERNEL, norm, None, element, norm.apply_cut()?, &constants)
+    launch_of(&KERNEL, norm, None, element, norm.apply_cut()?, &constants, Sums::default())
 }
 
 /// Normalises some pixels of one band, as many as `norm` has.
@@ -44,5 +44,5 @@ pub fn launch(norm: &GroupNorm, element: Element, silu: bool) -> Result<Launch> 
 /// As [`launch`], and for more than one batch item.
 pub fn launch_band(norm: &GroupNorm, band: &Band, element: Element, silu: bool) -> Result<Launch> {
     let constants = [("with_silu", f64::from(u8::from(silu)))];
-    launch_of(&KERNEL, norm, Some(band), element, norm.apply_cut()?, &constants)
+    launch_of(&KERNEL, norm, Some(band), element, norm.apply_cut()?, &constants, Sums::default())
 }

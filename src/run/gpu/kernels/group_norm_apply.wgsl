@@ -3,6 +3,7 @@
 
 #import linear_group
 #import group_norm
+#import group_norm_sources
 #import activate
 
 // Silu follows.

@@ -1,7 +1,7 @@
 //! `group_norm_stats`: mean and sum of squared deviations of parts of each group, the first half of a group
 //! normalisation. See [`super::group_norm`].
 
-use super::group_norm::{Band, GroupNorm, PARAMS_BYTES, PARAMS_FIELDS, launch_of};
+use super::group_norm::{Band, GroupNorm, PARAMS_BYTES, PARAMS_FIELDS, Sums, launch_of};
 use super::{Binding, Element, Kernel, Launch, Width};
 use crate::Result;
 
@@ -25,7 +25,7 @@ pub const KERNEL: Kernel = Kernel {
 /// # Errors
 /// As [`GroupNorm::n_chunks`].
 pub fn launch(norm: &GroupNorm, element: Element) -> Result<Launch> {
-    launch_of(&KERNEL, norm, None, element, norm.stats_cut()?, &[])
+    launch_of(&KERNEL, norm, None, element, norm.stats_cut()?, &[], Sums::default())
 }
 
 /// Measures the parts of one band, whose pixels are those of `norm`.
@@ -35,7 +35,7 @@ pub fn launch(norm: &GroupNorm, element: Element) -> Result<Launch> {
 pub fn launch_band(norm: &GroupNorm, band: &Band, element: Element) -> Result<Launch> {
     let chunk_pixels = band.partial_pixels;
     let cut = norm.stats_cut()?.with_chunks(chunk_pixels, norm.pixels.div_ceil(chunk_pixels));
-    launch_of(&KERNEL, norm, Some(band), element, cut, &[])
+    launch_of(&KERNEL, norm, Some(band), element, cut, &[], Sums::default())
 }
 
 /// Mean and sum of squared deviations of each part in plain Rust, \[B, G, chunks, 2\], of the concatenated input.

@@ -5,6 +5,7 @@
 
 #import linear_group
 #import group_norm
+#import group_norm_sources
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> source_0: array<cell>; // [B,H,W,C0]

@@ -50,6 +50,7 @@ pub mod pipeline;
 pub mod repack;
 pub mod rgba;
 mod source;
+pub mod splitk_group_norm;
 pub mod splitk_reduce;
 pub mod timestep_embedding;
 
@@ -76,6 +77,7 @@ pub const KERNELS: &[&Kernel] = &[
     &lincomb::KERNEL,
     &repack::KERNEL,
     &rgba::KERNEL,
+    &splitk_group_norm::KERNEL,
     &splitk_reduce::KERNEL,
     &timestep_embedding::KERNEL,
 ];

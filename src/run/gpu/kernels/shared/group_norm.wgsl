@@ -1,4 +1,4 @@
-// What the two halves of group normalisation share: their parameters, and which part of the input a workgroup has.
+// What the kernels of group normalisation share: their parameters, and which part of the input a workgroup has.
 
 struct Params {
     // Pixels of one batch item; of a picture in bands, those that are normalised here.
@@ -27,9 +27,10 @@ struct Params {
     to_pixel: u32,
     // The share of the first half that comes first here.
     first_partial: u32,
-    padding_0: u32,
-    padding_1: u32,
-    padding_2: u32,
+    // Of splitk_group_norm alone: the parts of each sum, and where the time embedding is.
+    n_splits: u32,
+    time_embedding_stride: u32,
+    time_embedding_offset: u32,
 }
 
 // The part of the input that a workgroup has.
@@ -58,13 +59,4 @@ fn part_of(number: u32) -> Part {
     part.first_pixel = part.chunk * params.chunk_pixels;
     part.last_pixel = min(part.first_pixel + params.chunk_pixels, params.pixels);
     return part;
-}
-
-// The cell of the two sources together that begins at a channel.
-fn read_sources(item: u32, pixel: u32, channel: u32) -> vec4<f32> {
-    let row = item * params.pixels + params.from_pixel + pixel;
-    if channel < params.channels_0 {
-        return widen(source_0[(row * params.channels_0 + channel) / WIDTH]);
-    }
-    return widen(source_1[(row * params.channels_1 + channel - params.channels_0) / WIDTH]);
 }
