@@ -205,7 +205,8 @@ fn bands_do_not_show() {
         let mut inputs = inputs(model.configs.version(), 128, 2);
         inputs.init = Some(cases::picture_of_halves(128));
         inputs.config = inputs.config.with_strength(0.6);
-        let picture = draw(&runner, &model, inputs).0;
+        let mut generation = Generation::new(&runner, &model, inputs).unwrap();
+        let picture = finish(&mut generation).0;
         Some((picture, runner.counts().arena_bytes))
     };
     let Some((expected, whole_bytes)) = run(WHOLE) else { return };
@@ -362,6 +363,32 @@ fn graph_of(runner: &Rc<GpuRunner>) -> darkroom::graph::Graph {
     let model = load(&emoji(), runner);
     let shape = UNetShape { batch: 2, height: 8, width: 8, n_context: 77 };
     step_graph(&model.configs.unet, shape).unwrap()
+}
+
+/// When a request is over, drawn or given up, the GPU holds what it held before: weights.
+#[test]
+fn nothing_is_kept_for_a_picture_that_is_over() {
+    let Some(gpu) = gpu() else { return };
+    let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());
+    let model = load(&emoji(), &runner);
+    // Loading leaves a few small buffers for the next to use.
+    runner.trim();
+    let before = runner.counts();
+    let mut held = 0;
+    let mut generation = Generation::new(&runner, &model, inputs(model.configs.version(), 128, 2)).unwrap();
+    while let Some(_event) = block_on(generation.step(&mut |_| true)).unwrap() {
+        held = held.max(runner.counts().arena_bytes);
+    }
+    assert!(held > 1 << 20, "{held} bytes of arena");
+    drop(generation);
+    assert_eq!(runner.counts().live_bytes, before.live_bytes, "{:?}", runner.counts());
+    let mut generation = Generation::new(&runner, &model, inputs(model.configs.version(), 64, 2)).unwrap();
+    for _ in 0..3 {
+        block_on(generation.step(&mut |_| true)).unwrap();
+    }
+    assert!(runner.counts().arena_bytes < held, "a smaller picture needs less");
+    drop(generation);
+    assert_eq!(runner.counts().live_bytes, before.live_bytes, "{:?}", runner.counts());
 }
 
 /// A second picture on the same runner finds everything there: no buffer, no pipeline, no bind group for its steps.

@@ -187,6 +187,26 @@ fn a_job_becomes_the_picture_that_diffusers_draws_and_tells_of_every_step() {
 }
 
 #[test]
+fn a_server_draws_on_the_gpu_too() {
+    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
+        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+        return;
+    }
+    let server = Server::start(&["--device", "gpu"]);
+    // One that is stopped first: what the GPU had under way is no trouble for the next.
+    let long = server.add(&long_request());
+    server.wait_for(&long, |job| job["progress"]["stage"] == "denoising");
+    assert_eq!(server.delete(&long).0, 200);
+    let path = server.add(&apple_request());
+    let done = server.wait_until_over(&path);
+    assert_eq!(done["status"], "done", "{done}");
+    let (_, _, png) = server.get_bytes(done["images"][0]["url"].as_str().unwrap());
+    let max = difference(&decode(&png).unwrap(), &apple());
+    assert!(max <= 2, "the picture differs from diffusers' by {max} levels");
+    assert_eq!(server.get(&long).1["status"], "cancelled");
+}
+
+#[test]
 fn the_queue_is_bounded_tells_places_and_lets_go() {
     let server = Server::start(&["--queue", "2"]);
     let first = server.add(&long_request());

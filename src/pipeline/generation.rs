@@ -60,6 +60,16 @@ struct Denoiser<R: Runner> {
     conditioning: Vec<Vec<(String, R::Tensor)>>,
 }
 
+/// Ends with the generation, and with it the memory that the runner keeps for its sizes: the next picture may be a smaller
+/// one, or there may be none.
+struct Trim<R: Runner>(Rc<R>);
+
+impl<R: Runner> Drop for Trim<R> {
+    fn drop(&mut self) {
+        self.0.trim();
+    }
+}
+
 /// See the module.
 pub struct Generation<R: Runner> {
     runner: Rc<R>,
@@ -89,6 +99,8 @@ pub struct Generation<R: Runner> {
     step_flops: u64,
     decode_flops: u64,
     encode_flops: u64,
+    /// The last field, which is dropped when all tensors and programs are.
+    _trim: Trim<R>,
 }
 
 fn not_finite<T>(stage: impl Into<String>) -> Result<T> {
@@ -165,6 +177,7 @@ impl<R: Runner> Generation<R> {
             decode_flops: decoder_graph(&configs.vae, 1, latent[0], latent[1])?.flops(),
             encode_flops: 0,
             inputs,
+            _trim: Trim(Rc::clone(runner)),
         }
         .with_encode_flops())
     }

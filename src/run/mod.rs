@@ -91,6 +91,10 @@ pub trait Runner {
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Vec<Self::Tensor>>;
 
+    /// Gives back the memory that only runs need. A later run makes what it needs anew; one that is under way keeps what it
+    /// has.
+    fn trim(&self);
+
     /// Floats to the device.
     ///
     /// # Errors

@@ -5,8 +5,10 @@ import { Remote } from "./bench/remote.js";
 /** @type {Map<string, {remote: Remote, info: any, channels_last: boolean}>} */
 const contenders = new Map();
 
+const url_of = (name, path) => `./cases/${name}/${path}`;
+
 const file = async (name, path) => {
-  const response = await fetch(`./cases/${name}/${path}`);
+  const response = await fetch(url_of(name, path));
   if (!response.ok) throw new Error(`${name}/${path}: ${response.status}`);
   return response.arrayBuffer();
 };
@@ -34,13 +36,14 @@ async function load_ours(remote, name, info, runner) {
   const config = new TextDecoder().decode(await file(name, "config.json"));
   const weights = new Uint8Array(await file(name, "weights.safetensors"));
   const settings = { part: info.component, config, batch: info.inputs[0].dims[0], height, width, runner, dtype: "f32" };
-  return remote.call("load", settings, weights, inputs);
+  return remote.hand_over([weights.buffer], "load", settings, weights, inputs);
 }
 
 async function load_peer(remote, name, info, backend, graph_capture) {
   const inputs = [];
   for (const input of info.inputs) inputs.push({ ...input, bytes: await file(name, input.file) });
-  const external = info.external && { path: info.external, data: new Uint8Array(await file(name, info.external)) };
+  // onnxruntime fetches these itself, one by one.
+  const external = info.external.map((path) => ({ path, data: new URL(url_of(name, path), document.baseURI).href }));
   const result = info.result.dims;
   return remote.call("load", { backend, graph_capture, result }, new Uint8Array(await file(name, "model.onnx")), inputs, external);
 }

@@ -117,6 +117,31 @@ def tensor_file(folder: pathlib.Path, name: str, tensor: torch.Tensor) -> dict:
     return {"name": name, "file": file, "dims": list(array.shape), "dtype": str(array.dtype)}
 
 
+def save_onnx(program: torch.onnx.ONNXProgram, folder: pathlib.Path, is_large: bool) -> list[str]:
+    """Writes `model.onnx`. Gives the files beside it that hold the weights of a large one: a protobuf holds no more than
+    2 GB, and a browser takes a file apart more easily when it is below one."""
+    if not is_large:
+        program.save(folder / "model.onnx", external_data=False)
+        return []
+    model = program.model_proto
+    sizes: list[int] = []
+    for tensor in model.graph.initializer:
+        n_bytes = len(tensor.raw_data)
+        # Scalars and shapes are looked at while the model is loaded.
+        if n_bytes < 1024:
+            continue
+        if not sizes or sizes[-1] + n_bytes > 1_000_000_000:
+            sizes.append(0)
+        sizes[-1] += n_bytes
+        onnx.external_data_helper.set_external_data(tensor, f"model.onnx.{len(sizes) - 1}")
+    files = [f"model.onnx.{part}" for part in range(len(sizes))]
+    for file in files:
+        # What is there is added to.
+        (folder / file).unlink(missing_ok=True)
+    onnx.save_model(model, folder / "model.onnx")
+    return files
+
+
 def main() -> None:
     out = pathlib.Path(sys.argv[1])
     names = sys.argv[2:] or [name for name in CASES if not name.startswith("full-")]
@@ -137,19 +162,17 @@ def main() -> None:
         safetensors.torch.save_file(state, folder / "weights.safetensors")
         with torch.inference_mode():
             result = case["pick"](module(*case["inputs"].values()))
-        # 2 GB is the most that one protobuf holds; larger weights lie beside it.
         program = torch.onnx.export(
             module, tuple(case["inputs"].values()), dynamo=True, opset_version=20,
             input_names=list(case["inputs"]), output_names=["result"], verbose=False,
         )
-        is_large = name.startswith("full-")
-        program.save(folder / "model.onnx", external_data=is_large)
+        external = save_onnx(program, folder, is_large=name.startswith("full-"))
         described = {
             "name": name,
             "component": case["component"],
             "inputs": [tensor_file(folder, key, value) for key, value in case["inputs"].items()],
             "result": tensor_file(folder, "result", result),
-            "external": "model.onnx.data" if is_large else None,
+            "external": external,
             "n_parameters": sum(value.numel() for value in state.values()),
             "versions": {
                 "torch": torch.__version__, "diffusers": diffusers.__version__,

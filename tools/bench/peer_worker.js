@@ -50,6 +50,8 @@ answer_calls({
    * @param {{backend: "webgpu" | "wasm", graph_capture: boolean, result: number[]}} settings `result` is its shape
    * @param {Uint8Array} model
    * @param {Array<{name: string, dtype: string, dims: number[], bytes: ArrayBuffer}>} inputs
+   * @param {Array<{path: string, data: string}>} external files of weights by the names that the model has for them, and
+   *   their addresses
    */
   async load({ backend, graph_capture, result }, model, inputs, external) {
     const [start, before] = [performance.now(), gpu_calls()];
@@ -61,7 +63,7 @@ answer_calls({
       graphOptimizationLevel: "all",
       enableGraphCapture: graph_capture,
       preferredOutputLocation: backend === "webgpu" ? "gpu-buffer" : "cpu",
-      ...(external ? { externalData: [external] } : {}),
+      externalData: external,
     });
     device = backend === "webgpu" ? await ort.env.webgpu.device : undefined;
     feeds = {};

@@ -48,10 +48,21 @@ export class Remote {
    * @returns {Promise<any>}
    */
   call(name, ...given) {
+    return this.hand_over([], name, ...given);
+  }
+
+  /**
+   * The same where some of the arguments' buffers are given away, which costs no copy.
+   * @param {Transferable[]} buffers
+   * @param {string} name
+   * @param {...any} given
+   * @returns {Promise<any>}
+   */
+  hand_over(buffers, name, ...given) {
     const id = (this.#n_calls += 1);
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, name, given });
+      this.#worker.postMessage({ id, name, given }, buffers);
     });
   }
 

@@ -324,6 +324,9 @@ impl Runner for CandleRunner {
         Ok(())
     }
 
+    /// Every tensor has memory of its own, so there is nothing to give back.
+    fn trim(&self) {}
+
     async fn prepare(&self, graph: Graph) -> Result<CandleProgram> {
         let last_uses = graph.last_uses();
         Ok(CandleProgram { graph, last_uses })

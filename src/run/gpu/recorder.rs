@@ -263,6 +263,11 @@ impl Recorder {
         Pooled { buffer: Some(buffer), pool: Rc::clone(&self.pool) }
     }
 
+    /// Gives back the buffers that nobody uses now.
+    pub fn trim(&self) {
+        self.pool.borrow_mut().clear();
+    }
+
     /// Bytes to a place whose offset is a multiple of four. The last word is filled up with zeros.
     pub fn write(&self, to: &Buffer, offset: u64, bytes: &[u8]) {
         self.ledger.update(|counts| counts.uploaded_bytes += bytes.len() as u64);

@@ -298,6 +298,11 @@ impl Runner for GpuRunner {
         self.load_weights(graphs, weights, progress).await
     }
 
+    fn trim(&self) {
+        self.arena.borrow_mut().clear();
+        self.recorder.trim();
+    }
+
     fn use_attention(&self, flash: bool, _sliced: Option<usize>) -> Result<()> {
         if flash {
             return Ok(());
