@@ -200,7 +200,8 @@ impl Tile {
     }
 }
 
-/// The tiles to choose from. The first six suit any matrix, the last those with very few columns.
+/// The tiles to choose from. The first six suit any matrix, the next those with very few columns, the last those with very
+/// few rows, such as a time embedding's.
 pub const TILES: &[Tile] = &[
     Tile { name: "32x32", threads: [8, 8], rows: 4, quads: 1 },
     Tile { name: "32x64", threads: [8, 8], rows: 4, quads: 2 },
@@ -209,12 +210,14 @@ pub const TILES: &[Tile] = &[
     Tile { name: "128x64", threads: [8, 16], rows: 8, quads: 2 },
     Tile { name: "16x64", threads: [8, 8], rows: 2, quads: 2 },
     Tile { name: "64x8", threads: [2, 32], rows: 2, quads: 1 },
+    Tile { name: "4x128", threads: [16, 4], rows: 1, quads: 2 },
 ];
 
-/// The two that are the defaults for many and for few rows, and the one for few columns.
+/// The defaults for many rows, for fewer, for few and for very few; and the one for few columns.
 const TILE_LARGE: Tile = TILES[2];
 const TILE_SMALL: Tile = TILES[1];
 const TILE_FLAT: Tile = TILES[5];
+const TILE_ROW: Tile = TILES[7];
 const TILE_NARROW: Tile = TILES[6];
 
 /// Workgroups below which a GPU is not filled, so that the sum is split.
@@ -291,7 +294,9 @@ impl Gemm {
             return Ok((TILE_NARROW, 1));
         }
         let groups = |tile: Tile| u64::from(m.div_ceil(tile.m())) * u64::from(self.n.div_ceil(tile.n()));
-        let tile = if m <= 16 {
+        let tile = if m <= TILE_ROW.m() {
+            TILE_ROW
+        } else if m <= TILE_FLAT.m() {
             TILE_FLAT
         } else if groups(TILE_LARGE) >= u64::from(ENOUGH_GROUPS) {
             TILE_LARGE
@@ -306,9 +311,10 @@ impl Gemm {
     /// Whether a tile and a number of parts can compute the product.
     #[must_use]
     pub fn allows(&self, tile: Tile, splits: u32) -> bool {
-        let narrow = tile == TILE_NARROW;
         (!self.epilogue.geglu || tile.quads == 2)
-            && (!narrow || self.n <= 8)
+            && (tile != TILE_NARROW || self.n <= 8)
+            // Of any number of rows it would read the weight again and again.
+            && (tile != TILE_ROW || self.m().is_ok_and(|m| m <= TILE_FLAT.m()))
             && splits >= 1
             && splits <= MAX_SPLITS.min(self.k_tiles())
     }
