@@ -56,8 +56,13 @@ fn main() {
     );
     for name in cases.into_iter().filter(|name| is_wanted(name)) {
         let is_full = name.starts_with("full-");
+        if is_full {
+            report.note(
+                "The true channels run on the GPU alone, and without graph capture: their weights in f32 leave no room in a \
+                 wasm heap, nor for a third session.",
+            );
+        }
         for (backend, contenders, usual) in BACKENDS {
-            // Three gigabytes of weights in f32 leave no room in a wasm heap, nor for two such sessions on one GPU.
             let contenders = if is_full { &contenders[..2] } else { contenders };
             if is_listed("DARKROOM_BACKENDS", backend) && !(is_full && backend == "wasm") {
                 compare(&browser, &mut report, name, backend, contenders, n_rounds(usual));
@@ -67,8 +72,10 @@ fn main() {
     report.finish();
 }
 
-/// Calls a function of `tools/bench/contenders.js` and waits for it as long as it takes, which on a software adapter may
-/// be longer than a driver lets one script run.
+/// How long one run may take: on a software adapter minutes, not this.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Calls a function of `tools/bench/contenders.js` and waits for it, longer than a driver lets one script run.
 fn long_call(browser: &Browser, function: &str, arguments: &[&str]) -> Result<Value, String> {
     let start = Instant::now();
     browser.eval(&format!(
@@ -87,6 +94,7 @@ fn long_call(browser: &Browser, function: &str, arguments: &[&str]) -> Result<Va
         if !answer.is_null() {
             return Ok(answer["value"].take());
         }
+        assert!(start.elapsed() < PATIENCE, "{function} {arguments:?} is not over after {PATIENCE:?}");
         // Asking takes the processor's time too: seldom where it takes long, and at most a fiftieth of it late.
         std::thread::sleep((start.elapsed() / 50).max(Duration::from_millis(5)));
     }

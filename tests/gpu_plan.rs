@@ -391,7 +391,7 @@ fn nothing_is_kept_for_a_picture_that_is_over() {
     assert_eq!(runner.counts().live_bytes, before.live_bytes, "{:?}", runner.counts());
 }
 
-/// A second picture on the same runner finds everything there: no buffer, no pipeline, no bind group for its steps.
+/// The second picture of a request finds everything there: no buffer, no pipeline, no bind group for its steps.
 #[test]
 fn a_second_picture_allocates_nothing() {
     let Some(gpu) = gpu() else { return };

@@ -1,8 +1,8 @@
 //! Cases of a group norm that adds the parts of the product in front of it.
 
-use darkroom::run::gpu::kernels::gemm::{Epilogue, Gemm, RowVector, Source};
+use darkroom::run::gpu::kernels::gemm::{Epilogue, Gemm, Operands, RowVector, Source};
 use darkroom::run::gpu::kernels::group_norm::{GroupNorm, reference};
-use darkroom::run::gpu::kernels::{Element, splitk_group_norm, splitk_reduce};
+use darkroom::run::gpu::kernels::{Element, splitk_group_norm};
 
 use super::rig::{Bench, Rig};
 use super::{compare, elements, scatter, stored, stored_scatter};
@@ -86,15 +86,15 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     let residual = stored_scatter(element, 4, if epilogue.residual { n_values } else { 0 }, 1.0);
     let (weight, norm_bias) = (scatter(5, width, 2.0), scatter(6, width, 1.0));
 
-    let mut product = splitk_reduce::reference(&parts, splits as usize);
-    for (i, value) in product.iter_mut().enumerate() {
-        let (item, column) = (i / width / pixels as usize, i % width);
-        *value += bias.get(column).copied().unwrap_or(0.0);
-        if let Some(RowVector { stride, offset }) = vector {
-            *value += time_embedding[item * stride as usize + offset as usize + column];
-        }
-        *value += residual.get(i).copied().unwrap_or(0.0);
-    }
+    let operands = Operands {
+        source_0: &[],
+        source_1: &[],
+        weight: &[],
+        bias: &bias,
+        time_embedding: &time_embedding,
+        residual: &residual,
+    };
+    let product = splitk_group_norm::reference(&gemm, splits, &parts, operands);
     let product = stored(element, product);
     let expected = reference(&norm, &product, &weight, &norm_bias, silu);
 
@@ -124,6 +124,11 @@ pub fn check_refusals() {
     assert!(!suits(&Gemm { first_out_row: 64, ..gemm }, 4, &norm), "a band");
     let gelu = Epilogue { activation: Some(darkroom::graph::Activation::Gelu), ..BIAS };
     assert!(!suits(&Gemm { epilogue: gelu, ..gemm }, 4, &norm), "an activation between");
+    let geglu = Epilogue { geglu: true, ..BIAS };
+    assert!(!suits(&Gemm { epilogue: geglu, ..gemm }, 4, &norm), "values and gates");
+    let two = GroupNorm { batch: 2, pixels: 32, ..norm };
+    assert!(!suits(&gemm, 4, &two), "other batch items, whose time embeddings would be mixed up");
+    assert!(!suits(&gemm, 4, &GroupNorm { pixels: 32, ..norm }), "half of the product");
     let odd = GroupNorm { channels: [30, 0], groups: 5, ..norm };
     assert!(!suits(&Gemm { n: 30, ..gemm }, 4, &odd), "rows that are no multiple of four");
     let large = GroupNorm { pixels: 1 << 14, ..norm };

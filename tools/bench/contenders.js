@@ -42,8 +42,8 @@ async function load_ours(remote, name, info, runner) {
 async function load_peer(remote, name, info, backend, graph_capture) {
   const inputs = [];
   for (const input of info.inputs) inputs.push({ ...input, bytes: await file(name, input.file) });
-  // onnxruntime fetches these itself, one by one.
-  const external = info.external.map((path) => ({ path, data: new URL(url_of(name, path), document.baseURI).href }));
+  if (!Array.isArray(info.external)) throw new Error("the models are of an earlier version: ./build.sh setup peers makes them anew");
+  const external = info.external.map((path) => ({ path, url: new URL(url_of(name, path), document.baseURI).href }));
   const result = info.result.dims;
   return remote.call("load", { backend, graph_capture, result }, new Uint8Array(await file(name, "model.onnx")), inputs, external);
 }

@@ -134,12 +134,11 @@ def save_onnx(program: torch.onnx.ONNXProgram, folder: pathlib.Path, is_large: b
             sizes.append(0)
         sizes[-1] += n_bytes
         onnx.external_data_helper.set_external_data(tensor, f"model.onnx.{len(sizes) - 1}")
-    files = [f"model.onnx.{part}" for part in range(len(sizes))]
-    for file in files:
-        # What is there is added to.
-        (folder / file).unlink(missing_ok=True)
+    # What is there would be added to.
+    for old in folder.glob("model.onnx.*"):
+        old.unlink()
     onnx.save_model(model, folder / "model.onnx")
-    return files
+    return [f"model.onnx.{part}" for part in range(len(sizes))]
 
 
 def main() -> None:

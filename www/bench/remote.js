@@ -43,6 +43,7 @@ export class Remote {
   }
 
   /**
+   * Calls a function; its arguments are cloned.
    * @param {string} name
    * @param {...any} given
    * @returns {Promise<any>}
@@ -52,7 +53,7 @@ export class Remote {
   }
 
   /**
-   * The same where some of the arguments' buffers are given away, which costs no copy.
+   * Calls a function; of its arguments these buffers are given away, which costs no copy.
    * @param {Transferable[]} buffers
    * @param {string} name
    * @param {...any} given

@@ -9,8 +9,8 @@
 //! - A concatenation of channels that only norms and convolutions read is read from its two parts.
 //! - Position embeddings are added as the tokens' are looked up.
 //!
-//! The fusions depend on widths only, never on how large a picture is, so that weights are packed once for all sizes
-//! ([`Lowered::weights`]). No sizes of memory and no kernels' parameters are decided here.
+//! These fusions depend on widths only, never on how large a picture is, so that weights are packed once for all sizes
+//! ([`Lowered::weights`]); [`super::program`] has one that does. No sizes of memory and no kernels' parameters are decided here.
 
 mod fuse;
 

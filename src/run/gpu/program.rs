@@ -1,6 +1,9 @@
 //! A graph to dispatches: which kernel does each task, on which sizes, and where its operands lie.
 //!
 //! Nothing is allocated and no device is known here but its limits, so that a program can be looked at without one.
+//!
+//! One fusion is done here and not while lowering, because whether a sum is cut depends on the picture's size: a group norm
+//! takes the place of the dispatch that adds the parts of the product in front of it.
 
 mod bands;
 mod plain;
@@ -172,7 +175,7 @@ struct Builder<'a> {
     storages: HashMap<NodeId, Storage>,
     spans: Vec<Span>,
     dispatches: Vec<Dispatch>,
-    /// The last dispatch, where it adds the parts of a product.
+    /// The last dispatch that adds the parts of a product; of use while none has followed it.
     reduction: Option<Reduction>,
     gemms: Vec<gemm::Gemm>,
     name: String,

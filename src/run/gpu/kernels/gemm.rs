@@ -134,7 +134,7 @@ impl Source {
 }
 
 /// A row vector for each batch item, inside a matrix of `stride` columns from column `offset` on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RowVector {
     /// Elements from one batch item to the next.
     pub stride: u32,
@@ -222,8 +222,8 @@ const TILE_NARROW: Tile = TILES[6];
 
 /// Workgroups below which a GPU is not filled, so that the sum is split.
 const ENOUGH_GROUPS: u32 = 256;
-/// Steps that a part of a sum has at least: those that are saved by cutting have to take longer than the dispatch that adds
-/// the parts, a few microseconds, and a step is about half of one.
+/// Steps that a part of a sum has at least. Those that cutting saves have to take longer than the dispatch that adds the
+/// parts, which is some microseconds; a step is about half a microsecond.
 const MIN_STEPS_OF_A_PART: u32 = 16;
 /// The most parts of a sum.
 const MAX_SPLITS: u32 = 16;
@@ -265,7 +265,7 @@ impl Gemm {
     #[must_use]
     pub fn width(&self) -> Width {
         let [c0, c1] = self.source.channels;
-        let vector = self.epilogue.time_embedding.unwrap_or(RowVector { stride: 0, offset: 0 });
+        let vector = self.epilogue.time_embedding.unwrap_or_default();
         Width::of(&[c0, c1, self.n_stored(), vector.stride, vector.offset])
     }
 
@@ -358,7 +358,7 @@ impl Gemm {
 }
 
 /// The product, with its sums cut into `splits` parts. With more than one, partial sums are stored, and
-/// [`super::splitk_reduce`] must follow; it applies the epilogue.
+/// [`super::splitk_reduce`] or [`super::splitk_group_norm`] must follow, which applies the epilogue.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] when a size is zero or too large to address, or the tile does not suit.
@@ -376,7 +376,7 @@ pub fn launch(gemm: &Gemm, element: Element, tile: Tile, splits: u32) -> Result<
         return Err(refuse(KERNEL.name, format!("cannot cut {k_tiles} steps into {splits} parts")));
     }
     count(KERNEL.name, &[splits, m, gemm.n.next_multiple_of(4)])?;
-    let vector = gemm.epilogue.time_embedding.unwrap_or(RowVector { stride: 0, offset: 0 });
+    let vector = gemm.epilogue.time_embedding.unwrap_or_default();
     let params = Params {
         m,
         n: gemm.n,
@@ -525,7 +525,9 @@ mod tests {
         assert_eq!(tile, TILE_SMALL);
         assert!(splits > 1, "80 workgroups leave a GPU idle");
         let vector = Gemm::new(Source::rows(2, 1, 320), 1280, Epilogue::default());
-        assert_eq!(vector.default_plan().unwrap().0, TILE_FLAT);
+        assert_eq!(vector.default_plan().unwrap().0, TILE_ROW);
+        let rows = Gemm::new(Source::rows(2, 4, 320), 1280, Epilogue::default());
+        assert_eq!(rows.default_plan().unwrap().0, TILE_FLAT);
         for gemm in [conv(1, 1, 1, 1), conv(1, 8, 4, 4), vector] {
             let (tile, splits) = gemm.default_plan().unwrap();
             launch(&gemm, Element::F32, tile, splits).unwrap();

@@ -14,7 +14,7 @@ override rows: u32 = 4u;
 override quads: u32 = 1u;
 // The picture is doubled 2x2 before the convolution.
 override upsample: bool = false;
-// Partial sums are stored for splitk_reduce, and the epilogue is left to it.
+// Partial sums are stored for splitk_reduce or splitk_group_norm, and the epilogue is left to it.
 override split: bool = false;
 // The rows of A, which are those of one source, are layer-normalised as they are read.
 override has_norm: bool = false;

@@ -35,7 +35,7 @@ pub const KERNEL: Kernel = Kernel {
 /// Values of a slab up to which one workgroup is as fast as many and a second dispatch.
 const MAX_WHOLE_VALUES: u32 = 1 << 17;
 
-/// Invocations of a workgroup of either kernel.
+/// Invocations of a workgroup of every kernel.
 pub(super) const THREADS: u32 = 256;
 /// Cells of a pixel that a workgroup covers at most: half its invocations, so that it reads two pixels at once or more.
 const MAX_SLAB_CELLS: u32 = 128;
@@ -83,16 +83,10 @@ impl Band {
 }
 
 /// An input that is not there yet but in parts, for [`super::splitk_group_norm`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sums {
     pub n_splits: u32,
     pub time_embedding: RowVector,
-}
-
-impl Default for Sums {
-    fn default() -> Self {
-        Sums { n_splits: 0, time_embedding: RowVector { stride: 0, offset: 0 } }
-    }
 }
 
 /// How the work is cut. A workgroup covers a slab, which is a number of whole groups, and a chunk of the pixels.
@@ -213,7 +207,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 }
 
 params! {
-    /// The uniform buffer of both kernels, field for field as in their WGSL files.
+    /// The uniform buffer of all kernels, field for field as in `shared/group_norm.wgsl`.
     struct Params {
         pixels: u32,
         channels_0: u32,

@@ -1,9 +1,9 @@
 //! `splitk_group_norm`: what [`super::splitk_reduce`] does and the group norm behind it in one dispatch, for small pictures.
 //! The norm's workgroups add the parts as they measure.
 
-use super::gemm::{Gemm, RowVector};
+use super::gemm::{Gemm, Operands};
 use super::group_norm::{GroupNorm, PARAMS_BYTES, PARAMS_FIELDS, Sums, launch_of};
-use super::{Binding, Element, Kernel, Launch, Width, refuse};
+use super::{Binding, Element, Kernel, Launch, Width, refuse, splitk_reduce};
 use crate::Result;
 
 /// The kernel's entry in the table.
@@ -63,7 +63,56 @@ pub fn launch(gemm: &Gemm, splits: u32, norm: &GroupNorm, element: Element, silu
         ("has_residual", flag(gemm.epilogue.residual)),
         ("with_silu", flag(silu)),
     ];
-    let time_embedding = gemm.epilogue.time_embedding.unwrap_or(RowVector { stride: 0, offset: 0 });
+    let time_embedding = gemm.epilogue.time_embedding.unwrap_or_default();
     let sums = Sums { n_splits: splits, time_embedding };
     launch_of(&KERNEL, norm, None, element, norm.whole_cut()?, &constants, sums)
+}
+
+/// The product \[B, pixels, C\] of partial sums \[splits, B, pixels, C\], of whose operands the bias, the time embedding and
+/// the residual are read. What follows is [`super::group_norm::reference`]'s.
+#[must_use]
+pub fn reference(gemm: &Gemm, splits: u32, partial_sums: &[f32], operands: Operands<'_>) -> Vec<f32> {
+    let width = gemm.n as usize;
+    let pixels = (gemm.source.out_size[0] * gemm.source.out_size[1]) as usize;
+    let mut product = splitk_reduce::reference(partial_sums, splits as usize);
+    for (i, value) in product.iter_mut().enumerate() {
+        let (item, column) = (i / width / pixels, i % width);
+        if gemm.epilogue.bias {
+            *value += operands.bias[column];
+        }
+        if let Some(vector) = gemm.epilogue.time_embedding {
+            *value += operands.time_embedding[vector.offset as usize + item * vector.stride as usize + column];
+        }
+        if gemm.epilogue.residual {
+            *value += operands.residual[i];
+        }
+    }
+    product
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gemm::{Epilogue, RowVector, Source};
+    use super::*;
+
+    #[test]
+    fn reference_adds_parts_and_operands() {
+        let epilogue = Epilogue {
+            bias: true,
+            time_embedding: Some(RowVector { stride: 3, offset: 1 }),
+            residual: true,
+            ..Epilogue::default()
+        };
+        let gemm = Gemm::new(Source::rows(2, 1, 4), 2, epilogue);
+        let operands = Operands {
+            source_0: &[],
+            source_1: &[],
+            weight: &[],
+            bias: &[0.25, 0.5],
+            time_embedding: &[9.0, 1.0, 2.0, 9.0, 3.0, 4.0],
+            residual: &[1000.0, 2000.0, 3000.0, 4000.0],
+        };
+        let parts = [10.0, 20.0, 30.0, 40.0, 100.0, 200.0, 300.0, 400.0];
+        assert_eq!(reference(&gemm, 2, &parts, operands), [1111.25, 2222.5, 3333.25, 4444.5]);
+    }
 }

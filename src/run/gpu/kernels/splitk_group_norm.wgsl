@@ -21,8 +21,8 @@ override has_residual: bool = false;
 
 fn first_read(item: u32, pixel: u32, channel: u32) -> vec4<f32> {
     let channels = params.channels_0;
-    let at = ((item * params.pixels + pixel) * channels + channel) / 4u;
-    // Of all batch items.
+    let at = ((item * params.pixels + pixel) * channels + channel) / WIDTH;
+    // Of all batch items, four in each.
     let n_sums = params.n_workgroups / params.n_slabs * params.pixels * channels / 4u;
     var x = vec4<f32>();
     for (var split = 0u; split < params.n_splits; split++) {

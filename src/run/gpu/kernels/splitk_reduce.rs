@@ -1,6 +1,6 @@
 //! `splitk_reduce`: adds the partial sums of a split matrix product and applies the epilogue that it left out.
 
-use super::gemm::{Gemm, RowVector};
+use super::gemm::Gemm;
 use super::{Binding, Element, Kernel, Launch, Width, count, refuse};
 use crate::Result;
 
@@ -50,7 +50,7 @@ pub fn launch(gemm: &Gemm, element: Element, splits: u32) -> Result<Launch> {
     }
     let m = gemm.m()?;
     let n_quads = count(KERNEL.name, &[m, gemm.n.div_ceil(4)])?;
-    let vector = gemm.epilogue.time_embedding.unwrap_or(RowVector { stride: 0, offset: 0 });
+    let vector = gemm.epilogue.time_embedding.unwrap_or_default();
     let params = Params {
         m,
         n: gemm.n,
