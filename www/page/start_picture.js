@@ -180,12 +180,15 @@ function remember() {
  */
 function stroke(from, to, erase = is_erasing()) {
   pen.globalCompositeOperation = erase ? "destination-out" : "source-over";
+  pen.strokeStyle = pen.fillStyle = "#ff5a2a";
+  // A line without length is nothing to a browser, but a touch of the brush is a dot.
+  pen.beginPath();
+  pen.arc(to.x, to.y, radius(), 0, 2 * Math.PI);
+  pen.fill();
   pen.lineWidth = 2 * radius();
   pen.lineCap = "round";
-  pen.strokeStyle = "#ff5a2a";
   pen.beginPath();
   pen.moveTo(from.x, from.y);
-  // A line without length has round ends, too: a dot.
   pen.lineTo(to.x, to.y);
   pen.stroke();
 }
