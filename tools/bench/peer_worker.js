@@ -55,7 +55,9 @@ answer_calls({
   async load({ backend, graph_capture, result }, model, inputs, external) {
     const externalData = [];
     for (const { path, url } of external) {
-      externalData.push({ path, data: new Uint8Array(await (await fetch(url)).arrayBuffer()) });
+      const response = await fetch(url);
+      if (!response.ok) throw new Error(`${url}: ${response.status}`);
+      externalData.push({ path, data: new Uint8Array(await response.arrayBuffer()) });
     }
     // As with ours, the weights' bytes are there when the clock starts.
     const [start, before] = [performance.now(), gpu_calls()];

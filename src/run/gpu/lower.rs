@@ -10,7 +10,8 @@
 //! - Position embeddings are added as the tokens' are looked up.
 //!
 //! These fusions depend on widths only, never on how large a picture is, so that weights are packed once for all sizes
-//! ([`Lowered::weights`]); [`super::program`] has one that does. No sizes of memory and no kernels' parameters are decided here.
+//! ([`Lowered::weights`]); [`super::program`] has one that does. No sizes of memory and no kernels' parameters are
+//! decided here.
 
 mod fuse;
 

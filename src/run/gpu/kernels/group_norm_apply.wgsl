@@ -4,6 +4,7 @@
 #import linear_group
 #import group_norm
 #import group_norm_sources
+#import group_norm_of
 #import activate
 
 // Silu follows.
@@ -63,18 +64,10 @@ fn main(
         return;
     }
     let channel = lane % n_cells * WIDTH;
-    var mean = vec4<f32>();
-    var scale = vec4<f32>();
-    var shift = vec4<f32>();
-    for (var i = 0u; i < WIDTH; i++) {
-        let of_group = joined[(channel + i) / group_channels];
-        mean[i] = of_group.x;
-        scale[i] = of_group.y * weight[part.first_channel + channel + i];
-        shift[i] = bias[part.first_channel + channel + i];
-    }
+    let norm = norm_of(part, channel);
     for (var pixel = part.first_pixel + row; pixel < part.last_pixel; pixel += params.pixels_at_once) {
         let x = read_sources(part.item, pixel, part.first_channel + channel);
-        var y = (x - mean) * scale + shift;
+        var y = (x - norm.mean) * norm.scale + norm.shift;
         if with_silu {
             y = silu(y);
         }

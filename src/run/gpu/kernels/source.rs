@@ -15,6 +15,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("activate", include_str!("shared/activate.wgsl")),
     ("epilogue", include_str!("shared/epilogue.wgsl")),
     ("group_norm", include_str!("shared/group_norm.wgsl")),
+    ("group_norm_of", include_str!("shared/group_norm_of.wgsl")),
     ("group_norm_sources", include_str!("shared/group_norm_sources.wgsl")),
     ("group_norm_whole", include_str!("shared/group_norm_whole.wgsl")),
     ("linear_group", include_str!("shared/linear_group.wgsl")),

@@ -38,7 +38,8 @@ pub const KERNEL: Kernel = Kernel {
 /// # Errors
 /// As [`GroupNorm::n_chunks`] and [`Gemm::m`].
 pub fn suits(gemm: &Gemm, splits: u32, norm: &GroupNorm) -> Result<bool> {
-    let is_whole = norm.channels == [gemm.n, 0] && norm.batch * norm.pixels == gemm.m()? && gemm.first_out_row == 0;
+    let n_pixels = u64::from(norm.batch) * u64::from(norm.pixels);
+    let is_whole = norm.channels == [gemm.n, 0] && n_pixels == u64::from(gemm.m()?) && gemm.first_out_row == 0;
     let only_adds = !gemm.epilogue.geglu && gemm.epilogue.activation.is_none();
     Ok(splits > 1
         && is_whole

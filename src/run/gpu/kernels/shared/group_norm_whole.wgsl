@@ -7,6 +7,7 @@
 // it is measured, and `second_read`, which gives the same to the same invocation when it is normalised.
 
 #import group_norm
+#import group_norm_of
 #import activate
 
 // Silu follows.
@@ -95,17 +96,10 @@ fn normalise(number: u32, lane: u32) {
     if row >= n_rows {
         return;
     }
-    var mean = vec4<f32>();
-    var scale = vec4<f32>();
-    var shift = vec4<f32>();
-    for (var i = 0u; i < WIDTH; i++) {
-        let of_group = joined[(channel + i) / group_channels];
-        mean[i] = of_group.x;
-        scale[i] = of_group.y * weight[part.first_channel + channel + i];
-        shift[i] = bias[part.first_channel + channel + i];
-    }
+    let norm = norm_of(part, channel);
     for (var pixel = row; pixel < params.pixels; pixel += n_rows) {
-        var y = (second_read(part.item, pixel, part.first_channel + channel) - mean) * scale + shift;
+        let x = second_read(part.item, pixel, part.first_channel + channel);
+        var y = (x - norm.mean) * norm.scale + norm.shift;
         if with_silu {
             y = silu(y);
         }
