@@ -3,7 +3,12 @@
 //! A request knows no device, opens no file and rounds nothing: a setting that cannot be drawn is an
 //! [`Error::Request`] that says what would work. Prompts are plain text here; the tokenizer reads them later.
 
+mod asked;
+
+pub use asked::{Defaults, LongPrompt, Request};
+
 use crate::error::{Error, Result};
+use crate::image::Fit;
 use crate::model::version::SDVersion;
 use crate::sampler::SamplerKind;
 
@@ -28,6 +33,8 @@ pub struct SDConfig {
     pub width: usize,
     /// Height of the picture in pixels.
     pub height: usize,
+    /// How an initial picture of another shape is brought to that size. Without one it has no effect.
+    pub fit: Fit,
     /// Denoising steps, 1 to 150. With an initial picture, `strength` of them are run.
     pub steps: usize,
     /// Classifier-free guidance, 0 to 20. At 1 or below the UNet runs once a step instead of twice.
@@ -70,6 +77,7 @@ impl SDConfig {
             version,
             width,
             height,
+            fit: Fit::default(),
             steps: version.default_steps(),
             guidance_scale: version.default_guidance_scale(),
             strength: 0.8,
@@ -92,6 +100,13 @@ impl SDConfig {
     pub fn with_size(mut self, width: usize, height: usize) -> Self {
         self.width = width;
         self.height = height;
+        self
+    }
+
+    /// Sets how an initial picture of another shape is brought to the size.
+    #[must_use]
+    pub fn with_fit(mut self, fit: Fit) -> Self {
+        self.fit = fit;
         self
     }
 

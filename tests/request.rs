@@ -30,7 +30,7 @@ fn the_table_of_versions() {
         (V2Inpaint, "v2-inpaint", 512, 20, 7.5, false, true, 64),
         (Xl, "xl", 1024, 20, 7.5, true, false, 32),
         (XlInpaint, "xl-inpaint", 1024, 20, 7.5, true, true, 32),
-        (Turbo, "turbo", 1024, 4, 0.0, true, false, 32),
+        (Turbo, "turbo", 512, 4, 0.0, true, false, 32),
     ];
     assert_eq!(SDVersion::ALL.to_vec(), table.map(|row| row.0).to_vec());
     for (version, key, side, steps, guidance, xl, inpaint, multiple) in table {
