@@ -38,7 +38,7 @@ export function given() {
 export function open_start_picture(on_change, on_picture) {
   changed = on_change;
   took = on_picture;
-  element("fit").addEventListener("change", show_picture);
+  element("fit").addEventListener("input", show_picture);
   const file = element("picture-file");
   element("choose-picture").addEventListener("click", () => file.click());
   file.addEventListener("change", () => {
