@@ -75,7 +75,7 @@ impl<'a> Builder<'a> {
             Some(bands) => bands,
             None => {
                 // The result is whole, but no more of the input should be gathered at once than a band.
-                let out = self.whole(task.out)?;
+                let out = self.room(task.out)?;
                 let rows = self.settings.bands.rows(height, self.node(*x).n_elements() as u64 * self.element.bytes());
                 (0..height)
                     .step_by(rows)
