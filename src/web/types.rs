@@ -164,8 +164,8 @@ pub(super) struct ModelInfo {
     pub guidance_scale: f64,
     pub strength: f64,
     pub mask_strength: f64,
-    pub sampler: &'static str,
-    pub samplers: Vec<&'static str>,
+    pub sampler: String,
+    pub samplers: Vec<String>,
 }
 
 /// How much work a request is.

@@ -10,7 +10,7 @@ use darkroom::image::{RgbImage, decode};
 use darkroom::model::SDVersion;
 use darkroom::pipeline::{Inputs, LongPrompt, ModelConfigs};
 use darkroom::request::SDConfig;
-use darkroom::sampler::SamplerKind;
+use darkroom::sampler::Sampler;
 use serde::Deserialize;
 
 use super::failure::Failure;
@@ -30,7 +30,7 @@ pub struct Model {
     pub is_inpaint: bool,
     pub size: (usize, usize),
     pub size_multiple: usize,
-    pub sampler: SamplerKind,
+    pub sampler: Sampler,
 }
 
 impl Model {
@@ -47,7 +47,7 @@ impl Model {
             is_inpaint: configs.is_inpaint(),
             size: configs.default_size(),
             size_multiple: configs.size_multiple(),
-            sampler: configs.scheduler.kind()?,
+            sampler: configs.scheduler.sampler()?,
         })
     }
 }
@@ -88,7 +88,7 @@ pub struct Order {
     /// The model's place on the menu.
     pub model_idx: usize,
     pub inputs: Inputs,
-    pub sampler: SamplerKind,
+    pub sampler: Sampler,
 }
 
 fn refuse<T>(message: String) -> Result<T, Failure> {
