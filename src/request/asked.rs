@@ -48,7 +48,7 @@ pub struct Request {
     /// How far to depart from the start picture, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
-    /// The sampler's name, in any spelling that [`crate::sampler::SamplerKind`] parses.
+    /// The sampler's name, in any spelling that [`crate::sampler::Sampler`] parses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<String>,
     /// The seed of the first picture; each further picture adds one.
