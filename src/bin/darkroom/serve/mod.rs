@@ -2,14 +2,41 @@
 //!
 //! HTTP is answered on one thread and pictures are drawn on another, which alone holds the model: a runner cannot be
 //! shared. It knows no users and no TLS, so it listens on this machine only unless it is told otherwise.
+//!
+//! # Doors
+//!
+//! A door is a family of routes that takes requests in somebody's form: ours ([`routes`]), OpenAI's ([`openai`]). What a
+//! client can make the server hold is bounded ([`memory`]), and nothing heavy is done on the thread that answers, so a
+//! door does not read, parse or decode by itself:
+//!
+//! 1. It takes its body as [`intake::Asked<T>`] (JSON; `T: DeserializeOwned`) or [`intake::Raw`] (bytes, for multipart).
+//!    Both answer 429 before reading where the queue is full, bound bytes and time, and parse off the thread. Pictures
+//!    in `T` are [`upload::Upload`], which reads base64 where it stands; from multipart, `Upload::from(bytes)`. `T` holds
+//!    no `serde_json::Value`, which takes many times its text: fields that are passed over are `serde::de::IgnoredAny`.
+//!    Where a form wants more than a few microseconds of work, [`room::Room::work`] does it on another thread.
+//! 2. It makes a [`request::JobRequest`] of it and calls `desk.submit(request, held).await`, with the `held` that came
+//!    with the body. That checks what is cheap first, decodes the pictures once in their turn, and gives the job's id.
+//! 3. It waits with `desk.watch(&id)`, looks with `desk.look(&id, ..)`, takes pictures with `desk.fetch(&id, n)` (a
+//!    [`jobs::Png`], which shares its bytes and counts them), cancels with `desk.cancel(&id)`.
+//! 4. Answers of more than a few kilobytes that are made of pictures are encoded in the room too, and are counted while
+//!    they are sent: [`answer::json`].
+//!
+//! Every refusal is a [`failure::Failure`].
 
+mod answer;
 mod failure;
 mod files;
+mod intake;
 mod jobs;
+mod json;
+mod memory;
+mod metrics;
 mod openai;
 mod painter;
 mod request;
+mod room;
 mod routes;
+mod upload;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -21,10 +48,8 @@ use darkroom::{Error, Result};
 use crate::bar::Bar;
 use crate::{print_line, source};
 use jobs::{Desk, Limits};
+use memory::{Kind, Memory};
 use request::Menu;
-
-/// The largest body that is read, in bytes: two pictures of a few megapixels, in base64.
-const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// Where the models run.
 #[derive(Clone, Copy, ValueEnum)]
@@ -65,6 +90,19 @@ pub struct Args {
     /// The most pictures of one request.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     max_count: u16,
+    /// What clients can make the server hold, beside the model and what drawing needs: bytes, or 512MB, 2GiB [default: a
+    /// quarter of the memory that is available, 2 GiB at most].
+    #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
+    memory: Option<u64>,
+}
+
+/// Bytes, and not fewer than the server can work with.
+fn parse_memory(text: &str) -> Result<u64, String> {
+    let n_bytes = crate::generate::parse_bytes(text)?;
+    if n_bytes < memory::LEAST_LIMIT {
+        return Err(format!("use {}MiB or more", memory::LEAST_LIMIT >> 20));
+    }
+    Ok(n_bytes)
 }
 
 /// Serves until the process is ended.
@@ -97,7 +135,9 @@ pub fn run(args: Args) -> Result<()> {
         side: usize::from(args.max_side),
         count: usize::from(args.max_count),
     };
-    let desk = Arc::new(Desk::new(Menu { models, limits }));
+    let memory = Memory::new(args.memory.unwrap_or_else(memory::default_limit));
+    let results_bytes = memory.share(Kind::Results);
+    let desk = Arc::new(Desk::new(Menu { models, limits, results_bytes }, memory));
     painter::start(Arc::clone(&desk), args.device)?;
     let address = SocketAddr::new(args.host, args.port);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

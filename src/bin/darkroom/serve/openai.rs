@@ -8,7 +8,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::intake::Asked;
 use super::jobs::{Desk, Status};
 use super::request::JobRequest;
 
@@ -70,9 +70,8 @@ fn parse_size(size: &str) -> Result<(Option<usize>, Option<usize>), Failure> {
 pub async fn generations(
     State(desk): State<Arc<Desk>>,
     headers: HeaderMap,
-    body: Result<Json<GenerationsRequest>, JsonRejection>,
+    Asked { asked, held }: Asked<GenerationsRequest>,
 ) -> Result<Json<Value>, Failure> {
-    let Json(asked) = body?;
     let wants_url = match asked.response_format.as_deref() {
         None | Some("b64_json") => false,
         Some("url") => true,
@@ -98,7 +97,7 @@ pub async fn generations(
         seed: asked.seed,
         ..JobRequest::default()
     };
-    let id = desk.add(desk.menu.order(request)?)?;
+    let id = desk.submit(request, held).await?;
     let job = CancelOnDrop { desk, id };
     let gone = || Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "job_not_found", "the job is forgotten");
     let mut changed = job.desk.watch(&job.id).ok_or_else(gone)?;

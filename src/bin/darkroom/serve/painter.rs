@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use darkroom::image::encode_png;
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Stage, Task};
+use darkroom::request::SDConfig;
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::run::gpu::Gpu;
@@ -20,7 +21,8 @@ use darkroom::{Error, Result};
 use super::DeviceName;
 use crate::exit_code;
 
-use super::jobs::{Desk, Job, Progress, Status};
+use super::jobs::{Desk, Job, Png, Progress, Status};
+use super::upload::{Role, Upload};
 
 /// Progress is told at most this often.
 const PROGRESS: Duration = Duration::from_millis(50);
@@ -105,9 +107,9 @@ async fn paint<R: Runner>(
     id: &str,
     cancelled: &AtomicBool,
 ) -> Result<()> {
-    let wanted = desk.look(id, |job, _| (job.order.model_idx, job.order.sampler.name(), inputs_of(job)));
+    let wanted = desk.look(id, |job, _| (job.order.model_idx, job.order.sampler.name()));
     // Only requests that are over are forgotten, and this one is about to begin.
-    let Some((model_idx, sampler, inputs)) = wanted else { return Err(Error::Cancelled) };
+    let Some((model_idx, sampler)) = wanted else { return Err(Error::Cancelled) };
     let tell = |progress: Progress| desk.change(id, |job| job.progress = progress);
     let model = match loaded {
         Some((idx, model)) if *idx == model_idx => Rc::clone(model),
@@ -121,6 +123,12 @@ async fn paint<R: Runner>(
             model
         }
     };
+    let inputs = desk.look(id, |job, _| Wanted::of(job)).ok_or(Error::Cancelled)?.read(desk)?;
+    // Small copies of its pictures are all that is needed from here on.
+    desk.change(id, Job::forget_uploads);
+    if cancelled.load(Ordering::Relaxed) {
+        return Err(Error::Cancelled);
+    }
     let config = inputs.config.clone();
     let long_prompt_chunks = inputs.long_prompt == LongPrompt::Chunks;
     let mut generation = Generation::new(runner, &model, inputs)?;
@@ -168,13 +176,13 @@ async fn paint<R: Runner>(
             Some(Event::Denoised { step, n_steps, .. }) => {
                 now.step = (step + 1).min(n_steps);
                 if let Some(preview) = generation.preview().await? {
-                    let png = encode_png(&preview, &[])?.into();
+                    let png = Png::new(encode_png(&preview, &[])?, &desk.memory);
                     desk.change(id, |job| (job.preview, job.n_previews) = (Some(png), job.n_previews + 1));
                 }
             }
             Some(Event::Decoded { seed, image, .. }) => {
                 let text = Parameters { seed, ..parameters.clone() }.to_png_text()?;
-                let png = encode_png(&image, &text)?.into();
+                let png = Png::new(encode_png(&image, &text)?, &desk.memory);
                 desk.change(id, |job| job.images.push((seed, png)));
             }
             None => return Ok(()),
@@ -182,7 +190,32 @@ async fn paint<R: Runner>(
     }
 }
 
-/// What the pipeline takes. The pictures are copied, because the desk keeps the request for whoever asks about it.
-fn inputs_of(job: &Job) -> Inputs {
-    job.order.inputs.clone()
+/// What the pipeline takes, with pictures that are still files.
+struct Wanted {
+    config: SDConfig,
+    long_prompt: LongPrompt,
+    image: Option<Upload>,
+    mask: Option<Upload>,
+}
+
+impl Wanted {
+    fn of(job: &Job) -> Self {
+        let order = &job.order;
+        Wanted {
+            config: order.config.clone(),
+            long_prompt: order.long_prompt,
+            image: order.image.clone(),
+            mask: order.mask.clone(),
+        }
+    }
+
+    /// Decodes the pictures, one after the other, and keeps them in the size that is drawn.
+    fn read(self, desk: &Desk) -> Result<Inputs> {
+        let (width, height) = (self.config.width, self.config.height);
+        let read = |upload: Option<Upload>, role: Role| {
+            upload.map(|upload| upload.read_here(&desk.room, role, |p| p.resize_lanczos(width, height))).transpose()
+        };
+        let (init, mask) = (read(self.image, Role::Image)?, read(self.mask, Role::Mask)?);
+        Ok(Inputs { config: self.config, init, mask, long_prompt: self.long_prompt })
+    }
 }

@@ -1,25 +1,28 @@
 //! What a client may ask for, in JSON, and the check that it can be drawn before it waits in the queue.
 
 use axum::http::StatusCode;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use darkroom::Result;
 use darkroom::hub::Source;
 use darkroom::hub::folder::Folder;
-use darkroom::image::{RgbImage, decode};
 use darkroom::model::SDVersion;
-use darkroom::pipeline::{Inputs, LongPrompt, ModelConfigs};
+use darkroom::pipeline::{LongPrompt, ModelConfigs};
 use darkroom::request::SDConfig;
 use darkroom::sampler::SamplerKind;
 use serde::Deserialize;
 
 use super::failure::Failure;
 use super::jobs::Limits;
+use super::upload::Upload;
+
+/// The longest prompt, in bytes: some two hundred times what a text encoder reads at once.
+const MAX_PROMPT_BYTES: usize = 64 << 10;
 
 /// What requests are checked against.
 pub struct Menu {
     pub models: Vec<Model>,
     pub limits: Limits,
+    /// What finished pictures may take, in bytes.
+    pub results_bytes: u64,
 }
 
 /// A model that can be asked for, as its own files describe it.
@@ -69,10 +72,10 @@ pub struct JobRequest {
     pub count: Option<usize>,
     pub clip_skip: Option<usize>,
     pub long_prompt: Option<LongPrompts>,
-    /// A PNG, JPEG or WebP file in base64.
-    pub image: Option<String>,
+    /// A picture file; in JSON, in base64.
+    pub image: Option<Upload>,
     /// Likewise; white where the picture is to be drawn anew.
-    pub mask: Option<String>,
+    pub mask: Option<Upload>,
 }
 
 /// What to do with prompts that are longer than the text encoder reads at once.
@@ -83,25 +86,28 @@ pub enum LongPrompts {
     Chunks,
 }
 
-/// A request that was checked.
+/// A request that was checked. Its pictures stay files until it is drawn.
 pub struct Order {
     /// The model's place on the menu.
     pub model_idx: usize,
-    pub inputs: Inputs,
+    pub config: SDConfig,
+    pub long_prompt: LongPrompt,
     pub sampler: SamplerKind,
+    pub image: Option<Upload>,
+    pub mask: Option<Upload>,
+}
+
+impl Order {
+    /// What it holds of what the client sent.
+    pub fn n_bytes(&self) -> u64 {
+        let texts = self.config.prompt.len() + self.config.negative_prompt.as_ref().map_or(0, String::len);
+        let pictures = [&self.image, &self.mask].into_iter().flatten().map(Upload::n_bytes).sum::<usize>();
+        (texts + pictures) as u64
+    }
 }
 
 fn refuse<T>(message: String) -> Result<T, Failure> {
     Err(Failure::request(message))
-}
-
-fn picture(base64: Option<String>, what: &str) -> Result<Option<RgbImage>, Failure> {
-    let Some(text) = base64 else { return Ok(None) };
-    // A data URL says what it is before the comma.
-    let text = text.rsplit_once(";base64,").map_or(text.as_str(), |(_, data)| data);
-    let bytes = STANDARD.decode(text.trim()).or_else(|e| refuse(format!("{what} is not base64: {e}")))?;
-    let picture = decode(&bytes).or_else(|e| refuse(format!("{what}: {e}")))?;
-    Ok(Some(picture))
 }
 
 /// A seed that differs from request to request: the standard library's hasher keys come from the system's random source.
@@ -121,13 +127,19 @@ impl Menu {
         })
     }
 
-    /// Checks a request.
-    pub fn order(&self, request: JobRequest) -> Result<Order, Failure> {
+    /// Checks a request as far as that needs no pixels. `_picture` is the start picture's width and height, once they are
+    /// known: it is asked again then.
+    pub fn order(&self, request: &JobRequest, _picture: Option<(usize, usize)>) -> Result<Order, Failure> {
         let model_idx = self.model_idx(request.model.as_deref())?;
         let model = &self.models[model_idx];
-        let init = picture(request.image, "image")?;
-        let mask = picture(request.mask, "mask")?;
-        match (&init, &mask) {
+        for (name, text) in [("prompt", Some(&request.prompt)), ("negative_prompt", request.negative_prompt.as_ref())] {
+            let n_bytes = text.map_or(0, String::len);
+            if n_bytes > MAX_PROMPT_BYTES {
+                let message = format!("{name} of {n_bytes} bytes is not possible: use {MAX_PROMPT_BYTES} at most");
+                return Err(Failure::of(name, message));
+            }
+        }
+        match (&request.image, &request.mask) {
             (None, Some(_)) => {
                 return refuse("mask without image is not possible: give the picture to repaint too".into());
             }
@@ -140,13 +152,13 @@ impl Menu {
             _ => {}
         }
         let mut config = SDConfig::new(model.version)
-            .with_prompt(request.prompt)
+            .with_prompt(&request.prompt)
             .with_size(request.width.unwrap_or(model.size.0), request.height.unwrap_or(model.size.1))
-            .with_strength(request.strength.unwrap_or(if mask.is_some() { 1.0 } else { 0.8 }))
+            .with_strength(request.strength.unwrap_or(if request.mask.is_some() { 1.0 } else { 0.8 }))
             .with_seed(request.seed.unwrap_or_else(random_seed))
             .with_count(request.count.unwrap_or(1))
             .with_clip_skip(request.clip_skip);
-        config.negative_prompt = request.negative_prompt;
+        config.negative_prompt.clone_from(&request.negative_prompt);
         config.steps = request.steps.unwrap_or(config.steps);
         config.guidance_scale = request.guidance_scale.unwrap_or(config.guidance_scale);
         config.sampler = request.sampler.as_deref().map(str::parse).transpose()?;
@@ -161,11 +173,24 @@ impl Menu {
             return refuse(format!("count {} is not possible: this server allows {most} at most", config.count));
         }
         config.validate_for(model.size_multiple)?;
+        // What a job draws is kept until it is fetched, all of it at once.
+        let n_bytes = config.count as u64 * (config.width * config.height * 3) as u64;
+        if n_bytes > self.results_bytes {
+            return refuse(format!(
+                "{} pictures of {}x{} may take {} MiB, and this server keeps {}: ask for fewer or smaller ones",
+                config.count,
+                config.width,
+                config.height,
+                n_bytes >> 20,
+                self.results_bytes >> 20
+            ));
+        }
         let long_prompt = match request.long_prompt {
             Some(LongPrompts::Chunks) => LongPrompt::Chunks,
             Some(LongPrompts::Truncate) | None => LongPrompt::Truncate,
         };
         let sampler = config.sampler.unwrap_or(model.sampler);
-        Ok(Order { model_idx, inputs: Inputs { config, init, mask, long_prompt }, sampler })
+        let (image, mask) = (request.image.clone(), request.mask.clone());
+        Ok(Order { model_idx, config, long_prompt, sampler, image, mask })
     }
 }

@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::failure::Failure;
+use super::intake::Asked;
 use super::jobs::{Desk, Job, Progress};
 use super::openai;
 use super::request::JobRequest;
@@ -35,8 +36,6 @@ pub fn routes(desk: Arc<Desk>, address: SocketAddr) -> Router {
         .route("/v1/images/generations", post(openai::generations))
         .route("/v1/{*rest}", axum::routing::any(no_route))
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(super::MAX_BODY_BYTES))
-        .layer(from_fn(refuse_long_bodies))
         .with_state(desk);
     if address.ip().is_loopback() { api.layer(from_fn(only_this_machine)) } else { api }
 }
@@ -56,16 +55,6 @@ async fn only_this_machine(request: Request, next: Next) -> Response {
     Failure::new(StatusCode::FORBIDDEN, "wrong_host", message).into_response()
 }
 
-/// Refuses a body by its announced length, before any of it is waited for. One that announces nothing is counted as it
-/// comes.
-async fn refuse_long_bodies(request: Request, next: Next) -> Response {
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|n_bytes: u64| n_bytes > super::MAX_BODY_BYTES as u64) {
-        return Failure::too_large().into_response();
-    }
-    next.run(request).await
-}
-
 async fn no_route(request: Request) -> Failure {
     let message = format!("there is no {}: the README lists what there is", request.uri().path());
     Failure::new(StatusCode::NOT_FOUND, "no_route", message)
@@ -81,11 +70,8 @@ fn no_job(id: &str) -> Failure {
     Failure::new(StatusCode::NOT_FOUND, "job_not_found", message)
 }
 
-async fn add_job(
-    State(desk): State<Arc<Desk>>,
-    body: Result<Json<JobRequest>, JsonRejection>,
-) -> Result<Response, Failure> {
-    let id = desk.add(desk.menu.order(body?.0)?)?;
+async fn add_job(State(desk): State<Arc<Desk>>, Asked { asked, held }: Asked<JobRequest>) -> Result<Response, Failure> {
+    let id = desk.submit(asked, held).await?;
     let job = desk.look(&id, |job, position| job.to_json(&desk.menu, position)).ok_or_else(|| no_job(&id))?;
     let location = [(header::LOCATION, format!("/v1/jobs/{id}"))];
     Ok((StatusCode::ACCEPTED, location, Json(job)).into_response())
@@ -105,11 +91,10 @@ async fn job_image(
     State(desk): State<Arc<Desk>>,
     Path((id, image)): Path<(String, usize)>,
 ) -> Result<Response, Failure> {
-    let found = desk.look(&id, |job, _| job.images.get(image).map(|(_, png)| Arc::clone(png)));
-    let png = found.ok_or_else(|| no_job(&id))?.ok_or_else(|| {
+    let png = desk.fetch(&id, image).ok_or_else(|| no_job(&id))?.ok_or_else(|| {
         Failure::new(StatusCode::NOT_FOUND, "no_image", format!("the job has no picture {image}, or not yet"))
     })?;
-    Ok(([(header::CONTENT_TYPE, "image/png")], png.to_vec()).into_response())
+    Ok(([(header::CONTENT_TYPE, "image/png")], Bytes::from_owner(png)).into_response())
 }
 
 async fn models(State(desk): State<Arc<Desk>>) -> Json<Value> {

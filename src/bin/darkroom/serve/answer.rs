@@ -1,0 +1,36 @@
+//! Large answers: made off the thread that answers, counted until they are sent.
+
+use axum::body::Bytes;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::jobs::Desk;
+use super::memory::{Held, Kind};
+
+/// Bytes that are sent, and what is counted for them.
+struct Sent(Vec<u8>, Held);
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// An answer in JSON that `make` makes off the thread, of about `n_bytes`.
+///
+/// # Errors
+/// 500 where it cannot be made.
+pub async fn json<T: Serialize>(
+    desk: &Desk,
+    n_bytes: u64,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Result<Response, Failure> {
+    // The value and its text.
+    let made = desk.room.work(2 * n_bytes, move || serde_json::to_vec(&make())).await?;
+    let bytes = made.map_err(|error| Failure::fault(error.to_string()))?;
+    let held = desk.memory.count(Kind::Results, bytes.len() as u64);
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    Ok((kind, Bytes::from_owner(Sent(bytes, held))).into_response())
+}

@@ -1,0 +1,169 @@
+//! A picture that a client sent: it stays a file in memory until it is drawn from.
+
+use std::fmt;
+use std::io::Cursor;
+
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use darkroom::image::{RgbImage, decode};
+use image::{ColorType, ImageDecoder, ImageFormat, ImageReader};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
+
+use super::failure::Failure;
+use super::room::Room;
+
+/// The bytes of a PNG, JPEG or WebP file, as they came: nothing is known of them until [`Upload::check`]. A clone shares
+/// them.
+#[derive(Clone)]
+pub struct Upload {
+    /// Or why there are none; told when the request is checked, with the name of the field.
+    bytes: Result<Bytes, String>,
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upload({} bytes)", self.n_bytes())
+    }
+}
+
+impl From<Bytes> for Upload {
+    /// From the bytes of the file.
+    fn from(bytes: Bytes) -> Self {
+        Upload { bytes: Ok(bytes) }
+    }
+}
+
+/// What a picture is for, which decides how it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The picture to start from.
+    Image,
+    /// White where it is to be drawn anew.
+    Mask,
+}
+
+impl Role {
+    /// The field's name.
+    fn name(self) -> &'static str {
+        match self {
+            Role::Image => "image",
+            Role::Mask => "mask",
+        }
+    }
+
+    fn decode(self, bytes: &[u8]) -> Result<RgbImage, Failure> {
+        decode(bytes).map_err(|error| named(self.name(), &error))
+    }
+}
+
+impl Upload {
+    /// From base64, also as a `data:` URL. Text that is not base64 is refused by [`Upload::check`].
+    pub fn from_base64(text: &str) -> Self {
+        Upload { bytes: decode_base64(text).map(Bytes::from) }
+    }
+
+    /// Bytes that it holds.
+    pub fn n_bytes(&self) -> usize {
+        self.bytes.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Reads the whole picture once, off the HTTP thread and in its turn, and forgets its pixels: what is damaged or too
+    /// large is refused before the job waits. Gives width and height in pixels, upright.
+    ///
+    /// # Errors
+    /// 400 with the field's name in front of the reason; 413 for a picture that would take more memory than one may.
+    pub async fn check(&self, room: &Room, role: Role) -> Result<(usize, usize), Failure> {
+        let bytes = self.bytes(role)?.clone();
+        let needs = needs(&bytes, room, role)?;
+        room.work(needs, move || role.decode(&bytes).map(|picture| (picture.width, picture.height))).await?
+    }
+
+    /// Its pixels, made by `shrink` into what is kept of them; here and now, on the calling thread, in its turn.
+    ///
+    /// # Errors
+    /// As [`Upload::check`].
+    pub fn read_here<T>(&self, room: &Room, role: Role, shrink: impl FnOnce(RgbImage) -> T) -> Result<T, Failure> {
+        let bytes = self.bytes(role)?;
+        let turn = pollster::block_on(room.turn(needs(bytes, room, role)?))?;
+        let kept = shrink(role.decode(bytes)?);
+        drop(turn);
+        Ok(kept)
+    }
+
+    fn bytes(&self, role: Role) -> Result<&Bytes, Failure> {
+        let name = role.name();
+        self.bytes.as_ref().map_err(|reason| Failure::of(name, format!("{name} is not base64: {reason}")))
+    }
+}
+
+/// Memory that reading it takes, from the file's header alone; 0 where there is no header, which costs nothing to find
+/// out.
+fn needs(bytes: &[u8], room: &Room, role: Role) -> Result<u64, Failure> {
+    let Some((width, height, n_bytes)) = decoded_bytes(bytes) else { return Ok(0) };
+    if n_bytes > room.most_bytes() {
+        let message = format!(
+            "{} of {width}x{height} pixels takes {} MiB to read, and this server allows {}: send a smaller one",
+            role.name(),
+            n_bytes >> 20,
+            room.most_bytes() >> 20
+        );
+        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "picture_too_large", message));
+    }
+    Ok(n_bytes)
+}
+
+/// Width, height, and about how many bytes are allocated while the picture is decoded: the file's own pixels, RGB where
+/// that is something else, and what the decoder keeps.
+fn decoded_bytes(bytes: &[u8]) -> Option<(u32, u32, u64)> {
+    let format = image::guess_format(bytes).ok()?;
+    let decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().ok()?;
+    let (width, height) = decoder.dimensions();
+    let color = decoder.color_type();
+    let as_rgb = if color == ColorType::Rgb8 { 0 } else { 3 };
+    let by_decoder = match format {
+        // The coefficients of a progressive file, two bytes each.
+        ImageFormat::Jpeg => 6,
+        ImageFormat::WebP => 4,
+        _ => 0,
+    };
+    let per_pixel = u64::from(color.bytes_per_pixel()) + as_rgb + by_decoder;
+    Some((width, height, u64::from(width) * u64::from(height) * per_pixel))
+}
+
+fn named(name: &str, error: &darkroom::Error) -> Failure {
+    let message = match error {
+        darkroom::Error::Image { reason, .. } => format!("{name}: {reason}"),
+        other => format!("{name}: {other}"),
+    };
+    Failure::of(name, message)
+}
+
+/// The bytes that the text spells. A data URL says what it is before the comma.
+fn decode_base64(text: &str) -> Result<Vec<u8>, String> {
+    let text = text.rsplit_once(";base64,").map_or(text, |(_, data)| data);
+    STANDARD.decode(text.trim()).map_err(|e| e.to_string())
+}
+
+/// Reads the text where it stands: a picture is not copied as text first.
+struct Base64;
+
+impl Visitor<'_> for Base64 {
+    type Value = Upload;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a picture in base64")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Upload, E> {
+        Ok(Upload::from_base64(text))
+    }
+}
+
+impl<'de> Deserialize<'de> for Upload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Base64)
+    }
+}
