@@ -98,8 +98,7 @@ pub fn encode(image: &RgbImage, text: &[(String, String)], format: FileFormat) -
 
 /// An EXIF block, big-endian, that holds one user comment.
 fn user_comment(text: &str) -> Vec<u8> {
-    let comment: Vec<u8> =
-        b"UNICODE\0".iter().copied().chain(text.encode_utf16().flat_map(u16::to_be_bytes)).collect();
+    let comment: Vec<u8> = b"UNICODE\0".iter().copied().chain(text.encode_utf16().flat_map(u16::to_be_bytes)).collect();
     let mut exif = b"MM\0*\0\0\0\x08".to_vec();
     // Directory 0, at byte 8: one entry, the offset (26) of the EXIF directory; no directory follows.
     exif.extend([0, 1, 0x87, 0x69, 0, 4, 0, 0, 0, 1, 0, 0, 0, 26, 0, 0, 0, 0]);
@@ -173,7 +172,8 @@ mod tests {
         for format in [FileFormat::Jpeg { quality: 90 }, FileFormat::WebP { quality: 100 }] {
             let file = |text: &str| encode(&picture(), &[("parameters".to_owned(), text.to_owned())], format).unwrap();
             let utf16: Vec<u8> = "UNICODE\0a c\u{e4}t".bytes().take(8).collect();
-            let wanted: Vec<u8> = utf16.into_iter().chain("a c\u{e4}t".encode_utf16().flat_map(u16::to_be_bytes)).collect();
+            let wanted: Vec<u8> =
+                utf16.into_iter().chain("a c\u{e4}t".encode_utf16().flat_map(u16::to_be_bytes)).collect();
             let has = |file: &[u8]| file.windows(wanted.len()).any(|bytes| bytes == wanted);
             assert!(has(&file("a c\u{e4}t")), "{format:?}");
             let long = file(&("a c\u{e4}t".to_owned() + &"x".repeat(40_000)));
