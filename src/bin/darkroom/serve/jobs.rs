@@ -65,7 +65,7 @@ pub struct Progress {
     pub n_steps: usize,
 }
 
-/// A PNG file, counted until the last answer that sends it is sent. A clone shares it.
+/// A picture's file, a PNG unless the order says otherwise, counted until the last answer that sends it is sent. A clone shares it.
 #[derive(Clone)]
 pub struct Png(Arc<(Vec<u8>, Held)>);
 
@@ -101,6 +101,8 @@ pub struct Job {
     /// The newest preview, and how many there were.
     pub preview: Option<Png>,
     pub n_previews: u64,
+    /// Tokens of the prompt, once it is read.
+    pub n_tokens: usize,
     /// The end of the prompt that the model could not read.
     pub truncated: Option<String>,
     pub failure: Option<Failure>,
@@ -269,7 +271,7 @@ impl Desk {
         let Some(image) = &request.image else { return Ok(order) };
         let size = image.check(&self.room, Role::Image).await?;
         if let Some(mask) = &request.mask {
-            mask.check(&self.room, Role::Mask).await?;
+            mask.check(&self.room, order.mask_role).await?;
         }
         self.menu.order(&request, Some(size))
     }
@@ -284,6 +286,7 @@ impl Desk {
             images: Vec::new(),
             preview: None,
             n_previews: 0,
+            n_tokens: 0,
             truncated: None,
             failure: None,
             held,

@@ -24,14 +24,19 @@
 //! Every refusal is a [`failure::Failure`].
 
 mod answer;
+mod base64_text;
 mod failure;
 mod files;
+mod follow;
+mod form;
 mod intake;
 mod jobs;
 mod json;
 mod memory;
 mod metrics;
 mod openai;
+mod openai_request;
+mod openai_stream;
 mod painter;
 mod request;
 mod room;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use darkroom::image::encode_png;
+use darkroom::image::{encode, encode_png};
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Stage, Task};
 use darkroom::request::SDConfig;
@@ -107,9 +107,9 @@ async fn paint<R: Runner>(
     id: &str,
     cancelled: &AtomicBool,
 ) -> Result<()> {
-    let wanted = desk.look(id, |job, _| (job.order.model_idx, job.order.sampler.name()));
+    let wanted = desk.look(id, |job, _| (job.order.model_idx, job.order.sampler.name(), job.order.format));
     // Only requests that are over are forgotten, and this one is about to begin.
-    let Some((model_idx, sampler)) = wanted else { return Err(Error::Cancelled) };
+    let Some((model_idx, sampler, format)) = wanted else { return Err(Error::Cancelled) };
     let tell = |progress: Progress| desk.change(id, |job| job.progress = progress);
     let model = match loaded {
         Some((idx, model)) if *idx == model_idx => Rc::clone(model),
@@ -171,7 +171,9 @@ async fn paint<R: Runner>(
             return Err(Error::Cancelled);
         }
         match event {
-            Some(Event::Encoded { prompt, .. }) => desk.change(id, |job| job.truncated = prompt.truncated),
+            Some(Event::Encoded { prompt, .. }) => {
+                desk.change(id, |job| (job.n_tokens, job.truncated) = (prompt.n_tokens, prompt.truncated));
+            }
             Some(Event::Prepared { picture }) => (now.picture, now.step) = (picture, 1),
             Some(Event::Denoised { step, n_steps, .. }) => {
                 now.step = (step + 1).min(n_steps);
@@ -182,8 +184,8 @@ async fn paint<R: Runner>(
             }
             Some(Event::Decoded { seed, image, .. }) => {
                 let text = Parameters { seed, ..parameters.clone() }.to_png_text()?;
-                let png = Png::new(encode_png(&image, &text)?, &desk.memory);
-                desk.change(id, |job| job.images.push((seed, png)));
+                let file = Png::new(encode(&image, &text, format)?, &desk.memory);
+                desk.change(id, |job| job.images.push((seed, file)));
             }
             None => return Ok(()),
         }
@@ -196,6 +198,7 @@ struct Wanted {
     long_prompt: LongPrompt,
     image: Option<Upload>,
     mask: Option<Upload>,
+    mask_role: Role,
 }
 
 impl Wanted {
@@ -206,6 +209,7 @@ impl Wanted {
             long_prompt: order.long_prompt,
             image: order.image.clone(),
             mask: order.mask.clone(),
+            mask_role: order.mask_role,
         }
     }
 
@@ -215,7 +219,7 @@ impl Wanted {
         let read = |upload: Option<Upload>, role: Role| {
             upload.map(|upload| upload.read_here(&desk.room, role, |p| p.resize_lanczos(width, height))).transpose()
         };
-        let (init, mask) = (read(self.image, Role::Image)?, read(self.mask, Role::Mask)?);
+        let (init, mask) = (read(self.image, Role::Image)?, read(self.mask, self.mask_role)?);
         Ok(Inputs { config: self.config, init, mask, long_prompt: self.long_prompt })
     }
 }
