@@ -228,7 +228,8 @@ fn the_queue_is_bounded_tells_places_and_lets_go() {
     server.wait_for(&first, |job| job["status"] == "cancelled");
     let elapsed = start.elapsed();
     eprintln!("a cancel was heard after {} ms", elapsed.as_millis());
-    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+    // What it stops would go on for minutes.
+    assert!(elapsed < Duration::from_secs(30), "{elapsed:?}");
     assert_eq!(server.wait_until_over(&third)["status"], "done");
     // Once over, a job stays what it is.
     assert_eq!(server.delete(&third).1["status"], "done");
@@ -273,6 +274,10 @@ fn programs_that_speak_openais_api_are_served() {
 #[test]
 fn a_client_that_goes_takes_its_request_along() {
     let server = Server::start(&[]);
+    // How long a job takes here and now, with nothing before it.
+    let start = Instant::now();
+    server.wait_until_over(&server.add(&apple_request()));
+    let alone = start.elapsed();
     let body = json!({ "prompt": "a rocket", "steps": 150, "n": 8 }).to_string();
     let mut stream = TcpStream::connect(&server.address).unwrap();
     let head = format!(
@@ -283,10 +288,10 @@ fn a_client_that_goes_takes_its_request_along() {
     stream.write_all((head + &body).as_bytes()).unwrap();
     std::thread::sleep(Duration::from_secs(2));
     drop(stream);
-    // What comes next is drawn at once and not after eight pictures of 150 steps.
+    // What comes next is drawn at once and not after eight pictures of 150 steps, two hundred times its own six.
     let start = Instant::now();
     assert_eq!(server.wait_until_over(&server.add(&apple_request()))["status"], "done");
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20) + 20 * alone, "{:?}, alone {alone:?}", start.elapsed());
 }
 
 #[test]
