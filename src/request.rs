@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::version::SDVersion;
-use crate::sampler::SamplerKind;
+use crate::sampler::Sampler;
 
 /// The longest side of a picture, in pixels.
 pub const MAX_SIDE: usize = 4096;
@@ -44,7 +44,7 @@ pub struct SDConfig {
     /// How many pictures to draw, 1 to 64.
     pub count: usize,
     /// The sampler, or `None` for the one that the checkpoint's `scheduler_config.json` names.
-    pub sampler: Option<SamplerKind>,
+    pub sampler: Option<Sampler>,
     /// How many of the text encoder's last layers to skip, or `None` for what the version does by itself.
     pub clip_skip: Option<usize>,
     /// Whether weights are to be held in 16 bits. It takes effect where the model is loaded: see
@@ -146,8 +146,8 @@ impl SDConfig {
 
     /// Sets the sampler, in place of the checkpoint's own.
     #[must_use]
-    pub fn with_sampler(mut self, sampler: SamplerKind) -> Self {
-        self.sampler = Some(sampler);
+    pub fn with_sampler(mut self, sampler: impl Into<Sampler>) -> Self {
+        self.sampler = Some(sampler.into());
         self
     }
 

@@ -3,7 +3,7 @@
 
 use darkroom::model::version::SDVersion;
 use darkroom::request::SDConfig;
-use darkroom::sampler::SamplerKind;
+use darkroom::sampler::Sampler;
 
 fn message<T: std::fmt::Debug>(result: darkroom::Result<T>) -> String {
     result.expect_err("this should be refused").to_string()
@@ -131,7 +131,7 @@ fn numbers() {
         xl().with_flash_attention(true),
         xl().with_sliced_attention(Some(0)),
         xl().with_original_size(4096, 1).with_crop(0, 16_384),
-        xl().with_sampler("ddim".parse().unwrap()).with_f16(false).with_negative_prompt("blurry"),
+        xl().with_sampler("ddim".parse::<Sampler>().unwrap()).with_f16(false).with_negative_prompt("blurry"),
     ] {
         good.validate().unwrap();
     }
@@ -186,6 +186,6 @@ fn seeds_count_up() {
 
 #[test]
 fn a_sampler_is_kept() {
-    let sampler: SamplerKind = "ddim".parse().unwrap();
+    let sampler: Sampler = "ddim".parse().unwrap();
     assert_eq!(SDConfig::new(SDVersion::V1_5).with_sampler(sampler).sampler, Some(sampler));
 }

@@ -146,10 +146,7 @@ impl<R: Runner> Generation<R> {
             Task::TextToImage => None,
             _ => Some(config.strength),
         };
-        let scheduler = match config.sampler {
-            Some(kind) => configs.scheduler.with_kind(kind),
-            None => configs.scheduler.clone(),
-        };
+        let scheduler = configs.scheduler.with_optional_sampler(config.sampler);
         let schedule = schedule(&scheduler, config.steps, strength)?;
         let factor = configs.vae.factor();
         let latent = [config.height / factor, config.width / factor];

@@ -22,7 +22,7 @@ use crate::run::gpu::Caps;
 use crate::run::gpu::kernels::Element;
 use crate::run::gpu::ledger::Counts;
 use crate::run::gpu::runner::GpuRunner;
-use crate::sampler::SamplerKind;
+use crate::sampler::Sampler;
 
 /// Steps that are run: from the second on all are alike, and samplers keep no more than three earlier results.
 const MAX_STEPS: usize = 5;
@@ -35,7 +35,7 @@ pub struct PlanSettings {
     /// The guidance scale; the version's where absent. Above 1 every step runs for two prompts.
     pub guidance_scale: Option<f64>,
     /// The sampler; the model's own where absent.
-    pub sampler: Option<SamplerKind>,
+    pub sampler: Option<Sampler>,
     /// Whether a picture is started from. Inpainting models always do.
     pub from_picture: bool,
     /// The type of activations.

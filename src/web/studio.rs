@@ -27,7 +27,7 @@ use crate::run::candle::{CandleRunner, Precision};
 use crate::run::gpu::Caps;
 use crate::run::gpu::kernels::Element;
 use crate::run::gpu::runner::GpuRunner;
-use crate::sampler::SamplerKind;
+use crate::sampler::Sampler;
 
 /// A model on one of the two runners.
 enum Engine {
@@ -229,8 +229,8 @@ impl Studio {
             max_count: MAX_COUNT,
             steps: version.default_steps(),
             guidance_scale: version.default_guidance_scale(),
-            sampler: configs.scheduler.kind()?.name(),
-            samplers: SamplerKind::ALL.map(SamplerKind::name).to_vec(),
+            sampler: configs.scheduler.sampler()?.name(),
+            samplers: Sampler::menu().into_iter().map(Sampler::name).collect(),
         };
         Ok(serde_wasm_bindgen::to_value(&info)?)
     }
@@ -313,12 +313,12 @@ impl Studio {
         self.check_given(init.is_some(), mask.is_some())?;
         let (config, long_prompt) = self.config_of(parsed(request)?, mask.is_some())?;
         let configs = self.configs();
-        let sampler = config.sampler.map_or_else(|| configs.scheduler.kind(), Ok)?;
+        let sampler = configs.scheduler.with_optional_sampler(config.sampler).sampler()?;
         let mut parameters = Parameters {
             prompt: config.prompt.clone(),
             negative_prompt: config.negative_prompt.clone(),
             steps: config.steps as u32,
-            sampler: sampler.name().to_string(),
+            sampler: sampler.name(),
             guidance_scale: config.guidance_scale,
             seed: config.seed,
             width: config.width as u32,

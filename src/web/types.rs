@@ -215,8 +215,8 @@ pub(super) struct ModelInfo {
     pub max_count: usize,
     pub steps: usize,
     pub guidance_scale: f64,
-    pub sampler: &'static str,
-    pub samplers: Vec<&'static str>,
+    pub sampler: String,
+    pub samplers: Vec<String>,
 }
 
 /// How much work a request is.

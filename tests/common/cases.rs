@@ -9,7 +9,7 @@ use darkroom::image::{RgbImage, decode, encode_png};
 use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents};
 use darkroom::request::SDConfig;
 use darkroom::run::Runner;
-use darkroom::sampler::SamplerKind;
+use darkroom::sampler::{SamplerKind, SigmaSchedule};
 use serde::Deserialize;
 
 use crate::numbers::{Fixture, assert_close};
@@ -103,18 +103,19 @@ impl Case {
         }
         if let Some(sampler) = &self.sampler {
             let karras = sampler.overrides.get("use_karras_sigmas").is_some_and(|on| on == true);
-            config = config.with_sampler(match (sampler.class.as_str(), karras) {
-                ("EulerAncestralDiscreteScheduler", _) => SamplerKind::EulerAncestral,
-                ("EulerDiscreteScheduler", _) => SamplerKind::Euler,
-                ("HeunDiscreteScheduler", _) => SamplerKind::Heun,
-                ("DPMSolverMultistepScheduler", false) => SamplerKind::DpmPp2m,
-                ("DPMSolverMultistepScheduler", true) => SamplerKind::DpmPp2mKarras,
-                ("UniPCMultistepScheduler", _) => SamplerKind::UniPc,
-                ("LCMScheduler", _) => SamplerKind::Lcm,
-                ("DDIMScheduler", _) => SamplerKind::Ddim,
-                ("PNDMScheduler", _) => SamplerKind::Pndm,
+            let kind = match sampler.class.as_str() {
+                "EulerAncestralDiscreteScheduler" => SamplerKind::EulerAncestral,
+                "EulerDiscreteScheduler" => SamplerKind::Euler,
+                "HeunDiscreteScheduler" => SamplerKind::Heun,
+                "DPMSolverMultistepScheduler" => SamplerKind::DpmPp2m,
+                "UniPCMultistepScheduler" => SamplerKind::UniPc,
+                "LCMScheduler" => SamplerKind::Lcm,
+                "DDIMScheduler" => SamplerKind::Ddim,
+                "PNDMScheduler" => SamplerKind::Pndm,
                 other => panic!("no sampler for {other:?}"),
-            });
+            };
+            config = config
+                .with_sampler(darkroom::sampler::Sampler { kind, schedule: karras.then_some(SigmaSchedule::Karras) });
         }
         Inputs {
             config,

@@ -474,8 +474,8 @@ fn random_seed() -> u64 {
 }
 
 fn sampler_name<R: Runner>(config: &SDConfig, model: &ModelComponents<R>) -> String {
-    let kind = config.sampler.map_or_else(|| model.configs.scheduler.kind(), Ok);
-    kind.map_or_else(|_| "unknown".into(), |kind| kind.name().to_string())
+    let sampler = model.configs.scheduler.with_optional_sampler(config.sampler).sampler();
+    sampler.map_or_else(|_| "unknown".into(), |sampler| sampler.name())
 }
 
 /// What the picture says of itself. Of a folder it tells the name and not the path, which is nobody else's business.

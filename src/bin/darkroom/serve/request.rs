@@ -8,7 +8,7 @@ use darkroom::image::FileFormat;
 use darkroom::model::SDVersion;
 use darkroom::pipeline::{LongPrompt, ModelConfigs};
 use darkroom::request::SDConfig;
-use darkroom::sampler::SamplerKind;
+use darkroom::sampler::Sampler;
 use serde::Deserialize;
 
 use super::failure::Failure;
@@ -34,7 +34,7 @@ pub struct Model {
     pub is_inpaint: bool,
     pub size: (usize, usize),
     pub size_multiple: usize,
-    pub sampler: SamplerKind,
+    pub sampler: Sampler,
 }
 
 impl Model {
@@ -51,7 +51,7 @@ impl Model {
             is_inpaint: configs.is_inpaint(),
             size: configs.default_size(),
             size_multiple: configs.size_multiple(),
-            sampler: configs.scheduler.kind()?,
+            sampler: configs.scheduler.sampler()?,
         })
     }
 }
@@ -100,7 +100,7 @@ pub struct Order {
     pub model_idx: usize,
     pub config: SDConfig,
     pub long_prompt: LongPrompt,
-    pub sampler: SamplerKind,
+    pub sampler: Sampler,
     pub image: Option<Upload>,
     pub mask: Option<Upload>,
     pub mask_role: Role,
