@@ -4,7 +4,7 @@
 //! UTF-16 with the prefix `UNICODE`, which is where AUTOMATIC1111's web interface writes and reads it.
 //!
 //! It deliberately has no lossy WebP (VP8): no encoder in Rust under a free licence is known. A quality below 100 is what
-//! libwebp calls near-lossless: levels of busy places are rounded, so that the lossless file gets smaller.
+//! libwebp calls near-lossless: levels are rounded where neighbours differ, so that the lossless file gets smaller.
 
 use ::image::codecs::jpeg::JpegEncoder;
 use ::image::codecs::webp::WebPEncoder;
@@ -110,23 +110,23 @@ fn user_comment(text: &str) -> Vec<u8> {
     exif
 }
 
-/// Rounds the levels of pixels that differ from a neighbour: to multiples of 2 below quality 100, to multiples of 32 at 0.
-/// Smooth places and the border stay as they are.
+/// Rounds levels to multiples of a power of two that is not above their difference from a neighbour: of 2 at most below
+/// quality 100, of 32 at most below 20. Smooth places and the border stay as they are.
 fn near_lossless(image: &RgbImage, quality: u8) -> Vec<u8> {
-    let bits = 5 - u32::from(quality.min(99)) / 20;
     let mut pixels = image.pixels.clone();
     if quality >= 100 {
         return pixels;
     }
-    let (step, half) = (1u16 << bits, 1u16 << (bits - 1));
+    let most_bits = 5 - u32::from(quality) / 20;
     let row = image.width * 3;
     for y in 1..image.height.saturating_sub(1) {
         for at in y * row + 3..(y + 1) * row - 3 {
             let level = image.pixels[at];
-            let neighbours = [at - 3, at + 3, at - row, at + row];
-            if neighbours.iter().any(|&near| u16::from(image.pixels[near].abs_diff(level)) >= step) {
-                pixels[at] = ((u16::from(level) + half) / step * step).min(255) as u8;
-            }
+            let differences = [at - 3, at + 3, at - row, at + row].map(|near| image.pixels[near].abs_diff(level));
+            let most = differences.into_iter().max().unwrap_or_default();
+            let bits = most.checked_ilog2().unwrap_or_default().min(most_bits);
+            let (step, half) = (1u16 << bits, (1u16 << bits) / 2);
+            pixels[at] = ((u16::from(level) + half) / step * step).min(255) as u8;
         }
     }
     pixels
