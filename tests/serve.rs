@@ -418,3 +418,32 @@ fn what_it_cannot_start_with_is_one_line() {
         assert!(last.starts_with("darkroom: ") && last.contains(words), "{arguments:?}: {stderr}");
     }
 }
+
+#[test]
+fn a_start_picture_keeps_its_size_within_what_the_server_allows() {
+    let server = Server::start(&["--max-side", "256"]);
+    let picture = |width: usize, height: usize| {
+        let pixels = (0..width * height * 3).map(|i| (i % 251) as u8).collect();
+        STANDARD.encode(encode_png(&RgbImage::new(width, height, pixels).unwrap(), &[]).unwrap())
+    };
+    for ((width, height), more, size) in [
+        ((200, 100), json!({}), (192, 96)),
+        ((1000, 500), json!({}), (256, 128)),
+        ((200, 100), json!({ "width": 96, "height": 96, "fit": "crop" }), (96, 96)),
+    ] {
+        let mut body = json!({ "prompt": "x", "steps": 2, "guidance_scale": 1, "image": picture(width, height) });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let job = server.wait_until_over(&server.add(&body));
+        let drawn = decode(&server.get_bytes(job["images"][0]["url"].as_str().unwrap()).2).unwrap();
+        assert_eq!((drawn.width, drawn.height), size, "{job}");
+        assert_eq!((&job["request"]["width"], &job["request"]["height"]), (&json!(size.0), &json!(size.1)));
+    }
+    for (body, words) in [
+        (json!({ "prompt": "x", "fit": "crop" }), "fit without a picture"),
+        (json!({ "prompt": "x", "fit": "fill", "image": picture(8, 8) }), "crop"),
+    ] {
+        let (status, answer) = server.post("/v1/jobs", &body);
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(words), "{answer}");
+    }
+}
