@@ -28,6 +28,9 @@ pub struct GenerationsRequest {
     n: Option<usize>,
     /// `auto` or `512x512`.
     size: Option<String>,
+    /// Whether the sides may be any multiple of 8.
+    #[serde(default)]
+    any_size: bool,
     /// `b64_json`, the default, or `url`.
     response_format: Option<String>,
     /// Only `png`.
@@ -90,6 +93,7 @@ pub async fn generations(
         count: asked.n,
         width,
         height,
+        any_size: asked.any_size,
         negative_prompt: asked.negative_prompt,
         steps: asked.steps,
         guidance_scale: asked.guidance_scale,
