@@ -143,8 +143,8 @@ fn shape(batch: usize, height: usize, width: usize, n_context: usize) -> UNetSha
 #[test]
 fn the_lowest_level_may_be_one_pixel() {
     for element in [Element::F32, Element::F16] {
-        // Two levels, and three.
-        for version in ["v1-5", "xl"] {
+        // Two levels, four and three.
+        for version in ["v1-5", "v1-5-deep", "xl"] {
             let Some(gpu) = gpu() else { return };
             let both = Both::new(gpu, version, element);
             let side = both.cpu.model.configs.unet.downsampling();
@@ -155,17 +155,19 @@ fn the_lowest_level_may_be_one_pixel() {
     }
 }
 
-/// Sizes by lot, the same in every run: every side up to five times the smallest, mostly far from square.
+/// Sizes by lot, the same in every run, mostly far from square and odd on some level.
 #[test]
 fn whole_models_agree_at_any_small_size() {
     let mut dice = Dice(14);
-    for version in ["v1-5", "v2-1", "xl", "xl-inpaint"] {
+    for version in ["v1-5-deep", "v2-1", "xl", "xl-inpaint"] {
         for element in [Element::F32, Element::F16] {
             let Some(gpu) = gpu() else { return };
             let both = Both::new(gpu, version, element);
-            let multiple = both.cpu.model.configs.unet.downsampling();
-            for _ in 0..3 {
-                let [height, width] = [(); 2].map(|()| multiple * dice.between(1, 5));
+            for _ in 0..4 {
+                let [height, width] = [(); 2].map(|()| {
+                    let most = [3, 21][dice.between(0, 1)];
+                    dice.between(1, most)
+                });
                 let n_context = [1, 2, 77][dice.between(0, 2)];
                 both.check_unet(shape(dice.between(1, 2), height, width, n_context), &mut dice);
             }
@@ -200,7 +202,7 @@ fn outline(graph: &Graph, task: &Task) -> String {
 /// or what a task before it wrote.
 #[test]
 fn what_is_fused_depends_on_no_size() {
-    for version in ["v1-5", "v2-1", "xl", "xl-inpaint"] {
+    for version in ["v1-5", "v1-5-deep", "v2-1", "xl", "xl-inpaint"] {
         let dir = tempfile::tempdir().unwrap();
         tiny::write_model(version, dir.path(), tiny::Style::F16);
         let cpu = Loaded::new(CandleRunner::cpu(Precision::F32), &Folder::open(dir.path()).unwrap());
@@ -235,8 +237,16 @@ fn what_is_fused_depends_on_no_size() {
             (outlines, lowered.weights(&graph))
         };
         let expected = outlines(shape(2, 4 * side, 3 * side, 77));
-        for (batch, height, width, n_context) in [(1, 1, 1, 77), (2, 1, 1, 1), (1, 1, 5, 2), (2, 3, 1, 77)] {
-            let shape = shape(batch, height * side, width * side, n_context);
+        for (batch, height, width, n_context) in [
+            (1, side, side, 77),
+            (2, side, side, 1),
+            (1, side, 5 * side, 2),
+            (2, 3 * side, side, 77),
+            (1, 1, 1, 1),
+            (2, 1, 2 * side + 1, 77),
+            (1, 4 * side - 1, 3, 77),
+        ] {
+            let shape = shape(batch, height, width, n_context);
             let got = outlines(shape);
             for (got, expected) in got.0.iter().zip(&expected.0) {
                 assert_eq!(got, expected, "{version}, {shape:?}");

@@ -91,7 +91,7 @@ fn label(graph: &Graph, node: &Node) -> String {
     let details = match &node.op {
         Op::Conv2d { stride, upsample, .. } => {
             let stride = if *stride > 1 { format!(" stride {stride}") } else { String::new() };
-            stride + if *upsample { " upsample" } else { "" }
+            stride + if upsample.is_some() { " upsample" } else { "" }
         }
         Op::Attention { heads, .. } => format!(" {heads} heads"),
         _ => String::new(),

@@ -9,7 +9,7 @@ use crate::graph::{Graph, WeightSpec};
 use crate::hub::{Component, ModelFile, Source};
 use crate::model::config::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
 use crate::model::{SDVersion, clip, unet, vae};
-use crate::request::Defaults;
+use crate::request::{Defaults, SideRule};
 use crate::run::{Colours, Runner};
 use crate::sampler::SchedulerConfig;
 use crate::tokenizer::{Tokenizer, TokenizerConfig};
@@ -133,6 +133,12 @@ impl ModelConfigs {
         self.vae.factor() * self.unet.downsampling()
     }
 
+    /// Which sides of pictures can be drawn.
+    #[must_use]
+    pub fn sides(&self) -> SideRule {
+        SideRule { multiple: self.size_multiple(), any_multiple: self.vae.factor() }
+    }
+
     /// Whether the UNet takes a mask and a masked picture beside the latents.
     #[must_use]
     pub fn is_inpaint(&self) -> bool {
@@ -170,7 +176,12 @@ impl ModelConfigs {
     #[must_use]
     pub fn defaults(&self, name: Option<SDVersion>) -> Defaults {
         let version = name.unwrap_or_else(|| self.version());
-        let own = Defaults { size: self.default_size(), size_multiple: self.size_multiple(), ..Defaults::of(version) };
+        let own = Defaults {
+            size: self.default_size(),
+            size_multiple: self.size_multiple(),
+            any_size_multiple: self.vae.factor(),
+            ..Defaults::of(version)
+        };
         match self.scheduler.few_steps() {
             Some((steps, guidance_scale)) if name.is_none() => Defaults { steps, guidance_scale, ..own },
             _ => own,

@@ -221,8 +221,8 @@ fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Res
     let request = Request { strength: None, fit: None, ..settings.request.clone() };
     let mut config = request.resolve(&defaults, None, false, 0)?.with_size(width, height);
     config.steps = config.steps.min(MAX_STEPS);
+    config.validate_for(configs.sides())?;
     let multiple = configs.size_multiple();
-    config.validate_for(multiple)?;
     let is_inpaint = configs.is_inpaint();
     let picture = |level| RgbImage::new(multiple, multiple, vec![level; 3 * multiple * multiple]);
     let from_picture = is_inpaint || settings.from_picture;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_SIDE, SDConfig, refuse};
+use super::{MAX_SIDE, SDConfig, SideRule, refuse};
 use crate::error::Result;
 use crate::image::Fit;
 use crate::model::version::SDVersion;
@@ -36,6 +36,9 @@ pub struct Request {
     /// Height in pixels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<usize>,
+    /// Whether the sides may be any multiple of 8 (the VAE's factor), as in diffusers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_size: bool,
     /// How a start picture of another shape is brought to the size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fit: Option<Fit>,
@@ -74,6 +77,8 @@ pub struct Defaults {
     pub size: (usize, usize),
     /// Sides are multiples of this many pixels.
     pub size_multiple: usize,
+    /// With `any_size` of this many.
+    pub any_size_multiple: usize,
     /// The longest side in pixels that a size is chosen with; a size that was asked for is checked elsewhere.
     pub max_side: usize,
     /// Denoising steps.
@@ -90,10 +95,17 @@ impl Defaults {
             version,
             size: version.default_size(),
             size_multiple: version.multiple_of(),
+            any_size_multiple: SideRule::of(version).any_multiple,
             max_side: MAX_SIDE,
             steps: version.default_steps(),
             guidance_scale: version.default_guidance_scale(),
         }
+    }
+
+    /// Which sides are drawn.
+    #[must_use]
+    pub fn sides(&self) -> SideRule {
+        SideRule { multiple: self.size_multiple, any_multiple: self.any_size_multiple }
     }
 
     /// How far to depart from a start picture: as in diffusers' inpainting pipelines, where XL's 0.9999 is not the same
@@ -137,6 +149,7 @@ impl Request {
         "negative_prompt",
         "width",
         "height",
+        "any_size",
         "fit",
         "steps",
         "guidance_scale",
@@ -152,6 +165,7 @@ impl Request {
     /// keeps its own, as far as the model can.
     #[must_use]
     pub fn size(&self, defaults: &Defaults, picture: Option<(usize, usize)>) -> (usize, usize) {
+        let defaults = &self.with_own_multiple(defaults);
         match (self.width, self.height, picture) {
             (Some(width), Some(height), _) => (width, height),
             (None, None, None) => defaults.size,
@@ -160,6 +174,11 @@ impl Request {
             (None, Some(height), Some((other, own))) => (defaults.side_in_proportion(height, own, other), height),
             (width, height, None) => (width.unwrap_or(defaults.size.0), height.unwrap_or(defaults.size.1)),
         }
+    }
+
+    /// The defaults with the multiple that holds for this request.
+    fn with_own_multiple(&self, defaults: &Defaults) -> Defaults {
+        Defaults { size_multiple: defaults.sides().multiple(self.any_size), ..*defaults }
     }
 
     /// What will be drawn. `picture` is the start picture's width and height in pixels; `seed` is used where the request
@@ -179,6 +198,7 @@ impl Request {
         let mut config = SDConfig::new(defaults.version)
             .with_prompt(&self.prompt)
             .with_size(width, height)
+            .with_any_size(self.any_size)
             .with_fit(self.fit.unwrap_or_default())
             .with_steps(self.steps.unwrap_or(defaults.steps))
             .with_guidance_scale(self.guidance_scale.unwrap_or(defaults.guidance_scale))
@@ -196,6 +216,7 @@ impl Request {
     #[must_use]
     pub fn size_note(&self, defaults: &Defaults, picture: Option<(usize, usize)>) -> Option<String> {
         let (own_width, own_height) = picture?;
+        let defaults = &self.with_own_multiple(defaults);
         let (width, height) = self.size(defaults, picture);
         if (width, height) == (own_width, own_height) {
             return None;
@@ -261,6 +282,11 @@ mod tests {
             let asked = Request::default();
             assert_eq!(asked.size(defaults, Some(picture)), size, "{picture:?}");
         }
+        let any = Request { any_size: true, ..Request::default() };
+        assert_eq!(any.size(&sd, Some((644, 361))), (640, 360));
+        assert_eq!(any.size(&sd, None), (512, 512));
+        assert!(any.size_note(&sd, Some((644, 361))).unwrap().ends_with("multiples of 8"));
+        assert_eq!(Request { width: Some(520), ..any }.size(&sd, Some((640, 360))), (520, 296));
         let one_side = Request { width: Some(512), ..Request::default() };
         assert_eq!(one_side.size(&sd, Some((640, 360))), (512, 320));
         assert_eq!(one_side.size(&sd, None), (512, 512));
@@ -287,6 +313,7 @@ mod tests {
             negative_prompt: Some("y".into()),
             width: Some(1),
             height: Some(1),
+            any_size: true,
             fit: Some(Fit::Crop),
             steps: Some(1),
             guidance_scale: Some(1.0),

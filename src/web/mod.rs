@@ -95,6 +95,7 @@ fn plan_settings(request: JsValue, caps: JsValue) -> Result<(PlanRequest, PlanSe
     let mut settings = PlanSettings::new(caps, element);
     settings.request.width = request.width;
     settings.request.height = request.height;
+    settings.request.any_size = request.any_size;
     settings.request.guidance_scale = request.guidance_scale;
     settings.from_picture = request.from_picture;
     settings.budget = request.budget_bytes.map(|bytes| bytes as u64);

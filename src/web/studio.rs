@@ -334,6 +334,7 @@ impl Studio {
             seed: config.seed,
             width: config.width as u32,
             height: config.height as u32,
+            any_size: config.any_size,
             model: self.name().to_string(),
             strength: None,
             clip_skip: config.clip_skip.map(|skip| skip as u32),

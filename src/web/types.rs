@@ -23,7 +23,7 @@ impl BenchSettings {
 impl PlanRequest {
     /// The names of its fields.
     pub const FIELDS: &[&str] =
-        &["version", "width", "height", "guidance_scale", "from_picture", "dtype", "budget_bytes"];
+        &["version", "width", "height", "any_size", "guidance_scale", "from_picture", "dtype", "budget_bytes"];
 }
 
 /// How a model is loaded.
@@ -136,6 +136,8 @@ pub(super) struct PlanRequest {
     #[serde(default)]
     pub height: Option<usize>,
     #[serde(default)]
+    pub any_size: bool,
+    #[serde(default)]
     pub guidance_scale: Option<f64>,
     #[serde(default)]
     pub from_picture: bool,
@@ -210,6 +212,8 @@ export interface DrawRequest {
   /** Pixels; a multiple of the model's `size_multiple`. Without a size a picture that is given keeps its own, as far as the model can. */
   width?: number;
   height?: number;
+  /** Whether the sides may be any multiple of 8, as in diffusers. */
+  any_size?: boolean;
   /** How a given picture of another shape is brought to the size; `stretch` where absent. */
   fit?: "stretch" | "crop" | "pad";
   /** 1 to 150. */
@@ -312,6 +316,7 @@ export interface PlanRequest {
   version?: string;
   width?: number;
   height?: number;
+  any_size?: boolean;
   guidance_scale?: number;
   from_picture?: boolean;
   dtype?: "auto" | "f32" | "f16";
@@ -377,6 +382,8 @@ export interface PictureParameters {
   seed: number;
   width: number;
   height: number;
+  /** Whether the sides may be any multiple of 8. */
+  any_size?: boolean;
   model: string;
   strength?: number;
   clip_skip?: number;

@@ -112,6 +112,10 @@ pub struct Args {
     /// Height in pixels [default: likewise].
     #[arg(long, allow_negative_numbers = true)]
     height: Option<usize>,
+    /// Allow sides that are any multiple of 8, as diffusers does, and not only of 64 (XL: 32), which models are at their
+    /// best at.
+    #[arg(long)]
+    any_size: bool,
     /// A picture to start from (PNG, JPEG or WebP).
     #[arg(long)]
     init: Option<PathBuf>,
@@ -411,6 +415,7 @@ impl Args {
             negative_prompt: self.negative.clone(),
             width: self.width,
             height: self.height,
+            any_size: self.any_size,
             fit: self.fit,
             steps: self.steps,
             guidance_scale: self.guidance,
@@ -474,6 +479,7 @@ fn parameters<R: Runner>(
         seed,
         width: config.width as u32,
         height: config.height as u32,
+        any_size: config.any_size,
         model: source::public_name(&args.model),
         strength: (task != Task::TextToImage).then_some(config.strength),
         clip_skip: config.clip_skip.map(|skip| skip as u32),

@@ -52,6 +52,9 @@ pub struct Args {
     /// Height in pixels [default: the version's].
     #[arg(long, allow_negative_numbers = true)]
     height: Option<usize>,
+    /// Allow sides that are any multiple of 8.
+    #[arg(long)]
+    any_size: bool,
     /// Guidance scale [default: the version's]; above 1 every step draws for two prompts.
     #[arg(long, allow_negative_numbers = true)]
     guidance: Option<f64>,
@@ -97,6 +100,7 @@ pub fn run(args: &Args) -> Result<()> {
     settings.version = version;
     settings.request.width = args.width;
     settings.request.height = args.height;
+    settings.request.any_size = args.any_size;
     settings.request.guidance_scale = args.guidance;
     settings.from_picture = args.from_picture;
     settings.budget = args.budget;

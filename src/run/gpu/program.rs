@@ -365,7 +365,7 @@ impl<'a> Builder<'a> {
                     kernel: conv.kernel as u32,
                     stride: conv.stride as u32,
                     pad: [conv.pad[0] as i32, conv.pad[1] as i32],
-                    upsample: conv.upsample,
+                    upsample: conv.upsample.map(|size| size.map(|side| side as u32)),
                 }
             }
             None => {
@@ -418,7 +418,7 @@ impl<'a> Builder<'a> {
             gemm.n,
             gemm.k(),
             if gemm.source.kernel > 1 { " 3x3" } else { "" },
-            if gemm.source.upsample { " up" } else { "" },
+            if gemm.source.upsample.is_some() { " up" } else { "" },
             tile.name
         );
         self.gemms.push(*gemm);

@@ -4,6 +4,7 @@
 //! name, as is a setting that is not known. What only diffusion has (`steps`, `seed` and so on) may be given beside.
 
 use axum::body::Bytes;
+use darkroom::image::Fit;
 use darkroom::request::LongPrompt;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -43,6 +44,9 @@ pub struct ImagesRequest {
     #[serde(rename = "safety_identifier")]
     _safety_identifier: Option<String>,
     negative_prompt: Option<String>,
+    #[serde(default)]
+    any_size: bool,
+    fit: Option<Fit>,
     steps: Option<usize>,
     guidance_scale: Option<f64>,
     strength: Option<f64>,
@@ -137,6 +141,8 @@ impl ImagesRequest {
             width,
             height,
             negative_prompt: self.negative_prompt,
+            any_size: self.any_size,
+            fit: self.fit,
             steps: self.steps,
             guidance_scale: self.guidance_scale,
             strength: self.strength,

@@ -141,6 +141,7 @@ async fn paint<R: Runner>(
         seed: config.seed,
         width: config.width as u32,
         height: config.height as u32,
+        any_size: config.any_size,
         model: desk.menu.models[model_idx].name.clone(),
         strength: (generation.task() != Task::TextToImage).then_some(config.strength),
         clip_skip: config.clip_skip.map(|skip| skip as u32),

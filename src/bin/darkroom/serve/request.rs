@@ -62,6 +62,8 @@ pub struct JobRequest {
     pub negative_prompt: Option<String>,
     pub width: Option<usize>,
     pub height: Option<usize>,
+    #[serde(default)]
+    pub any_size: bool,
     pub fit: Option<Fit>,
     pub steps: Option<usize>,
     pub guidance_scale: Option<f64>,
@@ -92,6 +94,7 @@ impl JobRequest {
             negative_prompt: self.negative_prompt.clone(),
             width: self.width,
             height: self.height,
+            any_size: self.any_size,
             fit: self.fit,
             steps: self.steps,
             guidance_scale: self.guidance_scale,
@@ -199,7 +202,7 @@ impl Menu {
         let config = asked.resolve(&defaults, picture, has_mask, random_seed())?;
         for (side, got) in [("width", config.width), ("height", config.height)] {
             if got > self.limits.side {
-                let most = self.limits.side - self.limits.side % defaults.size_multiple;
+                let most = self.limits.side - self.limits.side % defaults.sides().multiple(config.any_size);
                 return refuse(side, format!("{side} {got} is not possible: this server allows {most} at most"));
             }
         }
@@ -210,7 +213,7 @@ impl Menu {
                 format!("count {} is not possible: this server allows {most} at most", config.count),
             );
         }
-        config.validate_for(defaults.size_multiple)?;
+        config.validate_for(defaults.sides())?;
         // What a job draws is kept until it is fetched, all of it at once.
         let n_bytes = config.count as u64 * (config.width * config.height * 3) as u64;
         if n_bytes > self.results_bytes {
