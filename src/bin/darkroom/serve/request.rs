@@ -6,6 +6,7 @@ use darkroom::hub::Source;
 use darkroom::hub::folder::Folder;
 use darkroom::image::FileFormat;
 use darkroom::model::SDVersion;
+use darkroom::parameters::Parameters;
 use darkroom::pipeline::{LongPrompt, ModelConfigs};
 use darkroom::request::SDConfig;
 use darkroom::sampler::Sampler;
@@ -108,6 +109,26 @@ pub struct Order {
 }
 
 impl Order {
+    /// What is written into its pictures; the seed is the first one's. `strength` where it starts from a picture.
+    pub fn parameters(&self, menu: &Menu, strength: Option<f64>) -> Parameters {
+        let config = &self.config;
+        Parameters {
+            prompt: config.prompt.clone(),
+            negative_prompt: config.negative_prompt.clone(),
+            steps: config.steps as u32,
+            sampler: self.sampler.to_string(),
+            guidance_scale: config.guidance_scale,
+            seed: config.seed,
+            width: config.width as u32,
+            height: config.height as u32,
+            model: menu.models[self.model_idx].name.clone(),
+            strength,
+            clip_skip: config.clip_skip.map(|skip| skip as u32),
+            long_prompt_chunks: self.long_prompt == LongPrompt::Chunks,
+            version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
     /// What it holds of what the client sent.
     pub fn n_bytes(&self) -> u64 {
         let texts = self.config.prompt.len() + self.config.negative_prompt.as_ref().map_or(0, String::len);
