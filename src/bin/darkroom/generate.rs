@@ -11,7 +11,9 @@ use darkroom::image::{Fit, RgbImage, decode, encode_png};
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::plan::{PlanSettings, choose_residency};
-use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency, Stage, Task};
+use darkroom::pipeline::{
+    Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency, Stage, Task, parameters_of,
+};
 use darkroom::request::{Defaults, MAX_COUNT, Request, SDConfig};
 use darkroom::run::Runner;
 use darkroom::run::candle::CandleRunner;
@@ -470,22 +472,10 @@ fn parameters<R: Runner>(
     model: &ModelComponents<R>,
     task: Task,
 ) -> Parameters {
-    Parameters {
-        prompt: config.prompt.clone(),
-        negative_prompt: config.negative_prompt.clone(),
-        steps: config.steps as u32,
-        sampler: sampler_name(config, model),
-        guidance_scale: config.guidance_scale,
-        seed,
-        width: config.width as u32,
-        height: config.height as u32,
-        any_size: config.any_size,
-        model: source::public_name(&args.model),
-        strength: (task != Task::TextToImage).then_some(config.strength),
-        clip_skip: config.clip_skip.map(|skip| skip as u32),
-        long_prompt_chunks: matches!(args.long_prompt, LongPrompts::Chunks),
-        version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
-    }
+    let long_prompt = args.request().long_prompt.unwrap_or_default();
+    let parameters =
+        parameters_of(config, task, long_prompt, sampler_name(config, model), source::public_name(&args.model));
+    Parameters { seed, ..parameters }
 }
 
 fn read_picture(path: &Path) -> Result<RgbImage> {

@@ -3,6 +3,9 @@
 //! Decoding allocates three quarters of the text and nothing else. It deliberately fetches no address: a server that loads
 //! what strangers name can be sent anywhere.
 
+/// Why no text is no picture.
+pub const EMPTY: &str = "it is empty";
+
 /// Marks a character that is not of either alphabet.
 const NONE: u8 = 0xff;
 
@@ -89,7 +92,7 @@ fn decode_digits(text: &[u8], is_url: bool) -> Result<Vec<u8>, String> {
         return Err("its padding is not of its length".into());
     }
     if bytes.is_empty() {
-        return Err("it is empty".into());
+        return Err(EMPTY.into());
     }
     Ok(bytes)
 }

@@ -46,6 +46,21 @@ pub fn max_body_bytes(desk: &Desk) -> usize {
     MAX_BODY_BYTES.min(usize::try_from(half).unwrap_or(MAX_BODY_BYTES))
 }
 
+/// A body in JSON, parsed, of a route that does not draw: a full queue is no reason to refuse it.
+pub struct Posted<T>(pub T);
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<Desk>> for Posted<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, desk: &Arc<Desk>) -> Result<Self, Failure> {
+        let Raw { bytes, held } = read(request, desk).await?;
+        let needs = if bytes.len() <= SMALL_BODY_BYTES { 0 } else { 2 * bytes.len() as u64 };
+        let posted = desk.room.work(needs, move || json::parse(&bytes)).await??;
+        drop(held);
+        Ok(Posted(posted))
+    }
+}
+
 impl FromRequest<Arc<Desk>> for Raw {
     type Rejection = Failure;
 

@@ -17,6 +17,7 @@ use super::metrics::Metrics;
 use super::request::{JobRequest, Menu, Order};
 use super::room::Room;
 use super::upload::Role;
+use super::webui;
 
 /// Jobs that are over and remembered, those with pictures and those without apart, so that many cancelled ones do not
 /// push out a picture. The bytes of their pictures bound them too.
@@ -189,6 +190,7 @@ pub struct Desk {
     pub memory: Arc<Memory>,
     pub room: Room,
     pub metrics: Metrics,
+    pub webui: webui::Session,
     state: Mutex<State>,
     arrived: Condvar,
     is_busy: watch::Sender<bool>,
@@ -224,6 +226,7 @@ impl Desk {
             room: Room::new(Arc::clone(&memory)),
             memory,
             metrics: Metrics::default(),
+            webui: webui::Session::default(),
             state: Mutex::default(),
             arrived: Condvar::new(),
             is_busy: watch::Sender::new(false),

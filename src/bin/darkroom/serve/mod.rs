@@ -42,6 +42,7 @@ mod request;
 mod room;
 mod routes;
 mod upload;
+mod webui;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -107,9 +107,9 @@ async fn paint<R: Runner>(
     id: &str,
     cancelled: &AtomicBool,
 ) -> Result<()> {
-    let wanted = desk.look(id, |job, _| (job.order.model_idx, job.order.sampler.name(), job.order.format));
+    let wanted = desk.look(id, |job, _| (job.order.model_idx, job.order.format));
     // Only requests that are over are forgotten, and this one is about to begin.
-    let Some((model_idx, sampler, format)) = wanted else { return Err(Error::Cancelled) };
+    let Some((model_idx, format)) = wanted else { return Err(Error::Cancelled) };
     let tell = |progress: Progress| desk.change(id, |job| job.progress = progress);
     let model = match loaded {
         Some((idx, model)) if *idx == model_idx => Rc::clone(model),
@@ -129,25 +129,10 @@ async fn paint<R: Runner>(
     if cancelled.load(Ordering::Relaxed) {
         return Err(Error::Cancelled);
     }
-    let config = inputs.config.clone();
-    let long_prompt_chunks = inputs.long_prompt == LongPrompt::Chunks;
+    let strength = inputs.config.strength;
     let mut generation = Generation::new(runner, &model, inputs)?;
-    let parameters = Parameters {
-        prompt: config.prompt.clone(),
-        negative_prompt: config.negative_prompt.clone(),
-        steps: config.steps as u32,
-        sampler: sampler.to_string(),
-        guidance_scale: config.guidance_scale,
-        seed: config.seed,
-        width: config.width as u32,
-        height: config.height as u32,
-        any_size: config.any_size,
-        model: desk.menu.models[model_idx].name.clone(),
-        strength: (generation.task() != Task::TextToImage).then_some(config.strength),
-        clip_skip: config.clip_skip.map(|skip| skip as u32),
-        long_prompt_chunks,
-        version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
-    };
+    let strength = (generation.task() != Task::TextToImage).then_some(strength);
+    let parameters = desk.look(id, |job, _| job.order.parameters(&desk.menu, strength)).ok_or(Error::Cancelled)?;
     let mut now = Progress { n_steps: generation.n_steps(), ..Progress::default() };
     loop {
         now.stage = match generation.stage() {

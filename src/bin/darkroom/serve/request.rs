@@ -7,7 +7,8 @@ use darkroom::hub::folder::Folder;
 use darkroom::image::FileFormat;
 use darkroom::image::Fit;
 use darkroom::model::SDVersion;
-use darkroom::pipeline::ModelConfigs;
+use darkroom::parameters::Parameters;
+use darkroom::pipeline::{ModelConfigs, Task, parameters_of};
 use darkroom::request::{Defaults, LongPrompt, Request, SDConfig};
 use darkroom::sampler::Sampler;
 use serde::Deserialize;
@@ -122,6 +123,14 @@ pub struct Order {
 }
 
 impl Order {
+    /// What is written into its pictures; the seed is the first one's. `strength` where it starts from a picture, which is
+    /// gone by the time.
+    pub fn parameters(&self, menu: &Menu, strength: Option<f64>) -> Parameters {
+        let model = menu.models[self.model_idx].name.clone();
+        let sampler = self.sampler.to_string();
+        Parameters { strength, ..parameters_of(&self.config, Task::TextToImage, self.long_prompt, sampler, model) }
+    }
+
     /// What it holds of what the client sent.
     pub fn n_bytes(&self) -> u64 {
         let texts = self.config.prompt.len() + self.config.negative_prompt.as_ref().map_or(0, String::len);

@@ -24,6 +24,7 @@ use super::intake::Asked;
 use super::jobs::{Desk, Job, Progress};
 use super::openai;
 use super::request::JobRequest;
+use super::webui;
 
 /// Everything below `/v1`.
 pub fn routes(desk: Arc<Desk>, address: SocketAddr) -> Router {
@@ -38,6 +39,7 @@ pub fn routes(desk: Arc<Desk>, address: SocketAddr) -> Router {
         .route("/v1/images/edits", post(openai::edits))
         .route("/v1/{*rest}", axum::routing::any(no_route))
         .method_not_allowed_fallback(wrong_method)
+        .merge(webui::routes())
         .with_state(desk);
     if address.ip().is_loopback() { api.layer(from_fn(only_this_machine)) } else { api }
 }

@@ -92,6 +92,20 @@ impl Upload {
         Upload { bytes: base64_text::decode(text).map(Bytes::from) }
     }
 
+    /// Whether it came as an empty text, which some programs send for nothing.
+    pub fn is_blank(&self) -> bool {
+        self.bytes.as_ref().is_err_and(|reason| reason == base64_text::EMPTY)
+    }
+
+    /// Its bytes, of the field `name`.
+    ///
+    /// # Errors
+    /// 400 for text that is not base64.
+    pub fn file(&self, name: &str) -> Result<Bytes, Failure> {
+        let bytes = self.bytes.clone();
+        bytes.map_err(|reason| Failure::of(name, format!("{name} is not base64: {reason}")))
+    }
+
     /// Bytes that it holds.
     pub fn n_bytes(&self) -> usize {
         self.bytes.as_ref().map_or(0, Bytes::len)
