@@ -53,9 +53,15 @@ impl Failure {
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     }
 
+    /// The whole answer.
+    pub fn object(&self) -> Value {
+        json!({ "error": self.body() })
+    }
+
     /// The object that `error` holds.
     pub fn body(&self) -> Value {
         let kind = match self.status.as_u16() {
+            401 => "authentication_error",
             429 => "rate_limit_error",
             400..=499 => "invalid_request_error",
             _ => "server_error",
@@ -89,7 +95,7 @@ impl From<Failure> for Error {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(json!({ "error": self.body() }))).into_response();
+        let mut response = (self.status, Json(self.object())).into_response();
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_SECS));
         }

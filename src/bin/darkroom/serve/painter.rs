@@ -86,6 +86,7 @@ async fn paint_all<R: Runner>(desk: &Desk, runner: R, is_open: &dyn Fn()) -> Res
                 // A device that failed may have lost the model's weights.
                 if matches!(error, Error::Device { .. } | Error::Run { .. } | Error::OutOfMemory { .. }) {
                     loaded = None;
+                    desk.set_loaded(None);
                 }
                 job.status = Status::Failed;
                 job.failure = Some(error.into());
@@ -116,10 +117,14 @@ async fn paint<R: Runner>(
         _ => {
             // What is there goes first: two models at once may be more than the memory holds.
             *loaded = None;
+            desk.set_loaded(None);
             tell(Progress { stage: "loading", ..Progress::default() });
             let source = &desk.menu.models[model_idx].folder;
+            let start = Instant::now();
             let model = Rc::new(ModelLoader::new(source, &**runner).load(&mut |_| {}).await?);
+            desk.metrics.spent("loading", start.elapsed());
             *loaded = Some((model_idx, Rc::clone(&model)));
+            desk.set_loaded(Some(model_idx));
             model
         }
     };
@@ -165,7 +170,10 @@ async fn paint<R: Runner>(
             }
             !cancelled.load(Ordering::Relaxed)
         };
-        let event = generation.step(&mut on_progress).await?;
+        let start = Instant::now();
+        let event = generation.step(&mut on_progress).await;
+        desk.metrics.spent(now.stage, start.elapsed());
+        let event = event?;
         // Not every stage asks whether to go on.
         if cancelled.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
@@ -183,6 +191,7 @@ async fn paint<R: Runner>(
             Some(Event::Decoded { seed, image, .. }) => {
                 let text = Parameters { seed, ..parameters.clone() }.to_png_text()?;
                 let png = Png::new(encode_png(&image, &text)?, &desk.memory);
+                desk.metrics.drew();
                 desk.change(id, |job| job.images.push((seed, png)));
             }
             None => return Ok(()),
