@@ -286,7 +286,7 @@ fn a_lost_device_is_named_and_the_run_goes_on_on_another() {
     let model = load(&emoji(), &runner);
     let mut wanted = inputs(model.configs.version(), 128, 4);
     // A sampler that keeps earlier results and draws noise has the most to lose.
-    wanted.config.sampler = Some(darkroom::sampler::SamplerKind::DpmPp2m);
+    wanted.config.sampler = Some(darkroom::sampler::SamplerKind::DpmPp2m.into());
     let (expected, _) = draw(&runner, &model, wanted.clone());
 
     let mut generation = Generation::new(&runner, &model, wanted.clone()).unwrap();

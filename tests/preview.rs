@@ -44,7 +44,7 @@ fn a_preview_shows_what_comes() {
             .with_steps(12)
             .with_guidance_scale(4.0)
             .with_seed(3);
-        config.sampler = Some(sampler);
+        config.sampler = Some(sampler.into());
         let inputs = Inputs { config, init: None, mask: None, long_prompt: LongPrompt::Truncate };
         let mut generation = Generation::new(&runner, &model, inputs).unwrap();
         assert!(block_on(generation.preview()).unwrap().is_none(), "there is nothing to see yet");

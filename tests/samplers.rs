@@ -129,7 +129,7 @@ fn fixture<T: for<'de> Deserialize<'de>>(name: &str) -> T {
 fn config_of(case: &Case, common: &Common) -> SchedulerConfig {
     let config = SchedulerConfig::from_json(&common.configs[&case.config], &case.config).unwrap();
     match &case.sampler {
-        Some(name) => config.with_kind(name.parse().unwrap()),
+        Some(name) => config.with_sampler(name.parse::<Sampler>().unwrap()),
         None => config,
     }
 }
@@ -189,9 +189,9 @@ fn check(case: &Case, common: &Common) -> Result<(f64, f64), String> {
     Ok(worst)
 }
 
-fn check_all(kind: SamplerKind) {
+fn check_all(name: &str) {
     let common: Common = fixture("common");
-    let cases: Vec<Case> = fixture(&kind.name().replace('+', "p"));
+    let cases: Vec<Case> = fixture(&name.replace('+', "p"));
     assert!(!cases.is_empty());
     let mut worst = (0.0_f64, 0.0_f64);
     for case in &cases {
@@ -204,62 +204,62 @@ fn check_all(kind: SamplerKind) {
         });
         worst = (worst.0.max(differences.0), worst.1.max(differences.1));
     }
-    println!("{kind}: {} runs, steps within {:.1e}, whole runs within {:.1e}", cases.len(), worst.0, worst.1);
+    println!("{name}: {} runs, steps within {:.1e}, whole runs within {:.1e}", cases.len(), worst.0, worst.1);
 }
 
 #[test]
 fn ddim_agrees_with_diffusers() {
-    check_all(SamplerKind::Ddim);
+    check_all(SamplerKind::Ddim.name());
 }
 
 #[test]
 fn pndm_agrees_with_diffusers() {
-    check_all(SamplerKind::Pndm);
+    check_all(SamplerKind::Pndm.name());
 }
 
 #[test]
 fn euler_agrees_with_diffusers() {
-    check_all(SamplerKind::Euler);
+    check_all(SamplerKind::Euler.name());
 }
 
 #[test]
 fn euler_ancestral_agrees_with_diffusers() {
-    check_all(SamplerKind::EulerAncestral);
+    check_all(SamplerKind::EulerAncestral.name());
 }
 
 #[test]
 fn dpm_2m_agrees_with_diffusers() {
-    check_all(SamplerKind::DpmPp2m);
+    check_all(SamplerKind::DpmPp2m.name());
 }
 
 #[test]
 fn dpm_2m_karras_agrees_with_diffusers() {
-    check_all(SamplerKind::DpmPp2mKarras);
+    check_all("dpm++2m_karras");
 }
 
 #[test]
 fn dpm_2m_sde_agrees_with_diffusers() {
-    check_all(SamplerKind::DpmPp2mSde);
+    check_all(SamplerKind::DpmPp2mSde.name());
 }
 
 #[test]
 fn dpm_2s_sde_agrees_with_diffusers() {
-    check_all(SamplerKind::DpmPp2sSde);
+    check_all(SamplerKind::DpmPp2sSde.name());
 }
 
 #[test]
 fn heun_agrees_with_diffusers() {
-    check_all(SamplerKind::Heun);
+    check_all(SamplerKind::Heun.name());
 }
 
 #[test]
 fn unipc_agrees_with_diffusers() {
-    check_all(SamplerKind::UniPc);
+    check_all(SamplerKind::UniPc.name());
 }
 
 #[test]
 fn lcm_agrees_with_diffusers() {
-    check_all(SamplerKind::Lcm);
+    check_all(SamplerKind::Lcm.name());
 }
 
 /// A typical config, as any sampler might be asked to take it over.
@@ -267,7 +267,7 @@ const STABLE: &str = r#"{"_class_name": "PNDMScheduler", "beta_start": 0.00085, 
     "beta_schedule": "scaled_linear", "skip_prk_steps": true, "steps_offset": 1, "clip_sample": false}"#;
 
 fn stable(kind: SamplerKind) -> SchedulerConfig {
-    SchedulerConfig::from_json(STABLE, "scheduler_config.json").unwrap().with_kind(kind)
+    SchedulerConfig::from_json(STABLE, "scheduler_config.json").unwrap().with_sampler(kind)
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn trailing_never_leaves_the_training_steps() {
 
 #[track_caller]
 fn refused(json: &str, kind: SamplerKind, n_steps: usize, strength: Option<f64>) -> String {
-    let config = SchedulerConfig::from_json(json, "scheduler_config.json").unwrap().with_kind(kind);
+    let config = SchedulerConfig::from_json(json, "scheduler_config.json").unwrap().with_sampler(kind);
     let error = schedule(&config, n_steps, strength).unwrap_err();
     assert!(matches!(error, Error::Config { .. } | Error::Request { .. }), "{error:?}");
     error.to_string()
@@ -355,7 +355,7 @@ fn options_that_a_class_does_not_have_are_ignored() {
         (r#"{"use_karras_sigmas": true, "use_beta_sigmas": true, "rubbish": [1, {}]}"#, SamplerKind::EulerAncestral),
         (r#"{"solver_order": 9, "solver_type": "rk4", "final_sigmas_type": "one"}"#, SamplerKind::Ddim),
     ] {
-        let config = SchedulerConfig::from_json(json, "scheduler_config.json").unwrap().with_kind(kind);
+        let config = SchedulerConfig::from_json(json, "scheduler_config.json").unwrap().with_sampler(kind);
         assert!(schedule(&config, 10, None).is_ok(), "{json}");
     }
 }
@@ -390,6 +390,6 @@ fn the_demo_model_gets_its_own_sampler() {
     let schedule = schedule(&config, 20, None).unwrap();
     assert_eq!((schedule.steps.len(), schedule.n_buffers), (20, 2));
     for kind in SamplerKind::ALL {
-        assert!(darkroom::sampler::schedule(&config.with_kind(kind), 10, None).is_ok(), "{kind}");
+        assert!(darkroom::sampler::schedule(&config.with_sampler(kind), 10, None).is_ok(), "{kind}");
     }
 }

@@ -130,7 +130,7 @@ impl<R: Runner> Generation<R> {
     pub fn new(runner: &Rc<R>, model: &Rc<ModelComponents<R>>, inputs: Inputs) -> Result<Self> {
         let configs = &model.configs;
         let config = &inputs.config;
-        config.validate_for(configs.size_multiple())?;
+        config.validate_for(configs.sides())?;
         check_clip_skip(config, configs)?;
         let task = match (&inputs.init, &inputs.mask) {
             (None, None) => Task::TextToImage,
@@ -146,10 +146,7 @@ impl<R: Runner> Generation<R> {
             Task::TextToImage => None,
             _ => Some(config.strength),
         };
-        let scheduler = match config.sampler {
-            Some(kind) => configs.scheduler.with_kind(kind),
-            None => configs.scheduler.clone(),
-        };
+        let scheduler = configs.scheduler.with_optional_sampler(config.sampler);
         let schedule = schedule(&scheduler, config.steps, strength)?;
         let factor = configs.vae.factor();
         let latent = [config.height / factor, config.width / factor];

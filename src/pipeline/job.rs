@@ -1,8 +1,8 @@
 //! What is asked of a generation and what it tells: plain data.
 
 use crate::image::RgbImage;
-use crate::pipeline::prompt::{LongPrompt, PromptReport};
-use crate::request::SDConfig;
+use crate::pipeline::prompt::PromptReport;
+use crate::request::{LongPrompt, SDConfig};
 
 /// What a request starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Task {
 pub struct Inputs {
     /// Prompts, size, steps, seed.
     pub config: SDConfig,
-    /// The picture to start from. Of another size than asked for, it is resized as diffusers does (Lanczos).
+    /// The picture to start from. Of another size than asked for, it is resized as `config.fit` says (Lanczos).
     pub init: Option<RgbImage>,
     /// White where the picture is to be drawn anew; resized likewise and cut at one half.
     pub mask: Option<RgbImage>,

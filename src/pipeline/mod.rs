@@ -16,4 +16,6 @@ pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task};
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
 pub use load::{CandleDevice, load_model};
-pub use prompt::{LongPrompt, PromptReport};
+pub use prompt::PromptReport;
+
+pub use crate::request::LongPrompt;

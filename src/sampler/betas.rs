@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn alphas_cumprod_is_that_of_torch_bit_for_bit() {
         let text = r#"{"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}"#;
-        let config = SchedulerConfig::from_json(text, "s.json").unwrap().with_kind(SamplerKind::Ddim);
+        let config = SchedulerConfig::from_json(text, "s.json").unwrap().with_sampler(SamplerKind::Ddim);
         let products = AlphasCumprod::new(&config.settings().unwrap(), false).unwrap().0;
         let bits: Vec<u32> = products.iter().map(|&product| (product as f32).to_bits()).collect();
         let expected =

@@ -7,14 +7,14 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Result};
 
-use super::{SamplerKind, Settings};
+use super::{Sampler, SamplerKind, Settings, SigmaSchedule};
 
 /// A parsed `scheduler_config.json`.
 #[derive(Clone, Debug)]
 pub struct SchedulerConfig {
     pub(super) file: String,
     pub(super) fields: Fields,
-    /// Set by [`SchedulerConfig::with_kind`]; otherwise the file's class decides.
+    /// Set by [`SchedulerConfig::with_sampler`]; otherwise the file's class decides.
     pub(super) chosen: Option<SamplerKind>,
 }
 
@@ -38,7 +38,28 @@ impl SchedulerConfig {
         Ok(SchedulerConfig { file: file.into(), fields, chosen: None })
     }
 
-    /// The sampler that the checkpoint itself asks for, or the one set by [`SchedulerConfig::with_kind`].
+    /// How a checkpoint that was distilled to a few steps is to be used: steps and guidance scale. `None` for the others.
+    ///
+    /// Nothing in a checkpoint says so by name, but its scheduler does: LCM and TCD are for such models only, and
+    /// Turbo's and Lightning's Euler samplers start at the last timestep (`trailing`). Other models that start there have
+    /// a schedule that ends in pure noise (`rescale_betas_zero_snr`) or predict velocity.
+    #[must_use]
+    pub fn few_steps(&self) -> Option<(usize, f64)> {
+        let fields = &self.fields;
+        let is_trailing = fields.timestep_spacing.as_deref() == Some("trailing");
+        let is_ordinary = fields.rescale_betas_zero_snr == Some(true) || self.prediction_type() != "epsilon";
+        match fields.class_name.as_deref() {
+            Some("LCMScheduler") => Some((4, 1.0)),
+            Some("TCDScheduler") => Some((4, 0.0)),
+            Some("EulerDiscreteScheduler" | "EulerAncestralDiscreteScheduler") if is_trailing && !is_ordinary => {
+                Some((4, 0.0))
+            }
+            _ => None,
+        }
+    }
+
+    /// The sampler that the checkpoint itself asks for, or the one set by
+    /// [`SchedulerConfig::with_sampler`].
     ///
     /// # Errors
     /// [`Error::Config`] if the file names no scheduler class or one that is not supported; the message lists the
@@ -48,7 +69,6 @@ impl SchedulerConfig {
             return Ok(kind);
         }
         let algorithm = self.fields.algorithm_type.as_deref().unwrap_or("dpmsolver++");
-        let karras = self.fields.use_karras_sigmas.unwrap_or(false);
         Ok(match (self.fields.class_name.as_deref().unwrap_or("none"), algorithm) {
             ("DDIMScheduler", _) => SamplerKind::Ddim,
             ("PNDMScheduler", _) => SamplerKind::Pndm,
@@ -57,7 +77,6 @@ impl SchedulerConfig {
             ("HeunDiscreteScheduler", _) => SamplerKind::Heun,
             ("UniPCMultistepScheduler", _) => SamplerKind::UniPc,
             ("LCMScheduler", _) => SamplerKind::Lcm,
-            ("DPMSolverMultistepScheduler", "dpmsolver++" | "deis") if karras => SamplerKind::DpmPp2mKarras,
             ("DPMSolverMultistepScheduler", "dpmsolver++" | "deis") => SamplerKind::DpmPp2m,
             ("DPMSolverMultistepScheduler", "sde-dpmsolver++") => SamplerKind::DpmPp2mSde,
             ("DPMSolverSinglestepScheduler", "sde-dpmsolver++") => SamplerKind::DpmPp2sSde,
@@ -86,22 +105,43 @@ impl SchedulerConfig {
     /// The same checkpoint with another sampler: `Class.from_config(pipe.scheduler.config)` of diffusers. Fields of the
     /// file that the class knows keep their values, all others take the class's defaults.
     ///
-    /// The names that promise something pass it on: `dpm++2m_karras` sets `use_karras_sigmas`, and the `dpm++` names
-    /// set `algorithm_type` to `dpmsolver++` or `sde-dpmsolver++`. Plain `dpm++2m` leaves `use_karras_sigmas` as the
-    /// file has it.
+    /// The names that promise something pass it on: `dpm++2m_karras` sets `use_karras_sigmas` and unsets its rivals, and
+    /// the `dpm++` names set `algorithm_type` to `dpmsolver++` or `sde-dpmsolver++`. Plain `dpm++2m` leaves
+    /// `use_karras_sigmas` as the file has it.
     #[must_use]
-    pub fn with_kind(&self, kind: SamplerKind) -> Self {
+    pub fn with_sampler(&self, sampler: impl Into<Sampler>) -> Self {
+        let Sampler { kind, schedule } = sampler.into();
         let mut config = SchedulerConfig { chosen: Some(kind), ..self.clone() };
-        let algorithm = match kind {
-            SamplerKind::DpmPp2m | SamplerKind::DpmPp2mKarras => "dpmsolver++",
-            SamplerKind::DpmPp2mSde | SamplerKind::DpmPp2sSde => "sde-dpmsolver++",
-            _ => return config,
-        };
-        config.fields.algorithm_type = Some(algorithm.into());
-        if kind == SamplerKind::DpmPp2mKarras {
-            config.fields.use_karras_sigmas = Some(true);
+        let fields = &mut config.fields;
+        match kind {
+            SamplerKind::DpmPp2m => fields.algorithm_type = Some("dpmsolver++".into()),
+            SamplerKind::DpmPp2mSde | SamplerKind::DpmPp2sSde => fields.algorithm_type = Some("sde-dpmsolver++".into()),
+            _ => {}
+        }
+        if schedule.is_some() {
+            for known in SigmaSchedule::ALL {
+                *fields.schedule_mut(known) = Some(schedule == Some(known));
+            }
         }
         config
+    }
+
+    /// [`SchedulerConfig::with_sampler`] where a sampler was asked for, and otherwise the checkpoint's own.
+    #[must_use]
+    pub fn with_optional_sampler(&self, sampler: Option<Sampler>) -> Self {
+        sampler.map_or_else(|| self.clone(), |sampler| self.with_sampler(sampler))
+    }
+
+    /// The solver together with the spacing of noise levels that will be used: what metadata calls the sampler.
+    ///
+    /// # Errors
+    /// Those of [`SchedulerConfig::kind`].
+    pub fn sampler(&self) -> Result<Sampler> {
+        let kind = self.kind()?;
+        let mut fields = self.fields.clone();
+        let mut used =
+            |schedule: &SigmaSchedule| kind.has_schedule(*schedule) && *fields.schedule_mut(*schedule) == Some(true);
+        Ok(Sampler { kind, schedule: SigmaSchedule::ALL.into_iter().find(|schedule| used(schedule)) })
     }
 
     pub(super) fn settings(&self) -> Result<Settings> {
@@ -158,6 +198,18 @@ pub(super) struct Fields {
     pub(super) use_karras_sigmas: Option<bool>,
     pub(super) use_lu_lambdas: Option<bool>,
     pub(super) variance_type: Option<String>,
+}
+
+impl Fields {
+    /// The field that switches a schedule on.
+    fn schedule_mut(&mut self, schedule: SigmaSchedule) -> &mut Option<bool> {
+        match schedule {
+            SigmaSchedule::Karras => &mut self.use_karras_sigmas,
+            SigmaSchedule::Exponential => &mut self.use_exponential_sigmas,
+            SigmaSchedule::Beta => &mut self.use_beta_sigmas,
+            SigmaSchedule::Lu => &mut self.use_lu_lambdas,
+        }
+    }
 }
 
 /// What Python writes and JSON does not have, with a stand-in of the same length, so that error positions stay true.
@@ -239,18 +291,18 @@ mod tests {
         let config = SchedulerConfig::from_json(r#"{"_class_name": "DDPMScheduler"}"#, "s.json").unwrap();
         let message = config.kind().unwrap_err().to_string();
         assert!(message.contains("DDPMScheduler") && message.contains("UniPCMultistepScheduler"), "{message}");
-        assert_eq!(config.with_kind(SamplerKind::Heun).kind().unwrap(), SamplerKind::Heun);
+        assert_eq!(config.with_sampler(SamplerKind::Heun).kind().unwrap(), SamplerKind::Heun);
     }
 
     #[test]
     fn dpm_kinds_follow_the_options() {
-        let kind = |text: &str| SchedulerConfig::from_json(text, "s.json").unwrap().kind();
-        let multistep = |options| kind(&format!(r#"{{"_class_name": "DPMSolverMultistepScheduler"{options}}}"#));
-        assert_eq!(multistep("").unwrap(), SamplerKind::DpmPp2m);
-        assert_eq!(multistep(r#", "use_karras_sigmas": true"#).unwrap(), SamplerKind::DpmPp2mKarras);
-        assert_eq!(multistep(r#", "algorithm_type": "sde-dpmsolver++""#).unwrap(), SamplerKind::DpmPp2mSde);
-        let message = multistep(r#", "algorithm_type": "dpmsolver""#).unwrap_err().to_string();
+        let sampler = |text: &str| Ok(SchedulerConfig::from_json(text, "s.json").unwrap().sampler()?.name());
+        let multistep = |options| sampler(&format!(r#"{{"_class_name": "DPMSolverMultistepScheduler"{options}}}"#));
+        assert_eq!(multistep("").unwrap(), "dpm++2m");
+        assert_eq!(multistep(r#", "use_karras_sigmas": true"#).unwrap(), "dpm++2m_karras");
+        assert_eq!(multistep(r#", "algorithm_type": "sde-dpmsolver++""#).unwrap(), "dpm++2m_sde");
+        let message = multistep(r#", "algorithm_type": "dpmsolver""#).map_err(|e: Error| e.to_string()).unwrap_err();
         assert_eq!(message, "s.json: algorithm_type dpmsolver is not supported: dpmsolver++ and sde-dpmsolver++ work");
-        assert!(kind(r#"{"_class_name": "DPMSolverSinglestepScheduler"}"#).is_err());
+        assert!(sampler(r#"{"_class_name": "DPMSolverSinglestepScheduler"}"#).is_err());
     }
 }

@@ -29,7 +29,7 @@ mod unipc;
 use crate::error::{Error, Result};
 
 pub use config::SchedulerConfig;
-pub use kind::SamplerKind;
+pub use kind::{Sampler, SamplerKind, SigmaSchedule};
 
 use settings::Settings;
 use sum::Sum;
@@ -123,9 +123,7 @@ pub fn schedule(config: &SchedulerConfig, n_steps: usize, strength: Option<f64>)
         SamplerKind::Pndm => pndm::schedule(&settings, n_steps, n_skipped),
         SamplerKind::Euler => euler::schedule(&settings, n_steps, n_skipped),
         SamplerKind::EulerAncestral => euler_ancestral::schedule(&settings, n_steps, n_skipped),
-        SamplerKind::DpmPp2m | SamplerKind::DpmPp2mKarras | SamplerKind::DpmPp2mSde => {
-            dpm_multistep::schedule(&settings, n_steps, n_skipped)
-        }
+        SamplerKind::DpmPp2m | SamplerKind::DpmPp2mSde => dpm_multistep::schedule(&settings, n_steps, n_skipped),
         SamplerKind::DpmPp2sSde => dpm_singlestep::schedule(&settings, n_steps, n_skipped),
         SamplerKind::Heun => heun::schedule(&settings, n_steps, n_skipped),
         SamplerKind::UniPc => unipc::schedule(&settings, n_steps, n_skipped),

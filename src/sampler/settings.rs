@@ -115,7 +115,7 @@ impl Settings {
 }
 
 fn is_multistep(kind: SamplerKind) -> bool {
-    matches!(kind, SamplerKind::DpmPp2m | SamplerKind::DpmPp2mKarras | SamplerKind::DpmPp2mSde)
+    matches!(kind, SamplerKind::DpmPp2m | SamplerKind::DpmPp2mSde)
 }
 
 fn is_dpm(kind: SamplerKind) -> bool {

@@ -67,7 +67,7 @@ pub struct Progress {
     pub n_steps: usize,
 }
 
-/// A PNG file, counted until the last answer that sends it is sent. A clone shares it.
+/// A picture's file, a PNG unless the order says otherwise, counted until the last answer that sends it is sent. A clone shares it.
 #[derive(Clone)]
 pub struct Png(Arc<(Vec<u8>, Held)>);
 
@@ -103,6 +103,8 @@ pub struct Job {
     /// The newest preview, and how many there were.
     pub preview: Option<Png>,
     pub n_previews: u64,
+    /// Tokens of the prompt, once it is read.
+    pub n_tokens: usize,
     /// The end of the prompt that the model could not read.
     pub truncated: Option<String>,
     pub failure: Option<Failure>,
@@ -132,6 +134,7 @@ impl Job {
             "request": {
                 "model": menu.models[self.order.model_idx].name, "prompt": config.prompt,
                 "negative_prompt": config.negative_prompt, "width": config.width, "height": config.height,
+                "any_size": config.any_size,
                 "steps": config.steps, "guidance_scale": config.guidance_scale, "sampler": self.order.sampler.name(),
                 "seed": config.seed, "count": config.count,
             },
@@ -285,7 +288,7 @@ impl Desk {
         let Some(image) = &request.image else { return Ok(order) };
         let size = image.check(&self.room, Role::Image).await?;
         if let Some(mask) = &request.mask {
-            mask.check(&self.room, Role::Mask).await?;
+            mask.check(&self.room, order.mask_role).await?;
         }
         self.menu.order(&request, Some(size))
     }
@@ -300,6 +303,7 @@ impl Desk {
             images: Vec::new(),
             preview: None,
             n_previews: 0,
+            n_tokens: 0,
             truncated: None,
             failure: None,
             held,

@@ -24,9 +24,12 @@
 //! Every refusal is a [`failure::Failure`].
 
 mod answer;
+mod base64_text;
 mod connection;
 mod failure;
 mod files;
+mod follow;
+mod form;
 mod guard;
 mod intake;
 mod jobs;
@@ -34,6 +37,8 @@ mod json;
 mod memory;
 mod metrics;
 mod openai;
+mod openai_request;
+mod openai_stream;
 mod painter;
 mod request;
 mod room;
@@ -53,11 +58,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::bar::Bar;
+use crate::device::{DeviceName, Dtype};
+use crate::generate::Tune;
 use crate::{print_line, source};
 use connection::Hall;
 use guard::Guard;
 use jobs::{Desk, Limits};
 use memory::{Kind, Memory};
+use painter::Device;
 use request::Menu;
 use signals::Signals;
 
@@ -68,17 +76,6 @@ const STOP_TIME: Duration = Duration::from_secs(10);
 /// How long clients have, when the server ends, to fetch what was drawn last; and to read the end of their answers.
 const FETCH_TIME: Duration = Duration::from_secs(10);
 const ANSWER_TIME: Duration = Duration::from_secs(2);
-
-/// Where the models run.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum DeviceName {
-    /// This machine's processor.
-    Cpu,
-    /// An NVIDIA card, in a build with the feature `cuda`.
-    Cuda,
-    /// Any GPU, through WebGPU.
-    Gpu,
-}
 
 /// `darkroom serve`.
 #[derive(clap::Args)]
@@ -99,6 +96,17 @@ pub struct Args {
     /// Where the models run.
     #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
+    /// The type that numbers are held in.
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    dtype: Dtype,
+    /// GPU memory that may be used: bytes, or 2GB, 1500MB. Where it is too little to keep the whole model loaded, its
+    /// components are loaded one after another.
+    #[arg(long, value_name = "BYTES", value_parser = crate::generate::parse_bytes)]
+    budget: Option<u64>,
+    /// Measure which tile serves which matrix product best, once for this GPU, and remember it in the user's cache folder.
+    /// Software adapters are left out unless this is `always`.
+    #[arg(long, value_enum, default_value_t = Tune::Auto)]
+    tune: Tune,
     /// How many requests may wait; more are answered with 429.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     queue: u16,
@@ -178,6 +186,13 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
 /// When a model cannot be read, the device does not open, or the address is taken.
 pub fn run(args: Args) -> Result<()> {
     let signals = Signals::install()?;
+    if args.budget.is_some() && args.device != DeviceName::Gpu {
+        return Err(Error::Request {
+            field: "setting",
+            got: "--budget".into(),
+            expected: "it is for --device gpu".into(),
+        });
+    }
     let addresses = resolve(&args.host, args.port)?;
     let token = token(&args)?;
     let is_local = addresses.iter().all(|address| guard::is_loopback(address.ip()));
@@ -209,8 +224,14 @@ pub fn run(args: Args) -> Result<()> {
     let bar = Bar::new();
     let mut models = Vec::new();
     for name in &named {
-        let folder = source::parse(name)?.fetch(&bar)?;
-        models.push(pollster::block_on(request::Model::read(source::public_name(name), folder))?);
+        let model = source::parse(name)?;
+        let version = match model {
+            source::Model::Version(version) => Some(version),
+            source::Model::Folder(_) | source::Model::Repo(_) => None,
+        };
+        let folder = model.fetch(&bar)?;
+        let name = source::public_name(name);
+        models.push(pollster::block_on(request::Model::read(name, version, folder))?);
     }
     drop(bar);
 
@@ -227,7 +248,8 @@ pub fn run(args: Args) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(N_THREADS).build();
     let runtime = runtime.map_err(|e| Error::Io { path: "the HTTP server".into(), source: e })?;
     let listeners = runtime.block_on(listen(&addresses))?;
-    painter::start(Arc::clone(&desk), args.device)?;
+    let device = Device { name: args.device, dtype: args.dtype, budget: args.budget, tune: args.tune };
+    painter::start(Arc::clone(&desk), device)?;
     let server = Server { hall: Hall::new(Arc::clone(&desk), n_connections), desk, guard, page };
     runtime.block_on(server.serve(listeners, signals, args.on_exit));
     Ok(())

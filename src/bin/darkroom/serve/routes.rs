@@ -39,8 +39,10 @@ pub fn routes(desk: Arc<Desk>, hall: Arc<Hall>, guard: Arc<Guard>) -> Router {
         .route("/v1/jobs/{id}", get(show_job).delete(cancel_job))
         .route("/v1/jobs/{id}/events", get(job_events))
         .route("/v1/jobs/{id}/images/{image}", get(job_image))
-        .route("/v1/models", get(models))
+        .route("/v1/models", get(openai::models))
+        .route("/v1/models/{*name}", get(openai::model))
         .route("/v1/images/generations", post(openai::generations))
+        .route("/v1/images/edits", post(openai::edits))
         .route("/v1/{*rest}", axum::routing::any(no_route))
         .method_not_allowed_fallback(wrong_method)
         .with_state(desk)
@@ -94,24 +96,11 @@ async fn job_image(
     State(desk): State<Arc<Desk>>,
     Path((id, image)): Path<(String, usize)>,
 ) -> Result<Response, Failure> {
-    let png = desk.fetch(&id, image).ok_or_else(|| no_job(&id))?.ok_or_else(|| {
+    let format = desk.look(&id, |job, _| job.order.format).ok_or_else(|| no_job(&id))?;
+    let file = desk.fetch(&id, image).ok_or_else(|| no_job(&id))?.ok_or_else(|| {
         Failure::new(StatusCode::NOT_FOUND, "no_image", format!("the job has no picture {image}, or not yet"))
     })?;
-    Ok(([(header::CONTENT_TYPE, "image/png")], Bytes::from_owner(png)).into_response())
-}
-
-async fn models(State(desk): State<Arc<Desk>>) -> Json<Value> {
-    let data: Vec<Value> = desk
-        .menu
-        .models
-        .iter()
-        .map(|model| {
-            json!({ "id": model.name, "object": "model", "owned_by": "darkroom", "version": model.version.key(),
-                "is_inpaint": model.is_inpaint, "width": model.size.0, "height": model.size.1,
-                "size_multiple": model.size_multiple, "sampler": model.sampler.name() })
-        })
-        .collect();
-    Json(json!({ "object": "list", "data": data }))
+    Ok(([(header::CONTENT_TYPE, format.media_type())], Bytes::from_owner(file)).into_response())
 }
 
 /// What a client that listens has been told.
