@@ -146,9 +146,10 @@ impl<R: Runner> Generation<R> {
             Task::TextToImage => None,
             _ => Some(config.strength),
         };
+        let own = configs.scheduler_of(task);
         let scheduler = match config.sampler {
-            Some(kind) => configs.scheduler.with_kind(kind),
-            None => configs.scheduler.clone(),
+            Some(kind) => own.with_kind(kind),
+            None => own,
         };
         let schedule = schedule(&scheduler, config.steps, strength)?;
         let factor = configs.vae.factor();

@@ -129,7 +129,6 @@ fn exit_code(error: &Error) -> u8 {
         Error::Config { .. }
         | Error::Safetensors { .. }
         | Error::TensorMissing { .. }
-        | Error::TensorSurplus { .. }
         | Error::TensorShape { .. }
         | Error::TensorDtype { .. }
         | Error::Shape { .. }

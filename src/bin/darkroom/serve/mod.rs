@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use darkroom::hub::Variant;
 use darkroom::{Error, Result};
 
 use crate::bar::Bar;
@@ -44,6 +45,10 @@ pub struct Args {
     /// is used where a request names none [default: the small one that comes with the page].
     #[arg(long)]
     model: Vec<String>,
+    /// The weight files to take where there are several: fp16, or none for the plain ones [default: the plain ones of a
+    /// folder or cache, as in diffusers; fp16 for downloads].
+    #[arg(long, value_name = "fp16|none")]
+    variant: Option<Variant>,
     /// The address to listen on. Any other than this machine's own lets everyone on the network draw.
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
@@ -87,8 +92,9 @@ pub fn run(args: Args) -> Result<()> {
     let bar = Bar::new();
     let mut models = Vec::new();
     for name in &named {
-        let folder = source::parse(name)?.fetch(&bar)?;
-        models.push(pollster::block_on(request::Model::read(source::public_name(name), folder))?);
+        let folder = source::parse(name)?.fetch(&bar, args.variant.as_ref())?;
+        let model = pollster::block_on(request::Model::read(source::public_name(name), folder));
+        models.push(model.map_err(source::model_fault)?);
     }
     drop(bar);
 

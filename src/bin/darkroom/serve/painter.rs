@@ -117,6 +117,9 @@ async fn paint<R: Runner>(
             tell(Progress { stage: "loading", ..Progress::default() });
             let source = &desk.menu.models[model_idx].folder;
             let model = Rc::new(ModelLoader::new(source, &**runner).load(&mut |_| {}).await?);
+            for note in model.notes() {
+                eprintln!("darkroom: {note}");
+            }
             *loaded = Some((model_idx, Rc::clone(&model)));
             model
         }
