@@ -14,7 +14,7 @@ use darkroom::hub::http::{Cancel, all};
 use darkroom::hub::native::NativeHttp;
 use darkroom::hub::remote::Remote;
 use darkroom::hub::stored::{StoredModel, import, verify};
-use darkroom::hub::{Source, published};
+use darkroom::hub::{Source, Variant, published};
 use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency};
 use darkroom::request::SDConfig;
 use darkroom::run::candle::{CandleRunner, Precision};
@@ -63,7 +63,7 @@ impl Rig {
     }
 
     async fn find(&self) -> Result<Manifest> {
-        self.remote.find(&self.http, REPO, true).await
+        self.remote.find(&self.http, REPO, &Variant::Fp16First).await
     }
 
     fn download(&self, cancel: &Cancel) -> Download<'_> {
@@ -220,7 +220,8 @@ fn refusals_say_what_to_do() {
         assert!(!said.contains("hf_secret") && !format!("{:?}", rig.remote).contains("hf_secret"), "{said}");
     }
     let nobody = Remote::hub("http://127.0.0.1:9", None).unwrap();
-    let said = block_on(nobody.find(&NativeHttp::default(), "owner/repo", true)).unwrap_err().to_string();
+    let said =
+        block_on(nobody.find(&NativeHttp::default(), "owner/repo", &Variant::Fp16First)).unwrap_err().to_string();
     assert!(said.contains("cannot be reached") && said.contains("another endpoint"), "{said}");
     for endpoint in ["huggingface.co", "", "https://", "https://a b", "https://user@host"] {
         assert!(matches!(Remote::hub(endpoint, None), Err(Error::Request { .. })), "{endpoint}");

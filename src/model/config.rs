@@ -5,6 +5,7 @@
 //! [`crate::sampler::SchedulerConfig`]'s.
 
 mod clip;
+mod spelling;
 mod unet;
 mod vae;
 
@@ -17,6 +18,7 @@ pub use unet::{TextTime, UNet2DConditionConfig, UNetLevel};
 pub use vae::AutoencoderKlConfig;
 
 use crate::error::{Error, Result};
+use crate::json;
 
 /// Sizes of one dimension at most, in configs that may be anyone's: 20 times the largest vocabulary there is.
 const MAX_WIDTH: usize = 1 << 20;
@@ -35,7 +37,12 @@ fn bound<'a>(file: &str, what: &str, values: impl IntoIterator<Item = &'a usize>
 
 /// Parses a JSON file, naming it on failure.
 pub(crate) fn from_json<T: DeserializeOwned>(text: &str, file: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })
+    json::typed(text).map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })
+}
+
+/// A value that was parsed already as a type, naming the file on failure.
+fn from_value<T: DeserializeOwned>(json: Value, file: &str) -> Result<T> {
+    serde_json::from_value(json).map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })
 }
 
 fn refuse<T>(file: &str, reason: String) -> Result<T> {
@@ -79,12 +86,14 @@ pub struct ModelIndex {
     text_encoder: Value,
     #[serde(default)]
     text_encoder_2: Value,
+    #[serde(default)]
+    scheduler: Value,
 }
 
 impl ModelIndex {
     /// Parses the file and refuses pipelines of other model families.
     pub fn from_json(text: &str, file: &str) -> Result<Self> {
-        let index: ModelIndex = from_json(text, file)?;
+        let index: ModelIndex = from_value(spelling::MODEL_INDEX.plain(from_json(text, file)?), file)?;
         if !index.class_name.starts_with("StableDiffusion") || index.class_name.starts_with("StableDiffusion3") {
             return refuse(
                 file,
@@ -99,6 +108,20 @@ impl ModelIndex {
 
     fn present(value: &Value) -> bool {
         value.as_array().is_some_and(|class| class.iter().any(|part| !part.is_null()))
+    }
+
+    /// The class of a component, which is what diffusers makes of its files, whatever they call themselves. Of Flax classes
+    /// it is the one that torch has.
+    #[must_use]
+    pub fn class_of(&self, component: &str) -> Option<&str> {
+        let pair = match component {
+            "text_encoder" => &self.text_encoder,
+            "text_encoder_2" => &self.text_encoder_2,
+            "scheduler" => &self.scheduler,
+            _ => return None,
+        };
+        let class = pair.get(1)?.as_str()?;
+        Some(class.strip_prefix("Flax").unwrap_or(class))
     }
 
     /// Whether there is a first text encoder (SDXL's refiner has none).

@@ -12,7 +12,7 @@ use crate::model::{SDVersion, clip, unet, vae};
 use crate::request::{Defaults, SideRule};
 use crate::run::{Colours, Runner};
 use crate::sampler::SchedulerConfig;
-use crate::tokenizer::{Tokenizer, TokenizerConfig};
+use crate::tokenizer::{Tokenizer, TokenizerConfig, TokenizerFiles};
 use crate::weights::Weights;
 
 /// A text encoder with its tokenizer.
@@ -47,7 +47,6 @@ impl ModelConfigs {
     /// # Errors
     /// [`Error::Config`] or [`Error::Tokenizer`] naming the file.
     pub async fn read(source: &dyn Source, files: &[ModelFile]) -> Result<Self> {
-        let has = |path: &str| files.iter().any(|file| file.path == path);
         let index = ModelIndex::from_json(&source.read_text("model_index.json").await?, "model_index.json")?;
         let mut text_encoders = Vec::new();
         let encoders: &[(&'static str, &str)] = if index.is_xl() {
@@ -64,15 +63,8 @@ impl ModelConfigs {
         for &(name, folder) in encoders {
             let file = format!("{name}/config.json");
             let config = ClipTextConfig::from_json(&source.read_text(&file).await?, &file)?;
-            let vocab = source.read_text(&format!("{folder}/vocab.json")).await?;
-            let merges = source.read_text(&format!("{folder}/merges.txt")).await?;
-            let mut settings = Vec::new();
-            for file in ["tokenizer_config.json", "special_tokens_map.json"] {
-                let path = format!("{folder}/{file}");
-                settings.push(if has(&path) { Some(source.read_text(&path).await?) } else { None });
-            }
-            let tokenizer_config = TokenizerConfig::from_json(settings[0].as_deref(), settings[1].as_deref())?;
-            let tokenizer = Tokenizer::new(&vocab, &merges, &tokenizer_config)?;
+            let config = config.with_class(index.class_of(name));
+            let tokenizer = read_tokenizer(source, files, folder).await?;
             if tokenizer.chunk_len() != config.max_position_embeddings {
                 return Err(Error::Config {
                     file,
@@ -89,7 +81,7 @@ impl ModelConfigs {
         let unet = UNet2DConditionConfig::from_json(&read("unet/config.json").await?, "unet/config.json")?;
         let vae = AutoencoderKlConfig::from_json(&read("vae/config.json").await?, "vae/config.json")?;
         let file = "scheduler/scheduler_config.json";
-        let scheduler = SchedulerConfig::from_json(&read(file).await?, file)?;
+        let scheduler = SchedulerConfig::from_json(&read(file).await?, file)?.with_class(index.class_of("scheduler"));
         let configs = ModelConfigs { index, text_encoders, unet, vae, scheduler };
         configs.check()?;
         Ok(configs)
@@ -112,6 +104,13 @@ impl ModelConfigs {
                 self.unet.in_channels
             );
             return Err(Error::Config { file: file(), reason });
+        }
+        if let (Some(_), Some(last)) = (&self.unet.text_time, self.text_encoders.last())
+            && !last.config.has_projection()
+        {
+            let class = self.index.class_of(last.name).unwrap_or("of no class");
+            let reason = format!("{} is {class}: an XL model needs CLIPTextModelWithProjection there", last.name);
+            return Err(Error::Config { file: "model_index.json".into(), reason });
         }
         if let Some(text_time) = &self.unet.text_time {
             let pooled = self.text_encoders.last().map_or(0, |encoder| encoder.config.projection_dim);
@@ -165,8 +164,8 @@ impl ModelConfigs {
     /// Width and height in pixels that the model was trained on, as its config says.
     #[must_use]
     pub fn default_size(&self) -> (usize, usize) {
-        match self.unet.sample_size {
-            Some(side) => (side * self.vae.factor(), side * self.vae.factor()),
+        match self.sample_size() {
+            Some([height, width]) => (width * self.vae.factor(), height * self.vae.factor()),
             None => self.version().default_size(),
         }
     }
@@ -188,7 +187,7 @@ impl ModelConfigs {
         }
     }
 
-    /// The tensors that a component's weight file must have, no more and no less.
+    /// The tensors that a component's weight file must have.
     ///
     /// # Errors
     /// When the config does not describe a model.
@@ -322,6 +321,7 @@ pub struct ModelComponents<R: Runner> {
     /// Where the others are, if their parts are opened as they are needed.
     later: Option<Later>,
     loaded: RefCell<Vec<(Part, Rc<R::Weights>)>>,
+    notes: RefCell<Vec<String>>,
     residency: Residency,
 }
 
@@ -348,7 +348,21 @@ impl<R: Runner> ModelComponents<R> {
         let configs = ModelConfigs::read(&*source, &files).await?;
         let name = source.describe();
         let later = Some(Later { source, files });
-        Ok(ModelComponents { name, configs, files: RefCell::default(), later, loaded: RefCell::default(), residency })
+        Ok(ModelComponents {
+            name,
+            configs,
+            files: RefCell::default(),
+            later,
+            loaded: RefCell::default(),
+            notes: RefCell::default(),
+            residency,
+        })
+    }
+
+    /// What is worth telling about the files that were opened: one line each.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.borrow().clone()
     }
 
     /// How long weights stay on the device.
@@ -401,7 +415,8 @@ impl<R: Runner> ModelComponents<R> {
             for file in weight_files(files, component) {
                 source.ready(&file.path, go_on).await?;
             }
-            let weights = open(&**source, files, &self.configs, component).await?;
+            let (weights, note) = open(&**source, files, &self.configs, component).await?;
+            self.notes.borrow_mut().extend(note);
             self.files.borrow_mut().push((component.folder(), Rc::new(weights)));
         }
         self.file(part)
@@ -426,20 +441,64 @@ fn weight_files(files: &[ModelFile], component: Component) -> impl Iterator<Item
     files.iter().filter(move |file| file.component == component && file.is_weights())
 }
 
-/// Opens a component's weights and checks them against its config.
+/// Reads and checks the files of a tokenizer.
+async fn read_tokenizer(source: &dyn Source, files: &[ModelFile], folder: &str) -> Result<Tokenizer> {
+    let read = async |name: &str| {
+        let path = format!("{folder}/{name}");
+        match files.iter().any(|file| file.path == path) {
+            true => source.read_text(&path).await.map(Some),
+            false => Ok(None),
+        }
+    };
+    let whole = read("tokenizer.json").await?;
+    let (config, map, added) = (
+        read("tokenizer_config.json").await?,
+        read("special_tokens_map.json").await?,
+        read("added_tokens.json").await?,
+    );
+    let config = TokenizerConfig::from_files(&TokenizerFiles {
+        tokenizer_config: config.as_deref(),
+        special_tokens_map: map.as_deref(),
+        added_tokens: added.as_deref(),
+        tokenizer: whole.as_deref(),
+    })?;
+    match whole {
+        Some(whole) => Tokenizer::from_tokenizer_json(&whole, &config),
+        None => {
+            let vocab = source.read_text(&format!("{folder}/vocab.json")).await?;
+            let merges = source.read_text(&format!("{folder}/merges.txt")).await?;
+            Tokenizer::new(&vocab, &merges, &config)
+        }
+    }
+}
+
+/// How many names a note about unused tensors has.
+const MAX_NOTED: usize = 3;
+
+/// Opens a component's weights and checks them against its config. Besides, a note on tensors that nothing uses.
 async fn open(
     source: &dyn Source,
     files: &[ModelFile],
     configs: &ModelConfigs,
     component: Component,
-) -> Result<Weights> {
+) -> Result<(Weights, Option<String>)> {
     let mut sources = Vec::new();
     for file in weight_files(files, component) {
         sources.push(source.open(&file.path).await?);
     }
     let weights = Weights::open(sources).await?;
-    weights.check(&configs.weight_specs(component)?)?;
-    Ok(weights)
+    let unused = weights.check(&configs.weight_specs(component)?)?;
+    let note = (!unused.is_empty()).then(|| {
+        let names = unused.iter().take(MAX_NOTED).copied().collect::<Vec<_>>().join(", ");
+        let more = if unused.len() > MAX_NOTED { ", …" } else { "" };
+        format!(
+            "{} has {} tensor{} that this model does not use: {names}{more}",
+            weights.file_names(),
+            unused.len(),
+            if unused.len() == 1 { "" } else { "s" }
+        )
+    });
+    Ok((weights, note))
 }
 
 /// Brings a checkpoint from a source to a runner.
@@ -466,8 +525,8 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
     /// they are to be loaded stage by stage.
     ///
     /// # Errors
-    /// Whatever is wrong with a file, by its name; [`Error::TensorMissing`], [`Error::TensorSurplus`] and
-    /// [`Error::TensorShape`] before any weight is loaded.
+    /// Whatever is wrong with a file, by its name; [`Error::TensorMissing`] and [`Error::TensorShape`]
+    /// before any weight is loaded.
     pub async fn load(&self, progress: &mut dyn FnMut(LoadProgress)) -> Result<ModelComponents<R>> {
         let files = self.source.list().await?;
         let configs = ModelConfigs::read(self.source, &files).await?;
@@ -478,12 +537,16 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
         components.extend([Component::Unet, Component::Vae]);
 
         let mut opened = Vec::new();
+        let mut notes = Vec::new();
         for component in components {
-            opened.push((component.folder(), Rc::new(open(self.source, &files, &configs, component).await?)));
+            let (weights, note) = open(self.source, &files, &configs, component).await?;
+            opened.push((component.folder(), Rc::new(weights)));
+            notes.extend(note);
         }
         let name = self.source.describe();
         let (files, loaded) = (RefCell::new(opened), RefCell::default());
-        let model = ModelComponents { name, configs, files, later: None, loaded, residency: self.residency };
+        let notes = RefCell::new(notes);
+        let model = ModelComponents { name, configs, files, later: None, loaded, notes, residency: self.residency };
         if self.residency == Residency::Resident {
             let parts = model.parts();
             let total_bytes = parts.iter().map(|&part| model.n_bytes(part)).sum::<Result<u64>>()?;

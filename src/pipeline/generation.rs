@@ -146,7 +146,7 @@ impl<R: Runner> Generation<R> {
             Task::TextToImage => None,
             _ => Some(config.strength),
         };
-        let scheduler = configs.scheduler.with_optional_sampler(config.sampler);
+        let scheduler = configs.scheduler_of(task).with_optional_sampler(config.sampler);
         let schedule = schedule(&scheduler, config.steps, strength)?;
         let factor = configs.vae.factor();
         let latent = [config.height / factor, config.width / factor];

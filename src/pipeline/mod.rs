@@ -4,6 +4,7 @@
 //! device: a [`crate::run::Runner`] holds the tensors.
 
 mod components;
+mod constructor;
 mod generation;
 mod job;
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Result};
+use crate::json;
 
 use super::{Sampler, SamplerKind, Settings, SigmaSchedule};
 
@@ -16,6 +17,24 @@ pub struct SchedulerConfig {
     pub(super) fields: Fields,
     /// Set by [`SchedulerConfig::with_sampler`]; otherwise the file's class decides.
     pub(super) chosen: Option<SamplerKind>,
+    absent: Absent,
+}
+
+/// Which pipeline corrects an old file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Correction {
+    /// From text or from a picture: `steps_offset` 1, `clip_sample` false.
+    Text,
+    /// Inpainting: `steps_offset` 1, `skip_prk_steps` true.
+    Inpaint,
+}
+
+/// What a pipeline sets of the fields that the file leaves out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Absent {
+    steps_offset: Option<i64>,
+    clip_sample: Option<bool>,
+    skip_prk_steps: Option<bool>,
 }
 
 impl SchedulerConfig {
@@ -33,9 +52,38 @@ impl SchedulerConfig {
     /// # Errors
     /// [`Error::Config`] with the position where the text is not JSON or a field has the wrong type.
     pub fn from_json(text: &str, file: &str) -> Result<Self> {
-        let fields = serde_json::from_str(&quote_non_finite(text))
-            .map_err(|error| Error::Config { file: file.into(), reason: error.to_string() })?;
-        Ok(SchedulerConfig { file: file.into(), fields, chosen: None })
+        let fields =
+            json::typed(text).map_err(|error| Error::Config { file: file.into(), reason: error.to_string() })?;
+        Ok(SchedulerConfig { file: file.into(), fields, chosen: None, absent: Absent::default() })
+    }
+
+    /// As a scheduler of the class that `model_index.json` names, whatever the file calls itself: the fields that this
+    /// class knows keep their values.
+    #[must_use]
+    pub fn with_class(mut self, class: Option<&str>) -> Self {
+        if let Some(class) = class {
+            self.fields.class_name = Some(class.to_owned());
+        }
+        self
+    }
+
+    /// As a pipeline of Stable Diffusion 1 and 2 corrects it. A field that the file leaves out is corrected for the
+    /// file's own class only: another class that takes over gets its own default, as with diffusers' `from_config`.
+    #[must_use]
+    pub fn corrected(&self, correction: Correction) -> Self {
+        let mut config = self.clone();
+        let (fields, absent) = (&mut config.fields, &mut config.absent);
+        match &mut fields.steps_offset {
+            Some(offset) => *offset = 1,
+            None => absent.steps_offset = Some(1),
+        }
+        match (correction, &mut fields.clip_sample, &mut fields.skip_prk_steps) {
+            (Correction::Text, Some(clip), _) => *clip = false,
+            (Correction::Text, None, _) => absent.clip_sample = Some(false),
+            (Correction::Inpaint, _, Some(skip)) => *skip = true,
+            (Correction::Inpaint, _, None) => absent.skip_prk_steps = Some(true),
+        }
+        config
     }
 
     /// How a checkpoint that was distilled to a few steps is to be used: steps and guidance scale. `None` for the others.
@@ -145,7 +193,17 @@ impl SchedulerConfig {
     }
 
     pub(super) fn settings(&self) -> Result<Settings> {
-        Settings::new(self.kind()?, self)
+        let kind = self.kind()?;
+        let of_file = SchedulerConfig { chosen: None, ..self.clone() };
+        if of_file.kind().is_ok_and(|own| own == kind) {
+            let mut own = self.clone();
+            let fields = &mut own.fields;
+            fields.steps_offset = fields.steps_offset.or(self.absent.steps_offset);
+            fields.clip_sample = fields.clip_sample.or(self.absent.clip_sample);
+            fields.skip_prk_steps = fields.skip_prk_steps.or(self.absent.skip_prk_steps);
+            return Settings::new(kind, &own);
+        }
+        Settings::new(kind, self)
     }
 
     pub(super) fn unsupported(&self, what: &str, expected: &str) -> Error {
@@ -153,7 +211,7 @@ impl SchedulerConfig {
     }
 }
 
-/// The fields of all scheduler classes that matter here. `null` and a missing field are the same.
+/// The fields of all scheduler classes that matter here. `null` and a missing field are the same but for truth values.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Fields {
@@ -163,39 +221,53 @@ pub(super) struct Fields {
     pub(super) beta_end: Option<f64>,
     pub(super) beta_schedule: Option<String>,
     pub(super) beta_start: Option<f64>,
+    #[serde(deserialize_with = "truth")]
     pub(super) clip_sample: Option<bool>,
     pub(super) clip_sample_range: Option<f64>,
     pub(super) disable_corrector: Option<Vec<usize>>,
+    #[serde(deserialize_with = "truth")]
     pub(super) euler_at_final: Option<bool>,
     pub(super) final_sigmas_type: Option<String>,
     pub(super) interpolation_type: Option<String>,
     #[serde(deserialize_with = "any_float")]
     pub(super) lambda_min_clipped: Option<f64>,
+    #[serde(deserialize_with = "truth")]
     pub(super) lower_order_final: Option<bool>,
     pub(super) num_train_timesteps: Option<usize>,
     pub(super) original_inference_steps: Option<usize>,
+    #[serde(deserialize_with = "truth")]
     pub(super) predict_x0: Option<bool>,
     pub(super) prediction_type: Option<String>,
+    #[serde(deserialize_with = "truth")]
     pub(super) rescale_betas_zero_snr: Option<bool>,
+    #[serde(deserialize_with = "truth")]
     pub(super) set_alpha_to_one: Option<bool>,
     pub(super) shift_terminal: Option<serde_json::Value>,
     pub(super) sigma_max: Option<f64>,
     pub(super) sigma_min: Option<f64>,
+    #[serde(deserialize_with = "truth")]
     pub(super) skip_prk_steps: Option<bool>,
     pub(super) solver_order: Option<usize>,
     pub(super) solver_p: Option<serde_json::Value>,
     pub(super) solver_type: Option<String>,
     pub(super) steps_offset: Option<i64>,
+    #[serde(deserialize_with = "truth")]
     pub(super) thresholding: Option<bool>,
     pub(super) timestep_scaling: Option<f64>,
     pub(super) timestep_spacing: Option<String>,
     pub(super) timestep_type: Option<String>,
     pub(super) trained_betas: Option<Vec<f64>>,
+    #[serde(deserialize_with = "truth")]
     pub(super) use_beta_sigmas: Option<bool>,
+    #[serde(deserialize_with = "truth")]
     pub(super) use_dynamic_shifting: Option<bool>,
+    #[serde(deserialize_with = "truth")]
     pub(super) use_exponential_sigmas: Option<bool>,
+    #[serde(deserialize_with = "truth")]
     pub(super) use_flow_sigmas: Option<bool>,
+    #[serde(deserialize_with = "truth")]
     pub(super) use_karras_sigmas: Option<bool>,
+    #[serde(deserialize_with = "truth")]
     pub(super) use_lu_lambdas: Option<bool>,
     pub(super) variance_type: Option<String>,
 }
@@ -212,28 +284,19 @@ impl Fields {
     }
 }
 
-/// What Python writes and JSON does not have, with a stand-in of the same length, so that error positions stay true.
-const NON_FINITE: [(&str, &str); 3] = [("-Infinity", "\"-inf\"   "), ("Infinity", "\"inf\"   "), ("NaN", "\"?\"")];
-
-/// Puts Python's non-finite numbers in quotes where they stand outside of strings.
-fn quote_non_finite(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len());
-    let mut rest = text;
-    let (mut in_string, mut escaped) = (false, false);
-    while let Some(c) = rest.chars().next() {
-        if !in_string && let Some((token, stand_in)) = NON_FINITE.iter().find(|(token, _)| rest.starts_with(token)) {
-            quoted.push_str(stand_in);
-            rest = &rest[token.len()..];
-            continue;
-        }
-        if c == '"' && !escaped {
-            in_string = !in_string;
-        }
-        escaped = in_string && c == '\\' && !escaped;
-        quoted.push(c);
-        rest = &rest[c.len_utf8()..];
+/// A truth value. Null is false, whatever the default, and numbers are true but for 0, as in Python.
+fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected true or false")]
+    enum Truth {
+        Plain(bool),
+        Number(f64),
     }
-    quoted
+    Ok(Some(match Option::<Truth>::deserialize(deserializer)? {
+        None => false,
+        Some(Truth::Plain(value)) => value,
+        Some(Truth::Number(value)) => value != 0.0,
+    }))
 }
 
 /// A number, or the stand-in of an infinite one.
@@ -266,7 +329,6 @@ mod tests {
         let config = SchedulerConfig::from_json(text, "scheduler_config.json").unwrap();
         assert_eq!(config.fields.lambda_min_clipped, Some(f64::NEG_INFINITY));
         assert_eq!(config.fields.class_name.as_deref(), Some("say \"NaN\" -Infinity"));
-        assert_eq!(quote_non_finite(text).len(), text.len());
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod unipc;
 
 use crate::error::{Error, Result};
 
-pub use config::SchedulerConfig;
+pub use config::{Correction, SchedulerConfig};
 pub use kind::{Sampler, SamplerKind, SigmaSchedule};
 
 use settings::Settings;

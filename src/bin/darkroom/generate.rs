@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::ValueEnum;
+use darkroom::hub::Variant;
 use darkroom::image::{Fit, RgbImage, decode, encode_png};
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
@@ -101,6 +102,10 @@ pub struct Args {
     /// A version (see `darkroom models`), a repository on the Hub (owner/repo[@revision]), or a folder.
     #[arg(long)]
     model: String,
+    /// The weight files to take where there are several: fp16, or none for the plain ones [default: the plain ones of a
+    /// folder or cache, as in diffusers; fp16 for downloads].
+    #[arg(long, value_name = "fp16|none")]
+    variant: Option<Variant>,
     /// What to draw. Plain text: nothing in it is syntax.
     #[arg(long)]
     prompt: String,
@@ -317,7 +322,7 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
     let bar = Bar::new();
     let mut seconds = Seconds::default();
     let clock = Instant::now();
-    let folder = named.fetch(&bar)?;
+    let folder = named.fetch(&bar, args.variant.as_ref())?;
     let mut report = |p: darkroom::pipeline::LoadProgress| {
         bar.show(&format!("load {}", p.component), p.loaded_bytes as f64 / p.total_bytes.max(1) as f64);
     };
@@ -325,12 +330,15 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
         Some(mut settings) => {
             settings.version = version;
             settings.picture = init.as_ref().map(|init| (init.width, init.height));
-            choose_residency(&folder, &settings).await?
+            choose_residency(&folder, &settings).await.map_err(source::model_fault)?
         }
         None => Residency::Resident,
     };
     let loader = ModelLoader::new(&folder, &**runner).with_residency(residency);
-    let model = Rc::new(loader.load(&mut report).await?);
+    let model = Rc::new(loader.load(&mut report).await.map_err(source::model_fault)?);
+    for note in model.notes() {
+        bar.say(&note);
+    }
     seconds.load = clock.elapsed().as_secs_f64();
 
     let defaults = model.configs.defaults(version);
@@ -368,7 +376,9 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
                 bar.show(&label, fraction);
                 go_on()
             })
-            .await?;
+            .await
+            // Of files a step reads the model's alone.
+            .map_err(source::model_fault)?;
         let elapsed = clock.elapsed().as_secs_f64();
         match stage {
             Stage::Encode => seconds.encode += elapsed,

@@ -130,7 +130,6 @@ fn exit_code(error: &Error) -> u8 {
         Error::Config { .. }
         | Error::Safetensors { .. }
         | Error::TensorMissing { .. }
-        | Error::TensorSurplus { .. }
         | Error::TensorShape { .. }
         | Error::TensorDtype { .. }
         | Error::Shape { .. }

@@ -2,8 +2,8 @@
 
 use clap::{Args as ClapArgs, ValueEnum};
 use darkroom::Result;
-use darkroom::hub::Source;
 use darkroom::hub::published::Published;
+use darkroom::hub::{Source, Variant};
 use darkroom::pipeline::Residency;
 use darkroom::pipeline::plan::{Plan, PlanSettings, plan};
 use darkroom::run::gpu::{Caps, Gpu};
@@ -46,6 +46,10 @@ pub struct Args {
     /// A version (needs no download), a repository in the cache, or a folder.
     #[arg(long)]
     model: String,
+    /// The weight files to take where there are several: fp16, or none for the plain ones [default: the plain ones of a
+    /// folder or cache, as in diffusers; fp16 for downloads].
+    #[arg(long, value_name = "fp16|none")]
+    variant: Option<Variant>,
     /// Width in pixels [default: the version's].
     #[arg(long, allow_negative_numbers = true)]
     width: Option<usize>,
@@ -94,7 +98,7 @@ pub fn run(args: &Args) -> Result<()> {
             version = Some(named);
             Box::new(Published::new(named))
         }
-        named => Box::new(named.fetch(&Bar::new())?),
+        named => Box::new(named.fetch(&Bar::new(), args.variant.as_ref())?),
     };
     let mut settings = PlanSettings::new(caps, element);
     settings.version = version;
@@ -105,7 +109,7 @@ pub fn run(args: &Args) -> Result<()> {
     settings.from_picture = args.from_picture;
     settings.budget = args.budget;
     settings.residency = args.residency.map(Residency::from);
-    let plan = pollster::block_on(plan(&*source, &settings))?;
+    let plan = pollster::block_on(plan(&*source, &settings)).map_err(source::model_fault)?;
     if args.json {
         return print_line(serde_json::json!(plan));
     }

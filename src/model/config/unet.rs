@@ -3,7 +3,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{MAX_LAYERS, MAX_LEVELS, MAX_WIDTH, PerLevel, bound, check_fixed, default_true, from_json, refuse};
+use super::{
+    MAX_LAYERS, MAX_LEVELS, MAX_WIDTH, PerLevel, bound, check_fixed, default_true, from_json, refuse, spelling,
+};
 use crate::error::{Error, Result};
 
 /// `unet/config.json`, as written. [`UNet2DConditionConfig`] is the checked form.
@@ -45,7 +47,32 @@ struct RawUNet {
     #[serde(default)]
     projection_class_embeddings_input_dim: Option<usize>,
     #[serde(default)]
-    sample_size: Option<usize>,
+    sample_size: Option<PerLevel>,
+    #[serde(default, rename = "_diffusers_version")]
+    diffusers_version: Value,
+}
+
+/// Whether a version of diffusers, such as `0.8.1` or `0.9.0.dev0`, is before 0.9.
+fn is_before_0_9(version: &Value) -> bool {
+    let mut numbers = version.as_str().unwrap_or_default().split('.').map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(0)), Some(Ok(minor))) if minor < 9)
+}
+
+/// Height and width in a `sample_size`, and whether it is one number.
+fn sample_size(size: Option<PerLevel>, file: &str) -> Result<(Option<[usize; 2]>, bool)> {
+    let sides = match size {
+        None => return Ok((None, false)),
+        Some(PerLevel::One(side)) => [side, side],
+        Some(PerLevel::Each(ref sides)) => match sides.as_slice() {
+            [height, width] => [*height, *width],
+            other => return refuse(file, format!("sample_size {other:?} is not supported: a side or two are")),
+        },
+    };
+    if sides.contains(&0) {
+        return refuse(file, format!("sample_size {sides:?} is not supported: a side of at least 1 is"));
+    }
+    bound(file, "sample_size", &sides, MAX_WIDTH)?;
+    Ok((Some(sides), matches!(size, Some(PerLevel::One(_)))))
 }
 
 fn default_layers_per_block() -> PerLevel {
@@ -115,8 +142,12 @@ pub struct UNet2DConditionConfig {
     pub freq_shift: f64,
     /// SDXL's added conditioning.
     pub text_time: Option<TextTime>,
-    /// Side of the latents the model was trained on.
-    pub sample_size: Option<usize>,
+    /// Height and width of the latents the model was trained on.
+    pub sample_size: Option<[usize; 2]>,
+    /// Whether the file says so with one number.
+    pub is_sample_square: bool,
+    /// Whether the file was saved by diffusers before 0.9, which meant something else by a small `sample_size`.
+    pub is_before_0_9: bool,
 }
 
 /// Fields of `unet/config.json` that change the model, with the only values that SD 1, 2 and XL use.
@@ -150,7 +181,7 @@ const UNET_FIXED: &[(&str, &[&str])] = &[
 impl UNet2DConditionConfig {
     /// Parses and checks the file.
     pub fn from_json(text: &str, file: &str) -> Result<Self> {
-        let json: Value = from_json(text, file)?;
+        let json: Value = spelling::UNET.plain(from_json(text, file)?);
         check_fixed(&json, UNET_FIXED, file)?;
         let raw: RawUNet = serde_json::from_value(json)
             .map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })?;
@@ -217,6 +248,7 @@ impl UNet2DConditionConfig {
                 return refuse(file, format!("addition_embed_type {other} is not supported: text_time is"));
             }
         };
+        let (sample_size, is_sample_square) = sample_size(raw.sample_size, file)?;
         Ok(UNet2DConditionConfig {
             in_channels: raw.in_channels,
             out_channels: raw.out_channels,
@@ -230,7 +262,9 @@ impl UNet2DConditionConfig {
             flip_sin_to_cos: raw.flip_sin_to_cos,
             freq_shift: raw.freq_shift,
             text_time,
-            sample_size: raw.sample_size,
+            sample_size,
+            is_sample_square,
+            is_before_0_9: is_before_0_9(&raw.diffusers_version),
         })
     }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{MAX_LAYERS, MAX_LEVELS, MAX_WIDTH, bound, check_fixed, default_true, from_json, refuse};
+use super::{MAX_LAYERS, MAX_LEVELS, MAX_WIDTH, bound, check_fixed, default_true, from_json, refuse, spelling};
 use crate::error::{Error, Result};
 
 /// Fields of `vae/config.json` that change the model, with the only values that SD 1, 2 and XL use.
@@ -76,7 +76,7 @@ fn default_scaling_factor() -> f64 {
 impl AutoencoderKlConfig {
     /// Parses and checks the file.
     pub fn from_json(text: &str, file: &str) -> Result<Self> {
-        let json: Value = from_json(text, file)?;
+        let json: Value = spelling::VAE.plain(from_json(text, file)?);
         check_fixed(&json, VAE_FIXED, file)?;
         for (field, class) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
             for block in json.get(field).and_then(Value::as_array).into_iter().flatten() {

@@ -22,6 +22,10 @@ impl<R: Runner> Generation<R> {
         let mut prompt = tokenize(model, &config.prompt, self.inputs.long_prompt)?;
         let negative_text = config.negative_prompt.as_deref().unwrap_or("");
         let mut negative = tokenize(model, negative_text, self.inputs.long_prompt)?;
+        prompt.check(model)?;
+        if guided {
+            negative.check(model)?;
+        }
         let n_chunks = prompt.n_chunks().max(negative.n_chunks());
         prompt.pad_to(model, n_chunks)?;
         negative.pad_to(model, n_chunks)?;

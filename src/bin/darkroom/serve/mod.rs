@@ -53,6 +53,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use darkroom::hub::Variant;
 use darkroom::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -85,6 +86,10 @@ pub struct Args {
     /// is used where a request names none [default: the small one that comes with the page].
     #[arg(long)]
     model: Vec<String>,
+    /// The weight files to take where there are several: fp16, or none for the plain ones [default: the plain ones of a
+    /// folder or cache, as in diffusers; fp16 for downloads].
+    #[arg(long, value_name = "fp16|none")]
+    variant: Option<Variant>,
     /// The address or name to listen on. Any other than this machine's own lets the network in, so that it needs --token.
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
@@ -230,9 +235,10 @@ pub fn run(args: Args) -> Result<()> {
             source::Model::Version(version) => Some(version),
             source::Model::Folder(_) | source::Model::Repo(_) => None,
         };
-        let folder = model.fetch(&bar)?;
+        let folder = model.fetch(&bar, args.variant.as_ref())?;
         let name = source::public_name(name);
-        models.push(pollster::block_on(request::Model::read(name, version, folder))?);
+        let model = pollster::block_on(request::Model::read(name, version, folder));
+        models.push(model.map_err(source::model_fault)?);
     }
     drop(bar);
 

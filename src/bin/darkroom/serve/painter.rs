@@ -178,6 +178,9 @@ async fn load<R: Runner>(
     let start = Instant::now();
     let loader = ModelLoader::new(source, &**runner).with_residency(residency);
     let model = Rc::new(loader.load(&mut |_| {}).await?);
+    for note in model.notes() {
+        eprintln!("darkroom: {note}");
+    }
     desk.metrics.spent("loading", start.elapsed());
     *loaded = Some((model_idx, residency, Rc::clone(&model)));
     desk.set_loaded(Some(model_idx));
@@ -192,7 +195,7 @@ async fn paint<R: Runner>(
     id: &str,
     cancelled: &AtomicBool,
 ) -> Result<()> {
-    let (model_idx, model) = load(desk, runner, plan, loaded, id).await?;
+    let (_, model) = load(desk, runner, plan, loaded, id).await?;
     let format = desk.look(id, |job, _| job.order.format).ok_or(Error::Cancelled)?;
     let tell = |progress: Progress| desk.change(id, |job| job.progress = progress);
     let inputs = desk.look(id, |job, _| Wanted::of(job)).ok_or(Error::Cancelled)?.read(desk)?;
