@@ -34,7 +34,7 @@ pub enum Variant {
     /// The fp16 files, and where a component has none its plain ones: half the bytes, for downloads of what one
     /// publisher made.
     Fp16First,
-    /// The plain files alone: `none` on the command line, no `variant` in diffusers.
+    /// The plain files: `none` on the command line. As [`Variant::PlainFirst`], but at least one component must have them.
     Plain,
     /// The files of this variant, and where a component has none its plain ones, as `variant="…"` in diffusers. At least
     /// one component must have it.
@@ -51,9 +51,8 @@ impl Variant {
     /// The spellings of a file's name to look for, best first; `None` is the plain one.
     fn names(&self) -> Vec<Option<&str>> {
         match self {
-            Variant::PlainFirst => vec![None, Some(FP16)],
+            Variant::PlainFirst | Variant::Plain => vec![None, Some(FP16)],
             Variant::Fp16First => vec![Some(FP16), None],
-            Variant::Plain => vec![None],
             Variant::Named(name) => vec![Some(name), None],
         }
     }
@@ -161,28 +160,28 @@ pub fn choose_files(
 ) -> Result<Vec<ModelFile>> {
     let choice = Choice { place, all, variant, indexes };
     let mut files = Vec::new();
-    let mut has_variant = false;
+    let mut has_asked_for = false;
     for component in needs.components() {
         match (component, stem(component)) {
             (Component::ModelIndex, _) => files.push(choice.required(component, "model_index.json")?),
             (Component::Scheduler, _) => files.push(choice.required(component, "scheduler_config.json")?),
             (_, Some(stem)) => {
                 files.push(choice.required(component, "config.json")?);
-                let (weights, is_variant) = choice.weights(component, stem)?;
-                has_variant |= is_variant;
+                let (weights, is_first_choice) = choice.weights(component, stem)?;
+                has_asked_for |= is_first_choice;
                 files.extend(weights);
             }
             (_, None) => files.extend(choice.tokenizer(component)?),
         }
     }
-    if let (Variant::Named(name), false) = (variant, has_variant) {
-        let reason = format!(
-            "no component has files of the variant {name}: ask for another one, for none (the plain files), or for no \
-             variant at all"
-        );
-        return Err(Error::Hub { repo: place.to_owned(), reason });
-    }
-    Ok(files)
+    let what = match variant {
+        _ if has_asked_for => return Ok(files),
+        Variant::PlainFirst | Variant::Fp16First => return Ok(files),
+        Variant::Plain => "plain files (--variant none): ask for fp16 (--variant fp16)".to_owned(),
+        Variant::Named(name) => format!("files of the variant {name}: ask for none (--variant none)"),
+    };
+    let reason = format!("no component has {what}, or leave out the variant");
+    Err(Error::Hub { repo: place.to_owned(), reason })
 }
 
 /// How the names of a component's weight files begin.
@@ -237,12 +236,12 @@ impl<'a> Choice<'a> {
         Ok(files)
     }
 
-    /// The weights of a component, and whether they are of the variant that was asked for by name.
+    /// The weights of a component, and whether they are in the spelling that was looked for first.
     fn weights(&self, component: Component, stem: &str) -> Result<(Vec<ModelFile>, bool)> {
         let mut first_error = None;
-        for name in self.variant.names() {
+        for (idx, name) in self.variant.names().into_iter().enumerate() {
             match self.weights_of(component, stem, name) {
-                Ok(Some(files)) => return Ok((files, name.is_some())),
+                Ok(Some(files)) => return Ok((files, idx == 0)),
                 Ok(None) => {}
                 // A set of parts of which none is there was not downloaded; the next spelling may be complete.
                 Err(Incomplete { error, is_absent: true }) => {
@@ -376,13 +375,7 @@ impl<'a> Choice<'a> {
             Variant::Fp16First => format!("{stem}.{FP16}.safetensors"),
             _ => format!("{stem}.safetensors"),
         };
-        let has_f16 = self.folder(component).any(|(found, _)| found.starts_with(stem) && found.contains(".fp16"));
-        let hint = if *self.variant == Variant::Plain && has_f16 {
-            "; it has fp16 files, which --variant fp16 takes"
-        } else {
-            ""
-        };
-        self.missing_because(component, &name, hint)
+        self.missing(component, &name)
     }
 
     fn missing(&self, component: Component, name: &str) -> Error {

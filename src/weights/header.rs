@@ -347,12 +347,17 @@ impl<'de> Visitor<'de> for Header {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut tensors = BTreeMap::new();
+        let mut has_metadata = false;
         while let Some(Name(name)) = map.next_key()? {
             // It would come out on a terminal some day.
             if name.chars().any(char::is_control) {
                 return Err(A::Error::custom(format!("the name {name:?} has a control character")));
             }
             if name == "__metadata__" {
+                // The format's own library takes a tensor twice, but not this.
+                if std::mem::replace(&mut has_metadata, true) {
+                    return Err(A::Error::custom(format!("{name} is there twice")));
+                }
                 let _: Option<Metadata> = map.next_value()?;
                 continue;
             }

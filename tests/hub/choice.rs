@@ -71,12 +71,13 @@ fn each_component_falls_back_by_itself() {
     for variant in [F16, Variant::PlainFirst, Variant::Named("fp16".to_owned())] {
         assert_eq!(weights(&listing(false, &mixed), ONE, &variant), mixed);
     }
-    // Who asks for plain files gets no others.
-    let said = message(choose(&listing(false, &mixed), ONE, &Variant::Plain));
-    assert!(
-        said.contains("unet/diffusion_pytorch_model.safetensors is missing") && said.contains("--variant fp16"),
-        "{said}"
-    );
+    // So does who asks for plain files, if there are any.
+    assert_eq!(weights(&listing(false, &mixed), ONE, &Variant::Plain), mixed);
+    let f16: Vec<String> = mixed.iter().map(|path| path.replace("l.safe", "l.fp16.safe")).collect();
+    let f16: Vec<&str> = f16.iter().map(String::as_str).collect();
+    assert_eq!(weights(&listing(false, &f16), ONE, &Variant::PlainFirst), f16);
+    let said = message(choose(&listing(false, &f16), ONE, &Variant::Plain));
+    assert!(said.contains("no component has plain files") && said.contains("--variant fp16"), "{said}");
 }
 
 #[test]
@@ -295,6 +296,7 @@ fn an_index_without_any_of_its_parts_was_not_downloaded() {
     let texts = IndexTexts::from([(index.to_owned(), index_of(&["part-a.safetensors"]))]);
     let files = choose_files("owner/repo", &all, ONE, &Variant::PlainFirst, &texts).unwrap();
     assert!(paths(&files).contains(&f16));
-    let said = message(choose_files("owner/repo", &all, ONE, &Variant::Plain, &texts));
+    let all: Vec<ListedFile> = all.into_iter().filter(|file| file.path != f16).collect();
+    let said = message(choose_files("owner/repo", &all, ONE, &Variant::PlainFirst, &texts));
     assert!(said.contains("unet/part-a.safetensors is missing") && said.contains(index), "{said}");
 }
