@@ -7,6 +7,7 @@
 //! It deliberately does no I/O (bytes in, bytes out), reads only PNG, JPEG and WebP (the first frame of an animation),
 //! drops transparency instead of blending it, and ignores colour profiles, as Pillow's `convert("RGB")` does.
 
+mod file_format;
 mod fit;
 mod mask;
 mod png_file;
@@ -17,6 +18,7 @@ use std::io::Cursor;
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+pub use self::file_format::{FileFormat, encode};
 pub use self::fit::Fit;
 pub use self::mask::Mask;
 pub use self::png_file::{encode_png, png_text};

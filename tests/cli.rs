@@ -339,7 +339,8 @@ fn interrupt(child: &mut std::process::Child) {
     let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
     let status = child.wait().unwrap();
-    assert!(clock.elapsed().as_secs() < 20, "it took {:?} to stop", clock.elapsed());
+    // A busy machine takes seconds; the work itself would take many minutes.
+    assert!(clock.elapsed().as_secs() < 60, "it took {:?} to stop", clock.elapsed());
     assert_eq!(status.code(), Some(130));
 }
 

@@ -1,4 +1,5 @@
 //! The kernels on a real device, natively: Vulkan, Metal or DX12, where lavapipe counts as one.
+#![cfg(not(target_arch = "wasm32"))]
 
 mod cases;
 

@@ -139,7 +139,7 @@ fn alone(graph: &Graph, node: &Node) -> Case {
     Case { layers: vec![timed.clone()], prompt: Some(prompt).filter(|graph| !graph.nodes.is_empty()), timed }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use std::rc::Rc;
 

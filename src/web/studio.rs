@@ -16,10 +16,9 @@ use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
 use crate::hub::published::WithoutWeights;
 use crate::image::{RgbImage, decode};
-use crate::parameters::Parameters;
 use crate::pipeline::plan::{PlanSettings, choose_residency, plan};
 use crate::pipeline::{
-    Generation, Inputs, LoadProgress, LongPrompt, ModelComponents, ModelConfigs, ModelLoader, Residency, Task,
+    Generation, Inputs, LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Residency, parameters_of,
 };
 use crate::request::{MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, Request, SDConfig};
 use crate::run::Runner;
@@ -326,26 +325,10 @@ impl Studio {
         let config = self.config_of(request, picture, mask.is_some())?;
         let configs = self.configs();
         let sampler = configs.scheduler.with_optional_sampler(config.sampler).sampler()?;
-        let mut parameters = Parameters {
-            prompt: config.prompt.clone(),
-            negative_prompt: config.negative_prompt.clone(),
-            steps: config.steps as u32,
-            sampler: sampler.name(),
-            guidance_scale: config.guidance_scale,
-            seed: config.seed,
-            width: config.width as u32,
-            height: config.height as u32,
-            any_size: config.any_size,
-            model: self.name().to_string(),
-            strength: None,
-            clip_skip: config.clip_skip.map(|skip| skip as u32),
-            long_prompt_chunks: long_prompt == LongPrompt::Chunks,
-            version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
-        };
-        let strength = config.strength;
         let inputs = Inputs { config, init, mask, long_prompt };
         let generation = self.generation(inputs.clone())?;
-        parameters.strength = (generation.task() != Task::TextToImage).then_some(strength);
+        let (sampler, model) = (sampler.name().to_string(), self.name().to_string());
+        let parameters = parameters_of(&inputs.config, generation.task(), long_prompt, sampler, model);
         Ok(Drawing::new(generation, inputs, parameters))
     }
 }

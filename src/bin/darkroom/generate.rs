@@ -11,7 +11,9 @@ use darkroom::image::{Fit, RgbImage, decode, encode_png};
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::plan::{PlanSettings, choose_residency};
-use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency, Stage, Task};
+use darkroom::pipeline::{
+    Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency, Stage, Task, parameters_of,
+};
 use darkroom::request::{Defaults, MAX_COUNT, Request, SDConfig};
 use darkroom::run::Runner;
 use darkroom::run::candle::CandleRunner;
@@ -42,13 +44,24 @@ enum Attention {
 
 /// When tiles are measured.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Tune {
+pub enum Tune {
     /// The first time on a real GPU.
     Auto,
     /// The first time on any adapter.
     Always,
     /// Never: a guess that is not bad.
     Never,
+}
+
+impl Tune {
+    /// Whether they are measured on an adapter, which may be a processor in a GPU's place.
+    pub fn measures(self, is_software: bool) -> bool {
+        match self {
+            Tune::Auto => !is_software,
+            Tune::Always => true,
+            Tune::Never => false,
+        }
+    }
 }
 
 /// Bytes: a number alone, or with KB, MB, GB (powers of ten) or KiB, MiB, GiB (of two).
@@ -217,11 +230,7 @@ fn draw_on_gpu(args: &Args) -> Result<()> {
     let (caps, cached) = (gpu.caps.clone(), TilesCache::of(&gpu.caps.name));
     let tiles = cached.as_ref().and_then(TilesCache::read).unwrap_or_default();
     let runner = Rc::new(GpuRunner::new(gpu, element)?.with_tiles(tiles.clone()));
-    runner.measure_tiles(match args.tune {
-        Tune::Auto => !caps.software,
-        Tune::Always => true,
-        Tune::Never => false,
-    });
+    runner.measure_tiles(args.tune.measures(caps.software));
     if args.profile {
         runner.start_profile()?;
     }
@@ -250,11 +259,11 @@ fn draw_on_gpu(args: &Args) -> Result<()> {
 }
 
 /// The file that keeps an adapter's tiles.
-struct TilesCache(PathBuf);
+pub struct TilesCache(PathBuf);
 
 impl TilesCache {
     /// In the user's cache folder, if there is one.
-    fn of(adapter: &str) -> Option<Self> {
+    pub fn of(adapter: &str) -> Option<Self> {
         let from_env = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         let folder = from_env("XDG_CACHE_HOME")
             .or_else(|| from_env("LOCALAPPDATA"))
@@ -264,12 +273,12 @@ impl TilesCache {
     }
 
     /// What is kept. A file that cannot be read is as good as none: it is measured again.
-    fn read(&self) -> Option<Tiles> {
+    pub fn read(&self) -> Option<Tiles> {
         serde_json::from_slice(&std::fs::read(&self.0).ok()?).ok()
     }
 
     /// Keeps it for the next time; where that fails, says so, since the next run will measure again.
-    fn write(&self, tiles: &Tiles) {
+    pub fn write(&self, tiles: &Tiles) {
         let written = serde_json::to_vec(tiles).map_err(std::io::Error::from).and_then(|bytes| {
             std::fs::create_dir_all(self.0.parent().unwrap_or(Path::new(".")))?;
             std::fs::write(&self.0, bytes)
@@ -470,22 +479,10 @@ fn parameters<R: Runner>(
     model: &ModelComponents<R>,
     task: Task,
 ) -> Parameters {
-    Parameters {
-        prompt: config.prompt.clone(),
-        negative_prompt: config.negative_prompt.clone(),
-        steps: config.steps as u32,
-        sampler: sampler_name(config, model),
-        guidance_scale: config.guidance_scale,
-        seed,
-        width: config.width as u32,
-        height: config.height as u32,
-        any_size: config.any_size,
-        model: source::public_name(&args.model),
-        strength: (task != Task::TextToImage).then_some(config.strength),
-        clip_skip: config.clip_skip.map(|skip| skip as u32),
-        long_prompt_chunks: matches!(args.long_prompt, LongPrompts::Chunks),
-        version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
-    }
+    let long_prompt = args.request().long_prompt.unwrap_or_default();
+    let parameters =
+        parameters_of(config, task, long_prompt, sampler_name(config, model), source::public_name(&args.model));
+    Parameters { seed, ..parameters }
 }
 
 fn read_picture(path: &Path) -> Result<RgbImage> {

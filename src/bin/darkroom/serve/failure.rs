@@ -37,6 +37,20 @@ impl Failure {
         Failure { param: Some(param.chars().take(MAX_PARAM_CHARS).collect()), ..Failure::request(message) }
     }
 
+    /// The same with the setting that is at fault.
+    pub fn about(mut self, param: &str) -> Self {
+        self.param = Some(param.to_owned());
+        self
+    }
+
+    /// The same where a door has another name for the setting: `names` are pairs of ours and its own.
+    pub fn renamed(mut self, names: &[(&str, &str)]) -> Self {
+        if let Some((_, theirs)) = names.iter().find(|(ours, _)| self.param.as_deref() == Some(ours)) {
+            self.param = Some((*theirs).to_owned());
+        }
+        self
+    }
+
     /// A setting that cannot be drawn.
     pub fn request(message: impl Into<String>) -> Self {
         Failure::new(StatusCode::BAD_REQUEST, "invalid_request", message)
@@ -53,9 +67,19 @@ impl Failure {
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     }
 
+    /// The whole answer.
+    pub fn object(&self) -> Value {
+        json!({ "error": self.body() })
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The object that `error` holds.
     pub fn body(&self) -> Value {
         let kind = match self.status.as_u16() {
+            401 => "authentication_error",
             429 => "rate_limit_error",
             400..=499 => "invalid_request_error",
             _ => "server_error",
@@ -68,7 +92,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::Request { .. } | Error::Image { .. } => Failure::request(message),
+            Error::Request { field, .. } => Failure::of(&field.replace(' ', "_"), message),
+            Error::Image { .. } => Failure::request(message),
             Error::Device { .. }
             | Error::Run { .. }
             | Error::NotFinite { .. }
@@ -89,9 +114,12 @@ impl From<Failure> for Error {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(json!({ "error": self.body() }))).into_response();
+        let mut response = (self.status, Json(self.object())).into_response();
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_SECS));
+        } else if self.status.is_server_error() {
+            // OpenAI's clients would send it twice more, and it would fail the same way.
+            response.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
         }
         response
     }

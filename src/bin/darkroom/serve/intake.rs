@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
+use super::connection::{Doing, Seat};
 use super::failure::Failure;
 use super::jobs::Desk;
 use super::json;
@@ -46,6 +47,21 @@ pub fn max_body_bytes(desk: &Desk) -> usize {
     MAX_BODY_BYTES.min(usize::try_from(half).unwrap_or(MAX_BODY_BYTES))
 }
 
+/// A body in JSON, parsed, of a route that does not draw: a full queue is no reason to refuse it.
+pub struct Posted<T>(pub T);
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<Desk>> for Posted<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, desk: &Arc<Desk>) -> Result<Self, Failure> {
+        let Raw { bytes, held } = read(request, desk).await?;
+        let needs = if bytes.len() <= SMALL_BODY_BYTES { 0 } else { 2 * bytes.len() as u64 };
+        let posted = desk.room.work(needs, move || json::parse(&bytes)).await??;
+        drop(held);
+        Ok(Posted(posted))
+    }
+}
+
 impl FromRequest<Arc<Desk>> for Raw {
     type Rejection = Failure;
 
@@ -77,7 +93,8 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<Desk>> for Asked<T> {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether the body is JSON, by its header.
+pub fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
@@ -96,7 +113,14 @@ async fn read(request: Request, desk: &Desk) -> Result<Raw, Failure> {
         return Err(Failure::too_large(most));
     }
     let mut held = desk.memory.take(Kind::Uploads, 0)?;
+    let seat = request.extensions().get::<Arc<Seat>>().cloned();
+    if let Some(seat) = &seat {
+        seat.does(Doing::Receiving);
+    }
     let bytes = collect(request.into_body(), most, announced, &mut held).await?;
+    if let Some(seat) = &seat {
+        seat.does(Doing::Busy);
+    }
     Ok(Raw { bytes: bytes.into(), held })
 }
 

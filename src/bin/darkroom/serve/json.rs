@@ -1,6 +1,7 @@
 //! JSON bodies in the words of this server: what is wrong, where, and what would work.
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::failure::Failure;
 
@@ -21,6 +22,14 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
         .map_err(|error| explain(&error.path().to_string(), error.inner()))?;
     deserializer.end().map_err(|error| explain(".", &error))?;
     Ok(parsed)
+}
+
+/// The same of values that are there already.
+///
+/// # Errors
+/// As [`parse`].
+pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+    serde_path_to_error::deserialize(value).map_err(|error| explain(&error.path().to_string(), error.inner()))
 }
 
 /// Commas and colons outside of texts, and brackets: about as many as there are values.

@@ -4,16 +4,18 @@ use axum::http::StatusCode;
 use darkroom::Result;
 use darkroom::hub::Source;
 use darkroom::hub::folder::Folder;
+use darkroom::image::FileFormat;
 use darkroom::image::Fit;
 use darkroom::model::SDVersion;
-use darkroom::pipeline::ModelConfigs;
+use darkroom::parameters::Parameters;
+use darkroom::pipeline::{ModelConfigs, Task, parameters_of};
 use darkroom::request::{Defaults, LongPrompt, Request, SDConfig};
 use darkroom::sampler::Sampler;
 use serde::Deserialize;
 
 use super::failure::Failure;
 use super::jobs::Limits;
-use super::upload::Upload;
+use super::upload::{MaskForm, Role, Upload};
 
 /// The longest prompt, in bytes: some two hundred times what a text encoder reads at once.
 const MAX_PROMPT_BYTES: usize = 64 << 10;
@@ -76,6 +78,13 @@ pub struct JobRequest {
     pub image: Option<Upload>,
     /// Likewise; white where the picture is to be drawn anew.
     pub mask: Option<Upload>,
+    /// How the mask says that. Each door has its own.
+    #[serde(skip)]
+    pub mask_form: MaskForm,
+    /// `png`, the default, `jpeg` or `webp`.
+    pub output_format: Option<String>,
+    /// The quality of the last two, 0 to 100.
+    pub output_compression: Option<i64>,
 }
 
 impl JobRequest {
@@ -109,9 +118,19 @@ pub struct Order {
     pub sampler: Sampler,
     pub image: Option<Upload>,
     pub mask: Option<Upload>,
+    pub mask_role: Role,
+    pub format: FileFormat,
 }
 
 impl Order {
+    /// What is written into its pictures; the seed is the first one's. `strength` where it starts from a picture, which is
+    /// gone by the time.
+    pub fn parameters(&self, menu: &Menu, strength: Option<f64>) -> Parameters {
+        let model = menu.models[self.model_idx].name.clone();
+        let sampler = self.sampler.to_string();
+        Parameters { strength, ..parameters_of(&self.config, Task::TextToImage, self.long_prompt, sampler, model) }
+    }
+
     /// What it holds of what the client sent.
     pub fn n_bytes(&self) -> u64 {
         let texts = self.config.prompt.len() + self.config.negative_prompt.as_ref().map_or(0, String::len);
@@ -120,8 +139,36 @@ impl Order {
     }
 }
 
-fn refuse<T>(message: String) -> Result<T, Failure> {
-    Err(Failure::request(message))
+fn refuse<T>(param: &str, message: String) -> Result<T, Failure> {
+    Err(Failure::of(param, message))
+}
+
+/// The format of a picture's file from its name and quality.
+///
+/// # Errors
+/// 400 with what would work.
+fn file_format(name: Option<&str>, quality: Option<i64>) -> Result<FileFormat, Failure> {
+    let of = |message: String| Failure::of("output_compression", message);
+    let percent = match quality {
+        None => 100,
+        Some(n) => u8::try_from(n)
+            .ok()
+            .filter(|n| *n <= 100)
+            .ok_or_else(|| of(format!("output_compression {n} is not possible: use 0 (small) to 100 (best)")))?,
+    };
+    match name {
+        None | Some("png") if percent < 100 => {
+            let message = "is not possible for png, which has no losses: use jpeg or webp as output_format";
+            Err(of(format!("output_compression {percent} {message}")))
+        }
+        None | Some("png") => Ok(FileFormat::Png),
+        Some("jpeg" | "jpg") => Ok(FileFormat::Jpeg { quality: percent }),
+        Some("webp") => Ok(FileFormat::WebP { quality: percent }),
+        Some(other) => {
+            let message = format!("output_format {other:?} is not possible: use png, jpeg or webp");
+            Err(Failure::of("output_format", message))
+        }
+    }
 }
 
 /// A seed that differs from request to request: the standard library's hasher keys come from the system's random source.
@@ -137,7 +184,7 @@ impl Menu {
         self.models.iter().position(|model| model.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.models.iter().map(|model| model.name.as_str()).collect();
             let message = format!("there is no model {name:?} here: use {}", names.join(" or "));
-            Failure::new(StatusCode::NOT_FOUND, "model_not_found", message)
+            Failure::new(StatusCode::NOT_FOUND, "model_not_found", message).about("model")
         })
     }
 
@@ -155,7 +202,7 @@ impl Menu {
         }
         let has_mask = request.mask.is_some();
         if model.is_inpaint && !has_mask {
-            return refuse(format!("{} only repaints parts of a picture: give image and mask", model.name));
+            return refuse("mask", format!("{} only repaints parts of a picture: give image and mask", model.name));
         }
         let asked = request.request();
         let defaults = Defaults { max_side: self.limits.side, ..model.defaults };
@@ -165,29 +212,37 @@ impl Menu {
         for (side, got) in [("width", config.width), ("height", config.height)] {
             if got > self.limits.side {
                 let most = self.limits.side - self.limits.side % defaults.sides().multiple(config.any_size);
-                return refuse(format!("{side} {got} is not possible: this server allows {most} at most"));
+                return refuse(side, format!("{side} {got} is not possible: this server allows {most} at most"));
             }
         }
         if config.count > self.limits.count {
             let most = self.limits.count;
-            return refuse(format!("count {} is not possible: this server allows {most} at most", config.count));
+            return refuse(
+                "count",
+                format!("count {} is not possible: this server allows {most} at most", config.count),
+            );
         }
         config.validate_for(defaults.sides())?;
         // What a job draws is kept until it is fetched, all of it at once.
         let n_bytes = config.count as u64 * (config.width * config.height * 3) as u64;
         if n_bytes > self.results_bytes {
-            return refuse(format!(
-                "{} pictures of {}x{} may take {} MiB, and this server keeps {}: ask for fewer or smaller ones",
-                config.count,
-                config.width,
-                config.height,
-                n_bytes >> 20,
-                self.results_bytes >> 20
-            ));
+            return refuse(
+                "count",
+                format!(
+                    "{} pictures of {}x{} may take {} MiB, and this server keeps {}: ask for fewer or smaller ones",
+                    config.count,
+                    config.width,
+                    config.height,
+                    n_bytes >> 20,
+                    self.results_bytes >> 20
+                ),
+            );
         }
         let long_prompt = asked.long_prompt.unwrap_or_default();
         let sampler = config.sampler.unwrap_or(model.sampler);
         let (image, mask) = (request.image.clone(), request.mask.clone());
-        Ok(Order { model_idx, config, long_prompt, sampler, image, mask })
+        let format = file_format(request.output_format.as_deref(), request.output_compression)?;
+        let mask_role = Role::Mask(request.mask_form);
+        Ok(Order { model_idx, config, long_prompt, sampler, image, mask, mask_role, format })
     }
 }

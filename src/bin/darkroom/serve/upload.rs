@@ -5,13 +5,13 @@ use std::io::Cursor;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use darkroom::image::{RgbImage, decode};
-use image::{ColorType, ImageDecoder, ImageFormat, ImageReader};
+use darkroom::image::{MAX_SIDE, RgbImage, decode};
+use image::metadata::Orientation;
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 
+use super::base64_text;
 use super::failure::Failure;
 use super::room::Room;
 
@@ -41,8 +41,20 @@ impl From<Bytes> for Upload {
 pub enum Role {
     /// The picture to start from.
     Image,
-    /// White where it is to be drawn anew.
-    Mask,
+    /// Where it is to be drawn anew.
+    Mask(MaskForm),
+}
+
+/// How a mask says what is drawn anew. Transparency decides where it is not the same everywhere, the colours elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaskForm {
+    /// White, and what the library makes of transparency.
+    #[default]
+    White,
+    /// OpenAI's: where it is transparent, whatever its colours; white where nothing is.
+    TransparentIsRepainted,
+    /// AUTOMATIC1111's: where it is opaque, whatever its colours; white where everything is. `inverted` is the reverse.
+    OpaqueIsRepainted { inverted: bool },
 }
 
 impl Role {
@@ -50,19 +62,48 @@ impl Role {
     fn name(self) -> &'static str {
         match self {
             Role::Image => "image",
-            Role::Mask => "mask",
+            Role::Mask(_) => "mask",
         }
     }
 
     fn decode(self, bytes: &[u8]) -> Result<RgbImage, Failure> {
-        decode(bytes).map_err(|error| named(self.name(), &error))
+        let decode = || decode(bytes).map_err(|error| named(self.name(), &error));
+        let (is_alpha_inverted, is_white_inverted) = match self {
+            Role::Image | Role::Mask(MaskForm::White) => return decode(),
+            Role::Mask(MaskForm::TransparentIsRepainted) => (true, false),
+            Role::Mask(MaskForm::OpaqueIsRepainted { inverted }) => (inverted, inverted),
+        };
+        let invert = |mut mask: RgbImage, is_inverted: bool| {
+            if is_inverted {
+                mask.pixels.iter_mut().for_each(|level| *level = 255 - *level);
+            }
+            mask
+        };
+        match opacity(bytes) {
+            Some(mask) => Ok(invert(mask, is_alpha_inverted)),
+            None => Ok(invert(decode()?, is_white_inverted)),
+        }
     }
 }
 
 impl Upload {
     /// From base64, also as a `data:` URL. Text that is not base64 is refused by [`Upload::check`].
     pub fn from_base64(text: &str) -> Self {
-        Upload { bytes: decode_base64(text).map(Bytes::from) }
+        Upload { bytes: base64_text::decode(text).map(Bytes::from) }
+    }
+
+    /// Whether it came as an empty text, which some programs send for nothing.
+    pub fn is_blank(&self) -> bool {
+        self.bytes.as_ref().is_err_and(|reason| reason == base64_text::EMPTY)
+    }
+
+    /// Its bytes, of the field `name`.
+    ///
+    /// # Errors
+    /// 400 for text that is not base64.
+    pub fn file(&self, name: &str) -> Result<Bytes, Failure> {
+        let bytes = self.bytes.clone();
+        bytes.map_err(|reason| Failure::of(name, format!("{name} is not base64: {reason}")))
     }
 
     /// Bytes that it holds.
@@ -97,6 +138,27 @@ impl Upload {
         let name = role.name();
         self.bytes.as_ref().map_err(|reason| Failure::of(name, format!("{name} is not base64: {reason}")))
     }
+}
+
+/// How opaque each pixel is, as levels of grey; `None` where that does not differ, and for files that cannot be read, which
+/// are refused elsewhere.
+fn opacity(bytes: &[u8]) -> Option<RgbImage> {
+    let format = image::guess_format(bytes).ok()?;
+    let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().ok()?;
+    let (width, height) = decoder.dimensions();
+    if !decoder.color_type().has_alpha() || width > MAX_SIDE || height > MAX_SIDE {
+        return None;
+    }
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut picture = DynamicImage::from_decoder(decoder).ok()?;
+    picture.apply_orientation(orientation);
+    let picture = picture.into_luma_alpha8();
+    let first = picture.as_raw().get(1)?;
+    if picture.as_raw().chunks_exact(2).all(|pixel| pixel[1] == *first) {
+        return None;
+    }
+    let pixels = picture.as_raw().chunks_exact(2).flat_map(|pixel| [pixel[1]; 3]).collect();
+    RgbImage::new(picture.width() as usize, picture.height() as usize, pixels).ok()
 }
 
 /// Memory that reading it takes, from the file's header alone; 0 where there is no header, which costs nothing to find
@@ -139,12 +201,6 @@ fn named(name: &str, error: &darkroom::Error) -> Failure {
         other => format!("{name}: {other}"),
     };
     Failure::of(name, message)
-}
-
-/// The bytes that the text spells. A data URL says what it is before the comma.
-fn decode_base64(text: &str) -> Result<Vec<u8>, String> {
-    let text = text.rsplit_once(";base64,").map_or(text, |(_, data)| data);
-    STANDARD.decode(text.trim()).map_err(|e| e.to_string())
 }
 
 /// Reads the text where it stands: a picture is not copied as text first.
