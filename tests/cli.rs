@@ -38,6 +38,28 @@ fn sides_may_differ() {
 }
 
 #[test]
+fn sides_may_be_any_multiple_of_8_on_request() {
+    let desk = Desk::new();
+    let at = |size: [&str; 4], more: &[&str]| {
+        let args = ["--prompt", APPLE, "--seed", "1", "--steps", "2", "--any-size"];
+        let drawn = desk.draw(&[&args[..], &size[..], more].concat());
+        assert_eq!(desk.shown("out.png")["any_size"], true);
+        (drawn.width, drawn.height)
+    };
+    let small = ["--width", "72", "--height", "40"];
+    assert_eq!(at(small, &[]), (72, 40));
+    desk.put("init.png", &red_half(100, 60));
+    desk.put("mask.png", &white_left(100, 60));
+    assert_eq!(at(small, &["--init", "init.png"]), (72, 40));
+    assert_eq!(at(small, &["--init", "init.png", "--mask", "mask.png"]), (72, 40));
+    // Without a size the start picture's own, rounded down to multiples of 8.
+    let drawn = desk.draw(&["--prompt", "x", "--steps", "2", "--any-size", "--init", "init.png"]);
+    assert_eq!((drawn.width, drawn.height), (96, 56));
+    desk.draw(&["--prompt", APPLE, "--steps", "1", "--width", "64", "--height", "64"]);
+    assert!(desk.shown("out.png").get("any_size").is_none(), "only where it was asked for");
+}
+
+#[test]
 fn a_start_picture_keeps_its_size_unless_another_is_asked_for() {
     let desk = Desk::new();
     let wide = red_half(200, 100);

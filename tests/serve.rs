@@ -317,6 +317,18 @@ fn a_part_of_a_picture_is_repainted() {
 }
 
 #[test]
+fn sides_may_be_any_multiple_of_8_on_request() {
+    let server = Server::start(&[]);
+    let body = json!({ "prompt": "x", "steps": 2, "width": 72, "height": 40, "any_size": true });
+    let job = server.wait_until_over(&server.add(&body));
+    assert_eq!((&job["status"], &job["request"]["any_size"]), (&json!("done"), &json!(true)), "{job}");
+    let png = server.get_bytes(job["images"][0]["url"].as_str().unwrap()).2;
+    let drawn = decode(&png).unwrap();
+    assert_eq!((drawn.width, drawn.height), (72, 40));
+    assert!(Parameters::from_png_text(&png_text(&png).unwrap()).unwrap().unwrap().any_size);
+}
+
+#[test]
 fn what_cannot_be_drawn_is_refused_with_what_would_work() {
     let server = Server::start(&["--max-side", "256", "--max-count", "2"]);
     for (body, status, words) in [
@@ -325,6 +337,9 @@ fn what_cannot_be_drawn_is_refused_with_what_would_work() {
         (json!({ "prompt": "x", "steps": -1 }), 400, "steps"),
         (json!({ "prompt": "x", "steps": 151 }), 400, "use 1 to 150"),
         (json!({ "prompt": "x", "width": 100 }), 400, "use 96 or 128"),
+        (json!({ "prompt": "x", "width": 100 }), 400, "any_size"),
+        (json!({ "prompt": "x", "width": 100, "any_size": true }), 400, "use 96 or 104"),
+        (json!({ "prompt": "x", "width": 100, "any_size": "yes" }), 400, "any_size"),
         (json!({ "prompt": "x", "width": 512 }), 400, "allows 256 at most"),
         (json!({ "prompt": "x", "count": 3 }), 400, "allows 2 at most"),
         (json!({ "prompt": "x", "sampler": "magic" }), 400, "euler"),

@@ -241,10 +241,11 @@ export class Darkroom {
    * The size that the loaded model draws at where a request gives none and starts from a picture of this size.
    * @param {number} width in pixels
    * @param {number} height in pixels
+   * @param {boolean} [any_size] whether sides may be any multiple of 8
    * @returns {Promise<[number, number]>}
    */
-  size_of_picture(width, height) {
-    return this.#ask({ type: "size_of_picture", width, height });
+  size_of_picture(width, height, any_size = false) {
+    return this.#ask({ type: "size_of_picture", width, height, any_size });
   }
 
   /**

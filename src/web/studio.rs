@@ -244,13 +244,14 @@ impl Studio {
     }
 
     /// Width and height, in pixels, that a picture is drawn at where it starts from one of `width` x `height` pixels and
-    /// the request gives no size.
+    /// the request gives no size; with `any_size` to multiples of 8.
     ///
     /// # Errors
     /// Never: every picture has a size.
     #[wasm_bindgen(unchecked_return_type = "[number, number]")]
-    pub fn size_of_picture(&self, width: u32, height: u32) -> Result<Array, JsValue> {
-        let size = self.configs().defaults(None).size_of_picture((width as usize, height as usize));
+    pub fn size_of_picture(&self, width: u32, height: u32, any_size: Option<bool>) -> Result<Array, JsValue> {
+        let request = Request { any_size: any_size.unwrap_or_default(), ..Request::default() };
+        let size = request.size(&self.configs().defaults(None), Some((width as usize, height as usize)));
         Ok(Array::of2(&size.0.into(), &size.1.into()))
     }
 

@@ -18,7 +18,7 @@ const REST_MS = 150;
 /** Settings of how the model is loaded. */
 const LOAD_FIELDS = ["runner", "dtype", "budget", "endpoint"];
 
-const FIELDS = ["prompt", "negative", "width", "height", "fit", "steps", "guidance", "sampler", "seed", "count", "strength"];
+const FIELDS = ["prompt", "negative", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "seed", "count", "strength"];
 
 /** @type {import("../darkroom.js").Darkroom} */
 let darkroom;
@@ -98,14 +98,25 @@ export function open_composer(given) {
     if (event.target.id === "width" || event.target.id === "height") {
       start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
     }
+    if (event.target.id === "sides") show_steps_of_sides();
     changed();
   });
+}
+
+/** Whether sides may be any multiple of 8. */
+const is_any_size = () => element("sides").value === "any";
+
+/** By how much the arrows of the fields for width and height change them. */
+function show_steps_of_sides() {
+  if (!model) return;
+  const step = is_any_size() ? Math.min(8, model.size_multiple) : model.size_multiple;
+  for (const side of ["width", "height"]) Object.assign(element(side), { min: step, step, max: model.max_side });
 }
 
 /** A new start picture keeps its size, as far as the model can. */
 async function own_size(width, height) {
   if (!model) return;
-  [width, height] = await darkroom.size_of_picture(width, height);
+  [width, height] = await darkroom.size_of_picture(width, height, is_any_size());
   element("width").value = String(width);
   element("height").value = String(height);
   start_picture.set_size(width, height);
@@ -136,9 +147,7 @@ export async function model_is(loaded) {
     ...model.samplers.map((name) => new Option(name === model.sampler ? `${name} (default)` : name, name)),
   );
   sampler.value = model.samplers.includes(wanted) ? wanted : model.sampler;
-  for (const side of ["width", "height"]) {
-    Object.assign(element(side), { min: model.size_multiple, step: model.size_multiple, max: model.max_side });
-  }
+  show_steps_of_sides();
   await look();
 }
 
@@ -168,6 +177,7 @@ export function request() {
     negative_prompt: element("negative").value.trim(),
     width: number("width"),
     height: number("height"),
+    any_size: is_any_size(),
     steps: number("steps"),
     guidance_scale: number("guidance"),
     sampler: element("sampler").value,
@@ -219,7 +229,9 @@ async function check() {
     say("ready", needs(asked, work, await memory(asked)), null);
     return work;
   } catch (error) {
-    say("error", sentence(error.message), field_of(error.message));
+    // What the command line and programs call it is here a choice.
+    const text = error.message.replace(" with --any-size (any_size)", " (choose it at Sides)");
+    say("error", sentence(text), field_of(error.message));
     return null;
   }
 }
@@ -230,11 +242,11 @@ const speed_name = () => `${model.repository} by ${model.device}`;
  * What the request takes of the GPU's memory, in words; nothing where the processor draws.
  * @param {import("../protocol.js").DrawRequest} asked
  */
-async function memory({ width, height, guidance_scale }) {
+async function memory({ width, height, any_size, guidance_scale }) {
   if (model.runner !== "gpu") return null;
   const { dtype, budget_bytes } = load_options();
   const { has_picture } = start_picture.given();
-  const plan = await darkroom.plan({ width, height, guidance_scale, from_picture: has_picture, dtype, budget_bytes });
+  const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, budget_bytes });
   return `${bytes(plan.peak_bytes)} of GPU memory${plan.fits ? "" : `, which is more than allowed: ${plan.advice}`}`;
 }
 
@@ -313,6 +325,8 @@ export function reuse(parameters) {
   element("negative").value = parameters.negative_prompt ?? "";
   element("width").value = String(parameters.width);
   element("height").value = String(parameters.height);
+  element("sides").value = parameters.any_size ? "any" : "";
+  show_steps_of_sides();
   element("steps").value = String(parameters.steps);
   element("guidance").value = String(parameters.guidance_scale);
   element("seed").value = String(parameters.seed);
