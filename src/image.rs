@@ -8,6 +8,7 @@
 //! drops transparency instead of blending it, and ignores colour profiles, as Pillow's `convert("RGB")` does.
 
 mod file_format;
+mod fit;
 mod mask;
 mod png_file;
 mod resize;
@@ -18,6 +19,7 @@ use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 pub use self::file_format::{FileFormat, encode};
+pub use self::fit::Fit;
 pub use self::mask::Mask;
 pub use self::png_file::{encode_png, png_text};
 use crate::error::{Error, Result};

@@ -36,6 +36,9 @@ pub struct Parameters {
     pub width: u32,
     /// Rows.
     pub height: u32,
+    /// Whether the sides may be any multiple of 8.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_size: bool,
     /// The model's key or repository; empty if unknown.
     #[serde(default)]
     pub model: String,
@@ -117,6 +120,7 @@ impl Parameters {
             seed: number("Seed", required("Seed", find("Seed"))?)?,
             width: number("Size", width)?,
             height: number("Size", height)?,
+            any_size: false,
             model: find("Model").unwrap_or_default().to_owned(),
             strength: find("Denoising strength").map(|value| number("Denoising strength", value)).transpose()?,
             clip_skip: find("Clip skip")

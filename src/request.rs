@@ -3,7 +3,12 @@
 //! A request knows no device, opens no file and rounds nothing: a setting that cannot be drawn is an
 //! [`Error::Request`] that says what would work. Prompts are plain text here; the tokenizer reads them later.
 
+mod asked;
+
+pub use asked::{Defaults, LongPrompt, Request};
+
 use crate::error::{Error, Result};
+use crate::image::Fit;
 use crate::model::version::SDVersion;
 use crate::sampler::Sampler;
 
@@ -15,8 +20,34 @@ pub const MAX_STEPS: usize = 150;
 pub const MAX_GUIDANCE_SCALE: f64 = 20.0;
 /// The most pictures that one request draws.
 pub const MAX_COUNT: usize = 64;
+/// Pixels that one latent stands for, along each side, in every published version.
+const VAE_FACTOR: usize = 8;
 /// The largest number in XL's size conditioning, in pixels.
 pub const MAX_CONDITIONED_SIDE: usize = 16_384;
+
+/// Which sides of pictures a model draws, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SideRule {
+    /// Sides are multiples of this many pixels, the VAE's factor times the UNet's down-sampling: what models are at their
+    /// best at.
+    pub multiple: usize,
+    /// With `any_size` they are multiples of this many, the VAE's factor alone.
+    pub any_multiple: usize,
+}
+
+impl SideRule {
+    /// That of a version.
+    #[must_use]
+    pub fn of(version: SDVersion) -> Self {
+        SideRule { multiple: version.multiple_of(), any_multiple: VAE_FACTOR }
+    }
+
+    /// What sides are multiples of, with or without `any_size`.
+    #[must_use]
+    pub fn multiple(self, any_size: bool) -> usize {
+        if any_size { self.any_multiple } else { self.multiple }
+    }
+}
 
 /// All settings of a request. [`SDConfig::new`] gives a version's defaults, the `with_` functions change them, and
 /// [`SDConfig::validate`] tells whether the result can be drawn.
@@ -28,6 +59,11 @@ pub struct SDConfig {
     pub width: usize,
     /// Height of the picture in pixels.
     pub height: usize,
+    /// Whether sides may be any multiple of the VAE's factor, as in diffusers, and not only of what models are at their
+    /// best at. See [`SideRule`].
+    pub any_size: bool,
+    /// How an initial picture of another shape is brought to that size. Without one it has no effect.
+    pub fit: Fit,
     /// Denoising steps, 1 to 150. With an initial picture, `strength` of them are run.
     pub steps: usize,
     /// Classifier-free guidance, 0 to 20. At 1 or below the UNet runs once a step instead of twice.
@@ -70,6 +106,8 @@ impl SDConfig {
             version,
             width,
             height,
+            any_size: false,
+            fit: Fit::default(),
             steps: version.default_steps(),
             guidance_scale: version.default_guidance_scale(),
             strength: 0.8,
@@ -92,6 +130,13 @@ impl SDConfig {
     pub fn with_size(mut self, width: usize, height: usize) -> Self {
         self.width = width;
         self.height = height;
+        self
+    }
+
+    /// Sets how an initial picture of another shape is brought to the size.
+    #[must_use]
+    pub fn with_fit(mut self, fit: Fit) -> Self {
+        self.fit = fit;
         self
     }
 
@@ -186,6 +231,13 @@ impl SDConfig {
         self
     }
 
+    /// Sets whether sides may be any multiple of the VAE's factor.
+    #[must_use]
+    pub fn with_any_size(mut self, any_size: bool) -> Self {
+        self.any_size = any_size;
+        self
+    }
+
     /// Sets XL's conditioning on the size of the original photograph.
     #[must_use]
     pub fn with_original_size(mut self, width: usize, height: usize) -> Self {
@@ -205,17 +257,17 @@ impl SDConfig {
     /// # Errors
     /// [`Error::Request`] with the first setting that cannot be drawn and what would work.
     pub fn validate(&self) -> Result<()> {
-        self.validate_for(self.version.multiple_of())
+        self.validate_for(SideRule::of(self.version))
     }
 
-    /// Checks every setting for a loaded model whose sides are multiples of `multiple` pixels: its VAE's factor times
-    /// its UNet's down-sampling. A folder with other weights than the version's may have another one.
+    /// Checks every setting for a loaded model: a folder with other weights than the version's may have another rule of
+    /// sides.
     ///
     /// # Errors
     /// [`Error::Request`] with the first setting that cannot be drawn and what would work.
-    pub fn validate_for(&self, multiple: usize) -> Result<()> {
-        check_side("width", self.width, multiple)?;
-        check_side("height", self.height, multiple)?;
+    pub fn validate_for(&self, sides: SideRule) -> Result<()> {
+        check_side("width", self.width, sides, self.any_size)?;
+        check_side("height", self.height, sides, self.any_size)?;
         check_count("steps", self.steps, MAX_STEPS)?;
         check_real("guidance scale", self.guidance_scale, MAX_GUIDANCE_SCALE)?;
         check_real("strength", self.strength, 1.0)?;
@@ -297,8 +349,9 @@ fn refuse<T>(field: &'static str, got: impl ToString, expected: impl Into<String
     Err(Error::Request { field, got: got.to_string(), expected: expected.into() })
 }
 
-/// A side is a positive multiple of `multiple` pixels and not longer than [`MAX_SIDE`].
-fn check_side(field: &'static str, got: usize, multiple: usize) -> Result<()> {
+/// A side is a positive multiple of what the rule says and not longer than [`MAX_SIDE`].
+fn check_side(field: &'static str, got: usize, sides: SideRule, any_size: bool) -> Result<()> {
+    let multiple = sides.multiple(any_size);
     if multiple == 0 || multiple > MAX_SIDE {
         return refuse(
             field,
@@ -307,15 +360,21 @@ fn check_side(field: &'static str, got: usize, multiple: usize) -> Result<()> {
         );
     }
     let largest = MAX_SIDE - MAX_SIDE % multiple;
+    let any = sides.any_multiple;
+    // As the command line spells it, and as JSON does.
+    let switch = match any < multiple {
+        true => format!(", or any multiple of {any} with --any-size (any_size)"),
+        false => String::new(),
+    };
     if got < multiple {
-        return refuse(field, got, format!("use {multiple} or a larger multiple of it"));
+        return refuse(field, got, format!("use {multiple} or a larger multiple of it{switch}"));
     }
     if got > largest {
         return refuse(field, got, format!("use {largest} at most"));
     }
     if !got.is_multiple_of(multiple) {
         let below = got - got % multiple;
-        return refuse(field, got, format!("use {below} or {}", below + multiple));
+        return refuse(field, got, format!("use {below} or {}{switch}", below + multiple));
     }
     Ok(())
 }

@@ -69,6 +69,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "request",
             "hub",
             "run",
+            "parameters",
         ],
     ),
     ("bench", &["error", "graph", "weights", "model", "run"]),

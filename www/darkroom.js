@@ -238,6 +238,16 @@ export class Darkroom {
   }
 
   /**
+   * The size that the loaded model draws at where a request gives none and starts from a picture of this size.
+   * @param {number} width in pixels
+   * @param {number} height in pixels
+   * @returns {Promise<[number, number]>}
+   */
+  size_of_picture(width, height) {
+    return this.#ask({ type: "size_of_picture", width, height });
+  }
+
+  /**
    * Checks a request against the loaded model and says how much work it is.
    * @param {import("./protocol.js").DrawRequest} request
    * @param {{has_picture?: boolean, has_mask?: boolean}} [given]

@@ -5,6 +5,15 @@ use std::collections::HashMap;
 use super::{Activation, Graph, InputKind, Node, NodeId, Op, Path, Phase};
 use crate::error::{Error, Result};
 
+/// To which size a picture is taken before a convolution, by repeating pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upsample {
+    /// Twice its height and width.
+    Double,
+    /// This height and width: each the double, or one less.
+    To([usize; 2]),
+}
+
 /// How a convolution moves over the picture. Kernels are square; the input's channels come from the operand.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv {
@@ -16,33 +25,39 @@ pub struct Conv {
     pub stride: usize,
     /// Zeros around the picture: top, left, bottom, right.
     pub pad: [usize; 4],
-    /// Double the picture first, by repeating each pixel.
-    pub upsample: bool,
+    /// Enlarge the picture first.
+    pub upsample: Option<Upsample>,
 }
 
 impl Conv {
     /// A 3x3 convolution that keeps the size.
     #[must_use]
     pub fn k3(out_channels: usize) -> Self {
-        Conv { out_channels, kernel: 3, stride: 1, pad: [1; 4], upsample: false }
+        Conv { out_channels, kernel: 3, stride: 1, pad: [1; 4], upsample: None }
     }
 
     /// A 1x1 convolution.
     #[must_use]
     pub fn k1(out_channels: usize) -> Self {
-        Conv { out_channels, kernel: 1, stride: 1, pad: [0; 4], upsample: false }
+        Conv { out_channels, kernel: 1, stride: 1, pad: [0; 4], upsample: None }
     }
 
     /// A 3x3 convolution with stride 2 and the given padding.
     #[must_use]
     pub fn down(out_channels: usize, pad: [usize; 4]) -> Self {
-        Conv { out_channels, kernel: 3, stride: 2, pad, upsample: false }
+        Conv { out_channels, kernel: 3, stride: 2, pad, upsample: None }
     }
 
     /// A 3x3 convolution over the doubled picture.
     #[must_use]
     pub fn up(out_channels: usize) -> Self {
-        Conv { upsample: true, ..Conv::k3(out_channels) }
+        Conv { upsample: Some(Upsample::Double), ..Conv::k3(out_channels) }
+    }
+
+    /// A 3x3 convolution over the picture enlarged to a height and width: the double, or one less where that is odd.
+    #[must_use]
+    pub fn up_to(out_channels: usize, size: [usize; 2]) -> Self {
+        Conv { upsample: Some(Upsample::To(size)), ..Conv::k3(out_channels) }
     }
 }
 
@@ -123,8 +138,23 @@ impl GraphBuilder {
     pub fn conv2d(&mut self, x: NodeId, w: &Path, conv: Conv) -> Result<NodeId> {
         let [batch, height, width, channels] = self.picture(x, w)?;
         let Conv { out_channels, kernel, stride, pad, upsample } = conv;
-        let scale = if upsample { 2 } else { 1 };
-        let (padded_h, padded_w) = (height * scale + pad[0] + pad[2], width * scale + pad[1] + pad[3]);
+        let upsample = upsample.map(|upsample| match upsample {
+            Upsample::Double => [2 * height, 2 * width],
+            Upsample::To(size) => size,
+        });
+        if let Some([to_h, to_w]) = upsample
+            && [(height, to_h), (width, to_w)].iter().any(|&(from, to)| to.div_ceil(2) != from)
+        {
+            return self.refuse(
+                w,
+                "conv2d",
+                format!(
+                    "cannot enlarge a picture of {height}x{width} to {to_h}x{to_w}: only to the double, or one less"
+                ),
+            );
+        }
+        let [full_h, full_w] = upsample.unwrap_or([height, width]);
+        let (padded_h, padded_w) = (full_h + pad[0] + pad[2], full_w + pad[1] + pad[3]);
         if stride == 0 || kernel == 0 || padded_h < kernel || padded_w < kernel {
             return self.refuse(
                 w,

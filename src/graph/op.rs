@@ -30,8 +30,9 @@ pub enum Op {
     /// A tensor of the checkpoint, in the checkpoint's own layout.
     Weight,
     /// x \[B,H,W,C\], weight \[O,C,K,K\], optional bias \[O\] → \[B,H',W',O\]. `pad` is top, left, bottom, right.
-    /// With `upsample` the picture is first doubled by repeating each pixel 2x2.
-    Conv2d { stride: usize, pad: [usize; 4], upsample: bool },
+    /// With `upsample` the picture is first taken to that height and width by repeating each pixel 2x2; where a side is odd
+    /// the last repetition is left out. That is what `nearest` makes of any side that is doubled, or doubled less one.
+    Conv2d { stride: usize, pad: [usize; 4], upsample: Option<[usize; 2]> },
     /// x \[..,D\], weight \[O,D\], optional bias \[O\] → \[..,O\].
     Linear,
     /// x \[B,..,C\], weight \[C\], bias \[C\]: statistics per batch item and group of C/groups channels, over everything

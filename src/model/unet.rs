@@ -29,13 +29,9 @@ pub struct UNetShape {
 /// When the config does not describe a model or the size does not fit it.
 pub fn step_graph(config: &UNet2DConditionConfig, shape: UNetShape) -> Result<Graph> {
     let UNetShape { batch, height, width, n_context } = shape;
-    let multiple = config.downsampling();
-    if height == 0 || width == 0 || !height.is_multiple_of(multiple) || !width.is_multiple_of(multiple) {
-        return Err(Error::Shape {
-            node: "unet".into(),
-            op: "input",
-            reason: format!("of {height}x{width} latents does not fit: both must be multiples of {multiple}"),
-        });
+    if height == 0 || width == 0 {
+        let reason = format!("of {height}x{width} latents has no pixel");
+        return Err(Error::Shape { node: "unet".into(), op: "input", reason });
     }
     let mut g = GraphBuilder::new("unet", Phase::Step);
     let w = Path::root();
@@ -112,7 +108,13 @@ pub fn step_graph(config: &UNet2DConditionConfig, shape: UNetShape) -> Result<Gr
             }
         }
         if i + 1 < n_levels {
-            h = g.conv2d(h, &block.pp("upsamplers.0.conv"), Conv::up(level.out_channels))?;
+            let up = block.pp("upsamplers.0.conv");
+            // To the size of what comes next from the way down: where that is odd, one less than the double.
+            let conv = match skips.last().map(|&skip| g.picture(skip, &up)).transpose()? {
+                Some([_, height, width, _]) => Conv::up_to(level.out_channels, [height, width]),
+                None => Conv::up(level.out_channels),
+            };
+            h = g.conv2d(h, &up, conv)?;
         }
     }
 

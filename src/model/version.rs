@@ -123,14 +123,13 @@ impl SDVersion {
         std::iter::once(self.repository()).chain(self.fallback_repositories().iter().copied())
     }
 
-    /// Width and height in pixels. Turbo was trained at 512 x 512 and draws that faster and often better, but a picture
-    /// of XL's size is what is expected of it.
+    /// Width and height in pixels: what the version was trained at, which for Turbo is 512 x 512.
     #[must_use]
     pub fn default_size(self) -> (usize, usize) {
         match self {
-            SDVersion::V1_5 | SDVersion::V1_5Inpaint | SDVersion::V2Inpaint => (512, 512),
+            SDVersion::V1_5 | SDVersion::V1_5Inpaint | SDVersion::V2Inpaint | SDVersion::Turbo => (512, 512),
             SDVersion::V2_1 => (768, 768),
-            SDVersion::Xl | SDVersion::XlInpaint | SDVersion::Turbo => (1024, 1024),
+            SDVersion::Xl | SDVersion::XlInpaint => (1024, 1024),
         }
     }
 

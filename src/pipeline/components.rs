@@ -9,8 +9,9 @@ use crate::graph::{Graph, WeightSpec};
 use crate::hub::{Component, ModelFile, Source};
 use crate::model::config::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
 use crate::model::{SDVersion, clip, unet, vae};
+use crate::request::{Defaults, SideRule};
 use crate::run::{Colours, Runner};
-use crate::sampler::{SamplerKind, SchedulerConfig};
+use crate::sampler::SchedulerConfig;
 use crate::tokenizer::{Tokenizer, TokenizerConfig};
 use crate::weights::Weights;
 
@@ -132,17 +133,23 @@ impl ModelConfigs {
         self.vae.factor() * self.unet.downsampling()
     }
 
+    /// Which sides of pictures can be drawn.
+    #[must_use]
+    pub fn sides(&self) -> SideRule {
+        SideRule { multiple: self.size_multiple(), any_multiple: self.vae.factor() }
+    }
+
     /// Whether the UNet takes a mask and a masked picture beside the latents.
     #[must_use]
     pub fn is_inpaint(&self) -> bool {
         self.unet.in_channels != self.vae.latent_channels
     }
 
-    /// Which of the seven versions the checkpoint is closest to: its defaults are used for settings that nobody gave.
+    /// Which of the seven versions the checkpoint is closest to.
     #[must_use]
     pub fn version(&self) -> SDVersion {
         let is_xl = self.unet.text_time.is_some();
-        let is_turbo = is_xl && self.scheduler.kind().is_ok_and(|kind| kind == SamplerKind::EulerAncestral);
+        let is_turbo = self.scheduler.few_steps().is_some();
         match (is_xl, self.is_inpaint()) {
             (true, true) => SDVersion::XlInpaint,
             (true, false) if is_turbo => SDVersion::Turbo,
@@ -161,6 +168,23 @@ impl ModelConfigs {
         match self.unet.sample_size {
             Some(side) => (side * self.vae.factor(), side * self.vae.factor()),
             None => self.version().default_size(),
+        }
+    }
+
+    /// What is drawn where a request is silent: the checkpoint's own size, the steps and guidance of the closest version,
+    /// or those of models that were distilled to a few steps. Where one of the seven was asked for by `name`, its own.
+    #[must_use]
+    pub fn defaults(&self, name: Option<SDVersion>) -> Defaults {
+        let version = name.unwrap_or_else(|| self.version());
+        let own = Defaults {
+            size: self.default_size(),
+            size_multiple: self.size_multiple(),
+            any_size_multiple: self.vae.factor(),
+            ..Defaults::of(version)
+        };
+        match self.scheduler.few_steps() {
+            Some((steps, guidance_scale)) if name.is_none() => Defaults { steps, guidance_scale, ..own },
+            _ => own,
         }
     }
 

@@ -130,7 +130,7 @@ impl<R: Runner> Generation<R> {
     pub fn new(runner: &Rc<R>, model: &Rc<ModelComponents<R>>, inputs: Inputs) -> Result<Self> {
         let configs = &model.configs;
         let config = &inputs.config;
-        config.validate_for(configs.size_multiple())?;
+        config.validate_for(configs.sides())?;
         check_clip_skip(config, configs)?;
         let task = match (&inputs.init, &inputs.mask) {
             (None, None) => Task::TextToImage,

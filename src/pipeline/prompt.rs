@@ -3,17 +3,8 @@
 use crate::error::Result;
 use crate::model::clip::{self, ClipOutputs};
 use crate::pipeline::components::{ModelComponents, Part};
+use crate::request::LongPrompt;
 use crate::run::Runner;
-
-/// What to do with prompts of more tokens than the encoder takes at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum LongPrompt {
-    /// Cut, as diffusers does, and report it.
-    #[default]
-    Truncate,
-    /// Encode in chunks that the UNet sees one behind the other.
-    Chunks,
-}
 
 /// What became of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -38,6 +38,26 @@ impl SchedulerConfig {
         Ok(SchedulerConfig { file: file.into(), fields, chosen: None })
     }
 
+    /// How a checkpoint that was distilled to a few steps is to be used: steps and guidance scale. `None` for the others.
+    ///
+    /// Nothing in a checkpoint says so by name, but its scheduler does: LCM and TCD are for such models only, and
+    /// Turbo's and Lightning's Euler samplers start at the last timestep (`trailing`). Other models that start there have
+    /// a schedule that ends in pure noise (`rescale_betas_zero_snr`) or predict velocity.
+    #[must_use]
+    pub fn few_steps(&self) -> Option<(usize, f64)> {
+        let fields = &self.fields;
+        let is_trailing = fields.timestep_spacing.as_deref() == Some("trailing");
+        let is_ordinary = fields.rescale_betas_zero_snr == Some(true) || self.prediction_type() != "epsilon";
+        match fields.class_name.as_deref() {
+            Some("LCMScheduler") => Some((4, 1.0)),
+            Some("TCDScheduler") => Some((4, 0.0)),
+            Some("EulerDiscreteScheduler" | "EulerAncestralDiscreteScheduler") if is_trailing && !is_ordinary => {
+                Some((4, 0.0))
+            }
+            _ => None,
+        }
+    }
+
     /// The sampler that the checkpoint itself asks for, or the one set by
     /// [`SchedulerConfig::with_sampler`].
     ///

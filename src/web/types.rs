@@ -9,51 +9,6 @@ use crate::bench::Part;
 use crate::run::gpu::Caps;
 use crate::run::gpu::ledger::Counts;
 
-/// What is asked for. Absent settings are the model's own.
-#[derive(Deserialize)]
-pub(super) struct Request {
-    pub prompt: String,
-    #[serde(default)]
-    pub negative_prompt: Option<String>,
-    #[serde(default)]
-    pub width: Option<usize>,
-    #[serde(default)]
-    pub height: Option<usize>,
-    #[serde(default)]
-    pub steps: Option<usize>,
-    #[serde(default)]
-    pub guidance_scale: Option<f64>,
-    #[serde(default)]
-    pub strength: Option<f64>,
-    #[serde(default)]
-    pub sampler: Option<String>,
-    pub seed: u64,
-    #[serde(default)]
-    pub count: Option<usize>,
-    #[serde(default)]
-    pub clip_skip: Option<usize>,
-    #[serde(default)]
-    pub long_prompt: Option<LongPrompts>,
-}
-
-impl Request {
-    /// The names of its fields.
-    pub const FIELDS: &[&str] = &[
-        "prompt",
-        "negative_prompt",
-        "width",
-        "height",
-        "steps",
-        "guidance_scale",
-        "strength",
-        "sampler",
-        "seed",
-        "count",
-        "clip_skip",
-        "long_prompt",
-    ];
-}
-
 impl LoadSettings {
     /// The names of its fields.
     pub const FIELDS: &[&str] = &["runner", "dtype", "budget_bytes", "tiles", "tune"];
@@ -68,7 +23,7 @@ impl BenchSettings {
 impl PlanRequest {
     /// The names of its fields.
     pub const FIELDS: &[&str] =
-        &["version", "width", "height", "guidance_scale", "from_picture", "dtype", "budget_bytes"];
+        &["version", "width", "height", "any_size", "guidance_scale", "from_picture", "dtype", "budget_bytes"];
 }
 
 /// How a model is loaded.
@@ -181,6 +136,8 @@ pub(super) struct PlanRequest {
     #[serde(default)]
     pub height: Option<usize>,
     #[serde(default)]
+    pub any_size: bool,
+    #[serde(default)]
     pub guidance_scale: Option<f64>,
     #[serde(default)]
     pub from_picture: bool,
@@ -188,14 +145,6 @@ pub(super) struct PlanRequest {
     pub dtype: Dtype,
     #[serde(default)]
     pub budget_bytes: Option<f64>,
-}
-
-/// What to do with prompts that are longer than the text encoder reads at once.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum LongPrompts {
-    Truncate,
-    Chunks,
 }
 
 /// What a model is, for the page's controls.
@@ -215,6 +164,8 @@ pub(super) struct ModelInfo {
     pub max_count: usize,
     pub steps: usize,
     pub guidance_scale: f64,
+    pub strength: f64,
+    pub mask_strength: f64,
     pub sampler: String,
     pub samplers: Vec<String>,
 }
@@ -258,9 +209,13 @@ const TYPESCRIPT: &str = r#"
 export interface DrawRequest {
   prompt: string;
   negative_prompt?: string;
-  /** Pixels; a multiple of the model's `size_multiple`. */
+  /** Pixels; a multiple of the model's `size_multiple`. Without a size a picture that is given keeps its own, as far as the model can. */
   width?: number;
   height?: number;
+  /** Whether the sides may be any multiple of 8, as in diffusers. */
+  any_size?: boolean;
+  /** How a given picture of another shape is brought to the size; `stretch` where absent. */
+  fit?: "stretch" | "crop" | "pad";
   /** 1 to 150. */
   steps?: number;
   /** 0 to 20; at 1 and below there is no guidance. */
@@ -301,6 +256,9 @@ export interface ModelInfo {
   max_count: number;
   steps: number;
   guidance_scale: number;
+  /** How far to depart from a picture, without a mask and with one. */
+  strength: number;
+  mask_strength: number;
   sampler: string;
   samplers: string[];
 }
@@ -358,6 +316,7 @@ export interface PlanRequest {
   version?: string;
   width?: number;
   height?: number;
+  any_size?: boolean;
   guidance_scale?: number;
   from_picture?: boolean;
   dtype?: "auto" | "f32" | "f16";
@@ -423,6 +382,8 @@ export interface PictureParameters {
   seed: number;
   width: number;
   height: number;
+  /** Whether the sides may be any multiple of 8. */
+  any_size?: boolean;
   model: string;
   strength?: number;
   clip_skip?: number;

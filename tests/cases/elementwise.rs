@@ -135,6 +135,44 @@ pub const CASES: &[Case] = &[
     Case { magnitude: 3.0, ..case("a preview of latents", What::Rgba { pixels: 64, channels: 4, colours: LATENTS }) },
 ];
 
+/// One value to a few, one row, one column, one channel.
+pub fn smallest() -> Vec<Case> {
+    let mut whats = Vec::new();
+    for n_values in 1..=5 {
+        for activation in [Activation::Silu, Activation::Gelu, Activation::QuickGelu] {
+            whats.push(What::Activation { activation, n_values });
+        }
+        whats.extend([What::CastFromF32 { n_values }, What::CastToF32 { n_values }]);
+        whats.push(What::CountNonFinite { n_values, bad: &[(0, f32::INFINITY)] });
+        let n = n_values as u32;
+        whats.extend([1, 4, 5].map(|columns| What::Geglu { rows: n, columns }));
+        whats.extend([1, 4].map(|channels| What::Blend { pixels: n, channels }));
+        whats.extend([3, 4].map(|channels| What::Rgba { pixels: n, channels, colours: LATENTS }));
+    }
+    for channels in [1, 4, 5, 8] {
+        for batch in [1, 2] {
+            for [height, width] in [[1, 1], [1, 2], [3, 1]] {
+                let shape = [batch, height, width, channels];
+                whats.push(What::Add { shape, b_shape: shape });
+                whats.push(What::Add { shape, b_shape: [batch, 1, 1, channels] });
+                whats.push(What::Add { shape, b_shape: [1, height, width, channels] });
+                whats.push(What::Add { shape, b_shape: [batch, height, width, 1] });
+                // One pixel or row behind another tensor's, along each axis.
+                for axis in 0..4 {
+                    let mut whole = shape;
+                    whole[axis] += 3;
+                    let len = |shape: [u32; 4]| shape.iter().product::<u32>() as usize;
+                    let (from_len, to_len) = (len(shape), len(whole));
+                    whats.push(What::Copy { copy: Copy::into_part(shape, whole, axis, 3), from_len, to_len });
+                    let copy = Copy::slice(whole, axis, 3, shape[axis]);
+                    whats.push(What::Copy { copy, from_len: to_len, to_len: from_len });
+                }
+            }
+        }
+    }
+    whats.into_iter().map(|what| case(format!("{what:?}").leak(), what)).collect()
+}
+
 /// Runs one case and panics with the first value that is wrong.
 pub async fn check(rig: &mut Rig<'_>, case: &Case) {
     for &element in elements(rig.gpu) {

@@ -18,13 +18,15 @@ const REST_MS = 150;
 /** Settings of how the model is loaded. */
 const LOAD_FIELDS = ["runner", "dtype", "budget", "endpoint"];
 
-const FIELDS = ["prompt", "negative", "width", "height", "steps", "guidance", "sampler", "seed", "count", "strength"];
+const FIELDS = ["prompt", "negative", "width", "height", "fit", "steps", "guidance", "sampler", "seed", "count", "strength"];
 
 /** @type {import("../darkroom.js").Darkroom} */
 let darkroom;
 /** @type {import("../protocol.js").LoadedModel | null} */
 let model = null;
 let resting = 0;
+/** Whether the strength that is shown is the model's own, which the slider may only come close to. */
+let is_own_strength = false;
 /** Checks that were started: the answer to an old one is not shown any more. */
 let n_checks = 0;
 
@@ -82,19 +84,31 @@ export function open_composer(given) {
     // A part is repainted whole, a picture is changed by some: until the reader says otherwise.
     const { has_mask } = start_picture.given();
     if (has_mask !== had_mask) {
-      element("strength").value = has_mask ? "1" : "0.8";
+      const own = { strength: 0.8, mask_strength: 1, ...model };
+      element("strength").value = String(has_mask ? own.mask_strength : own.strength);
+      is_own_strength = true;
       show_strength();
     }
     had_mask = has_mask;
     changed();
-  });
+  }, own_size);
   element("request").addEventListener("input", (event) => {
     show_strength();
+    if (event.target.id === "strength") is_own_strength = false;
     if (event.target.id === "width" || event.target.id === "height") {
       start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
     }
     changed();
   });
+}
+
+/** A new start picture keeps its size, as far as the model can. */
+async function own_size(width, height) {
+  if (!model) return;
+  [width, height] = await darkroom.size_of_picture(width, height);
+  element("width").value = String(width);
+  element("height").value = String(height);
+  start_picture.set_size(width, height);
 }
 
 function changed() {
@@ -138,6 +152,11 @@ export function use_defaults(own) {
   changed();
 }
 
+/** Settings that only mean something with a start picture. A strength that nobody chose is left to the model. */
+function of_picture(strength) {
+  return { fit: element("fit").value, ...(is_own_strength ? {} : { strength }) };
+}
+
 /**
  * The request that the form describes.
  * @returns {import("../protocol.js").DrawRequest}
@@ -154,7 +173,7 @@ export function request() {
     sampler: element("sampler").value,
     seed: number("seed"),
     count: number("count"),
-    strength: number("strength"),
+    ...(start_picture.given().has_picture ? of_picture(number("strength")) : {}),
   };
 }
 
@@ -281,7 +300,7 @@ export async function next_request() {
   if (next_seed() === "next") element("seed").value = String(asked.seed + asked.count);
   keep_form();
   const { has_picture } = start_picture.given();
-  if (!has_picture) delete asked.strength;
+X
   return asked;
 }
 
@@ -299,7 +318,10 @@ export function reuse(parameters) {
   element("seed").value = String(parameters.seed);
   element("count").value = "1";
   document.querySelector("[name=next-seed][value=keep]").checked = true;
-  if (parameters.strength !== undefined) element("strength").value = String(parameters.strength);
+  if (parameters.strength !== undefined) {
+    element("strength").value = String(parameters.strength);
+    is_own_strength = false;
+  }
   const differences = [];
   const sampler = [...element("sampler").options].find((option) => option.value.toLowerCase() === parameters.sampler.toLowerCase());
   if (sampler) element("sampler").value = sampler.value;

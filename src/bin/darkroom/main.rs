@@ -9,6 +9,7 @@
 #![deny(clippy::unwrap_used)]
 
 mod bar;
+mod device;
 mod generate;
 mod models;
 mod plan;

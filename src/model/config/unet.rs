@@ -234,7 +234,8 @@ impl UNet2DConditionConfig {
         })
     }
 
-    /// How much smaller than the latents the smallest pictures inside are. Sides of latents are its multiples.
+    /// How much smaller than the latents the smallest pictures inside are. Sides of latents that are not its multiples are
+    /// odd on some level, where the way up makes what the way down had, as in diffusers.
     #[must_use]
     pub fn downsampling(&self) -> usize {
         1 << (self.levels.len() - 1)

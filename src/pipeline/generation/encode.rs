@@ -123,7 +123,7 @@ impl<R: Runner> Generation<R> {
         let Some(init) = &self.inputs.init else { return Ok(()) };
         let config = &self.inputs.config;
         let (width, height) = (config.width, config.height);
-        let init = init.resize_lanczos(width, height);
+        let init = init.fitted(width, height, config.fit);
         let pixels = to_unit(&init);
         let is_inpaint_model = self.model.configs.is_inpaint();
         // A 9-channel model that starts from noise alone never looks at the whole picture.
@@ -131,7 +131,7 @@ impl<R: Runner> Generation<R> {
             self.init_moments = Some(self.moments(&pixels, report).await?);
         }
         if let Some(mask) = &self.inputs.mask {
-            let mask = Mask::from_image(mask, width, height);
+            let mask = Mask::from_image(mask, width, height, config.fit);
             if mask.is_empty() {
                 return refuse("mask", "without white", "make white what is to be drawn anew");
             }

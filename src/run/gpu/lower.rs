@@ -30,8 +30,8 @@ pub struct ConvTask {
     pub stride: usize,
     /// Zeros: top, left, bottom, right.
     pub pad: [usize; 4],
-    /// Whether pixels are doubled first.
-    pub upsample: bool,
+    /// Height and width that the picture is enlarged to first.
+    pub upsample: Option<[usize; 2]>,
 }
 
 /// A row for each batch item inside a wider tensor.

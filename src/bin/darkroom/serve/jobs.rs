@@ -133,6 +133,7 @@ impl Job {
             "request": {
                 "model": menu.models[self.order.model_idx].name, "prompt": config.prompt,
                 "negative_prompt": config.negative_prompt, "width": config.width, "height": config.height,
+                "any_size": config.any_size,
                 "steps": config.steps, "guidance_scale": config.guidance_scale, "sampler": self.order.sampler.name(),
                 "seed": config.seed, "count": config.count,
             },

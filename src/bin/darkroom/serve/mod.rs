@@ -131,8 +131,14 @@ pub fn run(args: Args) -> Result<()> {
     let bar = Bar::new();
     let mut models = Vec::new();
     for name in &named {
-        let folder = source::parse(name)?.fetch(&bar)?;
-        models.push(pollster::block_on(request::Model::read(source::public_name(name), folder))?);
+        let model = source::parse(name)?;
+        let version = match model {
+            source::Model::Version(version) => Some(version),
+            source::Model::Folder(_) | source::Model::Repo(_) => None,
+        };
+        let folder = model.fetch(&bar)?;
+        let name = source::public_name(name);
+        models.push(pollster::block_on(request::Model::read(name, version, folder))?);
     }
     drop(bar);
 

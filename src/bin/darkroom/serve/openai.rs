@@ -39,8 +39,8 @@ fn model_object(model: &Model) -> Value {
     let written = std::fs::metadata(model.folder.root().join("model_index.json")).and_then(|file| file.modified());
     let created = written.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
     json!({ "id": model.name, "object": "model", "created": created, "owned_by": "darkroom",
-        "version": model.version.key(), "is_inpaint": model.is_inpaint, "width": model.size.0, "height": model.size.1,
-        "size_multiple": model.size_multiple, "sampler": model.sampler.name() })
+        "version": model.defaults.version.key(), "is_inpaint": model.is_inpaint, "width": model.defaults.size.0, "height": model.defaults.size.1,
+        "size_multiple": model.defaults.size_multiple, "sampler": model.sampler.name() })
 }
 
 /// All models.

@@ -4,13 +4,15 @@
 //! name, as is a setting that is not known. What only diffusion has (`steps`, `seed` and so on) may be given beside.
 
 use axum::body::Bytes;
+use darkroom::image::Fit;
+use darkroom::request::LongPrompt;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use super::form::Part;
 use super::json;
-use super::request::{JobRequest, LongPrompts};
+use super::request::JobRequest;
 use super::upload::{MaskForm, Upload};
 
 /// The most partial pictures of one finished one.
@@ -42,13 +44,16 @@ pub struct ImagesRequest {
     #[serde(rename = "safety_identifier")]
     _safety_identifier: Option<String>,
     negative_prompt: Option<String>,
+    #[serde(default)]
+    any_size: bool,
+    fit: Option<Fit>,
     steps: Option<usize>,
     guidance_scale: Option<f64>,
     strength: Option<f64>,
     sampler: Option<String>,
     seed: Option<u64>,
     clip_skip: Option<usize>,
-    long_prompt: Option<LongPrompts>,
+    long_prompt: Option<LongPrompt>,
     /// Base64 in JSON; a form's files are put here too.
     image: Option<Upload>,
     mask: Option<Upload>,
@@ -136,6 +141,8 @@ impl ImagesRequest {
             width,
             height,
             negative_prompt: self.negative_prompt,
+            any_size: self.any_size,
+            fit: self.fit,
             steps: self.steps,
             guidance_scale: self.guidance_scale,
             strength: self.strength,

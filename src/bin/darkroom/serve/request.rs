@@ -5,10 +5,11 @@ use darkroom::Result;
 use darkroom::hub::Source;
 use darkroom::hub::folder::Folder;
 use darkroom::image::FileFormat;
+use darkroom::image::Fit;
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
-use darkroom::pipeline::{LongPrompt, ModelConfigs};
-use darkroom::request::SDConfig;
+use darkroom::pipeline::{ModelConfigs, Task, parameters_of};
+use darkroom::request::{Defaults, LongPrompt, Request, SDConfig};
 use darkroom::sampler::Sampler;
 use serde::Deserialize;
 
@@ -31,27 +32,23 @@ pub struct Menu {
 pub struct Model {
     pub name: String,
     pub folder: Folder,
-    pub version: SDVersion,
     pub is_inpaint: bool,
-    pub size: (usize, usize),
-    pub size_multiple: usize,
+    pub defaults: Defaults,
     pub sampler: Sampler,
 }
 
 impl Model {
-    /// Reads the model's configuration, not its weights.
+    /// Reads the model's configuration, not its weights. `named` is the version that it was asked for by, if it was.
     ///
     /// # Errors
     /// Where a file of it is at fault, by its name.
-    pub async fn read(name: String, folder: Folder) -> Result<Self> {
+    pub async fn read(name: String, named: Option<SDVersion>, folder: Folder) -> Result<Self> {
         let configs = ModelConfigs::read(&folder, &folder.list().await?).await?;
         Ok(Model {
             name,
             folder,
-            version: configs.version(),
             is_inpaint: configs.is_inpaint(),
-            size: configs.default_size(),
-            size_multiple: configs.size_multiple(),
+            defaults: configs.defaults(named),
             sampler: configs.scheduler.sampler()?,
         })
     }
@@ -66,6 +63,9 @@ pub struct JobRequest {
     pub negative_prompt: Option<String>,
     pub width: Option<usize>,
     pub height: Option<usize>,
+    #[serde(default)]
+    pub any_size: bool,
+    pub fit: Option<Fit>,
     pub steps: Option<usize>,
     pub guidance_scale: Option<f64>,
     pub strength: Option<f64>,
@@ -73,7 +73,7 @@ pub struct JobRequest {
     pub seed: Option<u64>,
     pub count: Option<usize>,
     pub clip_skip: Option<usize>,
-    pub long_prompt: Option<LongPrompts>,
+    pub long_prompt: Option<LongPrompt>,
     /// A picture file; in JSON, in base64.
     pub image: Option<Upload>,
     /// Likewise; white where the picture is to be drawn anew.
@@ -87,12 +87,26 @@ pub struct JobRequest {
     pub output_compression: Option<i64>,
 }
 
-/// What to do with prompts that are longer than the text encoder reads at once.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LongPrompts {
-    Truncate,
-    Chunks,
+impl JobRequest {
+    /// What is asked for, as the library reads it.
+    fn request(&self) -> Request {
+        Request {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative_prompt.clone(),
+            width: self.width,
+            height: self.height,
+            any_size: self.any_size,
+            fit: self.fit,
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            strength: self.strength,
+            sampler: self.sampler.clone(),
+            seed: self.seed,
+            count: self.count,
+            clip_skip: self.clip_skip,
+            long_prompt: self.long_prompt,
+        }
+    }
 }
 
 /// A request that was checked. Its pictures stay files until it is drawn.
@@ -109,24 +123,12 @@ pub struct Order {
 }
 
 impl Order {
-    /// What is written into its pictures; the seed is the first one's. `strength` where it starts from a picture.
+    /// What is written into its pictures; the seed is the first one's. `strength` where it starts from a picture, which is
+    /// gone by the time.
     pub fn parameters(&self, menu: &Menu, strength: Option<f64>) -> Parameters {
-        let config = &self.config;
-        Parameters {
-            prompt: config.prompt.clone(),
-            negative_prompt: config.negative_prompt.clone(),
-            steps: config.steps as u32,
-            sampler: self.sampler.to_string(),
-            guidance_scale: config.guidance_scale,
-            seed: config.seed,
-            width: config.width as u32,
-            height: config.height as u32,
-            model: menu.models[self.model_idx].name.clone(),
-            strength,
-            clip_skip: config.clip_skip.map(|skip| skip as u32),
-            long_prompt_chunks: self.long_prompt == LongPrompt::Chunks,
-            version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
-        }
+        let model = menu.models[self.model_idx].name.clone();
+        let sampler = self.sampler.to_string();
+        Parameters { strength, ..parameters_of(&self.config, Task::TextToImage, self.long_prompt, sampler, model) }
     }
 
     /// What it holds of what the client sent.
@@ -186,9 +188,9 @@ impl Menu {
         })
     }
 
-    /// Checks a request as far as that needs no pixels. `_picture` is the start picture's width and height, once they are
+    /// Checks a request as far as that needs no pixels. `picture` is the start picture's width and height, once they are
     /// known: it is asked again then.
-    pub fn order(&self, request: &JobRequest, _picture: Option<(usize, usize)>) -> Result<Order, Failure> {
+    pub fn order(&self, request: &JobRequest, picture: Option<(usize, usize)>) -> Result<Order, Failure> {
         let model_idx = self.model_idx(request.model.as_deref())?;
         let model = &self.models[model_idx];
         for (name, text) in [("prompt", Some(&request.prompt)), ("negative_prompt", request.negative_prompt.as_ref())] {
@@ -198,35 +200,18 @@ impl Menu {
                 return Err(Failure::of(name, message));
             }
         }
-        match (&request.image, &request.mask) {
-            (None, Some(_)) => {
-                return refuse("mask", "mask without image is not possible: give the picture to repaint too".into());
-            }
-            (None, None) if request.strength.is_some() => {
-                return refuse(
-                    "strength",
-                    "strength without image is not possible: give the picture to start from too".into(),
-                );
-            }
-            (_, None) if model.is_inpaint => {
-                return refuse("mask", format!("{} only repaints parts of a picture: give image and mask", model.name));
-            }
-            _ => {}
+        let has_mask = request.mask.is_some();
+        if model.is_inpaint && !has_mask {
+            return refuse("mask", format!("{} only repaints parts of a picture: give image and mask", model.name));
         }
-        let mut config = SDConfig::new(model.version)
-            .with_prompt(&request.prompt)
-            .with_size(request.width.unwrap_or(model.size.0), request.height.unwrap_or(model.size.1))
-            .with_strength(request.strength.unwrap_or(if request.mask.is_some() { 1.0 } else { 0.8 }))
-            .with_seed(request.seed.unwrap_or_else(random_seed))
-            .with_count(request.count.unwrap_or(1))
-            .with_clip_skip(request.clip_skip);
-        config.negative_prompt.clone_from(&request.negative_prompt);
-        config.steps = request.steps.unwrap_or(config.steps);
-        config.guidance_scale = request.guidance_scale.unwrap_or(config.guidance_scale);
-        config.sampler = request.sampler.as_deref().map(str::parse).transpose()?;
+        let asked = request.request();
+        let defaults = Defaults { max_side: self.limits.side, ..model.defaults };
+        // Until its size is known, a start picture is taken to have the model's own.
+        let picture = request.image.as_ref().map(|_| picture.unwrap_or(defaults.size));
+        let config = asked.resolve(&defaults, picture, has_mask, random_seed())?;
         for (side, got) in [("width", config.width), ("height", config.height)] {
             if got > self.limits.side {
-                let most = self.limits.side - self.limits.side % model.size_multiple;
+                let most = self.limits.side - self.limits.side % defaults.sides().multiple(config.any_size);
                 return refuse(side, format!("{side} {got} is not possible: this server allows {most} at most"));
             }
         }
@@ -237,7 +222,7 @@ impl Menu {
                 format!("count {} is not possible: this server allows {most} at most", config.count),
             );
         }
-        config.validate_for(model.size_multiple)?;
+        config.validate_for(defaults.sides())?;
         // What a job draws is kept until it is fetched, all of it at once.
         let n_bytes = config.count as u64 * (config.width * config.height * 3) as u64;
         if n_bytes > self.results_bytes {
@@ -253,10 +238,7 @@ impl Menu {
                 ),
             );
         }
-        let long_prompt = match request.long_prompt {
-            Some(LongPrompts::Chunks) => LongPrompt::Chunks,
-            Some(LongPrompts::Truncate) | None => LongPrompt::Truncate,
-        };
+        let long_prompt = asked.long_prompt.unwrap_or_default();
         let sampler = config.sampler.unwrap_or(model.sampler);
         let (image, mask) = (request.image.clone(), request.mask.clone());
         let format = file_format(request.output_format.as_deref(), request.output_compression)?;

@@ -348,14 +348,22 @@ impl<'a> Lowering<'a> {
         if a == b || matches!(self.node(root).op, Op::Weight) {
             return false;
         }
+        let is_row = a == ours && shape.len() == 4 && other_shape[1..3] == [1, 1] && other_shape[0] == shape[0];
+        let can_add_row = is_row && task.time_embedding.is_none() && task.activation.is_none();
+        // At one pixel a time embedding has the shape of the sum. It is still no residual: merged with the others, its
+        // values lie in their product and not in a storage of its own.
+        if let Some(&rows) = self.rows_of.get(&root) {
+            if can_add_row {
+                task.time_embedding = Some(rows);
+            }
+            return can_add_row;
+        }
         if other_shape == shape {
             task.residual = Some(root);
             return true;
         }
-        let is_row = a == ours && shape.len() == 4 && other_shape[1..3] == [1, 1] && other_shape[0] == shape[0];
-        if is_row && task.time_embedding.is_none() && task.activation.is_none() {
-            let alone = RowsOf { root, stride: shape[3], offset: 0 };
-            task.time_embedding = Some(self.rows_of.get(&root).copied().unwrap_or(alone));
+        if can_add_row {
+            task.time_embedding = Some(RowsOf { root, stride: shape[3], offset: 0 });
             return true;
         }
         false
