@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Result};
 use crate::json;
 
-use super::{Sampler, SamplerKind, Settings, SigmaSchedule};
+use super::{RunOptions, Sampler, SamplerKind, Settings, SigmaSchedule};
 
 /// A parsed `scheduler_config.json`.
 #[derive(Clone, Debug)]
@@ -116,45 +116,66 @@ impl SchedulerConfig {
         if let Some(kind) = self.chosen {
             return Ok(kind);
         }
-        let algorithm = self.fields.algorithm_type.as_deref().unwrap_or("dpmsolver++");
-        Ok(match (self.fields.class_name.as_deref().unwrap_or("none"), algorithm) {
-            ("DDIMScheduler", _) => SamplerKind::Ddim,
-            ("PNDMScheduler", _) => SamplerKind::Pndm,
-            ("EulerDiscreteScheduler", _) => SamplerKind::Euler,
-            ("EulerAncestralDiscreteScheduler", _) => SamplerKind::EulerAncestral,
-            ("HeunDiscreteScheduler", _) => SamplerKind::Heun,
-            ("UniPCMultistepScheduler", _) => SamplerKind::UniPc,
-            ("LCMScheduler", _) => SamplerKind::Lcm,
-            ("DPMSolverMultistepScheduler", "dpmsolver++" | "deis") => SamplerKind::DpmPp2m,
-            ("DPMSolverMultistepScheduler", "sde-dpmsolver++") => SamplerKind::DpmPp2mSde,
-            ("DPMSolverSinglestepScheduler", "sde-dpmsolver++") => SamplerKind::DpmPp2sSde,
-            ("DPMSolverMultistepScheduler", other) => {
-                return Err(
-                    self.unsupported(&format!("algorithm_type {other}"), "dpmsolver++ and sde-dpmsolver++ work")
-                );
-            }
-            ("DPMSolverSinglestepScheduler", other) => {
-                return Err(self.unsupported(
-                    &format!("algorithm_type {other} of DPMSolverSinglestepScheduler"),
-                    "sde-dpmsolver++ works, or a sampler chosen by name",
-                ));
-            }
-            (other, _) => {
+        use SamplerKind as K;
+        let class = self.fields.class_name.as_deref().unwrap_or("none");
+        let solvers: &[SamplerKind] = match class {
+            "DDIMScheduler" | "DDIMParallelScheduler" => return Ok(K::Ddim),
+            "DDPMScheduler" | "DDPMParallelScheduler" => return Ok(K::Ddpm),
+            "PNDMScheduler" => return Ok(K::Pndm),
+            "EulerDiscreteScheduler" => return Ok(K::Euler),
+            "EulerAncestralDiscreteScheduler" => return Ok(K::EulerAncestral),
+            "HeunDiscreteScheduler" => return Ok(K::Heun),
+            "KDPM2DiscreteScheduler" => return Ok(K::Dpm2),
+            "KDPM2AncestralDiscreteScheduler" => return Ok(K::Dpm2Ancestral),
+            "LMSDiscreteScheduler" => return Ok(K::Lms),
+            "UniPCMultistepScheduler" => return Ok(K::UniPc),
+            "LCMScheduler" => return Ok(K::Lcm),
+            "TCDScheduler" => return Ok(K::Tcd),
+            "DPMSolverSDEScheduler" => return Ok(K::DpmPpSde),
+            "EDMEulerScheduler" => return Ok(K::EdmEuler),
+            "DEISMultistepScheduler" => &[K::Deis],
+            "DPMSolverMultistepScheduler" => &[K::DpmPp2m, K::DpmPp2mSde, K::Dpm2m, K::Dpm2mSde],
+            "DPMSolverSinglestepScheduler" => &[K::DpmPp2s, K::DpmPp2sSde, K::Dpm2s],
+            "EDMDPMSolverMultistepScheduler" => &[K::EdmDpmPp2m, K::EdmDpmPp2mSde],
+            other => {
                 return Err(self.unsupported(
                     &format!("_class_name {other}"),
-                    "DDIMScheduler, PNDMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, \
-                     DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler, HeunDiscreteScheduler, \
-                     UniPCMultistepScheduler and LCMScheduler work, or a sampler chosen by name",
+                    &format!("{} work, or a sampler chosen by name", SamplerKind::class_names().join(", ")),
                 ));
             }
+        };
+        let algorithm = self.fields.algorithm_type.as_deref().unwrap_or("dpmsolver++");
+        let found = match (solvers, algorithm) {
+            ([K::Deis], "deis" | "dpmsolver" | "dpmsolver++") => Some(K::Deis),
+            // diffusers takes the name of the other family for its own default.
+            (_, "deis") => solvers.first().copied(),
+            _ => solvers.iter().copied().find(|kind| kind.algorithm() == Some(algorithm)),
+        };
+        found.ok_or_else(|| {
+            let known: Vec<&str> = match solvers {
+                [K::Deis] => vec!["deis"],
+                _ => solvers.iter().filter_map(|kind| kind.algorithm()).collect(),
+            };
+            self.unsupported(&format!("algorithm_type {algorithm} of {class}"), &format!("{} work", known.join(", ")))
         })
+    }
+
+    /// Whether the checkpoint was trained in the form of EDM, which needs samplers of its own.
+    pub(super) fn is_edm(&self) -> bool {
+        self.fields.class_name.as_deref().is_some_and(|class| class.starts_with("EDM"))
+    }
+
+    /// The samplers that a menu offers for this checkpoint.
+    #[must_use]
+    pub fn menu(&self) -> Vec<Sampler> {
+        if self.is_edm() { SamplerKind::EDM.map(Sampler::from).to_vec() } else { Sampler::menu() }
     }
 
     /// The same checkpoint with another sampler: `Class.from_config(pipe.scheduler.config)` of diffusers. Fields of the
     /// file that the class knows keep their values, all others take the class's defaults.
     ///
     /// The names that promise something pass it on: `dpm++2m_karras` sets `use_karras_sigmas` and unsets its rivals, and
-    /// the `dpm++` names set `algorithm_type` to `dpmsolver++` or `sde-dpmsolver++`. Plain `dpm++2m` leaves
+    /// the names of DPM-Solver set `algorithm_type`. Plain `dpm++2m` leaves
     /// `use_karras_sigmas` as the file has it.
     #[must_use]
     pub fn with_sampler(&self, sampler: impl Into<Sampler>) -> Self {
@@ -162,9 +183,16 @@ impl SchedulerConfig {
         let mut config = SchedulerConfig { chosen: Some(kind), ..self.clone() };
         let fields = &mut config.fields;
         match kind {
-            SamplerKind::DpmPp2m => fields.algorithm_type = Some("dpmsolver++".into()),
-            SamplerKind::DpmPp2mSde | SamplerKind::DpmPp2sSde => fields.algorithm_type = Some("sde-dpmsolver++".into()),
-            _ => {}
+            SamplerKind::Deis => fields.algorithm_type = Some("deis".into()),
+            _ => {
+                if let Some(algorithm) = kind.algorithm() {
+                    fields.algorithm_type = Some(algorithm.into());
+                }
+            }
+        }
+        if matches!(kind, SamplerKind::Dpm2m | SamplerKind::Dpm2mSde | SamplerKind::Dpm2s) {
+            // The only end that these can reach.
+            fields.final_sigmas_type = Some("sigma_min".into());
         }
         if schedule.is_some() {
             for known in SigmaSchedule::ALL {
@@ -186,13 +214,11 @@ impl SchedulerConfig {
     /// Those of [`SchedulerConfig::kind`].
     pub fn sampler(&self) -> Result<Sampler> {
         let kind = self.kind()?;
-        let mut fields = self.fields.clone();
-        let mut used =
-            |schedule: &SigmaSchedule| kind.has_schedule(*schedule) && *fields.schedule_mut(*schedule) == Some(true);
-        Ok(Sampler { kind, schedule: SigmaSchedule::ALL.into_iter().find(|schedule| used(schedule)) })
+        let used = |schedule: &SigmaSchedule| kind.has_schedule(*schedule) && self.fields.asks_for(*schedule);
+        Ok(Sampler { kind, schedule: SigmaSchedule::ALL.into_iter().find(used) })
     }
 
-    pub(super) fn settings(&self) -> Result<Settings> {
+    pub(super) fn settings(&self, options: &RunOptions) -> Result<Settings> {
         let kind = self.kind()?;
         let of_file = SchedulerConfig { chosen: None, ..self.clone() };
         if of_file.kind().is_ok_and(|own| own == kind) {
@@ -201,9 +227,9 @@ impl SchedulerConfig {
             fields.steps_offset = fields.steps_offset.or(self.absent.steps_offset);
             fields.clip_sample = fields.clip_sample.or(self.absent.clip_sample);
             fields.skip_prk_steps = fields.skip_prk_steps.or(self.absent.skip_prk_steps);
-            return Settings::new(kind, &own);
+            return Settings::new(kind, &own, options);
         }
-        Settings::new(kind, self)
+        Settings::new(kind, self, options)
     }
 
     pub(super) fn unsupported(&self, what: &str, expected: &str) -> Error {
@@ -224,6 +250,8 @@ pub(super) struct Fields {
     #[serde(deserialize_with = "truth")]
     pub(super) clip_sample: Option<bool>,
     pub(super) clip_sample_range: Option<f64>,
+    #[serde(deserialize_with = "any_float")]
+    pub(super) dynamic_thresholding_ratio: Option<f64>,
     pub(super) disable_corrector: Option<Vec<usize>>,
     #[serde(deserialize_with = "truth")]
     pub(super) euler_at_final: Option<bool>,
@@ -240,11 +268,16 @@ pub(super) struct Fields {
     pub(super) prediction_type: Option<String>,
     #[serde(deserialize_with = "truth")]
     pub(super) rescale_betas_zero_snr: Option<bool>,
+    pub(super) rho: Option<f64>,
+    #[serde(deserialize_with = "any_float")]
+    pub(super) sample_max_value: Option<f64>,
     #[serde(deserialize_with = "truth")]
     pub(super) set_alpha_to_one: Option<bool>,
     pub(super) shift_terminal: Option<serde_json::Value>,
+    pub(super) sigma_data: Option<f64>,
     pub(super) sigma_max: Option<f64>,
     pub(super) sigma_min: Option<f64>,
+    pub(super) sigma_schedule: Option<String>,
     #[serde(deserialize_with = "truth")]
     pub(super) skip_prk_steps: Option<bool>,
     pub(super) solver_order: Option<usize>,
@@ -273,6 +306,17 @@ pub(super) struct Fields {
 }
 
 impl Fields {
+    /// Whether a schedule is switched on.
+    pub(super) fn asks_for(&self, schedule: SigmaSchedule) -> bool {
+        let field = match schedule {
+            SigmaSchedule::Karras => self.use_karras_sigmas,
+            SigmaSchedule::Exponential => self.use_exponential_sigmas,
+            SigmaSchedule::Beta => self.use_beta_sigmas,
+            SigmaSchedule::Lu => self.use_lu_lambdas,
+        };
+        field == Some(true)
+    }
+
     /// The field that switches a schedule on.
     fn schedule_mut(&mut self, schedule: SigmaSchedule) -> &mut Option<bool> {
         match schedule {
@@ -350,10 +394,18 @@ mod tests {
 
     #[test]
     fn an_unknown_class_lists_the_known_ones_and_can_be_replaced_by_name() {
-        let config = SchedulerConfig::from_json(r#"{"_class_name": "DDPMScheduler"}"#, "s.json").unwrap();
+        let config = SchedulerConfig::from_json(r#"{"_class_name": "RePaintScheduler"}"#, "s.json").unwrap();
         let message = config.kind().unwrap_err().to_string();
-        assert!(message.contains("DDPMScheduler") && message.contains("UniPCMultistepScheduler"), "{message}");
+        assert!(message.contains("RePaintScheduler") && message.contains("UniPCMultistepScheduler"), "{message}");
         assert_eq!(config.with_sampler(SamplerKind::Heun).kind().unwrap(), SamplerKind::Heun);
+    }
+
+    #[test]
+    fn every_class_is_known_by_its_name() {
+        for class in SamplerKind::class_names() {
+            let config = SchedulerConfig::from_json(&format!(r#"{{"_class_name": "{class}"}}"#), "s.json").unwrap();
+            assert_eq!(format!("{}Scheduler", config.kind().unwrap().class()), class);
+        }
     }
 
     #[test]
@@ -363,8 +415,18 @@ mod tests {
         assert_eq!(multistep("").unwrap(), "dpm++2m");
         assert_eq!(multistep(r#", "use_karras_sigmas": true"#).unwrap(), "dpm++2m_karras");
         assert_eq!(multistep(r#", "algorithm_type": "sde-dpmsolver++""#).unwrap(), "dpm++2m_sde");
-        let message = multistep(r#", "algorithm_type": "dpmsolver""#).map_err(|e: Error| e.to_string()).unwrap_err();
-        assert_eq!(message, "s.json: algorithm_type dpmsolver is not supported: dpmsolver++ and sde-dpmsolver++ work");
-        assert!(sampler(r#"{"_class_name": "DPMSolverSinglestepScheduler"}"#).is_err());
+        assert_eq!(multistep(r#", "algorithm_type": "dpmsolver""#).unwrap(), "dpmsolver_2m");
+        assert_eq!(multistep(r#", "algorithm_type": "sde-dpmsolver""#).unwrap(), "dpmsolver_2m_sde");
+        assert_eq!(multistep(r#", "algorithm_type": "deis""#).unwrap(), "dpm++2m");
+        let singlestep = |options| sampler(&format!(r#"{{"_class_name": "DPMSolverSinglestepScheduler"{options}}}"#));
+        assert_eq!(singlestep("").unwrap(), "dpm++2s");
+        assert_eq!(singlestep(r#", "algorithm_type": "sde-dpmsolver++""#).unwrap(), "dpm++2s_sde");
+        let message =
+            singlestep(r#", "algorithm_type": "sde-dpmsolver""#).map_err(|e: Error| e.to_string()).unwrap_err();
+        assert_eq!(
+            message,
+            "s.json: algorithm_type sde-dpmsolver of DPMSolverSinglestepScheduler is not supported: dpmsolver++, \
+             sde-dpmsolver++, dpmsolver work"
+        );
     }
 }
