@@ -218,9 +218,11 @@ impl<R: Runner> Generation<R> {
             .iter()
             .map(|encoder| {
                 let config = &encoder.config;
+                // 32 bits, which is what a usize has in a browser, are too few for the products.
+                let of = |n: usize| n as u64;
                 let a_layer =
-                    4 * config.hidden_size * config.hidden_size + 2 * config.hidden_size * config.intermediate_size;
-                (2 * config.max_position_embeddings * config.num_hidden_layers * a_layer) as u64
+                    4 * of(config.hidden_size).pow(2) + 2 * of(config.hidden_size) * of(config.intermediate_size);
+                2 * of(config.max_position_embeddings) * of(config.num_hidden_layers) * a_layer
             })
             .sum();
         let n_encodes = u64::from(self.task != Task::TextToImage) + u64::from(self.task == Task::Inpaint);

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use darkroom::image::RgbImage;
-use driver::{Driver, N_STARTS};
+use driver::Driver;
 use serde_json::{Value, json};
 
 /// How long anything on the page may take: a busy machine takes seconds, not this.
@@ -96,18 +96,9 @@ impl Browser {
         // A script of a test that waits for the page to draw may wait long.
         capabilities["timeouts"] = json!({ "script": PATIENCE.as_millis() as u64 });
         let session = json!({ "capabilities": { "alwaysMatch": capabilities } });
-        let mut refusals = String::new();
-        for start in 1..=N_STARTS {
-            let opened =
-                Driver::start(name, arguments, before_port).and_then(|driver| Self::in_session(driver, &session));
-            match opened {
-                Ok(browser) => return browser,
-                Err(refusal) => refusals += &format!("start {start} of {N_STARTS}: {refusal}\n"),
-            }
-            eprint!("{refusals}");
-            std::thread::sleep(Duration::from_secs(1));
-        }
-        panic!("no browser could be started\n{refusals}");
+        driver::until_it_starts(|| {
+            Driver::start(name, arguments, before_port).and_then(|driver| Self::in_session(driver, &session))
+        })
     }
 
     fn in_session(driver: Driver, session: &Value) -> Result<Self, String> {

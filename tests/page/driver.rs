@@ -13,15 +13,35 @@ use std::time::Duration;
 /// One start is not enough. chromedriver takes a free IPv4 port and then the same number on IPv6, where another program
 /// may have it: "bind() failed: Address already in use". geckodriver looks for a free port and leaves it to Firefox to take
 /// it, a moment later.
-pub const N_STARTS: u32 = 5;
+const N_STARTS: u32 = 5;
 
 /// How long a driver may take to print its port.
 const START: Duration = Duration::from_secs(60);
+
+/// How long to wait before the next start: what is in the way may be gone by then.
+const BETWEEN_STARTS: Duration = Duration::from_secs(1);
 
 /// As many of its last lines are kept.
 const N_LINES: usize = 60;
 
 type Lines = Arc<Mutex<VecDeque<String>>>;
+
+/// Starts something again until it comes up, and says why it did not.
+pub fn until_it_starts<T>(mut start: impl FnMut() -> Result<T, String>) -> T {
+    let mut refusals = String::new();
+    for n in 1..=N_STARTS {
+        match start() {
+            Ok(started) => return started,
+            Err(refusal) => {
+                let refusal = format!("start {n} of {N_STARTS}: {refusal}\n");
+                eprint!("{refusal}");
+                refusals += &refusal;
+            }
+        }
+        std::thread::sleep(BETWEEN_STARTS);
+    }
+    panic!("no browser could be started\n{refusals}");
+}
 
 /// A driver that listens. It ends when it is dropped.
 pub struct Driver {
@@ -92,4 +112,25 @@ fn read(pipe: impl Read + Send + 'static, before_port: &'static str, lines: Line
             lines.push_back(line);
         }
     });
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// A driver that loses the race for its port twice, as chromedriver says it, and then listens.
+    #[test]
+    fn a_driver_that_cannot_start_is_started_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = "echo x >>\"$0/starts\"
+            if [ $(wc -l <\"$0/starts\") -le 2 ]; then echo 'bind() failed: Address already in use' >&2; exit 1; fi
+            echo 'started successfully on port 12345.'; exec sleep 60";
+        let folder = folder.path().display().to_string();
+        let start = || Driver::start("sh", &["-c", script, &folder], "started successfully on port ");
+        let refusal = start().err().expect("the first start fails");
+        assert!(refusal.contains("    bind() failed: Address already in use\n"), "{refusal}");
+        assert_eq!(until_it_starts(start).port, 12345);
+        let starts = std::fs::read_to_string(format!("{folder}/starts")).expect("a file");
+        assert_eq!(starts.lines().count(), 3);
+    }
 }
