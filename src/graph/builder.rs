@@ -379,6 +379,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn odd_sides_are_halved_upwards_and_restored() {
+        let mut g = GraphBuilder::new("unet", Phase::Step);
+        let w = Path::root();
+        let x = g.input("sample", &[2, 5, 1, 4]);
+        let down = g.conv2d(x, &w.pp("down"), Conv::down(4, [1; 4])).unwrap();
+        assert_eq!(g.shape(down), [2, 3, 1, 4]);
+        let up = g.conv2d(down, &w.pp("up"), Conv::up_to(4, [5, 1])).unwrap();
+        assert_eq!(g.shape(up), [2, 5, 1, 4]);
+        let double = g.conv2d(down, &w.pp("up"), Conv::up(4)).unwrap();
+        assert_eq!(g.shape(double), [2, 6, 2, 4]);
+        let message = g.conv2d(down, &w.pp("up"), Conv::up_to(4, [7, 2])).unwrap_err().to_string();
+        assert_eq!(message, "unet: up: conv2d cannot enlarge a picture of 3x1 to 7x2: only to the double, or one less");
+    }
+
+    #[test]
     fn wrong_shapes_are_refused_by_name() {
         let mut g = GraphBuilder::new("unet", Phase::Step);
         let x = g.input("sample", &[1, 8, 8, 6]);
