@@ -135,6 +135,21 @@ pub fn schedule(config: &SchedulerConfig, n_steps: usize, strength: Option<f64>)
     Ok(schedule)
 }
 
+/// [`schedule`] for image-to-image with a latent consistency model, whose pipeline in diffusers hands the strength to the
+/// scheduler instead of leaving steps out.
+///
+/// # Errors
+/// As [`schedule`]; for another sampler than LCM it is the same.
+pub fn schedule_of_consistency_image(config: &SchedulerConfig, n_steps: usize, strength: f64) -> Result<Schedule> {
+    let settings = config.settings()?;
+    if settings.kind != SamplerKind::Lcm || !(0.0..=1.0).contains(&strength) || n_steps == 0 {
+        return schedule(config, n_steps, Some(strength));
+    }
+    let schedule = lcm::schedule_of_strength(&settings, n_steps, strength)?;
+    check_finite(&settings, n_steps, &schedule)?;
+    Ok(schedule)
+}
+
 /// How many of the steps image-to-image leaves out at the beginning.
 fn skipped_steps(n_steps: usize, strength: Option<f64>) -> Result<usize> {
     let Some(strength) = strength else { return Ok(0) };

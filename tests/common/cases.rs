@@ -38,6 +38,8 @@ pub fn psnr(got: &[u8], expected: &[u8]) -> f64 {
 pub struct Case {
     pub name: String,
     pub version: String,
+    /// For a variant of a version, that version.
+    base: Option<String>,
     prompt: String,
     negative: Option<String>,
     seed: u64,
@@ -67,9 +69,16 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pipelines")
 }
 
+fn variants_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/variants")
+}
+
 fn picture(name: &str) -> RgbImage {
-    let path = folder().join(name);
-    decode(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
+    read_picture(&folder().join(name))
+}
+
+fn read_picture(path: &Path) -> RgbImage {
+    decode(&std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
 }
 
 /// A picture to start from: red on the left, grey on the right.
@@ -80,7 +89,16 @@ pub fn picture_of_halves(side: usize) -> RgbImage {
 
 /// Every recorded run of a version.
 pub fn cases(version: &str) -> Vec<Case> {
-    let text = std::fs::read_to_string(folder().join("cases.json")).unwrap();
+    read_cases(&folder(), version)
+}
+
+/// Every recorded run of a variant of a version.
+pub fn cases_of_variant(variant: &str) -> Vec<Case> {
+    read_cases(&variants_folder(), variant)
+}
+
+fn read_cases(folder: &Path, version: &str) -> Vec<Case> {
+    let text = std::fs::read_to_string(folder.join("cases.json")).unwrap();
     let mut cases: Vec<Case> = serde_json::from_str(&text).unwrap();
     cases.retain(|case| case.version == version);
     assert!(!cases.is_empty(), "no case for {version}");
@@ -88,8 +106,13 @@ pub fn cases(version: &str) -> Vec<Case> {
 }
 
 impl Case {
+    /// Where what came out is.
+    fn folder(&self) -> PathBuf {
+        if self.base.is_some() { variants_folder() } else { folder() }
+    }
+
     pub fn inputs(&self) -> Inputs {
-        let mut config = SDConfig::new(self.version.parse().unwrap())
+        let mut config = SDConfig::new(self.base.as_ref().unwrap_or(&self.version).parse().unwrap())
             .with_prompt(&self.prompt)
             .with_size(self.width, self.height)
             .with_steps(self.steps)
@@ -128,7 +151,7 @@ impl Case {
     /// differs.
     pub async fn check<R: Runner>(&self, runner: &Rc<R>, model: &Rc<ModelComponents<R>>, tolerance: Tolerance) {
         let name = &self.name;
-        let latents = Fixture::read(&folder().join(&self.latents));
+        let latents = Fixture::read(&self.folder().join(&self.latents));
         let expected = |key: &str, picture: usize| {
             let (values, shape) = latents.values(key);
             let item = values.len() / shape[0];
@@ -155,7 +178,8 @@ impl Case {
                 Event::Decoded { picture: idx, image, seed, .. } => {
                     assert_eq!(seed, self.seed + idx as u64, "{name}");
                     let names = if self.composites.is_empty() { &self.pictures } else { &self.composites };
-                    compare(name, idx, &image, &picture(&names[idx]), tolerance);
+                    let expected = read_picture(&self.folder().join(&names[idx]));
+                    compare(name, idx, &image, &expected, tolerance);
                     n_pictures += 1;
                     continue;
                 }
