@@ -136,6 +136,15 @@ impl GraphBuilder {
 
     /// x \[B,H,W,C\] → \[B,H',W',O\], weights `weight` \[O,C,K,K\] and `bias` \[O\].
     pub fn conv2d(&mut self, x: NodeId, w: &Path, conv: Conv) -> Result<NodeId> {
+        self.convolution(x, w, conv, true)
+    }
+
+    /// The same without a bias.
+    pub fn conv2d_without_bias(&mut self, x: NodeId, w: &Path, conv: Conv) -> Result<NodeId> {
+        self.convolution(x, w, conv, false)
+    }
+
+    fn convolution(&mut self, x: NodeId, w: &Path, conv: Conv, bias: bool) -> Result<NodeId> {
         let [batch, height, width, channels] = self.picture(x, w)?;
         let Conv { out_channels, kernel, stride, pad, upsample } = conv;
         let upsample = upsample.map(|upsample| match upsample {
@@ -162,10 +171,12 @@ impl GraphBuilder {
                 format!("with kernel {kernel} and stride {stride} does not fit a picture of {height}x{width}"),
             );
         }
-        let weight = self.weight(&w.pp("weight"), &[out_channels, channels, kernel, kernel])?;
-        let bias = self.weight(&w.pp("bias"), &[out_channels])?;
+        let mut inputs = vec![x, self.weight(&w.pp("weight"), &[out_channels, channels, kernel, kernel])?];
+        if bias {
+            inputs.push(self.weight(&w.pp("bias"), &[out_channels])?);
+        }
         let shape = vec![batch, (padded_h - kernel) / stride + 1, (padded_w - kernel) / stride + 1, out_channels];
-        Ok(self.push(Op::Conv2d { stride, pad, upsample }, &[x, weight, bias], shape, w.as_str()))
+        Ok(self.push(Op::Conv2d { stride, pad, upsample }, &inputs, shape, w.as_str()))
     }
 
     /// x \[..,D\] → \[..,O\], weights `weight` \[O,D\] and, if asked for, `bias` \[O\].
@@ -238,6 +249,18 @@ impl GraphBuilder {
         }
         let shape = self.shape(x).to_vec();
         self.push(Op::Scale { factor }, &[x], shape, w.as_str())
+    }
+
+    /// x \[..,C\] times a factor plus an offset: one pair for all values, or one for each of four channels.
+    pub fn affine(&mut self, x: NodeId, factors: &[f64], offsets: &[f64], w: &Path) -> Result<NodeId> {
+        let shape = self.shape(x).to_vec();
+        let fits = factors.len() == offsets.len() && (factors.len() == 1 || [4, self.width(x)] == [factors.len(); 2]);
+        if !fits {
+            let reason = format!("cannot apply {} factors and {} offsets to {shape:?}", factors.len(), offsets.len());
+            return self.refuse(w, "affine", reason);
+        }
+        let op = Op::Affine { factors: factors.to_vec(), offsets: offsets.to_vec() };
+        Ok(self.push(op, &[x], shape, w.as_str()))
     }
 
     /// Values joined along an axis.

@@ -9,6 +9,10 @@ pub enum Activation {
     Gelu,
     /// `x * sigmoid(1.702 x)`, as in OpenAI's CLIP.
     QuickGelu,
+    /// `max(x, 0)`.
+    Relu,
+    /// The hyperbolic tangent.
+    Tanh,
 }
 
 /// What is given at a run, and so in which type a runner holds it.
@@ -48,6 +52,8 @@ pub enum Op {
     Add,
     /// x times a constant.
     Scale { factor: f64 },
+    /// x \[..,C\] times a factor plus an offset: one pair for all, or one for each of C = 4 channels.
+    Affine { factors: Vec<f64>, offsets: Vec<f64> },
     /// Two or more values joined along an axis.
     Concat { axis: usize },
     /// The same elements in the same order under another shape.
@@ -78,9 +84,12 @@ impl Op {
             Op::Activation(Activation::Silu) => "silu",
             Op::Activation(Activation::Gelu) => "gelu",
             Op::Activation(Activation::QuickGelu) => "quick_gelu",
+            Op::Activation(Activation::Relu) => "relu",
+            Op::Activation(Activation::Tanh) => "tanh",
             Op::Geglu => "geglu",
             Op::Add => "add",
             Op::Scale { .. } => "scale",
+            Op::Affine { .. } => "affine",
             Op::Concat { .. } => "concat",
             Op::Reshape => "reshape",
             Op::Slice { .. } => "slice",

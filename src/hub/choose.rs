@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::{Component, ListedFile, ModelFile};
 use crate::error::{Error, Result};
 use crate::json;
+use crate::model::ModelIndex;
 
 /// The most files that one component may be split into.
 const MAX_SHARDS: usize = 1000;
@@ -101,6 +102,10 @@ impl Needs {
     pub fn from_model_index(file: &str, json: &str) -> Result<Self> {
         let config = |reason: String| Error::Config { file: file.to_owned(), reason };
         let index = json::value(json).map_err(|error| config(error.to_string()))?;
+        // What it is comes before what it lacks.
+        if index.get("_class_name").is_some_and(Value::is_string) {
+            ModelIndex::from_json(json, file)?;
+        }
         // A part is a pair of a library and a class, and a part that was left out is a pair of nulls.
         let has = |part: &str| index.get(part).and_then(|pair| pair.get(1)).is_some_and(Value::is_string);
         for part in ["unet", "vae", "text_encoder", "tokenizer", "scheduler"] {

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, WeightSpec};
 use crate::hub::{Component, ModelFile, Source};
-use crate::model::config::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
+use crate::model::config::{
+    ClipTextConfig, ModelIndex, UNet2DConditionConfig, VaeArchitecture, VaeConfig, channels_of,
+};
 use crate::model::{SDVersion, clip, unet, vae};
 use crate::request::{Defaults, SideRule};
 use crate::run::{Colours, Runner};
@@ -36,7 +38,7 @@ pub struct ModelConfigs {
     /// `unet/config.json`.
     pub unet: UNet2DConditionConfig,
     /// `vae/config.json`.
-    pub vae: AutoencoderKlConfig,
+    pub vae: VaeConfig,
     /// `scheduler/scheduler_config.json`.
     pub scheduler: SchedulerConfig,
 }
@@ -54,12 +56,6 @@ impl ModelConfigs {
         } else {
             &[("text_encoder", "tokenizer")]
         };
-        if !index.has_text_encoder() {
-            return Err(Error::Config {
-                file: "model_index.json".into(),
-                reason: "has no text_encoder: refiners cannot draw by themselves, base models can".into(),
-            });
-        }
         for &(name, folder) in encoders {
             let file = format!("{name}/config.json");
             let config = ClipTextConfig::from_json(&source.read_text(&file).await?, &file)?;
@@ -79,7 +75,11 @@ impl ModelConfigs {
         }
         let read = async |file: &str| source.read_text(file).await;
         let unet = UNet2DConditionConfig::from_json(&read("unet/config.json").await?, "unet/config.json")?;
-        let vae = AutoencoderKlConfig::from_json(&read("vae/config.json").await?, "vae/config.json")?;
+        let mut vae = VaeConfig::from_json(index.vae_class(), &read("vae/config.json").await?, "vae/config.json")?;
+        if !index.is_xl() {
+            // The pipelines of SD 1 and 2 do not look at them.
+            vae.statistics = None;
+        }
         let file = "scheduler/scheduler_config.json";
         let scheduler = SchedulerConfig::from_json(&read(file).await?, file)?.with_class(index.class_of("scheduler"));
         let configs = ModelConfigs { index, text_encoders, unet, vae, scheduler };
@@ -99,9 +99,10 @@ impl ModelConfigs {
         let latent_channels = self.vae.latent_channels;
         let inpaint_channels = 2 * latent_channels + 1;
         if self.unet.in_channels != latent_channels && self.unet.in_channels != inpaint_channels {
+            let n = self.unet.in_channels;
+            let what = channels_of(n).map_or(String::new(), |what| format!(" means {what}, which"));
             let reason = format!(
-                "in_channels {} is not supported: {latent_channels} and {inpaint_channels} (inpainting) are",
-                self.unet.in_channels
+                "in_channels {n}{what} is not supported: {latent_channels} and {inpaint_channels} (inpainting) are"
             );
             return Err(Error::Config { file: file(), reason });
         }
@@ -124,6 +125,19 @@ impl ModelConfigs {
             }
         }
         Ok(())
+    }
+
+    /// Whether the UNet runs for the negative prompt too: with a guidance scale above 1, unless the model has the scale as
+    /// an input.
+    #[must_use]
+    pub fn is_guided(&self, guidance_scale: f64) -> bool {
+        guidance_scale > 1.0 && self.unet.time_cond_proj_dim.is_none()
+    }
+
+    /// Whether what the VAE's encoder gives is a distribution, from which latents are drawn.
+    #[must_use]
+    pub fn encodes_moments(&self) -> bool {
+        matches!(self.vae.architecture, VaeArchitecture::Kl(_))
     }
 
     /// What the sides of a picture must be multiples of: 64 for SD 1 and 2, 32 for XL.
@@ -487,7 +501,14 @@ async fn open(
         sources.push(source.open(&file.path).await?);
     }
     let weights = Weights::open(sources).await?;
-    let unused = weights.check(&configs.weight_specs(component)?)?;
+    let unused = match (weights.check(&configs.weight_specs(component)?), &configs.vae.architecture) {
+        (Err(error), VaeArchitecture::Tiny(_)) if component == Component::Vae => {
+            // The class is named in another file than the one that does not fit it.
+            let reason = format!("says that the VAE is an AutoencoderTiny, but {error}");
+            return Err(Error::Config { file: "model_index.json".into(), reason });
+        }
+        (checked, _) => checked?,
+    };
     let note = (!unused.is_empty()).then(|| {
         let names = unused.iter().take(MAX_NOTED).copied().collect::<Vec<_>>().join(", ");
         let more = if unused.len() > MAX_NOTED { ", …" } else { "" };

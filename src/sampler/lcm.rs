@@ -12,8 +12,17 @@ use super::{Lincomb, SamplerStep, Schedule, Settings, Slot, Steps, Sum};
 const SIGMA_DATA: f64 = 0.5;
 
 pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) -> Result<Schedule> {
+    visiting(settings, timesteps(settings, n_steps, 1.0)?.split_off(n_skipped))
+}
+
+/// Image-to-image as diffusers' LatentConsistencyModelImg2ImgPipeline does it: all steps are done, among the part of the
+/// distillation's timesteps that the strength leaves.
+pub(super) fn schedule_of_strength(settings: &Settings, n_steps: usize, strength: f64) -> Result<Schedule> {
+    visiting(settings, timesteps(settings, n_steps, strength)?)
+}
+
+fn visiting(settings: &Settings, visited: Vec<i64>) -> Result<Schedule> {
     let levels = Levels::new(settings)?;
-    let visited = timesteps(settings, n_steps)?.split_off(n_skipped);
     let steps = visited.iter().enumerate().map(|(i, &timestep)| {
         let next = visited.get(i + 1).map(|&next| levels.add_noise(next));
         SamplerStep {
@@ -27,8 +36,9 @@ pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) ->
     Ok(Schedule::new(1.0, levels.add_noise(visited[0]), steps.collect()))
 }
 
-/// Evenly chosen among the timesteps of the distillation, noisiest first; or those that the caller chose.
-pub(super) fn timesteps(settings: &Settings, n_steps: usize) -> Result<Vec<i64>> {
+/// Evenly chosen among the part of the distillation's timesteps that the strength leaves, noisiest first; or those that the
+/// caller chose.
+pub(super) fn timesteps(settings: &Settings, n_steps: usize, strength: f64) -> Result<Vec<i64>> {
     if let Some(Steps::Timesteps(timesteps)) = &settings.given {
         return Ok(timesteps.iter().map(|&t| t as i64).collect());
     }
@@ -45,6 +55,15 @@ pub(super) fn timesteps(settings: &Settings, n_steps: usize) -> Result<Vec<i64>>
         });
     }
     let stride = settings.num_train_timesteps / n_original;
+    // Truncated, as Python's `int` does.
+    let n_original = (n_original as f64 * strength) as usize;
+    if n_original < n_steps {
+        return Err(Error::Request {
+            field: "strength",
+            got: strength.to_string(),
+            expected: format!("it leaves {n_original} of this checkpoint's steps: more strength or fewer steps work"),
+        });
+    }
     let spread = n_original as f64 / n_steps as f64;
     let visited = (0..n_steps).map(|i| {
         let from_noisiest = (i as f64 * spread).floor() as usize;

@@ -164,6 +164,22 @@ fn work_out(config: &SchedulerConfig, options: &RunOptions) -> Result<Schedule> 
     }
 }
 
+/// [`schedule_with`] for image-to-image with a latent consistency model, whose pipeline in diffusers hands the strength to the
+/// scheduler instead of leaving steps out.
+///
+/// # Errors
+/// As [`schedule_with`]; for another sampler than LCM it is the same.
+pub fn schedule_of_consistency_image(config: &SchedulerConfig, options: &RunOptions) -> Result<Schedule> {
+    let settings = config.settings(options)?;
+    match (settings.kind, options.strength, &options.steps) {
+        (SamplerKind::Lcm, Some(strength), Steps::Number(n_steps @ 1..)) if (0.0..=1.0).contains(&strength) => {
+            let schedule = lcm::schedule_of_strength(&settings, *n_steps, strength)?;
+            if is_finite(&schedule) { Ok(schedule) } else { Err(advice::not_finite(config, options)) }
+        }
+        _ => schedule_with(config, options),
+    }
+}
+
 /// How many of the steps image-to-image leaves out at the beginning.
 fn skipped_steps(n_steps: usize, strength: Option<f64>) -> Result<usize> {
     let Some(strength) = strength else { return Ok(0) };

@@ -9,7 +9,7 @@ use super::{SamplerStep, Schedule, Settings, Slot, Sum, lcm};
 
 pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) -> Result<Schedule> {
     let levels = Levels::new(settings)?;
-    let visited = lcm::timesteps(settings, n_steps)?.split_off(n_skipped);
+    let visited = lcm::timesteps(settings, n_steps, 1.0)?.split_off(n_skipped);
     let steps = visited.iter().enumerate().map(|(i, &timestep)| {
         let next = visited.get(i + 1).copied();
         // The last call jumps to the first training step, not to the picture behind it.

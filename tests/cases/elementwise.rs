@@ -4,7 +4,7 @@ use darkroom::graph::Activation;
 use darkroom::run::Colours;
 use darkroom::run::gpu::kernels::copy::Copy;
 use darkroom::run::gpu::kernels::{
-    Element, activation, add, blend, cast_from_f32, cast_to_f32, copy, count_non_finite, geglu, rgba,
+    Element, activation, add, affine, blend, cast_from_f32, cast_to_f32, copy, count_non_finite, geglu, rgba,
 };
 
 use super::rig::{Bench, Rig};
@@ -14,6 +14,7 @@ use super::{compare, elements, stored, stored_scatter};
 #[derive(Debug)]
 enum What {
     Activation { activation: Activation, n_values: usize },
+    Affine { factors: &'static [f64], offsets: &'static [f64], n_values: usize },
     Geglu { rows: u32, columns: u32 },
     Add { shape: [u32; 4], b_shape: [u32; 4] },
     Blend { pixels: u32, channels: u32 },
@@ -59,6 +60,18 @@ pub const CASES: &[Case] = &[
         magnitude: 6e4,
         ..case("silu of large values", What::Activation { activation: Activation::Silu, n_values: 64 })
     },
+    Case { magnitude: 4.0, ..case("relu", What::Activation { activation: Activation::Relu, n_values: 1001 }) },
+    Case { magnitude: 3.0, ..case("tanh", What::Activation { activation: Activation::Tanh, n_values: 1001 }) },
+    Case {
+        magnitude: 6e4,
+        ..case("tanh of large values", What::Activation { activation: Activation::Tanh, n_values: 64 })
+    },
+    case("affine", What::Affine { factors: &[2.0], offsets: &[-1.0], n_values: 1027 }),
+    case("affine of one value", What::Affine { factors: &[0.5], offsets: &[0.5], n_values: 1 }),
+    case(
+        "affine by channel",
+        What::Affine { factors: &[2.0, -0.5, 0.0, 9.0], offsets: &[-1.0, 0.25, 3.0, 0.0], n_values: 400 },
+    ),
     Case { magnitude: 4.0, ..case("geglu", What::Geglu { rows: 7, columns: 48 }) },
     Case { magnitude: 4.0, ..case("geglu of odd rows", What::Geglu { rows: 5, columns: 7 }) },
     case("add one value", What::Add { shape: [1, 1, 1, 1], b_shape: [1, 1, 1, 1] }),
@@ -191,6 +204,13 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
             bench.launch(activation::launch(activation, n_values as u32, element).expect(name), &operands);
             let got = rig.run(name, bench).await.elements(element, operands[1], n_values);
             compare(name, element, &got, &activation::reference(activation, &x));
+        }
+        What::Affine { factors, offsets, n_values } => {
+            let x = values(1, n_values);
+            let operands = [bench.elements(element, &x), bench.room(element, n_values)];
+            bench.launch(affine::launch(factors, offsets, n_values as u32, element).expect(name), &operands);
+            let got = rig.run(name, bench).await.elements(element, operands[1], n_values);
+            compare(name, element, &got, &affine::reference(factors, offsets, &x));
         }
         What::Geglu { rows, columns } => {
             let n_values = (rows * columns) as usize;

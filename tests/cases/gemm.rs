@@ -21,7 +21,8 @@ pub struct Case {
     magnitude: f32,
 }
 
-const PLAIN: Epilogue = Epilogue { bias: false, time_embedding: None, activation: None, geglu: false, residual: false };
+const PLAIN: Epilogue =
+    Epilogue { bias: false, time_embedding: None, activation: None, geglu: false, residual: false, relu_last: false };
 const BIAS: Epilogue = Epilogue { bias: true, ..PLAIN };
 const ALL: Epilogue = Epilogue {
     bias: true,
@@ -85,6 +86,10 @@ pub const CASES: &[Case] = &[
     case("activation gelu", rows(1, 20, 16), 16, Epilogue { activation: Some(Activation::Gelu), ..PLAIN }),
     case("activation quick_gelu", rows(1, 20, 16), 16, Epilogue { activation: Some(Activation::QuickGelu), ..BIAS }),
     case("residual", rows(2, 20, 16), 24, Epilogue { residual: true, ..BIAS }),
+    case("activation relu", rows(1, 20, 16), 16, Epilogue { activation: Some(Activation::Relu), ..BIAS }),
+    case("activation tanh", rows(1, 5, 16), 9, Epilogue { activation: Some(Activation::Tanh), ..PLAIN }),
+    case("relu of a residual", rows(2, 20, 16), 24, Epilogue { residual: true, relu_last: true, ..BIAS }),
+    case("relu of an odd residual", rows(1, 3, 5), 7, Epilogue { residual: true, relu_last: true, ..PLAIN }),
     case("geglu", rows(2, 19, 24), 48, Epilogue { geglu: true, ..BIAS }),
     case("geglu with residual, no bias", rows(1, 5, 12), 16, Epilogue { geglu: true, residual: true, ..PLAIN }),
     case("everything at once", conv3x3(2, [5, 6], [20, 0]), 36, ALL),
@@ -147,6 +152,7 @@ pub const CASES: &[Case] = &[
     tiled("parts of different length, the last one empty", rows(1, 9, 100), 20, BIAS, 1, 5),
     tiled("parts of two sources and nine taps", conv3x3(2, [4, 4], [20, 36]), 36, ALL, 1, 7),
     tiled("parts with odd columns", conv3x3(1, [4, 4], [17, 0]), 7, ALL, 0, 4),
+    tiled("parts with relu", rows(2, 9, 96), 48, Epilogue { residual: true, relu_last: true, ..BIAS }, 1, 3),
     tiled("parts with geglu", rows(2, 9, 96), 48, Epilogue { geglu: true, residual: true, ..BIAS }, 1, 3),
     Case {
         magnitude: 1e4,

@@ -20,7 +20,8 @@ pub struct Case {
     silu: bool,
 }
 
-const BIAS: Epilogue = Epilogue { bias: true, time_embedding: None, activation: None, geglu: false, residual: false };
+const BIAS: Epilogue =
+    Epilogue { bias: true, time_embedding: None, activation: None, geglu: false, residual: false, relu_last: false };
 
 /// All cases.
 pub const CASES: &[Case] = &[

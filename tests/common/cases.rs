@@ -38,6 +38,8 @@ pub fn psnr(got: &[u8], expected: &[u8]) -> f64 {
 pub struct Case {
     pub name: String,
     pub version: String,
+    /// For a variant of a version, that version.
+    base: Option<String>,
     prompt: String,
     negative: Option<String>,
     seed: u64,
@@ -82,6 +84,11 @@ pub fn cases(version: &str) -> Vec<Case> {
     cases_in("pipelines", version)
 }
 
+/// Every recorded run of a variant of a version.
+pub fn cases_of_variant(variant: &str) -> Vec<Case> {
+    cases_in("variants", variant)
+}
+
 /// The same of another folder of fixtures.
 pub fn cases_in(folder: &str, version: &str) -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
@@ -100,7 +107,8 @@ impl Case {
     }
 
     pub fn inputs(&self) -> Inputs {
-        let mut config = SDConfig::new(self.version.trim_end_matches("-deep").parse().unwrap())
+        let version = self.base.as_deref().unwrap_or(self.version.trim_end_matches("-deep"));
+        let mut config = SDConfig::new(version.parse().unwrap())
             .with_prompt(&self.prompt)
             .with_size(self.width, self.height)
             .with_steps(self.steps)

@@ -169,7 +169,8 @@ fn a_tokenizer_may_be_one_file() {
 fn the_index_tells_what_is_needed() {
     let index = |more: &str| {
         format!(
-            r#"{{"_class_name":"SomePipeline","unet":["diffusers","U"],"vae":["diffusers","V"],
+            r#"{{"_class_name":"StableDiffusionPipeline","unet":["diffusers","UNet2DConditionModel"],
+            "vae":["diffusers","AutoencoderKL"],
             "text_encoder":["transformers","T"],"tokenizer":["transformers","K"],"scheduler":["diffusers","S"]{more}}}"#
         )
     };
@@ -182,7 +183,7 @@ fn the_index_tells_what_is_needed() {
     assert!(needs(&index(r#","tokenizer_2":["transformers","K"]"#)).is_err());
     assert_eq!(
         message(needs(r#"{"_class_name":"FluxPipeline","transformer":["diffusers","F"]}"#)),
-        "model_index.json: FluxPipeline has no unet, so it is no Stable Diffusion 1, 2 or XL"
+        "model_index.json: FluxPipeline is FLUX: only Stable Diffusion 1, 2 and XL, which draw from a prompt, can be used here"
     );
     for junk in ["", "[]", "null", "{", "7"] {
         assert!(matches!(needs(junk), Err(Error::Config { .. })), "{junk:?}");

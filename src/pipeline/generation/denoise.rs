@@ -67,7 +67,7 @@ impl<R: Runner> Generation<R> {
         if let Some(beside) = &picture.beside {
             input = runner.concat(&[&input, beside], 3)?;
         }
-        let guided = Self::is_guided(config);
+        let guided = self.model.configs.is_guided(config.guidance_scale);
         let batch = self.unet_shape.map_or(1, |shape| shape.batch);
         if batch == 2 {
             input = runner.concat(&[&input, &input], 0)?;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{Denoiser, Generation, Inpainting, not_finite, refuse};
 use crate::error::{Error, Result};
 use crate::image::{Mask, to_unit};
-use crate::model::unet::{UNetShape, prompt_graph, step_graph};
+use crate::model::unet::{UNetShape, guidance_embedding, prompt_graph, step_graph};
 use crate::model::vae::encoder_graph;
 use crate::pipeline::components::Part;
 use crate::pipeline::job::Event;
@@ -18,7 +18,7 @@ impl<R: Runner> Generation<R> {
         let (shared_runner, shared_model) = (Rc::clone(&self.runner), Rc::clone(&self.model));
         let (runner, model) = (&*shared_runner, &*shared_model);
         let config = &self.inputs.config;
-        let guided = Self::is_guided(config);
+        let guided = model.configs.is_guided(config.guidance_scale);
         let mut prompt = tokenize(model, &config.prompt, self.inputs.long_prompt)?;
         let negative_text = config.negative_prompt.as_deref().unwrap_or("");
         let mut negative = tokenize(model, negative_text, self.inputs.long_prompt)?;
@@ -117,6 +117,16 @@ impl<R: Runner> Generation<R> {
         let mut inputs = vec![("encoder_hidden_states", &encoded.hidden_states)];
         if let Some(pooled) = &encoded.pooled {
             inputs.extend([("text_embeds", pooled), ("time_ids", &time_ids)]);
+        }
+        let guidance = match self.model.configs.unet.time_cond_proj_dim {
+            Some(dim) => {
+                let embedding = guidance_embedding(config.guidance_scale, dim).repeat(shape.batch);
+                Some(runner.upload(&embedding, &[shape.batch, dim])?)
+            }
+            None => None,
+        };
+        if let Some(guidance) = &guidance {
+            inputs.push(("timestep_cond", guidance));
         }
         let values = runner.run(&program, &weights, &inputs, report).await?;
         Ok(names.into_iter().zip(values).collect())

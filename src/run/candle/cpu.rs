@@ -315,6 +315,11 @@ pub fn activate(values: &mut [f32], activation: Activation) {
         Activation::QuickGelu => {
             for_each(values, |values| values.iter_mut().for_each(|x| *x /= 1.0 + exp(-1.702 * *x)));
         }
+        // Written so that a NaN stays one.
+        Activation::Relu => for_each(values, |values| {
+            values.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
+        }),
+        Activation::Tanh => for_each(values, |values| values.iter_mut().for_each(|x| *x = x.tanh())),
     }
 }
 

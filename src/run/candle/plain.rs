@@ -67,6 +67,8 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
         Activation::Silu => x.silu(),
         Activation::Gelu => x.gelu_erf(),
         Activation::QuickGelu => x * sigmoid(&(x * 1.702)?)?,
+        Activation::Relu => x.relu(),
+        Activation::Tanh => x.tanh(),
     }
 }
 

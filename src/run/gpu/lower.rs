@@ -66,6 +66,8 @@ pub struct GemmTask {
     pub geglu: bool,
     /// \[M,N\], added last.
     pub residual: Option<NodeId>,
+    /// Whether negative sums become 0 after that.
+    pub relu_last: bool,
 }
 
 /// What one or a few dispatches of one kernel family do.

@@ -380,6 +380,7 @@ impl<'a> Builder<'a> {
             activation: fused.activation,
             geglu: fused.geglu,
             residual: fused.residual.is_some(),
+            relu_last: fused.relu_last,
         };
         let norm_eps = fused.norm.and_then(|norm| match self.node(norm).op {
             Op::LayerNorm { eps } => Some(eps as f32),

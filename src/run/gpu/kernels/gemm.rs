@@ -48,6 +48,7 @@ pub const KERNEL: Kernel = Kernel {
         "has_bias",
         "has_time_embedding",
         "has_residual",
+        "relu_last",
         "activation",
         "geglu",
         "split",
@@ -160,6 +161,8 @@ pub struct Epilogue {
     pub geglu: bool,
     /// Adds a tensor of the output's shape.
     pub residual: bool,
+    /// Makes negative results 0.
+    pub relu_last: bool,
 }
 
 /// One matrix product.
@@ -356,11 +359,12 @@ impl Gemm {
 
     /// The constants that choose the epilogue.
     pub(super) fn epilogue_constants(&self) -> Vec<(&'static str, f64)> {
-        let Epilogue { bias, time_embedding, activation, geglu, residual } = self.epilogue;
+        let Epilogue { bias, time_embedding, activation, geglu, residual, relu_last } = self.epilogue;
         vec![
             ("has_bias", f64::from(u8::from(bias))),
             ("has_time_embedding", f64::from(u8::from(time_embedding.is_some()))),
             ("has_residual", f64::from(u8::from(residual))),
+            ("relu_last", f64::from(u8::from(relu_last))),
             ("activation", super::activation::code(activation)),
             ("geglu", f64::from(u8::from(geglu))),
         ]
@@ -484,6 +488,9 @@ pub fn reference(gemm: &Gemm, operands: Operands<'_>) -> Vec<f32> {
     }
     if epilogue.residual {
         sums.iter_mut().zip(operands.residual).for_each(|(sum, residual)| *sum += residual);
+    }
+    if epilogue.relu_last {
+        sums = super::activation::reference(Activation::Relu, &sums);
     }
     sums
 }

@@ -122,6 +122,7 @@ impl<'a> Lowering<'a> {
             activation: None,
             geglu: false,
             residual: None,
+            relu_last: false,
         }
     }
 
@@ -304,6 +305,7 @@ impl<'a> Lowering<'a> {
             activation: None,
             geglu: false,
             residual: None,
+            relu_last: false,
         };
         if let Some(&norm) = self.norms.get(&id) {
             self.put_norm(&mut task, norm);
@@ -312,8 +314,13 @@ impl<'a> Lowering<'a> {
         while let Some((reader, name)) = self.only_reader(end) {
             let next = self.node(reader);
             // An addition of two products is done behind the first of them only.
-            let done = task.geglu || task.residual.is_some() || self.claimed[reader.idx()];
+            let done = task.geglu || task.residual.is_some();
             let fused = match &next.op {
+                _ if self.claimed[reader.idx()] || task.relu_last => false,
+                Op::Activation(Activation::Relu) if task.residual.is_some() => {
+                    task.relu_last = true;
+                    true
+                }
                 _ if done => false,
                 Op::Add => self.fuse_add(&mut task, next, name),
                 Op::Activation(activation) if task.activation.is_none() => {

@@ -1,7 +1,7 @@
 //! Nodes that are a kernel of their own: attention, lookups, and whatever is done element by element.
 
 use super::super::kernels::{
-    activation, add, attention, copy, embedding, gather, geglu, layer_norm, lincomb, timestep_embedding,
+    activation, add, affine, attention, copy, embedding, gather, geglu, layer_norm, lincomb, timestep_embedding,
 };
 use super::super::lower::{Task, weight_key};
 use super::{Builder, Operand, four, n_elements};
@@ -91,6 +91,11 @@ impl<'a> Builder<'a> {
                 let unused = vec![Operand::Unused; lincomb::MAX_TERMS - 1];
                 let operands = inputs.into_iter().chain(unused).chain([out]).collect();
                 self.emit(launch, operands, shape, flops);
+            }
+            Op::Affine { factors, offsets } => {
+                let launch = affine::launch(factors, offsets, total, element)?;
+                let out = self.whole(id)?;
+                self.emit(launch, with_out(inputs, out), shape, flops);
             }
             Op::Concat { axis } => {
                 let whole = four(&node.shape)?;
