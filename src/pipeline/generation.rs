@@ -22,7 +22,7 @@ use crate::pipeline::job::{Event, Inputs, Stage, Task};
 use crate::request::SDConfig;
 use crate::rng::Generator;
 use crate::run::Runner;
-use crate::sampler::{Schedule, schedule};
+use crate::sampler::{Schedule, schedule_with};
 
 /// The mask and what it hides, as a 9-channel UNet and the blending of a 4-channel one need it.
 struct Inpainting<T> {
@@ -147,7 +147,7 @@ impl<R: Runner> Generation<R> {
             _ => Some(config.strength),
         };
         let scheduler = configs.scheduler.with_optional_sampler(config.sampler);
-        let schedule = schedule(&scheduler, config.steps, strength)?;
+        let schedule = schedule_with(&scheduler, &config.run_options(strength))?;
         let factor = configs.vae.factor();
         let latent = [config.height / factor, config.width / factor];
         Ok(Generation {

@@ -91,6 +91,11 @@ impl Studio {
         config.steps = request.steps.unwrap_or(config.steps);
         config.guidance_scale = request.guidance_scale.unwrap_or(config.guidance_scale);
         config.sampler = request.sampler.as_deref().map(str::parse).transpose()?;
+        config = config.with_eta(request.eta.unwrap_or(0.0)).with_given_steps(
+            request.steps,
+            request.timesteps,
+            request.sigmas,
+        )?;
         let long_prompt = match request.long_prompt {
             Some(LongPrompts::Chunks) => LongPrompt::Chunks,
             Some(LongPrompts::Truncate) | None => LongPrompt::Truncate,
@@ -230,7 +235,7 @@ impl Studio {
             steps: version.default_steps(),
             guidance_scale: version.default_guidance_scale(),
             sampler: configs.scheduler.sampler()?.name(),
-            samplers: Sampler::menu().into_iter().map(Sampler::name).collect(),
+            samplers: configs.scheduler.menu().into_iter().map(Sampler::name).collect(),
         };
         Ok(serde_wasm_bindgen::to_value(&info)?)
     }

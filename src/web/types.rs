@@ -27,6 +27,12 @@ pub(super) struct Request {
     pub strength: Option<f64>,
     #[serde(default)]
     pub sampler: Option<String>,
+    #[serde(default)]
+    pub eta: Option<f64>,
+    #[serde(default)]
+    pub timesteps: Option<Vec<usize>>,
+    #[serde(default)]
+    pub sigmas: Option<Vec<f64>>,
     pub seed: u64,
     #[serde(default)]
     pub count: Option<usize>,
@@ -47,6 +53,9 @@ impl Request {
         "guidance_scale",
         "strength",
         "sampler",
+        "eta",
+        "timesteps",
+        "sigmas",
         "seed",
         "count",
         "clip_skip",
@@ -269,6 +278,12 @@ export interface DrawRequest {
   strength?: number;
   /** One of the model's `samplers`. */
   sampler?: string;
+  /** How much noise ddim and tcd add in each step, 0 to 1. */
+  eta?: number;
+  /** The training steps to visit, from high to low, in place of a number of steps. */
+  timesteps?: number[];
+  /** The noise levels to visit (for euler), from large to small. */
+  sigmas?: number[];
   /** A whole number below 2^53; picture i of the request has the seed `seed + i`. */
   seed: number;
   /** How many pictures, 1 to 64. */

@@ -19,6 +19,7 @@ use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::kernels::Element;
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::run::gpu::tiles::Tiles;
+use darkroom::sampler::Sampler;
 use darkroom::{Error, Result};
 use serde_json::json;
 
@@ -122,8 +123,17 @@ pub struct Args {
     #[arg(long, allow_negative_numbers = true)]
     guidance: Option<f64>,
     /// The sampler [default: the model's own].
-    #[arg(long)]
+    #[arg(long, help = format!("The sampler [default: the model's own]: {}", Sampler::known()))]
     sampler: Option<String>,
+    /// How much noise the samplers ddim and tcd add in each step, 0 to 1 [default: 0].
+    #[arg(long, allow_negative_numbers = true)]
+    eta: Option<f64>,
+    /// The training steps to visit, in place of a number of steps: 999,850,736 and so on down.
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "T,T,…")]
+    timesteps: Option<Vec<usize>>,
+    /// The noise levels to visit (for the sampler euler), from large to small, usually with 0 as the last one.
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "S,S,…")]
+    sigmas: Option<Vec<f64>>,
     /// Seed of the first picture; the next ones count on [default: random, printed].
     #[arg(long, allow_negative_numbers = true)]
     seed: Option<u64>,
@@ -457,6 +467,8 @@ fn config_of(args: &Args, version: SDVersion, (width, height): (usize, usize)) -
     config.strength = args.strength.unwrap_or(if args.mask.is_some() { 1.0 } else { 0.8 });
     config.clip_skip = args.clip_skip;
     config.sampler = args.sampler.as_deref().map(str::parse).transpose()?;
+    config = config.with_eta(args.eta.unwrap_or(0.0));
+    config = config.with_given_steps(args.steps, args.timesteps.clone(), args.sigmas.clone())?;
     config.flash_attention = matches!(args.attention, Attention::Flash);
     config.sliced_attention = matches!(args.attention, Attention::Sliced).then_some(1);
     config.f16 = matches!(args.dtype, Dtype::F16);

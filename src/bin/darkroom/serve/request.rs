@@ -65,6 +65,12 @@ pub struct JobRequest {
     pub guidance_scale: Option<f64>,
     pub strength: Option<f64>,
     pub sampler: Option<String>,
+    /// How much noise ddim and tcd add, 0 to 1.
+    pub eta: Option<f64>,
+    /// The steps one by one, in place of their number.
+    pub timesteps: Option<Vec<usize>>,
+    /// Likewise as noise levels, for euler.
+    pub sigmas: Option<Vec<f64>>,
     pub seed: Option<u64>,
     pub count: Option<usize>,
     pub clip_skip: Option<usize>,
@@ -150,6 +156,8 @@ impl Menu {
         config.steps = request.steps.unwrap_or(config.steps);
         config.guidance_scale = request.guidance_scale.unwrap_or(config.guidance_scale);
         config.sampler = request.sampler.as_deref().map(str::parse).transpose()?;
+        config = config.with_eta(request.eta.unwrap_or(0.0));
+        config = config.with_given_steps(request.steps, request.timesteps, request.sigmas)?;
         for (side, got) in [("width", config.width), ("height", config.height)] {
             if got > self.limits.side {
                 let most = self.limits.side - self.limits.side % model.size_multiple;
