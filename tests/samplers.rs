@@ -19,7 +19,7 @@ const STEP_TOLERANCE: f64 = 1e-6;
 /// by small squares. No supported checkpoint asks for it.
 const THIRD_ORDER_FACTOR: f64 = 5.0;
 /// For `cosine-karras`, whose first levels are in the ten thousands: alpha is then the rounded square of that.
-const LARGE_SIGMA_FACTOR: f64 = 5.0;
+const LARGE_SIGMA_FACTOR: f64 = 10.0;
 /// Without help, differences add up over the steps, and so does the rounding of diffusers' latents to f32.
 const RUN_TOLERANCE: f64 = 1e-5;
 /// The tables and what follows from them by a single square root.
