@@ -26,7 +26,7 @@ usage() {
 ./build.sh env                      print what puts wasm-pack and its tools on PATH: eval "$(./build.sh env)"
 ./build.sh test [native|web|firefox|node|page]  all tests, or those of one kind; what follows goes to the test runner
 ./build.sh check                    formatting, lints of both targets, documentation, invariants, shaders, fuzzing
-./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, stream, or all of them
+./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, stream, serve, or all of them
 TEXT
 }
 
@@ -173,7 +173,7 @@ verb_check() {
     [ $failed -eq 0 ]
 }
 
-benches="browser native kernels stream"
+benches="browser native kernels stream serve"
 
 verb_bench() {
     local flags=() names="" name

@@ -44,13 +44,24 @@ enum Attention {
 
 /// When tiles are measured.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Tune {
+pub enum Tune {
     /// The first time on a real GPU.
     Auto,
     /// The first time on any adapter.
     Always,
     /// Never: a guess that is not bad.
     Never,
+}
+
+impl Tune {
+    /// Whether they are measured on an adapter, which may be a processor in a GPU's place.
+    pub fn measures(self, is_software: bool) -> bool {
+        match self {
+            Tune::Auto => !is_software,
+            Tune::Always => true,
+            Tune::Never => false,
+        }
+    }
 }
 
 /// Bytes: a number alone, or with KB, MB, GB (powers of ten) or KiB, MiB, GiB (of two).
@@ -219,11 +230,7 @@ fn draw_on_gpu(args: &Args) -> Result<()> {
     let (caps, cached) = (gpu.caps.clone(), TilesCache::of(&gpu.caps.name));
     let tiles = cached.as_ref().and_then(TilesCache::read).unwrap_or_default();
     let runner = Rc::new(GpuRunner::new(gpu, element)?.with_tiles(tiles.clone()));
-    runner.measure_tiles(match args.tune {
-        Tune::Auto => !caps.software,
-        Tune::Always => true,
-        Tune::Never => false,
-    });
+    runner.measure_tiles(args.tune.measures(caps.software));
     if args.profile {
         runner.start_profile()?;
     }
@@ -252,11 +259,11 @@ fn draw_on_gpu(args: &Args) -> Result<()> {
 }
 
 /// The file that keeps an adapter's tiles.
-struct TilesCache(PathBuf);
+pub struct TilesCache(PathBuf);
 
 impl TilesCache {
     /// In the user's cache folder, if there is one.
-    fn of(adapter: &str) -> Option<Self> {
+    pub fn of(adapter: &str) -> Option<Self> {
         let from_env = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         let folder = from_env("XDG_CACHE_HOME")
             .or_else(|| from_env("LOCALAPPDATA"))
@@ -266,12 +273,12 @@ impl TilesCache {
     }
 
     /// What is kept. A file that cannot be read is as good as none: it is measured again.
-    fn read(&self) -> Option<Tiles> {
+    pub fn read(&self) -> Option<Tiles> {
         serde_json::from_slice(&std::fs::read(&self.0).ok()?).ok()
     }
 
     /// Keeps it for the next time; where that fails, says so, since the next run will measure again.
-    fn write(&self, tiles: &Tiles) {
+    pub fn write(&self, tiles: &Tiles) {
         let written = serde_json::to_vec(tiles).map_err(std::io::Error::from).and_then(|bytes| {
             std::fs::create_dir_all(self.0.parent().unwrap_or(Path::new(".")))?;
             std::fs::write(&self.0, bytes)

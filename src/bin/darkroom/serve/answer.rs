@@ -10,11 +10,14 @@ use super::jobs::Desk;
 use super::memory::{Held, Kind};
 
 /// Bytes that are sent, and what is counted for them.
-struct Sent(Vec<u8>, Held);
+struct Sent {
+    bytes: Vec<u8>,
+    _held: Held,
+}
 
 impl AsRef<[u8]> for Sent {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
@@ -49,5 +52,5 @@ pub async fn bytes(
 /// Bytes that are there, counted until they are sent.
 pub fn count(desk: &Desk, bytes: Vec<u8>) -> Bytes {
     let held = desk.memory.count(Kind::Results, bytes.len() as u64);
-    Bytes::from_owner(Sent(bytes, held))
+    Bytes::from_owner(Sent { bytes, _held: held })
 }

@@ -67,6 +67,11 @@ impl Failure {
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     }
 
+    /// The whole answer.
+    pub fn object(&self) -> Value {
+        json!({ "error": self.body() })
+    }
+
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -74,6 +79,7 @@ impl Failure {
     /// The object that `error` holds.
     pub fn body(&self) -> Value {
         let kind = match self.status.as_u16() {
+            401 => "authentication_error",
             429 => "rate_limit_error",
             400..=499 => "invalid_request_error",
             _ => "server_error",
@@ -108,7 +114,7 @@ impl From<Failure> for Error {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(json!({ "error": self.body() }))).into_response();
+        let mut response = (self.status, Json(self.object())).into_response();
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_SECS));
         } else if self.status.is_server_error() {

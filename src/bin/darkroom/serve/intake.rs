@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
+use super::connection::{Doing, Seat};
 use super::failure::Failure;
 use super::jobs::Desk;
 use super::json;
@@ -112,7 +113,14 @@ async fn read(request: Request, desk: &Desk) -> Result<Raw, Failure> {
         return Err(Failure::too_large(most));
     }
     let mut held = desk.memory.take(Kind::Uploads, 0)?;
+    let seat = request.extensions().get::<Arc<Seat>>().cloned();
+    if let Some(seat) = &seat {
+        seat.does(Doing::Receiving);
+    }
     let bytes = collect(request.into_body(), most, announced, &mut held).await?;
+    if let Some(seat) = &seat {
+        seat.does(Doing::Busy);
+    }
     Ok(Raw { bytes: bytes.into(), held })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -32,6 +32,8 @@ pub struct Limits {
     pub side: usize,
     /// Pictures of one request.
     pub count: usize,
+    /// Clients that may listen to events at a time.
+    pub n_listeners: usize,
 }
 
 /// Where a request is.
@@ -194,6 +196,18 @@ pub struct Desk {
     state: Mutex<State>,
     arrived: Condvar,
     is_busy: watch::Sender<bool>,
+    /// The model that is loaded, by its place on the menu, plus one; 0 for none.
+    loaded: AtomicUsize,
+    n_listeners: AtomicUsize,
+}
+
+/// A client that listens to a job's events, until it is dropped.
+pub struct Listening(Arc<Desk>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.n_listeners.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A place in the queue, for a request that is being checked; given back when it is dropped.
@@ -230,6 +244,8 @@ impl Desk {
             state: Mutex::default(),
             arrived: Condvar::new(),
             is_busy: watch::Sender::new(false),
+            loaded: AtomicUsize::new(0),
+            n_listeners: AtomicUsize::new(0),
         }
     }
 
@@ -394,6 +410,39 @@ impl Desk {
         self.state().jobs.get(id).map(|job| job.changed.subscribe())
     }
 
+    /// Lets one more client listen to events.
+    ///
+    /// # Errors
+    /// 503 where as many listen as may.
+    pub fn listen(self: &Arc<Self>) -> Result<Listening, Failure> {
+        let listening = Listening(Arc::clone(self));
+        if self.n_listeners.fetch_add(1, Ordering::Relaxed) < self.menu.limits.n_listeners {
+            return Ok(listening);
+        }
+        let message = "as many clients listen to events as may: ask for the job itself, or try again later";
+        Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_listeners", message))
+    }
+
+    /// Clients that listen to events.
+    pub fn n_listeners(&self) -> usize {
+        self.n_listeners.load(Ordering::Relaxed)
+    }
+
+    /// Whether a preview of so many bytes, which each listener is sent as text, fits the memory of all their connections.
+    pub fn may_preview(&self, n_bytes: usize) -> bool {
+        let n_each = (n_bytes as u64).saturating_mul(3);
+        n_each.saturating_mul(self.n_listeners() as u64) <= self.memory.share(Kind::Connections)
+    }
+
+    /// The model that is loaded, by its place on the menu.
+    pub fn loaded(&self) -> Option<usize> {
+        self.loaded.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    pub fn set_loaded(&self, model_idx: Option<usize>) {
+        self.loaded.store(model_idx.map_or(0, |idx| idx + 1), Ordering::Relaxed);
+    }
+
     /// Requests that wait, those that are being checked among them; and the id of the one that is drawn.
     pub fn queue(&self) -> (usize, Option<String>) {
         let state = self.state();
@@ -420,9 +469,9 @@ impl Desk {
         self.is_busy.subscribe().wait_for(|is_busy| !is_busy).await.ok();
     }
 
-    /// Whether a job that is over has pictures that nobody was given yet.
-    pub fn has_unfetched(&self) -> bool {
-        self.state().jobs.values().any(|job| job.status == Status::Done && !job.is_fetched())
+    /// Whether a job has pictures that nobody was given yet.
+    pub fn has_unfetched(&self, id: &str) -> bool {
+        self.state().jobs.get(id).is_some_and(|job| !job.is_fetched())
     }
 }
 

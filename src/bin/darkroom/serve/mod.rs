@@ -25,10 +25,12 @@
 
 mod answer;
 mod base64_text;
+mod connection;
 mod failure;
 mod files;
 mod follow;
 mod form;
+mod guard;
 mod intake;
 mod jobs;
 mod json;
@@ -41,32 +43,40 @@ mod painter;
 mod request;
 mod room;
 mod routes;
+mod signals;
 mod upload;
 mod webui;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use darkroom::{Error, Result};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::bar::Bar;
+use crate::device::{DeviceName, Dtype};
+use crate::generate::Tune;
 use crate::{print_line, source};
+use connection::Hall;
+use guard::Guard;
 use jobs::{Desk, Limits};
 use memory::{Kind, Memory};
+use painter::Device;
 use request::Menu;
+use signals::Signals;
 
-/// Where the models run.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum DeviceName {
-    /// This machine's processor.
-    Cpu,
-    /// An NVIDIA card, in a build with the feature `cuda`.
-    Cuda,
-    /// Any GPU, through WebGPU.
-    Gpu,
-}
+/// Threads for files of the page and for the room.
+const N_THREADS: usize = 8;
+/// How long a job that is stopped may take for it when the server ends.
+const STOP_TIME: Duration = Duration::from_secs(10);
+/// How long clients have, when the server ends, to fetch what was drawn last; and to read the end of their answers.
+const FETCH_TIME: Duration = Duration::from_secs(10);
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// `darkroom serve`.
 #[derive(clap::Args)]
@@ -75,9 +85,9 @@ pub struct Args {
     /// is used where a request names none [default: the small one that comes with the page].
     #[arg(long)]
     model: Vec<String>,
-    /// The address to listen on. Any other than this machine's own lets everyone on the network draw.
+    /// The address or name to listen on. Any other than this machine's own lets the network in, so that it needs --token.
     #[arg(long, default_value = "127.0.0.1")]
-    host: IpAddr,
+    host: String,
     /// The port; 0 takes a free one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
@@ -87,6 +97,17 @@ pub struct Args {
     /// Where the models run.
     #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
+    /// The type that numbers are held in.
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    dtype: Dtype,
+    /// GPU memory that may be used: bytes, or 2GB, 1500MB. Where it is too little to keep the whole model loaded, its
+    /// components are loaded one after another.
+    #[arg(long, value_name = "BYTES", value_parser = crate::generate::parse_bytes)]
+    budget: Option<u64>,
+    /// Measure which tile serves which matrix product best, once for this GPU, and remember it in the user's cache folder.
+    /// Software adapters are left out unless this is `always`.
+    #[arg(long, value_enum, default_value_t = Tune::Auto)]
+    tune: Tune,
     /// How many requests may wait; more are answered with 429.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     queue: u16,
@@ -100,6 +121,17 @@ pub struct Args {
     /// quarter of the memory that is available, 2 GiB at most].
     #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
     memory: Option<u64>,
+    /// What requests must carry: Authorization: Bearer TOKEN. Better given as DARKROOM_TOKEN in the environment, since
+    /// other users of the machine see its command lines.
+    #[arg(long)]
+    token: Option<String>,
+    /// Listen beyond this machine without a token: everyone who can reach it can draw.
+    #[arg(long, conflicts_with = "token")]
+    no_token: bool,
+    /// What becomes of the job that is being drawn when the server is asked to end (Ctrl-C, SIGTERM); those that wait are
+    /// cancelled. A second signal ends it at once.
+    #[arg(long, value_enum, default_value_t = OnExit::Cancel)]
+    on_exit: OnExit,
 }
 
 /// Bytes, and not fewer than the server can work with.
@@ -111,11 +143,73 @@ fn parse_memory(text: &str) -> Result<u64, String> {
     Ok(n_bytes)
 }
 
-/// Serves until the process is ended.
+/// What becomes of the job that is being drawn.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnExit {
+    /// It stops between two operations.
+    Cancel,
+    /// It is finished, and its pictures can be fetched for a while.
+    Finish,
+}
+
+/// The token, from the command line or the environment.
+fn token(args: &Args) -> Result<Option<String>> {
+    let from_env = || std::env::var("DARKROOM_TOKEN").ok().filter(|token| !token.is_empty());
+    let token = if args.no_token { None } else { args.token.clone().or_else(from_env) };
+    match token {
+        Some(token) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => Err(Error::Request {
+            field: "token",
+            got: "that is empty or has spaces or other signs than ASCII's".into(),
+            expected: "use letters, digits and signs, such as `openssl rand -hex 16` gives".into(),
+        }),
+        token => Ok(token),
+    }
+}
+
+/// The addresses that `--host` names, IPv4 first.
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let refused = |reason: String| Error::Request {
+        field: "host",
+        got: format!("{host:?}"),
+        expected: format!("{reason}: use localhost, an address of this machine, or 0.0.0.0 for all of them"),
+    };
+    let found = (bare, port).to_socket_addrs().map_err(|error| refused(error.to_string()))?;
+    let mut addresses: Vec<SocketAddr> = found.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.dedup();
+    if addresses.is_empty() { Err(refused("it has no address".into())) } else { Ok(addresses) }
+}
+
+/// Serves until the process is asked to end.
 ///
 /// # Errors
 /// When a model cannot be read, the device does not open, or the address is taken.
 pub fn run(args: Args) -> Result<()> {
+    let signals = Signals::install()?;
+    if args.budget.is_some() && args.device != DeviceName::Gpu {
+        return Err(Error::Request {
+            field: "setting",
+            got: "--budget".into(),
+            expected: "it is for --device gpu".into(),
+        });
+    }
+    let addresses = resolve(&args.host, args.port)?;
+    let token = token(&args)?;
+    let is_local = addresses.iter().all(|address| guard::is_loopback(address.ip()));
+    if !is_local && token.is_none() && !args.no_token {
+        return Err(Error::Request {
+            field: "host",
+            got: args.host,
+            expected:
+                "everyone who can reach it could draw: give --token TOKEN (or DARKROOM_TOKEN in the environment), \
+                       or say --no-token"
+                    .into(),
+        });
+    }
+    // A name is answered to as well; an address of this machine is known as one.
+    let own_name = args.host.parse::<std::net::IpAddr>().is_err().then(|| args.host.clone());
+    let guard = Guard::new(is_local.then_some(own_name), token.as_deref());
     let page = files::find_page(args.page)?;
     let mut named = args.model;
     if named.is_empty() {
@@ -142,36 +236,99 @@ pub fn run(args: Args) -> Result<()> {
     }
     drop(bar);
 
+    let memory = Memory::new(args.memory.unwrap_or_else(memory::default_limit));
+    let n_connections = connection::most_connections(memory.share(Kind::Connections));
     let limits = Limits {
         n_waiting: usize::from(args.queue),
         side: usize::from(args.max_side),
         count: usize::from(args.max_count),
+        n_listeners: n_connections / 2,
     };
-    let memory = Memory::new(args.memory.unwrap_or_else(memory::default_limit));
     let results_bytes = memory.share(Kind::Results);
     let desk = Arc::new(Desk::new(Menu { models, limits, results_bytes }, memory));
-    painter::start(Arc::clone(&desk), args.device)?;
-    let address = SocketAddr::new(args.host, args.port);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(N_THREADS).build();
     let runtime = runtime.map_err(|e| Error::Io { path: "the HTTP server".into(), source: e })?;
-    runtime.block_on(serve(desk, page, address)).map_err(|source| Error::Io { path: address.to_string(), source })
+    let listeners = runtime.block_on(listen(&addresses))?;
+    let device = Device { name: args.device, dtype: args.dtype, budget: args.budget, tune: args.tune };
+    painter::start(Arc::clone(&desk), device)?;
+    let server = Server { hall: Hall::new(Arc::clone(&desk), n_connections), desk, guard, page };
+    runtime.block_on(server.serve(listeners, signals, args.on_exit));
+    Ok(())
 }
 
-async fn serve(desk: Arc<Desk>, page: Option<PathBuf>, address: SocketAddr) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
-    if !address.ip().is_loopback() {
-        eprintln!("darkroom: everyone who can reach {address} can draw here; there is no password and no encryption");
+/// Listens on the first address, and on the others where that is possible, on the same port.
+async fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    for address in addresses {
+        let mut address = *address;
+        let failed = |source| Error::Io { path: address.to_string(), source };
+        let Some(first) = listeners.first() else {
+            listeners.push(TcpListener::bind(address).await.map_err(failed)?);
+            continue;
+        };
+        address.set_port(first.local_addr().map_err(failed)?.port());
+        // A machine may have a name for an address that it does not have.
+        if let Ok(listener) = TcpListener::bind(address).await {
+            listeners.push(listener);
+        }
     }
-    // Whoever started this with a pipe may have closed it; that is no reason to stop serving.
-    if let Err(error) = print_line(format_args!("http://{address}/ (Ctrl-C ends it)")) {
-        eprintln!("darkroom: {error}");
+    Ok(listeners)
+}
+
+/// Everything that answers.
+struct Server {
+    desk: Arc<Desk>,
+    hall: Arc<Hall>,
+    guard: Arc<Guard>,
+    page: Option<PathBuf>,
+}
+
+impl Server {
+    async fn serve(self, listeners: Vec<TcpListener>, mut signals: Signals, on_exit: OnExit) {
+        let Server { desk, hall, guard, page } = self;
+        let has_page = page.is_some();
+        let app = routes::routes(Arc::clone(&desk), Arc::clone(&hall), guard).fallback_service(files::service(page));
+        let app = files::with_headers(app);
+        let (end, ending) = watch::channel(false);
+        let mut first = None;
+        for listener in listeners {
+            first = first.or(listener.local_addr().ok());
+            tokio::spawn(connection::accept(listener, Arc::clone(&hall), app.clone(), ending.clone()));
+        }
+        if !has_page {
+            eprintln!("darkroom: no page was found, so only the API is served; --page names its folder");
+        }
+        signals.serve();
+        if let Some(address) = first {
+            // Whoever started this with a pipe may have closed it; that is no reason to stop serving.
+            if let Err(error) = print_line(format_args!("http://{address}/ (Ctrl-C ends it)")) {
+                eprintln!("darkroom: {error}");
+            }
+        }
+        signals.asked().await;
+        let (_, last) = desk.queue();
+        desk.end(on_exit == OnExit::Finish);
+        match on_exit {
+            OnExit::Cancel => {
+                timeout(STOP_TIME, desk.idle()).await.ok();
+            }
+            OnExit::Finish => {
+                eprintln!("darkroom: finishing the job that is being drawn; a second signal ends at once");
+                desk.idle().await;
+                let fetched = async {
+                    while last.as_deref().is_some_and(|id| desk.has_unfetched(id)) {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                };
+                timeout(FETCH_TIME, fetched).await.ok();
+            }
+        }
+        end.send_replace(true);
+        let answered = async {
+            while hall.n_connections().0 > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(ANSWER_TIME, answered).await.ok();
     }
-    let has_page = page.is_some();
-    let app = routes::routes(desk, address).fallback_service(files::service(page));
-    let app = files::with_headers(app);
-    if !has_page {
-        eprintln!("darkroom: no page was found, so only the API is served; --page names its folder");
-    }
-    axum::serve(listener, app).await
 }

@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::from_fn_with_state;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -19,16 +18,23 @@ use futures_util::Stream;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::connection::Hall;
 use super::failure::Failure;
+use super::guard::{self, Guard};
 use super::intake::Asked;
-use super::jobs::{Desk, Job, Progress};
-use super::openai;
+use super::jobs::{Desk, Job, Listening, Progress};
 use super::request::JobRequest;
-use super::webui;
+use super::{metrics, openai, webui};
 
-/// Everything below `/v1`.
-pub fn routes(desk: Arc<Desk>, address: SocketAddr) -> Router {
-    let api = Router::new()
+/// The API: everything but the page. `/health` tells nothing of what is drawn and needs no token.
+pub fn routes(desk: Arc<Desk>, hall: Arc<Hall>, guard: Arc<Guard>) -> Router {
+    let open = Router::new()
+        .route("/health", get(health))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&guard), guard::by_name))
+        .with_state(Arc::clone(&desk));
+    let metrics = Router::new().route("/metrics", get(metrics)).with_state((Arc::clone(&desk), hall));
+    Router::new()
         .route("/v1/jobs", post(add_job))
         .route("/v1/jobs/{id}", get(show_job).delete(cancel_job))
         .route("/v1/jobs/{id}/events", get(job_events))
@@ -40,23 +46,19 @@ pub fn routes(desk: Arc<Desk>, address: SocketAddr) -> Router {
         .route("/v1/{*rest}", axum::routing::any(no_route))
         .method_not_allowed_fallback(wrong_method)
         .merge(webui::routes())
-        .with_state(desk);
-    if address.ip().is_loopback() { api.layer(from_fn(only_this_machine)) } else { api }
+        .with_state(desk)
+        .merge(metrics)
+        .layer(from_fn_with_state(guard, guard::by_token))
+        .merge(open)
 }
 
-/// Refuses what was sent to another name than this machine's own: a page elsewhere whose name was made to point here
-/// could otherwise read everything.
-async fn only_this_machine(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    if ["localhost", "127.0.0.1", "[::1]"].contains(&name) {
-        return next.run(request).await;
-    }
-    let message = format!("this server answers to localhost only, not to {name:?}: --host lets it answer others");
-    Failure::new(StatusCode::FORBIDDEN, "wrong_host", message).into_response()
+async fn health(State(desk): State<Arc<Desk>>) -> Response {
+    let status = if desk.is_ending() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, Json(metrics::health(&desk))).into_response()
+}
+
+async fn metrics(State((desk, hall)): State<(Arc<Desk>, Arc<Hall>)>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::text(&desk, &hall)).into_response()
 }
 
 async fn no_route(request: Request) -> Failure {
@@ -112,6 +114,7 @@ struct Listener {
     n_previews: u64,
     pending: VecDeque<Event>,
     is_over: bool,
+    _listening: Listening,
 }
 
 impl Listener {
@@ -136,7 +139,9 @@ impl Listener {
             self.progress = progress;
         }
         if let Some(png) = job.preview.as_ref().filter(|_| job.n_previews != self.n_previews) {
-            tell("preview", json!({ "b64_json": STANDARD.encode(png) }));
+            if desk.may_preview(png.len()) {
+                tell("preview", json!({ "b64_json": STANDARD.encode(png) }));
+            }
             self.n_previews = job.n_previews;
         }
         for image in self.n_images..job.images.len() {
@@ -158,6 +163,7 @@ async fn job_events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failure> {
     let changed = desk.watch(&id).ok_or_else(|| no_job(&id))?;
     let mut listener = Listener {
+        _listening: desk.listen()?,
         desk,
         id,
         changed,
