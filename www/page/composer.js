@@ -18,7 +18,7 @@ const REST_MS = 150;
 /** Settings of how the model is loaded. */
 const LOAD_FIELDS = ["runner", "dtype", "budget", "endpoint"];
 
-const FIELDS = ["prompt", "negative", "width", "height", "steps", "guidance", "sampler", "seed", "count", "strength"];
+const FIELDS = ["prompt", "negative", "width", "height", "steps", "guidance", "sampler", "eta", "seed", "count", "strength"];
 
 /** @type {import("../darkroom.js").Darkroom} */
 let darkroom;
@@ -72,6 +72,13 @@ function show_strength() {
   element("strength-value").textContent = element("strength").valueAsNumber.toFixed(2);
 }
 
+/** Whether the chosen sampler can add noise in each step. */
+const takes_eta = () => ["ddim", "tcd"].includes(element("sampler").value);
+
+function show_eta() {
+  element("eta-field").hidden = !takes_eta();
+}
+
 /** @param {import("../darkroom.js").Darkroom} given */
 export function open_composer(given) {
   darkroom = given;
@@ -90,6 +97,7 @@ export function open_composer(given) {
   });
   element("request").addEventListener("input", (event) => {
     show_strength();
+    show_eta();
     if (event.target.id === "width" || event.target.id === "height") {
       start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
     }
@@ -122,6 +130,7 @@ export async function model_is(loaded) {
     ...model.samplers.map((name) => new Option(name === model.sampler ? `${name} (default)` : name, name)),
   );
   sampler.value = model.samplers.includes(wanted) ? wanted : model.sampler;
+  show_eta();
   for (const side of ["width", "height"]) {
     Object.assign(element(side), { min: model.size_multiple, step: model.size_multiple, max: model.max_side });
   }
@@ -134,6 +143,7 @@ export function use_defaults(own) {
     element(id).value = String(value);
   }
   element("sampler").value = own.sampler;
+  show_eta();
   start_picture.set_size(own.width, own.height);
   changed();
 }
@@ -152,6 +162,7 @@ export function request() {
     steps: number("steps"),
     guidance_scale: number("guidance"),
     sampler: element("sampler").value,
+    ...(takes_eta() ? { eta: number("eta") } : {}),
     seed: number("seed"),
     count: number("count"),
     strength: number("strength"),
@@ -166,12 +177,13 @@ function fault(asked) {
     if (!Number.isSafeInteger(asked[id]) || asked[id] < 0) return [id, `${name} has to be a whole number`];
   }
   if (!Number.isFinite(asked.guidance_scale)) return ["guidance", "Guidance has to be a number"];
+  if (asked.eta !== undefined && !Number.isFinite(asked.eta)) return ["eta", "Fresh noise has to be a number"];
   return null;
 }
 
 /** Which field a refusal of the model is about. */
 function field_of(message) {
-  const names = { width: "width", height: "height", steps: "steps", guidance: "guidance", count: "count", seed: "seed", sampler: "sampler" };
+  const names = { width: "width", height: "height", steps: "steps", guidance: "guidance", count: "count", seed: "seed", sampler: "sampler", eta: "eta" };
   const found = Object.keys(names).find((name) => message.startsWith(name));
   return found ? names[found] : null;
 }
@@ -303,6 +315,7 @@ export function reuse(parameters) {
   const differences = [];
   const sampler = [...element("sampler").options].find((option) => option.value.toLowerCase() === parameters.sampler.toLowerCase());
   if (sampler) element("sampler").value = sampler.value;
+  show_eta();
   else differences.push(`its sampler ${parameters.sampler} is not one of ours`);
   if (model && parameters.model && parameters.model !== model.name) differences.push(`it was made with the model ${parameters.model}`);
   if (parameters.strength !== undefined && !start_picture.given().has_picture) {
