@@ -84,6 +84,8 @@ fn few_steps_are_for_models_that_were_distilled_to_them() {
     assert_eq!((turbo.version, turbo.size, turbo.steps, turbo.guidance_scale), (SDVersion::V2_1, (512, 512), 4, 0.0));
     assert_eq!(of(SDVersion::V1_5, "LCMScheduler", "leading", "epsilon"), (SDVersion::V1_5, 4, 1.0));
     assert_eq!(of(SDVersion::V1_5, EULER, "leading", "epsilon"), (SDVersion::V1_5, 20, 7.5));
+    let embeds = configs(SDVersion::V1_5, &[("unet/config.json", json!({ "time_cond_proj_dim": 256 }))]).defaults(None);
+    assert_eq!((embeds.steps, embeds.guidance_scale), (4, 8.5));
 }
 
 #[test]

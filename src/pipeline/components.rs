@@ -195,7 +195,9 @@ impl ModelConfigs {
             any_size_multiple: self.vae.factor(),
             ..Defaults::of(version)
         };
-        match self.scheduler.few_steps() {
+        // diffusers' own numbers for models that embed the guidance scale.
+        let few_steps = self.unet.time_cond_proj_dim.map_or_else(|| self.scheduler.few_steps(), |_| Some((4, 8.5)));
+        match few_steps {
             Some((steps, guidance_scale)) if name.is_none() => Defaults { steps, guidance_scale, ..own },
             _ => own,
         }
