@@ -22,14 +22,20 @@ let undo = [];
 /** Where the brush is, in the mask's pixels. */
 let brush = { x: 0, y: 0 };
 let changed = () => {};
+/** Reads a file's pixels. @type {(file: Blob) => Promise<ImageData>} */
+let read;
 
 /** What the picture and mask are, for a request. */
 export function given() {
   return { has_picture: picture !== null, has_mask: picture !== null && is_painted() };
 }
 
-/** @param {() => void} on_change is called when there is another picture or mask */
-export function open_start_picture(on_change) {
+/**
+ * @param {(file: Blob) => Promise<ImageData>} read_picture reads a file as a drawing that starts from it does, or says why not
+ * @param {() => void} on_change is called when there is another picture or mask
+ */
+export function open_start_picture(read_picture, on_change) {
+  read = read_picture;
   changed = on_change;
   const file = element("picture-file");
   element("choose-picture").addEventListener("click", () => file.click());
@@ -89,10 +95,10 @@ export function open_start_picture(on_change) {
 export async function start_from(file) {
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file);
-  } catch {
-    const name = file instanceof File ? `the file ${file.name}` : "this";
-    notify("error", `${name} is not a picture that this browser can read: choose a PNG, JPEG or WebP file`);
+    bitmap = await createImageBitmap(await read(file));
+  } catch (error) {
+    const reason = error.message.replace(/^picture: /, "");
+    notify("error", file instanceof File ? `${file.name}: ${reason}` : reason);
     return false;
   }
   picture?.bitmap.close();
@@ -257,6 +263,10 @@ export function picture_and_mask() {
   const pixels = is_whole ? picture.file : shown.getContext("2d").getImageData(0, 0, w, h);
   if (!is_painted()) return { picture: pixels };
   const painted = pen.getImageData(0, 0, mask.width, mask.height);
-  for (let i = 0; i < painted.data.length; i += 4) painted.data.fill(painted.data[i + 3] >= 128 ? 255 : 0, i, i + 3);
+  for (let i = 0; i < painted.data.length; i += 4) {
+    painted.data.fill(painted.data[i + 3] >= 128 ? 255 : 0, i, i + 3);
+    // The shape is in the colours.
+    painted.data[i + 3] = 255;
+  }
   return { picture: pixels, mask: painted };
 }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use darkroom::Result;
 use darkroom::hub::Source;
 use darkroom::hub::folder::Folder;
-use darkroom::image::{RgbImage, decode};
+use darkroom::image::{RgbImage, decode, decode_mask};
 use darkroom::model::SDVersion;
 use darkroom::pipeline::{Inputs, LongPrompt, ModelConfigs};
 use darkroom::request::SDConfig;
@@ -96,11 +96,12 @@ fn refuse<T>(message: String) -> Result<T, Failure> {
 }
 
 fn picture(base64: Option<String>, what: &str) -> Result<Option<RgbImage>, Failure> {
+    let decode = |bytes: &[u8]| if what == "mask" { decode_mask(bytes).map(|(mask, _)| mask) } else { decode(bytes) };
     let Some(text) = base64 else { return Ok(None) };
     // A data URL says what it is before the comma.
     let text = text.rsplit_once(";base64,").map_or(text.as_str(), |(_, data)| data);
     let bytes = STANDARD.decode(text.trim()).or_else(|e| refuse(format!("{what} is not base64: {e}")))?;
-    let picture = decode(&bytes).or_else(|e| refuse(format!("{what}: {e}")))?;
+    let picture = decode(&bytes).map_err(|error| error.about(what))?;
     Ok(Some(picture))
 }
 
@@ -146,7 +147,7 @@ impl Menu {
             .with_seed(request.seed.unwrap_or_else(random_seed))
             .with_count(request.count.unwrap_or(1))
             .with_clip_skip(request.clip_skip);
-        config.negative_prompt = request.negative_prompt;
+        config = config.with_optional_negative_prompt(request.negative_prompt);
         config.steps = request.steps.unwrap_or(config.steps);
         config.guidance_scale = request.guidance_scale.unwrap_or(config.guidance_scale);
         config.sampler = request.sampler.as_deref().map(str::parse).transpose()?;
