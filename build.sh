@@ -23,13 +23,14 @@ usage() {
 ./build.sh setup peers              install what `bench` compares with: onnxruntime-web, PyTorch, stable-diffusion.cpp (8 GB)
 ./build.sh wasm                     compile for the browser into www/pkg and print the size
 ./build.sh serve [--port N]         compile for the browser and serve the page (default port 8080)
-./build.sh test [native|web|firefox|page]  all tests, or those of one kind; what follows goes to the test runner
+./build.sh env                      print what puts wasm-pack and its tools on PATH: eval "$(./build.sh env)"
+./build.sh test [native|web|firefox|node|page]  all tests, or those of one kind; what follows goes to the test runner
 ./build.sh check                    formatting, lints of both targets, documentation, invariants, shaders, fuzzing
-./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, stream, or all of them
+./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, stream, serve, or all of them
 TEXT
 }
 
-# Everything for the browser is compiled with these, so that the page, the tests and the lints share their dependencies.
+# The page and the lints are compiled with these, so that they share their dependencies.
 wasm_flags=(--target wasm32-unknown-unknown --profile web --no-default-features)
 
 build_wasm() {
@@ -78,23 +79,30 @@ verb_serve() {
 
 test_native() { cargo test --no-fail-fast "$@"; }
 
-test_web() {
+# The tests of the wasm build, as people run them. Flags and settings of the browsers come from webdriver.json, patience
+# from .cargo/config.toml. Arguments are for `cargo test`, and come behind the crate's path.
+wasm_pack_test() {
+    local where=(--headless "--$1")
+    shift
+    if [ "${where[1]}" = --node ]; then where=(--node); fi
+    if [ $# -gt 0 ]; then where+=(. "$@"); fi
     wasm_env
-    # This is what `wasm-pack test --headless --chrome` does, less its first step, which compiles every native test and
-    # every unit test for the browser as well. Flags for Chromium come from webdriver.json.
-    # The software adapter compiles shaders slowly, and a busy machine more so: the runner gives up after 20 s otherwise.
-    CHROMEDRIVER=$(command -v chromedriver) WASM_BINDGEN_TEST_ONLY_WEB=1 WASM_BINDGEN_TEST_TIMEOUT=300 \
-        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
-        cargo test "${wasm_flags[@]}" --test web --test web_model "$@"
+    wasm-pack test "${where[@]}"
 }
 
-# The same in Firefox, which has 16-bit kernels and the smallest limits that WebGPU allows: every kernel, and a picture.
-test_firefox() {
+# Every test of the wasm build compiles, also those that a run leaves out.
+build_wasm_tests() {
     wasm_env
-    GECKODRIVER=$(geckodriver_bin) WASM_BINDGEN_TEST_ONLY_WEB=1 WASM_BINDGEN_TEST_TIMEOUT=300 \
-        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
-        cargo test "${wasm_flags[@]}" --test web --test web_model "$@"
+    cargo build --tests --target wasm32-unknown-unknown
 }
+
+test_web() { wasm_pack_test chrome "$@"; }
+
+# The same in Firefox, which has 16-bit kernels and the smallest limits that WebGPU allows.
+test_firefox() { wasm_pack_test firefox "$@"; }
+
+# What needs no GPU, without a browser.
+test_node() { wasm_pack_test node "$@"; }
 
 test_page() { cargo test --test page --test download_page "$@"; }
 
@@ -103,18 +111,36 @@ verb_test() {
     [ $# -eq 0 ] || shift
     case $kind in
         native) verb_setup_for native ;;
-        web | firefox | page | all) verb_setup_for browser ;;
+        web | firefox | node | page | all) verb_setup_for browser ;;
         *) usage >&2; exit 2 ;;
     esac
     tally_start
     # One kind that fails does not hide what the others would say.
     case $kind in native | all) attempt_tests "test native" test_native "$@"; failed=$((failed | status)) ;; esac
+    case $kind in
+        all)
+            attempt "build wasm tests" build_wasm_tests
+            if [ $status -ne 0 ]; then tally_failure; failed=1; fi
+            ;;
+    esac
     case $kind in web | all) attempt_tests "test web" test_web "$@"; failed=$((failed | status)) ;; esac
     case $kind in firefox | all) attempt_tests "test firefox" test_firefox "$@"; failed=$((failed | status)) ;; esac
     case $kind in
+        node) attempt_tests "test node" test_node "$@"; failed=$((failed | status)) ;;
+        all)
+            # Nothing else asks for Node, so it is no reason to install it.
+            if command -v node >/dev/null; then
+                attempt_tests "test node" test_node "$@"
+                failed=$((failed | status))
+            else
+                echo "test node               left out: there is no node here"
+            fi
+            ;;
+    esac
+    case $kind in
         page | all)
-            attempt_tests "wasm" build_wasm
-            if [ $status -eq 0 ]; then attempt_tests "test page" test_page "$@"; fi
+            attempt "wasm" build_wasm
+            if [ $status -eq 0 ]; then attempt_tests "test page" test_page "$@"; else tally_failure; fi
             failed=$((failed | status))
             ;;
     esac
@@ -126,7 +152,7 @@ clippy_native() { CLIPPY_CONF_DIR=$root/clippy/native cargo clippy --all-targets
 
 clippy_wasm() {
     wasm_env
-    CLIPPY_CONF_DIR=$root/clippy/wasm wasm_clippy "${wasm_flags[@]}" --lib --test web --test web_model -- -D warnings
+    CLIPPY_CONF_DIR=$root/clippy/wasm wasm_clippy "${wasm_flags[@]}" --lib --test web --test web_model --test node -- -D warnings
 }
 
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib; }
@@ -147,7 +173,7 @@ verb_check() {
     [ $failed -eq 0 ]
 }
 
-benches="browser native kernels stream"
+benches="browser native kernels stream serve"
 
 verb_bench() {
     local flags=() names="" name
@@ -168,9 +194,18 @@ verb_bench() {
     cargo bench --quiet "${flags[@]}"
 }
 
+# For a shell in which people call cargo and wasm-pack themselves.
+verb_env() {
+    local before=$PATH
+    link_tools
+    wasm_env
+    if ! rustup_has_wasm; then printf 'export RUSTC=%q RUSTDOC=%q\n' "$RUSTC" "$RUSTDOC"; fi
+    printf 'export PATH=%q:"$PATH"\n' "${PATH%:"$before"}"
+}
+
 verb=${1:-}
 [ $# -eq 0 ] || shift
 case $verb in
-    setup | wasm | serve | test | check | bench) "verb_$verb" "$@" ;;
+    setup | env | wasm | serve | test | check | bench) "verb_$verb" "$@" ;;
     *) usage; [ -z "$verb" ] || exit 2 ;;
 esac

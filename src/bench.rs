@@ -17,7 +17,7 @@ use web_time::Instant;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, InputKind, WeightSpec};
 use crate::model::clip::{self, ClipOutputs};
-use crate::model::config::{AutoencoderKlConfig, ClipTextConfig, UNet2DConditionConfig};
+use crate::model::config::{ClipTextConfig, UNet2DConditionConfig, VaeConfig};
 use crate::model::unet::{self, UNetShape};
 use crate::model::vae;
 use crate::run::Runner;
@@ -95,7 +95,7 @@ impl Case {
                 Ok(Case { layers: unet::graphs(&config)?, prompt, timed })
             }
             Part::VaeDecoder => {
-                let config = AutoencoderKlConfig::from_json(config, "vae/config.json")?;
+                let config = VaeConfig::from_json("AutoencoderKL", config, "vae/config.json")?;
                 let timed = vae::decoder_graph(&config, batch, height, width)?;
                 Ok(Case { layers: vec![timed.clone()], prompt: None, timed })
             }

@@ -38,14 +38,11 @@ pub enum Error {
     /// The model needs a tensor that no weight file has.
     #[error("tensor {name} with shape {expected} is missing from {file}")]
     TensorMissing { name: String, file: String, expected: Dims },
-    /// A weight file has a tensor that the model has no use for, so the file is for another architecture.
-    #[error("{file} has a tensor {name} with shape {got} that the model described by its config.json does not use")]
-    TensorSurplus { name: String, file: String, got: Dims },
     /// A tensor of another shape than the config says.
     #[error("tensor {name} in {file} has shape {got}, but the config asks for {expected}")]
     TensorShape { name: String, file: String, expected: Dims, got: Dims },
     /// A tensor of a type that weights cannot have.
-    #[error("tensor {name} in {file} has type {got}: expected F32, F16 or BF16")]
+    #[error("tensor {name} in {file} has type {got}: expected F32, F16, BF16, F64, F8_E4M3 or F8_E5M2")]
     TensorDtype { name: String, file: String, got: String },
     /// An operation of a graph whose inputs do not fit. A fault of the model code or its config.
     #[error("{node}: {op} {reason}")]

@@ -9,6 +9,8 @@
 
 mod decode;
 mod exif;
+mod file_format;
+mod fit;
 mod jpeg_file;
 mod mask;
 mod metadata;
@@ -18,6 +20,8 @@ mod resize;
 pub use self::decode::{
     MAX_DECODED_BYTES, MAX_SIDE, PictureFormat, decode, decode_edit_mask, decode_mask, mask_of_rgba, memory_needed,
 };
+pub use self::file_format::{FileFormat, encode};
+pub use self::fit::Fit;
 pub use self::mask::Mask;
 pub use self::metadata::picture_text;
 pub use self::png_file::{encode_png, png_text};

@@ -15,7 +15,7 @@
 //!
 //! # The modules, lowest first
 //!
-//! - [`error`]: one enum; its variants carry what a caller needs to act on.
+//! - [`error`]: one enum; its variants carry what a caller needs to act on. [`json`]: JSON as Python reads it.
 //! - [`rng`]: torch's CPU generator, bit for bit, so that a seed means the same noise as in diffusers.
 //! - [`tokenizer`]: CLIP's byte-pair encoding, with the ids of transformers.
 //! - [`image`]: pictures in and out, what files carry beside them, Pillow's resampling, masks.
@@ -59,6 +59,7 @@
 #![deny(clippy::unwrap_used)]
 
 pub mod error;
+pub mod json;
 
 pub mod image;
 pub mod parameters;

@@ -3,9 +3,15 @@
 //! A request knows no device, opens no file and rounds nothing: a setting that cannot be drawn is an
 //! [`Error::Request`] that says what would work. Prompts are plain text here; the tokenizer reads them later.
 
+mod asked;
+mod seed;
+
+pub use asked::{Defaults, LongPrompt, Request};
+
 use crate::error::{Error, Result};
+use crate::image::Fit;
 use crate::model::version::SDVersion;
-use crate::sampler::Sampler;
+use crate::sampler::{RunOptions, Sampler, Steps};
 
 /// The longest side of a picture, in pixels.
 pub const MAX_SIDE: usize = 4096;
@@ -15,6 +21,8 @@ pub const MAX_STEPS: usize = 150;
 pub const MAX_GUIDANCE_SCALE: f64 = 20.0;
 /// The most pictures that one request draws.
 pub const MAX_COUNT: usize = 64;
+/// Pixels that one latent stands for, along each side, in every published version.
+const VAE_FACTOR: usize = 8;
 /// The largest number in XL's size conditioning, in pixels.
 pub const MAX_CONDITIONED_SIDE: usize = 16_384;
 
@@ -24,6 +32,30 @@ pub const MAX_CONDITIONED_SIDE: usize = 16_384;
 pub fn clean_prompt(text: &str) -> String {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.replace("\r\n", "\n").replace('\r', "\n").trim_end_matches('\n').to_owned()
+}
+
+/// Which sides of pictures a model draws, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SideRule {
+    /// Sides are multiples of this many pixels, the VAE's factor times the UNet's down-sampling: what models are at their
+    /// best at.
+    pub multiple: usize,
+    /// With `any_size` they are multiples of this many, the VAE's factor alone.
+    pub any_multiple: usize,
+}
+
+impl SideRule {
+    /// That of a version.
+    #[must_use]
+    pub fn of(version: SDVersion) -> Self {
+        SideRule { multiple: version.multiple_of(), any_multiple: VAE_FACTOR }
+    }
+
+    /// What sides are multiples of, with or without `any_size`.
+    #[must_use]
+    pub fn multiple(self, any_size: bool) -> usize {
+        if any_size { self.any_multiple } else { self.multiple }
+    }
 }
 
 /// All settings of a request. [`SDConfig::new`] gives a version's defaults, the `with_` functions change them, and
@@ -36,6 +68,11 @@ pub struct SDConfig {
     pub width: usize,
     /// Height of the picture in pixels.
     pub height: usize,
+    /// Whether sides may be any multiple of the VAE's factor, as in diffusers, and not only of what models are at their
+    /// best at. See [`SideRule`].
+    pub any_size: bool,
+    /// How an initial picture of another shape is brought to that size. Without one it has no effect.
+    pub fit: Fit,
     /// Denoising steps, 1 to 150. With an initial picture, `strength` of them are run.
     pub steps: usize,
     /// Classifier-free guidance, 0 to 20. At 1 or below the UNet runs once a step instead of twice.
@@ -53,6 +90,11 @@ pub struct SDConfig {
     pub count: usize,
     /// The sampler, or `None` for the one that the checkpoint's `scheduler_config.json` names.
     pub sampler: Option<Sampler>,
+    /// How much noise DDIM and TCD add in each step, 0 to 1; no other sampler has the choice.
+    pub eta: f64,
+    /// The steps one by one, where the request chose them; [`SDConfig::steps`] is then their number. See
+    /// [`SDConfig::with_given_steps`].
+    pub given_steps: Option<Steps>,
     /// How many of the text encoder's last layers to skip, or `None` for what the version does by itself.
     pub clip_skip: Option<usize>,
     /// Whether weights are to be held in 16 bits. It takes effect where the model is loaded: see
@@ -78,6 +120,8 @@ impl SDConfig {
             version,
             width,
             height,
+            any_size: false,
+            fit: Fit::default(),
             steps: version.default_steps(),
             guidance_scale: version.default_guidance_scale(),
             strength: 0.8,
@@ -86,6 +130,8 @@ impl SDConfig {
             negative_prompt: None,
             count: 1,
             sampler: None,
+            eta: 0.0,
+            given_steps: None,
             clip_skip: None,
             f16: true,
             flash_attention: true,
@@ -100,6 +146,13 @@ impl SDConfig {
     pub fn with_size(mut self, width: usize, height: usize) -> Self {
         self.width = width;
         self.height = height;
+        self
+    }
+
+    /// Sets how an initial picture of another shape is brought to the size.
+    #[must_use]
+    pub fn with_fit(mut self, fit: Fit) -> Self {
+        self.fit = fit;
         self
     }
 
@@ -165,6 +218,49 @@ impl SDConfig {
         self
     }
 
+    /// Sets how much noise DDIM and TCD add in each step.
+    #[must_use]
+    pub fn with_eta(mut self, eta: f64) -> Self {
+        self.eta = eta;
+        self
+    }
+
+    /// Sets the steps from what a request says: their number, the timesteps one by one, or the noise levels, of which
+    /// there is one more than there are steps. Nothing changes where it says nothing.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if it says two things that do not agree.
+    pub fn with_given_steps(
+        mut self,
+        number: Option<usize>,
+        timesteps: Option<Vec<usize>>,
+        sigmas: Option<Vec<f64>>,
+    ) -> Result<Self> {
+        let given = match (timesteps, sigmas) {
+            (Some(_), Some(_)) => return refuse("timesteps", "together with sigmas", "give one of the two"),
+            (Some(timesteps), None) => Some(Steps::Timesteps(timesteps)),
+            (None, Some(sigmas)) => Some(Steps::Sigmas(sigmas)),
+            (None, None) => None,
+        };
+        self.steps = match (&given, number) {
+            (Some(given), Some(number)) if given.number() != number => {
+                let expected = format!("the list has {}: leave the number out", given.number());
+                return refuse("steps", number, expected);
+            }
+            (Some(given), _) => given.number(),
+            (None, number) => number.unwrap_or(self.steps),
+        };
+        self.given_steps = given;
+        Ok(self)
+    }
+
+    /// What the sampler is told, for image-to-image with the strength.
+    #[must_use]
+    pub fn run_options(&self, strength: Option<f64>) -> RunOptions {
+        let steps = self.given_steps.clone().unwrap_or(Steps::Number(self.steps));
+        RunOptions { steps, strength, eta: self.eta }
+    }
+
     /// Sets how many of the text encoder's last layers are skipped.
     #[must_use]
     pub fn with_clip_skip(mut self, clip_skip: Option<usize>) -> Self {
@@ -200,6 +296,13 @@ impl SDConfig {
         self
     }
 
+    /// Sets whether sides may be any multiple of the VAE's factor.
+    #[must_use]
+    pub fn with_any_size(mut self, any_size: bool) -> Self {
+        self.any_size = any_size;
+        self
+    }
+
     /// Sets XL's conditioning on the size of the original photograph.
     #[must_use]
     pub fn with_original_size(mut self, width: usize, height: usize) -> Self {
@@ -219,20 +322,21 @@ impl SDConfig {
     /// # Errors
     /// [`Error::Request`] with the first setting that cannot be drawn and what would work.
     pub fn validate(&self) -> Result<()> {
-        self.validate_for(self.version.multiple_of())
+        self.validate_for(SideRule::of(self.version))
     }
 
-    /// Checks every setting for a loaded model whose sides are multiples of `multiple` pixels: its VAE's factor times
-    /// its UNet's down-sampling. A folder with other weights than the version's may have another one.
+    /// Checks every setting for a loaded model: a folder with other weights than the version's may have another rule of
+    /// sides.
     ///
     /// # Errors
     /// [`Error::Request`] with the first setting that cannot be drawn and what would work.
-    pub fn validate_for(&self, multiple: usize) -> Result<()> {
-        check_side("width", self.width, multiple)?;
-        check_side("height", self.height, multiple)?;
+    pub fn validate_for(&self, sides: SideRule) -> Result<()> {
+        check_side("width", self.width, sides, self.any_size)?;
+        check_side("height", self.height, sides, self.any_size)?;
         check_count("steps", self.steps, MAX_STEPS)?;
         check_real("guidance scale", self.guidance_scale, MAX_GUIDANCE_SCALE)?;
         check_real("strength", self.strength, 1.0)?;
+        check_real("eta", self.eta, 1.0)?;
         check_count("count", self.count, MAX_COUNT)?;
         self.check_seed()?;
         self.check_clip_skip()?;
@@ -311,8 +415,9 @@ fn refuse<T>(field: &'static str, got: impl ToString, expected: impl Into<String
     Err(Error::Request { field, got: got.to_string(), expected: expected.into() })
 }
 
-/// A side is a positive multiple of `multiple` pixels and not longer than [`MAX_SIDE`].
-fn check_side(field: &'static str, got: usize, multiple: usize) -> Result<()> {
+/// A side is a positive multiple of what the rule says and not longer than [`MAX_SIDE`].
+fn check_side(field: &'static str, got: usize, sides: SideRule, any_size: bool) -> Result<()> {
+    let multiple = sides.multiple(any_size);
     if multiple == 0 || multiple > MAX_SIDE {
         return refuse(
             field,
@@ -321,15 +426,21 @@ fn check_side(field: &'static str, got: usize, multiple: usize) -> Result<()> {
         );
     }
     let largest = MAX_SIDE - MAX_SIDE % multiple;
+    let any = sides.any_multiple;
+    // As the command line spells it, and as JSON does.
+    let switch = match any < multiple {
+        true => format!(", or any multiple of {any} with --any-size (any_size)"),
+        false => String::new(),
+    };
     if got < multiple {
-        return refuse(field, got, format!("use {multiple} or a larger multiple of it"));
+        return refuse(field, got, format!("use {multiple} or a larger multiple of it{switch}"));
     }
     if got > largest {
         return refuse(field, got, format!("use {largest} at most"));
     }
     if !got.is_multiple_of(multiple) {
         let below = got - got % multiple;
-        return refuse(field, got, format!("use {below} or {}", below + multiple));
+        return refuse(field, got, format!("use {below} or {}{switch}", below + multiple));
     }
     Ok(())
 }

@@ -40,6 +40,61 @@ fn sides_may_differ() {
 }
 
 #[test]
+fn sides_may_be_any_multiple_of_8_on_request() {
+    let desk = Desk::new();
+    let at = |size: [&str; 4], more: &[&str]| {
+        let args = ["--prompt", APPLE, "--seed", "1", "--steps", "2", "--any-size"];
+        let drawn = desk.draw(&[&args[..], &size[..], more].concat());
+        assert_eq!(desk.shown("out.png")["any_size"], true);
+        (drawn.width, drawn.height)
+    };
+    let small = ["--width", "72", "--height", "40"];
+    assert_eq!(at(small, &[]), (72, 40));
+    desk.put("init.png", &red_half(100, 60));
+    desk.put("mask.png", &white_left(100, 60));
+    assert_eq!(at(small, &["--init", "init.png"]), (72, 40));
+    assert_eq!(at(small, &["--init", "init.png", "--mask", "mask.png"]), (72, 40));
+    // Without a size the start picture's own, rounded down to multiples of 8.
+    let drawn = desk.draw(&["--prompt", "x", "--steps", "2", "--any-size", "--init", "init.png"]);
+    assert_eq!((drawn.width, drawn.height), (96, 56));
+    desk.draw(&["--prompt", APPLE, "--steps", "1", "--width", "64", "--height", "64"]);
+    assert!(desk.shown("out.png").get("any_size").is_none(), "only where it was asked for");
+}
+
+#[test]
+fn a_start_picture_keeps_its_size_unless_another_is_asked_for() {
+    let desk = Desk::new();
+    let wide = red_half(200, 100);
+    desk.put("wide.png", &wide);
+    let args = ["--prompt", "x", "--seed", "1", "--steps", "2", "--guidance", "1", "--init", "wide.png"];
+    let size = |more: &[&str]| {
+        let drawn = desk.draw(&[&args[..], more].concat());
+        (drawn.width, drawn.height)
+    };
+    assert_eq!(size(&[]), (192, 96), "its own, rounded down to multiples of 32");
+    assert_eq!(size(&["--width", "96"]), (96, 64), "the other side in proportion");
+    assert_eq!(size(&["--width", "64", "--height", "64"]), (64, 64));
+    // What the mask keeps is the picture, brought to the size as asked.
+    let kept = |fit: &str| {
+        let mask = ["--mask", "mask.png", "--width", "64", "--height", "64", "--fit", fit];
+        desk.put("mask.png", &white_left(64, 64));
+        let drawn = desk.draw(&[&args[..], &mask].concat());
+        let expected = wide.fitted(64, 64, fit.parse().expect("a fit"));
+        let differs = |x: usize| {
+            (0..64).any(|y| {
+                (0..3).any(|c| {
+                    let at = (y * 64 + x) * 3 + c;
+                    drawn.pixels[at] != expected.pixels[at]
+                })
+            })
+        };
+        assert!((32..64).all(|x| !differs(x)), "{fit}: the part that is kept is another one");
+    };
+    ["stretch", "crop", "pad"].into_iter().for_each(kept);
+    desk.generate(&["--prompt", "x", "--fit", "crop"]).was_refused(2, &["fit without a picture", "--init"]);
+}
+
+#[test]
 fn image_to_image_departs_from_its_picture_by_strength() {
     let desk = Desk::new();
     desk.put("init.png", &fixture("apple.png"));
@@ -128,7 +183,7 @@ fn show_prints_what_draws_the_picture_again() {
     desk.put("init.png", &fixture("apple.png"));
     let prompt = "ein roter Apfel, 赤いりんご\nzwei: \"Zeilen\"";
     let args = ["--prompt", prompt, "--negative", "blue, green", "--steps", "5", "--seed", "18446744073709551615"];
-    let more = ["--guidance", "3.3", "--init", "init.png", "--strength", "0.7", "--width", "160"];
+    let more = ["--guidance", "3.3", "--init", "init.png", "--strength", "0.7", "--width", "160", "--height", "128"];
     let first = desk.draw(&[&args[..], &more].concat());
 
     let run = desk.run(&["show", "out.png"]);
@@ -286,7 +341,8 @@ fn interrupt(child: &mut std::process::Child) {
     let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
     let status = child.wait().unwrap();
-    assert!(clock.elapsed().as_secs() < 20, "it took {:?} to stop", clock.elapsed());
+    // A busy machine takes seconds; the work itself would take many minutes.
+    assert!(clock.elapsed().as_secs() < 60, "it took {:?} to stop", clock.elapsed());
     assert_eq!(status.code(), Some(130));
 }
 

@@ -176,11 +176,10 @@ fn a_page_that_is_loaded_again_goes_on_where_it_was() {
     let tab = Tab::open(&browser, &page, &hub);
     for gone in ["reloaded", "killed", "paused"] {
         browser.run(&format!("await window.models.remove('{REPO}');"));
-        hub.order(UNET, Fault::Throttle(20), usize::MAX);
-        // The first chunks come fast, the rest slowly.
+        // Two chunks come; of the others only a part does.
         hub.behave();
         hub.order(UNET, Fault::Delay(0), 2);
-        hub.order(UNET, Fault::Throttle(200), usize::MAX);
+        hub.order(UNET, Fault::Held, usize::MAX);
         tab.start();
         tab.wait_for_unet(2 * CHUNK_BYTES);
         match gone {
@@ -203,7 +202,7 @@ fn a_page_that_is_loaded_again_goes_on_where_it_was() {
                 browser.eval("window.models.pause()");
                 let ended = tab.end();
                 assert_eq!(ended["code"], "cancelled", "{ended}");
-                assert!(start.elapsed() < Duration::from_secs(2), "it stops at once");
+                assert!(start.elapsed() < Duration::from_secs(20), "it does not wait for what is on its way");
             }
         }
         hub.behave();
@@ -211,7 +210,7 @@ fn a_page_that_is_loaded_again_goes_on_where_it_was() {
         let missing = tab.missing_bytes();
         assert!(missing <= needed_bytes(&hub.files) - 2 * CHUNK_BYTES, "{gone}: {missing} bytes are missing");
         // Threads of the server that still write to a connection that is gone must not be counted.
-        std::thread::sleep(Duration::from_millis(500));
+        hub.wait_until_quiet();
         hub.take_body_bytes();
         let report = tab.download();
         assert_eq!(report["complete"], true, "{gone}: {report}");
@@ -261,7 +260,7 @@ fn no_room_leaves_what_is_there_and_says_how_much_is_missing() {
     // A write of another task that was under way may have had room a moment later.
     assert!(missing < total && (missing..=total).contains(&said), "{missing}: {ended}");
     tab.cdp("Storage.overrideQuotaForOrigin", json!({ "origin": origin }));
-    std::thread::sleep(Duration::from_millis(500));
+    hub.wait_until_quiet();
     hub.take_body_bytes();
     let report = tab.download();
     assert_eq!(report["complete"], true, "{report}");
@@ -376,7 +375,7 @@ fn a_browser_that_crashes_goes_on_where_it_was() {
     let browser = Browser::start_in(profile.path());
     let tab = Tab::open(&browser, &page, &hub);
     hub.order(UNET, Fault::Delay(0), 2);
-    hub.order(UNET, Fault::Throttle(200), usize::MAX);
+    hub.order(UNET, Fault::Held, usize::MAX);
     tab.start();
     tab.wait_for_unet(2 * CHUNK_BYTES);
     // What is written is on its way to the disk.
@@ -391,7 +390,7 @@ fn a_browser_that_crashes_goes_on_where_it_was() {
     let tab = Tab::open(&browser, &page, &hub);
     let missing = tab.missing_bytes();
     assert!(missing <= needed_bytes(&hub.files) - 2 * CHUNK_BYTES, "{missing} bytes are missing");
-    std::thread::sleep(Duration::from_millis(500));
+    hub.wait_until_quiet();
     hub.take_body_bytes();
     let report = tab.download();
     assert_eq!(report["complete"], true, "{report}");
@@ -403,11 +402,11 @@ fn a_browser_that_crashes_goes_on_where_it_was() {
 fn a_picture_is_drawn_while_its_model_comes() {
     let (browser, page, hub) = (Browser::start(), browser::page_url(), Hub::start(emoji_files()));
     browser.open(&format!("{page}protocol.js"));
-    hub.order(UNET, Fault::Throttle(60), usize::MAX);
+    hub.order(UNET, Fault::Held, usize::MAX);
     let log = browser.run(&format!(
         "const {{ Darkroom }} = await import('/darkroom.js');
         const darkroom = await Darkroom.open();
-        await darkroom.use_hub({{ endpoint: '{}' }});
+        await darkroom.use_hub({{ endpoint: '{0}' }});
         const log = [];
         const told = (what) => {{ if (log.at(-1) !== what) log.push(what); }};
         let is_coming;
@@ -419,11 +418,12 @@ fn a_picture_is_drawn_while_its_model_comes() {
         const request = {{ prompt: 'a red apple', seed: 1, steps: 2 }};
         // One that waits can be stopped.
         const first = darkroom.generate(request, {{ on_progress: ({{ stage }}) => told(stage) }});
-        await new Promise((resolve) => setTimeout(resolve, 300));
+        while (!log.includes('downloading')) await new Promise((resolve) => setTimeout(resolve, 5));
         const start = performance.now();
         await first.cancel();
         told((await first.done).cancelled ? 'cancelled' : 'not cancelled');
         const cancel_ms = performance.now() - start;
+        await fetch('{0}/release');
         const {{ pictures: [early] }} = await darkroom.generate(request, {{ on_progress: ({{ stage }}) => told(stage) }}).done;
         await download;
         await darkroom.load({{ kept: '{REPO}', runner: 'cpu' }});
@@ -437,7 +437,7 @@ fn a_picture_is_drawn_while_its_model_comes() {
     assert!(at("loaded") < at("cancelled") && at("cancelled") < at("downloaded"), "{log}");
     assert_eq!(entries[at("loaded") + 1..=at("cancelled")], ["downloading", "cancelled"], "{log}");
     assert_eq!(log["same"], true, "{log}");
-    assert!(log["cancel_ms"].as_f64() < Some(5000.0), "{log}");
+    assert!(log["cancel_ms"].as_f64() < Some(20_000.0), "{log}");
 }
 
 /// The wasm's memory may have this many bytes while a model of any size goes through it.

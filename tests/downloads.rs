@@ -14,7 +14,7 @@ use darkroom::hub::http::{Cancel, all};
 use darkroom::hub::native::NativeHttp;
 use darkroom::hub::remote::Remote;
 use darkroom::hub::stored::{StoredModel, import, verify};
-use darkroom::hub::{Source, published};
+use darkroom::hub::{Source, Variant, published};
 use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency};
 use darkroom::request::SDConfig;
 use darkroom::run::candle::{CandleRunner, Precision};
@@ -30,10 +30,8 @@ const CHUNK: usize = CHUNK_BYTES as usize;
 /// Five chunks, the last one short.
 const UNET_BYTES: usize = 4 * CHUNK + 123_457;
 
-/// Waits that a test can afford.
-fn patience() -> Patience {
-    Patience { n_parallel: 3, max_attempts: 5, base_ms: 5, max_ms: 40, stall_ms: 1500 }
-}
+/// A busy machine is silent for a moment, not for this long.
+const STALL_MS: u64 = 60_000;
 
 /// A Hub and a store that knows nothing yet.
 struct Rig {
@@ -42,6 +40,8 @@ struct Rig {
     http: NativeHttp,
     store: Rc<dyn Store>,
     arrival: Rc<Arrival>,
+    /// How long a transfer may be silent.
+    stall_ms: u64,
     _folder: tempfile::TempDir,
 }
 
@@ -55,7 +55,7 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let remote = Remote::hub(&hub.endpoint, None).unwrap();
         let (http, store, arrival) = (NativeHttp::default(), store(folder.path()), Rc::default());
-        Rig { hub, remote, http, store, arrival, _folder: folder }
+        Rig { hub, remote, http, store, arrival, stall_ms: STALL_MS, _folder: folder }
     }
 
     fn memory() -> Self {
@@ -63,13 +63,15 @@ impl Rig {
     }
 
     async fn find(&self) -> Result<Manifest> {
-        self.remote.find(&self.http, REPO, true).await
+        self.remote.find(&self.http, REPO, &Variant::Fp16First).await
     }
 
     fn download(&self, cancel: &Cancel) -> Download<'_> {
         let cancel = cancel.clone();
         let arrival = Rc::clone(&self.arrival);
-        Download { http: &self.http, store: &*self.store, remote: &self.remote, cancel, patience: patience(), arrival }
+        // Waits that a test can afford.
+        let patience = Patience { n_parallel: 3, max_attempts: 5, base_ms: 5, max_ms: 40, stall_ms: self.stall_ms };
+        Download { http: &self.http, store: &*self.store, remote: &self.remote, cancel, patience, arrival }
     }
 
     fn run(&self) -> Result<Manifest> {
@@ -148,11 +150,14 @@ fn faults_that_pass_are_got_over() {
         ("no range", Fault::NoRange, usize::MAX),
         ("another range", Fault::WrongRange, 2),
         ("late", Fault::Delay(200), 3),
-        ("stalled", Fault::Stall(4000), 1),
+        ("stalled", Fault::Stall(8000), 1),
     ];
     for (name, fault, times) in cases {
         for disk in [false, true] {
-            let rig = if disk { Rig::with(|folder| Rc::new(DiskStore::new(folder))) } else { Rig::memory() };
+            let mut rig = if disk { Rig::with(|folder| Rc::new(DiskStore::new(folder))) } else { Rig::memory() };
+            if let Fault::Stall(ms) = fault {
+                rig.stall_ms = ms / 4;
+            }
             if matches!(fault, Fault::Status(403, _)) {
                 // Each of the three tasks gets an address from a redirect first, and the fault meets one of its later uses.
                 rig.hub.order(&format!("/cdn/{UNET}"), Fault::Delay(0), 3);
@@ -215,7 +220,8 @@ fn refusals_say_what_to_do() {
         assert!(!said.contains("hf_secret") && !format!("{:?}", rig.remote).contains("hf_secret"), "{said}");
     }
     let nobody = Remote::hub("http://127.0.0.1:9", None).unwrap();
-    let said = block_on(nobody.find(&NativeHttp::default(), "owner/repo", true)).unwrap_err().to_string();
+    let said =
+        block_on(nobody.find(&NativeHttp::default(), "owner/repo", &Variant::Fp16First)).unwrap_err().to_string();
     assert!(said.contains("cannot be reached") && said.contains("another endpoint"), "{said}");
     for endpoint in ["huggingface.co", "", "https://", "https://a b", "https://user@host"] {
         assert!(matches!(Remote::hub(endpoint, None), Err(Error::Request { .. })), "{endpoint}");
@@ -268,7 +274,7 @@ fn a_cancel_keeps_the_chunks_and_the_next_run_fetches_the_rest_alone() {
     rig.hub.behave();
     let missing =
         block_on(async { missing_bytes(&*rig.store, &rig.store.manifest(REPO).await?.unwrap()).await }).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    rig.hub.wait_until_quiet();
     rig.hub.take_body_bytes();
     rig.run().unwrap();
     assert_eq!(rig.hub.take_body_bytes() as u64, missing + rig.hub.file("model_index.json").len() as u64);
@@ -404,7 +410,7 @@ async fn pixels(generation: &mut Generation<CandleRunner>) -> Result<Vec<u8>> {
 #[test]
 fn a_model_draws_while_it_comes() {
     let rig = Rig::of(emoji_files(), |_| Rc::new(MemoryStore::new()));
-    rig.hub.order(UNET, Fault::Throttle(20), usize::MAX);
+    rig.hub.order(UNET, Fault::Held, usize::MAX);
     let runner = Rc::new(CandleRunner::cpu(Precision::F32));
     let drawn = std::cell::RefCell::new(Vec::new());
     let unet_is_there = || {
@@ -433,6 +439,7 @@ fn a_model_draws_while_it_comes() {
             let stopped = model.part(&*runner, model.parts()[1], go_on).await;
             assert!(matches!(stopped, Err(Error::Cancelled)) && asked == 1, "{asked}");
             assert!(!unet_is_there());
+            rig.hub.release();
             drawn.replace(pixels(&mut apple(&model, &runner)).await?);
             Ok(())
         };

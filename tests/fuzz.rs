@@ -293,8 +293,9 @@ fn a_header_of_the_greatest_length_leaves_room_in_a_browser_tab() {
         let source: Box<dyn ByteSource> = Box::new(MemorySource::new("m", header));
         let (opened, peak) = allocations::peak_of(|| pollster::block_on(Weights::open(vec![source])));
         println!("{kind}: {peak} bytes, {:?}", opened.as_ref().map(|_| ()).map_err(ToString::to_string));
-        assert_eq!(opened.is_ok(), matches!(kind, "tensors" | "one text"), "{kind}");
-        assert!(peak <= 32 << 20, "{kind}: {peak} bytes for a header of {MAX_HEADER_BYTES}");
+        assert_eq!(opened.is_ok(), matches!(kind, "metadata" | "one text"), "{kind}");
+        // The header itself, and what is kept of it.
+        assert!(peak <= MAX_HEADER_BYTES as usize + (16 << 20), "{kind}: {peak} bytes for {MAX_HEADER_BYTES}");
     }
 }
 

@@ -1,4 +1,5 @@
 //! The kernels on a real device, natively: Vulkan, Metal or DX12, where lavapipe counts as one.
+#![cfg(not(target_arch = "wasm32"))]
 
 mod cases;
 
@@ -19,6 +20,22 @@ fn gpu() -> Option<Gpu> {
             panic!("{error}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
         }
     }
+}
+
+#[test]
+fn every_kernel_works_at_the_smallest_sizes() {
+    let Some(gpu) = gpu() else { return };
+    let mut rig = Rig::new(&gpu);
+    cases::gemm::smallest().iter().for_each(|case| block_on(cases::gemm::check(&mut rig, case)));
+    cases::group_norm::smallest().iter().for_each(|case| block_on(cases::group_norm::check(&mut rig, case)));
+    let of_parts = cases::splitk_group_norm::smallest();
+    of_parts.iter().for_each(|case| block_on(cases::splitk_group_norm::check(&mut rig, case)));
+    cases::layer_norm::smallest().iter().for_each(|case| block_on(cases::layer_norm::check(&mut rig, case)));
+    cases::attention::smallest().iter().for_each(|case| block_on(cases::attention::check(&mut rig, case)));
+    cases::embedding::smallest().iter().for_each(|case| block_on(cases::embedding::check(&mut rig, case)));
+    cases::repack::smallest().iter().for_each(|case| block_on(cases::repack::check(&mut rig, case)));
+    cases::lincomb::smallest().iter().for_each(|case| block_on(cases::lincomb::check(&gpu, case)));
+    cases::elementwise::smallest().iter().for_each(|case| block_on(cases::elementwise::check(&mut rig, case)));
 }
 
 #[test]

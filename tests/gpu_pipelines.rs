@@ -10,7 +10,7 @@ mod tiny;
 
 use std::rc::Rc;
 
-use cases::{Tolerance, cases};
+use cases::{Tolerance, cases_in};
 use darkroom::hub::folder::Folder;
 use darkroom::pipeline::ModelLoader;
 use darkroom::run::gpu::Gpu;
@@ -23,6 +23,10 @@ const F32: Tolerance = Tolerance { latents: 1e-3, max_level: 2, mean_level: 0.3,
 const F16: Tolerance = Tolerance { latents: 0.05, max_level: 255, mean_level: 3.0, min_psnr: 35.0 };
 
 fn check(version: &str, element: Element, tolerance: Tolerance) {
+    check_in("pipelines", version, element, tolerance);
+}
+
+fn check_in(fixtures: &str, version: &str, element: Element, tolerance: Tolerance) {
     if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
         eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
         return;
@@ -35,13 +39,27 @@ fn check(version: &str, element: Element, tolerance: Tolerance) {
     let runner = Rc::new(GpuRunner::new(gpu, element).unwrap());
     let folder = Folder::open(dir.path()).unwrap();
     let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| {})).unwrap());
-    for case in cases(version) {
+    // The large runs take a software adapter minutes. DARKROOM_LARGE=1 runs them too.
+    let all = std::env::var_os("DARKROOM_LARGE").is_some_and(|value| value == "1");
+    for case in cases_in(fixtures, version).into_iter().filter(|case| all || case.is_small()) {
         pollster::block_on(case.check(&runner, &model, tolerance));
+    }
+}
+
+/// Sizes that are odd on some level of the UNet (tools/fixtures/any_size.py).
+fn check_any_size(element: Element, tolerance: Tolerance) {
+    for version in ["v1-5-deep", "v1-5-inpaint", "v2-1", "xl", "xl-inpaint"] {
+        check_in("any_size", version, element, tolerance);
     }
 }
 
 mod single {
     use super::*;
+
+    #[test]
+    fn any_multiple_of_8() {
+        check_any_size(Element::F32, F32);
+    }
 
     #[test]
     fn v1_5() {
@@ -81,6 +99,11 @@ mod single {
 
 mod half {
     use super::*;
+
+    #[test]
+    fn any_multiple_of_8() {
+        check_any_size(Element::F16, F16);
+    }
 
     #[test]
     fn v1_5() {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use darkroom::Error;
-use darkroom::image::{GrayImage, Mask, RgbImage, decode, encode_png, from_unit, png_text, to_unit};
+use darkroom::image::{Fit, GrayImage, Mask, RgbImage, decode, encode_png, from_unit, png_text, to_unit};
 use darkroom::parameters::Parameters;
 use serde::Deserialize;
 
@@ -171,7 +171,7 @@ fn masks_are_those_of_diffusers() {
     for case in cases().mask {
         let ([from_w, from_h], [w, h]) = (case.from, case.to);
         let source = RgbImage::new(from_w, from_h, case.source.bytes().to_vec()).unwrap();
-        let mask = Mask::from_image(&source, w, h);
+        let mask = Mask::from_image(&source, w, h, Fit::Stretch);
         assert_eq!((mask.width, mask.height, mask.is_empty()), (w, h, false));
         assert_eq!(mask.values, case.mask.bits(w * h), "mask {from_w}x{from_h} to {w}x{h}");
         for latent in &case.latents {
@@ -180,7 +180,7 @@ fn masks_are_those_of_diffusers() {
             assert_eq!(got.values, latent.mask.bits(w * h), "mask {}x{} to {w}x{h}", mask.width, mask.height);
         }
     }
-    assert!(Mask::from_image(&RgbImage::new(2, 2, vec![0; 12]).unwrap(), 64, 64).is_empty());
+    assert!(Mask::from_image(&RgbImage::new(2, 2, vec![0; 12]).unwrap(), 64, 64, Fit::Stretch).is_empty());
 }
 
 #[test]
@@ -256,10 +256,12 @@ fn example() -> Parameters {
         guidance_scale: 7.5,
         seed: u64::MAX,
         width: 512,
+        any_size: false,
         height: 768,
         model: "v1-5".to_owned(),
         strength: None,
         version: "darkroom 0.1.0".to_owned(),
+        ..Parameters::default()
     }
 }
 
@@ -278,6 +280,7 @@ fn parameters_survive_both_forms() {
         plain.clone(),
         Parameters { prompt: String::new(), negative_prompt: None, ..plain.clone() },
         Parameters { clip_skip: Some(2), ..plain.clone() },
+        Parameters { width: 520, any_size: true, ..plain.clone() },
         Parameters { prompt: String::new(), ..plain.clone() },
         Parameters { negative_prompt: None, guidance_scale: 0.0, ..plain.clone() },
         Parameters { prompt: "two\nlines\n\nand Steps: 3\n".to_owned(), ..plain.clone() },

@@ -29,7 +29,7 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
 ];
 
 /// The modules that compute and nothing else.
-const PURE: &[&str] = &["model", "graph", "sampler", "request", "tokenizer", "rng", "image", "parameters"];
+const PURE: &[&str] = &["json", "model", "graph", "sampler", "request", "tokenizer", "rng", "image", "parameters"];
 
 /// What a pure module may not name below `std`.
 const IMPURE_STD: &[&str] = &["fs", "net", "env", "process", "thread", "time"];
@@ -42,17 +42,18 @@ const IMPURE_WORDS: &[&str] =
 /// cannot describe a cycle.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("json", &[]),
     ("rng", &["error"]),
     ("image", &["error"]),
-    ("tokenizer", &["error"]),
+    ("tokenizer", &["error", "json"]),
     ("store", &["error"]),
     ("graph", &["error"]),
     ("weights", &["error", "store", "graph"]),
-    ("model", &["error", "graph", "weights"]),
-    ("sampler", &["error", "model"]),
+    ("model", &["error", "json", "graph", "weights"]),
+    ("sampler", &["error", "json", "model"]),
     ("parameters", &["error", "sampler"]),
     ("request", &["error", "model", "sampler", "image"]),
-    ("hub", &["error", "store", "graph", "weights", "model"]),
+    ("hub", &["error", "json", "store", "graph", "weights", "model"]),
     ("run", &["error", "graph", "weights"]),
     (
         "pipeline",
@@ -69,6 +70,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "request",
             "hub",
             "run",
+            "parameters",
         ],
     ),
     ("bench", &["error", "graph", "weights", "model", "run"]),

@@ -10,7 +10,7 @@ mod tiny;
 
 use std::rc::Rc;
 
-use cases::{Tolerance, cases};
+use cases::{Case, Tolerance, cases, cases_in};
 use darkroom::hub::folder::Folder;
 use darkroom::pipeline::ModelLoader;
 use darkroom::run::candle::{CandleRunner, Precision};
@@ -27,6 +27,32 @@ fn check(version: &str, style: tiny::Style, precision: Precision) {
     assert_eq!(model.configs.version().key(), version, "the version is recognised from the configs");
     for case in cases(version) {
         pollster::block_on(case.check(&runner, &model, EXACT));
+    }
+}
+
+/// What diffusers drew at sizes that are odd on some level of the UNet (tools/fixtures/any_size.py).
+fn check_any_size(version: &str, runner: CandleRunner, wanted: impl Fn(&Case) -> bool) {
+    let dir = tempfile::tempdir().unwrap();
+    tiny::write_model(version, dir.path(), tiny::Style::F32);
+    let runner = Rc::new(runner);
+    let folder = Folder::open(dir.path()).unwrap();
+    let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| {})).unwrap());
+    for case in cases_in("any_size", version).into_iter().filter(wanted) {
+        pollster::block_on(case.check(&runner, &model, EXACT));
+    }
+}
+
+#[test]
+fn any_multiple_of_8() {
+    for version in ["v1-5-deep", "v1-5-inpaint", "v2-1", "xl", "xl-inpaint"] {
+        check_any_size(version, CandleRunner::cpu(Precision::F32), |_| true);
+    }
+}
+
+#[test]
+fn any_multiple_of_8_by_candles_own_operations() {
+    for version in ["v1-5-deep", "xl"] {
+        check_any_size(version, CandleRunner::cpu_plain(Precision::F32), Case::is_small);
     }
 }
 

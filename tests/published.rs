@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use darkroom::graph::WeightSpec;
-use darkroom::model::config::{AutoencoderKlConfig, ClipTextConfig, UNet2DConditionConfig};
+use darkroom::model::config::{ClipTextConfig, UNet2DConditionConfig, VaeConfig};
 use darkroom::model::unet::{UNetShape, step_graph};
 use darkroom::model::{SDVersion, clip, unet, vae};
 use serde_json::Value;
@@ -45,7 +45,7 @@ fn specs(version: SDVersion, component: &str) -> Vec<WeightSpec> {
     let text = config(version, component);
     match component {
         "unet" => unet::weights(&UNet2DConditionConfig::from_json(&text, component).unwrap()).unwrap(),
-        "vae" => vae::weights(&AutoencoderKlConfig::from_json(&text, component).unwrap()).unwrap(),
+        "vae" => vae::weights(&VaeConfig::from_json("AutoencoderKL", &text, component).unwrap()).unwrap(),
         _ => clip::weights(&ClipTextConfig::from_json(&text, component).unwrap()).unwrap(),
     }
 }

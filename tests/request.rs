@@ -2,7 +2,7 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use darkroom::model::version::SDVersion;
-use darkroom::request::SDConfig;
+use darkroom::request::{SDConfig, SideRule};
 use darkroom::sampler::Sampler;
 
 fn message<T: std::fmt::Debug>(result: darkroom::Result<T>) -> String {
@@ -30,7 +30,7 @@ fn the_table_of_versions() {
         (V2Inpaint, "v2-inpaint", 512, 20, 7.5, false, true, 64),
         (Xl, "xl", 1024, 20, 7.5, true, false, 32),
         (XlInpaint, "xl-inpaint", 1024, 20, 7.5, true, true, 32),
-        (Turbo, "turbo", 1024, 4, 0.0, true, false, 32),
+        (Turbo, "turbo", 512, 4, 0.0, true, false, 32),
     ];
     assert_eq!(SDVersion::ALL.to_vec(), table.map(|row| row.0).to_vec());
     for (version, key, side, steps, guidance, xl, inpaint, multiple) in table {
@@ -82,11 +82,36 @@ fn names_of_versions() {
 #[test]
 fn sizes() {
     let refused = [
-        (SDVersion::V1_5, 513, 512, "width 513 is not possible: use 512 or 576"),
-        (SDVersion::V1_5, 512, 520, "height 520 is not possible: use 512 or 576"),
-        (SDVersion::Xl, 1000, 1000, "width 1000 is not possible: use 992 or 1024"),
-        (SDVersion::Turbo, 512, 0, "height 0 is not possible: use 32 or a larger multiple of it"),
-        (SDVersion::V1_5, 63, 64, "width 63 is not possible: use 64 or a larger multiple of it"),
+        (
+            SDVersion::V1_5,
+            513,
+            512,
+            "width 513 is not possible: use 512 or 576, or any multiple of 8 with --any-size (any_size)",
+        ),
+        (
+            SDVersion::V1_5,
+            512,
+            520,
+            "height 520 is not possible: use 512 or 576, or any multiple of 8 with --any-size (any_size)",
+        ),
+        (
+            SDVersion::Xl,
+            1000,
+            1000,
+            "width 1000 is not possible: use 992 or 1024, or any multiple of 8 with --any-size (any_size)",
+        ),
+        (
+            SDVersion::Turbo,
+            512,
+            0,
+            "height 0 is not possible: use 32 or a larger multiple of it, or any multiple of 8 with --any-size (any_size)",
+        ),
+        (
+            SDVersion::V1_5,
+            63,
+            64,
+            "width 63 is not possible: use 64 or a larger multiple of it, or any multiple of 8 with --any-size (any_size)",
+        ),
         (SDVersion::V1_5, 4097, 64, "width 4097 is not possible: use 4096 at most"),
         (SDVersion::V1_5, 64, usize::MAX, &format!("height {} is not possible: use 4096 at most", usize::MAX)),
     ];
@@ -101,17 +126,40 @@ fn sizes() {
 }
 
 #[test]
+fn any_multiple_of_8_is_drawn_on_request() {
+    for (version, width, height) in
+        [(SDVersion::V1_5, 520, 8), (SDVersion::V2Inpaint, 600, 400), (SDVersion::Xl, 1000, 1000)]
+    {
+        SDConfig::new(version).with_size(width, height).with_any_size(true).validate().unwrap();
+        assert!(SDConfig::new(version).with_size(width, height).validate().is_err());
+    }
+    for (width, height, expected) in [
+        (513, 512, "width 513 is not possible: use 512 or 520"),
+        (512, 1001, "height 1001 is not possible: use 1000 or 1008"),
+        (7, 512, "width 7 is not possible: use 8 or a larger multiple of it"),
+        (4104, 512, "width 4104 is not possible: use 4096 at most"),
+    ] {
+        let config = SDConfig::new(SDVersion::Xl).with_size(width, height).with_any_size(true);
+        assert_eq!(message(config.validate()), expected);
+    }
+}
+
+#[test]
 fn sizes_for_a_loaded_folder_of_other_geometry() {
     let config = SDConfig::new(SDVersion::V1_5);
-    config.clone().with_size(128, 24).validate_for(8).unwrap();
-    assert_eq!(message(config.clone().with_size(100, 128).validate_for(8)), "width 100 is not possible: use 96 or 104");
+    let sides = |multiple| SideRule { multiple, any_multiple: multiple };
+    config.clone().with_size(128, 24).validate_for(sides(8)).unwrap();
+    assert_eq!(
+        message(config.clone().with_size(100, 128).validate_for(sides(8))),
+        "width 100 is not possible: use 96 or 104"
+    );
     // The largest multiple of 96 that is not above 4096 is 4032.
     assert_eq!(
-        message(config.clone().with_size(4096, 96).validate_for(96)),
+        message(config.clone().with_size(4096, 96).validate_for(sides(96))),
         "width 4096 is not possible: use 4032 at most"
     );
-    assert!(message(config.clone().validate_for(0)).contains("multiples of 0"));
-    assert!(message(config.validate_for(usize::MAX)).contains("no side up to 4096"));
+    assert!(message(config.clone().validate_for(sides(0))).contains("multiples of 0"));
+    assert!(message(config.validate_for(sides(usize::MAX))).contains("no side up to 4096"));
 }
 
 #[test]

@@ -18,6 +18,8 @@ const STEP_TOLERANCE: f64 = 1e-6;
 /// For `tiny-heun-3`: the third-order single-step formula of solver type heun divides the f32 rounding of exponentials
 /// by small squares. No supported checkpoint asks for it.
 const THIRD_ORDER_FACTOR: f64 = 5.0;
+/// For `cosine-karras`, whose first levels are in the ten thousands: alpha is then the rounded square of that.
+const LARGE_SIGMA_FACTOR: f64 = 10.0;
 /// Without help, differences add up over the steps, and so does the rounding of diffusers' latents to f32.
 const RUN_TOLERANCE: f64 = 1e-5;
 /// The tables and what follows from them by a single square root.
@@ -42,6 +44,10 @@ struct Case {
     config: String,
     n_steps: usize,
     strength: Option<f64>,
+    #[serde(default)]
+    eta: f64,
+    timesteps: Option<Vec<usize>>,
+    sigmas: Option<Vec<f64>>,
     init_noise_sigma: f64,
     add_noise: Option<(f64, f64)>,
     start: Vec<f64>,
@@ -86,8 +92,14 @@ impl Tensors {
         for &(slot, coefficient) in &update.terms {
             sum.iter_mut().zip(self.slot(slot)).for_each(|(sum, value)| *sum += coefficient * *value);
         }
-        if let Some((low, high)) = update.clamp {
-            sum.iter_mut().for_each(|value| *value = value.clamp(low, high));
+        match update.limit {
+            None => {}
+            Some(Limit::Clip(range)) => sum.iter_mut().for_each(|value| *value = value.clamp(-range, range)),
+            Some(Limit::Dynamic { ratio, max }) => {
+                let values: Vec<f32> = sum.iter().map(|&value| value as f32).collect();
+                let bound = Limit::dynamic_bound(&values, ratio, max);
+                sum.iter_mut().for_each(|value| *value = value.clamp(-bound, bound) / bound);
+            }
         }
         *self.slot(update.target) = sum;
     }
@@ -136,8 +148,13 @@ fn config_of(case: &Case, common: &Common) -> SchedulerConfig {
 
 /// Runs one case; the largest difference of a helped step and of the unhelped run.
 fn check(case: &Case, common: &Common) -> Result<(f64, f64), String> {
-    let schedule =
-        schedule(&config_of(case, common), case.n_steps, case.strength).map_err(|error| error.to_string())?;
+    let steps = match (&case.timesteps, &case.sigmas) {
+        (Some(timesteps), _) => Steps::Timesteps(timesteps.clone()),
+        (_, Some(sigmas)) => Steps::Sigmas(sigmas.clone()),
+        _ => Steps::Number(case.n_steps),
+    };
+    let options = RunOptions { steps, strength: case.strength, eta: case.eta };
+    let schedule = schedule_with(&config_of(case, common), &options).map_err(|error| error.to_string())?;
     if schedule.steps.len() != case.steps.len() {
         return Err(format!("{} model calls, expected {}", schedule.steps.len(), case.steps.len()));
     }
@@ -158,7 +175,11 @@ fn check(case: &Case, common: &Common) -> Result<(f64, f64), String> {
     let mut helped = Tensors::new(in_f32(&case.start), schedule.n_buffers);
     let mut alone = Tensors::new(in_f32(&case.start), schedule.n_buffers);
     let mut draws = common.noise[1..].iter();
-    let factor = if case.config == "tiny-heun-3" { THIRD_ORDER_FACTOR } else { 1.0 };
+    let factor = match case.config.as_str() {
+        "tiny-heun-3" => THIRD_ORDER_FACTOR,
+        "cosine-karras" => LARGE_SIGMA_FACTOR,
+        _ => 1.0,
+    };
     let (step_tolerance, run_tolerance) = (factor * STEP_TOLERANCE, factor * RUN_TOLERANCE);
     let mut worst = (0.0_f64, 0.0_f64);
     for (i, (step, expected)) in schedule.steps.iter().zip(&case.steps).enumerate() {
@@ -189,21 +210,27 @@ fn check(case: &Case, common: &Common) -> Result<(f64, f64), String> {
     Ok(worst)
 }
 
+/// Runs all cases of a sampler; those that differ are named, each with its first step that does.
 fn check_all(name: &str) {
     let common: Common = fixture("common");
     let cases: Vec<Case> = fixture(&name.replace('+', "p"));
     assert!(!cases.is_empty());
     let mut worst = (0.0_f64, 0.0_f64);
+    let mut differing = Vec::new();
     for case in &cases {
-        let differences = check(case, &common).unwrap_or_else(|difference| {
-            let sampler = case.sampler.as_deref().unwrap_or("the config's sampler");
-            panic!(
-                "{sampler} on {} with {} steps, strength {:?}: {difference}",
-                case.config, case.n_steps, case.strength
-            )
-        });
-        worst = (worst.0.max(differences.0), worst.1.max(differences.1));
+        match check(case, &common) {
+            Ok(differences) => worst = (worst.0.max(differences.0), worst.1.max(differences.1)),
+            Err(difference) => {
+                let sampler = case.sampler.as_deref().unwrap_or("the config's sampler");
+                let (config, n_steps, strength) = (&case.config, case.n_steps, case.strength);
+                let options = (case.eta, &case.timesteps, &case.sigmas);
+                differing.push(format!(
+                    "{sampler} on {config} with {n_steps} steps, strength {strength:?}, options {options:?}: {difference}"
+                ));
+            }
+        }
     }
+    assert!(differing.is_empty(), "{} of {} runs:\n{}", differing.len(), cases.len(), differing.join("\n"));
     println!("{name}: {} runs, steps within {:.1e}, whole runs within {:.1e}", cases.len(), worst.0, worst.1);
 }
 
@@ -262,6 +289,29 @@ fn lcm_agrees_with_diffusers() {
     check_all(SamplerKind::Lcm.name());
 }
 
+/// The samplers whose tests are not written out above.
+#[test]
+fn the_other_samplers_agree_with_diffusers() {
+    for name in [
+        "dpm++2s",
+        "dpm++sde",
+        "dpmsolver_2m",
+        "dpmsolver_2m_sde",
+        "dpmsolver_2s",
+        "dpm2",
+        "dpm2_a",
+        "lms",
+        "deis",
+        "ddpm",
+        "tcd",
+        "edm_euler",
+        "edm_dpm++2m",
+        "edm_dpm++2m_sde",
+    ] {
+        check_all(name);
+    }
+}
+
 /// A typical config, as any sampler might be asked to take it over.
 const STABLE: &str = r#"{"_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012,
     "beta_schedule": "scaled_linear", "skip_prk_steps": true, "steps_offset": 1, "clip_sample": false}"#;
@@ -274,7 +324,8 @@ fn stable(kind: SamplerKind) -> SchedulerConfig {
 fn every_sampler_runs_at_every_length_and_reads_nothing_unwritten() {
     let lengths = [1, 2, 3, 4, 5, 7, 14, 15, 16, 31, 50, 61, 103, 150];
     for kind in SamplerKind::ALL {
-        for n_steps in lengths.into_iter().filter(|&n| kind != SamplerKind::Lcm || n <= 50) {
+        for n_steps in lengths.into_iter().filter(|&n| !matches!(kind, SamplerKind::Lcm | SamplerKind::Tcd) || n <= 50)
+        {
             for strength in [None, Some(1.0), Some(0.75), Some(0.5)] {
                 let Ok(schedule) = schedule(&stable(kind), n_steps, strength) else {
                     assert!(n_steps == 1 && strength < Some(1.0), "{kind} with {n_steps} steps, strength {strength:?}");
@@ -319,11 +370,20 @@ fn refused(json: &str, kind: SamplerKind, n_steps: usize, strength: Option<f64>)
 #[test]
 fn unsupported_options_are_named_with_what_would_work() {
     for (json, kind, field) in [
-        (r#"{"thresholding": true}"#, SamplerKind::Ddim, "thresholding true"),
         (r#"{"use_flow_sigmas": true}"#, SamplerKind::DpmPp2m, "use_flow_sigmas true"),
-        (r#"{"use_exponential_sigmas": true}"#, SamplerKind::Euler, "use_exponential_sigmas true"),
-        (r#"{"use_beta_sigmas": true}"#, SamplerKind::Heun, "use_beta_sigmas true"),
-        (r#"{"use_lu_lambdas": true}"#, SamplerKind::DpmPp2m, "use_lu_lambdas true"),
+        (
+            r#"{"use_exponential_sigmas": true, "use_beta_sigmas": true}"#,
+            SamplerKind::Euler,
+            "a exponential schedule together with a beta one",
+        ),
+        (r#"{"variance_type": "learned_range"}"#, SamplerKind::Ddpm, "learned variance_type"),
+        (r#"{"variance_type": "fixed_large_log"}"#, SamplerKind::Ddpm, "variance_type fixed_large_log"),
+        (r#"{"solver_order": 3}"#, SamplerKind::Dpm2mSde, "solver_order 3"),
+        (r#"{"thresholding": true}"#, SamplerKind::Dpm2s, "thresholding true with algorithm_type dpmsolver"),
+        (r#"{"prediction_type": "sample"}"#, SamplerKind::Dpm2, "prediction_type sample"),
+        (r#"{"_class_name": "EDMEulerScheduler"}"#, SamplerKind::Euler, "a sampler that does not know EDM"),
+        (r#"{}"#, SamplerKind::EdmEuler, "a sampler for EDM models"),
+        (r#"{"beta_end": 2}"#, SamplerKind::DpmPp2m, "beta_end"),
         (r#"{"beta_schedule": "sigmoid"}"#, SamplerKind::Ddim, "beta_schedule sigmoid"),
         (r#"{"trained_betas": [0.1, 0.2]}"#, SamplerKind::Ddim, "trained_betas of length 2"),
         (r#"{"prediction_type": "flow_prediction"}"#, SamplerKind::UniPc, "prediction_type flow_prediction"),
@@ -392,4 +452,106 @@ fn the_demo_model_gets_its_own_sampler() {
     for kind in SamplerKind::ALL {
         assert!(darkroom::sampler::schedule(&config.with_sampler(kind), 10, None).is_ok(), "{kind}");
     }
+}
+
+#[test]
+fn old_dpm_solver_needs_a_last_level_above_zero() {
+    for class in ["DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"] {
+        let text = |last: &str| {
+            format!(r#"{{"_class_name": "{class}", "algorithm_type": "dpmsolver", "final_sigmas_type": "{last}"}}"#)
+        };
+        let config = |last| SchedulerConfig::from_json(&text(last), "s.json").unwrap();
+        let message = schedule(&config("zero"), 10, None).unwrap_err().to_string();
+        assert!(message.contains("final_sigmas_type zero") && message.contains("sigma_min works"), "{message}");
+        assert!(schedule(&config("sigma_min"), 10, None).is_ok());
+    }
+}
+
+/// The number that a message's advice names, and what follows it.
+fn number_before<'a>(message: &'a str, words: &str) -> Option<&'a str> {
+    let before = message.strip_suffix(words)?.trim_end();
+    before.rsplit(|c: char| !c.is_ascii_digit()).next().filter(|digits| !digits.is_empty())
+}
+
+/// What a message says would work must work when it is done.
+#[test]
+fn advice_works_when_it_is_followed() {
+    let mut n_followed = 0;
+    let bad = [
+        r#"{"lower_order_final": false}"#,
+        r#"{"lower_order_final": false, "final_sigmas_type": "sigma_min"}"#,
+        r#"{"beta_end": 0.9}"#,
+        r#"{"beta_start": 0.0, "beta_end": 0.0}"#,
+        r#"{"rescale_betas_zero_snr": true, "timestep_spacing": "trailing"}"#,
+        r#"{"beta_schedule": "squaredcos_cap_v2", "use_karras_sigmas": true}"#,
+        r#"{"num_train_timesteps": 20, "use_exponential_sigmas": true}"#,
+        r#"{"solver_order": 3, "solver_type": "bh1"}"#,
+    ];
+    for json in bad {
+        for kind in SamplerKind::ALL {
+            for n_steps in [1, 2, 10, 20, 150, 999, 1000] {
+                let config = SchedulerConfig::from_json(json, "s.json").unwrap().with_sampler(kind);
+                let Err(error) = schedule(&config, n_steps, None) else { continue };
+                let message = error.to_string();
+                if let Some(fewer) = number_before(&message, "steps work") {
+                    let fewer = fewer.parse().unwrap();
+                    assert!(schedule(&config, fewer, None).is_ok(), "{json} {kind} {n_steps}: {message}");
+                } else if message.ends_with("lower_order_final true works") {
+                    let mended = json.replace("\"lower_order_final\": false", "\"lower_order_final\": true");
+                    let config = SchedulerConfig::from_json(&mended, "s.json").unwrap().with_sampler(kind);
+                    assert!(schedule(&config, n_steps, None).is_ok(), "{json} {kind} {n_steps}: {message}");
+                } else if let Some((_, sampler)) = message.split_once("; the sampler ") {
+                    let sampler: Sampler = sampler.strip_suffix(" works").unwrap().parse().unwrap();
+                    let config = config.with_sampler(sampler);
+                    assert!(schedule(&config, n_steps, None).is_ok(), "{json} {kind} {n_steps}: {message}");
+                } else {
+                    continue;
+                }
+                n_followed += 1;
+            }
+        }
+    }
+    assert!(n_followed > 20, "{n_followed}");
+}
+
+#[test]
+fn lists_of_steps_and_eta_are_refused_where_diffusers_has_none() {
+    let refused =
+        |kind: SamplerKind, options: RunOptions| schedule_with(&stable(kind), &options).unwrap_err().to_string();
+    let with = |steps: Steps| RunOptions { steps, ..RunOptions::new(1) };
+    for kind in SamplerKind::ALL {
+        let timesteps = with(Steps::Timesteps(vec![999, 500, 20]));
+        let sigmas = with(Steps::Sigmas(vec![10.0, 3.0, 0.0]));
+        if kind.takes_timesteps() {
+            assert_eq!(schedule_with(&stable(kind), &timesteps).unwrap().steps[0].timestep, 999.0, "{kind}");
+        } else {
+            let message = refused(kind, timesteps);
+            assert!(message.contains("takes none") && message.contains("dpm++2m, "), "{message}");
+        }
+        if kind.takes_sigmas() {
+            assert_eq!(schedule_with(&stable(kind), &sigmas).unwrap().steps.len(), 2);
+        } else {
+            assert!(refused(kind, sigmas).contains("these samplers do: euler"), "{kind}");
+        }
+        let eta = RunOptions { eta: 0.5, ..RunOptions::new(4) };
+        if kind.takes_eta() {
+            assert!(schedule_with(&stable(kind), &eta).unwrap().steps[0].draws_noise, "{kind}");
+        } else {
+            assert!(refused(kind, eta).contains("these samplers do: ddim, tcd"), "{kind}");
+        }
+    }
+    for timesteps in [vec![], vec![1000], vec![5, 5], vec![1, 2]] {
+        let message = refused(SamplerKind::Euler, with(Steps::Timesteps(timesteps)));
+        assert!(message.contains("from 999 down"), "{message}");
+    }
+    for sigmas in [vec![], vec![1.0], vec![1.0, 2.0], vec![f64::NAN, 1.0], vec![2.0, -1.0]] {
+        let message = refused(SamplerKind::Euler, with(Steps::Sigmas(sigmas)));
+        assert!(message.contains("from large to small"), "{message}");
+    }
+    let message = refused(SamplerKind::Ddim, RunOptions { eta: 1.5, ..RunOptions::new(4) });
+    assert!(message.contains("eta 1.5"), "{message}");
+    let karras: Sampler = "dpm++2m_karras".parse().unwrap();
+    let config = stable(SamplerKind::Euler).with_sampler(karras);
+    let message = schedule_with(&config, &with(Steps::Timesteps(vec![999, 3]))).unwrap_err().to_string();
+    assert!(message.contains("karras schedule chooses its own"), "{message}");
 }

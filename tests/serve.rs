@@ -228,7 +228,8 @@ fn the_queue_is_bounded_tells_places_and_lets_go() {
     server.wait_for(&first, |job| job["status"] == "cancelled");
     let elapsed = start.elapsed();
     eprintln!("a cancel was heard after {} ms", elapsed.as_millis());
-    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+    // What it stops would go on for minutes.
+    assert!(elapsed < Duration::from_secs(30), "{elapsed:?}");
     assert_eq!(server.wait_until_over(&third)["status"], "done");
     // Once over, a job stays what it is.
     assert_eq!(server.delete(&third).1["status"], "done");
@@ -273,6 +274,10 @@ fn programs_that_speak_openais_api_are_served() {
 #[test]
 fn a_client_that_goes_takes_its_request_along() {
     let server = Server::start(&[]);
+    // How long a job takes here and now, with nothing before it.
+    let start = Instant::now();
+    server.wait_until_over(&server.add(&apple_request()));
+    let alone = start.elapsed();
     let body = json!({ "prompt": "a rocket", "steps": 150, "n": 8 }).to_string();
     let mut stream = TcpStream::connect(&server.address).unwrap();
     let head = format!(
@@ -283,10 +288,10 @@ fn a_client_that_goes_takes_its_request_along() {
     stream.write_all((head + &body).as_bytes()).unwrap();
     std::thread::sleep(Duration::from_secs(2));
     drop(stream);
-    // What comes next is drawn at once and not after eight pictures of 150 steps.
+    // What comes next is drawn at once and not after eight pictures of 150 steps, two hundred times its own six.
     let start = Instant::now();
     assert_eq!(server.wait_until_over(&server.add(&apple_request()))["status"], "done");
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20) + 20 * alone, "{:?}, alone {alone:?}", start.elapsed());
 }
 
 #[test]
@@ -312,6 +317,18 @@ fn a_part_of_a_picture_is_repainted() {
 }
 
 #[test]
+fn sides_may_be_any_multiple_of_8_on_request() {
+    let server = Server::start(&[]);
+    let body = json!({ "prompt": "x", "steps": 2, "width": 72, "height": 40, "any_size": true });
+    let job = server.wait_until_over(&server.add(&body));
+    assert_eq!((&job["status"], &job["request"]["any_size"]), (&json!("done"), &json!(true)), "{job}");
+    let png = server.get_bytes(job["images"][0]["url"].as_str().unwrap()).2;
+    let drawn = decode(&png).unwrap();
+    assert_eq!((drawn.width, drawn.height), (72, 40));
+    assert!(Parameters::from_png_text(&png_text(&png).unwrap()).unwrap().unwrap().any_size);
+}
+
+#[test]
 fn what_cannot_be_drawn_is_refused_with_what_would_work() {
     let server = Server::start(&["--max-side", "256", "--max-count", "2"]);
     for (body, status, words) in [
@@ -320,6 +337,9 @@ fn what_cannot_be_drawn_is_refused_with_what_would_work() {
         (json!({ "prompt": "x", "steps": -1 }), 400, "steps"),
         (json!({ "prompt": "x", "steps": 151 }), 400, "use 1 to 150"),
         (json!({ "prompt": "x", "width": 100 }), 400, "use 96 or 128"),
+        (json!({ "prompt": "x", "width": 100 }), 400, "any_size"),
+        (json!({ "prompt": "x", "width": 100, "any_size": true }), 400, "use 96 or 104"),
+        (json!({ "prompt": "x", "width": 100, "any_size": "yes" }), 400, "any_size"),
         (json!({ "prompt": "x", "width": 512 }), 400, "allows 256 at most"),
         (json!({ "prompt": "x", "count": 3 }), 400, "allows 2 at most"),
         (json!({ "prompt": "x", "sampler": "magic" }), 400, "euler"),
@@ -415,5 +435,34 @@ fn what_it_cannot_start_with_is_one_line() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
         let last = stderr.lines().last().unwrap_or_default();
         assert!(last.starts_with("darkroom: ") && last.contains(words), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_start_picture_keeps_its_size_within_what_the_server_allows() {
+    let server = Server::start(&["--max-side", "256"]);
+    let picture = |width: usize, height: usize| {
+        let pixels = (0..width * height * 3).map(|i| (i % 251) as u8).collect();
+        STANDARD.encode(encode_png(&RgbImage::new(width, height, pixels).unwrap(), &[]).unwrap())
+    };
+    for ((width, height), more, size) in [
+        ((200, 100), json!({}), (192, 96)),
+        ((1000, 500), json!({}), (256, 128)),
+        ((200, 100), json!({ "width": 96, "height": 96, "fit": "crop" }), (96, 96)),
+    ] {
+        let mut body = json!({ "prompt": "x", "steps": 2, "guidance_scale": 1, "image": picture(width, height) });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let job = server.wait_until_over(&server.add(&body));
+        let drawn = decode(&server.get_bytes(job["images"][0]["url"].as_str().unwrap()).2).unwrap();
+        assert_eq!((drawn.width, drawn.height), size, "{job}");
+        assert_eq!((&job["request"]["width"], &job["request"]["height"]), (&json!(size.0), &json!(size.1)));
+    }
+    for (body, words) in [
+        (json!({ "prompt": "x", "fit": "crop" }), "fit without a picture"),
+        (json!({ "prompt": "x", "fit": "fill", "image": picture(8, 8) }), "crop"),
+    ] {
+        let (status, answer) = server.post("/v1/jobs", &body);
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(words), "{answer}");
     }
 }

@@ -2,6 +2,7 @@
 //! agrees with it about parameters, bindings and constants.
 //!
 //! No device is needed: naga, the compiler inside wgpu, reads and validates the files here.
+#![cfg(not(target_arch = "wasm32"))]
 
 use std::collections::BTreeSet;
 use std::path::Path;

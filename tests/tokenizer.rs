@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use darkroom::Error;
-use darkroom::tokenizer::{SpecialToken, Tokenizer, TokenizerConfig};
+use darkroom::tokenizer::{SpecialToken, Tokenizer, TokenizerConfig, TokenizerFiles};
 use serde::Deserialize;
 
 const VOCAB: &str = include_str!("fixtures/tokenizer/vocab.json");
@@ -162,4 +162,95 @@ fn added_tokens_must_have_the_ids_they_claim() {
     let tokenizer = claims(2914).unwrap();
     assert_eq!(tokenizer.encode("a <cat>").unwrap().ids[2], 2914);
     assert!(reason(&claims(5).unwrap_err()).contains("should have id 5"));
+}
+
+#[derive(Deserialize)]
+struct Words {
+    n_vocab: u32,
+    prompts: Vec<String>,
+    cases: Vec<WordsCase>,
+}
+
+#[derive(Deserialize)]
+struct WordsCase {
+    name: String,
+    length: usize,
+    files: WordsFiles,
+    /// By prompt; what follows is the last one over and over.
+    ids: Vec<Vec<u32>>,
+}
+
+#[derive(Deserialize)]
+struct WordsFiles {
+    tokenizer_config: Option<String>,
+    special_tokens_map: Option<String>,
+    added_tokens: Option<String>,
+    /// Without vocabulary and merges.
+    tokenizer: Option<String>,
+}
+
+/// Puts the vocabulary into a `tokenizer.json`, and the merges in the form that it asks for.
+fn filled(text: &str) -> String {
+    let mut json: serde_json::Value = serde_json::from_str(text).unwrap();
+    let model = &mut json["model"];
+    let joined = model["merges"] == "joined";
+    model["vocab"] = serde_json::from_str(VOCAB).unwrap();
+    let lines = MERGES.lines().filter(|line| !line.starts_with("#version"));
+    let merge = |line: &str| match joined {
+        true => serde_json::json!(line),
+        false => serde_json::json!(line.split(' ').collect::<Vec<_>>()),
+    };
+    model["merges"] = lines.map(merge).collect();
+    json.to_string()
+}
+
+/// Fixtures of transformers 5.23, made by tools/fixtures/files.py.
+#[test]
+fn words_that_were_added_are_tokens_wherever_they_are_kept() {
+    let words: Words = serde_json::from_str(include_str!("fixtures/tokenizer/words.json")).unwrap();
+    let mut failures = Vec::new();
+    let mut n_added = 0;
+    for case in &words.cases {
+        let whole = case.files.tokenizer.as_deref().map(filled);
+        let config = TokenizerConfig::from_files(&TokenizerFiles {
+            tokenizer_config: case.files.tokenizer_config.as_deref(),
+            special_tokens_map: case.files.special_tokens_map.as_deref(),
+            added_tokens: case.files.added_tokens.as_deref(),
+            tokenizer: whole.as_deref(),
+        })
+        .unwrap();
+        let tokenizer = match &whole {
+            Some(whole) => Tokenizer::from_tokenizer_json(whole, &config).unwrap(),
+            None => Tokenizer::new(VOCAB, MERGES, &config).unwrap(),
+        };
+        for (prompt, ids) in words.prompts.iter().zip(&case.ids) {
+            let mut expected = ids.clone();
+            expected.resize(case.length, *ids.last().unwrap());
+            n_added += expected.iter().filter(|id| **id >= words.n_vocab).count();
+            let got = tokenizer.encode(prompt).unwrap().ids;
+            if got != expected {
+                failures.push(format!("{}: {prompt:?}\n  got {got:?}\n  expected {expected:?}", case.name));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} differ\n{}", failures.len(), failures.join("\n"));
+    assert!(words.cases.len() >= 25 && n_added > 100, "{} cases with {n_added} added tokens", words.cases.len());
+}
+
+#[test]
+fn a_tokenizer_json_of_another_kind_is_refused() {
+    let config = TokenizerConfig::default();
+    for (text, words) in [
+        ("", "tokenizer.json: EOF"),
+        ("[]", "tokenizer.json: is not an object"),
+        ("{}", "tokenizer.json: has no model"),
+        (r#"{"model":{"type":"Unigram","vocab":[]}}"#, "CLIP's tokenizer is BPE"),
+        (r#"{"model":{"type":"BPE","vocab":{"a":-1},"merges":[]}}"#, "the id -1"),
+        (r#"{"model":{"vocab":{"a":0},"merges":["a b"]}}"#, "merge 0: token \"b\""),
+        (r#"{"model":{"vocab":{"a":0},"merges":[["a"]]}}"#, "merge 0: expected two tokens"),
+        (r#"{"model":{"vocab":{"a":0},"merges":[]}}"#, "the bos_token"),
+    ] {
+        let error = Tokenizer::from_tokenizer_json(text, &config).unwrap_err();
+        assert!(reason(&error).contains(words), "{error} for {words}");
+    }
 }

@@ -238,6 +238,17 @@ export class Darkroom {
   }
 
   /**
+   * The size that the loaded model draws at where a request gives none and starts from a picture of this size.
+   * @param {number} width in pixels
+   * @param {number} height in pixels
+   * @param {boolean} [any_size] whether sides may be any multiple of 8
+   * @returns {Promise<[number, number]>}
+   */
+  size_of_picture(width, height, any_size = false) {
+    return this.#ask({ type: "size_of_picture", width, height, any_size });
+  }
+
+  /**
    * Checks a request against the loaded model and says how much work it is.
    * @param {import("./protocol.js").DrawRequest} request
    * @param {{has_picture?: boolean, has_mask?: boolean}} [given]

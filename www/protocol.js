@@ -94,12 +94,13 @@
  * @typedef {{type: "needed" | "download" | "remove" | "verify", model: string}} ModelRequest
  * @typedef {{type: "import", name: string, files: Map<string, Blob>}} ImportRequest
  * @typedef {{type: "tokens", prompt: string}} TokensRequest
+ * @typedef {{type: "size_of_picture", width: number, height: number, any_size: boolean}} SizeRequest
  * @typedef {{type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean}} WorkRequest
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest
  * @typedef {{type: "cancel", job: number | null}} CancelRequest
  * @typedef {{type: "pause"} | {type: "resume"}} PauseRequest
  * @typedef {{type: "parameters" | "pixels", file: Uint8Array}} FileRequest
- * @typedef {OpenRequest | CheckRequest | VersionsRequest | LoadRequest | PlanMessage | HubRequest | ModelsRequest | ModelRequest | TokensRequest | WorkRequest | GenerateRequest
+ * @typedef {OpenRequest | CheckRequest | VersionsRequest | LoadRequest | PlanMessage | HubRequest | ModelsRequest | ModelRequest | TokensRequest | SizeRequest | WorkRequest | GenerateRequest
  *   | CancelRequest | PauseRequest | FileRequest} Request
  */
 

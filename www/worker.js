@@ -540,6 +540,8 @@ async function answer(request, post) {
       return await in_turn(request.id, post, (job) => load(request, job));
     case "tokens":
       return loaded_studio().count_tokens(request.prompt);
+    case "size_of_picture":
+      return loaded_studio().size_of_picture(request.width, request.height, request.any_size);
     case "work":
       return loaded_studio().work(request.request, request.has_picture, request.has_mask);
     case "generate":

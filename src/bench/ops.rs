@@ -91,7 +91,7 @@ fn label(graph: &Graph, node: &Node) -> String {
     let details = match &node.op {
         Op::Conv2d { stride, upsample, .. } => {
             let stride = if *stride > 1 { format!(" stride {stride}") } else { String::new() };
-            stride + if *upsample { " upsample" } else { "" }
+            stride + if upsample.is_some() { " upsample" } else { "" }
         }
         Op::Attention { heads, .. } => format!(" {heads} heads"),
         _ => String::new(),
@@ -139,7 +139,7 @@ fn alone(graph: &Graph, node: &Node) -> Case {
     Case { layers: vec![timed.clone()], prompt: Some(prompt).filter(|graph| !graph.nodes.is_empty()), timed }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use std::rc::Rc;
 

@@ -5,6 +5,15 @@ use std::collections::HashMap;
 use super::{Activation, Graph, InputKind, Node, NodeId, Op, Path, Phase};
 use crate::error::{Error, Result};
 
+/// To which size a picture is taken before a convolution, by repeating pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upsample {
+    /// Twice its height and width.
+    Double,
+    /// This height and width: each the double, or one less.
+    To([usize; 2]),
+}
+
 /// How a convolution moves over the picture. Kernels are square; the input's channels come from the operand.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv {
@@ -16,33 +25,39 @@ pub struct Conv {
     pub stride: usize,
     /// Zeros around the picture: top, left, bottom, right.
     pub pad: [usize; 4],
-    /// Double the picture first, by repeating each pixel.
-    pub upsample: bool,
+    /// Enlarge the picture first.
+    pub upsample: Option<Upsample>,
 }
 
 impl Conv {
     /// A 3x3 convolution that keeps the size.
     #[must_use]
     pub fn k3(out_channels: usize) -> Self {
-        Conv { out_channels, kernel: 3, stride: 1, pad: [1; 4], upsample: false }
+        Conv { out_channels, kernel: 3, stride: 1, pad: [1; 4], upsample: None }
     }
 
     /// A 1x1 convolution.
     #[must_use]
     pub fn k1(out_channels: usize) -> Self {
-        Conv { out_channels, kernel: 1, stride: 1, pad: [0; 4], upsample: false }
+        Conv { out_channels, kernel: 1, stride: 1, pad: [0; 4], upsample: None }
     }
 
     /// A 3x3 convolution with stride 2 and the given padding.
     #[must_use]
     pub fn down(out_channels: usize, pad: [usize; 4]) -> Self {
-        Conv { out_channels, kernel: 3, stride: 2, pad, upsample: false }
+        Conv { out_channels, kernel: 3, stride: 2, pad, upsample: None }
     }
 
     /// A 3x3 convolution over the doubled picture.
     #[must_use]
     pub fn up(out_channels: usize) -> Self {
-        Conv { upsample: true, ..Conv::k3(out_channels) }
+        Conv { upsample: Some(Upsample::Double), ..Conv::k3(out_channels) }
+    }
+
+    /// A 3x3 convolution over the picture enlarged to a height and width: the double, or one less where that is odd.
+    #[must_use]
+    pub fn up_to(out_channels: usize, size: [usize; 2]) -> Self {
+        Conv { upsample: Some(Upsample::To(size)), ..Conv::k3(out_channels) }
     }
 }
 
@@ -121,10 +136,34 @@ impl GraphBuilder {
 
     /// x \[B,H,W,C\] → \[B,H',W',O\], weights `weight` \[O,C,K,K\] and `bias` \[O\].
     pub fn conv2d(&mut self, x: NodeId, w: &Path, conv: Conv) -> Result<NodeId> {
+        self.convolution(x, w, conv, true)
+    }
+
+    /// The same without a bias.
+    pub fn conv2d_without_bias(&mut self, x: NodeId, w: &Path, conv: Conv) -> Result<NodeId> {
+        self.convolution(x, w, conv, false)
+    }
+
+    fn convolution(&mut self, x: NodeId, w: &Path, conv: Conv, bias: bool) -> Result<NodeId> {
         let [batch, height, width, channels] = self.picture(x, w)?;
         let Conv { out_channels, kernel, stride, pad, upsample } = conv;
-        let scale = if upsample { 2 } else { 1 };
-        let (padded_h, padded_w) = (height * scale + pad[0] + pad[2], width * scale + pad[1] + pad[3]);
+        let upsample = upsample.map(|upsample| match upsample {
+            Upsample::Double => [2 * height, 2 * width],
+            Upsample::To(size) => size,
+        });
+        if let Some([to_h, to_w]) = upsample
+            && [(height, to_h), (width, to_w)].iter().any(|&(from, to)| to.div_ceil(2) != from)
+        {
+            return self.refuse(
+                w,
+                "conv2d",
+                format!(
+                    "cannot enlarge a picture of {height}x{width} to {to_h}x{to_w}: only to the double, or one less"
+                ),
+            );
+        }
+        let [full_h, full_w] = upsample.unwrap_or([height, width]);
+        let (padded_h, padded_w) = (full_h + pad[0] + pad[2], full_w + pad[1] + pad[3]);
         if stride == 0 || kernel == 0 || padded_h < kernel || padded_w < kernel {
             return self.refuse(
                 w,
@@ -132,10 +171,12 @@ impl GraphBuilder {
                 format!("with kernel {kernel} and stride {stride} does not fit a picture of {height}x{width}"),
             );
         }
-        let weight = self.weight(&w.pp("weight"), &[out_channels, channels, kernel, kernel])?;
-        let bias = self.weight(&w.pp("bias"), &[out_channels])?;
+        let mut inputs = vec![x, self.weight(&w.pp("weight"), &[out_channels, channels, kernel, kernel])?];
+        if bias {
+            inputs.push(self.weight(&w.pp("bias"), &[out_channels])?);
+        }
         let shape = vec![batch, (padded_h - kernel) / stride + 1, (padded_w - kernel) / stride + 1, out_channels];
-        Ok(self.push(Op::Conv2d { stride, pad, upsample }, &[x, weight, bias], shape, w.as_str()))
+        Ok(self.push(Op::Conv2d { stride, pad, upsample }, &inputs, shape, w.as_str()))
     }
 
     /// x \[..,D\] → \[..,O\], weights `weight` \[O,D\] and, if asked for, `bias` \[O\].
@@ -208,6 +249,18 @@ impl GraphBuilder {
         }
         let shape = self.shape(x).to_vec();
         self.push(Op::Scale { factor }, &[x], shape, w.as_str())
+    }
+
+    /// x \[..,C\] times a factor plus an offset: one pair for all values, or one for each of four channels.
+    pub fn affine(&mut self, x: NodeId, factors: &[f64], offsets: &[f64], w: &Path) -> Result<NodeId> {
+        let shape = self.shape(x).to_vec();
+        let fits = factors.len() == offsets.len() && (factors.len() == 1 || [4, self.width(x)] == [factors.len(); 2]);
+        if !fits {
+            let reason = format!("cannot apply {} factors and {} offsets to {shape:?}", factors.len(), offsets.len());
+            return self.refuse(w, "affine", reason);
+        }
+        let op = Op::Affine { factors: factors.to_vec(), offsets: offsets.to_vec() };
+        Ok(self.push(op, &[x], shape, w.as_str()))
     }
 
     /// Values joined along an axis.
@@ -347,6 +400,21 @@ impl GraphBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn odd_sides_are_halved_upwards_and_restored() {
+        let mut g = GraphBuilder::new("unet", Phase::Step);
+        let w = Path::root();
+        let x = g.input("sample", &[2, 5, 1, 4]);
+        let down = g.conv2d(x, &w.pp("down"), Conv::down(4, [1; 4])).unwrap();
+        assert_eq!(g.shape(down), [2, 3, 1, 4]);
+        let up = g.conv2d(down, &w.pp("up"), Conv::up_to(4, [5, 1])).unwrap();
+        assert_eq!(g.shape(up), [2, 5, 1, 4]);
+        let double = g.conv2d(down, &w.pp("up"), Conv::up(4)).unwrap();
+        assert_eq!(g.shape(double), [2, 6, 2, 4]);
+        let message = g.conv2d(down, &w.pp("up"), Conv::up_to(4, [7, 2])).unwrap_err().to_string();
+        assert_eq!(message, "unet: up: conv2d cannot enlarge a picture of 3x1 to 7x2: only to the double, or one less");
+    }
 
     #[test]
     fn wrong_shapes_are_refused_by_name() {

@@ -30,6 +30,7 @@ impl Graph {
             Op::GroupNorm { .. } | Op::LayerNorm { .. } => 8 * out,
             Op::Activation(_) | Op::Geglu | Op::TimestepEmbedding { .. } => 8 * out,
             Op::Add | Op::Scale { .. } => out,
+            Op::Affine { .. } => 2 * out,
             Op::Concat { .. } | Op::Slice { .. } | Op::Embedding => 0,
         };
         let read: u64 = match &node.op {

@@ -8,7 +8,7 @@ pub mod cost;
 mod op;
 mod path;
 
-pub use builder::{Conv, GraphBuilder};
+pub use builder::{Conv, GraphBuilder, Upsample};
 pub use op::{Activation, InputKind, Op};
 pub use path::Path;
 

@@ -9,6 +9,10 @@ pub enum Activation {
     Gelu,
     /// `x * sigmoid(1.702 x)`, as in OpenAI's CLIP.
     QuickGelu,
+    /// `max(x, 0)`.
+    Relu,
+    /// The hyperbolic tangent.
+    Tanh,
 }
 
 /// What is given at a run, and so in which type a runner holds it.
@@ -30,8 +34,9 @@ pub enum Op {
     /// A tensor of the checkpoint, in the checkpoint's own layout.
     Weight,
     /// x \[B,H,W,C\], weight \[O,C,K,K\], optional bias \[O\] → \[B,H',W',O\]. `pad` is top, left, bottom, right.
-    /// With `upsample` the picture is first doubled by repeating each pixel 2x2.
-    Conv2d { stride: usize, pad: [usize; 4], upsample: bool },
+    /// With `upsample` the picture is first taken to that height and width by repeating each pixel 2x2; where a side is odd
+    /// the last repetition is left out. That is what `nearest` makes of any side that is doubled, or doubled less one.
+    Conv2d { stride: usize, pad: [usize; 4], upsample: Option<[usize; 2]> },
     /// x \[..,D\], weight \[O,D\], optional bias \[O\] → \[..,O\].
     Linear,
     /// x \[B,..,C\], weight \[C\], bias \[C\]: statistics per batch item and group of C/groups channels, over everything
@@ -47,6 +52,8 @@ pub enum Op {
     Add,
     /// x times a constant.
     Scale { factor: f64 },
+    /// x \[..,C\] times a factor plus an offset: one pair for all, or one for each of C = 4 channels.
+    Affine { factors: Vec<f64>, offsets: Vec<f64> },
     /// Two or more values joined along an axis.
     Concat { axis: usize },
     /// The same elements in the same order under another shape.
@@ -77,9 +84,12 @@ impl Op {
             Op::Activation(Activation::Silu) => "silu",
             Op::Activation(Activation::Gelu) => "gelu",
             Op::Activation(Activation::QuickGelu) => "quick_gelu",
+            Op::Activation(Activation::Relu) => "relu",
+            Op::Activation(Activation::Tanh) => "tanh",
             Op::Geglu => "geglu",
             Op::Add => "add",
             Op::Scale { .. } => "scale",
+            Op::Affine { .. } => "affine",
             Op::Concat { .. } => "concat",
             Op::Reshape => "reshape",
             Op::Slice { .. } => "slice",

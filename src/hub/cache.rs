@@ -2,7 +2,10 @@
 //!
 //! A model that is complete in the cache is used without any request, so that a machine that has been online once needs
 //! no network again. `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH` and `HF_HUB_OFFLINE` mean
-//! what they mean to `huggingface_hub`.
+//! what they mean to `huggingface_hub`, and so do their former names.
+//!
+//! Where no variant is asked for, a model in the cache is its plain files, as in diffusers, since those are what somebody
+//! may have changed; a download takes the fp16 ones, which are half as long, as both are the publisher's.
 //!
 //! It deliberately looks for no newer commit of a model that is complete: naming another revision does that. It does
 //! not compute digests; lengths are compared with the Hub's listing, and a safetensors file explains its every byte.
@@ -17,7 +20,7 @@ use hf_hub::{Cache, Repo, RepoType};
 
 use self::download::{Fault, Transfer};
 use super::folder::{Folder, scan};
-use super::{ModelFile, Needs, RepoId, choose_files};
+use super::{IndexTexts, ModelFile, Needs, RepoId, Variant, choose_files, index_files};
 use crate::error::{Error, Result};
 use crate::model::version::SDVersion;
 
@@ -47,13 +50,6 @@ pub struct CachedModel {
     pub bytes: u64,
     /// Whether any of its weights are an fp16 variant.
     pub f16: bool,
-}
-
-impl CachedModel {
-    /// Whether it is what the caller prefers: full weights serve for fp16 ones, but not the other way round.
-    fn suits(&self, prefer_f16: bool) -> bool {
-        prefer_f16 || !self.f16
-    }
 }
 
 /// What the cache has of a repository.
@@ -98,9 +94,9 @@ impl HubCache {
     ///
     /// # Errors
     /// [`Error::Io`] where the cache is there and cannot be read.
-    pub fn state(&self, repo: &RepoId, prefer_f16: bool) -> Result<CacheState> {
+    pub fn state(&self, repo: &RepoId, variant: &Variant) -> Result<CacheState> {
         let Some((commit, root)) = self.snapshot(repo) else { return Ok(CacheState::Absent) };
-        match self.complete(repo, &commit, &root, prefer_f16) {
+        match self.complete(repo, &commit, &root, variant) {
             Ok(model) => Ok(CacheState::Complete(model)),
             Err(error @ Error::Io { .. }) => Err(error),
             // Whatever else is wrong with the snapshot, the download finds out and says.
@@ -115,10 +111,10 @@ impl HubCache {
     ///
     /// # Errors
     /// As [`HubCache::state`].
-    pub fn version_state(&self, version: SDVersion, prefer_f16: bool) -> Result<CacheState> {
+    pub fn version_state(&self, version: SDVersion, variant: &Variant) -> Result<CacheState> {
         let mut best = CacheState::Absent;
         for repo in version.repositories() {
-            match (self.state(&repo.parse()?, prefer_f16)?, &best) {
+            match (self.state(&repo.parse()?, variant)?, &best) {
                 (CacheState::Complete(model), _) => return Ok(CacheState::Complete(model)),
                 (CacheState::Partial(bytes), CacheState::Absent) => best = CacheState::Partial(bytes),
                 _ => {}
@@ -132,13 +128,12 @@ impl HubCache {
     /// # Errors
     /// As [`HubCache::state`].
     pub fn is_cached(&self, version: SDVersion) -> Result<bool> {
-        Ok(matches!(self.version_state(version, true)?, CacheState::Complete(_)))
+        Ok(matches!(self.version_state(version, &Variant::default())?, CacheState::Complete(_)))
     }
 
     /// A repository's model, from the cache where that is complete, else downloaded into it. Blocks until it is there.
-    /// Transfers that break are resumed, at once a few times and again by the next call. Where full weights are
-    /// preferred and the cache has fp16 ones, the Hub is asked for full ones, and those of the cache are used where it
-    /// cannot be reached: [`CachedModel::f16`] tells.
+    /// Transfers that break are resumed, at once a few times and again by the next call. A variant that is asked for and
+    /// that the cache lacks is downloaded; nothing else is taken instead of it.
     ///
     /// # Errors
     /// [`Error::Hub`] that says which repository, what is wrong, and what to do: no network, no such repository, one
@@ -147,19 +142,14 @@ impl HubCache {
     pub fn fetch(
         &self,
         repo: &RepoId,
-        prefer_f16: bool,
+        variant: &Variant,
         on_progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<CachedModel> {
-        let cached = match self.state(repo, prefer_f16)? {
-            CacheState::Complete(model) if model.suits(prefer_f16) => return Ok(model),
-            CacheState::Complete(model) => Some(model),
-            _ => None,
-        };
-        match (self.download(repo, prefer_f16, on_progress), cached) {
-            (Ok(model), _) => Ok(model),
-            (Err(fault), Some(model)) if fault.is_no_network() => Ok(model),
-            (Err(fault), _) => Err(fault.into_error(repo, &self.settings)),
+        if let CacheState::Complete(model) = self.state(repo, variant)? {
+            return Ok(model);
         }
+        let downloaded = self.download(repo, variant, on_progress);
+        downloaded.map_err(|fault| fault.into_error(repo, variant, &self.settings))
     }
 
     /// A version's model, from the cache where its own repository or a fallback is complete there, else downloaded from
@@ -170,23 +160,22 @@ impl HubCache {
     pub fn fetch_version(
         &self,
         version: SDVersion,
-        prefer_f16: bool,
+        variant: &Variant,
         on_progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<CachedModel> {
-        if let CacheState::Complete(model) = self.version_state(version, prefer_f16)? {
-            if model.suits(prefer_f16) {
-                return Ok(model);
-            }
-            return self.fetch(&model.repo, prefer_f16, on_progress);
+        if let CacheState::Complete(model) = self.version_state(version, variant)? {
+            return Ok(model);
         }
         let mut first: Option<(RepoId, Fault)> = None;
         let mut others = Vec::new();
         for repo in version.repositories() {
             let repo: RepoId = repo.parse()?;
-            match self.download(&repo, prefer_f16, on_progress) {
+            match self.download(&repo, variant, on_progress) {
                 Ok(model) => return Ok(model),
                 // Only a repository that is not to be had makes another one worth a try.
-                Err(fault) if !fault.is_unavailable() => return Err(fault.into_error(&repo, &self.settings)),
+                Err(fault) if !fault.is_unavailable() => {
+                    return Err(fault.into_error(&repo, variant, &self.settings));
+                }
                 Err(fault) if first.is_none() => first = Some((repo, fault)),
                 Err(_) => others.push(repo.to_string()),
             }
@@ -195,7 +184,7 @@ impl HubCache {
             let reason = "the version names no repository".to_owned();
             return Err(Error::Hub { repo: version.to_string(), reason });
         };
-        match fault.into_error(&repo, &self.settings) {
+        match fault.into_error(&repo, variant, &self.settings) {
             Error::Hub { repo, reason } if !others.is_empty() => {
                 Err(Error::Hub { repo, reason: format!("{reason}; {} was no help either", others.join(", ")) })
             }
@@ -206,7 +195,7 @@ impl HubCache {
     fn download(
         &self,
         repo: &RepoId,
-        prefer_f16: bool,
+        variant: &Variant,
         on_progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<CachedModel, Fault> {
         if self.settings.offline {
@@ -219,7 +208,14 @@ impl HubCache {
         let index = transfer.file("model_index.json", &mut |_| {})?;
         let index_text = std::fs::read_to_string(&index).map_err(|source| Error::io(&index, source))?;
         let needs = Needs::from_model_index(&format!("{repo}: model_index.json"), &index_text)?;
-        let files = choose_files(&repo.to_string(), &listing.files, needs, prefer_f16)?;
+        let wanted = if variant.is_asked_for() { variant } else { &Variant::Fp16First };
+        let mut indexes = IndexTexts::new();
+        for path in index_files(&listing.files, needs, wanted) {
+            let place = transfer.file(&path, &mut |_| {})?;
+            let text = std::fs::read_to_string(&place).map_err(|source| Error::io(&place, source))?;
+            indexes.insert(path, text);
+        }
+        let files = choose_files(&repo.to_string(), &listing.files, needs, wanted, &indexes)?;
 
         let cached = |file: &ModelFile| {
             let place = self.snapshot(repo).map(|(_, root)| root.join(&file.path));
@@ -242,7 +238,7 @@ impl HubCache {
             done_bytes += n_bytes;
         }
         let (commit, root) = self.snapshot(repo).ok_or(Fault::Changed)?;
-        self.complete(repo, &commit, &root, prefer_f16).map_err(|error| match error {
+        self.complete(repo, &commit, &root, variant).map_err(|error| match error {
             Error::Hub { .. } => Fault::Changed,
             other => Fault::Other(other),
         })
@@ -277,9 +273,9 @@ impl HubCache {
     }
 
     /// The model in a snapshot, or which file it lacks.
-    fn complete(&self, repo: &RepoId, commit: &str, root: &Path, prefer_f16: bool) -> Result<CachedModel> {
+    fn complete(&self, repo: &RepoId, commit: &str, root: &Path, variant: &Variant) -> Result<CachedModel> {
         let label = format!("{repo} in the Hugging Face cache");
-        let folder = Folder::open(root)?.with_f16(prefer_f16).with_label(label);
+        let folder = Folder::open(root)?.with_variant(variant.clone()).with_label(label);
         let files = folder.files()?;
         let bytes = files.iter().filter_map(|file| file.bytes).sum();
         let f16 = files.iter().any(|file| file.f16);

@@ -1,19 +1,91 @@
 //! Picks the files that a model needs from the listing of a diffusers repository, which often has the same weights
 //! four times over (fp16 and f32, safetensors and pickle) and single-file checkpoints besides.
 //!
-//! It deliberately looks at names only. Weights that are split over several files name themselves as parts of a whole
-//! (`-00001-of-00002`), so the index file that repeats it is not needed and cannot contradict it. Nothing but
-//! safetensors is ever chosen, since a pickle can run code.
+//! The rules are those of diffusers' and transformers' `from_pretrained`. A component of diffusers (UNet, VAE) with an
+//! index file (`*.safetensors.index.json`) is the parts that the index names; a text encoder is the whole file where
+//! there is one, and the parts of its index otherwise. Parts without an index are put together by the numbers in their
+//! names. Nothing but safetensors is ever chosen, since a pickle can run code.
+//!
+//! It reads no file: the texts of index files are given to it, after [`index_files`] said which those are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
 use serde_json::Value;
 
 use super::{Component, ListedFile, ModelFile};
 use crate::error::{Error, Result};
+use crate::json;
+use crate::model::ModelIndex;
 
 /// The most files that one component may be split into.
 const MAX_SHARDS: usize = 1000;
+
+/// The variant that most repositories publish beside their plain files.
+const FP16: &str = "fp16";
+
+/// Which of several files of the same weights is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// The plain files, and where a component has none its fp16 ones. What lies in a folder or cache is read so: files
+    /// that somebody changed are the plain ones, because that is what `save_pretrained` writes.
+    #[default]
+    PlainFirst,
+    /// The fp16 files, and where a component has none its plain ones: half the bytes, for downloads of what one
+    /// publisher made.
+    Fp16First,
+    /// The plain files: `none` on the command line. As [`Variant::PlainFirst`], but at least one component must have them.
+    Plain,
+    /// The files of this variant, and where a component has none its plain ones, as `variant="…"` in diffusers. At least
+    /// one component must have it.
+    Named(String),
+}
+
+impl Variant {
+    /// Whether this is what somebody asked for, and not a default.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        matches!(self, Variant::Plain | Variant::Named(_))
+    }
+
+    /// The spellings of a file's name to look for, best first; `None` is the plain one.
+    fn names(&self) -> Vec<Option<&str>> {
+        match self {
+            Variant::PlainFirst | Variant::Plain => vec![None, Some(FP16)],
+            Variant::Fp16First => vec![Some(FP16), None],
+            Variant::Named(name) => vec![Some(name), None],
+        }
+    }
+}
+
+impl FromStr for Variant {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let is_word = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+        match text {
+            "none" => Ok(Variant::Plain),
+            _ if is_word => Ok(Variant::Named(text.to_owned())),
+            _ => Err(Error::Request {
+                field: "variant",
+                got: format!("{text:?}"),
+                expected: "use fp16, none for the plain files, or another variant's name".to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Variant::PlainFirst => "plain files first",
+            Variant::Fp16First => "fp16 files first",
+            Variant::Plain => "none",
+            Variant::Named(name) => name,
+        })
+    }
+}
 
 /// What a model consists of, beyond what all have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +101,11 @@ impl Needs {
     /// [`Error::Config`] where it is not JSON or lists no UNet, VAE, text encoder or tokenizer.
     pub fn from_model_index(file: &str, json: &str) -> Result<Self> {
         let config = |reason: String| Error::Config { file: file.to_owned(), reason };
-        let index: Value = serde_json::from_str(json).map_err(|error| config(error.to_string()))?;
+        let index = json::value(json).map_err(|error| config(error.to_string()))?;
+        // What it is comes before what it lacks.
+        if index.get("_class_name").is_some_and(Value::is_string) {
+            ModelIndex::from_json(json, file)?;
+        }
         // A part is a pair of a library and a class, and a part that was left out is a pair of nulls.
         let has = |part: &str| index.get(part).and_then(|pair| pair.get(1)).is_some_and(Value::is_string);
         for part in ["unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
@@ -55,43 +131,83 @@ impl Needs {
     }
 }
 
-/// Picks the files of a model from everything that a repository or folder has.
-///
-/// Of weights, the fp16 variant is taken where `prefer_f16` and there is one, else the plain files, else the fp16
-/// variant after all; one file before the same in parts.
-///
-/// # Errors
-/// [`Error::Hub`] for `place` that names the first file that is missing and what was found in its folder.
-pub fn choose_files(place: &str, all: &[ListedFile], needs: Needs, prefer_f16: bool) -> Result<Vec<ModelFile>> {
-    let choice = Choice { place, all, prefer_f16 };
-    let mut files = Vec::new();
+/// The texts of index files, by path.
+pub type IndexTexts = BTreeMap<String, String>;
+
+/// The index files whose texts [`choose_files`] needs, as paths in the repository.
+#[must_use]
+pub fn index_files(all: &[ListedFile], needs: Needs, variant: &Variant) -> Vec<String> {
+    let (place, indexes) = ("", &IndexTexts::new());
+    let choice = Choice { place, all, variant, indexes };
+    let mut paths = Vec::new();
     for component in needs.components() {
-        match component {
-            Component::ModelIndex => files.push(choice.required(component, "model_index.json")?),
-            Component::Scheduler => files.push(choice.required(component, "scheduler_config.json")?),
-            Component::Tokenizer | Component::Tokenizer2 => files.extend(choice.tokenizer(component)?),
-            Component::TextEncoder | Component::TextEncoder2 => {
-                files.push(choice.required(component, "config.json")?);
-                files.extend(choice.weights(component, "model")?);
-            }
-            Component::Unet | Component::Vae => {
-                files.push(choice.required(component, "config.json")?);
-                files.extend(choice.weights(component, "diffusion_pytorch_model")?);
+        if let Some(stem) = stem(component) {
+            for name in variant.names() {
+                paths.extend(choice.index(component, stem, name).map(|file| file.path.clone()));
             }
         }
     }
-    Ok(files)
+    paths
+}
+
+/// Picks the files of a model from everything that a repository or folder has. `indexes` has the texts of
+/// [`index_files`].
+///
+/// # Errors
+/// [`Error::Hub`] for `place` that names the first file that is missing and what was found in its folder;
+/// [`Error::Config`] for an index file that is not one.
+pub fn choose_files(
+    place: &str,
+    all: &[ListedFile],
+    needs: Needs,
+    variant: &Variant,
+    indexes: &IndexTexts,
+) -> Result<Vec<ModelFile>> {
+    let choice = Choice { place, all, variant, indexes };
+    let mut files = Vec::new();
+    let mut has_asked_for = false;
+    for component in needs.components() {
+        match (component, stem(component)) {
+            (Component::ModelIndex, _) => files.push(choice.required(component, "model_index.json")?),
+            (Component::Scheduler, _) => files.push(choice.required(component, "scheduler_config.json")?),
+            (_, Some(stem)) => {
+                files.push(choice.required(component, "config.json")?);
+                let (weights, is_first_choice) = choice.weights(component, stem)?;
+                has_asked_for |= is_first_choice;
+                files.extend(weights);
+            }
+            (_, None) => files.extend(choice.tokenizer(component)?),
+        }
+    }
+    let what = match variant {
+        _ if has_asked_for => return Ok(files),
+        Variant::PlainFirst | Variant::Fp16First => return Ok(files),
+        Variant::Plain => "plain files (--variant none): ask for fp16 (--variant fp16)".to_owned(),
+        Variant::Named(name) => format!("files of the variant {name}: ask for none (--variant none)"),
+    };
+    let reason = format!("no component has {what}, or leave out the variant");
+    Err(Error::Hub { repo: place.to_owned(), reason })
+}
+
+/// How the names of a component's weight files begin.
+fn stem(component: Component) -> Option<&'static str> {
+    match component {
+        Component::TextEncoder | Component::TextEncoder2 => Some("model"),
+        Component::Unet | Component::Vae => Some("diffusion_pytorch_model"),
+        _ => None,
+    }
 }
 
 struct Choice<'a> {
     place: &'a str,
     all: &'a [ListedFile],
-    prefer_f16: bool,
+    variant: &'a Variant,
+    indexes: &'a IndexTexts,
 }
 
-impl Choice<'_> {
+impl<'a> Choice<'a> {
     /// The files right in a component's folder, by name.
-    fn folder(&self, component: Component) -> impl Iterator<Item = (&str, &ListedFile)> {
+    fn folder(&self, component: Component) -> impl Iterator<Item = (&'a str, &'a ListedFile)> + use<'a> {
         self.all.iter().filter_map(move |file| {
             let name = match component.folder() {
                 "" => &file.path,
@@ -101,52 +217,177 @@ impl Choice<'_> {
         })
     }
 
+    fn listed(&self, component: Component, name: &str) -> Option<&'a ListedFile> {
+        self.folder(component).find(|(found, _)| *found == name).map(|(_, file)| file)
+    }
+
     fn find(&self, component: Component, name: &str) -> Option<ModelFile> {
-        self.folder(component).find(|(found, _)| *found == name).map(|(_, file)| chosen(component, file, false))
+        self.listed(component, name).map(|file| chosen(component, file, false))
     }
 
     fn required(&self, component: Component, name: &str) -> Result<ModelFile> {
         self.find(component, name).ok_or_else(|| self.missing(component, name))
     }
 
-    /// The vocabulary as two files, or as the one file that transformers 5 saves instead; besides, what the special
-    /// tokens are.
+    /// The vocabulary: `tokenizer.json` where there is one, as in transformers 5, which reads nothing else of it then;
+    /// otherwise the two files of before. Besides, what was added to it and what the special tokens are.
     fn tokenizer(&self, component: Component) -> Result<Vec<ModelFile>> {
         let mut files = match self.find(component, "tokenizer.json") {
-            Some(whole) if self.find(component, "vocab.json").is_none() => vec![whole],
-            _ => vec![self.required(component, "vocab.json")?, self.required(component, "merges.txt")?],
+            Some(whole) => vec![whole],
+            None => vec![self.required(component, "vocab.json")?, self.required(component, "merges.txt")?],
         };
-        let optional = ["tokenizer_config.json", "special_tokens_map.json"];
+        let optional = ["added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"];
         files.extend(optional.iter().filter_map(|name| self.find(component, name)));
         Ok(files)
     }
 
-    fn weights(&self, component: Component, stem: &str) -> Result<Vec<ModelFile>> {
-        // Parts of the same whole are together: the same variant, spelt the same way, of the same number of parts.
-        let mut wholes: BTreeMap<(WeightsKind, usize), BTreeMap<usize, &ListedFile>> = BTreeMap::new();
-        for (name, file) in self.folder(component) {
-            if let Some(part) = Part::parse(name, stem) {
-                wholes.entry((part.kind, part.n_parts)).or_default().insert(part.part, file);
+    /// The weights of a component, and whether they are in the spelling that was looked for first.
+    fn weights(&self, component: Component, stem: &str) -> Result<(Vec<ModelFile>, bool)> {
+        let mut first_error = None;
+        for (idx, name) in self.variant.names().into_iter().enumerate() {
+            match self.weights_of(component, stem, name) {
+                Ok(Some(files)) => return Ok((files, idx == 0)),
+                Ok(None) => {}
+                // A set of parts of which none is there was not downloaded; the next spelling may be complete.
+                Err(Incomplete { error, is_absent: true }) => {
+                    first_error.get_or_insert(error);
+                }
+                Err(Incomplete { error, is_absent: false }) => return Err(error),
             }
         }
-        let rank = |kind: WeightsKind| kind.is_f16() != self.prefer_f16;
-        let complete = wholes.iter().filter(|((_, n_parts), parts)| parts.len() == *n_parts);
-        match complete.min_by_key(|((kind, n_parts), _)| (rank(*kind), *n_parts)) {
-            Some(((kind, _), parts)) => Ok(parts.values().map(|file| chosen(component, file, kind.is_f16())).collect()),
-            None => Err(match wholes.iter().next() {
-                Some(((kind, n_parts), parts)) => {
-                    let lost = (1..=*n_parts).find(|part| !parts.contains_key(part)).unwrap_or_default();
-                    self.missing(component, &kind.spell(stem, lost, *n_parts))
-                }
-                None => {
-                    let f16 = if self.prefer_f16 { ".fp16" } else { "" };
-                    self.missing(component, &format!("{stem}{f16}.safetensors"))
-                }
-            }),
+        Err(first_error.unwrap_or_else(|| self.no_weights(component, stem)))
+    }
+
+    /// The weights under one spelling, or `None` where there are none.
+    fn weights_of(
+        &self,
+        component: Component,
+        stem: &str,
+        variant: Option<&str>,
+    ) -> Result<Option<Vec<ModelFile>>, Incomplete> {
+        let is_f16 = variant == Some(FP16);
+        let whole_name = match variant {
+            None => format!("{stem}.safetensors"),
+            Some(variant) => format!("{stem}.{variant}.safetensors"),
+        };
+        let whole = self.listed(component, &whole_name).map(|file| vec![chosen(component, file, is_f16)]);
+        let of_index = || match self.index(component, stem, variant) {
+            Some(index) => self.parts_of_index(component, index, is_f16).map(Some),
+            None => Ok(None),
+        };
+        // transformers looks for the whole file first, diffusers for the index.
+        let found = if matches!(component, Component::Unet | Component::Vae) {
+            of_index()?.or(whole)
+        } else {
+            match whole {
+                Some(whole) => Some(whole),
+                None => of_index()?,
+            }
+        };
+        match found {
+            Some(files) => Ok(Some(files)),
+            None => self.numbered_parts(component, stem, variant),
         }
     }
 
+    /// The index file of a component. Of a variant, diffusers has written two spellings.
+    fn index(&self, component: Component, stem: &str, variant: Option<&str>) -> Option<&'a ListedFile> {
+        let spellings = match variant {
+            None => vec![format!("{stem}.safetensors.index.json")],
+            Some(variant) => vec![
+                format!("{stem}.safetensors.index.{variant}.json"),
+                format!("{stem}.safetensors.{variant}.index.json"),
+            ],
+        };
+        spellings.iter().find_map(|name| self.listed(component, name))
+    }
+
+    /// The files that an index names, with the index itself in front.
+    fn parts_of_index(
+        &self,
+        component: Component,
+        index: &ListedFile,
+        is_f16: bool,
+    ) -> Result<Vec<ModelFile>, Incomplete> {
+        let config = |reason: String| Error::Config { file: index.path.clone(), reason };
+        let Some(text) = self.indexes.get(&index.path) else {
+            return Err(config("the index was not read".to_owned()).into());
+        };
+        let json = json::value(text).map_err(|error| config(error.to_string()))?;
+        let map = json.get("weight_map").and_then(Value::as_object);
+        let map = map.ok_or_else(|| config("has no weight_map, which tells the file of each tensor".to_owned()))?;
+        let mut names = BTreeSet::new();
+        for (tensor, file) in map {
+            let name = file.as_str().filter(|name| name.ends_with(".safetensors") && !name.contains(['/', '\\']));
+            let name = name.ok_or_else(|| {
+                config(format!(
+                    "weight_map has {file} for {tensor}: the name of a safetensors file beside it is needed"
+                ))
+            })?;
+            names.insert(name);
+        }
+        if names.is_empty() || names.len() > MAX_SHARDS {
+            let reason = format!("weight_map names {} files: 1 to {MAX_SHARDS} are supported", names.len());
+            return Err(config(reason).into());
+        }
+        let mut files = vec![chosen(component, index, is_f16)];
+        files[0].f16 = false;
+        let mut lost = None;
+        for name in names {
+            match self.listed(component, name) {
+                Some(file) => files.push(chosen(component, file, is_f16)),
+                None => lost = lost.or(Some(name)),
+            }
+        }
+        match lost {
+            None => Ok(files),
+            Some(name) => {
+                let error = self.missing_because(component, name, &format!("; {} names it", index.path));
+                Err(Incomplete { error, is_absent: files.len() == 1 })
+            }
+        }
+    }
+
+    /// Parts of a whole that has no index, put together by their names: the same variant, spelt the same way, of the same
+    /// number of parts. A set that lacks a part is passed over for one that is complete.
+    fn numbered_parts(
+        &self,
+        component: Component,
+        stem: &str,
+        variant: Option<&str>,
+    ) -> Result<Option<Vec<ModelFile>>, Incomplete> {
+        let mut wholes: BTreeMap<(Spelling, usize), BTreeMap<usize, &ListedFile>> = BTreeMap::new();
+        for (name, file) in self.folder(component) {
+            if let Some(part) = Part::parse(name, stem, variant) {
+                wholes.entry((part.spelling, part.n_parts)).or_default().insert(part.part, file);
+            }
+        }
+        let is_f16 = variant == Some(FP16);
+        let complete = wholes.iter().find(|((_, n_parts), parts)| parts.len() == *n_parts);
+        match (complete, wholes.iter().next()) {
+            (Some((_, parts)), _) => Ok(Some(parts.values().map(|file| chosen(component, file, is_f16)).collect())),
+            (None, Some(((spelling, n_parts), parts))) => {
+                let lost = (1..=*n_parts).find(|part| !parts.contains_key(part)).unwrap_or_default();
+                let error = self.missing(component, &spelling.spell(stem, variant, lost, *n_parts));
+                Err(Incomplete { error, is_absent: !matches!(self.variant, Variant::Named(_)) })
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn no_weights(&self, component: Component, stem: &str) -> Error {
+        let name = match self.variant {
+            Variant::Fp16First => format!("{stem}.{FP16}.safetensors"),
+            _ => format!("{stem}.safetensors"),
+        };
+        self.missing(component, &name)
+    }
+
     fn missing(&self, component: Component, name: &str) -> Error {
+        self.missing_because(component, name, "")
+    }
+
+    fn missing_because(&self, component: Component, name: &str, because: &str) -> Error {
         let mut found: Vec<&str> = self.folder(component).map(|(name, _)| name).collect();
         found.sort_unstable();
         let n_more = found.len().saturating_sub(12);
@@ -160,8 +401,22 @@ impl Choice<'_> {
             folder => (format!("{folder}/{name}"), folder),
         };
         let pickles_only = name.ends_with(".safetensors") && found.contains(".bin") && !found.contains(".safetensors");
-        let hint = if pickles_only { "; its weights are pickles, which can run code and are not read" } else { "" };
+        let hint =
+            if pickles_only { "; its weights are pickles, which can run code and are not read" } else { because };
         Error::Hub { repo: self.place.to_owned(), reason: format!("{path} is missing; {folder} has {found}{hint}") }
+    }
+}
+
+/// Why the weights under one spelling cannot be taken.
+struct Incomplete {
+    error: Error,
+    /// Whether another spelling may be taken instead.
+    is_absent: bool,
+}
+
+impl From<Error> for Incomplete {
+    fn from(error: Error) -> Self {
+        Incomplete { error, is_absent: false }
     }
 }
 
@@ -169,59 +424,50 @@ fn chosen(component: Component, file: &ListedFile, f16: bool) -> ModelFile {
     ModelFile { component, path: file.path.clone(), bytes: file.bytes, sha256: file.sha256.clone(), f16 }
 }
 
-/// The ways in which a file of weights is named, between its stem and `.safetensors`.
+/// Where a part's name has its variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum WeightsKind {
-    /// `model.safetensors`, `model-00001-of-00002.safetensors`.
-    Plain,
-    /// `model.fp16.safetensors`, `model.fp16-00001-of-00002.safetensors`.
-    F16,
+enum Spelling {
+    /// `model-00001-of-00002.safetensors`, `model.fp16-00001-of-00002.safetensors`.
+    Before,
     /// `model-00001-of-00002.fp16.safetensors`, which diffusers wrote until 2024.
-    F16Last,
+    After,
 }
 
-impl WeightsKind {
-    fn is_f16(self) -> bool {
-        self != WeightsKind::Plain
-    }
-
-    fn spell(self, stem: &str, part: usize, n_parts: usize) -> String {
+impl Spelling {
+    fn spell(self, stem: &str, variant: Option<&str>, part: usize, n_parts: usize) -> String {
+        let variant = variant.map(|variant| format!(".{variant}")).unwrap_or_default();
         let (before, after) = match self {
-            WeightsKind::Plain => ("", ""),
-            WeightsKind::F16 => (".fp16", ""),
-            WeightsKind::F16Last => ("", ".fp16"),
+            Spelling::Before => (variant.as_str(), ""),
+            Spelling::After => ("", variant.as_str()),
         };
         format!("{stem}{before}-{part:05}-of-{n_parts:05}{after}.safetensors")
     }
 }
 
-/// A file of weights, read from its name; a file that is whole is part 1 of 1.
+/// A part of a file of weights, read from its name.
 struct Part {
-    kind: WeightsKind,
+    spelling: Spelling,
     part: usize,
     n_parts: usize,
 }
 
 impl Part {
-    fn parse(name: &str, stem: &str) -> Option<Part> {
+    fn parse(name: &str, stem: &str, variant: Option<&str>) -> Option<Part> {
         let rest = name.strip_prefix(stem)?.strip_suffix(".safetensors")?;
-        let (rest, is_f16_first) = rest.strip_prefix(".fp16").map_or((rest, false), |rest| (rest, true));
-        let (rest, is_f16_last) = rest.strip_suffix(".fp16").map_or((rest, false), |rest| (rest, true));
-        let kind = match (is_f16_first, is_f16_last) {
-            (false, false) => WeightsKind::Plain,
-            (true, false) => WeightsKind::F16,
-            (false, true) => WeightsKind::F16Last,
-            (true, true) => return None,
+        let (spelling, rest) = match variant.map(|variant| format!(".{variant}")) {
+            None => (Spelling::Before, rest),
+            Some(variant) => match (rest.strip_prefix(&variant), rest.strip_suffix(&variant)) {
+                (Some(rest), _) => (Spelling::Before, rest),
+                (None, Some(rest)) => (Spelling::After, rest),
+                (None, None) => return None,
+            },
         };
-        if rest.is_empty() {
-            return Some(Part { kind, part: 1, n_parts: 1 });
-        }
         let (part, n_parts) = rest.strip_prefix('-')?.split_once("-of-")?;
         let number = |text: &str| {
             let is_number = text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
             if is_number { text.parse::<usize>().ok() } else { None }
         };
         let (part, n_parts) = (number(part)?, number(n_parts)?);
-        ((1..=n_parts).contains(&part) && n_parts <= MAX_SHARDS).then_some(Part { kind, part, n_parts })
+        ((1..=n_parts).contains(&part) && n_parts <= MAX_SHARDS).then_some(Part { spelling, part, n_parts })
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::{Component as PathPart, Path, PathBuf};
 
-use super::{Component, ListedFile, ModelFile, Needs, Source, choose_files};
+use super::{Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, index_files};
 use crate::error::{Error, Result};
 use crate::weights::{ByteSource, DiskSource, LocalFuture};
 
@@ -17,7 +17,7 @@ const MAX_TEXT_BYTES: u64 = 64 << 20;
 pub struct Folder {
     root: PathBuf,
     label: String,
-    prefer_f16: bool,
+    variant: Variant,
 }
 
 impl Folder {
@@ -41,13 +41,14 @@ impl Folder {
         if !root.join("model_index.json").is_file() {
             return refuse("the folder has no model_index.json, so it is no model in diffusers' layout");
         }
-        Ok(Folder { root, label, prefer_f16: true })
+        Ok(Folder { root, label, variant: Variant::default() })
     }
 
-    /// Whether fp16 files are taken where there are both (the default) or the full ones.
+    /// Which of several files of the same weights is taken: the plain ones, where nothing else is asked for, as in
+    /// diffusers.
     #[must_use]
-    pub fn with_f16(mut self, prefer_f16: bool) -> Self {
-        self.prefer_f16 = prefer_f16;
+    pub fn with_variant(mut self, variant: Variant) -> Self {
+        self.variant = variant;
         self
     }
 
@@ -72,7 +73,13 @@ impl Folder {
     pub fn files(&self) -> Result<Vec<ModelFile>> {
         let index = self.text("model_index.json")?;
         let needs = Needs::from_model_index(&self.name_of("model_index.json"), &index)?;
-        choose_files(&self.label, &scan(&self.root)?, needs, self.prefer_f16)
+        let all = scan(&self.root)?;
+        let mut indexes = IndexTexts::new();
+        for path in index_files(&all, needs, &self.variant) {
+            let text = self.text(&path)?;
+            indexes.insert(path, text);
+        }
+        choose_files(&self.label, &all, needs, &self.variant, &indexes)
     }
 
     /// A path of the repository as a path on disk. A path that leads out of the folder is refused.

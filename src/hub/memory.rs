@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::{ListedFile, ModelFile, Needs, Source, choose_files};
+use super::{IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, index_files};
 use crate::error::{Error, Result};
 use crate::weights::{ByteSource, LocalFuture, MemorySource};
 
@@ -48,7 +48,13 @@ impl Source for MemoryFiles {
             let listed =
                 |(path, bytes): (&String, &Cow<'static, [u8]>)| ListedFile::new(path.clone(), Some(bytes.len() as u64));
             let all: Vec<ListedFile> = self.files.iter().map(listed).collect();
-            choose_files(&self.label, &all, needs, true)
+            let variant = Variant::default();
+            let mut indexes = IndexTexts::new();
+            for path in index_files(&all, needs, &variant) {
+                let text = self.text(&path)?;
+                indexes.insert(path, text);
+            }
+            choose_files(&self.label, &all, needs, &variant, &indexes)
         })
     }
 

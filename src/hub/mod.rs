@@ -28,7 +28,7 @@ pub mod web;
 use crate::error::Result;
 use crate::weights::{ByteSource, LocalFuture};
 
-pub use choose::{Needs, choose_files};
+pub use choose::{IndexTexts, Needs, Variant, choose_files, index_files};
 pub use listing::ListedFile;
 pub use repo::RepoId;
 

@@ -5,7 +5,7 @@
 use super::{Component, ModelFile, Source};
 use crate::error::{Error, Result};
 use crate::graph::WeightSpec;
-use crate::model::config::{AutoencoderKlConfig, ClipTextConfig, UNet2DConditionConfig};
+use crate::model::config::{ClipTextConfig, ModelIndex, UNet2DConditionConfig, VaeConfig};
 use crate::model::{SDVersion, clip, unet, vae};
 use crate::weights::{ByteSource, LocalFuture, header_of_f16};
 
@@ -164,8 +164,14 @@ async fn header_only(source: &dyn Source, path: &str) -> Result<Box<dyn ByteSour
     let text = source.read_text(&file).await?;
     let specs = match folder {
         "unet" => unet::weights(&UNet2DConditionConfig::from_json(&text, &file)?),
-        "vae" => vae::weights(&AutoencoderKlConfig::from_json(&text, &file)?),
-        _ => clip::weights(&ClipTextConfig::from_json(&text, &file)?),
+        component => {
+            let index = "model_index.json";
+            let index = ModelIndex::from_json(&source.read_text(index).await?, index)?;
+            match component {
+                "vae" => vae::weights(&VaeConfig::from_json(index.vae_class(), &text, &file)?),
+                encoder => clip::weights(&ClipTextConfig::from_json(&text, &file)?.with_class(index.class_of(encoder))),
+            }
+        }
     }?;
     Ok(Box::new(HeaderOnly::new(path, &specs)))
 }

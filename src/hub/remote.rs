@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::http::{Broken, Get, Http, Reply};
 use super::listing::parse_tree;
 use super::retry::{MAX_RETRY_AFTER_MS, backoff_ms, is_passing, retry_after_ms};
-use super::{ListedFile, ModelFile, Needs, RepoId, choose_files};
+use super::{IndexTexts, ListedFile, ModelFile, Needs, RepoId, Variant, choose_files, index_files};
 use crate::error::{Error, Result};
 use crate::model::SDVersion;
 use crate::store::{Manifest, StoredFile};
@@ -132,10 +132,10 @@ impl Remote {
     /// # Errors
     /// [`Error::Request`] for a name that is neither; [`Error::Hub`] that says what the place lacks, refuses, or how it
     /// failed.
-    pub async fn find(&self, http: &dyn Http, name: &str, prefer_f16: bool) -> Result<Manifest> {
+    pub async fn find(&self, http: &dyn Http, name: &str, variant: &Variant) -> Result<Manifest> {
         let mut first_error = None;
         for repo in repositories(name)? {
-            match self.find_in(http, &repo, prefer_f16).await {
+            match self.find_in(http, &repo, variant).await {
                 Ok(manifest) => return Ok(manifest),
                 Err(Refusal::Other(error)) => return Err(error),
                 // Only a repository that is not to be had makes another one worth a try; the first one's error counts.
@@ -151,7 +151,7 @@ impl Remote {
         Err(first_error.unwrap_or_else(|| self.refusal(name, "list of files", 404)))
     }
 
-    async fn find_in(&self, http: &dyn Http, repo: &RepoId, prefer_f16: bool) -> Result<Manifest, Refusal> {
+    async fn find_in(&self, http: &dyn Http, repo: &RepoId, variant: &Variant) -> Result<Manifest, Refusal> {
         let commit = if self.is_static { repo.revision().to_owned() } else { self.commit(http, repo).await? };
         let listed = match self.tree(http, repo, &commit).await {
             Err(Refusal::Status(404)) if self.is_static => self.probe(http, repo, &commit).await?,
@@ -160,8 +160,13 @@ impl Remote {
         let index = "model_index.json";
         let index_text = self.text(http, repo, &self.file_url(repo.path(), &commit, index)).await?.0;
         let needs = Needs::from_model_index(&format!("{repo}: {index}"), &index_text)?;
+        let mut indexes = IndexTexts::new();
+        for path in index_files(&listed, needs, variant) {
+            let text = self.text(http, repo, &self.file_url(repo.path(), &commit, &path)).await?.0;
+            indexes.insert(path, text);
+        }
         let mut files = Vec::new();
-        for file in choose_files(&repo.to_string(), &listed, needs, prefer_f16)? {
+        for file in choose_files(&repo.to_string(), &listed, needs, variant, &indexes)? {
             files.push(self.stored_file(http, repo, &commit, file).await?);
         }
         Ok(Manifest { model: repo.to_string(), repo: repo.path().to_owned(), commit, files })
@@ -341,7 +346,14 @@ fn possible_paths(needs: Needs) -> Vec<String> {
     let weights =
         |stem: &str| [format!("{stem}.fp16.safetensors"), format!("{stem}.safetensors"), "config.json".to_owned()];
     for suffix in if needs.second_encoder { &["", "_2"][..] } else { &[""][..] } {
-        let names = ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
+        let names = [
+            "tokenizer.json",
+            "vocab.json",
+            "merges.txt",
+            "added_tokens.json",
+            "special_tokens_map.json",
+            "tokenizer_config.json",
+        ];
         paths.extend(names.map(|name| format!("tokenizer{suffix}/{name}")));
         paths.extend(weights("model").map(|name| format!("text_encoder{suffix}/{name}")));
     }

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::arrival::Arrival;
-use super::{Component, ListedFile, ModelFile, Needs, Source, choose_files};
+use super::{Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, index_files};
 use crate::error::{Error, Result};
 use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, Store, StoredFile, sha256_hex};
 use crate::weights::{ByteSource, LocalFuture};
@@ -70,7 +70,13 @@ impl Source for StoredModel {
         Box::pin(async move {
             let index = "model_index.json";
             let needs = Needs::from_model_index(index, &self.read_text(index).await?)?;
-            choose_files(&self.describe(), &listed(&self.manifest.files), needs, true)
+            let (all, variant) = (listed(&self.manifest.files), Variant::default());
+            let mut indexes = IndexTexts::new();
+            for path in index_files(&all, needs, &variant) {
+                let text = self.read_text(&path).await?;
+                indexes.insert(path, text);
+            }
+            choose_files(&self.describe(), &all, needs, &variant, &indexes)
         })
     }
 
@@ -257,7 +263,16 @@ pub async fn import(
     let needs = Needs::from_model_index("model_index.json", &text(index, "model_index.json").await?)?;
     let all: Vec<ListedFile> =
         files.iter().map(|(path, source)| ListedFile::new(path.clone(), Some(source.len()))).collect();
-    let chosen = choose_files(name, &all, needs, true)?;
+    // What somebody picks may be changed by them, and changed files are plain ones.
+    let variant = Variant::default();
+    let mut indexes = IndexTexts::new();
+    for path in index_files(&all, needs, &variant) {
+        if let Some(source) = find(&path) {
+            let text = text(source, &path).await?;
+            indexes.insert(path, text);
+        }
+    }
+    let chosen = choose_files(name, &all, needs, &variant, &indexes)?;
     store.remove(name).await?;
     let stored = |file: &ModelFile| StoredFile {
         path: file.path.clone(),

@@ -4,7 +4,7 @@
 //! do_convert_grayscale=True)`, then `torch.nn.functional.interpolate(mode="nearest")` for the latents. It deliberately
 //! has no soft edges: those models are conditioned on 0 and 1.
 
-use super::RgbImage;
+use super::{Fit, RgbImage};
 
 /// A mask of 0 and 1, H W: 1 is repainted, 0 is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,13 +18,13 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Resizes the picture (Lanczos, in colour), turns it grey and calls everything from level 128 on "repaint".
+    /// Brings the picture to the size (Lanczos, in colour), turns it grey and calls everything from level 128 on "repaint".
     ///
     /// # Panics
     /// If a side is zero.
     #[must_use]
-    pub fn from_image(image: &RgbImage, width: usize, height: usize) -> Self {
-        let gray = image.resize_lanczos(width, height).to_gray();
+    pub fn from_image(image: &RgbImage, width: usize, height: usize, fit: Fit) -> Self {
+        let gray = image.fitted(width, height, fit).to_gray();
         // 128 / 255 is the first level that is at least one half.
         let values = gray.pixels.into_iter().map(|level| if level >= 128 { 1.0 } else { 0.0 }).collect();
         Self { width, height, values }

@@ -5,18 +5,24 @@
 //! [`crate::sampler::SchedulerConfig`]'s.
 
 mod clip;
+mod family;
+mod spelling;
 mod unet;
 mod vae;
+mod vae_tiny;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use clip::ClipTextConfig;
-pub use unet::{TextTime, UNet2DConditionConfig, UNetLevel};
-pub use vae::AutoencoderKlConfig;
+pub use family::channels_of;
+pub use unet::{MidBlock, TextTime, UNet2DConditionConfig, UNetLevel};
+pub use vae::{AutoencoderKlConfig, LatentStatistics, VaeArchitecture, VaeConfig};
+pub use vae_tiny::{AutoencoderTinyConfig, TinyHalf};
 
 use crate::error::{Error, Result};
+use crate::json;
 
 /// Sizes of one dimension at most, in configs that may be anyone's: 20 times the largest vocabulary there is.
 const MAX_WIDTH: usize = 1 << 20;
@@ -35,7 +41,12 @@ fn bound<'a>(file: &str, what: &str, values: impl IntoIterator<Item = &'a usize>
 
 /// Parses a JSON file, naming it on failure.
 pub(crate) fn from_json<T: DeserializeOwned>(text: &str, file: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })
+    json::typed(text).map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })
+}
+
+/// A value that was parsed already as a type, naming the file on failure.
+fn from_value<T: DeserializeOwned>(json: Value, file: &str) -> Result<T> {
+    serde_json::from_value(json).map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })
 }
 
 fn refuse<T>(file: &str, reason: String) -> Result<T> {
@@ -66,6 +77,40 @@ impl PerLevel {
     }
 }
 
+/// A number of transformer blocks: one for the whole UNet, or for each level one number or one for each of its layers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum PerLayer {
+    /// The same everywhere.
+    One(usize),
+    /// Level by level.
+    Each(Vec<PerLevel>),
+}
+
+impl PerLayer {
+    /// What each of `n_levels` levels has, or an error that names the field.
+    fn by_level(&self, n_levels: usize, field: &str, file: &str) -> Result<Vec<PerLevel>> {
+        match self {
+            PerLayer::One(n) => Ok(vec![PerLevel::One(*n); n_levels]),
+            PerLayer::Each(levels) if levels.len() == n_levels => Ok(levels.clone()),
+            PerLayer::Each(levels) => {
+                refuse(file, format!("{field} has {} entries, which does not fit {n_levels} levels", levels.len()))
+            }
+        }
+    }
+
+    /// The number of the last level's first layer.
+    fn first_of_last(&self) -> Option<usize> {
+        match self {
+            PerLayer::One(n) => Some(*n),
+            PerLayer::Each(levels) => match levels.last()? {
+                PerLevel::One(n) => Some(*n),
+                PerLevel::Each(layers) => layers.first().copied(),
+            },
+        }
+    }
+}
+
 /// `model_index.json`: which pipeline and which components a repository has.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct ModelIndex {
@@ -79,26 +124,67 @@ pub struct ModelIndex {
     text_encoder: Value,
     #[serde(default)]
     text_encoder_2: Value,
+    #[serde(default)]
+    scheduler: Value,
+    #[serde(default)]
+    unet: Value,
+    #[serde(default)]
+    vae: Value,
+    #[serde(default)]
+    requires_aesthetics_score: Option<bool>,
+    #[serde(default)]
+    low_res_scheduler: Value,
+    #[serde(default)]
+    depth_estimator: Value,
+    #[serde(default)]
+    image_encoder: Value,
+    #[serde(default)]
+    transformer: Value,
 }
 
 impl ModelIndex {
     /// Parses the file and refuses pipelines of other model families.
     pub fn from_json(text: &str, file: &str) -> Result<Self> {
-        let index: ModelIndex = from_json(text, file)?;
-        if !index.class_name.starts_with("StableDiffusion") || index.class_name.starts_with("StableDiffusion3") {
-            return refuse(
-                file,
-                format!(
-                    "{} is not a Stable Diffusion 1, 2 or XL pipeline, the kinds that can be run",
-                    index.class_name
-                ),
-            );
+        let index: ModelIndex = from_value(spelling::MODEL_INDEX.plain(from_json(text, file)?), file)?;
+        if let Some(reason) = family::why_not(&index) {
+            return refuse(file, reason);
         }
         Ok(index)
     }
 
+    /// The class of the autoencoder: `AutoencoderKL` unless another is named.
+    #[must_use]
+    pub fn vae_class(&self) -> &str {
+        Self::class(&self.vae).unwrap_or("AutoencoderKL")
+    }
+
+    /// Whether diffusers draws with its own pipelines for latent consistency models, which take strength differently.
+    #[must_use]
+    pub fn is_latent_consistency(&self) -> bool {
+        self.class_name.starts_with("LatentConsistencyModel")
+    }
+
+    /// The class of a component, which is a pair of a library and a class.
+    fn class(value: &Value) -> Option<&str> {
+        value.get(1).and_then(Value::as_str)
+    }
+
     fn present(value: &Value) -> bool {
         value.as_array().is_some_and(|class| class.iter().any(|part| !part.is_null()))
+    }
+
+    /// The class of a component, which is what diffusers makes of its files, whatever they call themselves. Of Flax classes
+    /// it is the one that torch has.
+    #[must_use]
+    pub fn class_of(&self, component: &str) -> Option<&str> {
+        let pair = match component {
+            "text_encoder" => &self.text_encoder,
+            "text_encoder_2" => &self.text_encoder_2,
+            "scheduler" => &self.scheduler,
+            _ => return None,
+        };
+        let class = pair.get(1)?.as_str()?;
+        Some(class.strip_prefix("Flax").unwrap_or(class))
     }
 
     /// Whether there is a first text encoder (SDXL's refiner has none).
@@ -137,14 +223,14 @@ mod tests {
     #[test]
     fn unsupported_settings_are_named() {
         let unet = r#"{"in_channels":4,"out_channels":4,"block_out_channels":[32],"down_block_types":["DownBlock2D"],
-            "up_block_types":["UpBlock2D"],"cross_attention_dim":8,"time_cond_proj_dim":256}"#;
+            "up_block_types":["UpBlock2D"],"cross_attention_dim":8,"time_embedding_dim":256}"#;
         let error = UNet2DConditionConfig::from_json(unet, "unet/config.json").unwrap_err().to_string();
-        assert_eq!(error, "unet/config.json: time_cond_proj_dim 256 is not supported: null is");
+        assert_eq!(error, "unet/config.json: time_embedding_dim 256 is not supported: null is");
         let other = unet.replace("256", "null").replace("\"DownBlock2D\"", "\"KDownBlock2D\"");
         let error = UNet2DConditionConfig::from_json(&other, "unet/config.json").unwrap_err().to_string();
         assert!(error.contains("KDownBlock2D is not supported"), "{error}");
         let error = ModelIndex::from_json(r#"{"_class_name":"FluxPipeline"}"#, "model_index.json").unwrap_err();
-        assert!(error.to_string().contains("FluxPipeline is not a Stable Diffusion"), "{error}");
+        assert!(error.to_string().contains("FluxPipeline is FLUX: only Stable Diffusion 1, 2 and XL"), "{error}");
     }
 
     #[test]

@@ -8,7 +8,8 @@ pub mod clip;
 pub mod config;
 pub mod unet;
 pub mod vae;
+mod vae_tiny;
 pub mod version;
 
-pub use config::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
+pub use config::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig, VaeConfig};
 pub use version::SDVersion;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::graph::{Conv, Graph, GraphBuilder, Op, Path, Phase, WeightSpec};
 use crate::model::blocks::{Transformer, cross_attention_names, resnet_block, transformer_2d};
-use crate::model::config::{UNet2DConditionConfig, UNetLevel};
+use crate::model::config::{MidBlock, UNet2DConditionConfig, UNetLevel};
 
 /// The sizes of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,26 +22,22 @@ pub struct UNetShape {
 }
 
 /// What a step computes: inputs `sample` \[B,H,W,in_channels\], `timestep` \[B\], the keys and values of every
-/// cross-attention (see [`prompt_graph`]) and, for XL, `add_embedding` \[B,time_embed_dim\]; output `out`
-/// \[B,H,W,out_channels\].
+/// cross-attention (see [`prompt_graph`]), for XL `add_embedding` \[B,time_embed_dim\] and for models with the guidance
+/// scale as an input `time_cond` \[B,channels of the first level\]; output `out` \[B,H,W,out_channels\].
 ///
 /// # Errors
 /// When the config does not describe a model or the size does not fit it.
 pub fn step_graph(config: &UNet2DConditionConfig, shape: UNetShape) -> Result<Graph> {
     let UNetShape { batch, height, width, n_context } = shape;
-    let multiple = config.downsampling();
-    if height == 0 || width == 0 || !height.is_multiple_of(multiple) || !width.is_multiple_of(multiple) {
-        return Err(Error::Shape {
-            node: "unet".into(),
-            op: "input",
-            reason: format!("of {height}x{width} latents does not fit: both must be multiples of {multiple}"),
-        });
+    if height == 0 || width == 0 {
+        let reason = format!("of {height}x{width} latents has no pixel");
+        return Err(Error::Shape { node: "unet".into(), op: "input", reason });
     }
     let mut g = GraphBuilder::new("unet", Phase::Step);
     let w = Path::root();
     let (groups, eps) = (config.norm_num_groups, config.norm_eps);
-    let transformer = |level: &UNetLevel| Transformer {
-        layers: level.transformer_layers,
+    let transformer = |level: &UNetLevel, layers: usize| Transformer {
+        layers,
         heads: level.heads,
         groups,
         use_linear_projection: config.use_linear_projection,
@@ -54,6 +50,10 @@ pub fn step_graph(config: &UNet2DConditionConfig, shape: UNetShape) -> Result<Gr
     let t = w.pp("time_embedding");
     let mut temb =
         g.timestep_embedding(timestep, first, config.flip_sin_to_cos, config.freq_shift, &w.pp("time_proj"))?;
+    if config.time_cond_proj_dim.is_some() {
+        let cond = g.input_computed("time_cond", &[batch, first]);
+        temb = g.add(temb, cond, &t)?;
+    }
     temb = g.linear(temb, &t.pp("linear_1"), config.time_embed_dim(), true)?;
     temb = g.silu(temb);
     temb = g.linear(temb, &t.pp("linear_2"), config.time_embed_dim(), true)?;
@@ -72,10 +72,11 @@ pub fn step_graph(config: &UNet2DConditionConfig, shape: UNetShape) -> Result<Gr
     let mut skips = vec![h];
     for (i, level) in config.levels.iter().enumerate() {
         let block = w.pp("down_blocks").pp(i);
+        let of_layer = |way: usize, layer: usize| transformer(level, level.transformer_layers[way][layer]);
         for layer in 0..level.layers {
             h = resnet_block(&mut g, &block.pp("resnets").pp(layer), h, Some(temb), level.out_channels, groups, eps)?;
             if level.cross_attention[0] {
-                h = transformer_2d(&mut g, &block.pp("attentions").pp(layer), h, transformer(level), n_context)?;
+                h = transformer_2d(&mut g, &block.pp("attentions").pp(layer), h, of_layer(0, layer), n_context)?;
             }
             skips.push(h);
         }
@@ -89,13 +90,18 @@ pub fn step_graph(config: &UNet2DConditionConfig, shape: UNetShape) -> Result<Gr
     // 4. mid
     let last = &config.levels[n_levels - 1];
     let mid = w.pp("mid_block");
-    h = resnet_block(&mut g, &mid.pp("resnets.0"), h, Some(temb), last.out_channels, groups, eps)?;
-    h = transformer_2d(&mut g, &mid.pp("attentions.0"), h, transformer(last), n_context)?;
-    h = resnet_block(&mut g, &mid.pp("resnets.1"), h, Some(temb), last.out_channels, groups, eps)?;
+    if config.mid_block != MidBlock::None {
+        h = resnet_block(&mut g, &mid.pp("resnets.0"), h, Some(temb), last.out_channels, groups, eps)?;
+    }
+    if let MidBlock::CrossAttention { transformer_layers } = config.mid_block {
+        h = transformer_2d(&mut g, &mid.pp("attentions.0"), h, transformer(last, transformer_layers), n_context)?;
+        h = resnet_block(&mut g, &mid.pp("resnets.1"), h, Some(temb), last.out_channels, groups, eps)?;
+    }
 
     // 5. up
     for (i, level) in config.levels.iter().rev().enumerate() {
         let block = w.pp("up_blocks").pp(i);
+        let of_layer = |way: usize, layer: usize| transformer(level, level.transformer_layers[way][layer]);
         for layer in 0..level.layers + 1 {
             let resnet = block.pp("resnets").pp(layer);
             let Some(skip) = skips.pop() else {
@@ -108,11 +114,17 @@ pub fn step_graph(config: &UNet2DConditionConfig, shape: UNetShape) -> Result<Gr
             h = g.concat(&[h, skip], 3, &resnet)?;
             h = resnet_block(&mut g, &resnet, h, Some(temb), level.out_channels, groups, eps)?;
             if level.cross_attention[1] {
-                h = transformer_2d(&mut g, &block.pp("attentions").pp(layer), h, transformer(level), n_context)?;
+                h = transformer_2d(&mut g, &block.pp("attentions").pp(layer), h, of_layer(1, layer), n_context)?;
             }
         }
         if i + 1 < n_levels {
-            h = g.conv2d(h, &block.pp("upsamplers.0.conv"), Conv::up(level.out_channels))?;
+            let up = block.pp("upsamplers.0.conv");
+            // To the size of what comes next from the way down: where that is odd, one less than the double.
+            let conv = match skips.last().map(|&skip| g.picture(skip, &up)).transpose()? {
+                Some([_, height, width, _]) => Conv::up_to(level.out_channels, [height, width]),
+                None => Conv::up(level.out_channels),
+            };
+            h = g.conv2d(h, &up, conv)?;
         }
     }
 
@@ -125,8 +137,9 @@ pub fn step_graph(config: &UNet2DConditionConfig, shape: UNetShape) -> Result<Gr
 }
 
 /// What depends on the prompt alone: inputs `encoder_hidden_states` \[B,`n_context`,cross_attention_dim\] and, for XL,
-/// `text_embeds` \[B,P\] and `time_ids` \[6B\]; outputs the keys and values of every cross-attention, and
-/// `add_embedding`.
+/// `text_embeds` \[B,P\] and `time_ids` \[6B\]; for models with the guidance scale as an input `timestep_cond`
+/// \[B,time_cond_proj_dim\], its [`guidance_embedding`]. Outputs the keys and values of every cross-attention,
+/// `add_embedding` and `time_cond`.
 ///
 /// # Errors
 /// When the config does not describe a model.
@@ -175,7 +188,29 @@ pub fn prompt_graph(config: &UNet2DConditionConfig, batch: usize, n_context: usi
         let h = g.linear(h, &w.pp("linear_2"), config.time_embed_dim(), true)?;
         g.output("add_embedding", h);
     }
+
+    if let Some(dim) = config.time_cond_proj_dim {
+        let w = Path::root().pp("time_embedding.cond_proj");
+        let condition = g.input("timestep_cond", &[batch, dim]);
+        let h = g.linear(condition, &w, config.levels[0].out_channels, false)?;
+        g.output("time_cond", h);
+    }
     Ok(g.finish())
+}
+
+/// A guidance scale as a model with `time_cond_proj_dim` `dim` takes it: sines, then cosines, of a thousand times what the
+/// scale is above one, at frequencies down to 1/10000; zero where `dim` is odd and one is left. In f32 like diffusers'
+/// `get_guidance_scale_embedding`, whose rounding shows where the angles are thousands.
+#[must_use]
+pub fn guidance_embedding(guidance_scale: f64, dim: usize) -> Vec<f32> {
+    let half = dim / 2;
+    let w = (guidance_scale - 1.0) as f32 * 1000.0;
+    let rate = 10_000f32.ln() / (half as f32 - 1.0);
+    let angles = (0..half).map(|i| w * f64::from(i as f32 * -rate).exp() as f32);
+    let (sines, cosines): (Vec<f32>, Vec<f32>) =
+        angles.map(f64::from).map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
+    let odd = vec![0.0; dim % 2];
+    [sines, cosines, odd].concat()
 }
 
 /// Both graphs at their smallest, which together use every tensor of the checkpoint.

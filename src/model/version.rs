@@ -84,8 +84,8 @@ impl SDVersion {
         }
     }
 
-    /// Other spellings that [`FromStr`] takes, besides the key. Case and the characters `-`, `_`, `.` and blank do not
-    /// matter, and `inpainting` is read as `inpaint`.
+    /// Other spellings that [`FromStr`] takes, besides the key and the last part of each repository's name. Case and the
+    /// characters `-`, `_`, `.` and blank do not matter, and `inpainting` is read as `inpaint`.
     #[must_use]
     pub fn aliases(self) -> &'static [&'static str] {
         ALIASES.iter().find(|(version, _)| *version == self).map_or(&[], |(_, aliases)| aliases)
@@ -123,14 +123,13 @@ impl SDVersion {
         std::iter::once(self.repository()).chain(self.fallback_repositories().iter().copied())
     }
 
-    /// Width and height in pixels. Turbo was trained at 512 x 512 and draws that faster and often better, but a picture
-    /// of XL's size is what is expected of it.
+    /// Width and height in pixels: what the version was trained at, which for Turbo is 512 x 512.
     #[must_use]
     pub fn default_size(self) -> (usize, usize) {
         match self {
-            SDVersion::V1_5 | SDVersion::V1_5Inpaint | SDVersion::V2Inpaint => (512, 512),
+            SDVersion::V1_5 | SDVersion::V1_5Inpaint | SDVersion::V2Inpaint | SDVersion::Turbo => (512, 512),
             SDVersion::V2_1 => (768, 768),
-            SDVersion::Xl | SDVersion::XlInpaint | SDVersion::Turbo => (1024, 1024),
+            SDVersion::Xl | SDVersion::XlInpaint => (1024, 1024),
         }
     }
 
@@ -193,6 +192,12 @@ impl SDVersion {
     }
 }
 
+/// A name without what does not matter in it.
+fn plain_name(text: &str) -> String {
+    let plain: String = text.trim().to_lowercase().chars().filter(|c| !matches!(c, '-' | '_' | '.' | ' ')).collect();
+    plain.replace("inpainting", "inpaint")
+}
+
 impl fmt::Display for SDVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.key())
@@ -203,10 +208,12 @@ impl FromStr for SDVersion {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let plain: String =
-            text.trim().to_lowercase().chars().filter(|c| !matches!(c, '-' | '_' | '.' | ' ')).collect();
-        let plain = plain.replace("inpainting", "inpaint");
-        ALIASES.iter().find(|(_, aliases)| aliases.contains(&plain.as_str())).map(|(version, _)| *version).ok_or_else(
+        let plain = plain_name(text);
+        let is_of_repository = |version: &SDVersion| {
+            version.repositories().any(|path| plain_name(path.rsplit('/').next().unwrap_or(path)) == plain)
+        };
+        let by_alias = ALIASES.iter().find(|(_, aliases)| aliases.contains(&plain.as_str()));
+        by_alias.map(|(version, _)| *version).or_else(|| SDVersion::ALL.into_iter().find(is_of_repository)).ok_or_else(
             || Error::Request {
                 field: "version",
                 got: format!("{text:?}"),

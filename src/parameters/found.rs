@@ -35,6 +35,9 @@ pub struct Settings {
     /// Rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<u32>,
+    /// Whether the sides may be any multiple of 8.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub any_size: bool,
     /// The model's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -47,6 +50,18 @@ pub struct Settings {
     /// Whether a long prompt was encoded in chunks.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub long_prompt_chunks: bool,
+    /// How much noise DDIM or TCD added in each step, where that was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta: Option<f64>,
+    /// The steps as training steps, where they were chosen one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timesteps: Option<Vec<usize>>,
+    /// The noise levels of the steps, where they were chosen one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sigmas: Option<Vec<f64>>,
+    /// How a start picture of another shape was brought to the size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit: Option<String>,
     /// The program's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -84,10 +99,15 @@ impl Settings {
             seed: self.seed?,
             width: self.width?,
             height: self.height?,
+            any_size: self.any_size,
             model: self.model.unwrap_or_default(),
             strength: self.strength,
             clip_skip: self.clip_skip,
             long_prompt_chunks: self.long_prompt_chunks,
+            eta: self.eta,
+            timesteps: self.timesteps,
+            sigmas: self.sigmas,
+            fit: self.fit,
             version: self.version.unwrap_or_default(),
         })
     }
@@ -105,10 +125,15 @@ impl From<Parameters> for Settings {
             seed: Some(parameters.seed),
             width: Some(parameters.width),
             height: Some(parameters.height),
+            any_size: parameters.any_size,
             model: named(parameters.model),
             strength: parameters.strength,
             clip_skip: parameters.clip_skip,
             long_prompt_chunks: parameters.long_prompt_chunks,
+            eta: parameters.eta,
+            timesteps: parameters.timesteps,
+            sigmas: parameters.sigmas,
+            fit: parameters.fit,
             version: named(parameters.version),
         }
     }

@@ -7,11 +7,14 @@ use std::rc::Rc;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, WeightSpec};
 use crate::hub::{Component, ModelFile, Source};
-use crate::model::config::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
+use crate::model::config::{
+    ClipTextConfig, ModelIndex, UNet2DConditionConfig, VaeArchitecture, VaeConfig, channels_of,
+};
 use crate::model::{SDVersion, clip, unet, vae};
+use crate::request::{Defaults, SideRule};
 use crate::run::{Colours, Runner};
-use crate::sampler::{SamplerKind, SchedulerConfig};
-use crate::tokenizer::{Tokenizer, TokenizerConfig};
+use crate::sampler::SchedulerConfig;
+use crate::tokenizer::{Tokenizer, TokenizerConfig, TokenizerFiles};
 use crate::weights::Weights;
 
 /// A text encoder with its tokenizer.
@@ -35,7 +38,7 @@ pub struct ModelConfigs {
     /// `unet/config.json`.
     pub unet: UNet2DConditionConfig,
     /// `vae/config.json`.
-    pub vae: AutoencoderKlConfig,
+    pub vae: VaeConfig,
     /// `scheduler/scheduler_config.json`.
     pub scheduler: SchedulerConfig,
 }
@@ -46,7 +49,6 @@ impl ModelConfigs {
     /// # Errors
     /// [`Error::Config`] or [`Error::Tokenizer`] naming the file.
     pub async fn read(source: &dyn Source, files: &[ModelFile]) -> Result<Self> {
-        let has = |path: &str| files.iter().any(|file| file.path == path);
         let index = ModelIndex::from_json(&source.read_text("model_index.json").await?, "model_index.json")?;
         let mut text_encoders = Vec::new();
         let encoders: &[(&'static str, &str)] = if index.is_xl() {
@@ -54,24 +56,11 @@ impl ModelConfigs {
         } else {
             &[("text_encoder", "tokenizer")]
         };
-        if !index.has_text_encoder() {
-            return Err(Error::Config {
-                file: "model_index.json".into(),
-                reason: "has no text_encoder: refiners cannot draw by themselves, base models can".into(),
-            });
-        }
         for &(name, folder) in encoders {
             let file = format!("{name}/config.json");
             let config = ClipTextConfig::from_json(&source.read_text(&file).await?, &file)?;
-            let vocab = source.read_text(&format!("{folder}/vocab.json")).await?;
-            let merges = source.read_text(&format!("{folder}/merges.txt")).await?;
-            let mut settings = Vec::new();
-            for file in ["tokenizer_config.json", "special_tokens_map.json"] {
-                let path = format!("{folder}/{file}");
-                settings.push(if has(&path) { Some(source.read_text(&path).await?) } else { None });
-            }
-            let tokenizer_config = TokenizerConfig::from_json(settings[0].as_deref(), settings[1].as_deref())?;
-            let tokenizer = Tokenizer::new(&vocab, &merges, &tokenizer_config)?;
+            let config = config.with_class(index.class_of(name));
+            let tokenizer = read_tokenizer(source, files, folder).await?;
             if tokenizer.chunk_len() != config.max_position_embeddings {
                 return Err(Error::Config {
                     file,
@@ -86,9 +75,13 @@ impl ModelConfigs {
         }
         let read = async |file: &str| source.read_text(file).await;
         let unet = UNet2DConditionConfig::from_json(&read("unet/config.json").await?, "unet/config.json")?;
-        let vae = AutoencoderKlConfig::from_json(&read("vae/config.json").await?, "vae/config.json")?;
+        let mut vae = VaeConfig::from_json(index.vae_class(), &read("vae/config.json").await?, "vae/config.json")?;
+        if !index.is_xl() {
+            // The pipelines of SD 1 and 2 do not look at them.
+            vae.statistics = None;
+        }
         let file = "scheduler/scheduler_config.json";
-        let scheduler = SchedulerConfig::from_json(&read(file).await?, file)?;
+        let scheduler = SchedulerConfig::from_json(&read(file).await?, file)?.with_class(index.class_of("scheduler"));
         let configs = ModelConfigs { index, text_encoders, unet, vae, scheduler };
         configs.check()?;
         Ok(configs)
@@ -106,11 +99,19 @@ impl ModelConfigs {
         let latent_channels = self.vae.latent_channels;
         let inpaint_channels = 2 * latent_channels + 1;
         if self.unet.in_channels != latent_channels && self.unet.in_channels != inpaint_channels {
+            let n = self.unet.in_channels;
+            let what = channels_of(n).map_or(String::new(), |what| format!(" means {what}, which"));
             let reason = format!(
-                "in_channels {} is not supported: {latent_channels} and {inpaint_channels} (inpainting) are",
-                self.unet.in_channels
+                "in_channels {n}{what} is not supported: {latent_channels} and {inpaint_channels} (inpainting) are"
             );
             return Err(Error::Config { file: file(), reason });
+        }
+        if let (Some(_), Some(last)) = (&self.unet.text_time, self.text_encoders.last())
+            && !last.config.has_projection()
+        {
+            let class = self.index.class_of(last.name).unwrap_or("of no class");
+            let reason = format!("{} is {class}: an XL model needs CLIPTextModelWithProjection there", last.name);
+            return Err(Error::Config { file: "model_index.json".into(), reason });
         }
         if let Some(text_time) = &self.unet.text_time {
             let pooled = self.text_encoders.last().map_or(0, |encoder| encoder.config.projection_dim);
@@ -126,10 +127,29 @@ impl ModelConfigs {
         Ok(())
     }
 
+    /// Whether the UNet runs for the negative prompt too: with a guidance scale above 1, unless the model has the scale as
+    /// an input.
+    #[must_use]
+    pub fn is_guided(&self, guidance_scale: f64) -> bool {
+        guidance_scale > 1.0 && self.unet.time_cond_proj_dim.is_none()
+    }
+
+    /// Whether what the VAE's encoder gives is a distribution, from which latents are drawn.
+    #[must_use]
+    pub fn encodes_moments(&self) -> bool {
+        matches!(self.vae.architecture, VaeArchitecture::Kl(_))
+    }
+
     /// What the sides of a picture must be multiples of: 64 for SD 1 and 2, 32 for XL.
     #[must_use]
     pub fn size_multiple(&self) -> usize {
         self.vae.factor() * self.unet.downsampling()
+    }
+
+    /// Which sides of pictures can be drawn.
+    #[must_use]
+    pub fn sides(&self) -> SideRule {
+        SideRule { multiple: self.size_multiple(), any_multiple: self.vae.factor() }
     }
 
     /// Whether the UNet takes a mask and a masked picture beside the latents.
@@ -138,11 +158,11 @@ impl ModelConfigs {
         self.unet.in_channels != self.vae.latent_channels
     }
 
-    /// Which of the seven versions the checkpoint is closest to: its defaults are used for settings that nobody gave.
+    /// Which of the seven versions the checkpoint is closest to.
     #[must_use]
     pub fn version(&self) -> SDVersion {
         let is_xl = self.unet.text_time.is_some();
-        let is_turbo = is_xl && self.scheduler.kind().is_ok_and(|kind| kind == SamplerKind::EulerAncestral);
+        let is_turbo = self.scheduler.few_steps().is_some();
         match (is_xl, self.is_inpaint()) {
             (true, true) => SDVersion::XlInpaint,
             (true, false) if is_turbo => SDVersion::Turbo,
@@ -158,13 +178,30 @@ impl ModelConfigs {
     /// Width and height in pixels that the model was trained on, as its config says.
     #[must_use]
     pub fn default_size(&self) -> (usize, usize) {
-        match self.unet.sample_size {
-            Some(side) => (side * self.vae.factor(), side * self.vae.factor()),
+        match self.sample_size() {
+            Some([height, width]) => (width * self.vae.factor(), height * self.vae.factor()),
             None => self.version().default_size(),
         }
     }
 
-    /// The tensors that a component's weight file must have, no more and no less.
+    /// What is drawn where a request is silent: the checkpoint's own size, the steps and guidance of the closest version,
+    /// or those of models that were distilled to a few steps. Where one of the seven was asked for by `name`, its own.
+    #[must_use]
+    pub fn defaults(&self, name: Option<SDVersion>) -> Defaults {
+        let version = name.unwrap_or_else(|| self.version());
+        let own = Defaults {
+            size: self.default_size(),
+            size_multiple: self.size_multiple(),
+            any_size_multiple: self.vae.factor(),
+            ..Defaults::of(version)
+        };
+        match self.scheduler.few_steps() {
+            Some((steps, guidance_scale)) if name.is_none() => Defaults { steps, guidance_scale, ..own },
+            _ => own,
+        }
+    }
+
+    /// The tensors that a component's weight file must have.
     ///
     /// # Errors
     /// When the config does not describe a model.
@@ -298,6 +335,7 @@ pub struct ModelComponents<R: Runner> {
     /// Where the others are, if their parts are opened as they are needed.
     later: Option<Later>,
     loaded: RefCell<Vec<(Part, Rc<R::Weights>)>>,
+    notes: RefCell<Vec<String>>,
     residency: Residency,
 }
 
@@ -324,7 +362,21 @@ impl<R: Runner> ModelComponents<R> {
         let configs = ModelConfigs::read(&*source, &files).await?;
         let name = source.describe();
         let later = Some(Later { source, files });
-        Ok(ModelComponents { name, configs, files: RefCell::default(), later, loaded: RefCell::default(), residency })
+        Ok(ModelComponents {
+            name,
+            configs,
+            files: RefCell::default(),
+            later,
+            loaded: RefCell::default(),
+            notes: RefCell::default(),
+            residency,
+        })
+    }
+
+    /// What is worth telling about the files that were opened: one line each.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.borrow().clone()
     }
 
     /// How long weights stay on the device.
@@ -377,7 +429,8 @@ impl<R: Runner> ModelComponents<R> {
             for file in weight_files(files, component) {
                 source.ready(&file.path, go_on).await?;
             }
-            let weights = open(&**source, files, &self.configs, component).await?;
+            let (weights, note) = open(&**source, files, &self.configs, component).await?;
+            self.notes.borrow_mut().extend(note);
             self.files.borrow_mut().push((component.folder(), Rc::new(weights)));
         }
         self.file(part)
@@ -402,20 +455,71 @@ fn weight_files(files: &[ModelFile], component: Component) -> impl Iterator<Item
     files.iter().filter(move |file| file.component == component && file.is_weights())
 }
 
-/// Opens a component's weights and checks them against its config.
+/// Reads and checks the files of a tokenizer.
+async fn read_tokenizer(source: &dyn Source, files: &[ModelFile], folder: &str) -> Result<Tokenizer> {
+    let read = async |name: &str| {
+        let path = format!("{folder}/{name}");
+        match files.iter().any(|file| file.path == path) {
+            true => source.read_text(&path).await.map(Some),
+            false => Ok(None),
+        }
+    };
+    let whole = read("tokenizer.json").await?;
+    let (config, map, added) = (
+        read("tokenizer_config.json").await?,
+        read("special_tokens_map.json").await?,
+        read("added_tokens.json").await?,
+    );
+    let config = TokenizerConfig::from_files(&TokenizerFiles {
+        tokenizer_config: config.as_deref(),
+        special_tokens_map: map.as_deref(),
+        added_tokens: added.as_deref(),
+        tokenizer: whole.as_deref(),
+    })?;
+    match whole {
+        Some(whole) => Tokenizer::from_tokenizer_json(&whole, &config),
+        None => {
+            let vocab = source.read_text(&format!("{folder}/vocab.json")).await?;
+            let merges = source.read_text(&format!("{folder}/merges.txt")).await?;
+            Tokenizer::new(&vocab, &merges, &config)
+        }
+    }
+}
+
+/// How many names a note about unused tensors has.
+const MAX_NOTED: usize = 3;
+
+/// Opens a component's weights and checks them against its config. Besides, a note on tensors that nothing uses.
 async fn open(
     source: &dyn Source,
     files: &[ModelFile],
     configs: &ModelConfigs,
     component: Component,
-) -> Result<Weights> {
+) -> Result<(Weights, Option<String>)> {
     let mut sources = Vec::new();
     for file in weight_files(files, component) {
         sources.push(source.open(&file.path).await?);
     }
     let weights = Weights::open(sources).await?;
-    weights.check(&configs.weight_specs(component)?)?;
-    Ok(weights)
+    let unused = match (weights.check(&configs.weight_specs(component)?), &configs.vae.architecture) {
+        (Err(error), VaeArchitecture::Tiny(_)) if component == Component::Vae => {
+            // The class is named in another file than the one that does not fit it.
+            let reason = format!("says that the VAE is an AutoencoderTiny, but {error}");
+            return Err(Error::Config { file: "model_index.json".into(), reason });
+        }
+        (checked, _) => checked?,
+    };
+    let note = (!unused.is_empty()).then(|| {
+        let names = unused.iter().take(MAX_NOTED).copied().collect::<Vec<_>>().join(", ");
+        let more = if unused.len() > MAX_NOTED { ", …" } else { "" };
+        format!(
+            "{} has {} tensor{} that this model does not use: {names}{more}",
+            weights.file_names(),
+            unused.len(),
+            if unused.len() == 1 { "" } else { "s" }
+        )
+    });
+    Ok((weights, note))
 }
 
 /// Brings a checkpoint from a source to a runner.
@@ -442,8 +546,8 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
     /// they are to be loaded stage by stage.
     ///
     /// # Errors
-    /// Whatever is wrong with a file, by its name; [`Error::TensorMissing`], [`Error::TensorSurplus`] and
-    /// [`Error::TensorShape`] before any weight is loaded.
+    /// Whatever is wrong with a file, by its name; [`Error::TensorMissing`] and [`Error::TensorShape`]
+    /// before any weight is loaded.
     pub async fn load(&self, progress: &mut dyn FnMut(LoadProgress)) -> Result<ModelComponents<R>> {
         let files = self.source.list().await?;
         let configs = ModelConfigs::read(self.source, &files).await?;
@@ -454,12 +558,16 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
         components.extend([Component::Unet, Component::Vae]);
 
         let mut opened = Vec::new();
+        let mut notes = Vec::new();
         for component in components {
-            opened.push((component.folder(), Rc::new(open(self.source, &files, &configs, component).await?)));
+            let (weights, note) = open(self.source, &files, &configs, component).await?;
+            opened.push((component.folder(), Rc::new(weights)));
+            notes.extend(note);
         }
         let name = self.source.describe();
         let (files, loaded) = (RefCell::new(opened), RefCell::default());
-        let model = ModelComponents { name, configs, files, later: None, loaded, residency: self.residency };
+        let notes = RefCell::new(notes);
+        let model = ModelComponents { name, configs, files, later: None, loaded, notes, residency: self.residency };
         if self.residency == Residency::Resident {
             let parts = model.parts();
             let total_bytes = parts.iter().map(|&part| model.n_bytes(part)).sum::<Result<u64>>()?;

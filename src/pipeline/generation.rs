@@ -15,6 +15,7 @@ pub use checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::image::{Mask, RgbImage, from_unit};
+use crate::model::config::LatentStatistics;
 use crate::model::unet::{UNetShape, step_graph};
 use crate::model::vae::decoder_graph;
 use crate::pipeline::components::{ModelComponents, ModelConfigs, Part};
@@ -22,7 +23,7 @@ use crate::pipeline::job::{Event, Inputs, Stage, Task};
 use crate::request::SDConfig;
 use crate::rng::Generator;
 use crate::run::Runner;
-use crate::sampler::{Schedule, schedule};
+use crate::sampler::{Schedule, schedule_of_consistency_image, schedule_with};
 
 /// The mask and what it hides, as a 9-channel UNet and the blending of a 4-channel one need it.
 struct Inpainting<T> {
@@ -130,7 +131,7 @@ impl<R: Runner> Generation<R> {
     pub fn new(runner: &Rc<R>, model: &Rc<ModelComponents<R>>, inputs: Inputs) -> Result<Self> {
         let configs = &model.configs;
         let config = &inputs.config;
-        config.validate_for(configs.size_multiple())?;
+        config.validate_for(configs.sides())?;
         check_clip_skip(config, configs)?;
         let task = match (&inputs.init, &inputs.mask) {
             (None, None) => Task::TextToImage,
@@ -146,8 +147,14 @@ impl<R: Runner> Generation<R> {
             Task::TextToImage => None,
             _ => Some(config.strength),
         };
-        let scheduler = configs.scheduler.with_optional_sampler(config.sampler);
-        let schedule = schedule(&scheduler, config.steps, strength)?;
+        let scheduler = configs.scheduler_of(task).with_optional_sampler(config.sampler);
+        let options = config.run_options(strength);
+        let schedule = match task {
+            Task::ImageToImage if configs.index.is_latent_consistency() => {
+                schedule_of_consistency_image(&scheduler, &options)?
+            }
+            _ => schedule_with(&scheduler, &options)?,
+        };
         let factor = configs.vae.factor();
         let latent = [config.height / factor, config.width / factor];
         Ok(Generation {
@@ -197,19 +204,14 @@ impl<R: Runner> Generation<R> {
         self.schedule.steps.len()
     }
 
-    /// Whether the UNet runs for the prompt and the negative prompt: with a guidance scale above 1, as in diffusers.
-    fn is_guided(config: &SDConfig) -> bool {
-        config.guidance_scale > 1.0
-    }
-
     fn unet_shape(config: &SDConfig, latent: [usize; 2], n_chunks: usize, model: &ModelComponents<R>) -> UNetShape {
         let n_tokens = model.configs.text_encoders[0].config.max_position_embeddings;
-        let batch = if Self::is_guided(config) { 2 } else { 1 };
+        let batch = if model.configs.is_guided(config.guidance_scale) { 2 } else { 1 };
         UNetShape { batch, height: latent[0], width: latent[1], n_context: n_tokens * n_chunks }
     }
 
     fn with_encode_flops(mut self) -> Self {
-        let n_prompts = if Self::is_guided(&self.inputs.config) { 2 } else { 1 };
+        let n_prompts = if self.model.configs.is_guided(self.inputs.config.guidance_scale) { 2 } else { 1 };
         // Two operations a parameter and token: exact enough for a bar.
         let text: u64 = self
             .model
@@ -218,9 +220,11 @@ impl<R: Runner> Generation<R> {
             .iter()
             .map(|encoder| {
                 let config = &encoder.config;
+                // 32 bits, which is what a usize has in a browser, are too few for the products.
+                let of = |n: usize| n as u64;
                 let a_layer =
-                    4 * config.hidden_size * config.hidden_size + 2 * config.hidden_size * config.intermediate_size;
-                (2 * config.max_position_embeddings * config.num_hidden_layers * a_layer) as u64
+                    4 * of(config.hidden_size).pow(2) + 2 * of(config.hidden_size) * of(config.intermediate_size);
+                2 * of(config.max_position_embeddings) * of(config.num_hidden_layers) * a_layer
             })
             .sum();
         let n_encodes = u64::from(self.task != Task::TextToImage) + u64::from(self.task == Task::Inpaint);
@@ -306,23 +310,33 @@ impl<R: Runner> Generation<R> {
         (0..h * w * channels).map(|i| drawn[i % channels * h * w + i / channels]).collect()
     }
 
-    /// Latents drawn from moments \[h,w,2C\], scaled as the UNet wants them.
-    fn sample_moments(&self, moments: &[f32], generator: &mut Generator) -> Vec<f32> {
+    /// Latents of what the VAE's encoder gave, scaled as the UNet wants them: drawn from moments \[h,w,2C\], or those of an
+    /// encoder without a distribution, for which nothing is drawn.
+    fn latents_of(&self, encoded: &[f32], generator: &mut Generator) -> Vec<f32> {
         let vae = &self.model.configs.vae;
         let channels = vae.latent_channels;
-        let noise = self.draw(generator);
-        let (scale, shift) = (vae.scaling_factor as f32, vae.shift_factor.unwrap_or(0.0) as f32);
-        moments
-            .chunks_exact(2 * channels)
-            .zip(noise.chunks_exact(channels))
-            .flat_map(|(moments, noise)| {
+        let mut latents = if self.model.configs.encodes_moments() {
+            let noise = self.draw(generator);
+            let of_pixel = |(moments, noise): (&[f32], &[f32])| {
                 let (mean, log_variance) = moments.split_at(channels);
-                (0..channels).map(move |c| {
-                    let deviation = (0.5 * log_variance[c].clamp(-30.0, 20.0)).exp();
-                    (mean[c] + deviation * noise[c] - shift) * scale
-                })
-            })
-            .collect()
+                let drawn = |c: usize| mean[c] + (0.5 * log_variance[c].clamp(-30.0, 20.0)).exp() * noise[c];
+                (0..channels).map(drawn).collect::<Vec<_>>()
+            };
+            encoded.chunks_exact(2 * channels).zip(noise.chunks_exact(channels)).flat_map(of_pixel).collect()
+        } else {
+            encoded.to_vec()
+        };
+        let scale = vae.scaling_factor as f32;
+        // diffusers' inpainting pipelines leave the statistics out when they encode.
+        match vae.statistics.as_ref().filter(|_| self.task == Task::ImageToImage) {
+            Some(LatentStatistics { mean, std }) => {
+                for (i, value) in latents.iter_mut().enumerate() {
+                    *value = (*value - mean[i % channels] as f32) * scale / std[i % channels] as f32;
+                }
+            }
+            None => latents.iter_mut().for_each(|value| *value *= scale),
+        }
+        latents
     }
 
     /// 5. and 6. A picture's generator, noise and latents, drawn in diffusers' order.
@@ -340,7 +354,7 @@ impl<R: Runner> Generation<R> {
             Task::Inpaint => config.strength >= 1.0,
         };
         let image_latents = match &self.init_moments {
-            Some(moments) => Some(runner.upload(&self.sample_moments(moments, &mut generator), &shape)?),
+            Some(moments) => Some(runner.upload(&self.latents_of(moments, &mut generator), &shape)?),
             None => None,
         };
         let noise = runner.upload(&self.draw(&mut generator), &shape)?;
@@ -356,13 +370,15 @@ impl<R: Runner> Generation<R> {
         if let Some(inpainting) = &self.inpainting {
             match &inpainting.masked_moments {
                 Some(moments) => {
-                    let masked = runner.upload(&self.sample_moments(moments, &mut generator), &shape)?;
+                    let masked = runner.upload(&self.latents_of(moments, &mut generator), &shape)?;
                     beside = Some(runner.concat(&[&inpainting.mask_latents, &masked], 3)?);
                 }
                 None => {
                     // diffusers encodes the masked picture for 4-channel models too and does not use it, but its noise
                     // is drawn, and samplers that draw later go on from there.
-                    self.draw(&mut generator);
+                    if self.model.configs.encodes_moments() {
+                        self.draw(&mut generator);
+                    }
                     blend = image_latents.map(|image| (image, noise));
                 }
             }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::error::Result;
+use crate::hub::Variant;
 use crate::hub::cache::{HubCache, Progress};
 use crate::model::SDVersion;
 use crate::pipeline::components::{LoadProgress, ModelComponents, ModelLoader};
@@ -35,7 +36,7 @@ pub fn load_model(
         CandleDevice::Cuda(ordinal) => CandleRunner::cuda(ordinal, precision)?,
     };
     let mut download = |p: Progress<'_>| progress(p.path, p.loaded_bytes, p.total_bytes);
-    let folder = HubCache::from_env()?.fetch_version(version, true, &mut download)?.folder;
+    let folder = HubCache::from_env()?.fetch_version(version, &Variant::default(), &mut download)?.folder;
     let mut load = |p: LoadProgress<'_>| progress(p.component, p.loaded_bytes, p.total_bytes);
     let model = pollster::block_on(ModelLoader::new(&folder, &runner).load(&mut load))?;
     Ok((Rc::new(runner), Rc::new(model)))

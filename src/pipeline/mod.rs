@@ -4,6 +4,7 @@
 //! device: a [`crate::run::Runner`] holds the tensors.
 
 mod components;
+mod constructor;
 mod generation;
 mod job;
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
@@ -13,7 +14,9 @@ mod prompt;
 
 pub use components::{LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Part, Residency};
 pub use generation::{Checkpoint, Generation};
-pub use job::{Event, Inputs, Stage, Task};
+pub use job::{Event, Inputs, Stage, Task, parameters_of};
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
 pub use load::{CandleDevice, load_model};
-pub use prompt::{LongPrompt, PromptReport};
+pub use prompt::PromptReport;
+
+pub use crate::request::LongPrompt;

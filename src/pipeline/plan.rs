@@ -11,18 +11,16 @@ use serde::Serialize;
 use super::components::{ModelComponents, ModelLoader, Residency};
 use super::generation::Generation;
 use super::job::{Inputs, Stage};
-use super::prompt::LongPrompt;
 use crate::error::{Error, Result};
 use crate::hub::Source;
 use crate::image::RgbImage;
 use crate::model::SDVersion;
-use crate::request::SDConfig;
+use crate::request::{LongPrompt, Request};
 use crate::run::Runner;
 use crate::run::gpu::Caps;
 use crate::run::gpu::kernels::Element;
 use crate::run::gpu::ledger::Counts;
 use crate::run::gpu::runner::GpuRunner;
-use crate::sampler::Sampler;
 
 /// Steps that are run: from the second on all are alike, and samplers keep no more than three earlier results.
 const MAX_STEPS: usize = 5;
@@ -30,14 +28,14 @@ const MAX_STEPS: usize = 5;
 /// What is to be drawn, on what.
 #[derive(Clone, Debug)]
 pub struct PlanSettings {
-    /// Width and height in pixels; the model's own where absent.
-    pub size: Option<(usize, usize)>,
-    /// The guidance scale; the version's where absent. Above 1 every step runs for two prompts.
-    pub guidance_scale: Option<f64>,
-    /// The sampler; the model's own where absent.
-    pub sampler: Option<Sampler>,
+    /// What is asked for. Above a guidance scale of 1 every step runs for two prompts.
+    pub request: Request,
+    /// The version that the model was named by, if it was.
+    pub version: Option<SDVersion>,
     /// Whether a picture is started from. Inpainting models always do.
     pub from_picture: bool,
+    /// Width and height in pixels of the picture that is started from, where it is known.
+    pub picture: Option<(usize, usize)>,
     /// The type of activations.
     pub element: Element,
     /// Bytes of GPU memory that may be used; without one everything stays loaded.
@@ -53,10 +51,10 @@ impl PlanSettings {
     #[must_use]
     pub fn new(caps: Caps, element: Element) -> Self {
         PlanSettings {
-            size: None,
-            guidance_scale: None,
-            sampler: None,
+            request: Request::default(),
+            version: None,
             from_picture: false,
+            picture: None,
             element,
             budget: None,
             residency: None,
@@ -218,14 +216,13 @@ async fn draw(source: &dyn Source, settings: &PlanSettings, residency: Residency
 
 fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Result<Inputs> {
     let configs = &model.configs;
-    let version: SDVersion = configs.version();
-    let (width, height) = settings.size.unwrap_or_else(|| configs.default_size());
-    let mut config = SDConfig::new(version).with_size(width, height);
-    config.guidance_scale = settings.guidance_scale.unwrap_or(config.guidance_scale);
-    config.sampler = settings.sampler;
+    let defaults = configs.defaults(settings.version);
+    let (width, height) = settings.request.size(&defaults, settings.picture);
+    let request = Request { strength: None, fit: None, ..settings.request.clone() };
+    let mut config = request.resolve(&defaults, None, false, 0)?.with_size(width, height);
     config.steps = config.steps.min(MAX_STEPS);
+    config.validate_for(configs.sides())?;
     let multiple = configs.size_multiple();
-    config.validate_for(multiple)?;
     let is_inpaint = configs.is_inpaint();
     let picture = |level| RgbImage::new(multiple, multiple, vec![level; 3 * multiple * multiple]);
     let from_picture = is_inpaint || settings.from_picture;

@@ -1,19 +1,10 @@
 //! Prompts to conditioning: tokens, hidden states, pooled states, and what the UNet computes from them once a prompt.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::clip::{self, ClipOutputs};
 use crate::pipeline::components::{ModelComponents, Part};
+use crate::request::LongPrompt;
 use crate::run::Runner;
-
-/// What to do with prompts of more tokens than the encoder takes at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum LongPrompt {
-    /// Cut, as diffusers does, and report it.
-    #[default]
-    Truncate,
-    /// Encode in chunks that the UNet sees one behind the other.
-    Chunks,
-}
 
 /// What became of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +49,29 @@ pub(super) fn tokenize<R: Runner>(model: &ModelComponents<R>, text: &str, long: 
 }
 
 impl Tokens {
+    /// Checks that every token has a row in its encoder's table of embeddings: a word may have been added to the tokenizer
+    /// alone. What a device does with a row that is not there differs, so it is not asked.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] that names the word.
+    pub fn check<R: Runner>(&self, model: &ModelComponents<R>) -> Result<()> {
+        for (chunks, encoder) in self.chunks.iter().zip(&model.configs.text_encoders) {
+            let n_rows = encoder.config.vocab_size;
+            if let Some(id) = chunks.iter().flatten().find(|id| **id as usize >= n_rows) {
+                let word = encoder.tokenizer.token(*id).unwrap_or_default();
+                let reason = format!(
+                    "the word {word:?} has the id {id}, but {} has embeddings for the ids 0 to {} only: use the text \
+                     encoder that was trained with the word, or leave the word out",
+                    encoder.name,
+                    n_rows - 1
+                );
+                let file = encoder.name.replace("text_encoder", "tokenizer");
+                return Err(Error::Tokenizer { file, reason });
+            }
+        }
+        Ok(())
+    }
+
     /// Chunks of the longest encoding.
     pub fn n_chunks(&self) -> usize {
         self.chunks.iter().map(Vec::len).max().unwrap_or(1)

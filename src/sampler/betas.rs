@@ -14,6 +14,10 @@ pub(super) enum Betas {
     Linear,
     ScaledLinear,
     SquaredCosine,
+    /// Of DDPM alone.
+    Sigmoid,
+    /// Of DDPM alone.
+    Laplace,
     Trained(Vec<f64>),
 }
 
@@ -33,9 +37,15 @@ impl AlphasCumprod {
         let mut betas: Vec<f32> = match &settings.betas {
             Betas::Linear => torch_linspace(start, end, n),
             Betas::ScaledLinear => torch_linspace(start.sqrt(), end.sqrt(), n).into_iter().map(|b| b * b).collect(),
-            Betas::SquaredCosine => (0..n).map(|i| squared_cosine_beta(i, n)).collect(),
+            Betas::SquaredCosine => (0..n).map(|i| beta_of(squared_cosine, i, n)).collect(),
+            Betas::Laplace => (0..n).map(|i| beta_of(laplace, i, n)).collect(),
+            Betas::Sigmoid => sigmoid(start, end, n),
             Betas::Trained(betas) => betas.iter().map(|&beta| beta as f32).collect(),
         };
+        // NaN lies in no range either.
+        if betas.iter().any(|beta| !(0.0..=1.0).contains(beta)) {
+            return Err(settings.unsupported("beta_start to beta_end", "betas between 0 and 1 work"));
+        }
         if settings.rescale_betas_zero_snr {
             betas = rescale_zero_terminal_snr(&betas);
         }
@@ -45,9 +55,6 @@ impl AlphasCumprod {
             && let Some(last) = products.last_mut()
         {
             *last = SMALLEST_ALPHA;
-        }
-        if products.iter().any(|product| !(0.0..=1.0).contains(product)) {
-            return Err(settings.unsupported("beta_start to beta_end", "betas between 0 and 1 work"));
         }
         Ok(AlphasCumprod(products.into_iter().map(f64::from).collect()))
     }
@@ -80,11 +87,30 @@ fn cumulative_products(factors: impl Iterator<Item = f32>) -> Vec<f32> {
     running.collect()
 }
 
-/// The schedule of improved DDPM (arXiv 2102.09672), with betas up to 0.999.
-fn squared_cosine_beta(i: usize, n: usize) -> f32 {
-    let alpha_bar = |t: f64| ((t + 0.008) / 1.008 * std::f64::consts::PI / 2.0).cos().powi(2);
+/// A beta of a schedule that is given by its products, up to 0.999.
+fn beta_of(alpha_bar: impl Fn(f64) -> f64, i: usize, n: usize) -> f32 {
     let (from, to) = (i as f64 / n as f64, (i + 1) as f64 / n as f64);
     (1.0 - alpha_bar(to) / alpha_bar(from)).min(0.999) as f32
+}
+
+/// The schedule of improved DDPM (arXiv 2102.09672).
+fn squared_cosine(t: f64) -> f64 {
+    ((t + 0.008) / 1.008 * std::f64::consts::PI / 2.0).cos().powi(2)
+}
+
+/// Half the log signal-to-noise ratio follows a Laplace distribution.
+fn laplace(t: f64) -> f64 {
+    let half = 0.5 - t;
+    let lambda = -0.5 * 1.0_f64.copysign(half) * (1.0 - 2.0 * half.abs() + 1e-6).ln();
+    let snr = lambda.exp();
+    (snr / (1.0 + snr)).sqrt()
+}
+
+/// Betas along a sigmoid from -6 to 6.
+fn sigmoid(start: f64, end: f64, n: usize) -> Vec<f32> {
+    let at = torch_linspace(-6.0, 6.0, n).into_iter();
+    let share = at.map(|x| (1.0 / (1.0 + f64::from(-x).exp())) as f32);
+    share.map(|share| share * (end - start) as f32 + start as f32).collect()
 }
 
 /// Shifts and scales the square roots so that the last training step has no signal left (arXiv 2305.08891, algorithm
@@ -102,7 +128,7 @@ fn rescale_zero_terminal_snr(betas: &[f32]) -> Vec<f32> {
 mod tests {
     use super::*;
 
-    use crate::sampler::{SamplerKind, SchedulerConfig};
+    use crate::sampler::{RunOptions, SamplerKind, SchedulerConfig};
 
     const TIMESTEPS: [usize; 8] = [0, 1, 137, 499, 500, 861, 998, 999];
 
@@ -121,7 +147,7 @@ mod tests {
     fn alphas_cumprod_is_that_of_torch_bit_for_bit() {
         let text = r#"{"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}"#;
         let config = SchedulerConfig::from_json(text, "s.json").unwrap().with_sampler(SamplerKind::Ddim);
-        let products = AlphasCumprod::new(&config.settings().unwrap(), false).unwrap().0;
+        let products = AlphasCumprod::new(&config.settings(&RunOptions::new(10)).unwrap(), false).unwrap().0;
         let bits: Vec<u32> = products.iter().map(|&product| (product as f32).to_bits()).collect();
         let expected =
             [0x3f7f_c84b, 0x3f7f_9054, 0x3f58_8bee, 0x3e8e_2ab0, 0x3e8d_7b73, 0x3cab_a106, 0x3b9a_8e83, 0x3b98_b3b6];

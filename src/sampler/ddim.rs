@@ -1,13 +1,14 @@
-//! DDIM with eta 0 (arXiv 2010.02502, equation 12), after diffusers' `DDIMScheduler`.
+//! DDIM (arXiv 2010.02502, equation 12), after diffusers' `DDIMScheduler`.
 //!
-//! No noise is drawn and no history kept; a buffer is needed only where the predicted picture is clipped.
+//! No history is kept, and noise is drawn only where eta is above 0; a buffer is needed only where the predicted picture
+//! is held in bounds.
 
 use crate::error::Result;
 
 use super::betas::AlphasCumprod;
-use super::{Lincomb, SamplerStep, Schedule, Settings, Slot, Sum, timesteps};
+use super::{Lincomb, SamplerStep, Schedule, Settings, Slot, Steps, Sum, timesteps};
 
-/// The noise levels of samplers that look them up by whole timesteps (DDIM, PNDM, LCM).
+/// The noise levels of samplers that look them up by whole timesteps (DDIM, DDPM, PNDM, LCM, TCD).
 pub(super) struct Levels {
     products: AlphasCumprod,
     /// `alphas_cumprod` before the first training step.
@@ -35,6 +36,9 @@ impl Levels {
 
 /// Whole timesteps, checked to be in the training table.
 pub(super) fn whole_timesteps(settings: &Settings, n_steps: usize) -> Result<Vec<i64>> {
+    if let Some(Steps::Timesteps(timesteps)) = &settings.given {
+        return Ok(timesteps.iter().map(|&t| t as i64).collect());
+    }
     let visited: Vec<i64> =
         timesteps::inclusive(settings, n_steps).into_iter().map(|t| t.round_ties_even() as i64).collect();
     match visited.iter().find(|&&t| t < 0 || t >= settings.num_train_timesteps as i64) {
@@ -53,7 +57,7 @@ pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) ->
     let steps = visited.iter().enumerate().map(|(i, &timestep)| SamplerStep {
         timestep: timestep as f64,
         input_scale: 1.0,
-        draws_noise: false,
+        draws_noise: settings.eta > 0.0,
         updates: updates(settings, levels.get(timestep), levels.get(timestep - stride)),
         renoise: visited.get(i + 1).map(|&next| levels.add_noise(next)),
     });
@@ -64,15 +68,26 @@ fn updates(settings: &Settings, product: f64, product_next: f64) -> Vec<Lincomb>
     let (alpha, sigma) = (product.sqrt(), (1.0 - product).sqrt());
     let original = settings.prediction.original(alpha, sigma);
     let noise = settings.prediction.noise(alpha, sigma);
-    let (alpha_next, sigma_next) = (product_next.sqrt(), (1.0 - product_next).sqrt());
-    match settings.clip_range {
-        None => {
-            vec![Sum::default().plus_sum(alpha_next, &original).plus_sum(sigma_next, &noise).into_update(Slot::Latents)]
-        }
+    let alpha_next = product_next.sqrt();
+    let (of_noise, fresh) = if settings.eta > 0.0 {
+        // These are small differences, so they are taken in f32 as diffusers takes them.
+        let (product, product_next) = (product as f32, product_next as f32);
+        let variance = (1.0 - product_next) / (1.0 - product) * (1.0 - product / product_next);
+        let fresh = settings.eta as f32 * variance.sqrt();
+        ((1.0 - product_next - fresh * fresh).sqrt().into(), fresh.into())
+    } else {
+        ((1.0 - product_next).sqrt(), 0.0)
+    };
+    let next = |original: &Sum| {
+        Sum::default()
+            .plus_sum(alpha_next, original)
+            .plus_sum(of_noise, &noise)
+            .plus(fresh, Slot::Noise)
+            .into_update(Slot::Latents)
+    };
+    match settings.limit {
+        None => vec![next(&original)],
         // The noise stays as predicted; diffusers does not derive it again from the clipped picture.
-        Some(range) => vec![
-            original.into_clamped_update(Slot::Buffer(0), range),
-            Sum::of(alpha_next, Slot::Buffer(0)).plus_sum(sigma_next, &noise).into_update(Slot::Latents),
-        ],
+        Some(limit) => vec![original.into_limited_update(Slot::Buffer(0), limit), next(&Sum::of(1.0, Slot::Buffer(0)))],
     }
 }

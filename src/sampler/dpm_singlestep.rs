@@ -1,5 +1,5 @@
-//! DPM-Solver++ single-step (arXiv 2211.01095, algorithm 1) and its stochastic form, after diffusers'
-//! `DPMSolverSinglestepScheduler`.
+//! DPM-Solver++ single-step (arXiv 2211.01095, algorithm 1), its stochastic form, and the older DPM-Solver (arXiv
+//! 2206.00927), after diffusers' `DPMSolverSinglestepScheduler`.
 //!
 //! Steps come in groups: an order-1 step begins a group, and the order-2 and order-3 steps behind it start again from
 //! the latents at the group's beginning with what the model has said since. Those later results are written ahead as
@@ -12,23 +12,35 @@ use super::settings::SolverType;
 use super::sigmas::{FinalSigma, scaled_run};
 use super::{SamplerStep, Schedule, Settings, Slot, Sum};
 
+/// The predicted picture held in bounds, where the config asks for it; behind the results of a group.
+const LIMITED: Slot = Slot::Buffer(2);
+
 pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) -> Result<Schedule> {
-    let run = scaled_run(settings, n_steps)?;
+    let run = scaled_run(settings, n_steps, n_skipped)?;
     let levels: Vec<Level> = run.sigmas.iter().map(|&ratio| Level::new(ratio)).collect();
-    let orders = executed_orders(settings, n_steps, n_skipped);
+    let orders = executed_orders(settings, run.timesteps.len(), n_skipped);
     let results: Vec<GroupResult> = (orders.iter().enumerate())
         .map(|(executed, &order)| GroupResult::new(settings, order, n_skipped + executed, &levels))
         .collect();
     let mut steps = Vec::new();
     for (executed, &order) in orders.iter().enumerate() {
         let i = n_skipped + executed;
-        let prediction = settings.prediction.original(levels[i].alpha, levels[i].sigma);
+        let Level { alpha, sigma, .. } = levels[i];
+        let mut updates = Vec::new();
+        let prediction = match settings.limit {
+            None if settings.extrapolates_noise => settings.prediction.noise(alpha, sigma),
+            None => settings.prediction.original(alpha, sigma),
+            Some(limit) => {
+                let original = settings.prediction.original(alpha, sigma);
+                updates.push(original.into_limited_update(LIMITED, limit));
+                Sum::of(1.0, LIMITED)
+            }
+        };
         // The part that this step's latents and prediction have in a result of its group.
         let part = |result: &GroupResult| {
             let of_latents = if order == 1 { result.of_latents } else { 0.0 };
-            Sum::of(of_latents, Slot::Latents).plus_sum(result.of_originals[order - 1], &prediction)
+            Sum::of(of_latents, Slot::Latents).plus_sum(result.of_predictions[order - 1], &prediction)
         };
-        let mut updates = Vec::new();
         for (later, result) in results.iter().enumerate().skip(executed + 1).take_while(|&(later, _)| orders[later] > 1)
         {
             let ahead = Slot::Buffer(orders[later] - 2);
@@ -73,7 +85,7 @@ fn executed_orders(settings: &Settings, n_steps: usize, n_skipped: usize) -> Vec
 struct GroupResult {
     of_latents: f64,
     /// Oldest first; as many as the order.
-    of_originals: Vec<f64>,
+    of_predictions: Vec<f64>,
     of_noise: f64,
 }
 
@@ -84,12 +96,12 @@ impl GroupResult {
         // Where in the interval a later prediction lies, as a fraction in lambda.
         let fraction = |age: usize| (levels[i - age].lambda - from.lambda) / (to.lambda - from.lambda);
         let midpoint = settings.solver_type != SolverType::Heun;
-        let of_originals = match order {
-            1 => vec![interval.of_original],
+        let of_predictions = match order {
+            1 => vec![interval.of_prediction],
             2 => {
-                let of_difference = if midpoint { 0.5 * interval.of_original } else { interval.of_first };
+                let of_difference = if midpoint { 0.5 * interval.of_prediction } else { interval.of_first };
                 let slope = of_difference / fraction(0);
-                vec![interval.of_original - slope, slope]
+                vec![interval.of_prediction - slope, slope]
             }
             _ => {
                 let (r0, r1) = (fraction(0), fraction(1));
@@ -101,9 +113,9 @@ impl GroupResult {
                     (-r1 * first + second, r0 * first - second)
                 };
                 let (newest, middle) = (to_newest / r0, to_middle / r1);
-                vec![interval.of_original - newest - middle, middle, newest]
+                vec![interval.of_prediction - newest - middle, middle, newest]
             }
         };
-        GroupResult { of_latents: interval.of_latents, of_originals, of_noise: interval.of_noise }
+        GroupResult { of_latents: interval.of_latents, of_predictions, of_noise: interval.of_noise }
     }
 }

@@ -16,7 +16,9 @@ pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) ->
             timestep: run.timesteps[i],
             input_scale: 1.0 / sigma.hypot(1.0),
             draws_noise: false,
-            updates: vec![euler_update(settings, sigma, change).into_update(Slot::Latents)],
+            updates: vec![
+                euler_update(&settings.prediction.original_unscaled(sigma), sigma, change).into_update(Slot::Latents),
+            ],
             renoise: (i + 1 < run.timesteps.len()).then_some((1.0, sigma_next)),
         }
     });
@@ -24,7 +26,7 @@ pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) ->
 }
 
 /// Latents led along the derivative `(latents - original) / sigma` for a change of sigma.
-pub(super) fn euler_update(settings: &Settings, sigma: f64, change: f64) -> Sum {
+pub(super) fn euler_update(original: &Sum, sigma: f64, change: f64) -> Sum {
     let ratio = change / sigma;
-    Sum::of(1.0 + ratio, Slot::Latents).plus_sum(-ratio, &settings.prediction.original_unscaled(sigma))
+    Sum::of(1.0 + ratio, Slot::Latents).plus_sum(-ratio, original)
 }

@@ -57,8 +57,8 @@ fn second_call(settings: &Settings, sigma: f64, sigma_next: f64) -> Vec<Lincomb>
 /// The predicted picture, and the update that clips it first where the config says so.
 fn original(settings: &Settings, sigma: f64) -> (Vec<Lincomb>, Sum) {
     let original = settings.prediction.original_unscaled(sigma);
-    match settings.clip_range {
+    match settings.limit {
         None => (Vec::new(), original),
-        Some(range) => (vec![original.into_clamped_update(CLIPPED, range)], Sum::of(1.0, CLIPPED)),
+        Some(limit) => (vec![original.into_limited_update(CLIPPED, limit)], Sum::of(1.0, CLIPPED)),
     }
 }

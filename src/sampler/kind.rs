@@ -24,14 +24,42 @@ pub enum SamplerKind {
     DpmPp2m,
     /// The stochastic form of [`SamplerKind::DpmPp2m`].
     DpmPp2mSde,
-    /// DPM-Solver++, second-order single-step, stochastic.
+    /// DPM-Solver++, second-order single-step.
+    DpmPp2s,
+    /// The stochastic form of [`SamplerKind::DpmPp2s`].
     DpmPp2sSde,
+    /// DPM-Solver++ with noise in both halves of a step, as k-diffusion has it.
+    DpmPpSde,
+    /// DPM-Solver, second-order multistep: the older form that extrapolates the noise (arXiv 2206.00927).
+    Dpm2m,
+    /// The stochastic form of [`SamplerKind::Dpm2m`].
+    Dpm2mSde,
+    /// DPM-Solver, second-order single-step.
+    Dpm2s,
+    /// DPM-Solver-2 as k-diffusion has it: two model calls in every step but the last.
+    Dpm2,
+    /// [`SamplerKind::Dpm2`] with noise added back in every step.
+    Dpm2Ancestral,
     /// Heun's method: two model calls in every step but the last.
     Heun,
+    /// Linear multistep, fourth order.
+    Lms,
+    /// Diffusion exponential integrator, multistep (arXiv 2204.13902).
+    Deis,
     /// Unified predictor-corrector (arXiv 2302.04867).
     UniPc,
+    /// Ancestral sampling of denoising diffusion probabilistic models (arXiv 2006.11239).
+    Ddpm,
     /// Latent consistency models, for checkpoints distilled for it (arXiv 2310.04378).
     Lcm,
+    /// Trajectory consistency distillation, for checkpoints distilled for it (arXiv 2402.19159).
+    Tcd,
+    /// [`SamplerKind::Euler`] for checkpoints trained in the form of EDM, such as Playground v2.5.
+    EdmEuler,
+    /// [`SamplerKind::DpmPp2m`] for the same checkpoints.
+    EdmDpmPp2m,
+    /// [`SamplerKind::DpmPp2mSde`] for the same checkpoints.
+    EdmDpmPp2mSde,
 }
 
 /// What is written of one kind: its own name, AUTOMATIC1111's or the usual one, diffusers' class without `Scheduler`, and
@@ -45,35 +73,105 @@ struct Names {
 
 impl SamplerKind {
     /// All solvers for checkpoints of the usual kind, in the order in which a menu shows them.
-    pub const ALL: [SamplerKind; 10] = [
+    pub const ALL: [SamplerKind; 21] = [
         SamplerKind::DpmPp2m,
         SamplerKind::DpmPp2mSde,
+        SamplerKind::DpmPp2s,
         SamplerKind::DpmPp2sSde,
+        SamplerKind::DpmPpSde,
         SamplerKind::UniPc,
         SamplerKind::Euler,
         SamplerKind::EulerAncestral,
         SamplerKind::Heun,
+        SamplerKind::Dpm2,
+        SamplerKind::Dpm2Ancestral,
+        SamplerKind::Lms,
+        SamplerKind::Deis,
         SamplerKind::Ddim,
+        SamplerKind::Ddpm,
         SamplerKind::Pndm,
+        SamplerKind::Dpm2m,
+        SamplerKind::Dpm2mSde,
+        SamplerKind::Dpm2s,
         SamplerKind::Lcm,
+        SamplerKind::Tcd,
     ];
+
+    /// The solvers for checkpoints trained in the form of EDM, which can use no others.
+    pub const EDM: [SamplerKind; 3] = [SamplerKind::EdmDpmPp2m, SamplerKind::EdmDpmPp2mSde, SamplerKind::EdmEuler];
 
     const fn names(self) -> Names {
         let (own, a1111, class, others): (_, _, _, &[&str]) = match self {
             SamplerKind::Ddim => ("ddim", "DDIM", "DDIM", &[]),
+            SamplerKind::Ddpm => ("ddpm", "DDPM", "DDPM", &[]),
             SamplerKind::Pndm => ("pndm", "PLMS", "PNDM", &[]),
             SamplerKind::Euler => ("euler", "Euler", "EulerDiscrete", &[]),
-            SamplerKind::EulerAncestral => {
-                ("euler_a", "Euler a", "EulerAncestralDiscrete", &["eulerancestral", "keulera", "keulerancestral"])
-            }
+            SamplerKind::EulerAncestral => ("euler_a", "Euler a", "EulerAncestralDiscrete", &["eulerancestral"]),
             SamplerKind::DpmPp2m => ("dpm++2m", "DPM++ 2M", "DPMSolverMultistep", &[]),
             SamplerKind::DpmPp2mSde => ("dpm++2m_sde", "DPM++ 2M SDE", "DPMSolverMultistep", &[]),
+            SamplerKind::DpmPp2s => ("dpm++2s", "DPM++ 2S", "DPMSolverSinglestep", &[]),
             SamplerKind::DpmPp2sSde => ("dpm++2s_sde", "DPM++ 2S SDE", "DPMSolverSinglestep", &[]),
+            SamplerKind::DpmPpSde => ("dpm++sde", "DPM++ SDE", "DPMSolverSDE", &[]),
+            SamplerKind::Dpm2m => ("dpmsolver_2m", "DPM-Solver 2M", "DPMSolverMultistep", &[]),
+            SamplerKind::Dpm2mSde => ("dpmsolver_2m_sde", "DPM-Solver 2M SDE", "DPMSolverMultistep", &[]),
+            SamplerKind::Dpm2s => ("dpmsolver_2s", "DPM-Solver 2S", "DPMSolverSinglestep", &[]),
+            SamplerKind::Dpm2 => ("dpm2", "DPM2", "KDPM2Discrete", &[]),
+            SamplerKind::Dpm2Ancestral => ("dpm2_a", "DPM2 a", "KDPM2AncestralDiscrete", &["dpm2ancestral"]),
             SamplerKind::Heun => ("heun", "Heun", "HeunDiscrete", &[]),
+            SamplerKind::Lms => ("lms", "LMS", "LMSDiscrete", &[]),
+            SamplerKind::Deis => ("deis", "DEIS", "DEISMultistep", &[]),
             SamplerKind::UniPc => ("unipc", "UniPC", "UniPCMultistep", &["unipcbh2"]),
             SamplerKind::Lcm => ("lcm", "LCM", "LCM", &[]),
+            SamplerKind::Tcd => ("tcd", "TCD", "TCD", &[]),
+            SamplerKind::EdmEuler => ("edm_euler", "EDM Euler", "EDMEuler", &[]),
+            SamplerKind::EdmDpmPp2m => ("edm_dpm++2m", "EDM DPM++ 2M", "EDMDPMSolverMultistep", &[]),
+            SamplerKind::EdmDpmPp2mSde => ("edm_dpm++2m_sde", "EDM DPM++ 2M SDE", "EDMDPMSolverMultistep", &[]),
         };
         Names { own, a1111, class, others }
+    }
+
+    /// diffusers' class, without `Scheduler` behind it.
+    #[must_use]
+    pub fn class(self) -> &'static str {
+        self.names().class
+    }
+
+    /// diffusers' classes that can be run, each once.
+    pub(super) fn class_names() -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for kind in SamplerKind::ALL.into_iter().chain(SamplerKind::EDM) {
+            let name = format!("{}Scheduler", kind.class());
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The `algorithm_type` of the classes for DPM-Solver that makes them this solver.
+    pub(super) fn algorithm(self) -> Option<&'static str> {
+        match self {
+            SamplerKind::DpmPp2m | SamplerKind::DpmPp2s | SamplerKind::EdmDpmPp2m => Some("dpmsolver++"),
+            SamplerKind::DpmPp2mSde | SamplerKind::DpmPp2sSde | SamplerKind::EdmDpmPp2mSde => Some("sde-dpmsolver++"),
+            SamplerKind::Dpm2m | SamplerKind::Dpm2s => Some("dpmsolver"),
+            SamplerKind::Dpm2mSde => Some("sde-dpmsolver"),
+            _ => None,
+        }
+    }
+
+    /// Whether this is `DPMSolverMultistepScheduler`.
+    pub(super) fn is_multistep(self) -> bool {
+        self.class() == "DPMSolverMultistep"
+    }
+
+    /// Whether this is `DPMSolverSinglestepScheduler`.
+    pub(super) fn is_singlestep(self) -> bool {
+        self.class() == "DPMSolverSinglestep"
+    }
+
+    /// Whether this is for checkpoints trained in the form of EDM.
+    pub(super) fn is_edm(self) -> bool {
+        SamplerKind::EDM.contains(&self)
     }
 
     /// The name that requests, metadata and the command line use.
@@ -91,11 +189,11 @@ impl SamplerKind {
     /// Whether diffusers' class has a choice of schedules, and this one among them.
     #[must_use]
     pub fn has_schedule(self, schedule: SigmaSchedule) -> bool {
-        let has_choice =
-            !matches!(self, SamplerKind::Ddim | SamplerKind::Pndm | SamplerKind::EulerAncestral | SamplerKind::Lcm);
+        use SamplerKind as K;
+        let without = matches!(self, K::Ddim | K::Ddpm | K::Pndm | K::EulerAncestral | K::Lcm | K::Tcd);
         match schedule {
-            SigmaSchedule::Lu => matches!(self, SamplerKind::DpmPp2m | SamplerKind::DpmPp2mSde),
-            SigmaSchedule::Karras | SigmaSchedule::Exponential | SigmaSchedule::Beta => has_choice,
+            SigmaSchedule::Lu => self.is_multistep(),
+            SigmaSchedule::Karras | SigmaSchedule::Exponential | SigmaSchedule::Beta => !without && !self.is_edm(),
         }
     }
 
@@ -110,7 +208,9 @@ impl SamplerKind {
             known.iter().any(|known| plain(known) == name) || names.others.contains(&name)
         };
         let class = name.strip_suffix("scheduler").unwrap_or(name);
-        [name, bare, class].into_iter().find_map(|name| SamplerKind::ALL.into_iter().find(|kind| is_called(kind, name)))
+        [name, bare, class]
+            .into_iter()
+            .find_map(|name| SamplerKind::ALL.into_iter().chain(SamplerKind::EDM).find(|kind| is_called(kind, name)))
     }
 }
 
@@ -134,9 +234,9 @@ pub enum SigmaSchedule {
 }
 
 impl SigmaSchedule {
-    /// All schedules, in the order in which a message lists them.
+    /// All schedules. Where a config asks for several, diffusers takes the first.
     pub const ALL: [SigmaSchedule; 4] =
-        [SigmaSchedule::Karras, SigmaSchedule::Exponential, SigmaSchedule::Beta, SigmaSchedule::Lu];
+        [SigmaSchedule::Karras, SigmaSchedule::Lu, SigmaSchedule::Exponential, SigmaSchedule::Beta];
 
     /// The ending of a sampler's name.
     #[must_use]
@@ -174,12 +274,30 @@ impl Sampler {
     /// The names that a menu offers: every solver, and the schedules people ask for.
     #[must_use]
     pub fn menu() -> Vec<Sampler> {
-        let with_karras = [SamplerKind::DpmPp2m, SamplerKind::DpmPp2mSde, SamplerKind::Euler];
+        let with_karras = [
+            SamplerKind::DpmPp2m,
+            SamplerKind::DpmPp2mSde,
+            SamplerKind::DpmPpSde,
+            SamplerKind::Euler,
+            SamplerKind::Lms,
+        ];
         let entry = |kind: SamplerKind| {
             let karras = Sampler { kind, schedule: Some(SigmaSchedule::Karras) };
             std::iter::once(Sampler::from(kind)).chain(with_karras.contains(&kind).then_some(karras))
         };
         SamplerKind::ALL.into_iter().flat_map(entry).collect()
+    }
+
+    /// All names, in a line for people.
+    #[must_use]
+    pub fn known() -> String {
+        format!(
+            "{} (and {} for EDM models such as Playground v2.5); most can be followed by a schedule ({}), as in \
+             dpm++2m_karras",
+            SamplerKind::ALL.map(SamplerKind::name).join(", "),
+            SamplerKind::EDM.map(SamplerKind::name).join(", "),
+            SigmaSchedule::ALL.map(SigmaSchedule::name).join(", ")
+        )
     }
 
     /// The name that requests, metadata and the command line use: `dpm++2m_karras`.
@@ -245,11 +363,7 @@ impl FromStr for Sampler {
                 refuse(format!("{kind} has no {} schedule; these have one: {having}", schedule.name()))
             }
             Some(sampler) => Ok(sampler),
-            None => refuse(format!(
-                "the samplers are {}; most can be followed by a schedule ({}), as in dpm++2m_karras",
-                names(&mut SamplerKind::ALL.into_iter()),
-                SigmaSchedule::ALL.map(SigmaSchedule::name).join(", ")
-            )),
+            None => refuse(format!("the samplers are {}", Sampler::known())),
         }
     }
 }
@@ -259,7 +373,7 @@ mod tests {
     use super::*;
 
     fn every() -> impl Iterator<Item = Sampler> {
-        SamplerKind::ALL.into_iter().flat_map(|kind| {
+        SamplerKind::ALL.into_iter().chain(SamplerKind::EDM).flat_map(|kind| {
             let with = SigmaSchedule::ALL.into_iter().filter(move |&schedule| kind.has_schedule(schedule));
             let with = with.map(move |schedule| Sampler { kind, schedule: Some(schedule) });
             std::iter::once(Sampler::from(kind)).chain(with)
@@ -289,6 +403,29 @@ mod tests {
             ("DPM++ 2M SDE Karras", "dpm++2m_sde_karras"),
             ("dpmpp_2m_sde_gpu", "dpm++2m_sde"),
             ("DPM++ 2S SDE", "dpm++2s_sde"),
+            ("DPM++ 2M SDE Exponential", "dpm++2m_sde_exponential"),
+            ("DPM++ SDE", "dpm++sde"),
+            ("dpmpp_sde", "dpm++sde"),
+            ("DPM++ SDE Karras", "dpm++sde_karras"),
+            ("DPM2", "dpm2"),
+            ("DPM2 Karras", "dpm2_karras"),
+            ("dpm_2", "dpm2"),
+            ("k_dpm_2", "dpm2"),
+            ("DPM2 a", "dpm2_a"),
+            ("DPM2 a Karras", "dpm2_a_karras"),
+            ("dpm_2_ancestral", "dpm2_a"),
+            ("k_dpm_2_a", "dpm2_a"),
+            ("KDPM2AncestralDiscreteScheduler", "dpm2_a"),
+            ("LMS", "lms"),
+            ("LMS Karras", "lms_karras"),
+            ("k_lms", "lms"),
+            ("Heun", "heun"),
+            ("DDIM", "ddim"),
+            ("DEIS", "deis"),
+            ("DDPM", "ddpm"),
+            ("TCD", "tcd"),
+            ("LCM", "lcm"),
+            ("DPM++ 2M Lu", "dpm++2m_lu"),
             ("UniPC", "unipc"),
             ("uni_pc", "unipc"),
             ("Euler Beta", "euler_beta"),

@@ -6,14 +6,23 @@
 use crate::error::{Error, Result};
 
 use super::ddim::Levels;
-use super::{Lincomb, SamplerStep, Schedule, Settings, Slot, Sum};
+use super::{Lincomb, SamplerStep, Schedule, Settings, Slot, Steps, Sum};
 
 /// The standard deviation of the data that the boundary condition assumes.
 const SIGMA_DATA: f64 = 0.5;
 
 pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) -> Result<Schedule> {
+    visiting(settings, timesteps(settings, n_steps, 1.0)?.split_off(n_skipped))
+}
+
+/// Image-to-image as diffusers' LatentConsistencyModelImg2ImgPipeline does it: all steps are done, among the part of the
+/// distillation's timesteps that the strength leaves.
+pub(super) fn schedule_of_strength(settings: &Settings, n_steps: usize, strength: f64) -> Result<Schedule> {
+    visiting(settings, timesteps(settings, n_steps, strength)?)
+}
+
+fn visiting(settings: &Settings, visited: Vec<i64>) -> Result<Schedule> {
     let levels = Levels::new(settings)?;
-    let visited = timesteps(settings, n_steps)?.split_off(n_skipped);
     let steps = visited.iter().enumerate().map(|(i, &timestep)| {
         let next = visited.get(i + 1).map(|&next| levels.add_noise(next));
         SamplerStep {
@@ -27,8 +36,12 @@ pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) ->
     Ok(Schedule::new(1.0, levels.add_noise(visited[0]), steps.collect()))
 }
 
-/// Evenly chosen among the timesteps of the distillation, noisiest first.
-fn timesteps(settings: &Settings, n_steps: usize) -> Result<Vec<i64>> {
+/// Evenly chosen among the part of the distillation's timesteps that the strength leaves, noisiest first; or those that the
+/// caller chose.
+pub(super) fn timesteps(settings: &Settings, n_steps: usize, strength: f64) -> Result<Vec<i64>> {
+    if let Some(Steps::Timesteps(timesteps)) = &settings.given {
+        return Ok(timesteps.iter().map(|&t| t as i64).collect());
+    }
     let n_original = settings.original_inference_steps;
     if n_original == 0 || n_original > settings.num_train_timesteps {
         let what = format!("original_inference_steps {n_original}");
@@ -38,10 +51,19 @@ fn timesteps(settings: &Settings, n_steps: usize) -> Result<Vec<i64>> {
         return Err(Error::Request {
             field: "steps",
             got: n_steps.to_string(),
-            expected: format!("lcm works with 1 to {n_original} steps with this checkpoint"),
+            expected: format!("{} works with 1 to {n_original} steps with this checkpoint", settings.kind),
         });
     }
     let stride = settings.num_train_timesteps / n_original;
+    // Truncated, as Python's `int` does.
+    let n_original = (n_original as f64 * strength) as usize;
+    if n_original < n_steps {
+        return Err(Error::Request {
+            field: "strength",
+            got: strength.to_string(),
+            expected: format!("it leaves {n_original} of this checkpoint's steps: more strength or fewer steps work"),
+        });
+    }
     let spread = n_original as f64 / n_steps as f64;
     let visited = (0..n_steps).map(|i| {
         let from_noisiest = (i as f64 * spread).floor() as usize;
@@ -60,10 +82,10 @@ fn updates(settings: &Settings, timestep: i64, level: (f64, f64), next: (f64, f6
         let denoised = Sum::of(alpha_next * c_skip, Slot::Latents).plus_sum(alpha_next * c_out, original);
         denoised.plus(sigma_next, Slot::Noise).into_update(Slot::Latents)
     };
-    match settings.clip_range {
+    match settings.limit {
         None => vec![from(&original)],
-        Some(range) => {
-            vec![original.into_clamped_update(Slot::Buffer(0), range), from(&Sum::of(1.0, Slot::Buffer(0)))]
+        Some(limit) => {
+            vec![original.into_limited_update(Slot::Buffer(0), limit), from(&Sum::of(1.0, Slot::Buffer(0)))]
         }
     }
 }

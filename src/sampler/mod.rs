@@ -5,31 +5,44 @@
 //! latents applies the [`Lincomb`]s. The reference is diffusers 0.42.1: the tables of noise levels, and the few scalars
 //! whose rounding shows in the result, are rounded to f32 where diffusers rounds them, and all else is f64.
 //!
-//! Deliberately absent: tensors, devices, random numbers, files, and anything async. Options that are not linear
-//! (dynamic thresholding) or not of Stable Diffusion (flow sigmas) are errors that name the field.
+//! Deliberately absent: tensors, devices, random numbers, files, and anything async. Options that are not of Stable
+//! Diffusion (flow sigmas, learned variances) are errors that name the field.
 
+mod advice;
+mod beta_quantile;
 mod betas;
 mod config;
 mod ddim;
+mod ddpm;
+mod deis;
 mod dpm_multistep;
+mod dpm_sde;
 mod dpm_singlestep;
+mod edm;
 mod euler;
 mod euler_ancestral;
 mod heun;
+mod kdpm2;
 mod kind;
 mod lcm;
+mod limit;
+mod lms;
+mod options;
 mod pndm;
 mod prediction;
 mod settings;
 mod sigmas;
 mod sum;
+mod tcd;
 mod timesteps;
 mod unipc;
 
 use crate::error::{Error, Result};
 
-pub use config::SchedulerConfig;
+pub use config::{Correction, SchedulerConfig};
 pub use kind::{Sampler, SamplerKind, SigmaSchedule};
+pub use limit::Limit;
+pub use options::{RunOptions, Steps};
 
 use settings::Settings;
 use sum::Sum;
@@ -47,15 +60,15 @@ pub enum Slot {
     Buffer(usize),
 }
 
-/// `target = clamp(Σ coefficient · slot)`, element by element.
+/// `target = limit(Σ coefficient · slot)`, element by element.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lincomb {
     /// The tensor that is overwritten.
     pub target: Slot,
     /// Each slot at most once. The target may be among them: its old value is meant.
     pub terms: Vec<(Slot, f64)>,
-    /// Lower and upper bound of the result, where the config asks for clipping.
-    pub clamp: Option<(f64, f64)>,
+    /// How the result is held in bounds, where the config asks for it.
+    pub limit: Option<Limit>,
 }
 
 /// One call of the model and the updates that follow it.
@@ -85,7 +98,8 @@ pub struct Schedule {
     pub add_noise: (f64, f64),
     /// How many [`Slot::Buffer`]s the run uses. None is read before it was written.
     pub n_buffers: usize,
-    /// One entry per call of the model. Heun calls it twice in every step but the last, PNDM has warm-up calls.
+    /// One entry per call of the model. Heun, DPM2 and DPM++ SDE call it twice in every step but the last, PNDM has
+    /// warm-up calls.
     pub steps: Vec<SamplerStep>,
 }
 
@@ -100,37 +114,70 @@ impl Schedule {
     }
 }
 
-/// Works out a run of `n_steps` with the sampler of `config`.
-///
-/// `strength` is for image-to-image and inpainting: the run starts at the step that has `int(n_steps * strength)` steps
-/// left, with an empty history, as diffusers' `get_timesteps` does. `None` runs all steps. It is in 0-1.
+/// Works out a run of `n_steps` with the sampler of `config`; `strength` is that of [`RunOptions`].
 ///
 /// # Errors
-/// [`Error::Request`] for a number of steps or a strength that leaves nothing to do or that the sampler cannot do, and
-/// [`Error::Config`] for options of the config that are not supported; both say what would work.
+/// Those of [`schedule_with`].
 pub fn schedule(config: &SchedulerConfig, n_steps: usize, strength: Option<f64>) -> Result<Schedule> {
-    let settings = config.settings()?;
-    if n_steps == 0 || n_steps > settings.num_train_timesteps {
-        return Err(Error::Request {
-            field: "steps",
-            got: n_steps.to_string(),
-            expected: format!("1 to {} work with this checkpoint", settings.num_train_timesteps),
-        });
+    schedule_with(config, &RunOptions { strength, ..RunOptions::new(n_steps) })
+}
+
+/// Works out a run with the sampler of `config`.
+///
+/// # Errors
+/// [`Error::Request`] for steps, a strength or an eta that leave nothing to do or that the sampler cannot do, and
+/// [`Error::Config`] for options of the config that are not supported; both say what would work.
+pub fn schedule_with(config: &SchedulerConfig, options: &RunOptions) -> Result<Schedule> {
+    let schedule = work_out(config, options)?;
+    if is_finite(&schedule) {
+        return Ok(schedule);
     }
-    let n_skipped = skipped_steps(n_steps, strength)?;
-    let schedule = match settings.kind {
-        SamplerKind::Ddim => ddim::schedule(&settings, n_steps, n_skipped),
-        SamplerKind::Pndm => pndm::schedule(&settings, n_steps, n_skipped),
-        SamplerKind::Euler => euler::schedule(&settings, n_steps, n_skipped),
-        SamplerKind::EulerAncestral => euler_ancestral::schedule(&settings, n_steps, n_skipped),
-        SamplerKind::DpmPp2m | SamplerKind::DpmPp2mSde => dpm_multistep::schedule(&settings, n_steps, n_skipped),
-        SamplerKind::DpmPp2sSde => dpm_singlestep::schedule(&settings, n_steps, n_skipped),
-        SamplerKind::Heun => heun::schedule(&settings, n_steps, n_skipped),
-        SamplerKind::UniPc => unipc::schedule(&settings, n_steps, n_skipped),
-        SamplerKind::Lcm => lcm::schedule(&settings, n_steps, n_skipped),
-    }?;
-    check_finite(&settings, n_steps, &schedule)?;
-    Ok(schedule)
+    Err(advice::not_finite(config, options))
+}
+
+/// A run whose coefficients may not be finite.
+fn work_out(config: &SchedulerConfig, options: &RunOptions) -> Result<Schedule> {
+    use SamplerKind as K;
+    let settings = config.settings(options)?;
+    options::check(&settings, options)?;
+    let n_steps = options.steps.number();
+    let n_skipped = skipped_steps(n_steps, options.strength)?;
+    match (settings.kind, &settings.edm) {
+        (K::EdmEuler, Some(edm)) => edm::euler(&settings, edm, n_steps, n_skipped),
+        (K::Ddim, _) => ddim::schedule(&settings, n_steps, n_skipped),
+        (K::Ddpm, _) => ddpm::schedule(&settings, n_steps, n_skipped),
+        (K::Deis, _) => deis::schedule(&settings, n_steps, n_skipped),
+        (K::Dpm2 | K::Dpm2Ancestral, _) => kdpm2::schedule(&settings, n_steps, n_skipped),
+        (K::DpmPpSde, _) => dpm_sde::schedule(&settings, n_steps, n_skipped),
+        (K::DpmPp2s | K::DpmPp2sSde | K::Dpm2s, _) => dpm_singlestep::schedule(&settings, n_steps, n_skipped),
+        (K::Euler | K::EdmEuler, _) => euler::schedule(&settings, n_steps, n_skipped),
+        (K::EulerAncestral, _) => euler_ancestral::schedule(&settings, n_steps, n_skipped),
+        (K::Heun, _) => heun::schedule(&settings, n_steps, n_skipped),
+        (K::Lcm, _) => lcm::schedule(&settings, n_steps, n_skipped),
+        (K::Lms, _) => lms::schedule(&settings, n_steps, n_skipped),
+        (K::Pndm, _) => pndm::schedule(&settings, n_steps, n_skipped),
+        (K::Tcd, _) => tcd::schedule(&settings, n_steps, n_skipped),
+        (K::UniPc, _) => unipc::schedule(&settings, n_steps, n_skipped),
+        (K::DpmPp2m | K::DpmPp2mSde | K::Dpm2m | K::Dpm2mSde | K::EdmDpmPp2m | K::EdmDpmPp2mSde, _) => {
+            dpm_multistep::schedule(&settings, n_steps, n_skipped)
+        }
+    }
+}
+
+/// [`schedule_with`] for image-to-image with a latent consistency model, whose pipeline in diffusers hands the strength to the
+/// scheduler instead of leaving steps out.
+///
+/// # Errors
+/// As [`schedule_with`]; for another sampler than LCM it is the same.
+pub fn schedule_of_consistency_image(config: &SchedulerConfig, options: &RunOptions) -> Result<Schedule> {
+    let settings = config.settings(options)?;
+    match (settings.kind, options.strength, &options.steps) {
+        (SamplerKind::Lcm, Some(strength), Steps::Number(n_steps @ 1..)) if (0.0..=1.0).contains(&strength) => {
+            let schedule = lcm::schedule_of_strength(&settings, *n_steps, strength)?;
+            if is_finite(&schedule) { Ok(schedule) } else { Err(advice::not_finite(config, options)) }
+        }
+        _ => schedule_with(config, options),
+    }
 }
 
 /// How many of the steps image-to-image leaves out at the beginning.
@@ -158,26 +205,15 @@ fn skipped_steps(n_steps: usize, strength: Option<f64>) -> Result<usize> {
     Ok(n_steps - n_executed)
 }
 
-/// Combinations exist for which diffusers' formulas divide by zero and its pictures come out as NaN. They are refused
-/// here.
-fn check_finite(settings: &Settings, n_steps: usize, schedule: &Schedule) -> Result<()> {
+/// Combinations exist for which diffusers' formulas divide by zero and its pictures come out as NaN.
+fn is_finite(schedule: &Schedule) -> bool {
     let finite = |pair: (f64, f64)| pair.0.is_finite() && pair.1.is_finite();
-    let levels = schedule.init_noise_sigma.is_finite() && finite(schedule.add_noise);
-    let steps = schedule.steps.iter().all(|step| {
-        step.timestep.is_finite()
-            && step.input_scale.is_finite()
-            && step.renoise.is_none_or(finite)
-            && step.updates.iter().flat_map(|update| &update.terms).all(|(_, coefficient)| coefficient.is_finite())
-    });
-    if levels && steps {
-        return Ok(());
-    }
-    let hint = if settings.rescale_betas_zero_snr {
-        "rescale_betas_zero_snr leaves the first step no signal, where v_prediction or another sampler works"
-    } else if !settings.lower_order_final {
-        "lower_order_final false divides by zero at the end, where true works"
-    } else {
-        "two neighbouring steps have the same noise level, where fewer steps work"
-    };
-    Err(settings.unsupported(&format!("{} with {n_steps} steps", settings.kind), hint))
+    schedule.init_noise_sigma.is_finite()
+        && finite(schedule.add_noise)
+        && schedule.steps.iter().all(|step| {
+            step.timestep.is_finite()
+                && step.input_scale.is_finite()
+                && step.renoise.is_none_or(finite)
+                && step.updates.iter().flat_map(|update| &update.terms).all(|(_, coefficient)| coefficient.is_finite())
+        })
 }

@@ -1,6 +1,6 @@
 //! Linear expressions over slots, and the updates made of them. Deliberately not: any arithmetic on data.
 
-use super::{Lincomb, Slot};
+use super::{Limit, Lincomb, Slot};
 
 /// `Σ coefficient · slot`, with each slot at most once.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,11 +28,11 @@ impl Sum {
     /// not read at all.
     pub(super) fn into_update(self, target: Slot) -> Lincomb {
         let terms = self.0.into_iter().filter(|&(_, coefficient)| coefficient != 0.0).collect();
-        Lincomb { target, terms, clamp: None }
+        Lincomb { target, terms, limit: None }
     }
 
-    /// The same with the result held between `-range` and `range`.
-    pub(super) fn into_clamped_update(self, target: Slot, range: f64) -> Lincomb {
-        Lincomb { clamp: Some((-range, range)), ..self.into_update(target) }
+    /// The same with the result limited.
+    pub(super) fn into_limited_update(self, target: Slot, limit: Limit) -> Lincomb {
+        Lincomb { limit: Some(limit), ..self.into_update(target) }
     }
 }

@@ -4,19 +4,16 @@
 //! Predicted pictures rotate in as many buffers as the order; one more holds the corrected latents that the next
 //! correction starts from. The form that predicts noise (`predict_x0` false) is not here.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 use super::dpm_multistep::Level;
 use super::settings::SolverType;
-use super::sigmas::{FinalSigma, scaled_run};
+use super::sigmas::scaled_run;
 use super::{Lincomb, SamplerStep, Schedule, Settings, Slot, Sum};
 
 pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) -> Result<Schedule> {
-    let run = scaled_run(settings, n_steps)?;
+    let run = scaled_run(settings, n_steps, n_skipped)?;
     let n_timesteps = run.timesteps.len();
-    if !settings.lower_order_final && settings.final_sigma == FinalSigma::Zero && settings.solver_order > 1 {
-        return Err(settings.unsupported("lower_order_final false with final_sigmas_type zero", "true works"));
-    }
     let solver = Solver {
         settings,
         levels: run.sigmas.iter().map(|&ratio| Level::new(ratio)).collect(),
@@ -30,7 +27,7 @@ pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) ->
             timestep: run.timesteps[i],
             input_scale: 1.0,
             draws_noise: false,
-            updates: solver.updates(i)?,
+            updates: solver.updates(i),
             renoise: (i + 1 < n_timesteps).then(|| (solver.levels[i + 1].alpha, solver.levels[i + 1].sigma)),
         });
     }
@@ -63,15 +60,20 @@ impl Solver<'_> {
         self.settings.solver_order.min(n_left).min(i - self.n_skipped + 1)
     }
 
-    fn updates(&self, i: usize) -> Result<Vec<Lincomb>> {
+    fn updates(&self, i: usize) -> Vec<Lincomb> {
         let level = self.levels[i];
-        let prediction = self.settings.prediction.original(level.alpha, level.sigma);
+        let mut prediction = self.settings.prediction.original(level.alpha, level.sigma);
         let is_last = i + 1 == self.n_timesteps;
         let mut updates = Vec::new();
+        if let Some(limit) = self.settings.limit {
+            let limited = Slot::Buffer(self.n_history + 1);
+            updates.push(prediction.into_limited_update(limited, limit));
+            prediction = Sum::of(1.0, limited);
+        }
         let start = if i > self.n_skipped && !self.settings.disable_corrector.contains(&(i - 1)) {
             // The correction reads the oldest prediction, whose buffer the next update overwrites; the newest is not
             // stored yet and enters as what it is made of.
-            updates.push(self.correction(i, &prediction)?.into_update(self.corrected()));
+            updates.push(self.correction(i, &prediction).into_update(self.corrected()));
             self.corrected()
         } else {
             if !is_last {
@@ -80,12 +82,12 @@ impl Solver<'_> {
             Slot::Latents
         };
         updates.push(prediction.into_update(self.original(i)));
-        updates.push(self.predict(i, start)?.into_update(Slot::Latents));
-        Ok(updates)
+        updates.push(self.predict(i, start).into_update(Slot::Latents));
+        updates
     }
 
     /// The latents of step `i + 1`, from those of step `i` and the predictions so far.
-    fn predict(&self, i: usize, start: Slot) -> Result<Sum> {
+    fn predict(&self, i: usize, start: Slot) -> Sum {
         let step = Step::new(self.settings, self.levels[i], self.levels[i + 1]);
         let order = self.order(i);
         let weights = match order {
@@ -94,15 +96,15 @@ impl Solver<'_> {
             2 => vec![0.5],
             _ => {
                 let ratios: Vec<f64> = (1..order).map(|age| step.ratio(self.levels[i - age])).collect();
-                self.solve(&ratios, &step.right_hand_side(order - 1))?
+                solve(&ratios, &step.right_hand_side(order - 1))
             }
         };
         let constant = Sum::of(step.of_latents, start).plus(step.of_original, self.original(i));
-        Ok(self.add_differences(constant, i, &step, &weights))
+        self.add_differences(constant, i, &step, &weights)
     }
 
     /// The latents of step `i` once more, now that the model has seen them.
-    fn correction(&self, i: usize, prediction: &Sum) -> Result<Sum> {
+    fn correction(&self, i: usize, prediction: &Sum) -> Sum {
         let before = i - 1;
         let step = Step::new(self.settings, self.levels[before], self.levels[i]);
         let order = self.order(before);
@@ -111,13 +113,13 @@ impl Solver<'_> {
             _ => {
                 let mut ratios: Vec<f64> = (1..order).map(|age| step.ratio(self.levels[before - age])).collect();
                 ratios.push(1.0);
-                self.solve(&ratios, &step.right_hand_side(order))?
+                solve(&ratios, &step.right_hand_side(order))
             }
         };
         let constant = Sum::of(step.of_latents, self.corrected()).plus(step.of_original, self.original(before));
         let sum = self.add_differences(constant, before, &step, &weights[..order - 1]);
         let of_newest = step.of_difference * weights[order - 1];
-        Ok(sum.plus_sum(of_newest, prediction).plus(-of_newest, self.original(before)))
+        sum.plus_sum(of_newest, prediction).plus(-of_newest, self.original(before))
     }
 
     /// Adds the differences between earlier predictions and that of step `i`, newest first.
@@ -128,37 +130,31 @@ impl Solver<'_> {
             sum.plus(weight, self.original(i - age)).plus(-weight, self.original(i))
         })
     }
+}
 
-    /// Solves the Vandermonde system `Σ_k ratio_k^row · x_k = b_row` by Gaussian elimination with pivoting.
-    fn solve(&self, ratios: &[f64], b: &[f64]) -> Result<Vec<f64>> {
-        let n = ratios.len();
-        let mut rows: Vec<Vec<f64>> = (0..n)
-            .map(|row| ratios.iter().map(|ratio| ratio.powi(row as i32)).chain(std::iter::once(b[row])).collect())
-            .collect();
-        for column in 0..n {
-            let by_size = |a: &usize, b: &usize| rows[*a][column].abs().total_cmp(&rows[*b][column].abs());
-            let pivot = (column..n).max_by(by_size).unwrap_or(column);
-            if rows[pivot][column] == 0.0 {
-                return Err(Error::Request {
-                    field: "steps",
-                    got: self.n_timesteps.to_string(),
-                    expected: "two neighbouring steps have the same noise level; fewer steps work".into(),
-                });
-            }
-            rows.swap(column, pivot);
-            let pivot_row = rows[column].clone();
-            for row in rows.iter_mut().skip(column + 1) {
-                let factor = row[column] / pivot_row[column];
-                row.iter_mut().zip(&pivot_row).for_each(|(value, above)| *value -= factor * above);
-            }
+/// Solves the Vandermonde system `Σ_k ratio_k^row · x_k = b_row` by Gaussian elimination with pivoting. Levels that
+/// coincide give values that are not finite.
+fn solve(ratios: &[f64], b: &[f64]) -> Vec<f64> {
+    let n = ratios.len();
+    let mut rows: Vec<Vec<f64>> = (0..n)
+        .map(|row| ratios.iter().map(|ratio| ratio.powi(row as i32)).chain(std::iter::once(b[row])).collect())
+        .collect();
+    for column in 0..n {
+        let by_size = |a: &usize, b: &usize| rows[*a][column].abs().total_cmp(&rows[*b][column].abs());
+        let pivot = (column..n).max_by(by_size).unwrap_or(column);
+        rows.swap(column, pivot);
+        let pivot_row = rows[column].clone();
+        for row in rows.iter_mut().skip(column + 1) {
+            let factor = row[column] / pivot_row[column];
+            row.iter_mut().zip(&pivot_row).for_each(|(value, above)| *value -= factor * above);
         }
-        let mut solution = vec![0.0; n];
-        for row in (0..n).rev() {
-            let known: f64 = (row + 1..n).map(|column| rows[row][column] * solution[column]).sum();
-            solution[row] = (rows[row][n] - known) / rows[row][row];
-        }
-        Ok(solution)
     }
+    let mut solution = vec![0.0; n];
+    for row in (0..n).rev() {
+        let known: f64 = (row + 1..n).map(|column| rows[row][column] * solution[column]).sum();
+        solution[row] = (rows[row][n] - known) / rows[row][row];
+    }
+    solution
 }
 
 /// The constants of one step between two levels.

@@ -15,7 +15,6 @@ fn code(error: &Error) -> &'static str {
         Error::Config { .. }
         | Error::Safetensors { .. }
         | Error::TensorMissing { .. }
-        | Error::TensorSurplus { .. }
         | Error::TensorShape { .. }
         | Error::TensorDtype { .. }
         | Error::Shape { .. }

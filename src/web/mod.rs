@@ -94,12 +94,10 @@ fn plan_settings(request: JsValue, caps: JsValue) -> Result<(PlanRequest, PlanSe
         .map_err(|e| failure::refuse(&format!("what the GPU can do cannot be read: {e}")))?;
     let element = studio::element_of(request.dtype, &caps);
     let mut settings = PlanSettings::new(caps, element);
-    settings.size = match (request.width, request.height) {
-        (None, None) => None,
-        (Some(width), Some(height)) => Some((width, height)),
-        _ => return Err(failure::refuse("width and height go together: give both or none")),
-    };
-    settings.guidance_scale = request.guidance_scale;
+    settings.request.width = request.width;
+    settings.request.height = request.height;
+    settings.request.any_size = request.any_size;
+    settings.request.guidance_scale = request.guidance_scale;
     settings.from_picture = request.from_picture;
     settings.budget = request.budget_bytes.map(|bytes| bytes as u64);
     Ok((request, settings))

@@ -10,6 +10,7 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::failure::refuse;
 use crate::error::{Error, Result as OwnResult};
+use crate::hub::Variant;
 use crate::hub::arrival::Arrival;
 use crate::hub::download::{Download, Patience, Progress};
 use crate::hub::http::Cancel;
@@ -92,7 +93,7 @@ struct DamageReport {
 pub struct Models {
     store: Rc<IndexedDbStore>,
     remote: Remote,
-    prefer_f16: bool,
+    variant: Variant,
     cancel: RefCell<Cancel>,
     /// What is being downloaded, under the name that was asked for.
     arriving: RefCell<Option<(String, Rc<Arrival>)>>,
@@ -119,7 +120,7 @@ impl Models {
         Ok(Models {
             store: Rc::new(store),
             remote,
-            prefer_f16: !settings.full,
+            variant: if settings.full { Variant::PlainFirst } else { Variant::Fp16First },
             cancel: RefCell::default(),
             arriving: RefCell::default(),
         })
@@ -313,7 +314,7 @@ impl Models {
         {
             return Ok(manifest);
         }
-        self.remote.find(&WebHttp, model, self.prefer_f16).await
+        self.remote.find(&WebHttp, model, &self.variant).await
     }
 
     async fn report(&self, manifest: &Manifest) -> OwnResult<ModelReport> {

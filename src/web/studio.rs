@@ -11,17 +11,16 @@ use wasm_bindgen::prelude::*;
 use super::drawing::{AnyGeneration, Drawing};
 use super::failure::refuse;
 use super::models::Models;
-use super::types::{Dtype, LoadSettings, LongPrompts, ModelInfo, Request, RunnerName, Work};
+use super::types::{Dtype, LoadSettings, ModelInfo, RunnerName, Work};
 use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
 use crate::hub::published::WithoutWeights;
 use crate::image::{RgbImage, decode, decode_mask, mask_of_rgba};
-use crate::parameters::Parameters;
 use crate::pipeline::plan::{PlanSettings, choose_residency, plan};
 use crate::pipeline::{
-    Generation, Inputs, LoadProgress, LongPrompt, ModelComponents, ModelConfigs, ModelLoader, Residency, Task,
+    Generation, Inputs, LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Residency, parameters_of,
 };
-use crate::request::{MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, SDConfig};
+use crate::request::{MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, Request, SDConfig};
 use crate::run::Runner;
 use crate::run::candle::{CandleRunner, Precision};
 use crate::run::gpu::Caps;
@@ -74,29 +73,20 @@ impl Studio {
         Ok(())
     }
 
-    /// The request with the model's own settings where it is silent. A picture that is repainted in part departs from
-    /// it altogether there, as in the command line.
-    fn config_of(&self, request: Request, has_mask: bool) -> Result<(SDConfig, LongPrompt), JsValue> {
-        let configs = self.configs();
-        let (width, height) = configs.default_size();
-        let mut config = SDConfig::new(configs.version())
-            .with_prompt(request.prompt)
-            .with_size(request.width.unwrap_or(width), request.height.unwrap_or(height))
-            .with_strength(request.strength.unwrap_or(if has_mask { 1.0 } else { 0.8 }))
-            .with_count(request.count.unwrap_or(1))
-            .with_clip_skip(request.clip_skip)
-            .with_seed(request.seed);
+    /// The request with the model's own settings where it is silent. `picture` is the width and height of the one that is
+    /// given, in pixels.
+    fn config_of(
+        &self,
+        mut request: Request,
+        picture: Option<(usize, usize)>,
+        has_mask: bool,
+    ) -> Result<SDConfig, JsValue> {
         // A page's empty field means that nothing was asked for.
-        let negative_prompt = request.negative_prompt.filter(|text| !text.is_empty());
-        config = config.with_optional_negative_prompt(negative_prompt);
-        config.steps = request.steps.unwrap_or(config.steps);
-        config.guidance_scale = request.guidance_scale.unwrap_or(config.guidance_scale);
-        config.sampler = request.sampler.as_deref().map(str::parse).transpose()?;
-        let long_prompt = match request.long_prompt {
-            Some(LongPrompts::Chunks) => LongPrompt::Chunks,
-            Some(LongPrompts::Truncate) | None => LongPrompt::Truncate,
-        };
-        Ok((config, long_prompt))
+        request.negative_prompt = request.negative_prompt.filter(|text| !text.is_empty());
+        if request.seed.is_none() {
+            return Err(refuse("the request has no seed: give a whole number"));
+        }
+        Ok(request.resolve(&self.configs().defaults(None), picture, has_mask, 0)?)
     }
 
     /// Loads from wherever the files are.
@@ -209,29 +199,31 @@ impl Studio {
     #[wasm_bindgen(unchecked_return_type = "ModelInfo")]
     pub fn info(&self) -> Result<JsValue, JsValue> {
         let configs = self.configs();
-        let version = configs.version();
-        let (width, height) = configs.default_size();
+        let defaults = configs.defaults(None);
+        let (width, height) = defaults.size;
         let (runner, device) = match &self.engine {
             Engine::Cpu(runner, _) => ("cpu", runner.describe()),
             Engine::Gpu(runner, _) => ("gpu", runner.describe()),
         };
         let info = ModelInfo {
             name: self.name().to_string(),
-            version: version.key(),
+            version: defaults.version.key(),
             is_inpaint: configs.is_inpaint(),
             runner,
             device,
             width,
             height,
-            size_multiple: configs.size_multiple(),
+            size_multiple: defaults.size_multiple,
             max_side: MAX_SIDE,
             max_steps: MAX_STEPS,
             max_guidance_scale: MAX_GUIDANCE_SCALE,
             max_count: MAX_COUNT,
-            steps: version.default_steps(),
-            guidance_scale: version.default_guidance_scale(),
+            steps: defaults.steps,
+            guidance_scale: defaults.guidance_scale,
+            strength: defaults.strength(false),
+            mask_strength: defaults.strength(true),
             sampler: configs.scheduler.sampler()?.name(),
-            samplers: Sampler::menu().into_iter().map(Sampler::name).collect(),
+            samplers: configs.scheduler.menu().into_iter().map(Sampler::name).collect(),
         };
         Ok(serde_wasm_bindgen::to_value(&info)?)
     }
@@ -249,6 +241,18 @@ impl Studio {
                 serde_json::to_string(&runner.tiles()).map(Some).map_err(|e| refuse(&e.to_string()))
             }
         }
+    }
+
+    /// Width and height, in pixels, that a picture is drawn at where it starts from one of `width` x `height` pixels and
+    /// the request gives no size; with `any_size` to multiples of 8.
+    ///
+    /// # Errors
+    /// Never: every picture has a size.
+    #[wasm_bindgen(unchecked_return_type = "[number, number]")]
+    pub fn size_of_picture(&self, width: u32, height: u32, any_size: Option<bool>) -> Result<Array, JsValue> {
+        let request = Request { any_size: any_size.unwrap_or_default(), ..Request::default() };
+        let size = request.size(&self.configs().defaults(None), Some((width as usize, height as usize)));
+        Ok(Array::of2(&size.0.into(), &size.1.into()))
     }
 
     /// How many tokens a prompt has, and how many the model reads at once.
@@ -273,7 +277,10 @@ impl Studio {
         has_mask: bool,
     ) -> Result<JsValue, JsValue> {
         self.check_given(has_picture, has_mask)?;
-        let (config, long_prompt) = self.config_of(parsed(request)?, has_mask)?;
+        let request = parsed(request)?;
+        let long_prompt = request.long_prompt.unwrap_or_default();
+        let defaults = self.configs().defaults(None);
+        let config = self.config_of(request, has_picture.then_some(defaults.size), has_mask)?;
         // How much work a picture is does not depend on its pixels.
         let blank = || RgbImage { width: 1, height: 1, pixels: vec![255; 3] };
         let inputs = Inputs { config, init: has_picture.then(blank), mask: has_mask.then(blank), long_prompt };
@@ -312,28 +319,16 @@ impl Studio {
         let init = given_picture(picture, "picture", false)?;
         let mask = given_picture(mask, "mask", true)?;
         self.check_given(init.is_some(), mask.is_some())?;
-        let (config, long_prompt) = self.config_of(parsed(request)?, mask.is_some())?;
+        let request = parsed(request)?;
+        let long_prompt = request.long_prompt.unwrap_or_default();
+        let picture = init.as_ref().map(|init| (init.width, init.height));
+        let config = self.config_of(request, picture, mask.is_some())?;
         let configs = self.configs();
         let sampler = configs.scheduler.with_optional_sampler(config.sampler).sampler()?;
-        let mut parameters = Parameters {
-            prompt: config.prompt.clone(),
-            negative_prompt: config.negative_prompt.clone(),
-            steps: config.steps as u32,
-            sampler: sampler.name(),
-            guidance_scale: config.guidance_scale,
-            seed: config.seed,
-            width: config.width as u32,
-            height: config.height as u32,
-            model: self.name().to_string(),
-            strength: None,
-            clip_skip: config.clip_skip.map(|skip| skip as u32),
-            long_prompt_chunks: long_prompt == LongPrompt::Chunks,
-            version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
-        };
-        let strength = config.strength;
         let inputs = Inputs { config, init, mask, long_prompt };
         let generation = self.generation(inputs.clone())?;
-        parameters.strength = (generation.task() != Task::TextToImage).then_some(strength);
+        let (sampler, model) = (sampler.name().to_string(), self.name().to_string());
+        let parameters = parameters_of(&inputs.config, generation.task(), long_prompt, sampler, model);
         Ok(Drawing::new(generation, inputs, parameters))
     }
 }
@@ -341,8 +336,8 @@ impl Studio {
 /// The type of values on a GPU: 16 bits where it has them and nobody says otherwise.
 pub(super) fn element_of(dtype: Dtype, caps: &Caps) -> Element {
     match dtype {
-        Dtype::Auto if caps.shader_f16 => Element::F16,
-        Dtype::Auto | Dtype::F32 => Element::F32,
+        Dtype::Auto => caps.best_element(),
+        Dtype::F32 => Element::F32,
         Dtype::F16 => Element::F16,
     }
 }

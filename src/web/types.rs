@@ -2,74 +2,13 @@
 //!
 //! Both are written out here side by side: a field that is added to one belongs into the other.
 
-use std::fmt;
-
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::bench::Part;
 use crate::parameters::Found;
 use crate::run::gpu::Caps;
 use crate::run::gpu::ledger::Counts;
-
-/// What is asked for. Absent settings are the model's own.
-#[derive(Deserialize)]
-pub(super) struct Request {
-    pub prompt: String,
-    #[serde(default)]
-    pub negative_prompt: Option<String>,
-    #[serde(default)]
-    pub width: Option<usize>,
-    #[serde(default)]
-    pub height: Option<usize>,
-    #[serde(default)]
-    pub steps: Option<usize>,
-    #[serde(default)]
-    pub guidance_scale: Option<f64>,
-    #[serde(default)]
-    pub strength: Option<f64>,
-    #[serde(default)]
-    pub sampler: Option<String>,
-    #[serde(deserialize_with = "seed")]
-    pub seed: u64,
-    #[serde(default)]
-    pub count: Option<usize>,
-    #[serde(default)]
-    pub clip_skip: Option<usize>,
-    #[serde(default)]
-    pub long_prompt: Option<LongPrompts>,
-}
-
-/// A seed as a number, or, since JavaScript's numbers end at 2^53, as a text or a `BigInt`.
-fn seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    struct Seed;
-    impl Visitor<'_> for Seed {
-        type Value = u64;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a seed: a whole number from 0 to {}", u64::MAX)
-        }
-
-        fn visit_u64<E: de::Error>(self, seed: u64) -> Result<u64, E> {
-            Ok(seed)
-        }
-
-        fn visit_i64<E: de::Error>(self, seed: i64) -> Result<u64, E> {
-            u64::try_from(seed).map_err(|_| E::invalid_value(de::Unexpected::Signed(seed), &self))
-        }
-
-        fn visit_f64<E: de::Error>(self, seed: f64) -> Result<u64, E> {
-            let is_whole = seed >= 0.0 && seed < 18_446_744_073_709_551_616.0 && seed.fract() == 0.0;
-            if is_whole { Ok(seed as u64) } else { Err(E::invalid_value(de::Unexpected::Float(seed), &self)) }
-        }
-
-        fn visit_str<E: de::Error>(self, seed: &str) -> Result<u64, E> {
-            seed.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(seed), &self))
-        }
-    }
-    deserializer.deserialize_any(Seed)
-}
 
 /// A seed as a number where JavaScript's numbers hold it, and as a text where they do not.
 fn number_or_text<S: Serializer>(seed: &u64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -79,24 +18,6 @@ fn number_or_text<S: Serializer>(seed: &u64, serializer: S) -> Result<S::Ok, S::
     } else {
         serializer.serialize_str(&seed.to_string())
     }
-}
-
-impl Request {
-    /// The names of its fields.
-    pub const FIELDS: &[&str] = &[
-        "prompt",
-        "negative_prompt",
-        "width",
-        "height",
-        "steps",
-        "guidance_scale",
-        "strength",
-        "sampler",
-        "seed",
-        "count",
-        "clip_skip",
-        "long_prompt",
-    ];
 }
 
 impl LoadSettings {
@@ -113,7 +34,7 @@ impl BenchSettings {
 impl PlanRequest {
     /// The names of its fields.
     pub const FIELDS: &[&str] =
-        &["version", "width", "height", "guidance_scale", "from_picture", "dtype", "budget_bytes"];
+        &["version", "width", "height", "any_size", "guidance_scale", "from_picture", "dtype", "budget_bytes"];
 }
 
 /// How a model is loaded.
@@ -226,6 +147,8 @@ pub(super) struct PlanRequest {
     #[serde(default)]
     pub height: Option<usize>,
     #[serde(default)]
+    pub any_size: bool,
+    #[serde(default)]
     pub guidance_scale: Option<f64>,
     #[serde(default)]
     pub from_picture: bool,
@@ -233,14 +156,6 @@ pub(super) struct PlanRequest {
     pub dtype: Dtype,
     #[serde(default)]
     pub budget_bytes: Option<f64>,
-}
-
-/// What to do with prompts that are longer than the text encoder reads at once.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum LongPrompts {
-    Truncate,
-    Chunks,
 }
 
 /// What a model is, for the page's controls.
@@ -260,6 +175,8 @@ pub(super) struct ModelInfo {
     pub max_count: usize,
     pub steps: usize,
     pub guidance_scale: f64,
+    pub strength: f64,
+    pub mask_strength: f64,
     pub sampler: String,
     pub samplers: Vec<String>,
 }
@@ -327,9 +244,13 @@ const TYPESCRIPT: &str = r#"
 export interface DrawRequest {
   prompt: string;
   negative_prompt?: string;
-  /** Pixels; a multiple of the model's `size_multiple`. */
+  /** Pixels; a multiple of the model's `size_multiple`. Without a size a picture that is given keeps its own, as far as the model can. */
   width?: number;
   height?: number;
+  /** Whether the sides may be any multiple of 8, as in diffusers. */
+  any_size?: boolean;
+  /** How a given picture of another shape is brought to the size; `stretch` where absent. */
+  fit?: "stretch" | "crop" | "pad";
   /** 1 to 150. */
   steps?: number;
   /** 0 to 20; at 1 and below there is no guidance. */
@@ -338,6 +259,12 @@ export interface DrawRequest {
   strength?: number;
   /** One of the model's `samplers`. */
   sampler?: string;
+  /** How much noise ddim and tcd add in each step, 0 to 1. */
+  eta?: number;
+  /** The training steps to visit, from high to low, in place of a number of steps. */
+  timesteps?: number[];
+  /** The noise levels to visit (for euler), from large to small. */
+  sigmas?: number[];
   /** A whole number, 0 to 2^64 - 1; from 2^53 on as a text. Picture i of the request has the seed `seed + i`. */
   seed: number | string;
   /** How many pictures, 1 to 64. */
@@ -370,6 +297,9 @@ export interface ModelInfo {
   max_count: number;
   steps: number;
   guidance_scale: number;
+  /** How far to depart from a picture, without a mask and with one. */
+  strength: number;
+  mask_strength: number;
   sampler: string;
   samplers: string[];
 }
@@ -427,6 +357,7 @@ export interface PlanRequest {
   version?: string;
   width?: number;
   height?: number;
+  any_size?: boolean;
   guidance_scale?: number;
   from_picture?: boolean;
   dtype?: "auto" | "f32" | "f16";
@@ -498,10 +429,16 @@ export interface PictureParameters {
   seed?: number | string;
   width?: number;
   height?: number;
+  /** Whether the sides may be any multiple of 8. */
+  any_size?: boolean;
   model?: string;
   strength?: number;
   clip_skip?: number;
   long_prompt_chunks?: boolean;
+  eta?: number;
+  timesteps?: number[];
+  sigmas?: number[];
+  fit?: string;
   version?: string;
   /** Whether nothing was found that a request could take. */
   is_empty: boolean;

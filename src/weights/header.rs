@@ -2,23 +2,31 @@
 //!
 //! The layout: eight bytes of little-endian length, that many bytes of JSON, then the tensors' bytes without a gap. See
 //! <https://github.com/huggingface/safetensors#format>. Nothing is allocated for a number that the file merely claims;
-//! memory grows with bytes that were read, by less than ten times, and those are bounded by [`MAX_HEADER_BYTES`].
+//! memory grows with bytes that were read, and is bounded: a header by [`MAX_HEADER_BYTES`], what is kept of it by
+//! [`MAX_TENSORS`]. A git-lfs pointer in place of a file is recognised, because a clone without git-lfs leaves one.
 //!
 //! It deliberately reads no tensor and accepts no header that leaves a byte of the file unexplained.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{Error, Result};
 use crate::graph::WeightSpec;
 
 use super::source::ByteSource;
 
-/// How long the headers of a component may be, those of all its files together. The largest of Stable Diffusion, XL's
-/// UNet, has 0.2 MB. The format's own implementations allow 100 MB, which parsed would fill a browser tab.
-pub const MAX_HEADER_BYTES: u64 = 4 << 20;
+/// How long the header of one file may be. The largest list of tensors of Stable Diffusion, XL's UNet, has 0.2 MB, but
+/// `__metadata__` may hold a picture or a training log of many megabytes. It is read once, and not kept.
+pub const MAX_HEADER_BYTES: u64 = 32 << 20;
+
+/// How many tensors the files of one component may list together: 24 times those of XL's UNet. With the length of a
+/// name this bounds the memory that is kept, and a header of the shortest entries cannot fill a browser tab.
+pub const MAX_TENSORS: usize = 40_000;
+
+/// How a git-lfs pointer begins: a text of about 130 bytes that stands for a file that was not fetched.
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
 /// The header of a file of f16 tensors in that order, and how long such a file is, in bytes.
 #[must_use]
@@ -43,9 +51,6 @@ pub(super) const MAX_DIMS: usize = 8;
 /// The longest name of a tensor. Real ones have about a hundred bytes.
 const MAX_NAME_BYTES: usize = 1024;
 
-/// The most entries of `__metadata__`. Files have one, merged checkpoints a few dozen.
-const MAX_METADATA: usize = 1024;
-
 /// How much of a message that quotes the file is kept, in characters.
 const MAX_REASON_CHARS: usize = 400;
 
@@ -61,6 +66,12 @@ pub enum Dtype {
     F16,
     /// The upper half of an f32.
     BF16,
+    /// 64-bit floating point.
+    F64,
+    /// 8 bits: 4 of exponent, 3 of mantissa, no infinity (OCP's E4M3, torch's `float8_e4m3fn`).
+    F8E4M3,
+    /// 8 bits: the upper half of an f16 (torch's `float8_e5m2`).
+    F8E5M2,
     /// A type that the format has but weights cannot have, by its name in the header.
     Other(String),
 }
@@ -70,8 +81,10 @@ impl Dtype {
     #[must_use]
     pub fn n_bytes(&self) -> Option<usize> {
         match self {
+            Dtype::F64 => Some(8),
             Dtype::F32 => Some(4),
             Dtype::F16 | Dtype::BF16 => Some(2),
+            Dtype::F8E4M3 | Dtype::F8E5M2 => Some(1),
             Dtype::Other(_) => None,
         }
     }
@@ -83,6 +96,9 @@ impl Dtype {
             Dtype::F32 => "F32",
             Dtype::F16 => "F16",
             Dtype::BF16 => "BF16",
+            Dtype::F64 => "F64",
+            Dtype::F8E4M3 => "F8_E4M3",
+            Dtype::F8E5M2 => "F8_E5M2",
             Dtype::Other(name) => name,
         }
     }
@@ -92,6 +108,9 @@ impl Dtype {
             "F32" => Dtype::F32,
             "F16" => Dtype::F16,
             "BF16" => Dtype::BF16,
+            "F64" => Dtype::F64,
+            "F8_E4M3" => Dtype::F8E4M3,
+            "F8_E5M2" => Dtype::F8E5M2,
             other => Dtype::Other(other.to_owned()),
         }
     }
@@ -136,12 +155,12 @@ pub struct TensorInfo {
     pub file: usize,
 }
 
-/// Reads and checks the header of one file; `file_idx` goes into [`TensorInfo::file`]. The header's bytes are taken from
-/// `n_left`, what the files before left of [`MAX_HEADER_BYTES`].
+/// Reads and checks the header of one file; `file_idx` goes into [`TensorInfo::file`]. Its tensors are taken from
+/// `n_left`, what the files before left of [`MAX_TENSORS`].
 pub(super) async fn read(
     source: &dyn ByteSource,
     file_idx: usize,
-    n_left: &mut u64,
+    n_left: &mut usize,
 ) -> Result<BTreeMap<String, TensorInfo>> {
     // A message may quote the file, and the file may be made of one endless word, or speak to the terminal.
     let broken = |reason: String| Error::Safetensors {
@@ -159,12 +178,17 @@ pub(super) async fn read(
     let prefix = source.read(0, PREFIX_BYTES as usize).await?;
     let prefix: [u8; PREFIX_BYTES as usize] =
         prefix.try_into().map_err(|_| broken("its first eight bytes could not be read".into()))?;
+    if LFS_POINTER.starts_with(&prefix) && is_lfs_pointer(source).await? {
+        return Err(broken(
+            "it is a git-lfs pointer, a text that stands for the file: fetch the file itself with git lfs pull, or \
+             download the model anew"
+                .into(),
+        ));
+    }
     let n_header = u64::from_le_bytes(prefix);
-    if n_header > *n_left {
-        let n_before = MAX_HEADER_BYTES - *n_left;
-        let before = if n_before == 0 { String::new() } else { format!(" after {n_before} in the files before it") };
+    if n_header > MAX_HEADER_BYTES {
         return Err(broken(format!(
-            "its header claims {n_header} bytes{before}, more than the {MAX_HEADER_BYTES} that are allowed"
+            "its header claims {n_header} bytes, more than the {MAX_HEADER_BYTES} that are allowed"
         )));
     }
     if n_header > len - PREFIX_BYTES {
@@ -174,8 +198,9 @@ pub(super) async fn read(
     if header.len() as u64 != n_header {
         return Err(broken(format!("its header has {n_header} bytes, but {} could be read", header.len())));
     }
-    *n_left -= n_header;
-    let mut tensors = parse_json(&header).map_err(broken)?;
+    let mut tensors = parse_json(&header, *n_left).map_err(broken)?;
+    drop(header);
+    *n_left -= tensors.len();
     let data = PREFIX_BYTES + n_header..len;
     check_places(&tensors, data.end - data.start).map_err(broken)?;
     for info in tensors.values_mut() {
@@ -185,15 +210,22 @@ pub(super) async fn read(
     Ok(tensors)
 }
 
-/// The tensors of the JSON, their offsets counted from the end of the header.
-fn parse_json(header: &[u8]) -> Result<BTreeMap<String, TensorInfo>, String> {
+/// Whether the file begins as a git-lfs pointer does.
+async fn is_lfs_pointer(source: &dyn ByteSource) -> Result<bool> {
+    let n = LFS_POINTER.len();
+    Ok(source.len() >= n as u64 && source.read(0, n).await? == LFS_POINTER)
+}
+
+/// The tensors of the JSON, `most` at most, their offsets counted from the end of the header.
+fn parse_json(header: &[u8], most: usize) -> Result<BTreeMap<String, TensorInfo>, String> {
     // serde_json would skip blanks in front, which the format does not allow.
     if header.first() != Some(&b'{') {
         return Err("its header does not start with {".into());
     }
     let header = std::str::from_utf8(header).map_err(|_| "its header is not UTF-8")?;
-    let Header(tensors) = serde_json::from_str(header).map_err(|error| format!("its header: {error}"))?;
-    Ok(tensors)
+    let mut json = serde_json::Deserializer::from_str(header);
+    let read = Header { most }.deserialize(&mut json).and_then(|tensors| json.end().map(|()| tensors));
+    read.map_err(|error| format!("its header: {error}"))
 }
 
 /// Checks that the tensors cover each of the `n_data` bytes after the header once.
@@ -217,7 +249,7 @@ fn check_places(tensors: &BTreeMap<String, TensorInfo>, n_data: u64) -> Result<(
     }
 }
 
-/// One tensor of the JSON. A key that comes twice and a key that is not known are refused.
+/// One tensor of the JSON. A field that comes twice and a field that is not known are refused.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -291,51 +323,80 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
-/// The whole JSON: tensors by name, each right by itself, after `__metadata__` was checked and dropped.
-struct Header(BTreeMap<String, TensorInfo>);
+/// The whole JSON: tensors by name, each right by itself, after `__metadata__` was checked and dropped. Of a name that
+/// comes twice the last one counts, as in Python's dictionaries.
+struct Header {
+    /// The most tensors.
+    most: usize,
+}
 
-impl<'de> Deserialize<'de> for Header {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Tensors;
-        impl<'de> Visitor<'de> for Tensors {
-            type Value = Header;
+impl<'de> DeserializeSeed<'de> for Header {
+    type Value = BTreeMap<String, TensorInfo>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of tensors")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-                let mut tensors = BTreeMap::new();
-                let mut has_metadata = false;
-                while let Some(name) = map.next_key::<String>()? {
-                    if name.len() > MAX_NAME_BYTES {
-                        return Err(A::Error::custom(format!("a name is longer than {MAX_NAME_BYTES} bytes")));
-                    }
-                    // It would come out on a terminal some day.
-                    if name.chars().any(char::is_control) {
-                        return Err(A::Error::custom(format!("the name {name:?} has a control character")));
-                    }
-                    if tensors.contains_key(&name) || (has_metadata && name == "__metadata__") {
-                        return Err(A::Error::custom(format!("{name} is there twice")));
-                    }
-                    if name == "__metadata__" {
-                        let _: Metadata = map.next_value()?;
-                        has_metadata = true;
-                    } else {
-                        let entry: Entry = map.next_value()?;
-                        let info =
-                            entry.into_info().map_err(|reason| A::Error::custom(format!("tensor {name} {reason}")))?;
-                        tensors.insert(name, info);
-                    }
-                }
-                Ok(Header(tensors))
-            }
-        }
-        deserializer.deserialize_map(Tensors)
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
-/// Free text that the writer of the file left: strings by name. Only its form is checked.
+impl<'de> Visitor<'de> for Header {
+    type Value = BTreeMap<String, TensorInfo>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut tensors = BTreeMap::new();
+        let mut has_metadata = false;
+        while let Some(Name(name)) = map.next_key()? {
+            // It would come out on a terminal some day.
+            if name.chars().any(char::is_control) {
+                return Err(A::Error::custom(format!("the name {name:?} has a control character")));
+            }
+            if name == "__metadata__" {
+                // The format's own library takes a tensor twice, but not this.
+                if std::mem::replace(&mut has_metadata, true) {
+                    return Err(A::Error::custom(format!("{name} is there twice")));
+                }
+                let _: Option<Metadata> = map.next_value()?;
+                continue;
+            }
+            let entry: Entry = map.next_value()?;
+            let info = entry.into_info().map_err(|reason| A::Error::custom(format!("tensor {name} {reason}")))?;
+            if tensors.len() == self.most && !tensors.contains_key(&name) {
+                return Err(A::Error::custom(format!("the files list more than {MAX_TENSORS} tensors")));
+            }
+            tensors.insert(name, info);
+        }
+        Ok(tensors)
+    }
+}
+
+/// A tensor's name, of which no more than [`MAX_NAME_BYTES`] are copied.
+struct Name(String);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ShortText;
+        impl Visitor<'_> for ShortText {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Name, E> {
+                if name.len() > MAX_NAME_BYTES {
+                    return Err(E::custom(format!("a name is longer than {MAX_NAME_BYTES} bytes")));
+                }
+                Ok(Name(name.to_owned()))
+            }
+        }
+        deserializer.deserialize_str(ShortText)
+    }
+}
+
+/// Free text that the writer of the file left: strings by name. Only its form is checked, and nothing of it is kept.
 struct Metadata;
 
 impl<'de> Deserialize<'de> for Metadata {
@@ -349,19 +410,31 @@ impl<'de> Deserialize<'de> for Metadata {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
-                let mut names = BTreeSet::new();
-                while let Some((name, _)) = map.next_entry::<String, String>()? {
-                    if names.contains(&name) {
-                        return Err(A::Error::custom(format!("{name} is there twice")));
-                    }
-                    if names.len() == MAX_METADATA {
-                        return Err(A::Error::custom(format!("__metadata__ has more than {MAX_METADATA} entries")));
-                    }
-                    names.insert(name);
-                }
+                while map.next_entry::<Text, Text>()?.is_some() {}
                 Ok(Metadata)
             }
         }
         deserializer.deserialize_map(Strings)
+    }
+}
+
+/// A string that is dropped unread, however long.
+struct Text;
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyText;
+        impl Visitor<'_> for AnyText {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Text, E> {
+                Ok(Text)
+            }
+        }
+        deserializer.deserialize_str(AnyText)
     }
 }

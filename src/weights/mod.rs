@@ -18,7 +18,7 @@ use crate::graph::WeightSpec;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use disk::DiskSource;
-pub use header::{Dtype, MAX_HEADER_BYTES, TensorInfo, header_of_f16};
+pub use header::{Dtype, MAX_HEADER_BYTES, MAX_TENSORS, TensorInfo, header_of_f16};
 pub use source::{ByteSource, LocalFuture, MemorySource};
 
 /// How many bytes of a tensor are read at once where its numbers are converted on the way.
@@ -38,7 +38,7 @@ impl Weights {
     /// the sources return when they cannot be read.
     pub async fn open(sources: Vec<Box<dyn ByteSource>>) -> Result<Self> {
         let mut tensors: BTreeMap<String, TensorInfo> = BTreeMap::new();
-        let mut n_left = MAX_HEADER_BYTES;
+        let mut n_left = MAX_TENSORS;
         for (file_idx, source) in sources.iter().enumerate() {
             for (name, info) in header::read(source.as_ref(), file_idx, &mut n_left).await? {
                 if let Some(earlier) = tensors.get(&name) {
@@ -78,31 +78,25 @@ impl Weights {
         self.tensors.values().map(|info| info.n_bytes).sum()
     }
 
-    /// Checks that the files hold what `expected` asks for and nothing else. `expected` is what all graphs of the
-    /// component need together: for a VAE its encoder and its decoder.
+    /// Checks that the files hold what `expected` asks for, and gives the names of the tensors that nothing uses, in
+    /// alphabetical order. `expected` is what all graphs of the component need together: for a VAE its encoder and its
+    /// decoder.
     ///
     /// Names are compared after aliases: a VAE's attention may be called `to_q` or `query`, a text encoder's tensors
     /// may lack the prefix `text_model.`. Shapes may differ in trailing ones, since a 1x1 convolution stores a matrix
-    /// as `[out, in, 1, 1]`. `position_ids`, which old files carry, may be left over.
+    /// as `[out, in, 1, 1]`.
+    ///
+    /// Unused tensors are no fault, as they are none to diffusers: a text encoder's file may hold a whole CLIP, a
+    /// UNet's its EMA copy. `position_ids`, which old files carry, are not worth a note and are left out.
     ///
     /// # Errors
-    /// Those of [`Weights::check_present`], and [`Error::TensorSurplus`].
-    pub fn check(&self, expected: &[WeightSpec]) -> Result<()> {
+    /// Those of [`Weights::check_present`].
+    pub fn check(&self, expected: &[WeightSpec]) -> Result<Vec<&str>> {
         self.check_present(expected)?;
         let used: BTreeSet<&str> =
             expected.iter().filter_map(|spec| self.find(&spec.name)).map(|(stored, _)| stored).collect();
-        let surplus = self
-            .tensors
-            .iter()
-            .find(|(stored, _)| !used.contains(stored.as_str()) && !aliases::may_be_left_over(stored));
-        match surplus {
-            None => Ok(()),
-            Some((name, info)) => Err(Error::TensorSurplus {
-                name: name.clone(),
-                file: self.file_of(info).to_owned(),
-                got: info.shape.as_slice().into(),
-            }),
-        }
+        let is_unused = |stored: &&str| !used.contains(stored) && !aliases::may_be_left_over(stored);
+        Ok(self.names().filter(is_unused).collect())
     }
 
     /// Checks that the files hold what `expected` asks for, whatever else they hold: for a graph that uses a part of a
@@ -133,7 +127,7 @@ impl Weights {
     /// more than the numbers and one piece is in memory.
     ///
     /// # Errors
-    /// [`Error::TensorMissing`], [`Error::TensorDtype`] for anything but F32, F16 and BF16, [`Error::Io`] where there is
+    /// [`Error::TensorMissing`], [`Error::TensorDtype`] for what is no floating-point type, [`Error::Io`] where there is
     /// no memory for the numbers, and whatever the source returns when it cannot be read.
     pub async fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
         let (stored, info) = self.find(name).ok_or_else(|| self.missing(name, &[]))?;
@@ -194,8 +188,8 @@ impl Weights {
 
     fn require_float(&self, name: &str, info: &TensorInfo) -> Result<()> {
         match &info.dtype {
-            Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),
             Dtype::Other(_) => Err(self.not_float(name, info)),
+            _ => Ok(()),
         }
     }
 

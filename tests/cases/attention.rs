@@ -67,6 +67,25 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// One to three queries and keys, by themselves and packed.
+pub fn smallest() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for batch in [1, 2] {
+        for (heads, head_size) in [(1, 1), (3, 5), (2, 4), (2, 40)] {
+            for (queries, keys) in [(1, 1), (1, 2), (2, 1), (3, 2), (1, 77)] {
+                let name = format!("{batch}x{heads} heads of {head_size}, {queries} queries, {keys} keys").leak();
+                cases.push(case(name, [batch, queries, keys, heads, head_size]));
+            }
+            for tokens in [1, 2, 3] {
+                let name = format!("{batch}x{heads} heads of {head_size}, {tokens} tokens").leak();
+                cases.push(causal(name, [batch, tokens, tokens, heads, head_size]));
+                cases.push(packed(name, [batch, tokens, heads, head_size]));
+            }
+        }
+    }
+    cases
+}
+
 /// A few that cover every path, for where time is short.
 pub fn short() -> impl Iterator<Item = &'static Case> {
     const NAMES: &[&str] =

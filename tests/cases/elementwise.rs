@@ -4,7 +4,7 @@ use darkroom::graph::Activation;
 use darkroom::run::Colours;
 use darkroom::run::gpu::kernels::copy::Copy;
 use darkroom::run::gpu::kernels::{
-    Element, activation, add, blend, cast_from_f32, cast_to_f32, copy, count_non_finite, geglu, rgba,
+    Element, activation, add, affine, blend, cast_from_f32, cast_to_f32, copy, count_non_finite, geglu, rgba,
 };
 
 use super::rig::{Bench, Rig};
@@ -14,6 +14,7 @@ use super::{compare, elements, stored, stored_scatter};
 #[derive(Debug)]
 enum What {
     Activation { activation: Activation, n_values: usize },
+    Affine { factors: &'static [f64], offsets: &'static [f64], n_values: usize },
     Geglu { rows: u32, columns: u32 },
     Add { shape: [u32; 4], b_shape: [u32; 4] },
     Blend { pixels: u32, channels: u32 },
@@ -59,6 +60,18 @@ pub const CASES: &[Case] = &[
         magnitude: 6e4,
         ..case("silu of large values", What::Activation { activation: Activation::Silu, n_values: 64 })
     },
+    Case { magnitude: 4.0, ..case("relu", What::Activation { activation: Activation::Relu, n_values: 1001 }) },
+    Case { magnitude: 3.0, ..case("tanh", What::Activation { activation: Activation::Tanh, n_values: 1001 }) },
+    Case {
+        magnitude: 6e4,
+        ..case("tanh of large values", What::Activation { activation: Activation::Tanh, n_values: 64 })
+    },
+    case("affine", What::Affine { factors: &[2.0], offsets: &[-1.0], n_values: 1027 }),
+    case("affine of one value", What::Affine { factors: &[0.5], offsets: &[0.5], n_values: 1 }),
+    case(
+        "affine by channel",
+        What::Affine { factors: &[2.0, -0.5, 0.0, 9.0], offsets: &[-1.0, 0.25, 3.0, 0.0], n_values: 400 },
+    ),
     Case { magnitude: 4.0, ..case("geglu", What::Geglu { rows: 7, columns: 48 }) },
     Case { magnitude: 4.0, ..case("geglu of odd rows", What::Geglu { rows: 5, columns: 7 }) },
     case("add one value", What::Add { shape: [1, 1, 1, 1], b_shape: [1, 1, 1, 1] }),
@@ -135,6 +148,44 @@ pub const CASES: &[Case] = &[
     Case { magnitude: 3.0, ..case("a preview of latents", What::Rgba { pixels: 64, channels: 4, colours: LATENTS }) },
 ];
 
+/// One value to a few, one row, one column, one channel.
+pub fn smallest() -> Vec<Case> {
+    let mut whats = Vec::new();
+    for n_values in 1..=5 {
+        for activation in [Activation::Silu, Activation::Gelu, Activation::QuickGelu] {
+            whats.push(What::Activation { activation, n_values });
+        }
+        whats.extend([What::CastFromF32 { n_values }, What::CastToF32 { n_values }]);
+        whats.push(What::CountNonFinite { n_values, bad: &[(0, f32::INFINITY)] });
+        let n = n_values as u32;
+        whats.extend([1, 4, 5].map(|columns| What::Geglu { rows: n, columns }));
+        whats.extend([1, 4].map(|channels| What::Blend { pixels: n, channels }));
+        whats.extend([3, 4].map(|channels| What::Rgba { pixels: n, channels, colours: LATENTS }));
+    }
+    for channels in [1, 4, 5, 8] {
+        for batch in [1, 2] {
+            for [height, width] in [[1, 1], [1, 2], [3, 1]] {
+                let shape = [batch, height, width, channels];
+                whats.push(What::Add { shape, b_shape: shape });
+                whats.push(What::Add { shape, b_shape: [batch, 1, 1, channels] });
+                whats.push(What::Add { shape, b_shape: [1, height, width, channels] });
+                whats.push(What::Add { shape, b_shape: [batch, height, width, 1] });
+                // One pixel or row behind another tensor's, along each axis.
+                for axis in 0..4 {
+                    let mut whole = shape;
+                    whole[axis] += 3;
+                    let len = |shape: [u32; 4]| shape.iter().product::<u32>() as usize;
+                    let (from_len, to_len) = (len(shape), len(whole));
+                    whats.push(What::Copy { copy: Copy::into_part(shape, whole, axis, 3), from_len, to_len });
+                    let copy = Copy::slice(whole, axis, 3, shape[axis]);
+                    whats.push(What::Copy { copy, from_len: to_len, to_len: from_len });
+                }
+            }
+        }
+    }
+    whats.into_iter().map(|what| case(format!("{what:?}").leak(), what)).collect()
+}
+
 /// Runs one case and panics with the first value that is wrong.
 pub async fn check(rig: &mut Rig<'_>, case: &Case) {
     for &element in elements(rig.gpu) {
@@ -153,6 +204,13 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
             bench.launch(activation::launch(activation, n_values as u32, element).expect(name), &operands);
             let got = rig.run(name, bench).await.elements(element, operands[1], n_values);
             compare(name, element, &got, &activation::reference(activation, &x));
+        }
+        What::Affine { factors, offsets, n_values } => {
+            let x = values(1, n_values);
+            let operands = [bench.elements(element, &x), bench.room(element, n_values)];
+            bench.launch(affine::launch(factors, offsets, n_values as u32, element).expect(name), &operands);
+            let got = rig.run(name, bench).await.elements(element, operands[1], n_values);
+            compare(name, element, &got, &affine::reference(factors, offsets, &x));
         }
         What::Geglu { rows, columns } => {
             let n_values = (rows * columns) as usize;

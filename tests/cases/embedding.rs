@@ -67,6 +67,23 @@ pub const CASES: &[Case] = &[
     Case { name: "one pair", what: What::Timesteps { t: &[7.0], dim: 2, flip_sin_to_cos: true, freq_shift: 0.0 } },
 ];
 
+/// One token or time step to five, of one column to eight.
+pub fn smallest() -> Vec<Case> {
+    const IDS: &[u32] = &[0, 2, 1, 0, 2];
+    const T: &[f32] = &[999.0, 0.0, 1.0, 37.5, 500.0];
+    let mut whats = Vec::new();
+    for n in 1..=5 {
+        for columns in [1, 3, 4, 8] {
+            whats.push(What::Embedding { ids: &IDS[..n], rows: 3, columns, positions: None });
+            whats.push(What::Embedding { ids: &IDS[..n], rows: 3, columns, positions: Some(1) });
+            whats.push(What::Embedding { ids: &IDS[..n], rows: 3, columns, positions: Some(n as u32) });
+            whats.push(What::Gather { ids: &IDS[..n], rows: 3, columns });
+        }
+        whats.extend([2, 4, 6].map(|dim| What::Timesteps { t: &T[..n], dim, flip_sin_to_cos: n > 2, freq_shift: 0.0 }));
+    }
+    whats.into_iter().map(|what| Case { name: format!("{what:?}").leak(), what }).collect()
+}
+
 /// An angle of a thousand is known to 6e-5 in f32, and the frequency to 1.2e-7 of itself, so its sine may be off by that
 /// much.
 const ANGLE_SLACK: f32 = 2.5e-4;

@@ -21,7 +21,8 @@ pub struct Case {
     magnitude: f32,
 }
 
-const PLAIN: Epilogue = Epilogue { bias: false, time_embedding: None, activation: None, geglu: false, residual: false };
+const PLAIN: Epilogue =
+    Epilogue { bias: false, time_embedding: None, activation: None, geglu: false, residual: false, relu_last: false };
 const BIAS: Epilogue = Epilogue { bias: true, ..PLAIN };
 const ALL: Epilogue = Epilogue {
     bias: true,
@@ -40,12 +41,12 @@ const fn rows(batch: u32, rows: u32, channels: u32) -> Source {
         kernel: 1,
         stride: 1,
         pad: [0, 0],
-        upsample: false,
+        upsample: None,
     }
 }
 
 const fn conv3x3(batch: u32, size: [u32; 2], channels: [u32; 2]) -> Source {
-    Source { batch, in_size: size, channels, out_size: size, kernel: 3, stride: 1, pad: [1, 1], upsample: false }
+    Source { batch, in_size: size, channels, out_size: size, kernel: 3, stride: 1, pad: [1, 1], upsample: None }
 }
 
 const fn case(name: &'static str, source: Source, n: u32, epilogue: Epilogue) -> Case {
@@ -70,7 +71,7 @@ const BAND: Source = Source {
     kernel: 3,
     stride: 1,
     pad: [-1, 1],
-    upsample: false,
+    upsample: None,
 };
 
 /// All cases.
@@ -85,6 +86,10 @@ pub const CASES: &[Case] = &[
     case("activation gelu", rows(1, 20, 16), 16, Epilogue { activation: Some(Activation::Gelu), ..PLAIN }),
     case("activation quick_gelu", rows(1, 20, 16), 16, Epilogue { activation: Some(Activation::QuickGelu), ..BIAS }),
     case("residual", rows(2, 20, 16), 24, Epilogue { residual: true, ..BIAS }),
+    case("activation relu", rows(1, 20, 16), 16, Epilogue { activation: Some(Activation::Relu), ..BIAS }),
+    case("activation tanh", rows(1, 5, 16), 9, Epilogue { activation: Some(Activation::Tanh), ..PLAIN }),
+    case("relu of a residual", rows(2, 20, 16), 24, Epilogue { residual: true, relu_last: true, ..BIAS }),
+    case("relu of an odd residual", rows(1, 3, 5), 7, Epilogue { residual: true, relu_last: true, ..PLAIN }),
     case("geglu", rows(2, 19, 24), 48, Epilogue { geglu: true, ..BIAS }),
     case("geglu with residual, no bias", rows(1, 5, 12), 16, Epilogue { geglu: true, residual: true, ..PLAIN }),
     case("everything at once", conv3x3(2, [5, 6], [20, 0]), 36, ALL),
@@ -106,7 +111,13 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "conv 3x3 of doubled pixels",
-        Source { out_size: [6, 10], upsample: true, ..conv3x3(2, [3, 5], [20, 0]) },
+        Source { out_size: [6, 10], upsample: Some([6, 10]), ..conv3x3(2, [3, 5], [20, 0]) },
+        20,
+        BIAS,
+    ),
+    case(
+        "conv 3x3 of doubled pixels without the last row and column",
+        Source { out_size: [5, 9], upsample: Some([5, 9]), ..conv3x3(2, [3, 5], [20, 0]) },
         20,
         BIAS,
     ),
@@ -141,12 +152,49 @@ pub const CASES: &[Case] = &[
     tiled("parts of different length, the last one empty", rows(1, 9, 100), 20, BIAS, 1, 5),
     tiled("parts of two sources and nine taps", conv3x3(2, [4, 4], [20, 36]), 36, ALL, 1, 7),
     tiled("parts with odd columns", conv3x3(1, [4, 4], [17, 0]), 7, ALL, 0, 4),
+    tiled("parts with relu", rows(2, 9, 96), 48, Epilogue { residual: true, relu_last: true, ..BIAS }, 1, 3),
     tiled("parts with geglu", rows(2, 9, 96), 48, Epilogue { geglu: true, residual: true, ..BIAS }, 1, 3),
     Case {
         magnitude: 1e4,
         ..case("large magnitudes", rows(1, 16, 32), 16, Epilogue { activation: Some(Activation::Silu), ..BIAS })
     },
 ];
+
+/// The smallest sizes there are, in all that can be done with them: one pixel, one row, one column, one to five rows of
+/// one to two batch items, sums shorter than a step, single columns.
+pub fn smallest() -> Vec<Case> {
+    let short = Epilogue { time_embedding: Some(RowVector { stride: 24, offset: 4 }), ..ALL };
+    let geglu = Epilogue { geglu: true, residual: true, ..BIAS };
+    let mut cases = Vec::new();
+    let mut add = |source, n, epilogue, norm_eps, splits| {
+        let gemm = Gemm { norm_eps, ..Gemm::new(source, n, epilogue) };
+        let name: &'static str = format!("{gemm:?} in {splits} parts").leak();
+        // The default plan where the sum is whole, a flat tile where it is in parts.
+        let tile = (splits > 1).then_some(TILES[5]);
+        cases.push(Case { name, gemm, tile, splits, magnitude: 1.0 });
+    };
+    for batch in [1, 2] {
+        for m in 1..=5 {
+            add(rows(batch, m, 4), 12, short, None, 1);
+            add(rows(batch, m, 12), 16, geglu, None, 1);
+            add(rows(batch, m, 8), 12, BIAS, Some(1e-5), 1);
+        }
+        add(rows(batch, 1, 3), 1, short, None, 1);
+        add(rows(batch, 3, 1), 5, short, None, 1);
+        add(rows(batch, 2, 1), 1, PLAIN, Some(1e-5), 1);
+        add(rows(batch, 1, 36), 12, short, None, 3);
+        add(rows(batch, 2, 36), 16, geglu, None, 2);
+        for size in [[1, 1], [1, 2], [2, 1], [1, 5], [5, 1]] {
+            add(conv3x3(batch, size, [4, 8]), 12, short, None, 1);
+            add(conv3x3(batch, size, [4, 8]), 12, short, None, 4);
+            let half = size.map(|side: u32| side.div_ceil(2));
+            add(Source { out_size: half, stride: 2, ..conv3x3(batch, size, [8, 0]) }, 12, BIAS, None, 1);
+            // Back to what it was, odd sides included.
+            add(Source { in_size: half, upsample: Some(size), ..conv3x3(batch, size, [8, 0]) }, 12, BIAS, None, 1);
+        }
+    }
+    cases
+}
 
 /// A few that cover every path, for where time is short.
 pub fn short() -> impl Iterator<Item = &'static Case> {

@@ -40,6 +40,22 @@ pub const CASES: &[Case] = &[
     Case { spread: 1e-4, ..case("small magnitudes", 1, 50, [16, 0], 4) },
 ];
 
+/// One pixel, few pixels, one channel a group.
+pub fn smallest() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for batch in [1, 2] {
+        for pixels in [1, 2, 3] {
+            for (channels, groups) in
+                [([8, 0], 8), ([4, 4], 8), ([4, 4], 2), ([6, 0], 2), ([1, 3], 4), ([3, 3], 2), ([64, 0], 1)]
+            {
+                let name = format!("{batch}x{pixels} pixels of {channels:?} channels in {groups} groups").leak();
+                cases.push(Case { silu: pixels == 2, ..case(name, batch, pixels, channels, groups) });
+            }
+        }
+    }
+    cases
+}
+
 /// Runs one case and panics with the first value that is wrong.
 pub async fn check(rig: &mut Rig<'_>, case: &Case) {
     for &element in elements(rig.gpu) {

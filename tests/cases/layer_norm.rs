@@ -35,6 +35,12 @@ pub const CASES: &[Case] = &[
     Case { spread: 1e-4, ..case("small magnitudes", 10, 64) },
 ];
 
+/// One to five rows of a few columns.
+pub fn smallest() -> Vec<Case> {
+    let sizes = (1..=5).flat_map(|rows| [1, 2, 3, 4, 5, 8].map(|columns| (rows, columns)));
+    sizes.map(|(rows, columns)| case(format!("{rows} rows of {columns}").leak(), rows, columns)).collect()
+}
+
 /// Runs one case and panics with the first value that is wrong.
 pub async fn check(rig: &mut Rig<'_>, case: &Case) {
     for &element in elements(rig.gpu) {

@@ -79,6 +79,21 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// One value to five, of one term to all.
+pub fn smallest() -> Vec<Case> {
+    let coefficients: &'static [f32] = &[1.0, -2.0, 0.5, 3.25, -0.125, 7.0, 1e-3];
+    let sizes = (1..=5).flat_map(|n_values| (1..=MAX_TERMS).map(move |n_terms| (n_values, n_terms)));
+    let case = |(n_values, n_terms)| Case {
+        name: format!("{n_values} values of {n_terms} terms").leak(),
+        coefficients: &coefficients[..n_terms],
+        n_values,
+        magnitude: 1.0,
+        clamp: None,
+        f16: true,
+    };
+    sizes.map(case).collect()
+}
+
 /// Runs one combination.
 async fn combine(rig: &mut Rig<'_>, name: &str, element: Element, terms: &[(f32, &[f32])], case: &Case) -> Vec<f32> {
     let coefficients: Vec<f32> = terms.iter().map(|(c, _)| *c).collect();

@@ -32,6 +32,20 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// Few outputs, inputs and taps.
+pub fn smallest() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for outputs in [1, 2, 4, 5, 8] {
+        for (inputs, taps) in [(1, 1), (3, 1), (1, 9), (4, 9)] {
+            for raw in [Raw::F16, Raw::F32] {
+                let repack = alone(outputs, inputs, taps, outputs == 8, raw);
+                cases.push(Case { name: format!("{repack:?}").leak(), repack });
+            }
+        }
+    }
+    cases
+}
+
 /// Runs one case and panics with the first value that is wrong. Bits are copied, so they have to be equal; the values are
 /// such that f32 is exact as well.
 pub async fn check(rig: &mut Rig<'_>, case: &Case) {

@@ -20,7 +20,8 @@ pub struct Case {
     silu: bool,
 }
 
-const BIAS: Epilogue = Epilogue { bias: true, time_embedding: None, activation: None, geglu: false, residual: false };
+const BIAS: Epilogue =
+    Epilogue { bias: true, time_embedding: None, activation: None, geglu: false, residual: false, relu_last: false };
 
 /// All cases.
 pub const CASES: &[Case] = &[
@@ -65,6 +66,23 @@ pub const CASES: &[Case] = &[
         silu: false,
     },
 ];
+
+/// One pixel and a few, one channel a group, with and without everything in between.
+pub fn smallest() -> Vec<Case> {
+    let all = Epilogue { time_embedding: Some(RowVector { stride: 24, offset: 4 }), residual: true, ..BIAS };
+    let mut cases = Vec::new();
+    for batch in [1, 2] {
+        for pixels in [1, 2, 3, 5] {
+            for (channels, groups) in [(4, 4), (8, 2), (12, 2), (12, 1)] {
+                for epilogue in [BIAS, all] {
+                    let name = format!("{batch}x{pixels}x{channels} in {groups} groups, {epilogue:?}").leak();
+                    cases.push(Case { name, batch, pixels, channels, groups, splits: 2, epilogue, silu: pixels == 2 });
+                }
+            }
+        }
+    }
+    cases
+}
 
 /// Runs one case and panics with the first value that is wrong.
 pub async fn check(rig: &mut Rig<'_>, case: &Case) {

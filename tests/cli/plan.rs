@@ -51,6 +51,16 @@ fn settings_change_what_is_planned() {
 }
 
 #[test]
+fn any_multiple_of_8_is_planned_on_request() {
+    for (model, width, height) in [("v1-5", "600", "400"), ("xl", "1000", "1000")] {
+        let size = ["--model", model, "--width", width, "--height", height];
+        let plan = plan(&[&size[..], &["--any-size"]].concat());
+        assert_eq!((plan["width"].to_string(), plan["height"].to_string()), (width.to_string(), height.to_string()));
+        Desk::new().run(&[&["plan"], &size[..]].concat()).was_refused(REQUEST, &["--any-size"]);
+    }
+}
+
+#[test]
 fn a_folder_is_planned_from_its_own_files() {
     let plan = plan(&["--model", model().to_str().unwrap()]);
     assert_eq!((plan["width"].as_u64(), plan["height"].as_u64()), (Some(128), Some(128)));
@@ -61,7 +71,7 @@ fn a_folder_is_planned_from_its_own_files() {
 fn what_cannot_be_planned_is_said() {
     let desk = Desk::new();
     let refused = |args: &[&str], words: &[&str]| desk.run(&[&["plan"], args].concat()).was_refused(REQUEST, words);
-    refused(&["--model", "v1-5", "--width", "513"], &["width 513", "use 512 or 576"]);
+    refused(&["--model", "v1-5", "--width", "513"], &["width 513", "use 512 or 576", "--any-size"]);
     refused(&["--model", "v1-5", "--guidance", "21"], &["guidance scale 21", "0.0 to 20.0"]);
     refused(&["--model", "v1-5", "--budget", "some"], &["some", "--budget", "2GB"]);
     refused(&["--model", "v1-5", "--budget", "-1"], &["--budget"]);

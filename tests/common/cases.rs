@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use darkroom::image::{RgbImage, decode, encode_png};
-use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents};
+use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, Stage};
 use darkroom::request::SDConfig;
 use darkroom::run::Runner;
 use darkroom::sampler::{SamplerKind, SigmaSchedule};
@@ -38,6 +38,8 @@ pub fn psnr(got: &[u8], expected: &[u8]) -> f64 {
 pub struct Case {
     pub name: String,
     pub version: String,
+    /// For a variant of a version, that version.
+    base: Option<String>,
     prompt: String,
     negative: Option<String>,
     seed: u64,
@@ -55,6 +57,9 @@ pub struct Case {
     #[serde(default)]
     composites: Vec<String>,
     latents: String,
+    /// Where the files are.
+    #[serde(skip)]
+    folder: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -63,12 +68,8 @@ struct Sampler {
     overrides: serde_json::Value,
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pipelines")
-}
-
-fn picture(name: &str) -> RgbImage {
-    let path = folder().join(name);
+fn picture(folder: &Path, name: &str) -> RgbImage {
+    let path = folder.join(name);
     decode(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
 }
 
@@ -80,23 +81,42 @@ pub fn picture_of_halves(side: usize) -> RgbImage {
 
 /// Every recorded run of a version.
 pub fn cases(version: &str) -> Vec<Case> {
-    let text = std::fs::read_to_string(folder().join("cases.json")).unwrap();
+    cases_in("pipelines", version)
+}
+
+/// Every recorded run of a variant of a version.
+pub fn cases_of_variant(variant: &str) -> Vec<Case> {
+    cases_in("variants", variant)
+}
+
+/// The same of another folder of fixtures.
+pub fn cases_in(folder: &str, version: &str) -> Vec<Case> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
+    let text = std::fs::read_to_string(folder.join("cases.json")).unwrap();
     let mut cases: Vec<Case> = serde_json::from_str(&text).unwrap();
     cases.retain(|case| case.version == version);
+    cases.iter_mut().for_each(|case| case.folder.clone_from(&folder));
     assert!(!cases.is_empty(), "no case for {version}");
     cases
 }
 
 impl Case {
+    /// Whether the run takes less than a second or so, and a picture of it was recorded.
+    pub fn is_small(&self) -> bool {
+        !self.pictures.is_empty()
+    }
+
     pub fn inputs(&self) -> Inputs {
-        let mut config = SDConfig::new(self.version.parse().unwrap())
+        let version = self.base.as_deref().unwrap_or(self.version.trim_end_matches("-deep"));
+        let mut config = SDConfig::new(version.parse().unwrap())
             .with_prompt(&self.prompt)
             .with_size(self.width, self.height)
             .with_steps(self.steps)
             .with_guidance_scale(self.guidance)
             .with_seed(self.seed)
             .with_count(self.n_images)
-            .with_clip_skip(self.clip_skip);
+            .with_clip_skip(self.clip_skip)
+            .with_any_size(self.folder.ends_with("any_size"));
         config.negative_prompt = self.negative.clone();
         if let Some(strength) = self.strength {
             config = config.with_strength(strength);
@@ -119,8 +139,8 @@ impl Case {
         }
         Inputs {
             config,
-            init: self.init.as_deref().map(picture),
-            mask: self.mask.as_deref().map(picture),
+            init: self.init.as_deref().map(|name| picture(&self.folder, name)),
+            mask: self.mask.as_deref().map(|name| picture(&self.folder, name)),
             long_prompt: LongPrompt::Truncate,
         }
     }
@@ -129,7 +149,7 @@ impl Case {
     /// differs.
     pub async fn check<R: Runner>(&self, runner: &Rc<R>, model: &Rc<ModelComponents<R>>, tolerance: Tolerance) {
         let name = &self.name;
-        let latents = Fixture::read(&folder().join(&self.latents));
+        let latents = Fixture::read(&self.folder.join(&self.latents));
         let expected = |key: &str, picture: usize| {
             let (values, shape) = latents.values(key);
             let item = values.len() / shape[0];
@@ -146,9 +166,14 @@ impl Case {
             last_fraction = fraction;
             true
         };
-        while let Some(event) = generation.step(&mut progress).await.unwrap_or_else(|e| panic!("{name}: {e}")) {
+        // Of large runs no picture was recorded.
+        let n_recorded = self.pictures.len();
+        while n_recorded > 0 || generation.stage() != Stage::Decode {
+            let event = generation.step(&mut progress).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+            let Some(event) = event else { break };
             let (what, key, picture_idx) = match event {
                 Event::Encoded { .. } => continue,
+                Event::Prepared { .. } if n_recorded == 0 => continue,
                 Event::Prepared { picture } => ("the first latents".to_string(), "initial".to_string(), picture),
                 Event::Denoised { picture, step, n_steps, .. } => {
                     (format!("step {step} of {n_steps}"), format!("step.{}", step - 1), picture)
@@ -156,7 +181,7 @@ impl Case {
                 Event::Decoded { picture: idx, image, seed, .. } => {
                     assert_eq!(seed, self.seed + idx as u64, "{name}");
                     let names = if self.composites.is_empty() { &self.pictures } else { &self.composites };
-                    compare(name, idx, &image, &picture(&names[idx]), tolerance);
+                    compare(name, idx, &image, &picture(&self.folder, &names[idx]), tolerance);
                     n_pictures += 1;
                     continue;
                 }
@@ -165,7 +190,7 @@ impl Case {
             let what = format!("{name}: picture {picture_idx}: {what}");
             assert_close(&what, &got, &expected(&key, picture_idx), tolerance.latents);
         }
-        assert_eq!(n_pictures, self.n_images, "{name}");
+        assert_eq!(n_pictures, n_recorded, "{name}");
     }
 }
 

@@ -16,6 +16,22 @@ use serde_json::{Value, json};
 /// The versions that have a tiny model.
 pub const VERSIONS: [&str; 7] = ["v1-5", "v1-5-inpaint", "v2-1", "v2-inpaint", "xl", "xl-inpaint", "turbo"];
 
+/// What distilled and fine-tuned models differ from them in (tools/fixtures/variants.py).
+pub const VARIANTS: [&str; 12] = [
+    "tiny-sd",
+    "uneven",
+    "ssd-1b",
+    "koala",
+    "nested",
+    "lcm",
+    "lcm-xl",
+    "playground",
+    "statistics",
+    "taesd",
+    "taesd-inpaint",
+    "taesdxl",
+];
+
 /// How [`write_model`] lays the weights down. The values are the same in all of them, since each fits in a float16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
@@ -99,6 +115,8 @@ pub fn tensor_shapes(version: &str, component: &str) -> BTreeMap<String, Vec<usi
 pub fn tensor_values(component: &str, name: &str, shape: &[usize]) -> Vec<f32> {
     const GAIN: f64 = 1.5;
     const GAIN_VAE_CONV_OUT: f64 = 1.1;
+    const GAIN_TINY_PICTURE: f64 = 3.0;
+    const GAIN_TINY_LATENTS: f64 = 9.0;
     let mut state = fnv1a64(&format!("{component}/{name}"));
     let mut u = || (splitmix64(&mut state) >> 11) as f64 * 2f64.powi(-52) - 1.0;
     let count = shape.iter().product::<usize>();
@@ -106,12 +124,20 @@ pub fn tensor_values(component: &str, name: &str, shape: &[usize]) -> Vec<f32> {
     if name.ends_with("token_embedding.weight") || name.ends_with("position_embedding.weight") {
         fill(&|u| 0.5 * u)
     } else if shape.len() >= 2 {
-        let is_vae_conv_out = component == "vae" && name == "decoder.conv_out.weight";
-        let gain = if is_vae_conv_out { GAIN_VAE_CONV_OUT } else { GAIN };
+        // Those of an AutoencoderTiny are told by what they give: a picture, latents.
+        let in_layers = |half: &str| component == "vae" && name.starts_with(&format!("{half}.layers."));
+        let gain = match shape[0] {
+            3 if in_layers("decoder") => GAIN_TINY_PICTURE,
+            4 if in_layers("encoder") => GAIN_TINY_LATENTS,
+            _ if component == "vae" && name == "decoder.conv_out.weight" => GAIN_VAE_CONV_OUT,
+            _ => GAIN,
+        };
         let scale = gain / (shape[1..].iter().product::<usize>() as f64).sqrt();
         fill(&|u| u * scale)
     } else if name.ends_with(".weight") {
         fill(&|u| 1.0 + 0.2 * u)
+    } else if component == "vae" && name.starts_with("decoder.layers.") && shape == [3] {
+        fill(&|u| 0.5 + 0.1 * u)
     } else {
         fill(&|u| 0.1 * u)
     }
@@ -224,7 +250,7 @@ fn write(path: &Path, bytes: &[u8]) {
 
 #[test]
 fn the_computed_weights_are_pythons() {
-    for version in VERSIONS {
+    for version in VERSIONS.into_iter().chain(VARIANTS) {
         for component in components(version) {
             let (mut bits, mut sum, mut sum_sq) = (0u64, 0f64, 0f64);
             for (name, shape) in tensor_shapes(version, component) {

@@ -46,7 +46,7 @@ pub fn safetensors(bytes: &[u8]) -> String {
         assert_eq!(view.data(), &bytes[info.offset as usize..end as usize], "{name}");
         n_bytes += info.n_bytes;
         match info.dtype {
-            Dtype::F32 | Dtype::F16 | Dtype::BF16 => {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64 | Dtype::F8E4M3 | Dtype::F8E5M2 => {
                 let values = block_on(weights.read_f32(name)).expect("values");
                 assert_eq!(values.len(), info.shape.iter().product::<usize>(), "{name}");
                 assert_eq!(block_on(weights.read_part(name, 0, info.n_bytes as usize)).expect("bytes"), view.data());

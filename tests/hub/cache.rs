@@ -3,11 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use darkroom::hub::Variant;
 use darkroom::hub::cache::{CacheState, CachedModel, HubCache, HubSettings};
 use darkroom::model::version::SDVersion;
 
 use super::fake_hub::{FakeHub, Manner};
 use super::*;
+
+/// No variant is asked for.
+const ANY: Variant = Variant::PlainFirst;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -67,7 +71,7 @@ fn a_complete_model_needs_no_network() {
     let snapshot = fill(home.path(), "owner/repo", "");
     for offline in ["0", "1"] {
         let cache = HubCache::new(settings(home.path(), NOBODY, &[("HF_HUB_OFFLINE", offline)]));
-        let model = cache.fetch(&"owner/repo".parse().unwrap(), true, &mut |_| panic!("no download")).unwrap();
+        let model = cache.fetch(&"owner/repo".parse().unwrap(), &ANY, &mut |_| panic!("no download")).unwrap();
         assert_eq!((model.commit.as_str(), model.folder.root()), (COMMIT, snapshot.as_path()));
         let n_bytes: u64 = model.folder.files().unwrap().iter().filter_map(|file| file.bytes).sum();
         assert!(model.bytes == n_bytes && n_bytes > 20_000_000, "{n_bytes}");
@@ -75,8 +79,8 @@ fn a_complete_model_needs_no_network() {
     }
     let cache = HubCache::new(settings(home.path(), NOBODY, &[]));
     // A commit is found without a reference; another branch is not there.
-    complete(cache.state(&format!("owner/repo@{COMMIT}").parse().unwrap(), true).unwrap());
-    assert!(matches!(cache.state(&"owner/repo@fp16".parse().unwrap(), true).unwrap(), CacheState::Absent));
+    complete(cache.state(&format!("owner/repo@{COMMIT}").parse().unwrap(), &ANY).unwrap());
+    assert!(matches!(cache.state(&"owner/repo@fp16".parse().unwrap(), &ANY).unwrap(), CacheState::Absent));
 }
 
 #[test]
@@ -86,7 +90,7 @@ fn a_reference_cannot_lead_out_of_the_cache() {
     let cache = HubCache::new(settings(home.path(), NOBODY, &[]));
     for commit in ["", "..", "../snapshots", "/", "absent"] {
         std::fs::write(snapshot.join("../../refs/main"), commit).unwrap();
-        let state = cache.state(&"owner/repo".parse().unwrap(), true).unwrap();
+        let state = cache.state(&"owner/repo".parse().unwrap(), &ANY).unwrap();
         assert!(matches!(state, CacheState::Absent), "{commit:?}: {state:?}");
     }
 }
@@ -98,14 +102,14 @@ fn versions_are_found_in_their_own_repository_or_a_fallback() {
     assert!(!cache.is_cached(SDVersion::V1_5).unwrap());
     fill(home.path(), SDVersion::V1_5.repository(), "vae/diffusion_pytorch_model.fp16.safetensors");
     assert!(!cache.is_cached(SDVersion::V1_5).unwrap());
-    match cache.version_state(SDVersion::V1_5, true).unwrap() {
+    match cache.version_state(SDVersion::V1_5, &ANY).unwrap() {
         CacheState::Partial(bytes) => assert!((10_000_000..20_000_000).contains(&bytes), "{bytes}"),
         other => panic!("the model is {other:?}"),
     }
     let fallback = SDVersion::V1_5.fallback_repositories()[0];
     fill(home.path(), fallback, "");
     assert!(cache.is_cached(SDVersion::V1_5).unwrap());
-    let model = cache.fetch_version(SDVersion::V1_5, true, &mut |_| panic!("no download")).unwrap();
+    let model = cache.fetch_version(SDVersion::V1_5, &ANY, &mut |_| panic!("no download")).unwrap();
     assert_eq!(model.repo.to_string(), fallback);
     assert!(!cache.is_cached(SDVersion::Xl).unwrap());
 }
@@ -115,12 +119,12 @@ fn without_a_network_the_message_says_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     let repo: RepoId = "owner/repo".parse().unwrap();
     let mut ignore = |_: darkroom::hub::cache::Progress<'_>| {};
-    let said = message(HubCache::new(settings(home.path(), NOBODY, &[])).fetch(&repo, true, &mut ignore));
+    let said = message(HubCache::new(settings(home.path(), NOBODY, &[])).fetch(&repo, &ANY, &mut ignore));
     for part in ["owner/repo: http://127.0.0.1:9 cannot be reached", "HF_ENDPOINT", "path of a folder"] {
         assert!(said.contains(part), "{said}");
     }
     let offline = settings(home.path(), NOBODY, &[("HF_HUB_OFFLINE", "1")]);
-    let said = message(HubCache::new(offline).fetch_version(SDVersion::Xl, true, &mut ignore));
+    let said = message(HubCache::new(offline).fetch_version(SDVersion::Xl, &ANY, &mut ignore));
     assert!(said.starts_with(SDVersion::Xl.repository()) && said.contains("HF_HUB_OFFLINE"), "{said}");
 }
 
@@ -132,7 +136,7 @@ fn a_download_ends_in_the_cache_and_tells_how_far_it_is() {
     let repo: RepoId = "owner/repo".parse().unwrap();
     let (mut last, mut total, mut n_calls) = (0, 0, 0);
     let model = cache
-        .fetch(&repo, true, &mut |progress| {
+        .fetch(&repo, &ANY, &mut |progress| {
             assert!(progress.loaded_bytes >= last && progress.loaded_bytes <= progress.total_bytes, "{progress:?}");
             (last, total, n_calls) = (progress.loaded_bytes, progress.total_bytes, n_calls + 1);
         })
@@ -151,7 +155,7 @@ fn a_download_ends_in_the_cache_and_tells_how_far_it_is() {
     assert!(hub.requests().iter().all(|request| !request.path.contains("README")));
     assert!(hub.requests().iter().any(|request| request.authorization == "Bearer hf_secret"));
     let n_requests = hub.requests().len();
-    cache.fetch(&repo, true, &mut |_| panic!("no download")).unwrap();
+    cache.fetch(&repo, &ANY, &mut |_| panic!("no download")).unwrap();
     assert_eq!(hub.requests().len(), n_requests, "a complete model makes no request");
 
     // What is lost is fetched again, and only that.
@@ -159,7 +163,7 @@ fn a_download_ends_in_the_cache_and_tells_how_far_it_is() {
     std::fs::remove_file(std::fs::canonicalize(&lost).unwrap()).unwrap();
     let _ = std::fs::remove_file(&lost);
     let mut fetched = Vec::new();
-    cache.fetch(&repo, true, &mut |progress| fetched.push(progress.path.to_owned())).unwrap();
+    cache.fetch(&repo, &ANY, &mut |progress| fetched.push(progress.path.to_owned())).unwrap();
     fetched.dedup();
     assert_eq!(fetched, ["vae/config.json"]);
 }
@@ -169,7 +173,7 @@ fn a_broken_transfer_is_resumed() {
     let home = tempfile::tempdir().unwrap();
     let hub = FakeHub::start("owner/repo", demo_model(), Manner { break_large_transfers: 2, ..Manner::default() });
     let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
-    let model = cache.fetch(&"owner/repo".parse().unwrap(), true, &mut |_| {}).unwrap();
+    let model = cache.fetch(&"owner/repo".parse().unwrap(), &ANY, &mut |_| {}).unwrap();
     let path = "text_encoder/model.fp16.safetensors";
     assert!(std::fs::read(model.folder.root().join(path)).unwrap() == std::fs::read(demo_model().join(path)).unwrap());
     let resumed =
@@ -189,7 +193,7 @@ fn what_an_earlier_transfer_left_too_long_is_thrown_away() {
         std::fs::write(blobs.join(format!("{}.part", super::fake_hub::tag(path))), vec![b'x'; n_bytes + surplus])
             .unwrap();
     }
-    let model = cache.fetch(&"owner/repo".parse().unwrap(), true, &mut |_| {}).unwrap();
+    let model = cache.fetch(&"owner/repo".parse().unwrap(), &ANY, &mut |_| {}).unwrap();
     for path in ["unet/config.json", "vae/config.json"] {
         assert_eq!(
             std::fs::read(model.folder.root().join(path)).unwrap(),
@@ -204,7 +208,7 @@ fn a_file_of_the_wrong_length_does_not_stay() {
     let hub =
         FakeHub::start("owner/repo", demo_model(), Manner { lie_about: Some("vae/config.json"), ..Manner::default() });
     let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
-    let said = message(cache.fetch(&"owner/repo".parse().unwrap(), true, &mut |_| {}));
+    let said = message(cache.fetch(&"owner/repo".parse().unwrap(), &ANY, &mut |_| {}));
     assert!(said.contains("vae/config.json came with") && said.contains("thrown away"), "{said}");
     let snapshot = home.path().join("hub/models--owner--repo/snapshots").join(super::fake_hub::COMMIT);
     assert!(snapshot.join("model_index.json").is_file());
@@ -226,7 +230,7 @@ fn refusals_say_what_to_do() {
         let home = tempfile::tempdir().unwrap();
         let hub = FakeHub::start("owner/repo", demo_model(), manner);
         let cache = HubCache::new(settings(home.path(), &hub.endpoint, &variables));
-        let said = message(cache.fetch(&"owner/repo".parse().unwrap(), true, &mut |_| {}));
+        let said = message(cache.fetch(&"owner/repo".parse().unwrap(), &ANY, &mut |_| {}));
         assert!(said.starts_with("owner/repo: "), "{said}");
         assert!(parts.iter().all(|part| said.contains(part)), "{parts:?}: {said}");
         assert!(!said.contains("hf_x"), "a token in a message: {said}");
@@ -239,25 +243,43 @@ fn a_version_that_was_withdrawn_is_had_from_its_fallback() {
     let fallback = SDVersion::V2_1.fallback_repositories()[0];
     let hub = FakeHub::start(fallback, demo_model(), Manner::default());
     let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
-    let model = cache.fetch_version(SDVersion::V2_1, true, &mut |_| {}).unwrap();
+    let model = cache.fetch_version(SDVersion::V2_1, &ANY, &mut |_| {}).unwrap();
     assert_eq!(model.repo.to_string(), fallback);
 
-    let said = message(cache.fetch_version(SDVersion::V1_5, true, &mut |_| {}));
+    let said = message(cache.fetch_version(SDVersion::V1_5, &ANY, &mut |_| {}));
     assert!(said.starts_with(SDVersion::V1_5.repository()), "{said}");
     assert!(said.contains(SDVersion::V1_5.fallback_repositories()[0]), "{said}");
 }
 
 #[test]
-fn full_weights_are_asked_for_where_the_cache_has_fp16() {
+fn a_variant_that_the_cache_lacks_is_asked_for_and_nothing_else_is_taken() {
     let home = tempfile::tempdir().unwrap();
-    fill(home.path(), "owner/repo", "");
+    let snapshot = fill(home.path(), "owner/repo", "");
     let repo: RepoId = "owner/repo".parse().unwrap();
-    let model = HubCache::new(settings(home.path(), NOBODY, &[])).fetch(&repo, false, &mut |_| {}).unwrap();
-    assert!(model.f16, "without a network, what the cache has is used");
+    let offline = HubCache::new(settings(home.path(), NOBODY, &[("HF_HUB_OFFLINE", "1")]));
+    assert!(offline.fetch(&repo, &ANY, &mut |_| {}).unwrap().f16);
+    assert!(offline.fetch(&repo, &Variant::Named("fp16".to_owned()), &mut |_| {}).unwrap().f16);
+    let said = message(offline.fetch(&repo, &Variant::Plain, &mut |_| {}));
+    assert!(said.contains("in its plain files") && said.contains("HF_HUB_OFFLINE"), "{said}");
+    let said = message(offline.fetch(&repo, &Variant::Named("bf16".to_owned()), &mut |_| {}));
+    assert!(said.contains("the variant bf16"), "{said}");
+
+    // A plain file that appears in the cache wins, unless a variant is asked for.
+    let unet = snapshot.join("unet/diffusion_pytorch_model.safetensors");
+    std::fs::copy(snapshot.join("unet/diffusion_pytorch_model.fp16.safetensors"), &unet).unwrap();
+    let unet_of = |variant: &Variant| {
+        let files = offline.fetch(&repo, variant, &mut |_| {}).unwrap().folder.files().unwrap();
+        files.into_iter().find(|file| file.is_weights() && file.component == Component::Unet).unwrap().f16
+    };
+    assert!(!unet_of(&ANY) && unet_of(&Variant::Named("fp16".to_owned())));
+
     let hub = FakeHub::start("owner/repo", demo_model(), Manner::default());
     let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
-    let model = cache.fetch(&repo, false, &mut |_| {}).unwrap();
-    assert!(model.f16 && !hub.requests().is_empty(), "the Hub was asked, and has no others");
+    let said = message(cache.fetch(&repo, &Variant::Plain, &mut |_| {}));
+    assert!(
+        said.contains("no component has plain files") && !hub.requests().is_empty(),
+        "the Hub was asked, and has none: {said}"
+    );
 }
 
 #[test]
@@ -290,10 +312,72 @@ fn settings_of_the_environment() {
 }
 
 #[test]
+fn settings_are_read_as_huggingface_hub_reads_them() {
+    let read = |variables: &[(&str, &str)]| {
+        let lookup = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        HubSettings::from_variables(&lookup, Some(PathBuf::from("/home/x")))
+    };
+    let place = |variables: &[(&str, &str)]| read(variables).unwrap().cache_dir.display().to_string();
+    for (variables, expected) in [
+        (&[("HF_HOME", "~/models")][..], "/home/x/models/hub"),
+        (&[("HF_HOME", "~")][..], "/home/x/hub"),
+        (&[("HF_HOME", "$HOME/models")][..], "/home/x/models/hub"),
+        (&[("HF_HOME", "${HOME}/m"), ("HOME", "/h")][..], "/h/m/hub"),
+        (&[("HF_HOME", "$DATA/$USER-hf"), ("DATA", "/d"), ("USER", "u")][..], "/d/u-hf/hub"),
+        (&[("HF_HOME", "/a~b/$5"), ("5", "five")][..], "/a~b/five/hub"),
+        (&[("XDG_CACHE_HOME", "~/c")][..], "/home/x/c/huggingface/hub"),
+        (&[("HF_HUB_CACHE", "$HOME/k"), ("HF_HOME", "/h")][..], "/home/x/k"),
+        (&[("HUGGINGFACE_HUB_CACHE", "~/k"), ("HF_HOME", "/h")][..], "/home/x/k"),
+        (&[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HUB_CACHE", "/new")][..], "/new"),
+        (&[("HF_HOME", "/a/$")][..], "/a/$/hub"),
+    ] {
+        assert_eq!(place(variables), expected, "{variables:?}");
+    }
+    // Nothing that stays as it is would be a folder called ~ or $DATA.
+    for (variables, words) in [
+        (&[("HF_HOME", "~other/m")][..], "own home folder"),
+        (&[("HF_HUB_CACHE", "$DATA/m")][..], "the variable DATA is not set"),
+        (&[("HF_TOKEN_PATH", "${DATA}/m")][..], "the variable DATA is not set"),
+    ] {
+        let said = message(read(variables));
+        assert!(said.contains(variables[0].0) && said.contains(words), "{said}");
+    }
+
+    let token = |variables: &[(&str, &str)]| read(variables).unwrap().token;
+    assert_eq!(token(&[("HUGGING_FACE_HUB_TOKEN", "old")]).as_deref(), Some("old"));
+    assert_eq!(token(&[("HUGGING_FACE_HUB_TOKEN", "old"), ("HF_TOKEN", "new")]).as_deref(), Some("new"));
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("t"), "saved\n").unwrap();
+    let home = home.path().display().to_string();
+    assert_eq!(token(&[("HF_TOKEN_PATH", "$D/t"), ("D", &home)]).as_deref(), Some("saved"));
+
+    let offline = |variables: &[(&str, &str)]| read(variables).unwrap().offline;
+    for yes in ["1", "on", "YES", "True"] {
+        assert!(offline(&[("HF_HUB_OFFLINE", yes)]) && offline(&[("TRANSFORMERS_OFFLINE", yes)]), "{yes}");
+    }
+    for no in ["0", "off", "no", "false", "2"] {
+        assert!(!offline(&[("HF_HUB_OFFLINE", no), ("TRANSFORMERS_OFFLINE", "1")]), "{no}");
+    }
+    assert!(offline(&[("HF_HUB_OFFLINE", ""), ("TRANSFORMERS_OFFLINE", "1")]));
+}
+
+#[test]
+fn a_revision_may_have_slashes() {
+    let home = tempfile::tempdir().unwrap();
+    let snapshot = fill(home.path(), "owner/repo", "");
+    let refs = snapshot.join("../../refs");
+    std::fs::create_dir_all(refs.join("refs/pr")).unwrap();
+    std::fs::rename(refs.join("main"), refs.join("refs/pr/7")).unwrap();
+    let cache = HubCache::new(settings(home.path(), NOBODY, &[]));
+    complete(cache.state(&"owner/repo@refs/pr/7".parse().unwrap(), &ANY).unwrap());
+    assert!(matches!(cache.state(&"owner/repo".parse().unwrap(), &ANY).unwrap(), CacheState::Absent));
+}
+
+#[test]
 fn downloads_may_run_on_another_thread() {
     let home = tempfile::tempdir().unwrap();
     let hub = Arc::new(FakeHub::start("owner/repo", demo_model(), Manner::default()));
     let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
-    let done = std::thread::spawn(move || cache.fetch(&"owner/repo".parse().unwrap(), true, &mut |_| {}).is_ok());
+    let done = std::thread::spawn(move || cache.fetch(&"owner/repo".parse().unwrap(), &ANY, &mut |_| {}).is_ok());
     assert!(done.join().unwrap());
 }

@@ -130,8 +130,8 @@ mod folders {
                 "scheduler/scheduler_config.json",
                 "tokenizer/vocab.json",
                 "tokenizer/merges.txt",
-                "tokenizer/tokenizer_config.json",
                 "tokenizer/special_tokens_map.json",
+                "tokenizer/tokenizer_config.json",
                 "text_encoder/config.json",
                 "text_encoder/model.fp16.safetensors",
                 "unet/config.json",
@@ -140,8 +140,10 @@ mod folders {
                 "vae/diffusion_pytorch_model.fp16.safetensors",
             ]
         );
-        // The only weights are fp16, so they are the choice of one who prefers full ones, too.
-        assert_eq!(folder.clone().with_f16(false).files().unwrap(), files);
+        // The only weights are fp16, so nobody who asks for the plain ones gets them.
+        assert_eq!(folder.clone().with_variant("fp16".parse().unwrap()).files().unwrap(), files);
+        let plain = folder.clone().with_variant("none".parse().unwrap()).files();
+        assert!(message(plain).contains("--variant fp16"));
         assert!(block_on(folder.read_text("unet/config.json")).unwrap().contains("UNet2DConditionModel"));
         for file in files.iter().filter(|file| file.is_weights()) {
             assert!(file.f16);

@@ -1,10 +1,10 @@
 //! A real HTTP server that speaks the Hub's API for one model of random numbers and misbehaves on command. Any origin may
 //! read its answers, as on the Hub. Shared by the tests that download.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use darkroom::store::{CHUNK_BYTES, sha256_hex};
 
@@ -41,7 +41,12 @@ pub enum Fault {
     Stall(u64),
     /// 64 KiB come each time so many milliseconds have passed.
     Throttle(u64),
+    /// The second half comes when [`Hub::release`] is called, or `/release` asked for.
+    Held,
 }
+
+/// How long a wait of a test may take: a busy machine takes seconds, not this.
+const PATIENCE: Duration = Duration::from_secs(200);
 
 /// A fault for requests whose address contains `path`, so many times.
 #[derive(Clone, Debug)]
@@ -64,6 +69,10 @@ struct Shared {
     requests: Vec<Request>,
     /// Bytes of bodies of files that went out.
     body_bytes: usize,
+    /// Requests that are being answered.
+    n_answering: usize,
+    /// Whether the rest of what was [`Fault::Held`] may come.
+    released: bool,
     /// Whether the listing leaves the digests out.
     without_digests: bool,
     /// Whether the API is absent, as on a server of plain files.
@@ -156,6 +165,24 @@ impl Hub {
         self.shared.lock().unwrap().orders.push(Order { path: path.to_owned(), fault, times });
     }
 
+    /// Lets the rest of what was [`Fault::Held`] come, from now on.
+    pub fn release(&self) {
+        self.shared.lock().unwrap().released = true;
+    }
+
+    /// Waits until no request is being answered any more, and none has come for a moment. Somebody who has gone is
+    /// noticed by the next write to the connection, and what was written by then would be counted later.
+    pub fn wait_until_quiet(&self) {
+        let (start, mut quiet_since) = (Instant::now(), Instant::now());
+        while quiet_since.elapsed() < Duration::from_millis(300) {
+            if self.shared.lock().unwrap().n_answering > 0 {
+                quiet_since = Instant::now();
+            }
+            assert!(start.elapsed() < PATIENCE, "the Hub is still answering after {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Behaves from now on.
     pub fn behave(&self) {
         self.shared.lock().unwrap().orders.clear();
@@ -195,7 +222,7 @@ struct Server {
 
 impl Server {
     /// Answers one request; browsers open another connection for the next.
-    fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
+    fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
         let mut lines = BufReader::new(stream.try_clone()?).lines();
         let target = lines.next().transpose()?.unwrap_or_default();
         let mut words = target.split(' ');
@@ -214,8 +241,19 @@ impl Server {
                 _ => {}
             }
         }
+        self.shared.lock().unwrap().n_answering += 1;
+        let answered = self.answer(stream, &method, &path, request);
+        self.shared.lock().unwrap().n_answering -= 1;
+        answered
+    }
+
+    fn answer(&self, mut stream: TcpStream, method: &str, path: &str, request: Request) -> std::io::Result<()> {
         if method == "OPTIONS" {
             return answer(&mut stream, 204, "Access-Control-Allow-Headers: range, authorization\r\n", b"");
+        }
+        if path == "/release" {
+            self.shared.lock().unwrap().released = true;
+            return answer(&mut stream, 200, "", b"released");
         }
         self.shared.lock().unwrap().requests.push(request.clone());
         let api = format!("/api/models/{REPO}/");
@@ -332,10 +370,38 @@ impl Server {
         head(stream, status, &headers, body.len())?;
         let n_bytes = match fault {
             Some(Fault::Cut(n)) => n.min(body.len()),
-            Some(Fault::Stall(_)) => body.len() / 2,
+            Some(Fault::Stall(_) | Fault::Held) => body.len() / 2,
             _ => body.len(),
         };
-        for piece in body[..n_bytes].chunks(64 * 1024) {
+        self.write(stream, &body[..n_bytes], &fault)?;
+        match fault {
+            Some(Fault::Stall(ms)) => std::thread::sleep(Duration::from_millis(ms)),
+            Some(Fault::Held) => {
+                self.wait_for_release(stream)?;
+                self.write(stream, &body[n_bytes..], &fault)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Fails once the other side has gone.
+    fn wait_for_release(&self, stream: &TcpStream) -> std::io::Result<()> {
+        stream.set_read_timeout(Some(Duration::from_millis(10)))?;
+        while !self.shared.lock().unwrap().released {
+            match stream.peek(&mut [0]) {
+                Ok(0) => return Err(ErrorKind::ConnectionAborted.into()),
+                Ok(_) => std::thread::sleep(Duration::from_millis(10)),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a part of a body, and counts it.
+    fn write(&self, stream: &mut TcpStream, bytes: &[u8], fault: &Option<Fault>) -> std::io::Result<()> {
+        for piece in bytes.chunks(64 * 1024) {
             // Counted first: who has read the last byte may ask at once.
             self.shared.lock().unwrap().body_bytes += piece.len();
             if let Err(error) = stream.write_all(piece) {
@@ -343,11 +409,8 @@ impl Server {
                 return Err(error);
             }
             if let Some(Fault::Throttle(ms)) = fault {
-                std::thread::sleep(Duration::from_millis(ms));
+                std::thread::sleep(Duration::from_millis(*ms));
             }
-        }
-        if let Some(Fault::Stall(ms)) = fault {
-            std::thread::sleep(Duration::from_millis(ms));
         }
         Ok(())
     }

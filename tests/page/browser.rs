@@ -1,16 +1,22 @@
 //! A headless Chromium or Firefox, driven over WebDriver, and the web server that it opens the page from.
 
-use std::io::{BufRead, BufReader};
+#[path = "driver.rs"]
+mod driver;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use darkroom::image::RgbImage;
+use driver::Driver;
 use serde_json::{Value, json};
 
 /// How long anything on the page may take: a busy machine takes seconds, not this.
 pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long a browser may take to close before it is ended by force.
+const CLOSE: Duration = Duration::from_secs(30);
 
 /// The key that WebDriver calls Tab, and others.
 pub mod keys {
@@ -45,7 +51,8 @@ fn geckodriver() -> String {
 
 /// A running driver with one browser window. Both end when it is dropped, also when a test fails.
 pub struct Browser {
-    driver: Child,
+    driver: Driver,
+    agent: ureq::Agent,
     session_url: String,
     process_id: Option<u64>,
 }
@@ -84,30 +91,29 @@ impl Browser {
         Self::open_session(&geckodriver(), &["--port", "0"], "Listening on 127.0.0.1:", capabilities)
     }
 
-    /// Starts a driver, which prints its port behind `before_port`, and a browser.
-    fn open_session(name: &str, arguments: &[&str], before_port: &str, mut capabilities: Value) -> Self {
+    /// Starts a driver, which prints its port behind `before_port`, and a browser: again where one of them does not come up.
+    fn open_session(name: &str, arguments: &[&str], before_port: &'static str, mut capabilities: Value) -> Self {
         // A script of a test that waits for the page to draw may wait long.
         capabilities["timeouts"] = json!({ "script": PATIENCE.as_millis() as u64 });
-        let mut driver = Command::new(name)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{name}: {e}; `./build.sh setup` installs it"));
-        // Port 0 lets the driver choose a free one.
-        let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let port: u16 = lines
-            .find_map(|line| line.split_once(before_port)?.1.trim_end_matches('.').parse().ok())
-            .unwrap_or_else(|| panic!("{name} did not print its port"));
-        // A driver whose output nobody reads stops when the pipe is full.
-        std::thread::spawn(move || lines.for_each(drop));
-        // From here on the driver is ended by `drop`, whatever goes wrong.
-        let session_url = format!("http://127.0.0.1:{port}/session");
-        let mut browser = Self { driver, session_url, process_id: None };
-        let session = browser.post("", json!({ "capabilities": { "alwaysMatch": capabilities } }));
-        let id = session["sessionId"].as_str().expect("a session").to_owned();
+        let session = json!({ "capabilities": { "alwaysMatch": capabilities } });
+        driver::until_it_starts(|| {
+            Driver::start(name, arguments, before_port).and_then(|driver| Self::in_session(driver, &session))
+        })
+    }
+
+    fn in_session(driver: Driver, session: &Value) -> Result<Self, String> {
+        // A driver that does not answer any more is no reason to wait for ever. It has time for the longest script.
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(2 * PATIENCE));
+        let agent = config.build().into();
+        let session_url = format!("http://127.0.0.1:{}/session", driver.port);
+        let mut browser = Self { driver, agent, session_url, process_id: None };
+        let session =
+            browser.request("", session).map_err(|refusal| format!("{refusal}\n{}", browser.driver.last_lines()))?;
+        let id = session["sessionId"].as_str().ok_or_else(|| format!("no session: {session}"))?;
         browser.session_url = format!("{}/{id}", browser.session_url);
-        browser.process_id = session["capabilities"]["goog:processID"].as_u64();
-        browser
+        let capabilities = &session["capabilities"];
+        browser.process_id = capabilities["goog:processID"].as_u64().or_else(|| capabilities["moz:processID"].as_u64());
+        Ok(browser)
     }
 
     /// Ends Chromium as a crash or a cut of power does, without a word to it.
@@ -120,13 +126,17 @@ impl Browser {
 
     /// Sends one WebDriver command and gives its `value`.
     pub fn post(&self, command: &str, body: Value) -> Value {
+        self.request(command, &body)
+            .unwrap_or_else(|refusal| panic!("{refusal}\nthe driver said\n{}", self.driver.last_lines()))
+    }
+
+    fn request(&self, command: &str, body: &Value) -> Result<Value, String> {
         let url = format!("{}{command}", self.session_url);
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut reply = agent.post(&url).send_json(body).unwrap_or_else(|e| panic!("{url}: {e}"));
-        let mut reply_json: Value =
-            reply.body_mut().with_config().limit(1 << 30).read_json().expect("JSON from the driver");
-        assert!(reply.status().is_success(), "{command}: {}", reply_json["value"]);
-        reply_json["value"].take()
+        let mut reply = self.agent.post(&url).send_json(body).map_err(|e| format!("{url}: {e}"))?;
+        let status = reply.status();
+        let reply = reply.body_mut().with_config().limit(1 << 30).read_json::<Value>();
+        let mut reply = reply.map_err(|e| format!("{url}: no JSON from the driver: {e}"))?;
+        if status.is_success() { Ok(reply["value"].take()) } else { Err(format!("{command}: {}", reply["value"])) }
     }
 
     pub fn open(&self, url: &str) {
@@ -324,12 +334,14 @@ pub fn mean_square(a: &RgbImage, b: &RgbImage) -> f64 {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Deleting the session closes Chromium. This must not panic, because a failing test may be the reason.
-        if let Err(error) = ureq::delete(&self.session_url).call() {
-            eprintln!("could not close the browser: {error}");
-        }
-        if let Err(error) = self.driver.kill().and_then(|()| self.driver.wait()) {
-            eprintln!("could not end chromedriver: {error}");
+        // Deleting the session closes the browser. This must not panic, because a failing test may be the reason.
+        let closed = self.agent.delete(&self.session_url).config().timeout_global(Some(CLOSE)).build().call();
+        let Some(id) = self.process_id.filter(|_| !closed.is_ok_and(|reply| reply.status().is_success())) else {
+            return;
+        };
+        // Left alone it would go on computing, beside the tests that follow. It may have ended long ago.
+        if let Err(error) = Command::new("kill").args(["-9", &id.to_string()]).stderr(Stdio::null()).status() {
+            eprintln!("could not end the browser: {error}");
         }
     }
 }

@@ -84,7 +84,8 @@ fn stop_stops_at_once_and_the_queue_goes_on() {
     );
     let milliseconds = milliseconds.as_f64().expect("a number");
     eprintln!("stopped, and the next one begun, after {milliseconds:.0} ms");
-    assert!(milliseconds < 3000.0, "a stop took {milliseconds} ms");
+    // What it stops would go on for a minute and more.
+    assert!(milliseconds < 15_000.0, "a stop took {milliseconds} ms");
     browser.wait_until("document.querySelectorAll('.card').length === 1");
     browser.wait_until_idle();
     assert!(browser.text(".card p").contains("apple"));

@@ -57,10 +57,10 @@ fn what_is_not_painted_stays_as_it_is() {
 }
 
 #[test]
-fn a_picture_of_another_shape_is_cut_and_changed() {
+fn a_picture_keeps_its_size_or_is_cut_where_that_is_asked_for() {
     let browser = Browser::start();
     browser.open_page(&page_url());
-    // Twice as wide as high: the middle is used.
+    // Twice as wide as high.
     let apple = read(&fixture());
     let row = |row: &[u8]| [&[9; 64 * 3], row, &[9; 64 * 3]].concat();
     let wide = RgbImage::new(256, 128, apple.pixels.chunks_exact(128 * 3).flat_map(row).collect()).expect("a picture");
@@ -68,7 +68,13 @@ fn a_picture_of_another_shape_is_cut_and_changed() {
     let path = folder.path().join("wide.png");
     std::fs::write(&path, encode_png(&wide, &[]).expect("a PNG")).expect("a file");
     browser.choose_file("#picture-file", &path);
-    browser.wait_until("document.getElementById('start-canvas').width === 128");
+    browser.wait_until("document.getElementById('width').value === '256'");
+    assert_eq!(browser.eval("document.getElementById('height').value"), "128");
+    assert_eq!(browser.eval("document.getElementById('fit-field').hidden"), true);
+    // In a square the reader chooses what becomes of the shape; cut, the middle is used.
+    browser.fill(&[("width", "128")]);
+    browser.wait_until("!document.getElementById('fit-field').hidden");
+    browser.fill(&[("fit", "crop")]);
     browser.fill(&[("strength", "0.3")]);
     browser.draw("a red apple on a blue background", 10);
     assert!(browser.text("#what-settings").contains("128 × 128"), "{}", browser.text("#bath"));

@@ -73,7 +73,11 @@ fn what_cannot_be_drawn_is_said_before_it_is_asked_for() {
     let browser = Browser::start();
     browser.open_page(&page_url());
     for (fields, expected, field) in [
-        (&[("width", "100")][..], "Width 100 is not possible: use 96 or 128.", "width"),
+        (
+            &[("width", "100")][..],
+            "Width 100 is not possible: use 96 or 128, or any multiple of 8 (choose it at Sides).",
+            "width",
+        ),
         (&[("width", "128"), ("steps", "151")], "Steps 151 is not possible: use 1 to 150.", "steps"),
         (&[("steps", "2"), ("guidance", "21")], "Guidance scale 21 is not possible: use 0.0 to 20.0.", "guidance"),
         (&[("guidance", "4"), ("count", "0")], "Count 0 is not possible: use 1 to 64.", "count"),

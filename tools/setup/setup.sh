@@ -41,9 +41,33 @@ verb_setup_for() {
             run_setup "wasm-bindgen" wasm_bindgen
             ;;
     esac
-    case " $what " in *" browser "*) run_setup "geckodriver" geckodriver ;; esac
-    # For people who call it themselves; build.sh runs the browser tests with wasm-bindgen's runner, as wasm-pack does.
-    case " $what " in *" all "*) run_setup "wasm-pack" wasm_pack ;; esac
+    case " $what " in
+        *" browser "*)
+            run_setup "geckodriver" geckodriver
+            run_setup "wasm-pack" wasm_pack
+            ;;
+    esac
+    link_tools
+    if [ "$always" ]; then say_where_tools_are; fi
+}
+
+# One folder for PATH, whatever versions lie beside it: `build.sh env` prints the line for a shell.
+link_tools() {
+    local tool
+    mkdir -p "$cache/bin"
+    for tool in "$(wasm_bindgen_bin)"/wasm-bindgen{,-test-runner} "$cache/geckodriver-$geckodriver_version/bin/geckodriver" \
+        "$(wasm_pack_bin)/wasm-pack"; do
+        if [ -x "$tool" ]; then ln -sf "$tool" "$cache/bin/"; fi
+    done
+}
+
+# For those who call wasm-pack themselves. wasm-pack downloads what it does not find on PATH.
+say_where_tools_are() {
+    local tool
+    for tool in wasm-pack wasm-bindgen geckodriver; do
+        command -v $tool >/dev/null || { echo "wasm-pack, wasm-bindgen and geckodriver are in $cache/bin; for this shell:
+  eval \"\$(./build.sh env)\""; return; }
+    done
 }
 
 # Rust itself.

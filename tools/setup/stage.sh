@@ -33,7 +33,8 @@ stage() {
 # The tally of tests: a file that each runner's own summary lines are added to.
 tally_start() { : >"$log/tally"; }
 
-# attempt_tests <title> <command…>: as `attempt`, and counts the tests that the runners report.
+# attempt_tests <title> <command…>: as `attempt`, and counts the tests that the runners report. A run without any test is a
+# failure: it says nothing about the program, and looks like success.
 attempt_tests() {
     attempt "$@"
     # A runner that could not even compile, or died before it counted, is one failure: nothing would say so otherwise.
@@ -44,8 +45,16 @@ attempt_tests() {
                 if ($(i + 1) ~ /^failed/) failed += $i
             }
         }
-        END { if (status && !failed) failed = 1; print passed + 0, failed + 0 }' "$log/${1// /-}.log" >>"$log/tally"
+        END { if (!failed && (status || !passed)) failed = 1; print passed + 0, failed + 0 }' "$log/${1// /-}.log" >"$log/counted"
+    cat "$log/counted" >>"$log/tally"
+    if [ $status -eq 0 ] && [ "$(cat "$log/counted")" = "0 1" ]; then
+        echo "$1 ran no test; all of its output is in $log/${1// /-}.log" >&2
+        status=1
+    fi
 }
+
+# tally_failure: counts a stage that is no test and failed.
+tally_failure() { echo "0 1" >>"$log/tally"; }
 
 # Prints the sum of all runners, alone on a line.
 tally_print() {

@@ -19,20 +19,23 @@ rustup_has_wasm() { [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-un
 
 have_wasm_target() { rustup_has_wasm || [ -n "$(rustc_web_sysroot)" ]; }
 
-# What must be set to compile for the browser: the tools' folder, and the compiler where it is not the usual one.
+# What must be set to compile for the browser and to run wasm-pack: the tools' folder, and the compiler where it is not the
+# usual one. wasm-pack asks the `rustc` on PATH for the target, and cargo the one that RUSTC names.
 wasm_env() {
     export PATH
-    PATH=$(wasm_bindgen_bin):$PATH
+    PATH=$cache/bin:$PATH
     if ! rustup_has_wasm; then
         RUSTC=$(rustc_web_sysroot)/bin/rustc
-        export RUSTC
+        RUSTDOC=$(rustc_web_sysroot)/bin/rustdoc
+        PATH=${RUSTC%/rustc}:$PATH
+        export RUSTC RUSTDOC
     fi
 }
 
 # clippy for the browser, after wasm_env: the one that belongs to the compiler.
 wasm_clippy() {
     if [ -n "${RUSTC:-}" ]; then
-        PATH=${RUSTC%/rustc}:$PATH cargo-clippy clippy "$@"
+        cargo-clippy clippy "$@"
     else
         cargo clippy "$@"
     fi
@@ -78,7 +81,7 @@ install_rustc_web() {
     # the folder above, and a script in the compiler's place tells the linker.
     sysroot=$temporary/toolchain/usr
     mv "$sysroot"/lib/*-linux-gnu/*.so* "$sysroot/lib/"
-    for program in rustc clippy-driver cargo-clippy; do
+    for program in rustc rustdoc clippy-driver cargo-clippy; do
         mv "$sysroot/bin/$program" "$sysroot/bin/$program.debian"
         printf '#!/bin/sh\nhere=$(dirname "$0")\nLD_LIBRARY_PATH=$here/../lib exec "$here/%s.debian" "$@"\n' $program \
             >"$sysroot/bin/$program"

@@ -18,13 +18,15 @@ const REST_MS = 150;
 /** Settings of how the model is loaded. */
 const LOAD_FIELDS = ["runner", "dtype", "budget", "endpoint"];
 
-const FIELDS = ["prompt", "negative", "width", "height", "steps", "guidance", "sampler", "seed", "count", "strength"];
+const FIELDS = ["prompt", "negative", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "seed", "count", "strength"];
 
 /** @type {import("../darkroom.js").Darkroom} */
 let darkroom;
 /** @type {import("../protocol.js").LoadedModel | null} */
 let model = null;
 let resting = 0;
+/** Whether the strength that is shown is the model's own, which the slider may only come close to. */
+let is_own_strength = false;
 /** Checks that were started: the answer to an old one is not shown any more. */
 let n_checks = 0;
 
@@ -82,19 +84,42 @@ export function open_composer(given) {
     // A part is repainted whole, a picture is changed by some: until the reader says otherwise.
     const { has_mask } = start_picture.given();
     if (has_mask !== had_mask) {
-      element("strength").value = has_mask ? "1" : "0.8";
+      const own = { strength: 0.8, mask_strength: 1, ...model };
+      element("strength").value = String(has_mask ? own.mask_strength : own.strength);
+      is_own_strength = true;
       show_strength();
     }
     had_mask = has_mask;
     changed();
-  });
+  }, own_size);
   element("request").addEventListener("input", (event) => {
     show_strength();
+    if (event.target.id === "strength") is_own_strength = false;
     if (event.target.id === "width" || event.target.id === "height") {
       start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
     }
+    if (event.target.id === "sides") show_steps_of_sides();
     changed();
   });
+}
+
+/** Whether sides may be any multiple of 8. */
+const is_any_size = () => element("sides").value === "any";
+
+/** By how much the arrows of the fields for width and height change them. */
+function show_steps_of_sides() {
+  if (!model) return;
+  const step = is_any_size() ? Math.min(8, model.size_multiple) : model.size_multiple;
+  for (const side of ["width", "height"]) Object.assign(element(side), { min: step, step, max: model.max_side });
+}
+
+/** A new start picture keeps its size, as far as the model can. */
+async function own_size(width, height) {
+  if (!model) return;
+  [width, height] = await darkroom.size_of_picture(width, height, is_any_size());
+  element("width").value = String(width);
+  element("height").value = String(height);
+  start_picture.set_size(width, height);
 }
 
 function changed() {
@@ -122,9 +147,7 @@ export async function model_is(loaded) {
     ...model.samplers.map((name) => new Option(name === model.sampler ? `${name} (default)` : name, name)),
   );
   sampler.value = model.samplers.includes(wanted) ? wanted : model.sampler;
-  for (const side of ["width", "height"]) {
-    Object.assign(element(side), { min: model.size_multiple, step: model.size_multiple, max: model.max_side });
-  }
+  show_steps_of_sides();
   await look();
 }
 
@@ -136,6 +159,11 @@ export function use_defaults(own) {
   element("sampler").value = own.sampler;
   start_picture.set_size(own.width, own.height);
   changed();
+}
+
+/** Settings that only mean something with a start picture. A strength that nobody chose is left to the model. */
+function of_picture(strength) {
+  return { fit: element("fit").value, ...(is_own_strength ? {} : { strength }) };
 }
 
 /**
@@ -158,12 +186,13 @@ export function request() {
     negative_prompt: element("negative").value.trim(),
     width: number("width"),
     height: number("height"),
+    any_size: is_any_size(),
     steps: number("steps"),
     guidance_scale: number("guidance"),
     sampler: element("sampler").value,
     seed: seed_of(element("seed").value),
     count: number("count"),
-    strength: number("strength"),
+    ...(start_picture.given().has_picture ? of_picture(number("strength")) : {}),
   };
 }
 
@@ -210,7 +239,9 @@ async function check() {
     say("ready", needs(asked, work, await memory(asked)), null);
     return work;
   } catch (error) {
-    say("error", sentence(error.message), field_of(error.message));
+    // What the command line and programs call it is here a choice.
+    const text = error.message.replace(" with --any-size (any_size)", " (choose it at Sides)");
+    say("error", sentence(text), field_of(error.message));
     return null;
   }
 }
@@ -221,11 +252,11 @@ const speed_name = () => `${model.repository} by ${model.device}`;
  * What the request takes of the GPU's memory, in words; nothing where the processor draws.
  * @param {import("../protocol.js").DrawRequest} asked
  */
-async function memory({ width, height, guidance_scale }) {
+async function memory({ width, height, any_size, guidance_scale }) {
   if (model.runner !== "gpu") return null;
   const { dtype, budget_bytes } = load_options();
   const { has_picture } = start_picture.given();
-  const plan = await darkroom.plan({ width, height, guidance_scale, from_picture: has_picture, dtype, budget_bytes });
+  const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, budget_bytes });
   return `${bytes(plan.peak_bytes)} of GPU memory${plan.fits ? "" : `, which is more than allowed: ${plan.advice}`}`;
 }
 
@@ -290,8 +321,6 @@ export async function next_request() {
   const asked = request();
   if (next_seed() === "next") element("seed").value = String((BigInt(asked.seed) + BigInt(asked.count)) % 2n ** 64n);
   keep_form();
-  const { has_picture } = start_picture.given();
-  if (!has_picture) delete asked.strength;
   return asked;
 }
 
@@ -311,9 +340,14 @@ export function reuse(parameters) {
     seed: parameters.seed,
     strength: parameters.strength,
   };
+  if (parameters.width !== undefined) {
+    element("sides").value = parameters.any_size ? "any" : "";
+    show_steps_of_sides();
+  }
   for (const [id, value] of Object.entries(fields)) if (value !== undefined) element(id).value = String(value);
   element("count").value = "1";
   if (parameters.seed !== undefined) document.querySelector("[name=next-seed][value=keep]").checked = true;
+  if (parameters.strength !== undefined) is_own_strength = false;
   const differences = [...(parameters.notes ?? [])];
   const missing = Object.entries({ width: "size", steps: "steps", guidance: "guidance", seed: "seed" }).filter(([id]) => fields[id] === undefined);
   if (parameters.sampler === undefined) missing.push(["sampler", "sampler"]);

@@ -1,7 +1,8 @@
 // The picture to start from, and the mask that is painted on it.
 //
-// The picture is cut to the request's shape around its middle, so that nothing is stretched. The mask is a canvas of the
-// request's size: opaque where the picture is to be drawn anew.
+// A new picture sets the request's size to its own, as far as the model can. Where another size is asked for, it is stretched, cropped
+// or padded, as the reader chooses; the library does that, and the canvas shows it. The mask is a canvas of the request's size: opaque
+// where the picture is to be drawn anew.
 
 import { element } from "./elements.js";
 import { notify } from "./notices.js";
@@ -24,6 +25,8 @@ let brush = { x: 0, y: 0 };
 let changed = () => {};
 /** Reads a file's pixels. @type {(file: Blob) => Promise<ImageData>} */
 let read;
+/** Asks for the request's size: width and height of a new picture, in pixels. */
+let took = async () => {};
 
 /** What the picture and mask are, for a request. */
 export function given() {
@@ -33,10 +36,13 @@ export function given() {
 /**
  * @param {(file: Blob) => Promise<ImageData>} read_picture reads a file as a drawing that starts from it does, or says why not
  * @param {() => void} on_change is called when there is another picture or mask
+ * @param {(width: number, height: number) => Promise<void>} on_picture is called with the size of a new picture
  */
-export function open_start_picture(read_picture, on_change) {
+export function open_start_picture(read_picture, on_change, on_picture) {
   read = read_picture;
   changed = on_change;
+  took = on_picture;
+  element("fit").addEventListener("input", show_picture);
   const file = element("picture-file");
   element("choose-picture").addEventListener("click", () => file.click());
   file.addEventListener("change", () => {
@@ -106,6 +112,7 @@ export async function start_from(file) {
   element("start-empty").hidden = true;
   element("start-filled").hidden = false;
   undo = [];
+  await took(bitmap.width, bitmap.height);
   resize_mask(true);
   show_picture();
   mask_changed();
@@ -136,18 +143,27 @@ export function set_size(width, height) {
   show_picture();
 }
 
-/** The part of the picture that is used: its middle, in the request's shape. */
-function cut() {
-  const { width, height } = picture.bitmap;
-  const scale = Math.min(width / size.width, height / size.height);
-  const [w, h] = [Math.round(size.width * scale), Math.round(size.height * scale)];
-  return { x: Math.floor((width - w) / 2), y: Math.floor((height - h) / 2), w, h };
-}
-
+/** The shape of the request, filled with the picture as `fit` says. */
 function show_picture() {
-  const { x, y, w, h } = cut();
-  [shown.width, shown.height] = [w, h];
-  shown.getContext("2d").drawImage(picture.bitmap, x, y, w, h, 0, 0, w, h);
+  const { width, height } = picture.bitmap;
+  const is_other_shape = width * size.height !== height * size.width;
+  element("fit-field").hidden = !is_other_shape;
+  [shown.width, shown.height] = [size.width, size.height];
+  const canvas = shown.getContext("2d");
+  const fit = is_other_shape ? element("fit").value : "stretch";
+  const across = size.width / width;
+  const down = size.height / height;
+  const scale = { stretch: null, crop: Math.max(across, down), pad: Math.min(across, down) }[fit];
+  const [w, h] = scale === null ? [size.width, size.height] : [Math.floor(width * scale), Math.floor(height * scale)];
+  const [x, y] = [Math.floor((size.width - w) / 2), Math.floor((size.height - h) / 2)];
+  if (fit === "pad") {
+    // The edges, drawn out to the sides that stay free.
+    canvas.drawImage(picture.bitmap, 0, 0, 1, height, 0, y, x, h);
+    canvas.drawImage(picture.bitmap, width - 1, 0, 1, height, x + w, y, size.width - x - w, h);
+    canvas.drawImage(picture.bitmap, 0, 0, width, 1, x, 0, w, y);
+    canvas.drawImage(picture.bitmap, 0, height - 1, width, 1, x, y + h, w, size.height - y - h);
+  }
+  canvas.drawImage(picture.bitmap, x, y, w, h);
 }
 
 /** @param {boolean} fresh whether what was painted is forgotten */
@@ -252,21 +268,15 @@ function mask_changed() {
   changed();
 }
 
-/**
- * What the request starts from: the file itself where it has the request's shape, else the pixels of its middle; and the
- * mask, white on black, where something is painted.
- */
+/** What the request starts from: the file itself, and the mask, white on black, where something is painted. */
 export function picture_and_mask() {
   if (!picture) return {};
-  const { w, h } = cut();
-  const is_whole = w === picture.bitmap.width && h === picture.bitmap.height;
-  const pixels = is_whole ? picture.file : shown.getContext("2d").getImageData(0, 0, w, h);
-  if (!is_painted()) return { picture: pixels };
+  if (!is_painted()) return { picture: picture.file };
   const painted = pen.getImageData(0, 0, mask.width, mask.height);
   for (let i = 0; i < painted.data.length; i += 4) {
     painted.data.fill(painted.data[i + 3] >= 128 ? 255 : 0, i, i + 3);
     // The shape is in the colours.
     painted.data[i + 3] = 255;
   }
-  return { picture: pixels, mask: painted };
+  return { picture: picture.file, mask: painted };
 }

@@ -7,22 +7,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::ValueEnum;
-use darkroom::image::{RgbImage, decode, decode_mask, encode_png};
+use darkroom::hub::Variant;
+use darkroom::image::{Fit, RgbImage, decode, decode_mask, encode_png};
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::plan::{PlanSettings, choose_residency};
-use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency, Stage, Task};
-use darkroom::request::{MAX_COUNT, SDConfig};
+use darkroom::pipeline::{
+    Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency, Stage, Task, parameters_of,
+};
+use darkroom::request::{Defaults, MAX_COUNT, Request, SDConfig};
 use darkroom::run::Runner;
-use darkroom::run::candle::{CandleRunner, Precision};
+use darkroom::run::candle::CandleRunner;
 use darkroom::run::gpu::Gpu;
-use darkroom::run::gpu::kernels::Element;
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::run::gpu::tiles::Tiles;
+use darkroom::sampler::Sampler;
 use darkroom::{Error, Result};
 use serde_json::json;
 
 use crate::bar::Bar;
+use crate::device::{DeviceName, Dtype};
 use crate::numbers::{number, seed, whole};
 use crate::output_file;
 use crate::source;
@@ -30,27 +34,6 @@ use crate::{exit_code, print_json, print_line};
 
 /// The most threads that make sense on any machine, and that the thread pool can start at once.
 const MAX_THREADS: usize = 1024;
-
-/// Where the models run.
-#[derive(Clone, Copy, ValueEnum)]
-enum DeviceName {
-    /// This machine's processor.
-    Cpu,
-    /// An NVIDIA card, in a build with the feature `cuda`.
-    Cuda,
-    /// Any GPU, through WebGPU.
-    Gpu,
-}
-
-/// The type weights are held in.
-#[derive(Clone, Copy, ValueEnum)]
-enum Dtype {
-    /// 32 bits.
-    F32,
-    /// 16 bits: half the memory. On the CPU arithmetic stays in 32; on the GPU weights have 16 either way, and this is
-    /// about everything else.
-    F16,
-}
 
 /// How attention's scores are held.
 #[derive(Clone, Copy, ValueEnum)]
@@ -65,13 +48,24 @@ enum Attention {
 
 /// When tiles are measured.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Tune {
+pub enum Tune {
     /// The first time on a real GPU.
     Auto,
     /// The first time on any adapter.
     Always,
     /// Never: a guess that is not bad.
     Never,
+}
+
+impl Tune {
+    /// Whether they are measured on an adapter, which may be a processor in a GPU's place.
+    pub fn measures(self, is_software: bool) -> bool {
+        match self {
+            Tune::Auto => !is_software,
+            Tune::Always => true,
+            Tune::Never => false,
+        }
+    }
 }
 
 /// Bytes: a number alone, or with KB, MB, GB (powers of ten) or KiB, MiB, GiB (of two).
@@ -111,6 +105,10 @@ pub struct Args {
     /// A version (see `darkroom models`), a repository on the Hub (owner/repo[@revision]), or a folder.
     #[arg(long)]
     model: String,
+    /// The weight files to take where there are several: fp16, or none for the plain ones [default: the plain ones of a
+    /// folder or cache, as in diffusers; fp16 for downloads].
+    #[arg(long, value_name = "fp16|none")]
+    variant: Option<Variant>,
     /// What to draw. Plain text: nothing in it is syntax.
     #[arg(long, allow_hyphen_values = true, value_parser = prompt)]
     prompt: String,
@@ -124,21 +122,38 @@ pub struct Args {
     #[arg(long, allow_negative_numbers = true, value_parser = number)]
     guidance: Option<f64>,
     /// The sampler [default: the model's own].
-    #[arg(long)]
+    #[arg(long, help = format!("The sampler [default: the model's own]: {}", Sampler::known()))]
     sampler: Option<String>,
+    /// How much noise the samplers ddim and tcd add in each step, 0 to 1 [default: 0].
+    #[arg(long, allow_negative_numbers = true, value_parser = number)]
+    eta: Option<f64>,
+    /// The training steps to visit, in place of a number of steps: 999,850,736 and so on down.
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "T,T,…")]
+    timesteps: Option<Vec<usize>>,
+    /// The noise levels to visit (for the sampler euler), from large to small, usually with 0 as the last one.
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "S,S,…")]
+    sigmas: Option<Vec<f64>>,
     /// Seed of the first picture; the next ones count on [default: random, printed].
     #[arg(long, allow_negative_numbers = true, value_parser = seed)]
     seed: Option<u64>,
-    /// Width in pixels [default: the version's].
+    /// Width in pixels [default: the start picture's, rounded down to what the model can draw; without one the model's].
     #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     width: Option<usize>,
-    /// Height in pixels [default: the version's].
+    /// Height in pixels [default: likewise].
     #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     height: Option<usize>,
+    /// Allow sides that are any multiple of 8, as diffusers does, and not only of 64 (XL: 32), which models are at their
+    /// best at.
+    #[arg(long)]
+    any_size: bool,
     /// A picture to start from (PNG, JPEG, WebP, GIF, BMP or TIFF).
     #[arg(long)]
     init: Option<PathBuf>,
-    /// How far to go from it, 0 to 1 [default: 0.8, with a mask 1].
+    /// How a start picture of another shape is brought to the size: stretch it, crop around its middle, or pad it with
+    /// its edges [default: stretch, as diffusers does].
+    #[arg(long, value_parser = clap::value_parser!(Fit))]
+    fit: Option<Fit>,
+    /// How far to go from it, 0 to 1 [default: 0.8; with a mask 1, for XL 0.9999].
     #[arg(long, allow_negative_numbers = true, value_parser = number)]
     strength: Option<f64>,
     /// A picture that is white where `--init` is to be drawn anew; one of a single colour is transparent there instead.
@@ -156,8 +171,8 @@ pub struct Args {
     /// Where the models run.
     #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
-    /// The type weights are held in.
-    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    /// The type that numbers are held in.
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     dtype: Dtype,
     /// How attention's scores are held.
     #[arg(long, value_enum, default_value_t = Attention::Flash)]
@@ -210,10 +225,7 @@ pub fn run(args: Args) -> Result<()> {
         }
         pool.build_global().map_err(|e| Error::Device { device: "cpu".into(), reason: e.to_string() })?;
     }
-    let precision = match args.dtype {
-        Dtype::F32 => Precision::F32,
-        Dtype::F16 => Precision::F16,
-    };
+    let precision = args.dtype.precision();
     if !matches!(args.device, DeviceName::Gpu) && (args.profile || args.budget.is_some()) {
         let got = if args.profile { "--profile" } else { "--budget" };
         return refuse("setting", got, "it is for --device gpu");
@@ -230,26 +242,19 @@ fn draw_on_gpu(args: &Args) -> Result<()> {
     if !matches!(args.attention, Attention::Flash) {
         return refuse("attention", "other than flash on the GPU", "leave out --attention, or use --device cpu");
     }
-    let element = match args.dtype {
-        Dtype::F16 => Element::F16,
-        Dtype::F32 => Element::F32,
-    };
     let gpu = pollster::block_on(Gpu::open())?;
+    let element = args.dtype.element(&gpu.caps);
     let (caps, cached) = (gpu.caps.clone(), TilesCache::of(&gpu.caps.name));
     let tiles = cached.as_ref().and_then(TilesCache::read).unwrap_or_default();
     let runner = Rc::new(GpuRunner::new(gpu, element)?.with_tiles(tiles.clone()));
-    runner.measure_tiles(match args.tune {
-        Tune::Auto => !caps.software,
-        Tune::Always => true,
-        Tune::Never => false,
-    });
+    runner.measure_tiles(args.tune.measures(caps.software));
     if args.profile {
         runner.start_profile()?;
     }
     let budget = args.budget.map(|budget| {
         let mut settings = PlanSettings::new(caps, element);
         settings.budget = Some(budget);
-        settings.guidance_scale = args.guidance;
+        settings.request = args.request();
         settings.from_picture = args.init.is_some();
         settings
     });
@@ -271,11 +276,11 @@ fn draw_on_gpu(args: &Args) -> Result<()> {
 }
 
 /// The file that keeps an adapter's tiles.
-struct TilesCache(PathBuf);
+pub struct TilesCache(PathBuf);
 
 impl TilesCache {
     /// In the user's cache folder, if there is one.
-    fn of(adapter: &str) -> Option<Self> {
+    pub fn of(adapter: &str) -> Option<Self> {
         let from_env = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         let folder = from_env("XDG_CACHE_HOME")
             .or_else(|| from_env("LOCALAPPDATA"))
@@ -285,12 +290,12 @@ impl TilesCache {
     }
 
     /// What is kept. A file that cannot be read is as good as none: it is measured again.
-    fn read(&self) -> Option<Tiles> {
+    pub fn read(&self) -> Option<Tiles> {
         serde_json::from_slice(&std::fs::read(&self.0).ok()?).ok()
     }
 
     /// Keeps it for the next time; where that fails, says so, since the next run will measure again.
-    fn write(&self, tiles: &Tiles) {
+    pub fn write(&self, tiles: &Tiles) {
         let written = serde_json::to_vec(tiles).map_err(std::io::Error::from).and_then(|bytes| {
             std::fs::create_dir_all(self.0.parent().unwrap_or(Path::new(".")))?;
             std::fs::write(&self.0, bytes)
@@ -307,7 +312,8 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
         source::Model::Version(version) => Some(version),
         _ => None,
     };
-    check_request(args, version)?;
+    let request = args.request();
+    check_request(args, &request, version)?;
     let init = args.init.as_deref().map(|path| read_picture(path, decode)).transpose()?;
     let mask = args.mask.as_deref().map(|path| read_picture(path, decode_mask)).transpose()?;
     let (mask, about_mask) = mask.map_or((None, None), |(mask, note)| (Some(mask), note));
@@ -329,36 +335,40 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
     let bar = Bar::new();
     let mut seconds = Seconds::default();
     let clock = Instant::now();
-    let folder = named.fetch(&bar)?;
+    let folder = named.fetch(&bar, args.variant.as_ref())?;
     let mut report = |p: darkroom::pipeline::LoadProgress| {
         bar.show(&format!("load {}", p.component), p.loaded_bytes as f64 / p.total_bytes.max(1) as f64);
     };
     let residency = match budget {
         Some(mut settings) => {
-            settings.size = args.width.zip(args.height).or(version.map(SDVersion::default_size));
-            choose_residency(&folder, &settings).await?
+            settings.version = version;
+            settings.picture = init.as_ref().map(|init| (init.width, init.height));
+            choose_residency(&folder, &settings).await.map_err(source::model_fault)?
         }
         None => Residency::Resident,
     };
     let loader = ModelLoader::new(&folder, &**runner).with_residency(residency);
-    let model = Rc::new(loader.load(&mut report).await?);
+    let model = Rc::new(loader.load(&mut report).await.map_err(source::model_fault)?);
+    for note in model.notes() {
+        bar.say(&note);
+    }
     seconds.load = clock.elapsed().as_secs_f64();
 
-    let config = match version {
-        Some(version) => config_of(args, version, version.default_size())?,
-        None => config_of(args, model.configs.version(), model.configs.default_size())?,
+    let defaults = model.configs.defaults(version);
+    let picture = init.as_ref().map(|init| (init.width, init.height));
+    let config = SDConfig {
+        flash_attention: matches!(args.attention, Attention::Flash),
+        sliced_attention: matches!(args.attention, Attention::Sliced).then_some(1),
+        f16: args.dtype == Dtype::F16,
+        ..request.resolve(&defaults, picture, mask.is_some(), random_seed())?
     };
-    let inputs = Inputs {
-        config: config.clone(),
-        init,
-        mask,
-        long_prompt: match args.long_prompt {
-            LongPrompts::Truncate => LongPrompt::Truncate,
-            LongPrompts::Chunks => LongPrompt::Chunks,
-        },
-    };
+    let size_note = request.size_note(&defaults, picture).filter(|_| !args.json);
+    let inputs = Inputs { config: config.clone(), init, mask, long_prompt: request.long_prompt.unwrap_or_default() };
     let mut generation = Generation::new(runner, &model, inputs)?;
     drawing.store(true, Ordering::Relaxed);
+    if let Some(line) = size_note {
+        bar.say(&line);
+    }
     if args.seed.is_none() && !args.json {
         bar.say(&format!("seed {}", config.seed));
     }
@@ -382,7 +392,9 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
                 bar.show(&label, fraction);
                 go_on()
             })
-            .await?;
+            .await
+            // Of files a step reads the model's alone.
+            .map_err(source::model_fault)?;
         let elapsed = clock.elapsed().as_secs_f64();
         match stage {
             Stage::Encode => seconds.encode += elapsed,
@@ -430,47 +442,51 @@ fn refuse<T>(field: &'static str, got: &str, expected: &str) -> Result<T> {
     Err(Error::Request { field, got: got.into(), expected: expected.into() })
 }
 
+impl Args {
+    /// What is asked for, as the library reads it.
+    fn request(&self) -> Request {
+        Request {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative.clone(),
+            width: self.width,
+            height: self.height,
+            any_size: self.any_size,
+            fit: self.fit,
+            steps: self.steps,
+            guidance_scale: self.guidance,
+            strength: self.strength,
+            sampler: self.sampler.clone(),
+            eta: self.eta,
+            timesteps: self.timesteps.clone(),
+            sigmas: self.sigmas.clone(),
+            seed: self.seed,
+            count: Some(self.count),
+            clip_skip: self.clip_skip,
+            long_prompt: Some(match self.long_prompt {
+                LongPrompts::Truncate => LongPrompt::Truncate,
+                LongPrompts::Chunks => LongPrompt::Chunks,
+            }),
+        }
+    }
+}
+
 /// Refuses, before a model is downloaded or loaded, what cannot be drawn whatever its files say. They have the last
 /// word in [`Generation::new`].
-fn check_request(args: &Args, version: Option<SDVersion>) -> Result<()> {
-    if args.strength.is_some() && args.init.is_none() {
-        return refuse("strength", "without a picture", "give the picture to start from too (--init)");
-    }
-    if args.mask.is_some() && args.init.is_none() {
-        return refuse("mask", "without a picture", "give the picture to repaint too (--init)");
-    }
+fn check_request(args: &Args, request: &Request, version: Option<SDVersion>) -> Result<()> {
+    let (has_picture, has_mask) = (args.init.is_some(), args.mask.is_some());
+    request.check_given(has_picture, has_mask)?;
     let Some(version) = version else {
         // Sizes and layers are the repository's or the folder's own; everything else is the same for all models.
-        let version = SDVersion::V1_5;
-        let config = config_of(args, version, version.default_size())?;
-        let (width, height) = version.default_size();
-        return config.with_size(width, height).with_clip_skip(None).validate();
+        let request = Request { width: None, height: None, clip_skip: None, ..request.clone() };
+        let picture = has_picture.then_some(SDVersion::V1_5.default_size());
+        return request.resolve(&Defaults::of(SDVersion::V1_5), picture, has_mask, 0)?.validate();
     };
-    if version.is_inpaint() && args.mask.is_none() {
+    if version.is_inpaint() && !has_mask {
         let expected = "this model only repaints parts of a picture: give a picture and a mask (--init, --mask)";
         return refuse("model", version.key(), expected);
     }
-    config_of(args, version, version.default_size())?.validate()
-}
-
-/// The request, with the version's defaults and the given size where the command line is silent.
-fn config_of(args: &Args, version: SDVersion, (width, height): (usize, usize)) -> Result<SDConfig> {
-    let mut config = SDConfig::new(version).with_prompt(&args.prompt).with_count(args.count);
-    config = config.with_size(args.width.unwrap_or(width), args.height.unwrap_or(height));
-    config = config.with_optional_negative_prompt(args.negative.clone());
-    config.steps = args.steps.unwrap_or(config.steps);
-    config.guidance_scale = args.guidance.unwrap_or(config.guidance_scale);
-    config.strength = args.strength.unwrap_or(if args.mask.is_some() { 1.0 } else { 0.8 });
-    config.clip_skip = args.clip_skip;
-    config.sampler = args.sampler.as_deref().map(str::parse).transpose()?;
-    config.flash_attention = matches!(args.attention, Attention::Flash);
-    config.sliced_attention = matches!(args.attention, Attention::Sliced).then_some(1);
-    config.f16 = matches!(args.dtype, Dtype::F16);
-    config.seed = match args.seed {
-        Some(seed) => seed,
-        None => random_seed(),
-    };
-    Ok(config)
+    let picture = has_picture.then_some(version.default_size());
+    request.resolve(&Defaults::of(version), picture, has_mask, 0)?.validate()
 }
 
 /// A seed that differs from run to run: the standard library's hasher keys come from the system's random source.
@@ -492,21 +508,10 @@ fn parameters<R: Runner>(
     model: &ModelComponents<R>,
     task: Task,
 ) -> Parameters {
-    Parameters {
-        prompt: config.prompt.clone(),
-        negative_prompt: config.negative_prompt.clone(),
-        steps: config.steps as u32,
-        sampler: sampler_name(config, model),
-        guidance_scale: config.guidance_scale,
-        seed,
-        width: config.width as u32,
-        height: config.height as u32,
-        model: source::public_name(&args.model),
-        strength: (task != Task::TextToImage).then_some(config.strength),
-        clip_skip: config.clip_skip.map(|skip| skip as u32),
-        long_prompt_chunks: matches!(args.long_prompt, LongPrompts::Chunks),
-        version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
-    }
+    let long_prompt = args.request().long_prompt.unwrap_or_default();
+    let parameters =
+        parameters_of(config, task, long_prompt, sampler_name(config, model), source::public_name(&args.model));
+    Parameters { seed, ..parameters }
 }
 
 fn read_picture<T>(path: &Path, decode: fn(&[u8]) -> Result<T>) -> Result<T> {

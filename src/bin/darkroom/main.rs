@@ -9,6 +9,7 @@
 #![deny(clippy::unwrap_used)]
 
 mod bar;
+mod device;
 mod generate;
 mod models;
 mod numbers;
@@ -146,7 +147,6 @@ fn exit_code(error: &Error) -> u8 {
         Error::Config { .. }
         | Error::Safetensors { .. }
         | Error::TensorMissing { .. }
-        | Error::TensorSurplus { .. }
         | Error::TensorShape { .. }
         | Error::TensorDtype { .. }
         | Error::Shape { .. }

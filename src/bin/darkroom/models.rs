@@ -2,8 +2,8 @@
 
 use clap::Args;
 use darkroom::Result;
-use darkroom::hub::Source;
 use darkroom::hub::cache::{CacheState, HubCache};
+use darkroom::hub::{Source, Variant};
 use darkroom::model::SDVersion;
 use serde_json::json;
 
@@ -25,6 +25,9 @@ pub struct DownloadArgs {
     /// A version, or owner/repo[@revision].
     #[arg(value_name = "MODEL")]
     model: String,
+    /// The files to take where there are several: fp16, or none for the plain ones [default: fp16 where there are any].
+    #[arg(long, value_name = "fp16|none")]
+    variant: Option<Variant>,
 }
 
 /// Prints the seven versions.
@@ -35,7 +38,7 @@ pub fn list(args: &ListArgs) -> Result<()> {
     let cache = HubCache::from_env()?;
     let mut rows = Vec::new();
     for version in SDVersion::ALL {
-        let (state, cached_bytes) = match cache.version_state(version, true)? {
+        let (state, cached_bytes) = match cache.version_state(version, &Variant::default())? {
             CacheState::Complete(model) => ("cached", model.bytes),
             CacheState::Partial(bytes) => ("partly cached", bytes),
             CacheState::Absent => ("not cached", 0),
@@ -70,7 +73,7 @@ pub fn list(args: &ListArgs) -> Result<()> {
 pub fn download(args: &DownloadArgs) -> Result<()> {
     let model = source::parse(&args.model)?;
     let bar = Bar::new();
-    let folder = model.fetch(&bar)?;
+    let folder = model.fetch(&bar, args.variant.as_ref())?;
     drop(bar);
     print_line(format_args!("{}\t{}", folder.describe(), folder.root().display()))
 }

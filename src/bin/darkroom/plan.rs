@@ -2,14 +2,14 @@
 
 use clap::{Args as ClapArgs, ValueEnum};
 use darkroom::Result;
-use darkroom::hub::Source;
 use darkroom::hub::published::Published;
+use darkroom::hub::{Source, Variant};
 use darkroom::pipeline::Residency;
 use darkroom::pipeline::plan::{Plan, PlanSettings, plan};
-use darkroom::run::gpu::kernels::Element;
 use darkroom::run::gpu::{Caps, Gpu};
 
 use crate::bar::Bar;
+use crate::device::Dtype;
 use crate::generate::parse_bytes;
 use crate::{print_line, source};
 
@@ -20,15 +20,6 @@ enum Limits {
     Default,
     /// Those of this machine's adapter.
     Adapter,
-}
-
-/// The type of activations.
-#[derive(Clone, Copy, ValueEnum)]
-enum Dtype {
-    /// Where the adapter has `shader-f16`.
-    F16,
-    /// On every adapter.
-    F32,
 }
 
 /// How long weights stay on the GPU.
@@ -55,20 +46,27 @@ pub struct Args {
     /// A version (needs no download), a repository in the cache, or a folder.
     #[arg(long)]
     model: String,
+    /// The weight files to take where there are several: fp16, or none for the plain ones [default: the plain ones of a
+    /// folder or cache, as in diffusers; fp16 for downloads].
+    #[arg(long, value_name = "fp16|none")]
+    variant: Option<Variant>,
     /// Width in pixels [default: the version's].
     #[arg(long, allow_negative_numbers = true)]
     width: Option<usize>,
     /// Height in pixels [default: the version's].
     #[arg(long, allow_negative_numbers = true)]
     height: Option<usize>,
+    /// Allow sides that are any multiple of 8.
+    #[arg(long)]
+    any_size: bool,
     /// Guidance scale [default: the version's]; above 1 every step draws for two prompts.
     #[arg(long, allow_negative_numbers = true)]
     guidance: Option<f64>,
     /// Plan for starting from a picture.
     #[arg(long)]
     from_picture: bool,
-    /// The type of activations.
-    #[arg(long, value_enum, default_value_t = Dtype::F16)]
+    /// The type of activations; `auto` is f16 unless `--limits adapter` finds a GPU without it.
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     dtype: Dtype,
     /// GPU memory that may be used: bytes, or 2GB, 1500MB.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
@@ -89,36 +87,29 @@ pub struct Args {
 /// # Errors
 /// What is wrong with the model or the settings.
 pub fn run(args: &Args) -> Result<()> {
-    let element = match args.dtype {
-        Dtype::F16 => Element::F16,
-        Dtype::F32 => Element::F32,
-    };
     let caps = match args.limits {
-        Limits::Default => Caps::guaranteed(element == Element::F16),
+        Limits::Default => Caps::guaranteed(args.dtype != Dtype::F32),
         Limits::Adapter => pollster::block_on(Gpu::open())?.caps,
     };
-    let mut default_size = None;
+    let element = args.dtype.element(&caps);
+    let mut version = None;
     let source: Box<dyn Source> = match source::parse(&args.model)? {
-        source::Model::Version(version) => {
-            default_size = Some(version.default_size());
-            Box::new(Published::new(version))
+        source::Model::Version(named) => {
+            version = Some(named);
+            Box::new(Published::new(named))
         }
-        named => Box::new(named.fetch(&Bar::new())?),
+        named => Box::new(named.fetch(&Bar::new(), args.variant.as_ref())?),
     };
     let mut settings = PlanSettings::new(caps, element);
-    settings.guidance_scale = args.guidance;
+    settings.version = version;
+    settings.request.width = args.width;
+    settings.request.height = args.height;
+    settings.request.any_size = args.any_size;
+    settings.request.guidance_scale = args.guidance;
     settings.from_picture = args.from_picture;
     settings.budget = args.budget;
     settings.residency = args.residency.map(Residency::from);
-    settings.size = match (args.width, args.height) {
-        (None, None) => default_size,
-        (width, height) => {
-            // One side given alone is a square's.
-            let side = width.or(height).unwrap_or_default();
-            Some((width.unwrap_or(side), height.unwrap_or(side)))
-        }
-    };
-    let plan = pollster::block_on(plan(&*source, &settings))?;
+    let plan = pollster::block_on(plan(&*source, &settings)).map_err(source::model_fault)?;
     if args.json {
         return print_line(serde_json::json!(plan));
     }

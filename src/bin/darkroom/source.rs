@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use darkroom::hub::RepoId;
 use darkroom::hub::cache::HubCache;
 use darkroom::hub::folder::Folder;
+use darkroom::hub::{RepoId, Variant};
 use darkroom::model::SDVersion;
 use darkroom::{Error, Result};
 
@@ -20,18 +20,34 @@ pub enum Model {
     Repo(RepoId),
 }
 
-/// Tells what `--model` names. A path that exists, or that can only be a path, is a folder.
+/// Whether a name can only be a path.
+fn is_path(model: &str) -> bool {
+    model.starts_with(['.', '/', '~']) || model.contains('\\')
+}
+
+/// Tells what `--model` names. A version's name is the version, also where a folder here has that name, which is said; any
+/// other path that exists, and what can only be a path, is a folder.
 ///
 /// # Errors
 /// When it is none of the three, with the versions that work.
 pub fn parse(model: &str) -> Result<Model> {
-    let is_path = model.starts_with(['.', '/', '~']) || model.contains('\\') || Path::new(model).exists();
-    if is_path {
-        return Ok(Model::Folder(Folder::open(model)?));
+    let version = if is_path(model) { None } else { model.parse::<SDVersion>().ok() };
+    if let Some(version) = version {
+        if Path::new(model).is_dir() {
+            eprintln!(
+                "darkroom: {model} is the version {}; the folder of that name here is ./{model}",
+                version.repository()
+            );
+        }
+        return Ok(Model::Version(version));
     }
-    match model.parse::<SDVersion>() {
-        Ok(version) => Ok(Model::Version(version)),
-        Err(_) if model.matches('/').count() == 1 => Ok(Model::Repo(model.parse()?)),
+    if is_path(model) || Path::new(model).exists() {
+        return Ok(Model::Folder(Folder::open(model).map_err(model_fault)?));
+    }
+    let repository = model.split('@').next().unwrap_or(model);
+    match model.parse::<RepoId>() {
+        Ok(repo) => Ok(Model::Repo(repo)),
+        Err(error) if repository.matches('/').count() == 1 => Err(error),
         Err(_) => Err(Error::Request {
             field: "model",
             got: format!("{model:?}"),
@@ -48,7 +64,8 @@ pub fn parse(model: &str) -> Result<Model> {
 #[must_use]
 pub fn public_name(model: &str) -> String {
     let path = Path::new(model);
-    if !path.is_dir() {
+    let is_version = !is_path(model) && model.parse::<SDVersion>().is_ok();
+    if is_version || !path.is_dir() {
         return model.to_string();
     }
     let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
@@ -60,20 +77,36 @@ pub fn public_name(model: &str) -> String {
     }
 }
 
+/// A model whose file cannot be read is a model that cannot be loaded, unlike a picture that cannot be read or written.
+#[must_use]
+pub fn model_fault(error: Error) -> Error {
+    match error {
+        Error::Io { path, source } => Error::Hub { repo: path, reason: source.to_string() },
+        other => other,
+    }
+}
+
 impl Model {
-    /// The model's folder, downloaded into the cache where it is not there yet.
+    /// The model's folder, downloaded into the cache where it is not there yet. Without a `variant` the files of a folder
+    /// or of the cache are read as diffusers does, and fp16 files are downloaded where there are any.
     ///
     /// # Errors
-    /// What the Hub or its cache says.
-    pub fn fetch(&self, bar: &Bar) -> Result<Folder> {
+    /// What the Hub or its cache says; never [`Error::Io`].
+    pub fn fetch(&self, bar: &Bar, variant: Option<&Variant>) -> Result<Folder> {
+        self.fetch_files(bar, &variant.cloned().unwrap_or_default()).map_err(model_fault)
+    }
+
+    fn fetch_files(&self, bar: &Bar, variant: &Variant) -> Result<Folder> {
         let mut progress = |p: darkroom::hub::cache::Progress<'_>| {
             let fraction = p.loaded_bytes as f64 / p.total_bytes.max(1) as f64;
             bar.show(&format!("download {}", p.path.rsplit('/').next().unwrap_or(p.path)), fraction);
         };
         match self {
-            Model::Folder(folder) => Ok(folder.clone()),
-            Model::Version(version) => Ok(HubCache::from_env()?.fetch_version(*version, true, &mut progress)?.folder),
-            Model::Repo(repo) => Ok(HubCache::from_env()?.fetch(repo, true, &mut progress)?.folder),
+            Model::Folder(folder) => Ok(folder.clone().with_variant(variant.clone())),
+            Model::Version(version) => {
+                Ok(HubCache::from_env()?.fetch_version(*version, variant, &mut progress)?.folder)
+            }
+            Model::Repo(repo) => Ok(HubCache::from_env()?.fetch(repo, variant, &mut progress)?.folder),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hf_hub::api::sync::{Api, ApiError, ApiRepo};
 
-use super::super::RepoId;
 use super::super::listing::{RepoListing, parse_revision};
+use super::super::{RepoId, Variant};
 use super::HubSettings;
 use crate::error::Error;
 
@@ -47,21 +47,24 @@ impl Fault {
         matches!(self, Fault::Status(401 | 403 | 404 | 410 | 451))
     }
 
-    /// Whether the Hub was not reached at all.
-    pub(super) fn is_no_network(&self) -> bool {
-        matches!(self, Fault::Offline | Fault::Network(_))
-    }
-
     /// The error for the user, with what to do.
-    pub(super) fn into_error(self, repo: &RepoId, settings: &HubSettings) -> Error {
+    pub(super) fn into_error(self, repo: &RepoId, variant: &Variant, settings: &HubSettings) -> Error {
         let endpoint = &settings.endpoint;
         let folder_works = "or give the path of a folder that has the model in diffusers' layout";
         let reason = match self {
             Fault::Other(error) => return error,
-            Fault::Offline => format!(
-                "the model is not complete in {} and HF_HUB_OFFLINE forbids to download it: unset that, {folder_works}",
-                settings.cache_dir.display()
-            ),
+            Fault::Offline => {
+                let what = match variant {
+                    Variant::Named(name) => format!("the variant {name} of the model"),
+                    Variant::Plain => "the model in its plain files".to_owned(),
+                    _ => "the model".to_owned(),
+                };
+                format!(
+                    "{what} is not complete in {} and HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) forbids to download it: \
+                     unset that, {folder_works}",
+                    settings.cache_dir.display()
+                )
+            }
             Fault::Status(401) if settings.token.is_none() => format!(
                 "{endpoint} asks for a login: the repository is gated, private, or does not exist. Accept its licence \
                  at {endpoint}/{} and set HF_TOKEN to a token from {endpoint}/settings/tokens, {folder_works}",

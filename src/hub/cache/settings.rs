@@ -1,4 +1,8 @@
-//! Where the Hugging Face cache is and which Hub fills it. It deliberately reads the environment in one place only.
+//! Where the Hugging Face cache is and which Hub fills it, from the variables that `huggingface_hub` reads, by their
+//! present and former names. `~` and `$NAME` are expanded as there, since `.env` files and containers pass them on as they
+//! stand; what cannot be expanded is refused, so that no folder called `~` is ever made.
+//!
+//! It deliberately reads the environment in one place only.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,8 +29,8 @@ impl HubSettings {
     /// The settings that the environment says.
     ///
     /// # Errors
-    /// [`Error::Hub`] where neither a variable nor a home folder tells where the cache is, or the endpoint is no
-    /// address.
+    /// [`Error::Hub`] where neither a variable nor a home folder tells where the cache is, a path names another user's
+    /// home or a variable that is not set, or the endpoint is no address.
     pub fn from_env() -> Result<Self> {
         let variable = |name: &str| std::env::var(name).ok();
         Self::from_variables(&variable, std::env::home_dir())
@@ -39,12 +43,18 @@ impl HubSettings {
     /// As [`HubSettings::from_env`].
     pub fn from_variables(variable: &dyn Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Result<Self> {
         let set = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        let hf_home = set("HF_HOME")
-            .map(PathBuf::from)
-            .or_else(|| set("XDG_CACHE_HOME").map(|cache| Path::new(&cache).join("huggingface")))
-            .or_else(|| home.map(|home| home.join(".cache").join("huggingface")));
+        let path = |name: &'static str| match set(name) {
+            Some(text) => expand(name, &text, &set, home.as_deref()).map(Some),
+            None => Ok(None),
+        };
+        let hf_home = match (path("HF_HOME")?, path("XDG_CACHE_HOME")?) {
+            (Some(hf_home), _) => Some(hf_home),
+            (None, Some(cache)) => Some(cache.join("huggingface")),
+            (None, None) => home.as_ref().map(|home| home.join(".cache").join("huggingface")),
+        };
         let in_home = |name: &str| hf_home.as_ref().map(|hf_home| hf_home.join(name));
-        let cache_dir = set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| in_home("hub")).ok_or_else(|| {
+        let named = path("HF_HUB_CACHE")?.map_or_else(|| path("HUGGINGFACE_HUB_CACHE"), |cache| Ok(Some(cache)))?;
+        let cache_dir = named.or_else(|| in_home("hub")).ok_or_else(|| {
             refuse("there is no home folder, so the cache has no place: set HF_HOME to a folder".to_owned())
         })?;
         // hf-hub makes links between absolute paths only.
@@ -56,15 +66,17 @@ impl HubSettings {
             return Err(refuse(format!("HF_ENDPOINT {endpoint:?} is no address: it starts with https:// or http://")));
         }
 
-        let token_path = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| in_home("token"));
+        let token_path = path("HF_TOKEN_PATH")?.or_else(|| in_home("token"));
         let saved_token = || {
             // Most people have no token file, and no repository that is open needs one.
             let text = std::fs::read_to_string(token_path?).ok()?;
             Some(text.trim().to_owned()).filter(|token| !token.is_empty())
         };
-        let token = set("HF_TOKEN").or_else(saved_token);
+        let token = set("HF_TOKEN").or_else(|| set("HUGGING_FACE_HUB_TOKEN")).or_else(saved_token);
         let is_true = |text: String| matches!(text.to_lowercase().as_str(), "1" | "true" | "yes" | "on");
-        Ok(HubSettings { cache_dir, endpoint, token, offline: set("HF_HUB_OFFLINE").is_some_and(is_true) })
+        // A value that means no counts, too: the former name is not looked at then.
+        let offline = set("HF_HUB_OFFLINE").or_else(|| set("TRANSFORMERS_OFFLINE")).is_some_and(is_true);
+        Ok(HubSettings { cache_dir, endpoint, token, offline })
     }
 }
 
@@ -79,6 +91,43 @@ impl fmt::Debug for HubSettings {
             .field("offline", &self.offline)
             .finish()
     }
+}
+
+/// The path of a variable, with `~`, `$NAME` and `${NAME}` in it replaced, as Python's `expanduser` and `expandvars` do.
+fn expand(
+    variable: &'static str,
+    text: &str,
+    set: &dyn Fn(&str) -> Option<String>,
+    home: Option<&Path>,
+) -> Result<PathBuf> {
+    let cannot = |what: String| refuse(format!("{variable} is {text:?}, but {what}: write the whole path"));
+    let home = || home.map(|home| home.display().to_string());
+    let (mut expanded, mut rest) = match text.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with(['/', std::path::MAIN_SEPARATOR]) => {
+            (home().ok_or_else(|| cannot("there is no home folder".to_owned()))?, rest)
+        }
+        Some(_) => return Err(cannot("~ stands for one's own home folder only, as ~/models".to_owned())),
+        None => (String::new(), text),
+    };
+    while let Some((before, after)) = rest.split_once('$') {
+        expanded.push_str(before);
+        let (name, after) = match after.strip_prefix('{').and_then(|after| after.split_once('}')) {
+            Some(braced) => braced,
+            None => {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len()))
+            }
+        };
+        if name.is_empty() {
+            expanded.push('$');
+        } else {
+            let value = set(name).or_else(|| if name == "HOME" { home() } else { None });
+            expanded.push_str(&value.ok_or_else(|| cannot(format!("the variable {name} is not set")))?);
+        }
+        rest = after;
+    }
+    expanded.push_str(rest);
+    Ok(PathBuf::from(expanded))
 }
 
 fn refuse(reason: String) -> Error {

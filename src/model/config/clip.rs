@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{MAX_LAYERS, MAX_WIDTH, bound, from_json, refuse};
+use serde_json::Value;
+
+use super::{MAX_LAYERS, MAX_WIDTH, bound, from_json, from_value, refuse, spelling};
 use crate::error::{Error, Result};
 use crate::graph::Activation;
 
@@ -34,6 +36,7 @@ pub struct ClipTextConfig {
     /// The token whose first place is pooled; 2 in old files, where the largest id is meant.
     #[serde(default = "default_eos_token_id")]
     pub eos_token_id: Option<u32>,
+    /// The class, where the file tells. What `model_index.json` says counts more: [`ClipTextConfig::with_class`].
     #[serde(default)]
     architectures: Vec<String>,
 }
@@ -59,9 +62,13 @@ fn default_eos_token_id() -> Option<u32> {
 }
 
 impl ClipTextConfig {
-    /// Parses and checks the file.
+    /// Parses and checks the file. Of a whole CLIP's config its `text_config` is read, as transformers does.
     pub fn from_json(text: &str, file: &str) -> Result<Self> {
-        let config: ClipTextConfig = from_json(text, file)?;
+        let mut json: Value = from_json(text, file)?;
+        if let Some(text_config) = json.get_mut("text_config").filter(|nested| nested.is_object()) {
+            json = text_config.take();
+        }
+        let config: ClipTextConfig = from_value(spelling::CLIP.plain(json), file)?;
         config.activation().map_err(|reason| Error::Config { file: file.to_string(), reason })?;
         if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             return refuse(
@@ -85,6 +92,15 @@ impl ClipTextConfig {
         bound(file, "a width or size", &widths, MAX_WIDTH)?;
         bound(file, "num_hidden_layers", &[config.num_hidden_layers], MAX_LAYERS)?;
         Ok(config)
+    }
+
+    /// As the class that `model_index.json` names for it, which decides whatever the file says or leaves out.
+    #[must_use]
+    pub fn with_class(mut self, class: Option<&str>) -> Self {
+        if let Some(class) = class {
+            self.architectures = vec![class.to_owned()];
+        }
+        self
     }
 
     /// The MLP's activation, or why it is not known.

@@ -3,7 +3,10 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{MAX_LAYERS, MAX_LEVELS, MAX_WIDTH, PerLevel, bound, check_fixed, default_true, from_json, refuse};
+use super::{
+    MAX_LAYERS, MAX_LEVELS, MAX_WIDTH, PerLayer, PerLevel, bound, check_fixed, default_true, from_json, refuse,
+    spelling,
+};
 use crate::error::{Error, Result};
 
 /// `unet/config.json`, as written. [`UNet2DConditionConfig`] is the checked form.
@@ -17,7 +20,9 @@ struct RawUNet {
     #[serde(default = "default_layers_per_block")]
     layers_per_block: PerLevel,
     #[serde(default)]
-    transformer_layers_per_block: Option<PerLevel>,
+    transformer_layers_per_block: Option<PerLayer>,
+    #[serde(default)]
+    reverse_transformer_layers_per_block: Option<PerLayer>,
     #[serde(default)]
     attention_head_dim: Option<PerLevel>,
     #[serde(default)]
@@ -45,7 +50,34 @@ struct RawUNet {
     #[serde(default)]
     projection_class_embeddings_input_dim: Option<usize>,
     #[serde(default)]
-    sample_size: Option<usize>,
+    time_cond_proj_dim: Option<usize>,
+    #[serde(default)]
+    sample_size: Option<PerLevel>,
+    #[serde(default, rename = "_diffusers_version")]
+    diffusers_version: Value,
+}
+
+/// Whether a version of diffusers, such as `0.8.1` or `0.9.0.dev0`, is before 0.9.
+fn is_before_0_9(version: &Value) -> bool {
+    let mut numbers = version.as_str().unwrap_or_default().split('.').map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(0)), Some(Ok(minor))) if minor < 9)
+}
+
+/// Height and width in a `sample_size`, and whether it is one number.
+fn sample_size(size: Option<PerLevel>, file: &str) -> Result<(Option<[usize; 2]>, bool)> {
+    let sides = match size {
+        None => return Ok((None, false)),
+        Some(PerLevel::One(side)) => [side, side],
+        Some(PerLevel::Each(ref sides)) => match sides.as_slice() {
+            [height, width] => [*height, *width],
+            other => return refuse(file, format!("sample_size {other:?} is not supported: a side or two are")),
+        },
+    };
+    if sides.contains(&0) {
+        return refuse(file, format!("sample_size {sides:?} is not supported: a side of at least 1 is"));
+    }
+    bound(file, "sample_size", &sides, MAX_WIDTH)?;
+    Ok((Some(sides), matches!(size, Some(PerLevel::One(_)))))
 }
 
 fn default_layers_per_block() -> PerLevel {
@@ -80,12 +112,27 @@ pub struct UNetLevel {
     pub out_channels: usize,
     /// Residual blocks on the way down; one more on the way up.
     pub layers: usize,
-    /// Transformer blocks behind each residual block.
-    pub transformer_layers: usize,
+    /// Transformer blocks behind each residual block, on the way down and on the way up, which has one more. None leaves
+    /// the projections around them.
+    pub transformer_layers: [Vec<usize>; 2],
     /// Attention heads.
     pub heads: usize,
     /// Whether there is cross-attention on the way down, and on the way up.
     pub cross_attention: [bool; 2],
+}
+
+/// What lies between the way down and the way up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MidBlock {
+    /// Nothing: tiny-sd and KOALA.
+    None,
+    /// `UNetMidBlock2D`, which is one residual block: SSD-1B and Vega.
+    Resnet,
+    /// `UNetMidBlock2DCrossAttn`: a transformer of so many blocks between two residual blocks.
+    CrossAttention {
+        /// Transformer blocks.
+        transformer_layers: usize,
+    },
 }
 
 /// `unet/config.json`, checked: an UNet2DConditionModel of SD 1, 2 or XL.
@@ -97,6 +144,8 @@ pub struct UNet2DConditionConfig {
     pub out_channels: usize,
     /// The levels, from the widest picture down.
     pub levels: Vec<UNetLevel>,
+    /// What lies between the way down and the way up.
+    pub mid_block: MidBlock,
     /// Width of the text's tokens.
     pub cross_attention_dim: usize,
     /// Whether transformers begin and end with a linear layer (SD 2, XL) or a 1x1 convolution (SD 1).
@@ -115,8 +164,15 @@ pub struct UNet2DConditionConfig {
     pub freq_shift: f64,
     /// SDXL's added conditioning.
     pub text_time: Option<TextTime>,
-    /// Side of the latents the model was trained on.
-    pub sample_size: Option<usize>,
+    /// Height and width of the latents the model was trained on.
+    pub sample_size: Option<[usize; 2]>,
+    /// Whether the file says so with one number.
+    pub is_sample_square: bool,
+    /// Whether the file was saved by diffusers before 0.9, which meant something else by a small `sample_size`.
+    pub is_before_0_9: bool,
+    /// Width of the embedding of the guidance scale that a distilled model (LCM) was trained with, in place of running for a
+    /// negative prompt too.
+    pub time_cond_proj_dim: Option<usize>,
 }
 
 /// Fields of `unet/config.json` that change the model, with the only values that SD 1, 2 and XL use.
@@ -132,14 +188,11 @@ const UNET_FIXED: &[(&str, &[&str])] = &[
     ("encoder_hid_dim", &["null"]),
     ("encoder_hid_dim_type", &["null"]),
     ("mid_block_scale_factor", &["1", "1.0"]),
-    ("mid_block_type", &["\"UNetMidBlock2DCrossAttn\""]),
     ("num_class_embeds", &["null"]),
     ("only_cross_attention", &["false"]),
     ("resnet_out_scale_factor", &["1", "1.0"]),
     ("resnet_skip_time_act", &["false"]),
     ("resnet_time_scale_shift", &["\"default\""]),
-    ("reverse_transformer_layers_per_block", &["null"]),
-    ("time_cond_proj_dim", &["null"]),
     ("time_embedding_act_fn", &["null"]),
     ("time_embedding_dim", &["null"]),
     ("time_embedding_type", &["\"positional\""]),
@@ -147,11 +200,45 @@ const UNET_FIXED: &[(&str, &[&str])] = &[
     ("attention_type", &["\"default\""]),
 ];
 
+/// The transformer blocks of each level, behind each residual block on the way down and on the way up.
+fn transformer_layers(raw: &RawUNet, layers: &[usize], file: &str) -> Result<Vec<[Vec<usize>; 2]>> {
+    const FIELD: &str = "transformer_layers_per_block";
+    const REVERSE: &str = "reverse_transformer_layers_per_block";
+    let n_levels = layers.len();
+    let one = PerLayer::One(1);
+    let given = raw.transformer_layers_per_block.as_ref().unwrap_or(&one);
+    let down = given.by_level(n_levels, FIELD, file)?;
+    let up = match &raw.reverse_transformer_layers_per_block {
+        // Already from the smallest picture up.
+        Some(reverse) => reverse.by_level(n_levels, REVERSE, file)?.into_iter().rev().collect(),
+        None if down.iter().any(|level| matches!(level, PerLevel::Each(_))) => {
+            let reason = format!("{FIELD} has lists within the list, which needs {REVERSE} for the way up");
+            return refuse(file, reason);
+        }
+        None => down.clone(),
+    };
+    // What is said of levels without transformers is not looked at.
+    let of_level = |class: &str, level: &PerLevel, n_layers: usize, field: &str| match level {
+        _ if !class.contains("CrossAttn") => Ok(vec![0; n_layers]),
+        PerLevel::One(n) => Ok(vec![*n; n_layers]),
+        PerLevel::Each(each) if each.len() >= n_layers => Ok(each[..n_layers].to_vec()),
+        PerLevel::Each(each) => refuse(file, format!("{field} {each:?} does not fit a level of {n_layers} layers")),
+    };
+    (0..n_levels)
+        .map(|i| {
+            let (down_class, up_class) = (&raw.down_block_types[i], &raw.up_block_types[n_levels - 1 - i]);
+            Ok([of_level(down_class, &down[i], layers[i], FIELD)?, of_level(up_class, &up[i], layers[i] + 1, REVERSE)?])
+        })
+        .collect()
+}
+
 impl UNet2DConditionConfig {
     /// Parses and checks the file.
     pub fn from_json(text: &str, file: &str) -> Result<Self> {
-        let json: Value = from_json(text, file)?;
+        let json: Value = spelling::UNET.plain(from_json(text, file)?);
         check_fixed(&json, UNET_FIXED, file)?;
+        // Absent and null differ here: null is no block at all.
+        let mid_block_type = json.get("mid_block_type").cloned().unwrap_or_else(|| "UNetMidBlock2DCrossAttn".into());
         let raw: RawUNet = serde_json::from_value(json)
             .map_err(|e| Error::Config { file: file.to_string(), reason: e.to_string() })?;
         let n_levels = raw.block_out_channels.len();
@@ -169,8 +256,20 @@ impl UNet2DConditionConfig {
         bound(file, "a number of channels", raw.block_out_channels.iter().chain(&sides), MAX_WIDTH)?;
         bound(file, "the number of levels", &[n_levels], MAX_LEVELS)?;
         let layers = raw.layers_per_block.spread(n_levels, "layers_per_block", file)?;
-        let transformer_layers = raw.transformer_layers_per_block.unwrap_or(PerLevel::One(1));
-        let transformer_layers = transformer_layers.spread(n_levels, "transformer_layers_per_block", file)?;
+        let transformer_layers = transformer_layers(&raw, &layers, file)?;
+        let mid_block = match (mid_block_type.as_str(), raw.transformer_layers_per_block.as_ref()) {
+            (None, _) if mid_block_type.is_null() => MidBlock::None,
+            (Some("UNetMidBlock2D"), _) => MidBlock::Resnet,
+            (Some("UNetMidBlock2DCrossAttn"), per_layer) => {
+                // The first of the deepest level's on the way down.
+                let transformer_layers = per_layer.and_then(|layers| layers.first_of_last()).unwrap_or(1);
+                MidBlock::CrossAttention { transformer_layers }
+            }
+            _ => {
+                let allowed = "UNetMidBlock2DCrossAttn, UNetMidBlock2D and null are";
+                return refuse(file, format!("mid_block_type {mid_block_type} is not supported: {allowed}"));
+            }
+        };
         // diffusers' historical slip: `attention_head_dim` holds the number of heads unless that is given by its name.
         let heads = raw.num_attention_heads.or(raw.attention_head_dim).unwrap_or(PerLevel::One(8));
         let heads = heads.spread(n_levels, "attention_head_dim", file)?;
@@ -179,11 +278,19 @@ impl UNet2DConditionConfig {
             Some(PerLevel::Each(dims)) if !dims.is_empty() && dims.iter().all(|&dim| dim == dims[0]) => dims[0],
             other => return refuse(file, format!("cross_attention_dim {other:?} is not supported: one number is")),
         };
-        bound(file, "a number of layers", layers.iter().chain(&transformer_layers), MAX_LAYERS)?;
+        let in_transformers = transformer_layers.iter().flatten().flatten();
+        bound(file, "a number of layers", layers.iter().chain(in_transformers), MAX_LAYERS)?;
+        if let Some(dim) = raw.time_cond_proj_dim {
+            bound(file, "time_cond_proj_dim", &[dim], MAX_WIDTH)?;
+            if dim < 4 {
+                return refuse(file, format!("time_cond_proj_dim {dim} is too narrow for an embedding: 4 at least is"));
+            }
+        }
         bound(file, "cross_attention_dim", &[cross_attention_dim], MAX_WIDTH)?;
         let mut levels = Vec::with_capacity(n_levels);
-        for level in 0..n_levels {
-            let cross = |class: &str, with: &str, without: &str| match class {
+        for (level, transformer_layers) in transformer_layers.into_iter().enumerate() {
+            // An old prefix that diffusers cuts off too.
+            let cross = |class: &str, with: &str, without: &str| match class.strip_prefix("UNetRes").unwrap_or(class) {
                 c if c == with => Ok(true),
                 c if c == without => Ok(false),
                 c => refuse(file, format!("block type {c} is not supported: {with} and {without} are")),
@@ -193,7 +300,7 @@ impl UNet2DConditionConfig {
             levels.push(UNetLevel {
                 out_channels: raw.block_out_channels[level],
                 layers: layers[level],
-                transformer_layers: transformer_layers[level],
+                transformer_layers,
                 heads: heads[level],
                 cross_attention: [down, up],
             });
@@ -217,10 +324,12 @@ impl UNet2DConditionConfig {
                 return refuse(file, format!("addition_embed_type {other} is not supported: text_time is"));
             }
         };
+        let (sample_size, is_sample_square) = sample_size(raw.sample_size, file)?;
         Ok(UNet2DConditionConfig {
             in_channels: raw.in_channels,
             out_channels: raw.out_channels,
             levels,
+            mid_block,
             cross_attention_dim,
             use_linear_projection: raw.use_linear_projection,
             upcast_attention: raw.upcast_attention.unwrap_or(false),
@@ -230,11 +339,15 @@ impl UNet2DConditionConfig {
             flip_sin_to_cos: raw.flip_sin_to_cos,
             freq_shift: raw.freq_shift,
             text_time,
-            sample_size: raw.sample_size,
+            sample_size,
+            is_sample_square,
+            is_before_0_9: is_before_0_9(&raw.diffusers_version),
+            time_cond_proj_dim: raw.time_cond_proj_dim,
         })
     }
 
-    /// How much smaller than the latents the smallest pictures inside are. Sides of latents are its multiples.
+    /// How much smaller than the latents the smallest pictures inside are. Sides of latents that are not its multiples are
+    /// odd on some level, where the way up makes what the way down had, as in diffusers.
     #[must_use]
     pub fn downsampling(&self) -> usize {
         1 << (self.levels.len() - 1)

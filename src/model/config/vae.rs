@@ -1,18 +1,16 @@
-//! `vae/config.json` (diffusers `AutoencoderKL`).
+//! `vae/config.json`: of diffusers' `AutoencoderKL`, and what is the same for every autoencoder.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{MAX_LAYERS, MAX_LEVELS, MAX_WIDTH, bound, check_fixed, default_true, from_json, refuse};
+use super::{
+    AutoencoderTinyConfig, MAX_LAYERS, MAX_LEVELS, MAX_WIDTH, bound, check_fixed, default_true, from_json, refuse,
+    spelling,
+};
 use crate::error::{Error, Result};
 
 /// Fields of `vae/config.json` that change the model, with the only values that SD 1, 2 and XL use.
-const VAE_FIXED: &[(&str, &[&str])] = &[
-    ("act_fn", &["\"silu\""]),
-    ("latents_mean", &["null"]),
-    ("latents_std", &["null"]),
-    ("mid_block_add_attention", &["true"]),
-];
+const VAE_FIXED: &[(&str, &[&str])] = &[("act_fn", &["\"silu\""]), ("mid_block_add_attention", &["true"])];
 
 /// `vae/config.json`: an AutoencoderKL.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -35,9 +33,12 @@ pub struct AutoencoderKlConfig {
     /// Latents are multiplied by it behind the encoder and divided by it before the decoder.
     #[serde(default = "default_scaling_factor")]
     pub scaling_factor: f64,
-    /// Subtracted before that; absent from SD 1, 2 and XL.
+    /// The mean of each channel of the latents, and
     #[serde(default)]
-    pub shift_factor: Option<f64>,
+    pub latents_mean: Option<Vec<f64>>,
+    /// its standard deviation, where pipelines scale by them too: see [`LatentStatistics`].
+    #[serde(default)]
+    pub latents_std: Option<Vec<f64>>,
     /// Whether values overflow f16, in pipelines that look at it: those of SDXL. diffusers writes `true` for SD 1 and 2 too,
     /// and runs them in f16 all the same.
     #[serde(default = "default_true")]
@@ -76,7 +77,7 @@ fn default_scaling_factor() -> f64 {
 impl AutoencoderKlConfig {
     /// Parses and checks the file.
     pub fn from_json(text: &str, file: &str) -> Result<Self> {
-        let json: Value = from_json(text, file)?;
+        let json: Value = spelling::VAE.plain(from_json(text, file)?);
         check_fixed(&json, VAE_FIXED, file)?;
         for (field, class) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
             for block in json.get(field).and_then(Value::as_array).into_iter().flatten() {
@@ -104,5 +105,100 @@ impl AutoencoderKlConfig {
     #[must_use]
     pub fn factor(&self) -> usize {
         1 << (self.block_out_channels.len() - 1)
+    }
+}
+
+/// Mean and standard deviation of each of four channels of latents. diffusers' XL pipelines scale latents by them before
+/// they are decoded, and the latents of a picture to start from; not those that are inpainted, and not in SD 1 and 2.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LatentStatistics {
+    /// `latents_mean`.
+    pub mean: [f64; 4],
+    /// `latents_std`.
+    pub std: [f64; 4],
+}
+
+/// What an autoencoder is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum VaeArchitecture {
+    /// `AutoencoderKL`, the one that SD 1, 2 and XL were trained with.
+    Kl(AutoencoderKlConfig),
+    /// `AutoencoderTiny`: TAESD and TAESDXL.
+    Tiny(AutoencoderTinyConfig),
+}
+
+/// `vae/config.json` of any autoencoder that is supported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VaeConfig {
+    /// The layers.
+    pub architecture: VaeArchitecture,
+    /// Picture channels in and out, 3.
+    pub in_channels: usize,
+    /// Channels of the latents, 4.
+    pub latent_channels: usize,
+    /// Latents are multiplied by it behind the encoder and divided by it before the decoder.
+    pub scaling_factor: f64,
+    /// What they are scaled by beside; only where the pipeline does so.
+    pub statistics: Option<LatentStatistics>,
+    /// Whether values overflow f16, in pipelines that look at it: those of SDXL.
+    pub force_upcast: bool,
+    /// See [`AutoencoderKlConfig::latent_rgb_factors`].
+    pub latent_rgb_factors: Option<Vec<[f32; 3]>>,
+    /// What is added to them.
+    pub latent_rgb_factors_bias: Option<[f32; 3]>,
+}
+
+impl VaeConfig {
+    /// Parses and checks the file of an autoencoder of the class that `model_index.json` names.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the class or the field that is not supported.
+    pub fn from_json(class: &str, text: &str, file: &str) -> Result<Self> {
+        match class {
+            "AutoencoderKL" => AutoencoderKlConfig::from_json(text, file)?.into_vae(file),
+            "AutoencoderTiny" => Ok(AutoencoderTinyConfig::from_json(text, file)?.into()),
+            other => refuse(file, format!("{other} is not supported: AutoencoderKL and AutoencoderTiny are")),
+        }
+    }
+
+    /// How much larger pictures are than their latents, 8 in every published model.
+    #[must_use]
+    pub fn factor(&self) -> usize {
+        match &self.architecture {
+            VaeArchitecture::Kl(kl) => kl.factor(),
+            VaeArchitecture::Tiny(tiny) => tiny.factor(),
+        }
+    }
+}
+
+impl AutoencoderKlConfig {
+    fn into_vae(self, file: &str) -> Result<VaeConfig> {
+        let statistics = match (&self.latents_mean, &self.latents_std) {
+            // One without the other is not used.
+            (Some(mean), Some(std)) => {
+                let four = |values: &Vec<f64>| <[f64; 4]>::try_from(values.as_slice()).ok();
+                match (four(mean), four(std)) {
+                    (Some(mean), Some(std)) if self.latent_channels == 4 && !std.contains(&0.0) => {
+                        Some(LatentStatistics { mean, std })
+                    }
+                    _ => {
+                        let reason = "latents_mean and latents_std must be four numbers each, for four latent channels, \
+                            and no deviation 0";
+                        return refuse(file, reason.into());
+                    }
+                }
+            }
+            _ => None,
+        };
+        Ok(VaeConfig {
+            in_channels: self.in_channels,
+            latent_channels: self.latent_channels,
+            scaling_factor: self.scaling_factor,
+            statistics,
+            force_upcast: self.force_upcast,
+            latent_rgb_factors: self.latent_rgb_factors.clone(),
+            latent_rgb_factors_bias: self.latent_rgb_factors_bias,
+            architecture: VaeArchitecture::Kl(self),
+        })
     }
 }

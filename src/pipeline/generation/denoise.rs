@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::model::unet::step_graph;
 use crate::pipeline::components::Part;
 use crate::run::Runner;
-use crate::sampler::{SamplerStep, Slot};
+use crate::sampler::{Limit, SamplerStep, Slot};
 
 impl<R: Runner> Generation<R> {
     /// 7. One call of the UNet and the sampler's arithmetic on its result; again in f32 where 16 bits were not enough.
@@ -29,7 +29,7 @@ impl<R: Runner> Generation<R> {
         let mut repeated = false;
         loop {
             let output = self.predict(&picture, &step, report).await?;
-            let state = self.advance(&picture, &step, &output, noise.as_ref())?;
+            let state = self.advance(&picture, &step, &output, noise.as_ref()).await?;
             if runner.count_non_finite(&state.latents).await? == 0 {
                 picture.state = state;
                 picture.output = Some(output);
@@ -67,7 +67,7 @@ impl<R: Runner> Generation<R> {
         if let Some(beside) = &picture.beside {
             input = runner.concat(&[&input, beside], 3)?;
         }
-        let guided = Self::is_guided(config);
+        let guided = self.model.configs.is_guided(config.guidance_scale);
         let batch = self.unet_shape.map_or(1, |shape| shape.batch);
         if batch == 2 {
             input = runner.concat(&[&input, &input], 0)?;
@@ -96,7 +96,7 @@ impl<R: Runner> Generation<R> {
     }
 
     /// The sampler's arithmetic, and the blending of a 4-channel model.
-    fn advance(
+    async fn advance(
         &self,
         picture: &Picture<R::Tensor>,
         step: &SamplerStep,
@@ -123,7 +123,16 @@ impl<R: Runner> Generation<R> {
                 };
                 terms.push((factor, value));
             }
-            let sum = runner.lincomb(&terms, update.clamp)?;
+            let sum = match update.limit {
+                None => runner.lincomb(&terms, None)?,
+                Some(Limit::Clip(range)) => runner.lincomb(&terms, Some((-range, range)))?,
+                Some(Limit::Dynamic { ratio, max }) => {
+                    let sum = runner.lincomb(&terms, None)?;
+                    let bound = Limit::dynamic_bound(&runner.download(&sum).await?, ratio, max);
+                    let cut = runner.lincomb(&[(1.0, &sum)], Some((-bound, bound)))?;
+                    runner.lincomb(&[(1.0 / bound, &cut)], None)?
+                }
+            };
             match update.target {
                 Slot::Latents => state.latents = sum,
                 Slot::Buffer(idx) => state.buffers[idx] = Some(sum),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{Denoiser, Generation, Inpainting, not_finite, refuse};
 use crate::error::{Error, Result};
 use crate::image::{Mask, to_unit};
-use crate::model::unet::{UNetShape, prompt_graph, step_graph};
+use crate::model::unet::{UNetShape, guidance_embedding, prompt_graph, step_graph};
 use crate::model::vae::encoder_graph;
 use crate::pipeline::components::Part;
 use crate::pipeline::job::Event;
@@ -18,10 +18,14 @@ impl<R: Runner> Generation<R> {
         let (shared_runner, shared_model) = (Rc::clone(&self.runner), Rc::clone(&self.model));
         let (runner, model) = (&*shared_runner, &*shared_model);
         let config = &self.inputs.config;
-        let guided = Self::is_guided(config);
+        let guided = model.configs.is_guided(config.guidance_scale);
         let mut prompt = tokenize(model, &config.prompt, self.inputs.long_prompt)?;
         let negative_text = config.negative_prompt.as_deref().unwrap_or("");
         let mut negative = tokenize(model, negative_text, self.inputs.long_prompt)?;
+        prompt.check(model)?;
+        if guided {
+            negative.check(model)?;
+        }
         let n_chunks = prompt.n_chunks().max(negative.n_chunks());
         prompt.pad_to(model, n_chunks)?;
         negative.pad_to(model, n_chunks)?;
@@ -114,6 +118,16 @@ impl<R: Runner> Generation<R> {
         if let Some(pooled) = &encoded.pooled {
             inputs.extend([("text_embeds", pooled), ("time_ids", &time_ids)]);
         }
+        let guidance = match self.model.configs.unet.time_cond_proj_dim {
+            Some(dim) => {
+                let embedding = guidance_embedding(config.guidance_scale, dim).repeat(shape.batch);
+                Some(runner.upload(&embedding, &[shape.batch, dim])?)
+            }
+            None => None,
+        };
+        if let Some(guidance) = &guidance {
+            inputs.push(("timestep_cond", guidance));
+        }
         let values = runner.run(&program, &weights, &inputs, report).await?;
         Ok(names.into_iter().zip(values).collect())
     }
@@ -123,7 +137,7 @@ impl<R: Runner> Generation<R> {
         let Some(init) = &self.inputs.init else { return Ok(()) };
         let config = &self.inputs.config;
         let (width, height) = (config.width, config.height);
-        let init = init.resize_lanczos(width, height);
+        let init = init.fitted(width, height, config.fit);
         let pixels = to_unit(&init);
         let is_inpaint_model = self.model.configs.is_inpaint();
         // A 9-channel model that starts from noise alone never looks at the whole picture.
@@ -131,7 +145,7 @@ impl<R: Runner> Generation<R> {
             self.init_moments = Some(self.moments(&pixels, report).await?);
         }
         if let Some(mask) = &self.inputs.mask {
-            let mask = Mask::from_image(mask, width, height);
+            let mask = Mask::from_image(mask, width, height, config.fit);
             if mask.is_empty() {
                 return refuse("mask", "without white", "make white what is to be drawn anew");
             }

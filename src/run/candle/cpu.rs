@@ -48,8 +48,8 @@ pub struct ConvSizes {
     pub stride: usize,
     /// Zeros on the top and on the left; the output's size says how many there are on the other sides.
     pub pad: [usize; 2],
-    /// Whether pixels are doubled first.
-    pub upsample: bool,
+    /// \[H,W\] that the picture is first taken to by repeating each pixel 2x2, where a side is odd without the last one.
+    pub upsample: Option<[usize; 2]>,
 }
 
 /// x \[B,H,W,C\], weight \[K*K*C,O\] (rows by kernel row, kernel column, channel), bias \[O\] → \[B,H',W',O\].
@@ -59,7 +59,7 @@ pub fn conv2d(x: &[f32], weight: &[f32], bias: &[f32], sizes: ConvSizes) -> Vec<
     let n_rows = batch * out_h * out_w;
     let depth = sizes.kernel * sizes.kernel * channels;
     let rhs = Strided { values: weight, row: out_channels, col: 1 };
-    if sizes.kernel == 1 && sizes.stride == 1 && !sizes.upsample && sizes.pad == [0, 0] {
+    if sizes.kernel == 1 && sizes.stride == 1 && sizes.upsample.is_none() && sizes.pad == [0, 0] {
         let mut out = bias_rows(n_rows, out_channels, Some(bias));
         let lhs = Strided { values: x, row: channels, col: 1 };
         matmul([n_rows, out_channels, depth], &mut out, true, lhs, rhs, true);
@@ -89,8 +89,8 @@ fn gather_rows(x: &[f32], sizes: ConvSizes, first: usize, n: usize, rows: &mut V
     let [_, height, width, channels] = sizes.input;
     let [_, out_h, out_w, _] = sizes.output;
     let ConvSizes { kernel, stride, pad, upsample, .. } = sizes;
-    let shift = usize::from(upsample);
-    let (full_h, full_w) = (height << shift, width << shift);
+    let shift = usize::from(upsample.is_some());
+    let [full_h, full_w] = upsample.unwrap_or([height, width]);
     rows.clear();
     rows.reserve(n * kernel * kernel * channels);
     for pixel in first..first + n {
@@ -315,6 +315,11 @@ pub fn activate(values: &mut [f32], activation: Activation) {
         Activation::QuickGelu => {
             for_each(values, |values| values.iter_mut().for_each(|x| *x /= 1.0 + exp(-1.702 * *x)));
         }
+        // Written so that a NaN stays one.
+        Activation::Relu => for_each(values, |values| {
+            values.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
+        }),
+        Activation::Tanh => for_each(values, |values| values.iter_mut().for_each(|x| *x = x.tanh())),
     }
 }
 

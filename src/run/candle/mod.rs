@@ -146,6 +146,12 @@ impl CandleRunner {
             Op::Slice { axis, start, len } => inputs[0].narrow(*axis, *start, *len)?.contiguous(),
             Op::Concat { axis } => Tensor::cat(inputs, *axis)?.contiguous(),
             Op::Scale { factor } => inputs[0] * *factor,
+            Op::Affine { factors, offsets } => {
+                let row = |values: &[f64]| {
+                    Tensor::from_slice(values, values.len(), &self.device)?.to_dtype(self.activation_dtype())
+                };
+                inputs[0].broadcast_mul(&row(factors)?)?.broadcast_add(&row(offsets)?)
+            }
             Op::Embedding => {
                 let table = inputs[1].to_dtype(self.activation_dtype())?;
                 table.index_select(&inputs[0].flatten_all()?, 0)?.reshape(node.shape.as_slice())
@@ -164,9 +170,19 @@ impl CandleRunner {
                     pad: [pad[0], pad[1]],
                     upsample: *upsample,
                 };
+                let n_out = sizes.output[3];
                 match self.kernels {
-                    Kernels::Plain => plain::conv2d(inputs[0], inputs[1], inputs[2], sizes),
-                    Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::conv2d(x[0], x[1], x[2], sizes)),
+                    Kernels::Plain => match inputs.get(2) {
+                        Some(bias) => plain::conv2d(inputs[0], inputs[1], bias, sizes),
+                        None => {
+                            let bias = Tensor::zeros(n_out, self.activation_dtype(), &self.device)?;
+                            plain::conv2d(inputs[0], inputs[1], &bias, sizes)
+                        }
+                    },
+                    Kernels::Cpu => self.on_slices(node, inputs, |x| match x.get(2) {
+                        Some(bias) => cpu::conv2d(x[0], x[1], bias, sizes),
+                        None => cpu::conv2d(x[0], x[1], &vec![0.0; n_out], sizes),
+                    }),
                 }
             }
             Op::Linear => match self.kernels {

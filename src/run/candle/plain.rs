@@ -15,9 +15,8 @@ const QUERIES_AT_ONCE: usize = 256;
 pub fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, sizes: ConvSizes) -> Result<Tensor> {
     let ConvSizes { kernel, stride, pad: [top, left], upsample, .. } = sizes;
     let mut x = x.permute((0, 3, 1, 2))?.contiguous()?;
-    if upsample {
-        let (_, _, height, width) = x.dims4()?;
-        x = x.upsample_nearest2d(2 * height, 2 * width)?;
+    if let Some([height, width]) = upsample {
+        x = x.upsample_nearest2d(height, width)?;
     }
     let (_, _, height, width) = x.dims4()?;
     // The padding on the other sides is what the output's size needs.
@@ -68,6 +67,8 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
         Activation::Silu => x.silu(),
         Activation::Gelu => x.gelu_erf(),
         Activation::QuickGelu => x * sigmoid(&(x * 1.702)?)?,
+        Activation::Relu => x.relu(),
+        Activation::Tanh => x.tanh(),
     }
 }
 

@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use super::kernels::Element;
+
 /// Name, limits and optional features of an adapter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Caps {
@@ -54,6 +56,12 @@ impl Caps {
             max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
             max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
         }
+    }
+
+    /// The type of values where nobody says otherwise: 16 bits where kernels can use them.
+    #[must_use]
+    pub fn best_element(&self) -> Element {
+        if self.shader_f16 { Element::F16 } else { Element::F32 }
     }
 
     /// Reads what `adapter` reports.

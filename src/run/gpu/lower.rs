@@ -30,8 +30,8 @@ pub struct ConvTask {
     pub stride: usize,
     /// Zeros: top, left, bottom, right.
     pub pad: [usize; 4],
-    /// Whether pixels are doubled first.
-    pub upsample: bool,
+    /// Height and width that the picture is enlarged to first.
+    pub upsample: Option<[usize; 2]>,
 }
 
 /// A row for each batch item inside a wider tensor.
@@ -66,6 +66,8 @@ pub struct GemmTask {
     pub geglu: bool,
     /// \[M,N\], added last.
     pub residual: Option<NodeId>,
+    /// Whether negative sums become 0 after that.
+    pub relu_last: bool,
 }
 
 /// What one or a few dispatches of one kernel family do.

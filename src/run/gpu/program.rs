@@ -304,19 +304,27 @@ impl<'a> Builder<'a> {
         Ok(outputs)
     }
 
-    /// Where a value is that lies in one place. A value that no task has written yet gets its slot now.
+    /// Where a value is that lies in one place, for a task that reads it.
     fn whole(&mut self, id: NodeId) -> Result<Operand> {
         let root = self.lowered.roots[id.idx()];
         match self.storages.get(&root) {
             Some(Storage::Whole(operand)) => Ok(operand.clone()),
             Some(_) => self.refuse("reshape", "cannot be read whole, because it is cut into bands"),
-            None => {
-                let n = self.lowered.n_elements.get(&root).copied().unwrap_or_else(|| self.node(root).n_elements());
-                let operand = self.slot(n as u64 * self.element.bytes());
-                self.storages.insert(root, Storage::Whole(operand.clone()));
-                Ok(operand)
-            }
+            // A slot made now would hold whatever lay there before: a picture of rubbish instead of an error.
+            None => self.refuse("reshape", format!("reads {}, which nothing has written", self.node(root).name)),
         }
+    }
+
+    /// Where a task writes its value, which lies in one place. Its slot is made with the first dispatch that writes it.
+    fn room(&mut self, id: NodeId) -> Result<Operand> {
+        let root = self.lowered.roots[id.idx()];
+        if self.storages.contains_key(&root) {
+            return self.whole(root);
+        }
+        let n = self.lowered.n_elements.get(&root).copied().unwrap_or_else(|| self.node(root).n_elements());
+        let operand = self.slot(n as u64 * self.element.bytes());
+        self.storages.insert(root, Storage::Whole(operand.clone()));
+        Ok(operand)
     }
 
     fn weight(&self, parts: &[NodeId]) -> Operand {
@@ -357,7 +365,7 @@ impl<'a> Builder<'a> {
                     kernel: conv.kernel as u32,
                     stride: conv.stride as u32,
                     pad: [conv.pad[0] as i32, conv.pad[1] as i32],
-                    upsample: conv.upsample,
+                    upsample: conv.upsample.map(|size| size.map(|side| side as u32)),
                 }
             }
             None => {
@@ -372,6 +380,7 @@ impl<'a> Builder<'a> {
             activation: fused.activation,
             geglu: fused.geglu,
             residual: fused.residual.is_some(),
+            relu_last: fused.relu_last,
         };
         let norm_eps = fused.norm.and_then(|norm| match self.node(norm).op {
             Op::LayerNorm { eps } => Some(eps as f32),
@@ -383,7 +392,7 @@ impl<'a> Builder<'a> {
         if out_bands.is_none() && x_is_whole {
             let x = fused.x.iter().map(|&x| self.whole(x)).collect::<Result<Vec<_>>>()?;
             let residual = fused.residual.map(|id| self.whole(id)).transpose()?;
-            return self.product(fused, &gemm, x, residual, |builder| builder.whole(task.out));
+            return self.product(fused, &gemm, x, residual, |builder| builder.room(task.out));
         }
         self.product_in_bands(task, fused, &gemm, out_bands)
     }
@@ -410,7 +419,7 @@ impl<'a> Builder<'a> {
             gemm.n,
             gemm.k(),
             if gemm.source.kernel > 1 { " 3x3" } else { "" },
-            if gemm.source.upsample { " up" } else { "" },
+            if gemm.source.upsample.is_some() { " up" } else { "" },
             tile.name
         );
         self.gemms.push(*gemm);
@@ -487,13 +496,13 @@ impl<'a> Builder<'a> {
         if let Some((Reduction { gemm, splits, .. }, reduce)) = self.take_reduction(&operands, &norm)? {
             let launch = splitk_group_norm::launch(&gemm, splits, &norm, self.element, silu)?;
             // In the reduction's place now, so that it cannot share memory with anything that is read there.
-            let out = self.whole(task.out)?;
+            let out = self.room(task.out)?;
             let operands = reduce.operands.into_iter().chain([weight, bias, out]).collect();
             self.emit(launch, operands, format!("{shape} of {splits} parts"), flops);
             return Ok(());
         }
         if norm.fits_one_dispatch()? {
-            let out = self.whole(task.out)?;
+            let out = self.room(task.out)?;
             operands.extend([weight, bias, out]);
             self.emit(group_norm::launch(&norm, self.element, silu)?, operands, shape, flops);
             return Ok(());
@@ -501,7 +510,7 @@ impl<'a> Builder<'a> {
         let parts = self.slot(norm.partial_bytes()?);
         let stats = operands.iter().cloned().chain([parts.clone()]).collect();
         self.emit(group_norm_stats::launch(&norm, self.element)?, stats, shape.clone(), flops);
-        let out = self.whole(task.out)?;
+        let out = self.room(task.out)?;
         operands.extend([parts, weight, bias, out]);
         self.emit(group_norm_apply::launch(&norm, self.element, silu)?, operands, shape, 0);
         Ok(())

@@ -1,14 +1,16 @@
 //! What goes wrong, as HTTP says it: a status and a JSON object in the form that OpenAI's API has.
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use darkroom::Error;
 use serde_json::{Value, json};
 
-/// How long a client should wait when the queue is full, in seconds.
+/// How long a client should wait when the queue or the memory is full, in seconds.
 const RETRY_SECS: u32 = 5;
+/// What a client sent is repeated to it up to this length.
+const MAX_MESSAGE_CHARS: usize = 1000;
+const MAX_PARAM_CHARS: usize = 100;
 
 /// A status with a message for people and a code for programs.
 #[derive(Clone, Debug)]
@@ -16,11 +18,37 @@ pub struct Failure {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// The setting that is at fault, where it is one.
+    param: Option<String>,
 }
 
 impl Failure {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Failure { status, code, message: message.into() }
+        let mut message: String = message.into();
+        if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE_CHARS) {
+            message.truncate(end);
+            message.push('…');
+        }
+        Failure { status, code, message, param: None }
+    }
+
+    /// A setting that cannot be drawn, by its name in the request.
+    pub fn of(param: &str, message: impl Into<String>) -> Self {
+        Failure { param: Some(param.chars().take(MAX_PARAM_CHARS).collect()), ..Failure::request(message) }
+    }
+
+    /// The same with the setting that is at fault.
+    pub fn about(mut self, param: &str) -> Self {
+        self.param = Some(param.to_owned());
+        self
+    }
+
+    /// The same where a door has another name for the setting: `names` are pairs of ours and its own.
+    pub fn renamed(mut self, names: &[(&str, &str)]) -> Self {
+        if let Some((_, theirs)) = names.iter().find(|(ours, _)| self.param.as_deref() == Some(ours)) {
+            self.param = Some((*theirs).to_owned());
+        }
+        self
     }
 
     /// A setting that cannot be drawn.
@@ -28,20 +56,35 @@ impl Failure {
         Failure::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
+    /// A fault of this program.
+    pub fn fault(message: impl Into<String>) -> Self {
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "server_fault", message)
+    }
+
     /// A body of more bytes than are read.
-    pub fn too_large() -> Self {
-        let message = format!("the request is larger than {} MiB: send smaller pictures", super::MAX_BODY_BYTES >> 20);
+    pub fn too_large(most: usize) -> Self {
+        let message = format!("the request is larger than {} MiB: send smaller pictures", most >> 20);
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
+    /// The whole answer.
+    pub fn object(&self) -> Value {
+        json!({ "error": self.body() })
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// The object that `error` holds.
     pub fn body(&self) -> Value {
         let kind = match self.status.as_u16() {
+            401 => "authentication_error",
             429 => "rate_limit_error",
             400..=499 => "invalid_request_error",
             _ => "server_error",
         };
-        json!({ "message": self.message, "type": kind, "code": self.code, "param": null })
+        json!({ "message": self.message, "type": kind, "code": self.code, "param": self.param })
     }
 }
 
@@ -49,7 +92,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::Request { .. } | Error::Image { .. } => Failure::request(message),
+            Error::Request { field, .. } => Failure::of(&field.replace(' ', "_"), message),
+            Error::Image { .. } => Failure::request(message),
             Error::Device { .. }
             | Error::Run { .. }
             | Error::NotFinite { .. }
@@ -61,24 +105,21 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<JsonRejection> for Failure {
-    fn from(rejection: JsonRejection) -> Self {
-        let status = rejection.status();
-        match status {
-            StatusCode::PAYLOAD_TOO_LARGE => Failure::too_large(),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-                Failure::new(status, "not_json", "send the request as JSON, with Content-Type: application/json")
-            }
-            _ => Failure::request(rejection.body_text()),
-        }
+impl From<Failure> for Error {
+    /// A picture that turned out to be at fault when it was drawn from.
+    fn from(failure: Failure) -> Self {
+        Error::Image { what: "picture".into(), reason: failure.message }
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(json!({ "error": self.body() }))).into_response();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
+        let mut response = (self.status, Json(self.object())).into_response();
+        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_SECS));
+        } else if self.status.is_server_error() {
+            // OpenAI's clients would send it twice more, and it would fail the same way.
+            response.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
         }
         response
     }

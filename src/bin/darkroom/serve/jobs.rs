@@ -1,8 +1,10 @@
 //! The queue and what came of each request: shared between the thread that answers and the one that draws.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -10,10 +12,16 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::failure::Failure;
-use super::request::{Menu, Order};
+use super::memory::{Held, Kind, Memory};
+use super::metrics::Metrics;
+use super::request::{JobRequest, Menu, Order};
+use super::room::Room;
+use super::upload::Role;
+use super::webui;
 
-/// Finished requests that are remembered, with their pictures; the oldest is forgotten first.
-const N_REMEMBERED: usize = 32;
+/// Jobs that are over and remembered, those with pictures and those without apart, so that many cancelled ones do not
+/// push out a picture. The bytes of their pictures bound them too.
+const N_REMEMBERED: usize = 128;
 
 /// What one client may ask of the server.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +32,8 @@ pub struct Limits {
     pub side: usize,
     /// Pictures of one request.
     pub count: usize,
+    /// Clients that may listen to events at a time.
+    pub n_listeners: usize,
 }
 
 /// Where a request is.
@@ -58,8 +68,30 @@ pub struct Progress {
     pub n_steps: usize,
 }
 
-/// A PNG file.
-pub type Png = Arc<[u8]>;
+/// A picture's file, a PNG unless the order says otherwise, counted until the last answer that sends it is sent. A clone shares it.
+#[derive(Clone)]
+pub struct Png(Arc<(Vec<u8>, Held)>);
+
+impl Png {
+    pub fn new(bytes: Vec<u8>, memory: &Arc<Memory>) -> Self {
+        let held = memory.count(Kind::Results, bytes.len() as u64);
+        Png(Arc::new((bytes, held)))
+    }
+}
+
+impl Deref for Png {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.0
+    }
+}
+
+impl AsRef<[u8]> for Png {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
 
 /// One request and what is known of it.
 pub struct Job {
@@ -72,9 +104,16 @@ pub struct Job {
     /// The newest preview, and how many there were.
     pub preview: Option<Png>,
     pub n_previews: u64,
+    /// Tokens of the prompt, once it is read.
+    pub n_tokens: usize,
     /// The end of the prompt that the model could not read.
     pub truncated: Option<String>,
     pub failure: Option<Failure>,
+    /// What its prompts and pictures take.
+    held: Held,
+    /// Whether somebody was given each picture.
+    is_fetched: Vec<bool>,
+    added: Instant,
     cancelled: Arc<AtomicBool>,
     changed: watch::Sender<()>,
 }
@@ -87,7 +126,7 @@ impl Job {
 
     /// Everything about it in JSON. `position` counts the requests before it.
     pub fn to_json(&self, menu: &Menu, position: Option<usize>) -> Value {
-        let config = &self.order.inputs.config;
+        let config = &self.order.config;
         let images: Vec<Value> = (0..self.images.len())
             .map(|image| json!({ "index": image, "seed": self.images[image].0, "url": self.image_url(image) }))
             .collect();
@@ -96,6 +135,7 @@ impl Job {
             "request": {
                 "model": menu.models[self.order.model_idx].name, "prompt": config.prompt,
                 "negative_prompt": config.negative_prompt, "width": config.width, "height": config.height,
+                "any_size": config.any_size,
                 "steps": config.steps, "guidance_scale": config.guidance_scale, "sampler": self.order.sampler.name(),
                 "seed": config.seed, "count": config.count,
             },
@@ -111,6 +151,23 @@ impl Job {
         }
         object
     }
+
+    /// Forgets the pictures that it was given, once nobody needs them.
+    pub fn forget_uploads(&mut self) {
+        (self.order.image, self.order.mask) = (None, None);
+        self.held.set(self.order.n_bytes());
+    }
+
+    /// It is over: nothing that it was given is needed any more.
+    fn let_go(&mut self) {
+        self.forget_uploads();
+        self.held.turn_into(Kind::Results);
+        self.preview = None;
+    }
+
+    fn is_fetched(&self) -> bool {
+        (0..self.images.len()).all(|image| self.is_fetched.get(image) == Some(&true))
+    }
 }
 
 #[derive(Default)]
@@ -118,15 +175,48 @@ struct State {
     jobs: HashMap<String, Job>,
     /// Ids that wait, in order.
     waiting: VecDeque<String>,
-    /// Ids that are over, the oldest first.
-    over: VecDeque<String>,
+    /// Places of requests that are being checked.
+    n_reserved: usize,
+    /// The one that is drawn.
+    running: Option<String>,
+    /// Ids that are over and have pictures, the oldest first; and those that have none.
+    drawn: VecDeque<String>,
+    undrawn: VecDeque<String>,
+    /// No more requests are taken.
+    is_ending: bool,
 }
 
 /// See the module.
 pub struct Desk {
     pub menu: Menu,
+    pub memory: Arc<Memory>,
+    pub room: Room,
+    pub metrics: Metrics,
+    pub webui: webui::Session,
     state: Mutex<State>,
     arrived: Condvar,
+    is_busy: watch::Sender<bool>,
+    /// The model that is loaded, by its place on the menu, plus one; 0 for none.
+    loaded: AtomicUsize,
+    n_listeners: AtomicUsize,
+}
+
+/// A client that listens to a job's events, until it is dropped.
+pub struct Listening(Arc<Desk>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.n_listeners.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A place in the queue, for a request that is being checked; given back when it is dropped.
+struct Place<'a>(&'a Desk);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.state().n_reserved -= 1;
+    }
 }
 
 /// A name that nobody else can guess: the standard library's hasher keys come from the system's random source.
@@ -135,9 +225,28 @@ fn random_id() -> String {
     format!("{:016x}{:016x}", RandomState::new().hash_one(1), RandomState::new().hash_one(2))
 }
 
+fn is_ending() -> Failure {
+    Failure::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "shutting_down",
+        "the server is shutting down and takes no more requests",
+    )
+}
+
 impl Desk {
-    pub fn new(menu: Menu) -> Self {
-        Desk { menu, state: Mutex::default(), arrived: Condvar::new() }
+    pub fn new(menu: Menu, memory: Arc<Memory>) -> Self {
+        Desk {
+            menu,
+            room: Room::new(Arc::clone(&memory)),
+            memory,
+            metrics: Metrics::default(),
+            webui: webui::Session::default(),
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+            is_busy: watch::Sender::new(false),
+            loaded: AtomicUsize::new(0),
+            n_listeners: AtomicUsize::new(0),
+        }
     }
 
     /// The state is whole between any two statements, so a thread that panicked while it held the lock broke nothing.
@@ -145,13 +254,49 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a request at the end of the queue; gives its id.
-    pub fn add(&self, order: Order) -> Result<String, Failure> {
+    /// Whether the queue has a place, asked before anything is read for a request.
+    ///
+    /// # Errors
+    /// 429 where it has none, 503 when the server ends.
+    pub fn has_place(&self) -> Result<(), Failure> {
+        self.state().has_place(self.menu.limits.n_waiting)
+    }
+
+    fn reserve(&self) -> Result<Place<'_>, Failure> {
         let mut state = self.state();
-        if state.waiting.len() >= self.menu.limits.n_waiting {
-            let message = format!("{} requests wait already: try again later", state.waiting.len());
-            return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message));
+        state.has_place(self.menu.limits.n_waiting)?;
+        state.n_reserved += 1;
+        Ok(Place(self))
+    }
+
+    /// Checks a request and puts it at the end of the queue; gives its id. What is cheap is checked first, the pictures
+    /// last: off the thread that answers, in their turn. `held` is what the door counted for the body.
+    ///
+    /// # Errors
+    /// 429 where the queue is full, before anything else; 400 or 404 for what cannot be drawn; 413 for pictures that
+    /// take too much memory; 503 when the server ends.
+    pub async fn submit(&self, request: JobRequest, mut held: Held) -> Result<String, Failure> {
+        let refused = |failure: Failure| {
+            self.metrics.refused();
+            failure
+        };
+        let place = self.reserve().map_err(refused)?;
+        let order = self.check(request).await.map_err(refused)?;
+        held.set(order.n_bytes());
+        Ok(self.add(place, order, held))
+    }
+
+    async fn check(&self, request: JobRequest) -> Result<Order, Failure> {
+        let order = self.menu.order(&request, None)?;
+        let Some(image) = &request.image else { return Ok(order) };
+        let size = image.check(&self.room, Role::Image).await?;
+        if let Some(mask) = &request.mask {
+            mask.check(&self.room, order.mask_role).await?;
         }
+        self.menu.order(&request, Some(size))
+    }
+
+    fn add(&self, place: Place<'_>, order: Order, held: Held) -> String {
         let id = random_id();
         let job = Job {
             id: id.clone(),
@@ -161,15 +306,25 @@ impl Desk {
             images: Vec::new(),
             preview: None,
             n_previews: 0,
+            n_tokens: 0,
             truncated: None,
             failure: None,
+            held,
+            is_fetched: Vec::new(),
+            added: Instant::now(),
             cancelled: Arc::default(),
             changed: watch::Sender::new(()),
         };
+        drop(place);
+        let mut state = self.state();
         state.jobs.insert(id.clone(), job);
         state.waiting.push_back(id.clone());
+        if state.is_ending {
+            // It ended while this one was checked.
+            state.end_waiting(&self.metrics);
+        }
         self.arrived.notify_one();
-        Ok(id)
+        id
     }
 
     /// Waits for the next request and takes it out of the queue: its id, and whether it is cancelled later.
@@ -180,8 +335,11 @@ impl Desk {
                 && let Some(job) = state.jobs.get_mut(&id)
             {
                 job.status = Status::Running;
+                self.metrics.spent("queued", job.added.elapsed());
                 let cancelled = Arc::clone(&job.cancelled);
                 job.changed.send_replace(());
+                state.running = Some(id.clone());
+                self.is_busy.send_replace(true);
                 // Those behind it move up.
                 state.tell_waiting();
                 return (id, cancelled);
@@ -197,18 +355,37 @@ impl Desk {
         state.jobs.get(id).map(|job| look(job, position))
     }
 
+    /// A finished picture; `None` in it where there is none yet. Whoever is given it has it: of two jobs that are over,
+    /// the one whose pictures were given is forgotten first.
+    pub fn fetch(&self, id: &str, image: usize) -> Option<Option<Png>> {
+        let mut state = self.state();
+        let job = state.jobs.get_mut(id)?;
+        let found = job.images.get(image).map(|(_, png)| png.clone());
+        if found.is_some() {
+            let n_images = job.images.len().max(job.is_fetched.len());
+            job.is_fetched.resize(n_images, false);
+            job.is_fetched[image] = true;
+        }
+        Some(found)
+    }
+
     /// Changes a request and tells whoever watches it.
     pub fn change(&self, id: &str, change: impl FnOnce(&mut Job)) {
         let mut state = self.state();
         let Some(job) = state.jobs.get_mut(id) else { return };
         let was_over = job.status.is_over();
         change(job);
-        job.changed.send_replace(());
         if job.status.is_over() && !was_over {
-            // Pictures that were given are not needed any more.
-            (job.order.inputs.init, job.order.inputs.mask, job.preview) = (None, None, None);
-            state.is_over(id);
+            if state.running.as_deref() == Some(id) {
+                state.running = None;
+                self.is_busy.send_replace(false);
+            }
+            state.is_over(id, &self.metrics);
         }
+        if let Some(job) = state.jobs.get(id) {
+            job.changed.send_replace(());
+        }
+        state.forget(&self.memory);
     }
 
     /// Stops a request, or takes it out of the queue. One that is over stays as it is.
@@ -219,9 +396,12 @@ impl Desk {
         job.cancelled.store(true, Ordering::Relaxed);
         if job.status == Status::Queued {
             job.status = Status::Cancelled;
-            job.changed.send_replace(());
-            state.is_over(id);
+            state.is_over(id, &self.metrics);
+            state.tell(id);
             state.tell_waiting();
+            state.forget(&self.memory);
+        } else if !job.status.is_over() {
+            job.forget_uploads();
         }
     }
 
@@ -229,21 +409,133 @@ impl Desk {
     pub fn watch(&self, id: &str) -> Option<watch::Receiver<()>> {
         self.state().jobs.get(id).map(|job| job.changed.subscribe())
     }
+
+    /// Lets one more client listen to events.
+    ///
+    /// # Errors
+    /// 503 where as many listen as may.
+    pub fn listen(self: &Arc<Self>) -> Result<Listening, Failure> {
+        let listening = Listening(Arc::clone(self));
+        if self.n_listeners.fetch_add(1, Ordering::Relaxed) < self.menu.limits.n_listeners {
+            return Ok(listening);
+        }
+        let message = "as many clients listen to events as may: ask for the job itself, or try again later";
+        Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_listeners", message))
+    }
+
+    /// Clients that listen to events.
+    pub fn n_listeners(&self) -> usize {
+        self.n_listeners.load(Ordering::Relaxed)
+    }
+
+    /// Whether a preview of so many bytes, which each listener is sent as text, fits the memory of all their connections.
+    pub fn may_preview(&self, n_bytes: usize) -> bool {
+        let n_each = (n_bytes as u64).saturating_mul(3);
+        n_each.saturating_mul(self.n_listeners() as u64) <= self.memory.share(Kind::Connections)
+    }
+
+    /// The model that is loaded, by its place on the menu.
+    pub fn loaded(&self) -> Option<usize> {
+        self.loaded.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    pub fn set_loaded(&self, model_idx: Option<usize>) {
+        self.loaded.store(model_idx.map_or(0, |idx| idx + 1), Ordering::Relaxed);
+    }
+
+    /// Requests that wait, those that are being checked among them; and the id of the one that is drawn.
+    pub fn queue(&self) -> (usize, Option<String>) {
+        let state = self.state();
+        (state.waiting.len() + state.n_reserved, state.running.clone())
+    }
+
+    /// Takes no more requests and tells those that wait. The one that is drawn is stopped too unless it may finish.
+    pub fn end(&self, may_finish: bool) {
+        let mut state = self.state();
+        state.is_ending = true;
+        state.end_waiting(&self.metrics);
+        if let (false, Some(job)) = (may_finish, state.running.as_ref().and_then(|id| state.jobs.get(id))) {
+            job.cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.state().is_ending
+    }
+
+    /// Waits until nothing is drawn.
+    pub async fn idle(&self) {
+        // The sender lives as long as this.
+        self.is_busy.subscribe().wait_for(|is_busy| !is_busy).await.ok();
+    }
+
+    /// Whether a job has pictures that nobody was given yet.
+    pub fn has_unfetched(&self, id: &str) -> bool {
+        self.state().jobs.get(id).is_some_and(|job| !job.is_fetched())
+    }
 }
 
 impl State {
-    fn is_over(&mut self, id: &str) {
-        self.over.push_back(id.to_string());
-        if self.over.len() > N_REMEMBERED
-            && let Some(oldest) = self.over.pop_front()
-        {
-            self.jobs.remove(&oldest);
+    fn has_place(&self, n_places: usize) -> Result<(), Failure> {
+        if self.is_ending {
+            return Err(is_ending());
+        }
+        let n_taken = self.waiting.len() + self.n_reserved;
+        if n_taken < n_places {
+            return Ok(());
+        }
+        let message = format!("{n_taken} requests wait already: try again later");
+        Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message))
+    }
+
+    /// Files a request that has just ended.
+    fn is_over(&mut self, id: &str, metrics: &Metrics) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.let_go();
+        metrics.ended(job.status);
+        let list = if job.images.is_empty() { &mut self.undrawn } else { &mut self.drawn };
+        list.push_back(id.to_string());
+    }
+
+    /// Forgets what is too much: first requests without pictures, then those whose pictures were given to somebody, then
+    /// the oldest; never the last one.
+    fn forget(&mut self, memory: &Memory) {
+        while self.undrawn.len() > N_REMEMBERED {
+            self.undrawn.pop_front().and_then(|id| self.jobs.remove(&id));
+        }
+        let is_full = || memory.held(Kind::Results) > memory.share(Kind::Results);
+        while self.drawn.len() > N_REMEMBERED || (is_full() && self.drawn.len() + self.undrawn.len() > 1) {
+            if is_full()
+                && let Some(id) = self.undrawn.pop_front()
+            {
+                self.jobs.remove(&id);
+                continue;
+            }
+            let is_fetched = |id: &String| self.jobs.get(id).is_none_or(Job::is_fetched);
+            let oldest = self.drawn.iter().position(is_fetched).unwrap_or(0);
+            let Some(id) = self.drawn.remove(oldest) else { return };
+            self.jobs.remove(&id);
+        }
+    }
+
+    fn end_waiting(&mut self, metrics: &Metrics) {
+        for id in std::mem::take(&mut self.waiting) {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            (job.status, job.failure) = (Status::Cancelled, Some(is_ending()));
+            self.is_over(&id, metrics);
+            self.tell(&id);
+        }
+    }
+
+    fn tell(&self, id: &str) {
+        if let Some(job) = self.jobs.get(id) {
+            job.changed.send_replace(());
         }
     }
 
     fn tell_waiting(&self) {
-        for job in self.waiting.iter().filter_map(|id| self.jobs.get(id)) {
-            job.changed.send_replace(());
+        for id in &self.waiting {
+            self.tell(id);
         }
     }
 }

@@ -2,40 +2,82 @@
 //!
 //! HTTP is answered on one thread and pictures are drawn on another, which alone holds the model: a runner cannot be
 //! shared. It knows no users and no TLS, so it listens on this machine only unless it is told otherwise.
+//!
+//! # Doors
+//!
+//! A door is a family of routes that takes requests in somebody's form: ours ([`routes`]), OpenAI's ([`openai`]). What a
+//! client can make the server hold is bounded ([`memory`]), and nothing heavy is done on the thread that answers, so a
+//! door does not read, parse or decode by itself:
+//!
+//! 1. It takes its body as [`intake::Asked<T>`] (JSON; `T: DeserializeOwned`) or [`intake::Raw`] (bytes, for multipart).
+//!    Both answer 429 before reading where the queue is full, bound bytes and time, and parse off the thread. Pictures
+//!    in `T` are [`upload::Upload`], which reads base64 where it stands; from multipart, `Upload::from(bytes)`. `T` holds
+//!    no `serde_json::Value`, which takes many times its text: fields that are passed over are `serde::de::IgnoredAny`.
+//!    Where a form wants more than a few microseconds of work, [`room::Room::work`] does it on another thread.
+//! 2. It makes a [`request::JobRequest`] of it and calls `desk.submit(request, held).await`, with the `held` that came
+//!    with the body. That checks what is cheap first, decodes the pictures once in their turn, and gives the job's id.
+//! 3. It waits with `desk.watch(&id)`, looks with `desk.look(&id, ..)`, takes pictures with `desk.fetch(&id, n)` (a
+//!    [`jobs::Png`], which shares its bytes and counts them), cancels with `desk.cancel(&id)`.
+//! 4. Answers of more than a few kilobytes that are made of pictures are encoded in the room too, and are counted while
+//!    they are sent: [`answer::json`].
+//!
+//! Every refusal is a [`failure::Failure`].
 
+mod answer;
+mod base64_text;
+mod connection;
 mod failure;
 mod files;
+mod follow;
+mod form;
+mod guard;
+mod intake;
 mod jobs;
+mod json;
+mod memory;
+mod metrics;
 mod openai;
+mod openai_request;
+mod openai_stream;
 mod painter;
 mod request;
+mod room;
 mod routes;
+mod signals;
+mod upload;
+mod webui;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ValueEnum;
+use darkroom::hub::Variant;
 use darkroom::{Error, Result};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::bar::Bar;
+use crate::device::{DeviceName, Dtype};
+use crate::generate::Tune;
 use crate::{print_line, source};
+use connection::Hall;
+use guard::Guard;
 use jobs::{Desk, Limits};
+use memory::{Kind, Memory};
+use painter::Device;
 use request::Menu;
+use signals::Signals;
 
-/// The largest body that is read, in bytes: two pictures of a few megapixels, in base64.
-const MAX_BODY_BYTES: usize = 64 << 20;
-
-/// Where the models run.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum DeviceName {
-    /// This machine's processor.
-    Cpu,
-    /// An NVIDIA card, in a build with the feature `cuda`.
-    Cuda,
-    /// Any GPU, through WebGPU.
-    Gpu,
-}
+/// Threads for files of the page and for the room.
+const N_THREADS: usize = 8;
+/// How long a job that is stopped may take for it when the server ends.
+const STOP_TIME: Duration = Duration::from_secs(10);
+/// How long clients have, when the server ends, to fetch what was drawn last; and to read the end of their answers.
+const FETCH_TIME: Duration = Duration::from_secs(10);
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// `darkroom serve`.
 #[derive(clap::Args)]
@@ -44,9 +86,13 @@ pub struct Args {
     /// is used where a request names none [default: the small one that comes with the page].
     #[arg(long)]
     model: Vec<String>,
-    /// The address to listen on. Any other than this machine's own lets everyone on the network draw.
+    /// The weight files to take where there are several: fp16, or none for the plain ones [default: the plain ones of a
+    /// folder or cache, as in diffusers; fp16 for downloads].
+    #[arg(long, value_name = "fp16|none")]
+    variant: Option<Variant>,
+    /// The address or name to listen on. Any other than this machine's own lets the network in, so that it needs --token.
     #[arg(long, default_value = "127.0.0.1")]
-    host: IpAddr,
+    host: String,
     /// The port; 0 takes a free one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
@@ -56,6 +102,17 @@ pub struct Args {
     /// Where the models run.
     #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
+    /// The type that numbers are held in.
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    dtype: Dtype,
+    /// GPU memory that may be used: bytes, or 2GB, 1500MB. Where it is too little to keep the whole model loaded, its
+    /// components are loaded one after another.
+    #[arg(long, value_name = "BYTES", value_parser = crate::generate::parse_bytes)]
+    budget: Option<u64>,
+    /// Measure which tile serves which matrix product best, once for this GPU, and remember it in the user's cache folder.
+    /// Software adapters are left out unless this is `always`.
+    #[arg(long, value_enum, default_value_t = Tune::Auto)]
+    tune: Tune,
     /// How many requests may wait; more are answered with 429.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     queue: u16,
@@ -65,13 +122,99 @@ pub struct Args {
     /// The most pictures of one request.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     max_count: u16,
+    /// What clients can make the server hold, beside the model and what drawing needs: bytes, or 512MB, 2GiB [default: a
+    /// quarter of the memory that is available, 2 GiB at most].
+    #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
+    memory: Option<u64>,
+    /// What requests must carry: Authorization: Bearer TOKEN. Better given as DARKROOM_TOKEN in the environment, since
+    /// other users of the machine see its command lines.
+    #[arg(long)]
+    token: Option<String>,
+    /// Listen beyond this machine without a token: everyone who can reach it can draw.
+    #[arg(long, conflicts_with = "token")]
+    no_token: bool,
+    /// What becomes of the job that is being drawn when the server is asked to end (Ctrl-C, SIGTERM); those that wait are
+    /// cancelled. A second signal ends it at once.
+    #[arg(long, value_enum, default_value_t = OnExit::Cancel)]
+    on_exit: OnExit,
 }
 
-/// Serves until the process is ended.
+/// Bytes, and not fewer than the server can work with.
+fn parse_memory(text: &str) -> Result<u64, String> {
+    let n_bytes = crate::generate::parse_bytes(text)?;
+    if n_bytes < memory::LEAST_LIMIT {
+        return Err(format!("use {}MiB or more", memory::LEAST_LIMIT >> 20));
+    }
+    Ok(n_bytes)
+}
+
+/// What becomes of the job that is being drawn.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnExit {
+    /// It stops between two operations.
+    Cancel,
+    /// It is finished, and its pictures can be fetched for a while.
+    Finish,
+}
+
+/// The token, from the command line or the environment.
+fn token(args: &Args) -> Result<Option<String>> {
+    let from_env = || std::env::var("DARKROOM_TOKEN").ok().filter(|token| !token.is_empty());
+    let token = if args.no_token { None } else { args.token.clone().or_else(from_env) };
+    match token {
+        Some(token) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => Err(Error::Request {
+            field: "token",
+            got: "that is empty or has spaces or other signs than ASCII's".into(),
+            expected: "use letters, digits and signs, such as `openssl rand -hex 16` gives".into(),
+        }),
+        token => Ok(token),
+    }
+}
+
+/// The addresses that `--host` names, IPv4 first.
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let refused = |reason: String| Error::Request {
+        field: "host",
+        got: format!("{host:?}"),
+        expected: format!("{reason}: use localhost, an address of this machine, or 0.0.0.0 for all of them"),
+    };
+    let found = (bare, port).to_socket_addrs().map_err(|error| refused(error.to_string()))?;
+    let mut addresses: Vec<SocketAddr> = found.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.dedup();
+    if addresses.is_empty() { Err(refused("it has no address".into())) } else { Ok(addresses) }
+}
+
+/// Serves until the process is asked to end.
 ///
 /// # Errors
 /// When a model cannot be read, the device does not open, or the address is taken.
 pub fn run(args: Args) -> Result<()> {
+    let signals = Signals::install()?;
+    if args.budget.is_some() && args.device != DeviceName::Gpu {
+        return Err(Error::Request {
+            field: "setting",
+            got: "--budget".into(),
+            expected: "it is for --device gpu".into(),
+        });
+    }
+    let addresses = resolve(&args.host, args.port)?;
+    let token = token(&args)?;
+    let is_local = addresses.iter().all(|address| guard::is_loopback(address.ip()));
+    if !is_local && token.is_none() && !args.no_token {
+        return Err(Error::Request {
+            field: "host",
+            got: args.host,
+            expected:
+                "everyone who can reach it could draw: give --token TOKEN (or DARKROOM_TOKEN in the environment), \
+                       or say --no-token"
+                    .into(),
+        });
+    }
+    // A name is answered to as well; an address of this machine is known as one.
+    let own_name = args.host.parse::<std::net::IpAddr>().is_err().then(|| args.host.clone());
+    let guard = Guard::new(is_local.then_some(own_name), token.as_deref());
     let page = files::find_page(args.page)?;
     let mut named = args.model;
     if named.is_empty() {
@@ -87,39 +230,111 @@ pub fn run(args: Args) -> Result<()> {
     let bar = Bar::new();
     let mut models = Vec::new();
     for name in &named {
-        let folder = source::parse(name)?.fetch(&bar)?;
-        models.push(pollster::block_on(request::Model::read(source::public_name(name), folder))?);
+        let model = source::parse(name)?;
+        let version = match model {
+            source::Model::Version(version) => Some(version),
+            source::Model::Folder(_) | source::Model::Repo(_) => None,
+        };
+        let folder = model.fetch(&bar, args.variant.as_ref())?;
+        let name = source::public_name(name);
+        let model = pollster::block_on(request::Model::read(name, version, folder));
+        models.push(model.map_err(source::model_fault)?);
     }
     drop(bar);
 
+    let memory = Memory::new(args.memory.unwrap_or_else(memory::default_limit));
+    let n_connections = connection::most_connections(memory.share(Kind::Connections));
     let limits = Limits {
         n_waiting: usize::from(args.queue),
         side: usize::from(args.max_side),
         count: usize::from(args.max_count),
+        n_listeners: n_connections / 2,
     };
-    let desk = Arc::new(Desk::new(Menu { models, limits }));
-    painter::start(Arc::clone(&desk), args.device)?;
-    let address = SocketAddr::new(args.host, args.port);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let results_bytes = memory.share(Kind::Results);
+    let desk = Arc::new(Desk::new(Menu { models, limits, results_bytes }, memory));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(N_THREADS).build();
     let runtime = runtime.map_err(|e| Error::Io { path: "the HTTP server".into(), source: e })?;
-    runtime.block_on(serve(desk, page, address)).map_err(|source| Error::Io { path: address.to_string(), source })
+    let listeners = runtime.block_on(listen(&addresses))?;
+    let device = Device { name: args.device, dtype: args.dtype, budget: args.budget, tune: args.tune };
+    painter::start(Arc::clone(&desk), device)?;
+    let server = Server { hall: Hall::new(Arc::clone(&desk), n_connections), desk, guard, page };
+    runtime.block_on(server.serve(listeners, signals, args.on_exit));
+    Ok(())
 }
 
-async fn serve(desk: Arc<Desk>, page: Option<PathBuf>, address: SocketAddr) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
-    if !address.ip().is_loopback() {
-        eprintln!("darkroom: everyone who can reach {address} can draw here; there is no password and no encryption");
+/// Listens on the first address, and on the others where that is possible, on the same port.
+async fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    for address in addresses {
+        let mut address = *address;
+        let failed = |source| Error::Io { path: address.to_string(), source };
+        let Some(first) = listeners.first() else {
+            listeners.push(TcpListener::bind(address).await.map_err(failed)?);
+            continue;
+        };
+        address.set_port(first.local_addr().map_err(failed)?.port());
+        // A machine may have a name for an address that it does not have.
+        if let Ok(listener) = TcpListener::bind(address).await {
+            listeners.push(listener);
+        }
     }
-    // Whoever started this with a pipe may have closed it; that is no reason to stop serving.
-    if let Err(error) = print_line(format_args!("http://{address}/ (Ctrl-C ends it)")) {
-        eprintln!("darkroom: {error}");
+    Ok(listeners)
+}
+
+/// Everything that answers.
+struct Server {
+    desk: Arc<Desk>,
+    hall: Arc<Hall>,
+    guard: Arc<Guard>,
+    page: Option<PathBuf>,
+}
+
+impl Server {
+    async fn serve(self, listeners: Vec<TcpListener>, mut signals: Signals, on_exit: OnExit) {
+        let Server { desk, hall, guard, page } = self;
+        let has_page = page.is_some();
+        let app = routes::routes(Arc::clone(&desk), Arc::clone(&hall), guard).fallback_service(files::service(page));
+        let app = files::with_headers(app);
+        let (end, ending) = watch::channel(false);
+        let mut first = None;
+        for listener in listeners {
+            first = first.or(listener.local_addr().ok());
+            tokio::spawn(connection::accept(listener, Arc::clone(&hall), app.clone(), ending.clone()));
+        }
+        if !has_page {
+            eprintln!("darkroom: no page was found, so only the API is served; --page names its folder");
+        }
+        signals.serve();
+        if let Some(address) = first {
+            // Whoever started this with a pipe may have closed it; that is no reason to stop serving.
+            if let Err(error) = print_line(format_args!("http://{address}/ (Ctrl-C ends it)")) {
+                eprintln!("darkroom: {error}");
+            }
+        }
+        signals.asked().await;
+        let (_, last) = desk.queue();
+        desk.end(on_exit == OnExit::Finish);
+        match on_exit {
+            OnExit::Cancel => {
+                timeout(STOP_TIME, desk.idle()).await.ok();
+            }
+            OnExit::Finish => {
+                eprintln!("darkroom: finishing the job that is being drawn; a second signal ends at once");
+                desk.idle().await;
+                let fetched = async {
+                    while last.as_deref().is_some_and(|id| desk.has_unfetched(id)) {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                };
+                timeout(FETCH_TIME, fetched).await.ok();
+            }
+        }
+        end.send_replace(true);
+        let answered = async {
+            while hall.n_connections().0 > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(ANSWER_TIME, answered).await.ok();
     }
-    let has_page = page.is_some();
-    let app = routes::routes(desk, address).fallback_service(files::service(page));
-    let app = files::with_headers(app);
-    if !has_page {
-        eprintln!("darkroom: no page was found, so only the API is served; --page names its folder");
-    }
-    axum::serve(listener, app).await
 }

@@ -1,127 +1,134 @@
-//! `POST /v1/images/generations`, in the form that OpenAI's API has, for programs that speak it already.
+//! OpenAI's form of the API, for programs that speak it already: `/v1/models`, `/v1/images/generations` and
+//! `/v1/images/edits`, also as a stream of partial pictures.
 //!
-//! Settings that have no meaning here are refused where they would change the picture, and passed over where they would
-//! not. What only diffusion has (`steps`, `seed` and so on) may be given beside.
+//! Deliberately not there: `images.create_variation` (a picture without a prompt is not what these models vary), files,
+//! and everything about text.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
-use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::jobs::{Desk, Status};
-use super::request::JobRequest;
+use super::follow::{Finished, Followed};
+use super::form;
+use super::intake::{Asked, Raw, SMALL_BODY_BYTES};
+use super::jobs::Desk;
+use super::memory::Held;
+use super::openai_request::{Delivery, Door, ImagesRequest};
+use super::openai_stream;
+use super::request::Model;
+use super::{answer, json};
 
-/// The body.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GenerationsRequest {
-    prompt: String,
-    model: Option<String>,
-    n: Option<usize>,
-    /// `auto` or `512x512`.
-    size: Option<String>,
-    /// `b64_json`, the default, or `url`.
-    response_format: Option<String>,
-    /// Only `png`.
-    output_format: Option<String>,
-    /// Who asks; it changes nothing.
-    #[serde(rename = "user")]
-    _user: Option<String>,
-    negative_prompt: Option<String>,
-    steps: Option<usize>,
-    guidance_scale: Option<f64>,
-    sampler: Option<String>,
-    seed: Option<u64>,
+/// Names of settings here and there.
+const NAMES: [(&str, &str); 3] = [("width", "size"), ("height", "size"), ("count", "n")];
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Cancels the job when whoever asked for it has gone.
-struct CancelOnDrop {
-    desk: Arc<Desk>,
-    id: String,
+fn model_object(model: &Model) -> Value {
+    // When the model's folder was written, as far as the file system tells.
+    let written = std::fs::metadata(model.folder.root().join("model_index.json")).and_then(|file| file.modified());
+    let created = written.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
+    json!({ "id": model.name, "object": "model", "created": created, "owned_by": "darkroom",
+        "version": model.defaults.version.key(), "is_inpaint": model.is_inpaint, "width": model.defaults.size.0, "height": model.defaults.size.1,
+        "size_multiple": model.defaults.size_multiple, "sampler": model.sampler.name() })
 }
 
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        // One that is over stays as it is.
-        self.desk.cancel(&self.id);
-    }
+/// All models.
+pub async fn models(State(desk): State<Arc<Desk>>) -> Json<Value> {
+    let data: Vec<Value> = desk.menu.models.iter().map(model_object).collect();
+    Json(json!({ "object": "list", "data": data }))
 }
 
-fn parse_size(size: &str) -> Result<(Option<usize>, Option<usize>), Failure> {
-    if size == "auto" {
-        return Ok((None, None));
-    }
-    let sides = size.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    match sides {
-        Some((width, height)) => Ok((Some(width), Some(height))),
-        None => Err(Failure::request(format!("size {size:?} is not possible: use auto, or a size such as 512x512"))),
-    }
+/// One model. Its name may have a slash, written as it is or as `%2F`.
+pub async fn model(State(desk): State<Arc<Desk>>, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
+    Ok(Json(model_object(&desk.menu.models[desk.menu.model_idx(Some(&name))?])))
 }
 
-/// Draws and answers when the pictures are done.
+/// Draws from text.
 pub async fn generations(
     State(desk): State<Arc<Desk>>,
     headers: HeaderMap,
-    body: Result<Json<GenerationsRequest>, JsonRejection>,
-) -> Result<Json<Value>, Failure> {
-    let Json(asked) = body?;
-    let wants_url = match asked.response_format.as_deref() {
-        None | Some("b64_json") => false,
-        Some("url") => true,
-        Some(other) => {
-            let message = format!("response_format {other:?} is not possible: use b64_json or url");
-            return Err(Failure::request(message));
-        }
-    };
-    if let Some(other) = asked.output_format.as_deref().filter(|format| *format != "png") {
-        return Err(Failure::request(format!("output_format {other:?} is not possible: use png")));
+    Asked { asked, held }: Asked<ImagesRequest>,
+) -> Result<Response, Failure> {
+    draw(desk, &headers, asked, Door::Generate, held).await
+}
+
+/// Draws from a picture, all of it or the transparent part of a mask; the body is a form, or JSON with pictures in base64.
+pub async fn edits(
+    State(desk): State<Arc<Desk>>,
+    headers: HeaderMap,
+    Raw { bytes, held }: Raw,
+) -> Result<Response, Failure> {
+    let is_form = form::is_form(&headers);
+    if !is_form && !super::intake::is_json(&headers) {
+        let message = "send a form (Content-Type: multipart/form-data) with image and prompt";
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_a_form", message));
     }
-    let (width, height) = asked.size.as_deref().map_or(Ok((None, None)), parse_size)?;
-    let request = JobRequest {
-        prompt: asked.prompt,
-        model: asked.model,
-        count: asked.n,
-        width,
-        height,
-        negative_prompt: asked.negative_prompt,
-        steps: asked.steps,
-        guidance_scale: asked.guidance_scale,
-        sampler: asked.sampler,
-        seed: asked.seed,
-        ..JobRequest::default()
+    let n_bytes = bytes.len();
+    let its_headers = headers.clone();
+    let read = move || match is_form {
+        true => ImagesRequest::from_form(form::parts(&its_headers, &bytes)?, &bytes),
+        false => json::parse(&bytes),
     };
-    let id = desk.add(desk.menu.order(request)?)?;
-    let job = CancelOnDrop { desk, id };
-    let gone = || Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "job_not_found", "the job is forgotten");
-    let mut changed = job.desk.watch(&job.id).ok_or_else(gone)?;
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    loop {
-        let answer = job.desk.look(&job.id, |job, _| match job.status {
-            Status::Queued | Status::Running => None,
-            Status::Done => {
-                let data: Vec<Value> = (0..job.images.len())
-                    .map(|image| match wants_url {
-                        true => json!({ "url": format!("http://{host}{}", job.image_url(image)) }),
-                        false => json!({ "b64_json": STANDARD.encode(&job.images[image].1) }),
-                    })
-                    .collect();
-                let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-                Some(Ok(Json(json!({ "created": created, "data": data }))))
-            }
-            Status::Cancelled => Some(Err(Failure::new(StatusCode::CONFLICT, "cancelled", "the job was cancelled"))),
-            Status::Failed => Some(Err(job.failure.clone().unwrap_or_else(gone))),
-        });
-        if let Some(answer) = answer.ok_or_else(gone)? {
-            return answer;
-        }
-        changed.changed().await.map_err(|_| gone())?;
+    let asked = if n_bytes <= SMALL_BODY_BYTES { read() } else { desk.room.work(2 * n_bytes as u64, read).await? }?;
+    draw(desk, &headers, asked, Door::Edit, held).await
+}
+
+async fn draw(
+    desk: Arc<Desk>,
+    headers: &HeaderMap,
+    asked: ImagesRequest,
+    door: Door,
+    held: Held,
+) -> Result<Response, Failure> {
+    let (request, delivery) = asked.read(door)?;
+    let id = desk.submit(request, held).await.map_err(|failure| failure.renamed(&NAMES))?;
+    let mut job = Followed::new(desk, id)?;
+    if delivery.is_stream {
+        return Ok(openai_stream::answer(job, &delivery));
     }
+    let finished = job.finished(|_| {}).await?;
+    let format = job.look(|job| job.order.format.name())?;
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost").to_owned();
+    let n_bytes: usize = finished.images.iter().map(|(_, file)| file.len() / 3 * 4 + 200).sum();
+    answer::json(job.desk(), n_bytes as u64, move || response(&finished, format, &delivery, &host)).await
+}
+
+fn response(finished: &Finished, format: &str, delivery: &Delivery, host: &str) -> Value {
+    let data: Vec<Value> = finished
+        .images
+        .iter()
+        .zip(&finished.urls)
+        .map(|((seed, file), url)| match delivery.wants_url {
+            true => json!({ "url": format!("http://{host}{url}"), "seed": seed }),
+            false => json!({ "b64_json": STANDARD.encode(file), "seed": seed }),
+        })
+        .collect();
+    let mut object = json!({ "created": now(), "data": data, "background": "opaque", "output_format": format,
+        "size": size(finished.size), "usage": usage(finished.n_tokens) });
+    if let Some(truncated) = &finished.truncated {
+        object["truncated"] = json!(truncated);
+    }
+    object
+}
+
+/// `512x512`.
+pub fn size((width, height): (usize, usize)) -> String {
+    format!("{width}x{height}")
+}
+
+/// What was read. Pictures are not counted in tokens here, so there are none of them.
+pub fn usage(n_tokens: usize) -> Value {
+    json!({ "input_tokens": n_tokens, "input_tokens_details": { "image_tokens": 0, "text_tokens": n_tokens },
+        "output_tokens": 0, "total_tokens": n_tokens })
 }

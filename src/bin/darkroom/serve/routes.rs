@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::from_fn_with_state;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -19,51 +18,47 @@ use futures_util::Stream;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::connection::Hall;
 use super::failure::Failure;
-use super::jobs::{Desk, Job, Progress};
-use super::openai;
+use super::guard::{self, Guard};
+use super::intake::Asked;
+use super::jobs::{Desk, Job, Listening, Progress};
 use super::request::JobRequest;
+use super::{metrics, openai, webui};
 
-/// Everything below `/v1`.
-pub fn routes(desk: Arc<Desk>, address: SocketAddr) -> Router {
-    let api = Router::new()
+/// The API: everything but the page. `/health` tells nothing of what is drawn and needs no token.
+pub fn routes(desk: Arc<Desk>, hall: Arc<Hall>, guard: Arc<Guard>) -> Router {
+    let open = Router::new()
+        .route("/health", get(health))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&guard), guard::by_name))
+        .with_state(Arc::clone(&desk));
+    let metrics = Router::new().route("/metrics", get(metrics)).with_state((Arc::clone(&desk), hall));
+    Router::new()
         .route("/v1/jobs", post(add_job))
         .route("/v1/jobs/{id}", get(show_job).delete(cancel_job))
         .route("/v1/jobs/{id}/events", get(job_events))
         .route("/v1/jobs/{id}/images/{image}", get(job_image))
-        .route("/v1/models", get(models))
+        .route("/v1/models", get(openai::models))
+        .route("/v1/models/{*name}", get(openai::model))
         .route("/v1/images/generations", post(openai::generations))
+        .route("/v1/images/edits", post(openai::edits))
         .route("/v1/{*rest}", axum::routing::any(no_route))
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(super::MAX_BODY_BYTES))
-        .layer(from_fn(refuse_long_bodies))
-        .with_state(desk);
-    if address.ip().is_loopback() { api.layer(from_fn(only_this_machine)) } else { api }
+        .merge(webui::routes())
+        .with_state(desk)
+        .merge(metrics)
+        .layer(from_fn_with_state(guard, guard::by_token))
+        .merge(open)
 }
 
-/// Refuses what was sent to another name than this machine's own: a page elsewhere whose name was made to point here
-/// could otherwise read everything.
-async fn only_this_machine(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    if ["localhost", "127.0.0.1", "[::1]"].contains(&name) {
-        return next.run(request).await;
-    }
-    let message = format!("this server answers to localhost only, not to {name:?}: --host lets it answer others");
-    Failure::new(StatusCode::FORBIDDEN, "wrong_host", message).into_response()
+async fn health(State(desk): State<Arc<Desk>>) -> Response {
+    let status = if desk.is_ending() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, Json(metrics::health(&desk))).into_response()
 }
 
-/// Refuses a body by its announced length, before any of it is waited for. One that announces nothing is counted as it
-/// comes.
-async fn refuse_long_bodies(request: Request, next: Next) -> Response {
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|n_bytes: u64| n_bytes > super::MAX_BODY_BYTES as u64) {
-        return Failure::too_large().into_response();
-    }
-    next.run(request).await
+async fn metrics(State((desk, hall)): State<(Arc<Desk>, Arc<Hall>)>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::text(&desk, &hall)).into_response()
 }
 
 async fn no_route(request: Request) -> Failure {
@@ -81,11 +76,8 @@ fn no_job(id: &str) -> Failure {
     Failure::new(StatusCode::NOT_FOUND, "job_not_found", message)
 }
 
-async fn add_job(
-    State(desk): State<Arc<Desk>>,
-    body: Result<Json<JobRequest>, JsonRejection>,
-) -> Result<Response, Failure> {
-    let id = desk.add(desk.menu.order(body?.0)?)?;
+async fn add_job(State(desk): State<Arc<Desk>>, Asked { asked, held }: Asked<JobRequest>) -> Result<Response, Failure> {
+    let id = desk.submit(asked, held).await?;
     let job = desk.look(&id, |job, position| job.to_json(&desk.menu, position)).ok_or_else(|| no_job(&id))?;
     let location = [(header::LOCATION, format!("/v1/jobs/{id}"))];
     Ok((StatusCode::ACCEPTED, location, Json(job)).into_response())
@@ -105,25 +97,11 @@ async fn job_image(
     State(desk): State<Arc<Desk>>,
     Path((id, image)): Path<(String, usize)>,
 ) -> Result<Response, Failure> {
-    let found = desk.look(&id, |job, _| job.images.get(image).map(|(_, png)| Arc::clone(png)));
-    let png = found.ok_or_else(|| no_job(&id))?.ok_or_else(|| {
+    let format = desk.look(&id, |job, _| job.order.format).ok_or_else(|| no_job(&id))?;
+    let file = desk.fetch(&id, image).ok_or_else(|| no_job(&id))?.ok_or_else(|| {
         Failure::new(StatusCode::NOT_FOUND, "no_image", format!("the job has no picture {image}, or not yet"))
     })?;
-    Ok(([(header::CONTENT_TYPE, "image/png")], png.to_vec()).into_response())
-}
-
-async fn models(State(desk): State<Arc<Desk>>) -> Json<Value> {
-    let data: Vec<Value> = desk
-        .menu
-        .models
-        .iter()
-        .map(|model| {
-            json!({ "id": model.name, "object": "model", "owned_by": "darkroom", "version": model.version.key(),
-                "is_inpaint": model.is_inpaint, "width": model.size.0, "height": model.size.1,
-                "size_multiple": model.size_multiple, "sampler": model.sampler.name() })
-        })
-        .collect();
-    Json(json!({ "object": "list", "data": data }))
+    Ok(([(header::CONTENT_TYPE, format.media_type())], Bytes::from_owner(file)).into_response())
 }
 
 /// What a client that listens has been told.
@@ -136,6 +114,7 @@ struct Listener {
     n_previews: u64,
     pending: VecDeque<Event>,
     is_over: bool,
+    _listening: Listening,
 }
 
 impl Listener {
@@ -160,7 +139,9 @@ impl Listener {
             self.progress = progress;
         }
         if let Some(png) = job.preview.as_ref().filter(|_| job.n_previews != self.n_previews) {
-            tell("preview", json!({ "b64_json": STANDARD.encode(png) }));
+            if desk.may_preview(png.len()) {
+                tell("preview", json!({ "b64_json": STANDARD.encode(png) }));
+            }
             self.n_previews = job.n_previews;
         }
         for image in self.n_images..job.images.len() {
@@ -182,6 +163,7 @@ async fn job_events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failure> {
     let changed = desk.watch(&id).ok_or_else(|| no_job(&id))?;
     let mut listener = Listener {
+        _listening: desk.listen()?,
         desk,
         id,
         changed,

@@ -35,6 +35,8 @@ pub(super) fn code(activation: Option<Activation>) -> f64 {
         Some(Activation::Silu) => 1.0,
         Some(Activation::Gelu) => 2.0,
         Some(Activation::QuickGelu) => 3.0,
+        Some(Activation::Relu) => 4.0,
+        Some(Activation::Tanh) => 5.0,
     }
 }
 
@@ -57,6 +59,8 @@ pub fn reference(activation: Activation, x: &[f32]) -> Vec<f32> {
         Activation::Silu => |x: f64| x / (1.0 + (-x).exp()),
         Activation::Gelu => gelu,
         Activation::QuickGelu => |x: f64| x / (1.0 + (-1.702 * x).exp()),
+        Activation::Relu => |x: f64| x.max(0.0),
+        Activation::Tanh => f64::tanh,
     };
     x.iter().map(|x| function(f64::from(*x)) as f32).collect()
 }
@@ -97,6 +101,8 @@ mod tests {
         close(Activation::Gelu, -0.5, -0.154_268_77);
         close(Activation::Gelu, 20.0, 20.0);
         close(Activation::QuickGelu, 1.0, 0.845_795_8);
+        close(Activation::Tanh, 0.5, 0.462_117_17);
         assert_eq!(reference(Activation::Gelu, &[0.0]), [0.0]);
+        assert_eq!(reference(Activation::Relu, &[-2.0, 3.0]), [0.0, 3.0]);
     }
 }

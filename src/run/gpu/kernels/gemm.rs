@@ -2,7 +2,7 @@
 //! follows done before the result is stored.
 //!
 //! A is never materialised: a row is an output pixel and what its kernel covers, found by address, so that padding,
-//! stride, nearest-neighbour doubling and the concatenation of two sources cost nothing. W is f16, as [`super::repack`]
+//! stride, nearest-neighbour enlarging and the concatenation of two sources cost nothing. W is f16, as [`super::repack`]
 //! lays it out. Products and sums are f32.
 //!
 //! Which tile serves which shape is a matter of speed only; [`Gemm::default_plan`] is a guess that a measurement may
@@ -48,6 +48,7 @@ pub const KERNEL: Kernel = Kernel {
         "has_bias",
         "has_time_embedding",
         "has_residual",
+        "relu_last",
         "activation",
         "geglu",
         "split",
@@ -81,9 +82,9 @@ params! {
         first_out_row: u32,
         norm_offset: u32,
         norm_eps: f32,
-        padding_0: u32,
-        padding_1: u32,
-        padding_2: u32,
+        full_h: u32,
+        full_w: u32,
+        padding: u32,
     }
 }
 
@@ -95,7 +96,7 @@ pub const TILE_K: u32 = 16;
 pub struct Source {
     /// Batch items B.
     pub batch: u32,
-    /// \[H,W\] of the input, before doubling.
+    /// \[H,W\] of the input, before it is enlarged.
     pub in_size: [u32; 2],
     /// Channels of the first and of the second source; 0 when there is one. The weight's channels are in this order.
     pub channels: [u32; 2],
@@ -108,8 +109,8 @@ pub struct Source {
     /// Zeros on the top and on the left; the output's size says how many there are on the other sides. Negative where the
     /// first output begins inside the input, as that of a band of a picture does.
     pub pad: [i32; 2],
-    /// Whether pixels are doubled 2x2 first.
-    pub upsample: bool,
+    /// \[H,W\] that the input is first taken to by repeating each pixel 2x2, where a side is odd without the last one.
+    pub upsample: Option<[u32; 2]>,
 }
 
 impl Source {
@@ -124,8 +125,13 @@ impl Source {
             kernel: 1,
             stride: 1,
             pad: [0, 0],
-            upsample: false,
+            upsample: None,
         }
+    }
+
+    /// \[H,W\] of the picture that the kernel moves over.
+    fn full_size(&self) -> [u32; 2] {
+        self.upsample.unwrap_or(self.in_size)
     }
 
     fn channels_sum(&self) -> u32 {
@@ -155,6 +161,8 @@ pub struct Epilogue {
     pub geglu: bool,
     /// Adds a tensor of the output's shape.
     pub residual: bool,
+    /// Makes negative results 0.
+    pub relu_last: bool,
 }
 
 /// One matrix product.
@@ -326,6 +334,11 @@ impl Gemm {
         if kernel == 0 || stride == 0 || self.source.channels[0] == 0 || self.n == 0 {
             return fault(format!("has a size of zero: {self:?}"));
         }
+        if let Some(size) = self.source.upsample
+            && (0..2).any(|i| size[i].div_ceil(2) != in_size[i])
+        {
+            return fault(format!("cannot enlarge {in_size:?} to {size:?}: only to the double, or one less"));
+        }
         if self.epilogue.geglu && (!Self::can_geglu(self.n) || self.epilogue.activation.is_some()) {
             return fault(format!("cannot apply GEGLU to {} columns with an activation or not in eights", self.n));
         }
@@ -346,11 +359,12 @@ impl Gemm {
 
     /// The constants that choose the epilogue.
     pub(super) fn epilogue_constants(&self) -> Vec<(&'static str, f64)> {
-        let Epilogue { bias, time_embedding, activation, geglu, residual } = self.epilogue;
+        let Epilogue { bias, time_embedding, activation, geglu, residual, relu_last } = self.epilogue;
         vec![
             ("has_bias", f64::from(u8::from(bias))),
             ("has_time_embedding", f64::from(u8::from(time_embedding.is_some()))),
             ("has_residual", f64::from(u8::from(residual))),
+            ("relu_last", f64::from(u8::from(relu_last))),
             ("activation", super::activation::code(activation)),
             ("geglu", f64::from(u8::from(geglu))),
         ]
@@ -368,6 +382,7 @@ pub fn launch(gemm: &Gemm, element: Element, tile: Tile, splits: u32) -> Result<
         return Err(refuse(KERNEL.name, format!("cannot apply GEGLU with tile {}", tile.name)));
     }
     let Source { in_size, channels, out_size, kernel, stride, pad, .. } = gemm.source;
+    let full_size = gemm.source.full_size();
     let m = gemm.m()?;
     let n_tile_columns = gemm.n.div_ceil(tile.n());
     let n_tiles = count(KERNEL.name, &[m.div_ceil(tile.m()), n_tile_columns])?;
@@ -400,9 +415,9 @@ pub fn launch(gemm: &Gemm, element: Element, tile: Tile, splits: u32) -> Result<
         first_out_row: gemm.first_out_row,
         norm_offset: if gemm.epilogue.bias { gemm.n } else { 0 },
         norm_eps: gemm.norm_eps.unwrap_or_default(),
-        padding_0: 0,
-        padding_1: 0,
-        padding_2: 0,
+        full_h: full_size[0],
+        full_w: full_size[1],
+        padding: 0,
     };
     let [x, y, _] = super::spread(KERNEL.name, n_tiles)?;
     let mut constants = vec![
@@ -410,7 +425,7 @@ pub fn launch(gemm: &Gemm, element: Element, tile: Tile, splits: u32) -> Result<
         ("threads_y", f64::from(tile.threads[1])),
         ("rows", f64::from(tile.rows)),
         ("quads", f64::from(tile.quads)),
-        ("upsample", f64::from(u8::from(gemm.source.upsample))),
+        ("upsample", f64::from(u8::from(gemm.source.upsample.is_some()))),
         ("split", f64::from(u8::from(splits > 1))),
         ("has_norm", f64::from(u8::from(gemm.norm_eps.is_some()))),
     ];
@@ -474,6 +489,9 @@ pub fn reference(gemm: &Gemm, operands: Operands<'_>) -> Vec<f32> {
     if epilogue.residual {
         sums.iter_mut().zip(operands.residual).for_each(|(sum, residual)| *sum += residual);
     }
+    if epilogue.relu_last {
+        sums = super::activation::reference(Activation::Relu, &sums);
+    }
     sums
 }
 
@@ -482,14 +500,13 @@ fn dot(source: &Source, operands: Operands<'_>, [b, y, x]: [usize; 3], o: usize)
     let [in_h, in_w] = source.in_size.map(|size| size as usize);
     let [c0, c1] = source.channels.map(|size| size as usize);
     let (kernel, stride) = (source.kernel as usize, source.stride as usize);
-    let shift = usize::from(source.upsample);
+    let shift = usize::from(source.upsample.is_some());
+    let [full_h, full_w] = source.full_size().map(|size| size as usize);
     let mut sum = 0.0;
     for ky in 0..kernel {
         for kx in 0..kernel {
-            let row =
-                (y * stride + ky).checked_add_signed(-(source.pad[0] as isize)).filter(|&row| row < in_h << shift);
-            let col =
-                (x * stride + kx).checked_add_signed(-(source.pad[1] as isize)).filter(|&col| col < in_w << shift);
+            let row = (y * stride + ky).checked_add_signed(-(source.pad[0] as isize)).filter(|&row| row < full_h);
+            let col = (x * stride + kx).checked_add_signed(-(source.pad[1] as isize)).filter(|&col| col < full_w);
             let (Some(row), Some(col)) = (row, col) else { continue };
             let pixel = (b * in_h + (row >> shift)) * in_w + (col >> shift);
             for c in 0..c0 + c1 {

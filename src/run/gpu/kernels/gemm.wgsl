@@ -12,7 +12,7 @@ override threads_y: u32 = 8u;
 // Rows of one invocation, at most 8, and its groups of four columns, at most 2.
 override rows: u32 = 4u;
 override quads: u32 = 1u;
-// The picture is doubled 2x2 before the convolution.
+// The picture is enlarged before the convolution, by repeating each pixel 2x2.
 override upsample: bool = false;
 // Partial sums are stored for splitk_reduce or splitk_group_norm, and the epilogue is left to it.
 override split: bool = false;
@@ -50,9 +50,10 @@ struct Params {
     // Where the layer norm's weight lies behind the bias; its own bias follows it.
     norm_offset: u32,
     norm_eps: f32,
-    padding_0: u32,
-    padding_1: u32,
-    padding_2: u32,
+    // The picture that the kernel moves over: in_h and in_w, or enlarged twice that, or one less.
+    full_h: u32,
+    full_w: u32,
+    padding: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -171,8 +172,6 @@ fn main(
     let first_row = tile / params.n_tile_columns * tile_m;
     let first_quad = tile % params.n_tile_columns * tile_quads;
     let n_quads = (params.n + 3u) / 4u;
-    let full_h = select(params.in_h, params.in_h * 2u, upsample);
-    let full_w = select(params.in_w, params.in_w * 2u, upsample);
     let shift = select(0u, 1u, upsample);
 
     // The rows of A that this invocation brings: first row of the batch item's picture, and the place of the kernel's
@@ -223,7 +222,7 @@ fn main(
                 let y = u32(origin.y + i32(tap_y));
                 let x = u32(origin.z + i32(tap_x));
                 var value = vec4<f32>();
-                if y < full_h && x < full_w {
+                if y < params.full_h && x < params.full_w {
                     let pixel = (u32(origin.x) + (y >> shift)) * params.in_w + (x >> shift);
                     value = load_source(source, pixel, channel + item % TILE_K_QUADS * 4u, n_channels);
                     if has_norm {

@@ -31,6 +31,7 @@ macro_rules! params {
 
 pub mod activation;
 pub mod add;
+pub mod affine;
 pub mod attention;
 pub mod blend;
 pub mod cast_from_f32;
@@ -60,6 +61,7 @@ use crate::{Error, Result};
 pub const KERNELS: &[&Kernel] = &[
     &activation::KERNEL,
     &add::KERNEL,
+    &affine::KERNEL,
     &attention::KERNEL,
     &blend::KERNEL,
     &cast_from_f32::KERNEL,

@@ -40,7 +40,7 @@ pub const KERNEL: Kernel = Kernel {
 pub fn suits(gemm: &Gemm, splits: u32, norm: &GroupNorm) -> Result<bool> {
     let n_pixels = u64::from(norm.batch) * u64::from(norm.pixels);
     let is_whole = norm.channels == [gemm.n, 0] && n_pixels == u64::from(gemm.m()?) && gemm.first_out_row == 0;
-    let only_adds = !gemm.epilogue.geglu && gemm.epilogue.activation.is_none();
+    let only_adds = !gemm.epilogue.geglu && gemm.epilogue.activation.is_none() && !gemm.epilogue.relu_last;
     Ok(splits > 1
         && is_whole
         && only_adds

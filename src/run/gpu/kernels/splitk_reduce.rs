@@ -21,7 +21,7 @@ pub const KERNEL: Kernel = Kernel {
     ],
     params_bytes: size_of::<Params>(),
     params_fields: Params::FIELDS,
-    constants: &["has_bias", "has_time_embedding", "has_residual", "activation", "geglu"],
+    constants: &["has_bias", "has_time_embedding", "has_residual", "relu_last", "activation", "geglu"],
     elements: Element::ALL,
     widths: Width::ALL,
 };

@@ -122,6 +122,7 @@ impl<'a> Lowering<'a> {
             activation: None,
             geglu: false,
             residual: None,
+            relu_last: false,
         }
     }
 
@@ -304,6 +305,7 @@ impl<'a> Lowering<'a> {
             activation: None,
             geglu: false,
             residual: None,
+            relu_last: false,
         };
         if let Some(&norm) = self.norms.get(&id) {
             self.put_norm(&mut task, norm);
@@ -312,8 +314,13 @@ impl<'a> Lowering<'a> {
         while let Some((reader, name)) = self.only_reader(end) {
             let next = self.node(reader);
             // An addition of two products is done behind the first of them only.
-            let done = task.geglu || task.residual.is_some() || self.claimed[reader.idx()];
+            let done = task.geglu || task.residual.is_some();
             let fused = match &next.op {
+                _ if self.claimed[reader.idx()] || task.relu_last => false,
+                Op::Activation(Activation::Relu) if task.residual.is_some() => {
+                    task.relu_last = true;
+                    true
+                }
                 _ if done => false,
                 Op::Add => self.fuse_add(&mut task, next, name),
                 Op::Activation(activation) if task.activation.is_none() => {
@@ -348,14 +355,22 @@ impl<'a> Lowering<'a> {
         if a == b || matches!(self.node(root).op, Op::Weight) {
             return false;
         }
+        let is_row = a == ours && shape.len() == 4 && other_shape[1..3] == [1, 1] && other_shape[0] == shape[0];
+        let can_add_row = is_row && task.time_embedding.is_none() && task.activation.is_none();
+        // At one pixel a time embedding has the shape of the sum. It is still no residual: merged with the others, its
+        // values lie in their product and not in a storage of its own.
+        if let Some(&rows) = self.rows_of.get(&root) {
+            if can_add_row {
+                task.time_embedding = Some(rows);
+            }
+            return can_add_row;
+        }
         if other_shape == shape {
             task.residual = Some(root);
             return true;
         }
-        let is_row = a == ours && shape.len() == 4 && other_shape[1..3] == [1, 1] && other_shape[0] == shape[0];
-        if is_row && task.time_embedding.is_none() && task.activation.is_none() {
-            let alone = RowsOf { root, stride: shape[3], offset: 0 };
-            task.time_embedding = Some(self.rows_of.get(&root).copied().unwrap_or(alone));
+        if can_add_row {
+            task.time_embedding = Some(RowsOf { root, stride: shape[3], offset: 0 });
             return true;
         }
         false

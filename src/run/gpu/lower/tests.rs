@@ -76,10 +76,17 @@ fn layers_of_one_input_are_one_product() {
 
 #[test]
 fn concatenations_are_read_where_they_lie_and_time_embeddings_are_merged() {
+    // At one pixel a time embedding has the shape of a residual.
+    for (batch, height, width) in [(1, 4, 4), (2, 4, 4), (1, 1, 4), (1, 1, 1), (2, 1, 1)] {
+        check_merged_time_embeddings(batch, height, width);
+    }
+}
+
+fn check_merged_time_embeddings(batch: usize, height: usize, width: usize) {
     let mut g = GraphBuilder::new("toy", Phase::Step);
     let w = Path::root();
-    let x = g.input("x", &[1, 4, 4, 8]);
-    let t = g.input("t", &[1, 6]);
+    let x = g.input("x", &[batch, height, width, 8]);
+    let t = g.input("t", &[batch, 6]);
     let a = g.conv2d(x, &w.pp("a"), Conv::k3(8)).unwrap();
     let mut h = g.concat(&[a, x], 3, &w).unwrap();
     for name in ["r0", "r1"] {
@@ -87,7 +94,7 @@ fn concatenations_are_read_where_they_lie_and_time_embeddings_are_merged() {
         let n = g.group_norm(h, &block.pp("norm"), 2, 1e-5).unwrap();
         let c = g.conv2d(n, &block.pp("conv"), Conv::k3(8)).unwrap();
         let temb = g.linear(t, &block.pp("temb"), 8, true).unwrap();
-        let temb = g.reshape(temb, &[1, 1, 1, 8]).unwrap();
+        let temb = g.reshape(temb, &[batch, 1, 1, 8]).unwrap();
         let c = g.add(c, temb, &w).unwrap();
         let s = g.conv2d(h, &block.pp("shortcut"), Conv::k1(8)).unwrap();
         h = g.add(c, s, &w).unwrap();
@@ -104,5 +111,5 @@ fn concatenations_are_read_where_they_lie_and_time_embeddings_are_merged() {
         "r1.shortcut",
         "r1.conv+temb+residual",
     ];
-    assert_eq!(summary(&graph), tasks);
+    assert_eq!(summary(&graph), tasks, "{batch}x{height}x{width}");
 }

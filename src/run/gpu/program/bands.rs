@@ -75,7 +75,7 @@ impl<'a> Builder<'a> {
             Some(bands) => bands,
             None => {
                 // The result is whole, but no more of the input should be gathered at once than a band.
-                let out = self.whole(task.out)?;
+                let out = self.room(task.out)?;
                 let rows = self.settings.bands.rows(height, self.node(*x).n_elements() as u64 * self.element.bytes());
                 (0..height)
                     .step_by(rows)
@@ -89,7 +89,7 @@ impl<'a> Builder<'a> {
             _ => None,
         };
         let out_width = gemm.source.out_size[1] as usize;
-        let scale = if conv.upsample { 2 } else { 1 };
+        let scale = if conv.upsample.is_some() { 2 } else { 1 };
         let in_height = gemm.source.in_size[0] as usize;
         for (i, (rows, out)) in parts.into_iter().enumerate() {
             // The rows of the input, doubled where that comes first, that the kernel covers.
@@ -97,8 +97,13 @@ impl<'a> Builder<'a> {
             let to = ((rows.end() - 1) * conv.stride + conv.kernel).saturating_sub(conv.pad[0]).div_ceil(scale);
             let wanted = Rows { first: from, n: to.min(in_height) - from };
             let (x, at) = self.rows_of(*x, wanted)?;
+            let upsample = gemm.source.upsample.map(|[full_h, full_w]| {
+                // The rows there, doubled, without what an odd height leaves out below.
+                [(full_h - (at.first * scale) as u32).min((at.n * scale) as u32), full_w]
+            });
             let source = gemm::Source {
                 in_size: [at.n as u32, gemm.source.in_size[1]],
+                upsample,
                 out_size: [rows.n as u32, gemm.source.out_size[1]],
                 pad: [
                     conv.pad[0] as i32 - (rows.first * conv.stride) as i32 + (at.first * scale) as i32,

@@ -1,7 +1,7 @@
 //! Nodes that are a kernel of their own: attention, lookups, and whatever is done element by element.
 
 use super::super::kernels::{
-    activation, add, attention, copy, embedding, gather, geglu, layer_norm, lincomb, timestep_embedding,
+    activation, add, affine, attention, copy, embedding, gather, geglu, layer_norm, lincomb, timestep_embedding,
 };
 use super::super::lower::{Task, weight_key};
 use super::{Builder, Operand, four, n_elements};
@@ -19,7 +19,7 @@ impl<'a> Builder<'a> {
         let launch = embedding::launch(n_ids, n_rows as u32, columns as u32, Some(n_positions), self.element)?;
         let ids = self.whole(node.inputs[0])?;
         let (table, positions) = (self.weight(&[node.inputs[1]]), self.weight(&[positions]));
-        let out = self.whole(task.out)?;
+        let out = self.room(task.out)?;
         self.emit(launch, vec![ids, table, out, positions], format!("{n_ids}x{columns}"), 0);
         Ok(())
     }
@@ -38,7 +38,7 @@ impl<'a> Builder<'a> {
         let dense = attention::Attention::dense(batch, queries, keys, heads, head_size, scale as f32, causal);
         let attention = if packed { dense.packed() } else { dense };
         let launch = attention::launch(&attention, self.element)?;
-        operands.push(self.whole(id)?);
+        operands.push(self.room(id)?);
         let shape = format!("{batch}x{heads}x{queries}x{keys}x{head_size}");
         self.emit(launch, operands, shape, self.graph.cost(node).flops);
         Ok(())
@@ -67,36 +67,41 @@ impl<'a> Builder<'a> {
         match &node.op {
             Op::LayerNorm { eps } => {
                 let launch = layer_norm::launch(total / columns.max(1), columns, *eps as f32, element)?;
-                let out = self.whole(id)?;
+                let out = self.room(id)?;
                 self.emit(launch, with_out(inputs, out), shape, flops);
             }
             Op::Activation(kind) => {
                 let launch = activation::launch(*kind, total, element)?;
-                let out = self.whole(id)?;
+                let out = self.room(id)?;
                 self.emit(launch, with_out(inputs, out), shape, flops);
             }
             Op::Geglu => {
                 let launch = geglu::launch(total / columns.max(1), columns, element)?;
-                let out = self.whole(id)?;
+                let out = self.room(id)?;
                 self.emit(launch, with_out(inputs, out), shape, flops);
             }
             Op::Add => {
                 let launch = add::launch(four(shapes[0])?, four(shapes[1])?, element)?;
-                let out = self.whole(id)?;
+                let out = self.room(id)?;
                 self.emit(launch, with_out(inputs, out), shape, flops);
             }
             Op::Scale { factor } => {
                 let launch = lincomb::launch(&[*factor as f32], total, None, element)?;
-                let out = self.whole(id)?;
+                let out = self.room(id)?;
                 let unused = vec![Operand::Unused; lincomb::MAX_TERMS - 1];
                 let operands = inputs.into_iter().chain(unused).chain([out]).collect();
                 self.emit(launch, operands, shape, flops);
+            }
+            Op::Affine { factors, offsets } => {
+                let launch = affine::launch(factors, offsets, total, element)?;
+                let out = self.whole(id)?;
+                self.emit(launch, with_out(inputs, out), shape, flops);
             }
             Op::Concat { axis } => {
                 let whole = four(&node.shape)?;
                 let axis = axis + 4 - node.shape.len();
                 let mut start = 0;
-                let out = self.whole(id)?;
+                let out = self.room(id)?;
                 for (input, part_shape) in inputs.into_iter().zip(&shapes) {
                     let part = four(part_shape)?;
                     let launch = copy::launch(&copy::Copy::into_part(part, whole, axis, start), element)?;
@@ -108,14 +113,14 @@ impl<'a> Builder<'a> {
                 let axis4 = axis + 4 - node.shape.len();
                 let slice = copy::Copy::slice(four(shapes[0])?, axis4, *start as u32, *len as u32);
                 let launch = copy::launch(&slice, element)?;
-                let out = self.whole(id)?;
+                let out = self.room(id)?;
                 self.emit(launch, with_out(inputs, out), shape, 0);
             }
             Op::Embedding => {
                 let &[n_rows, columns] = shapes[1] else { return self.refuse("embedding", "wants a table [N,D]") };
                 let (n_ids, n_rows, columns) = (n_elements(shapes[0]), n_rows as u32, columns as u32);
                 let is_weight = matches!(inputs[1], Operand::Weight(_));
-                let out = self.whole(id)?;
+                let out = self.room(id)?;
                 let mut operands: Vec<Operand> = with_out(inputs, out);
                 let launch = if is_weight {
                     operands.push(Operand::UnusedWeight);
@@ -128,7 +133,7 @@ impl<'a> Builder<'a> {
             Op::TimestepEmbedding { dim, flip_sin_to_cos, freq_shift } => {
                 let n = n_elements(shapes[0]);
                 let launch = timestep_embedding::launch(n, *dim as u32, *flip_sin_to_cos, *freq_shift, element)?;
-                let out = self.whole(id)?;
+                let out = self.room(id)?;
                 self.emit(launch, with_out(inputs, out), shape, flops);
             }
             Op::Attention { .. } => return self.attention(id, inputs, false),

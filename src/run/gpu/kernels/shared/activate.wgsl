@@ -5,6 +5,8 @@ const ACTIVATION_NONE = 0u;
 const ACTIVATION_SILU = 1u;
 const ACTIVATION_GELU = 2u;
 const ACTIVATION_QUICK_GELU = 3u;
+const ACTIVATION_RELU = 4u;
+const ACTIVATION_TANH = 5u;
 
 fn silu(x: vec4<f32>) -> vec4<f32> {
     return x / (1.0 + exp(min(-x, vec4<f32>(87.0))));
@@ -26,11 +28,18 @@ fn quick_gelu(x: vec4<f32>) -> vec4<f32> {
     return x / (1.0 + exp(min(-1.702 * x, vec4<f32>(87.0))));
 }
 
+// A select and not a max, which may turn a NaN into 0.
+fn relu(x: vec4<f32>) -> vec4<f32> {
+    return select(x, vec4<f32>(), x < vec4<f32>());
+}
+
 fn activate(kind: u32, x: vec4<f32>) -> vec4<f32> {
     switch kind {
         case ACTIVATION_SILU: { return silu(x); }
         case ACTIVATION_GELU: { return gelu(x); }
         case ACTIVATION_QUICK_GELU: { return quick_gelu(x); }
+        case ACTIVATION_RELU: { return relu(x); }
+        case ACTIVATION_TANH: { return tanh(clamp(x, vec4<f32>(-10.0), vec4<f32>(10.0))); }
         default: { return x; }
     }
 }

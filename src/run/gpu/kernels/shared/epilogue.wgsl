@@ -9,6 +9,8 @@ override has_time_embedding: bool = false;
 override has_residual: bool = false;
 // One of the ACTIVATION_ constants.
 override activation: u32 = 0u;
+// Negative sums become 0, after the residual.
+override relu_last: bool = false;
 // Columns hold four values, then their four gates.
 override geglu: bool = false;
 
@@ -28,6 +30,9 @@ fn store_quad(row: u32, column: u32, n: u32, value: vec4<f32>) {
                 var other = vec4<f32>();
                 put(&other, i, residual[at]);
                 sum += other;
+            }
+            if relu_last {
+                sum = relu(sum);
             }
             out[at] = pick(sum, i);
         }

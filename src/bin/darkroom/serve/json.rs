@@ -1,0 +1,104 @@
+//! JSON bodies in the words of this server: what is wrong, where, and what would work.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::failure::Failure;
+
+/// The most values of one body. A request has a few dozen; each costs many times its text once it is parsed.
+const MAX_VALUES: usize = 10_000;
+
+/// Parses a body.
+///
+/// # Errors
+/// 400 with the field where something is wrong and what would work.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    if count_values(bytes) > MAX_VALUES {
+        return Err(Failure::request(format!("the body has more than {MAX_VALUES} values: a request has a few dozen")));
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| explain(&error.path().to_string(), error.inner()))?;
+    deserializer.end().map_err(|error| explain(".", &error))?;
+    Ok(parsed)
+}
+
+/// The same of values that are there already.
+///
+/// # Errors
+/// As [`parse`].
+pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+    serde_path_to_error::deserialize(value).map_err(|error| explain(&error.path().to_string(), error.inner()))
+}
+
+/// Commas and colons outside of texts, and brackets: about as many as there are values.
+fn count_values(bytes: &[u8]) -> usize {
+    let (mut n_values, mut is_text, mut is_escaped) = (0, false, false);
+    for byte in bytes {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_text,
+            b'"' => is_text = !is_text,
+            b',' | b'[' | b'{' if !is_text => n_values += 1,
+            _ => {}
+        }
+    }
+    n_values
+}
+
+/// What serde says, in plain words.
+fn explain(path: &str, error: &serde_json::Error) -> Failure {
+    let whole = error.to_string();
+    let place = format!("line {}, column {}", error.line(), error.column());
+    if !error.is_data() {
+        let why = if error.is_eof() { "it ends early" } else { "it is malformed" };
+        return Failure::request(format!("the body is not JSON: {why} at {place}"));
+    }
+    // serde_json adds the place to every message.
+    let text = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(text, _)| text);
+    let field = if path == "." { "the body" } else { path };
+    let quoted = |text: &str| text.split('`').nth(1).unwrap_or_default().to_string();
+    if text.starts_with("missing field") {
+        return Failure::of(&quoted(text), format!("{} is missing", quoted(text)));
+    }
+    if text.starts_with("unknown field") {
+        let known: Vec<&str> = text.split('`').skip(3).step_by(2).collect();
+        let message = format!("there is no setting {:?}: use {}", quoted(text), known.join(", "));
+        return Failure::of(&quoted(text), message);
+    }
+    if text.starts_with("duplicate field") {
+        return Failure::of(&quoted(text), format!("{} is given twice", quoted(text)));
+    }
+    if text.starts_with("unknown variant") {
+        let known: Vec<&str> = text.split('`').skip(3).step_by(2).collect();
+        let message = format!("{field} {:?} is not possible: use {}", quoted(text), known.join(" or "));
+        return Failure::of(field, message);
+    }
+    let invalid = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
+    if let Some((got, expected)) = invalid.and_then(|rest| rest.rsplit_once(", expected ")) {
+        let got = got.split_once(' ').map_or(got, |(kind, value)| match kind {
+            "integer" | "boolean" => value.trim_matches('`'),
+            "string" => value,
+            "floating" => value.trim_start_matches("point ").trim_matches('`'),
+            _ => got,
+        });
+        let got: String = got.chars().take(60).collect();
+        return Failure::of(field, format!("{field} {got} is not possible: use {}", kind_of(expected)));
+    }
+    Failure::of(field, format!("{field}: {text}"))
+}
+
+/// A type, as people call it.
+fn kind_of(expected: &str) -> String {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more".into(),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".into(),
+        "f32" | "f64" => "a number".into(),
+        "a string" | "string" => "a text".into(),
+        "a boolean" => "true or false".into(),
+        _ if expected.starts_with("struct ") => "a JSON object".into(),
+        "a sequence" => "a list".into(),
+        other => other.into(),
+    }
+}

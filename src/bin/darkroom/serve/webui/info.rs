@@ -1,0 +1,158 @@
+//! Answers with pictures, and the settings that a picture carries.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use darkroom::image::png_text;
+use darkroom::parameters::Parameters;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::super::answer;
+use super::super::failure::Failure;
+use super::super::follow::Finished;
+use super::super::intake::Posted;
+use super::super::jobs::{Desk, Job};
+use super::super::request::Menu;
+use super::super::upload::Upload;
+use super::Answer;
+use super::request::Delivery;
+
+/// What was drawn.
+pub struct Drawn {
+    parameters: Parameters,
+    sampler: String,
+    first_seed: u64,
+}
+
+impl Drawn {
+    pub fn of(job: &Job, menu: &Menu, strength: Option<f64>) -> Self {
+        let order = &job.order;
+        let parameters = order.parameters(menu, strength);
+        Drawn { parameters, sampler: order.sampler.a1111_name(), first_seed: order.config.seed }
+    }
+}
+
+/// The answer to a request that drew. `info` is a text that holds JSON, as it is there.
+pub fn answer(
+    finished: &Finished,
+    drawn: &Drawn,
+    delivery: &Delivery,
+    parameters: Value,
+    was_interrupted: bool,
+) -> Value {
+    let images: Vec<String> = match delivery.sends_images {
+        true => finished.images.iter().map(|(_, file)| STANDARD.encode(file)).collect(),
+        false => Vec::new(),
+    };
+    let used = &drawn.parameters;
+    let seeds: Vec<u64> = finished.images.iter().map(|(seed, _)| *seed).collect();
+    let n_images = seeds.len();
+    let negative = used.negative_prompt.clone().unwrap_or_default();
+    let infotexts: Vec<String> =
+        seeds.iter().map(|seed| Parameters { seed: *seed, ..used.clone() }.to_a1111()).collect();
+    let mut info = json!({
+        "prompt": used.prompt, "all_prompts": vec![&used.prompt; n_images],
+        "negative_prompt": negative, "all_negative_prompts": vec![&negative; n_images],
+        "seed": drawn.first_seed, "all_seeds": seeds, "subseed": drawn.first_seed, "all_subseeds": seeds,
+        "subseed_strength": 0, "width": used.width, "height": used.height, "sampler_name": drawn.sampler,
+        "cfg_scale": used.guidance_scale, "steps": used.steps, "batch_size": delivery.batch_size,
+        "restore_faces": false, "face_restoration_model": null, "sd_model_name": used.model, "sd_model_hash": "",
+        "sd_vae_name": null, "sd_vae_hash": null, "seed_resize_from_w": -1, "seed_resize_from_h": -1,
+        "denoising_strength": used.strength, "extra_generation_params": {}, "index_of_first_image": 0,
+        "infotexts": infotexts, "styles": [], "job_timestamp": "0",
+        "clip_skip": used.clip_skip.map_or(1, |skip| skip + 1), "is_using_inpainting_conditioning": false,
+        "version": used.version, "ignored": delivery.ignored,
+    });
+    if was_interrupted {
+        info["interrupted"] = json!(true);
+    }
+    if let Some(truncated) = &finished.truncated {
+        info["truncated"] = json!(truncated);
+    }
+    json!({ "images": images, "parameters": parameters, "info": info.to_string() })
+}
+
+#[derive(Deserialize)]
+pub struct PngInfoRequest {
+    image: Upload,
+}
+
+/// The settings that a picture carries.
+pub async fn png_info(
+    State(desk): State<Arc<Desk>>,
+    posted: Result<Posted<PngInfoRequest>, Failure>,
+) -> Answer<Response> {
+    let file = posted?.0.image.file("image")?;
+    let read = move || png_text(&file).map(|text| object(&text));
+    let object = desk.room.work(4 << 20, read).await?.map_err(Failure::from)?;
+    Ok(answer::json(&desk, 4 << 20, move || object).await?)
+}
+
+fn object(text: &[(String, String)]) -> Value {
+    let info = text.iter().find(|(key, _)| key == "parameters").map_or("", |(_, value)| value.as_str());
+    let items: Map<String, Value> =
+        text.iter().filter(|(key, _)| key != "parameters").map(|(key, value)| (key.clone(), json!(value))).collect();
+    json!({ "info": info, "items": items, "parameters": parsed(info) })
+}
+
+/// The settings of an info text by name, as texts, as the web UI's clients read them.
+fn parsed(info: &str) -> Map<String, Value> {
+    let mut found = Map::new();
+    let lines: Vec<&str> = info.trim().lines().collect();
+    let Some(at) = lines.iter().rposition(|line| line.starts_with("Steps: ")) else { return found };
+    let negative_at = lines[..at].iter().position(|line| line.starts_with("Negative prompt:")).unwrap_or(at);
+    let negative = lines[negative_at..at].join("\n");
+    found.insert("Prompt".into(), json!(lines[..negative_at].join("\n")));
+    found.insert("Negative prompt".into(), json!(negative.trim_start_matches("Negative prompt:").trim_start()));
+    let mut rest = lines[at];
+    while let Some((key, after)) = rest.split_once(':') {
+        let after = after.trim_start();
+        // A value with a comma in it is a JSON string.
+        let mut quoted = serde_json::Deserializer::from_str(after).into_iter::<String>();
+        let (value, next) = match after.starts_with('"').then(|| quoted.next()).flatten() {
+            Some(Ok(value)) => (value, after[quoted.byte_offset()..].split_once(',').map_or("", |(_, next)| next)),
+            _ => after.split_once(',').map_or((after.trim().to_owned(), ""), |(v, next)| (v.trim().to_owned(), next)),
+        };
+        match (key.trim(), value.split_once('x')) {
+            (key @ ("Size" | "Hires resize"), Some((width, height))) => {
+                found.insert(format!("{key}-1"), json!(width));
+                found.insert(format!("{key}-2"), json!(height));
+            }
+            (key, _) => {
+                found.insert(key.to_owned(), json!(value));
+            }
+        }
+        rest = next;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_info_text_is_taken_apart() {
+        let text = "a cat,\nsitting\nNegative prompt: dog,\nbird\nSteps: 20, Sampler: Euler a, CFG scale: 7.5, Seed: 1, \
+            Size: 512x768, Model: \"a, b\", Version: x\nTemplate: y";
+        let found = parsed(text);
+        for (key, value) in [
+            ("Prompt", "a cat,\nsitting"),
+            ("Negative prompt", "dog,\nbird"),
+            ("Steps", "20"),
+            ("Sampler", "Euler a"),
+            ("Size-1", "512"),
+            ("Size-2", "768"),
+            ("Model", "a, b"),
+            ("Version", "x"),
+        ] {
+            assert_eq!(found[key], value, "{key}");
+        }
+        assert!(parsed("no settings").is_empty() && parsed("").is_empty());
+        assert_eq!(parsed("Steps: 1")["Prompt"], "");
+    }
+}

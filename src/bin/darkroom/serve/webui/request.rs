@@ -1,0 +1,351 @@
+//! What a client of AUTOMATIC1111's web UI asks for, as a request of this server.
+//!
+//! What this server has is honoured. What would make another picture altogether (a second pass, ControlNet, a script, a
+//! LoRA, a refiner) is refused by name. The rest is passed over, and the answer's `info` lists what of it asked for
+//! something.
+
+use darkroom::image::{FileFormat, Fit};
+use darkroom::sampler::{Sampler, SamplerKind, SigmaSchedule};
+
+use super::super::failure::Failure;
+use super::super::request::{JobRequest, Menu};
+use super::super::upload::MaskForm;
+use super::Options;
+use super::body::{Body, Given, whole};
+
+/// Settings that are honoured, refused, or without effect on any picture.
+pub const SETTINGS: [&str; 58] = [
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "steps",
+    "cfg_scale",
+    "width",
+    "height",
+    "batch_size",
+    "n_iter",
+    "sampler_name",
+    "sampler_index",
+    "scheduler",
+    "denoising_strength",
+    "resize_mode",
+    "inpainting_mask_invert",
+    "clip_skip",
+    "eta",
+    "send_images",
+    "mask_blur",
+    "mask_blur_x",
+    "mask_blur_y",
+    "inpainting_fill",
+    "inpaint_full_res",
+    "enable_hr",
+    "script_name",
+    "refiner_checkpoint", // From here on without effect.
+    "subseed",
+    "hr_scale",
+    "hr_upscaler",
+    "hr_second_pass_steps",
+    "hr_resize_x",
+    "hr_resize_y",
+    "hr_checkpoint_name",
+    "hr_sampler_name",
+    "hr_scheduler",
+    "hr_prompt",
+    "hr_negative_prompt",
+    "hr_additional_modules",
+    "hr_cfg",
+    "hr_distilled_cfg",
+    "firstphase_width",
+    "firstphase_height",
+    "script_args",
+    "refiner_switch_at",
+    "image_cfg_scale",
+    "distilled_cfg_scale",
+    "do_not_save_samples",
+    "do_not_save_grid",
+    "override_settings_restore_afterwards",
+    "inpaint_full_res_padding",
+    "mask_round",
+    "disable_extra_networks",
+    "force_task_id",
+    "s_tmin",
+    "s_tmax",
+    "latent_mask",
+    "rng",
+    "task",
+];
+
+/// Settings that are passed over, with the value that asks for nothing.
+pub const PASSED_OVER: [(&str, Neutral); 13] = [
+    ("restore_faces", Neutral::Nothing),
+    ("tiling", Neutral::Nothing),
+    ("styles", Neutral::Nothing),
+    ("save_images", Neutral::Nothing),
+    ("include_init_images", Neutral::Nothing),
+    ("infotext", Neutral::Nothing),
+    ("comments", Neutral::Nothing),
+    ("subseed_strength", Neutral::Nothing),
+    ("seed_resize_from_h", Neutral::NotPositive),
+    ("seed_resize_from_w", Neutral::NotPositive),
+    ("s_churn", Neutral::Nothing),
+    ("s_noise", Neutral::One),
+    ("initial_noise_multiplier", Neutral::One),
+];
+
+/// See [`PASSED_OVER`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neutral {
+    /// Null, false, 0, an empty text.
+    Nothing,
+    /// 0 or less.
+    NotPositive,
+    /// 1.
+    One,
+}
+
+impl Neutral {
+    fn is(self, given: &Given) -> bool {
+        given.is_neutral()
+            || match self {
+                Neutral::Nothing => false,
+                Neutral::NotPositive => given.real().is_some_and(|n| n <= 0.0),
+                Neutral::One => given.real() == Some(1.0),
+            }
+    }
+}
+
+/// Which of the two asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    Txt2Img,
+    Img2Img,
+}
+
+/// How the answer is wanted, and what of the request it has to list.
+pub struct Delivery {
+    pub sends_images: bool,
+    pub batch_size: usize,
+    pub ignored: Vec<String>,
+}
+
+fn refuse<T>(name: &str, message: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::of(name, message))
+}
+
+/// Turns a body into a request.
+///
+/// # Errors
+/// 400 with the setting that is not possible and what would work; 404 for a model that is not here.
+pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Result<(JobRequest, Delivery), Failure> {
+    refuse_other_pictures(body)?;
+    let mut ignored = std::mem::take(&mut body.unknown);
+    let mut options = options.clone();
+    let given_options = std::mem::take(&mut body.options);
+    ignored.extend(options.change(&given_options, menu)?.into_iter().map(|name| format!("override_settings.{name}")));
+    body.options = given_options;
+
+    let (image, mask) = match door {
+        Door::Txt2Img => {
+            ignored.extend((!body.init_images.is_empty()).then(|| "init_images".to_owned()));
+            ignored.extend(body.mask.take().map(|_| "mask".to_owned()));
+            (None, None)
+        }
+        Door::Img2Img => (Some(init_image(body)?), body.mask.take()),
+    };
+    let sampler = sampler(body)?;
+    let kind = sampler.unwrap_or(menu.models[options.model_idx].sampler).kind;
+    list_ignored(body, mask.is_some(), kind, &mut ignored)?;
+
+    let seed = match body.whole("seed")? {
+        None | Some(-1) => None,
+        Some(seed) => match u64::try_from(seed) {
+            Ok(seed) => Some(seed),
+            Err(_) => {
+                return refuse("seed", format!("seed {seed} is not possible: use -1 for a random one, or 0 or more"));
+            }
+        },
+    };
+    let batch_size = body.count("batch_size")?.unwrap_or(1);
+    let n_iter = body.count("n_iter")?.unwrap_or(1);
+    let stops_at = match body.whole("clip_skip")? {
+        None | Some(0) => options.clip_stop,
+        Some(n) => usize::try_from(n)
+            .or_else(|_| refuse("clip_skip", format!("clip_skip {n} is not possible: use 1 or more")))?,
+    };
+    let (output_format, output_compression) = match options.format {
+        FileFormat::Png => (None, None),
+        FileFormat::Jpeg { quality } | FileFormat::WebP { quality } => {
+            (Some(options.format.name().to_owned()), Some(quality.into()))
+        }
+    };
+    let negative_prompt = body.text("negative_prompt")?;
+    let request = JobRequest {
+        prompt: body.text("prompt")?.to_owned(),
+        model: Some(menu.models[options.model_idx].name.clone()),
+        // An empty one is none there, which XL draws differently.
+        negative_prompt: (!negative_prompt.is_empty()).then(|| negative_prompt.to_owned()),
+        width: body.count("width")?,
+        height: body.count("height")?,
+        steps: body.count("steps")?,
+        guidance_scale: body.real("cfg_scale")?,
+        fit: match door {
+            Door::Txt2Img => None,
+            Door::Img2Img => Some(fit(body)?),
+        },
+        strength: match door {
+            Door::Txt2Img => None,
+            Door::Img2Img => Some(body.real("denoising_strength")?.unwrap_or(0.75)),
+        },
+        sampler: sampler.map(Sampler::name),
+        seed,
+        count: Some(batch_size.saturating_mul(n_iter)),
+        // 1 is the last layer there, which skips none.
+        clip_skip: stops_at.checked_sub(1).filter(|n| *n > 0),
+        image,
+        mask,
+        mask_form: MaskForm::OpaqueIsRepainted { inverted: !body.get("inpainting_mask_invert").is_neutral() },
+        output_format,
+        output_compression,
+        ..JobRequest::default()
+    };
+    Ok((request, Delivery { sends_images: body.flag("send_images", true)?, batch_size, ignored }))
+}
+
+fn init_image(body: &mut Body) -> Result<super::super::upload::Upload, Failure> {
+    match body.init_images.len() {
+        1 => body.init_images.pop().ok_or_else(|| Failure::of("init_images", "init_images is missing")),
+        0 => refuse("init_images", "init_images is missing: send one picture in base64"),
+        n => refuse(
+            "init_images",
+            format!("{n} pictures as init_images are not possible: send one, in a request of its own"),
+        ),
+    }
+}
+
+/// Refuses what would make another picture altogether.
+fn refuse_other_pictures(body: &Body) -> Result<(), Failure> {
+    if body.flag("enable_hr", false)? {
+        let message = "enable_hr is not possible: there is no second pass; ask for the size you want, or send the picture \
+            to img2img";
+        return refuse("enable_hr", message);
+    }
+    for (name, what) in [("script_name", "scripts"), ("refiner_checkpoint", "refiners")] {
+        if !body.get(name).is_neutral() {
+            return refuse(name, format!("{name} {:?} is not possible: there are no {what} here", body.text(name)?));
+        }
+    }
+    if let Some((script, _)) = body.scripts.iter().find(|(_, given)| !given.is_neutral()) {
+        let script: String = script.chars().take(60).collect();
+        let message = format!("the script {script:?} in alwayson_scripts is not possible: there are no scripts here");
+        return refuse("alwayson_scripts", message);
+    }
+    for name in ["prompt", "negative_prompt"] {
+        let text = body.text(name)?;
+        let lower = text.to_ascii_lowercase();
+        if let Some(start) = ["<lora:", "<lyco:", "<hypernet:"].iter().find(|start| lower.contains(**start)) {
+            return refuse(name, format!("{start}…> in {name} is not possible: no such files are loaded here"));
+        }
+    }
+    Ok(())
+}
+
+/// How a start picture of another shape is brought to the size that is drawn.
+fn fit(body: &Body) -> Result<Fit, Failure> {
+    match body.whole("resize_mode")? {
+        None | Some(0) => Ok(Fit::Stretch),
+        Some(1) => Ok(Fit::Crop),
+        Some(2) => Ok(Fit::Pad),
+        Some(mode) => refuse("resize_mode", format!("resize_mode {mode} is not possible: use 0, 1 or 2")),
+    }
+}
+
+/// Lists what asks for something that is not done.
+fn list_ignored(body: &Body, has_mask: bool, kind: SamplerKind, ignored: &mut Vec<String>) -> Result<(), Failure> {
+    let mut list = |name: &str| ignored.push(name.to_owned());
+    for (name, neutral) in PASSED_OVER {
+        if !neutral.is(body.get(name)) {
+            list(name);
+        }
+    }
+    // 0 in DDIM, 1 in the others that have it, is how they are drawn here.
+    let eta = body.real("eta")?;
+    let drawn = match kind {
+        SamplerKind::Ddim => Some(0.0),
+        SamplerKind::EulerAncestral | SamplerKind::DpmPp2mSde | SamplerKind::DpmPp2sSde => Some(1.0),
+        _ => eta,
+    };
+    if eta.is_some() && eta != drawn {
+        list("eta");
+    }
+    if has_mask {
+        for name in ["mask_blur", "mask_blur_x", "mask_blur_y"] {
+            if !body.get(name).is_neutral() {
+                list(name);
+            }
+        }
+        // The masked part keeps its content under the noise, as with 1.
+        if body.whole("inpainting_fill")?.is_some_and(|fill| fill != 1) {
+            list("inpainting_fill");
+        }
+        if body.flag("inpaint_full_res", false)? {
+            list("inpaint_full_res");
+        }
+    }
+    if ["prompt", "negative_prompt"].iter().any(|name| body.text(name).is_ok_and(has_weights)) {
+        list("(words:1.2) in prompts");
+    }
+    Ok(())
+}
+
+/// Whether the text has `(words:1.2)`, which is read as it stands.
+fn has_weights(text: &str) -> bool {
+    text.split('(').skip(1).any(|inside| {
+        let number = inside.split(')').next().and_then(|inside| inside.rsplit_once(':'));
+        number.is_some_and(|(_, number)| number.trim().parse::<f64>().is_ok())
+    })
+}
+
+/// The sampler from its name and the schedule's, which newer clients send apart; `None` for the model's own.
+fn sampler(body: &Body) -> Result<Option<Sampler>, Failure> {
+    let (mut field, mut name) = ("sampler_name", body.text("sampler_name")?.trim());
+    if name.is_empty() {
+        (field, name) = ("sampler_index", body.text("sampler_index")?.trim());
+    }
+    let schedule = body.text("scheduler")?.trim().to_lowercase().replace([' ', '-'], "_");
+    let schedule = match schedule.as_str() {
+        // As evenly as the checkpoint has them.
+        "" | "automatic" | "use_same_scheduler" | "uniform" | "normal" | "simple" | "ddim" | "ddim_uniform" => None,
+        other => match SigmaSchedule::ALL.into_iter().find(|schedule| schedule.name() == other) {
+            Some(schedule) => Some(schedule),
+            None => {
+                let names = SigmaSchedule::ALL.map(SigmaSchedule::a1111_name).join(", ");
+                return refuse("scheduler", format!("scheduler {other:?} is not possible: use Automatic, {names}"));
+            }
+        },
+    };
+    if name.is_empty() {
+        return match schedule {
+            None => Ok(None),
+            Some(schedule) => {
+                let message = format!("scheduler {} without sampler_name is not possible", schedule.a1111_name());
+                refuse("scheduler", message)
+            }
+        };
+    }
+    let sampler: Sampler = name.parse().map_err(|e| Failure::from(e).about(field))?;
+    match schedule {
+        None => Ok(Some(sampler)),
+        Some(schedule) if sampler.schedule == Some(schedule) => Ok(Some(sampler)),
+        // Parsed together for the refusal that says which have one.
+        Some(schedule) => format!("{} {}", sampler.kind.a1111_name(), schedule.a1111_name())
+            .parse()
+            .map(Some)
+            .map_err(|e| Failure::from(e).about("scheduler")),
+    }
+}
+
+/// A number from 1 on of an option.
+pub fn positive(name: &str, given: &Given, most: usize) -> Result<usize, Failure> {
+    let number = whole(name, given)?.and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=most).contains(n));
+    number.ok_or_else(|| Failure::of(name, format!("{name} is not possible: use 1 to {most}")))
+}

@@ -1,0 +1,33 @@
+//! `darkroom serve` among 200 clients, most of which mean it ill: see tests/load. `./build.sh bench serve` does the same
+//! for ten minutes.
+#![cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
+
+#[path = "load/mod.rs"]
+mod load;
+
+use std::time::Duration;
+
+use load::{Server, quantile};
+
+/// What the server may hold for clients.
+const LIMIT: u64 = 256 << 20;
+
+#[test]
+fn two_hundred_clients_neither_fill_the_memory_nor_lose_an_honest_job() {
+    let server = Server::start(&["--memory", &LIMIT.to_string(), "--queue", "40"]);
+    let seen = load::run(&server, Duration::from_secs(20), Duration::from_secs(5));
+    let most = seen.resident.iter().map(|(_, bytes)| *bytes).max().unwrap();
+    let [half, p99, max] = [0.5, 0.99, 1.0].map(|part| quantile(&seen.gets, part) * 1e3);
+    let echo = quantile(&seen.echoes, 0.99) * 1e3;
+    eprintln!(
+        "{} MiB at most; {} of {} honest jobs, {} hostile requests; GET p50 {half:.1} ms, p99 {p99:.1} ms, max {max:.1} \
+         ms, where an idle server's p99 is {echo:.1} ms",
+        most >> 20,
+        seen.n_honest_done,
+        seen.n_honest_accepted,
+        seen.n_hostile
+    );
+    assert_eq!(seen.losses, Vec::<String>::new());
+    assert_eq!(seen.n_honest_done, seen.n_honest_accepted);
+    assert!(seen.n_honest_done >= 20, "only {} honest jobs were done", seen.n_honest_done);
+}
