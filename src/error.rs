@@ -96,6 +96,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same error, about `what` if it is one about a picture: the file's name in place of the word.
+    #[must_use]
+    pub fn about(self, what: impl Into<String>) -> Self {
+        match self {
+            Error::Image { reason, .. } => Error::Image { what: what.into(), reason },
+            other => other,
+        }
+    }
+
     /// An [`Error::Io`] that names the path.
     #[must_use]
     pub fn io(path: &std::path::Path, source: std::io::Error) -> Self {

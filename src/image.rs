@@ -4,30 +4,28 @@
 //! masks and the step between 8-bit levels and [-1, 1]. All of it agrees to the bit, except that a JPEG may differ by a
 //! few levels, because another decoder reads it.
 //!
-//! It deliberately does no I/O (bytes in, bytes out), reads only PNG, JPEG and WebP (the first frame of an animation),
-//! drops transparency instead of blending it, and ignores colour profiles, as Pillow's `convert("RGB")` does.
+//! It deliberately does no I/O (bytes in, bytes out), reads only PNG, JPEG, WebP, GIF, BMP and TIFF (the first frame of an
+//! animation), drops transparency instead of blending it, and ignores colour profiles, as Pillow's `convert("RGB")` does.
 
+mod decode;
+mod exif;
 mod file_format;
 mod fit;
+mod jpeg_file;
 mod mask;
+mod metadata;
 mod png_file;
 mod resize;
 
-use std::io::Cursor;
-
-use ::image::metadata::Orientation;
-use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
-
+pub use self::decode::{
+    MAX_DECODED_BYTES, MAX_SIDE, PictureFormat, decode, decode_edit_mask, decode_mask, mask_of_rgba, memory_needed,
+};
 pub use self::file_format::{FileFormat, encode};
 pub use self::fit::Fit;
 pub use self::mask::Mask;
+pub use self::metadata::picture_text;
 pub use self::png_file::{encode_png, png_text};
 use crate::error::{Error, Result};
-
-/// The longest side of a picture that is read, in pixels.
-pub const MAX_SIDE: u32 = 16_384;
-/// The most memory that the pixels of a picture may take while it is read, in bytes.
-pub const MAX_DECODED_BYTES: u64 = 512 << 20;
 
 /// A picture of 8-bit levels, row by row from the top: H W 3, red first.
 #[derive(Clone, PartialEq, Eq)]
@@ -115,62 +113,6 @@ impl std::fmt::Debug for GrayImage {
     }
 }
 
-/// Reads a PNG, JPEG or WebP file as diffusers' `load_image`: turned upright by its EXIF orientation, then RGB.
-///
-/// Of 16-bit channels the high byte counts. For 16-bit *grey* this is better than Pillow 13, which clips every level
-/// above 255 to white.
-///
-/// # Errors
-/// [`Error::Image`] for other formats, damaged files, a side above [`MAX_SIDE`] or pixels above [`MAX_DECODED_BYTES`].
-pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
-    let format = match ::image::guess_format(bytes) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => format,
-        Ok(other) => return Err(unreadable(format!("{other:?} files are not supported: expected PNG, JPEG or WebP"))),
-        Err(_) => return Err(unreadable("not a picture file: expected PNG, JPEG or WebP".to_owned())),
-    };
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_DECODED_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|e| damaged(format, &e))?;
-    // Checked here too, before anything is allocated, for a message that names the numbers.
-    let ((width, height), n_bytes) = (decoder.dimensions(), decoder.total_bytes());
-    if width > MAX_SIDE || height > MAX_SIDE || n_bytes > MAX_DECODED_BYTES {
-        return Err(unreadable(format!(
-            "{width}x{height} pixels are too many: at most {MAX_SIDE} a side and {} MiB in memory",
-            MAX_DECODED_BYTES >> 20
-        )));
-    }
-    // A broken EXIF block is no reason to refuse the picture.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| damaged(format, &e))?;
-    picture.apply_orientation(orientation);
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    RgbImage::new(width, height, rgb_levels(picture)?)
-}
-
-/// The picture's levels as RGB, 8 bits, without transparency.
-fn rgb_levels(picture: DynamicImage) -> Result<Vec<u8>> {
-    /// Red, green and blue of pixels with `n` channels; grey, with one or two, is all three.
-    fn pick<T: Copy>(levels: &[T], n: usize, to_u8: impl Fn(T) -> u8) -> Vec<u8> {
-        let rgb = if n < 3 { [0, 0, 0] } else { [0, 1, 2] };
-        levels.chunks_exact(n).flat_map(|pixel| rgb.map(|channel| to_u8(pixel[channel]))).collect()
-    }
-    let high_byte = |level: u16| (level >> 8) as u8;
-    let same = |level: u8| level;
-    Ok(match picture {
-        DynamicImage::ImageRgb8(p) => p.into_raw(),
-        DynamicImage::ImageRgba8(p) => pick(p.as_raw(), 4, same),
-        DynamicImage::ImageLuma8(p) => pick(p.as_raw(), 1, same),
-        DynamicImage::ImageLumaA8(p) => pick(p.as_raw(), 2, same),
-        DynamicImage::ImageRgb16(p) => pick(p.as_raw(), 3, high_byte),
-        DynamicImage::ImageRgba16(p) => pick(p.as_raw(), 4, high_byte),
-        DynamicImage::ImageLuma16(p) => pick(p.as_raw(), 1, high_byte),
-        DynamicImage::ImageLumaA16(p) => pick(p.as_raw(), 2, high_byte),
-        other => return Err(unreadable(format!("{:?} pixels are not supported", other.color()))),
-    })
-}
-
 /// The picture as the VAE encoder reads it: H W 3 in [-1, 1], in the arithmetic of diffusers' `VaeImageProcessor`.
 #[must_use]
 pub fn to_unit(image: &RgbImage) -> Vec<f32> {
@@ -198,18 +140,4 @@ fn check_len(width: usize, height: usize, channels: usize, got: usize) -> Result
         what: "picture".to_owned(),
         reason: format!("{got} levels do not make {width}x{height} pixels of {channels}"),
     })
-}
-
-fn unreadable(reason: String) -> Error {
-    Error::Image { what: "picture".to_owned(), reason }
-}
-
-fn damaged(format: ImageFormat, error: &ImageError) -> Error {
-    let reason = match error {
-        ImageError::Limits(_) => {
-            format!("too large: at most {MAX_SIDE} pixels a side and {} MiB in memory", MAX_DECODED_BYTES >> 20)
-        }
-        other => format!("damaged {format:?} file: {other}"),
-    };
-    unreadable(reason)
 }

@@ -18,12 +18,13 @@
 //! - [`error`]: one enum; its variants carry what a caller needs to act on. [`json`]: JSON as Python reads it.
 //! - [`rng`]: torch's CPU generator, bit for bit, so that a seed means the same noise as in diffusers.
 //! - [`tokenizer`]: CLIP's byte-pair encoding, with the ids of transformers.
-//! - [`image`]: pictures in and out, Pillow's resampling, masks. [`parameters`]: what made a picture, as text in its PNG.
+//! - [`image`]: pictures in and out, what files carry beside them, Pillow's resampling, masks.
 //! - [`graph`]: models as plain data: operations, shapes, names, weights, costs.
 //! - [`store`]: verified chunks of downloaded files: in IndexedDB, on disk, in memory.
 //! - [`weights`]: safetensors headers read as hostile input, lazy views of tensors, names of old and new checkpoints.
 //! - [`model`]: the seven versions, diffusers' JSON as types, and CLIP, UNet and VAE as functions that append to a graph.
 //! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor.
+//! - [`parameters`]: what made a picture, as text in its PNG; read of other programs' pictures too.
 //! - [`request`]: what a caller may ask for, and what would work instead of what does not.
 //! - [`hub`]: which files a model needs and where they are: a folder, memory, the Hugging Face cache, a store that is
 //!   filled from the Hub by ranges, resumed and verified, and that is read while the rest comes ([`hub::arrival`]); what

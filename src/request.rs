@@ -4,6 +4,7 @@
 //! [`Error::Request`] that says what would work. Prompts are plain text here; the tokenizer reads them later.
 
 mod asked;
+mod seed;
 
 pub use asked::{Defaults, LongPrompt, Request};
 
@@ -24,6 +25,14 @@ pub const MAX_COUNT: usize = 64;
 const VAE_FACTOR: usize = 8;
 /// The largest number in XL's size conditioning, in pixels.
 pub const MAX_CONDITIONED_SIDE: usize = 16_384;
+
+/// A prompt as it was meant: without a byte order mark, which an editor put before it, with `\n` for every end of a line,
+/// and without ends of lines behind it.
+#[must_use]
+pub fn clean_prompt(text: &str) -> String {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.replace("\r\n", "\n").replace('\r', "\n").trim_end_matches('\n').to_owned()
+}
 
 /// Which sides of pictures a model draws, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,17 +184,23 @@ impl SDConfig {
         self
     }
 
-    /// Sets what to draw.
+    /// Sets what to draw, as [`clean_prompt`] leaves it.
     #[must_use]
     pub fn with_prompt(mut self, prompt: impl Into<String>) -> Self {
-        self.prompt = prompt.into();
+        self.prompt = clean_prompt(&prompt.into());
         self
     }
 
-    /// Sets what to steer away from.
+    /// Sets what to steer away from, as [`clean_prompt`] leaves it.
     #[must_use]
-    pub fn with_negative_prompt(mut self, negative_prompt: impl Into<String>) -> Self {
-        self.negative_prompt = Some(negative_prompt.into());
+    pub fn with_negative_prompt(self, negative_prompt: impl Into<String>) -> Self {
+        self.with_optional_negative_prompt(Some(negative_prompt.into()))
+    }
+
+    /// Sets what to steer away from, or that nothing was said about it.
+    #[must_use]
+    pub fn with_optional_negative_prompt(mut self, negative_prompt: Option<String>) -> Self {
+        self.negative_prompt = negative_prompt.as_deref().map(clean_prompt);
         self
     }
 

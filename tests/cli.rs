@@ -6,6 +6,8 @@
 
 #[path = "cli/desk.rs"]
 mod desk;
+#[path = "cli/pictures.rs"]
+mod pictures;
 #[path = "cli/plan.rs"]
 mod plan;
 #[path = "cli/refusals.rs"]
@@ -187,7 +189,7 @@ fn show_prints_what_draws_the_picture_again() {
     let run = desk.run(&["show", "out.png"]);
     run.succeeded();
     assert!(run.stdout.starts_with("parameters:\n"), "{}", run.stdout);
-    let settings = "Steps: 5, Sampler: dpm++2m, CFG scale: 3.3, Seed: 18446744073709551615, Size: 160x128";
+    let settings = "Steps: 5, Sampler: DPM++ 2M, CFG scale: 3.3, Seed: 18446744073709551615, Size: 160x128";
     for part in [prompt, "\nNegative prompt: blue, green\n", settings, "Denoising strength: 0.7"] {
         assert!(run.stdout.contains(part), "no {part} in\n{}", run.stdout);
     }

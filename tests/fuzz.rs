@@ -1,8 +1,9 @@
 //! What comes from strangers is fuzzed: safetensors files, the JSON of checkpoints and of the Hub, the files of a
-//! tokenizer. None of it may panic, take its time, or take memory that its size does not explain.
+//! tokenizer, picture files of every format that is read, and the texts in them. None of it may panic, take its time, or take memory that its size does not explain.
 //!
 //! cargo-fuzz needs a nightly compiler, and so does every library that measures coverage; this loop runs on the stable one.
-//! It starts from the corpus (tests/fixtures/fuzz and the small checkpoints of tests/fixtures/tiny), mutates it with
+//! It starts from the corpus (tests/fixtures/fuzz, the small checkpoints of tests/fixtures/tiny, and the pictures of
+//! tests/fixtures/pictures), mutates it with
 //! knowledge of the format ([`mutate`]) and keeps what made the code say something new. The sequence of inputs is the same
 //! on every run; `DARKROOM_FUZZ_SECS` says for how many seconds each target goes on with it. An input that fails is
 //! written to a file, which the message names: put it into tests/fixtures/fuzz/<target>, and it is tried first from then
@@ -208,6 +209,58 @@ fn tokenizer() {
         ],
     };
     fuzz(&target, files(&folder, &|_| true));
+}
+
+#[test]
+fn pictures() {
+    let target = Target {
+        name: "pictures",
+        run: targets::pictures,
+        mutate: mutate::picture,
+        // Texts have 8 MiB, pixels and what decoders keep 16 MiB and what comes beside them.
+        memory: (40 << 20, 64),
+        reached: &[
+            "pixels accepted",
+            "texts accepted",
+            "it is cut off",
+            "large",
+            "are too many",
+            "damaged JPEG",
+            "damaged PNG",
+            "damaged WebP",
+            "damaged GIF",
+            "damaged TIFF",
+            "a scan is missing",
+            "not a picture file",
+        ],
+    };
+    let is_small = |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.len() < 8 << 10);
+    let mut corpus = files(&fixtures().join("fuzz/pictures"), &|_| true);
+    corpus.extend(files(&fixtures().join("pictures"), &is_small));
+    fuzz(&target, corpus);
+}
+
+#[test]
+fn parameters() {
+    let target = Target {
+        name: "parameters",
+        run: targets::parameters,
+        mutate: mutate::texts,
+        memory: (256 << 10, 200),
+        reached: &[
+            "accepted of darkroom",
+            "accepted of automatic1111",
+            "accepted of comfyui",
+            "accepted of swarmui",
+            "accepted of novelai",
+            "accepted of invokeai",
+            "accepted of fooocus",
+            "hires fix",
+            "cannot be used here",
+            "nothing",
+        ],
+    };
+    fuzz(&target, files(&fixtures().join("fuzz/parameters"), &|_| true));
 }
 
 #[test]

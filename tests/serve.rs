@@ -347,7 +347,11 @@ fn what_cannot_be_drawn_is_refused_with_what_would_work() {
         (json!({ "prompt": "x", "mask": "" }), 400, "mask"),
         (json!({ "prompt": "x", "strength": 0.5 }), 400, "image"),
         (json!({ "prompt": "x", "image": "?" }), 400, "base64"),
-        (json!({ "prompt": "x", "image": STANDARD.encode("no picture") }), 400, "PNG, JPEG or WebP"),
+        (
+            json!({ "prompt": "x", "image": STANDARD.encode("no picture") }),
+            400,
+            "use PNG, JPEG, WebP, GIF, BMP or TIFF",
+        ),
     ] {
         let (got, answer) = server.post("/v1/jobs", &body);
         assert_eq!(got, status, "{body}: {answer}");

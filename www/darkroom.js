@@ -345,13 +345,25 @@ export class Darkroom {
   }
 
   /**
-   * What made a picture, as its PNG file says; undefined where the file says nothing.
-   * @param {Blob | Uint8Array} png
+   * What made a picture, as its file says, also one of another program; undefined where the file says nothing.
+   * @param {Blob | Uint8Array} file
    * @returns {Promise<import("./protocol.js").PictureParameters | undefined>}
    */
-  async read_parameters(png) {
-    const bytes = await as_given(png);
-    return this.#ask({ type: "parameters", png: bytes }, () => {}, this.#next_id++, [bytes.buffer]);
+  async read_parameters(file) {
+    const bytes = await as_given(file);
+    return this.#ask({ type: "parameters", file: bytes }, () => {}, this.#next_id++, [bytes.buffer]);
+  }
+
+  /**
+   * A picture file's pixels, upright, as a drawing that starts from it takes them. Rejects with what works where it cannot
+   * be read.
+   * @param {Blob | Uint8Array} file
+   * @returns {Promise<ImageData>}
+   */
+  async read_picture(file) {
+    const bytes = await as_given(file);
+    const { data, width, height } = await this.#ask({ type: "pixels", file: bytes }, () => {}, this.#next_id++, [bytes.buffer]);
+    return new ImageData(data, width, height);
   }
 
   /** Ends the worker; whatever waits is rejected. */

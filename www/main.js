@@ -114,11 +114,17 @@ async function use_settings_of(file) {
   try {
     parameters = await darkroom.read_parameters(file);
   } catch (error) {
-    notify("error", `the settings cannot be read: ${error.message}`);
+    notify("error", `the settings cannot be read: ${error.message.replace(/^picture: /, "")}`);
     return;
   }
-  if (parameters) reuse(parameters);
-  else notify("info", "this picture carries no settings", { "Start from it": () => start(file) });
+  if (parameters && !parameters.is_empty) {
+    reuse(parameters);
+    return;
+  }
+  const message = parameters
+    ? `this picture was made by ${parameters.program} and carries no settings that can be used here`
+    : "this picture carries no settings";
+  notify("info", message, { "Start from it": () => start(file) });
 }
 
 /**
@@ -126,10 +132,10 @@ async function use_settings_of(file) {
  * @param {Blob} file
  */
 async function start(file) {
-  if (!(await start_from(file)) || file.type !== "image/png") return;
+  if (!(await start_from(file))) return;
   try {
     const parameters = await darkroom.read_parameters(file);
-    if (parameters) notify("info", "this picture carries the settings that made it", { "Use its settings": () => reuse(parameters) });
+    if (parameters && !parameters.is_empty) notify("info", "this picture carries the settings that made it", { "Use its settings": () => reuse(parameters) });
   } catch {
     // Settings of another program that cannot be understood: the picture is there, which is what was asked for.
   }

@@ -66,7 +66,7 @@
  * A finished picture: a PNG file with its parameters inside.
  * @typedef {object} Picture
  * @property {number} picture which of the request's pictures, from 0
- * @property {number} seed
+ * @property {number | string} seed a text from 2^53 on
  * @property {Uint8Array<ArrayBuffer>} png
  */
 
@@ -99,9 +99,9 @@
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest
  * @typedef {{type: "cancel", job: number | null}} CancelRequest
  * @typedef {{type: "pause"} | {type: "resume"}} PauseRequest
- * @typedef {{type: "parameters", png: Uint8Array}} ParametersRequest
+ * @typedef {{type: "parameters" | "pixels", file: Uint8Array}} FileRequest
  * @typedef {OpenRequest | CheckRequest | VersionsRequest | LoadRequest | PlanMessage | HubRequest | ModelsRequest | ModelRequest | TokensRequest | SizeRequest | WorkRequest | GenerateRequest
- *   | CancelRequest | PauseRequest | ParametersRequest} Request
+ *   | CancelRequest | PauseRequest | FileRequest} Request
  */
 
 /**

@@ -2,7 +2,7 @@
 
 import { keep_tiles, read_tiles } from "./tiles.js";
 import { N_CANCEL_SLOTS, nothing_drawn } from "./protocol.js";
-import init, { Models, Studio, check, picture_parameters, plan, versions } from "./pkg/darkroom.js";
+import init, { Models, Studio, check, picture_parameters, picture_pixels, plan, versions } from "./pkg/darkroom.js";
 
 // The wasm loads once; requests that come before it is there wait for it.
 const wasm = init();
@@ -553,7 +553,9 @@ async function answer(request, post) {
     case "resume":
       return resume();
     case "parameters":
-      return picture_parameters(request.png);
+      return picture_parameters(request.file);
+    case "pixels":
+      return picture_pixels(request.file);
     default:
       throw new Failure(`the worker does not know the request "${request.type}"`, "request");
   }

@@ -4,9 +4,7 @@
 //! `iTXt`, uncompressed, which is what Pillow's `PngInfo.add_text` does. It deliberately writes nothing else: no EXIF,
 //! no colour profile, no time.
 
-use std::io::Cursor;
-
-use super::RgbImage;
+use super::{PictureFormat, RgbImage, picture_text};
 use crate::error::{Error, Result};
 
 /// The picture as a PNG file. `text` are pairs of keyword and text, written in front of the pixels.
@@ -42,27 +40,17 @@ pub fn encode_png(image: &RgbImage, text: &[(String, String)]) -> Result<Vec<u8>
     Ok(file)
 }
 
-/// All text of a PNG file as pairs of keyword and text, also what stands behind the pixels: first the `tEXt` chunks,
-/// then `zTXt`, then `iTXt`.
+/// All text of a PNG file as pairs of keyword and text, as [`picture_text`] reads it.
 ///
 /// # Errors
-/// [`Error::Image`] if the file is not a PNG, is cut off, or has compressed text that is damaged or longer than 2 MiB.
+/// [`Error::Image`] if the file is not a PNG, or is cut off.
 pub fn png_text(bytes: &[u8]) -> Result<Vec<(String, String)>> {
-    let fail = |e: png::DecodingError| Error::Image { what: "PNG text".to_owned(), reason: e.to_string() };
-    let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().map_err(fail)?;
-    reader.finish().map_err(fail)?;
-    let info = reader.info();
-    let mut text = Vec::new();
-    for chunk in &info.uncompressed_latin1_text {
-        text.push((chunk.keyword.clone(), chunk.text.clone()));
+    match PictureFormat::of(bytes)? {
+        PictureFormat::Png => picture_text(bytes),
+        other => {
+            Err(Error::Image { what: "picture".to_owned(), reason: format!("a {other} file where a PNG is expected") })
+        }
     }
-    for chunk in &info.compressed_latin1_text {
-        text.push((chunk.keyword.clone(), chunk.get_text().map_err(fail)?));
-    }
-    for chunk in &info.utf8_text {
-        text.push((chunk.keyword.clone(), chunk.get_text().map_err(fail)?));
-    }
-    Ok(text)
 }
 
 fn is_latin1(text: &str) -> bool {

@@ -1,10 +1,11 @@
 //! Pillow's Lanczos resampling of 8-bit channels, to the bit.
 //!
-//! Two passes, rows before columns, with 8-bit levels in between and coefficients in fixed point with 22 fractional
-//! bits. All of that shows in the result: `fast_image_resize` 6.1 takes the columns of 8-bit pictures first and was off
-//! by up to 40 levels where the filter rings, since each pass clips.
+//! Two passes with 8-bit levels in between and coefficients in fixed point with 22 fractional bits. Rows come first,
+//! except where the height loses more than twice what the width loses. All of that shows in the result: since each pass
+//! clips, the other order is off by up to 40 levels where the filter rings.
 //!
-//! Source: Pillow 13 `src/libImaging/Resample.c` (`precompute_coeffs`, `normalize_coeffs_8bpc`, both passes).
+//! Source: Pillow 13.0 `src/libImaging/Resample.c` (`precompute_coeffs`, `normalize_coeffs_8bpc`, both passes, and
+//! `horizontal_first`). Pillow 12 always took the rows first.
 
 use std::f64::consts::PI;
 
@@ -27,9 +28,22 @@ pub(super) fn lanczos<const C: usize>(pixels: &[u8], from: (usize, usize), to: (
     assert!(from.0 > 0 && from.1 > 0 && to.0 > 0 && to.1 > 0, "resize {from:?} to {to:?}");
     assert_eq!(pixels.len(), from.0 * from.1 * C, "levels of a {from:?} picture");
     // A pass that keeps the length is left out, as in Pillow, and so are its roundings.
-    let rows = if to.0 == from.0 { None } else { Some(resize_rows::<C>(pixels, from.0, to.0)) };
-    let rows = rows.as_deref().unwrap_or(pixels);
-    if to.1 == from.1 { rows.to_vec() } else { resize_columns(rows, to.0 * C, from.1, to.1) }
+    match (to.0 != from.0, to.1 != from.1) {
+        (false, false) => pixels.to_vec(),
+        (true, false) => resize_rows::<C>(pixels, from.0, to.0),
+        (false, true) => resize_columns(pixels, from.0 * C, from.1, to.1),
+        (true, true) if columns_first(from, to) => {
+            resize_rows::<C>(&resize_columns(pixels, from.0 * C, from.1, to.1), from.0, to.0)
+        }
+        (true, true) => resize_columns(&resize_rows::<C>(pixels, from.0, to.0), to.0 * C, from.1, to.1),
+    }
+}
+
+/// Whether the height loses more pixels than twice those that the width loses, or gains.
+fn columns_first(from: (usize, usize), to: (usize, usize)) -> bool {
+    let lost = |from: usize, to: usize| from as i64 - to as i64;
+    let (lost_rows, lost_columns) = (lost(from.1, to.1), lost(from.0, to.0));
+    lost_rows > 0 && lost_rows > 2 * lost_columns
 }
 
 fn resize_rows<const C: usize>(pixels: &[u8], from: usize, to: usize) -> Vec<u8> {

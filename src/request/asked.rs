@@ -64,7 +64,7 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sigmas: Option<Vec<f64>>,
     /// The seed of the first picture; each further picture adds one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::seed::deserialize")]
     pub seed: Option<u64>,
     /// Pictures, 1 to 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -218,7 +218,7 @@ impl Request {
             .with_seed(self.seed.unwrap_or(seed))
             .with_count(self.count.unwrap_or(1))
             .with_clip_skip(self.clip_skip);
-        config.negative_prompt = self.negative_prompt.clone();
+        config = config.with_optional_negative_prompt(self.negative_prompt.clone());
         config.sampler = self.sampler.as_deref().map(str::parse).transpose()?;
         config = config.with_eta(self.eta.unwrap_or(0.0));
         if self.timesteps.is_some() || self.sigmas.is_some() {

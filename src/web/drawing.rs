@@ -52,6 +52,16 @@ struct Finished {
     seed: u64,
 }
 
+/// A picture as a canvas takes it: width, height, and opaque RGBA.
+pub(super) fn image_data(image: &RgbImage) -> Result<JsValue, JsValue> {
+    let rgba: Vec<u8> = image.pixels.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], u8::MAX]).collect();
+    let object = js_sys::Object::new();
+    Reflect::set(&object, &"width".into(), &(image.width as u32).into())?;
+    Reflect::set(&object, &"height".into(), &(image.height as u32).into())?;
+    Reflect::set(&object, &"data".into(), &Uint8ClampedArray::from(rgba.as_slice()))?;
+    Ok(object.into())
+}
+
 /// One request on its way.
 #[wasm_bindgen]
 pub struct Drawing {
@@ -127,13 +137,7 @@ impl Drawing {
     #[wasm_bindgen(unchecked_return_type = "ImageData | undefined")]
     pub async fn preview(&self) -> Result<JsValue, JsValue> {
         let preview = either!(&self.generation, generation => generation.preview().await)?;
-        let Some(RgbImage { width, height, pixels }) = preview else { return Ok(JsValue::UNDEFINED) };
-        let rgba: Vec<u8> = pixels.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], u8::MAX]).collect();
-        let object = js_sys::Object::new();
-        Reflect::set(&object, &"width".into(), &(width as u32).into())?;
-        Reflect::set(&object, &"height".into(), &(height as u32).into())?;
-        Reflect::set(&object, &"data".into(), &Uint8ClampedArray::from(rgba.as_slice()))?;
-        Ok(object.into())
+        preview.map_or(Ok(JsValue::UNDEFINED), |preview| image_data(&preview))
     }
 
     /// Remembers where the drawing is, to go on from there after [`Drawing::move_to`].

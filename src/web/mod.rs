@@ -11,6 +11,7 @@ mod studio;
 mod types;
 
 use js_sys::{Reflect, Uint8Array};
+use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 pub use bench::Bench;
@@ -19,13 +20,13 @@ pub use models::Models;
 pub use studio::Studio;
 
 use crate::hub::published::Published;
-use crate::image::png_text;
+use crate::image::{decode, picture_text};
 use crate::model::SDVersion;
-use crate::parameters::Parameters;
+use crate::parameters::Found;
 use crate::pipeline;
 use crate::pipeline::plan::PlanSettings;
 use crate::run::gpu::{Caps, Gpu};
-use types::{GivenCaps, PlanRequest, VersionInfo};
+use types::{GivenCaps, PictureSays, PlanRequest, VersionInfo};
 
 /// Runs when the module is loaded: from here on a panic shows its message and place in the console.
 #[wasm_bindgen(start)]
@@ -102,16 +103,26 @@ fn plan_settings(request: JsValue, caps: JsValue) -> Result<(PlanRequest, PlanSe
     Ok((request, settings))
 }
 
-/// What made a picture, as its PNG file says, also one of another program; `undefined` where the file says nothing.
+/// What made a picture, as its file says, also one of another program; `undefined` where the file says nothing.
 ///
 /// # Errors
-/// A JavaScript `Error` when the file is no PNG, or what it says cannot be understood.
+/// A JavaScript `Error` when the file is no picture, or is cut off.
 #[wasm_bindgen(unchecked_return_type = "PictureParameters | undefined")]
-pub fn picture_parameters(png: &Uint8Array) -> Result<JsValue, JsValue> {
-    match Parameters::from_png_text(&png_text(&png.to_vec())?)? {
-        Some(parameters) => Ok(serde_wasm_bindgen::to_value(&parameters)?),
-        None => Ok(JsValue::UNDEFINED),
-    }
+pub fn picture_parameters(file: &Uint8Array) -> Result<JsValue, JsValue> {
+    let Some(found) = Found::in_text(&picture_text(&file.to_vec())?) else { return Ok(JsValue::UNDEFINED) };
+    let (knows_sampler, is_empty) = (found.settings.knows_sampler(), found.settings.is_empty());
+    // Fields are flattened, which makes a map of them; a page expects an object.
+    let says = PictureSays { found, knows_sampler, is_empty };
+    Ok(says.serialize(&serde_wasm_bindgen::Serializer::new().serialize_maps_as_objects(true))?)
+}
+
+/// A picture file's pixels, upright, as a drawing that starts from it takes them; in the form that a canvas has them.
+///
+/// # Errors
+/// A JavaScript `Error` that says what works, when the file is no picture that can be read.
+#[wasm_bindgen(unchecked_return_type = "{ width: number; height: number; data: Uint8ClampedArray<ArrayBuffer> }")]
+pub fn picture_pixels(file: &Uint8Array) -> Result<JsValue, JsValue> {
+    drawing::image_data(&decode(&file.to_vec())?)
 }
 
 /// Opens the GPU, under a name that people can tell from another.

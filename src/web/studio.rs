@@ -15,7 +15,7 @@ use super::types::{Dtype, LoadSettings, ModelInfo, RunnerName, Work};
 use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
 use crate::hub::published::WithoutWeights;
-use crate::image::{RgbImage, decode};
+use crate::image::{RgbImage, decode, decode_mask, mask_of_rgba};
 use crate::pipeline::plan::{PlanSettings, choose_residency, plan};
 use crate::pipeline::{
     Generation, Inputs, LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Residency, parameters_of,
@@ -316,8 +316,8 @@ impl Studio {
         #[wasm_bindgen(unchecked_param_type = "GivenPicture | undefined")] picture: &JsValue,
         #[wasm_bindgen(unchecked_param_type = "GivenPicture | undefined")] mask: &JsValue,
     ) -> Result<Drawing, JsValue> {
-        let init = given_picture(picture, "picture")?;
-        let mask = given_picture(mask, "mask")?;
+        let init = given_picture(picture, "picture", false)?;
+        let mask = given_picture(mask, "mask", true)?;
         self.check_given(init.is_some(), mask.is_some())?;
         let request = parsed(request)?;
         let long_prompt = request.long_prompt.unwrap_or_default();
@@ -364,12 +364,15 @@ pub(super) fn read_object<T: DeserializeOwned>(value: JsValue, what: &str, field
 }
 
 /// A picture as JavaScript gives it: a file's bytes, or pixels in red, green, blue and alpha.
-fn given_picture(value: &JsValue, what: &str) -> Result<Option<RgbImage>, JsValue> {
+/// The shape of a mask may be in its alpha channel.
+fn given_picture(value: &JsValue, what: &str, is_mask: bool) -> Result<Option<RgbImage>, JsValue> {
     if value.is_undefined() || value.is_null() {
         return Ok(None);
     }
     if let Some(bytes) = value.dyn_ref::<Uint8Array>() {
-        return Ok(Some(decode(&bytes.to_vec())?));
+        let bytes = bytes.to_vec();
+        let picture = if is_mask { decode_mask(&bytes).map(|(mask, _)| mask) } else { decode(&bytes) };
+        return Ok(Some(picture.map_err(|error| error.about(what))?));
     }
     let expected = || refuse(&format!("the {what} is neither a Uint8Array with a file nor pixels like ImageData"));
     let field = |name: &str| Reflect::get(value, &name.into()).map_err(|_| expected());
@@ -381,6 +384,9 @@ fn given_picture(value: &JsValue, what: &str) -> Result<Option<RgbImage>, JsValu
     let rgba = data.to_vec();
     if !rgba.len().is_multiple_of(4) {
         return Err(refuse(&format!("the {what} has {} levels, which is no number of RGBA pixels", rgba.len())));
+    }
+    if is_mask {
+        return Ok(Some(mask_of_rgba(width, height, rgba)?.0));
     }
     let rgb = rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
     Ok(Some(RgbImage::new(width, height, rgb)?))

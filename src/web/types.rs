@@ -2,12 +2,23 @@
 //!
 //! Both are written out here side by side: a field that is added to one belongs into the other.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::bench::Part;
+use crate::parameters::Found;
 use crate::run::gpu::Caps;
 use crate::run::gpu::ledger::Counts;
+
+/// A seed as a number where JavaScript's numbers hold it, and as a text where they do not.
+fn number_or_text<S: Serializer>(seed: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+    if *seed <= MAX_SAFE_INTEGER {
+        serializer.serialize_u64(*seed)
+    } else {
+        serializer.serialize_str(&seed.to_string())
+    }
+}
 
 impl LoadSettings {
     /// The names of its fields.
@@ -181,11 +192,35 @@ pub(super) struct Work {
 #[derive(Serialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
 pub(super) enum StepReport {
-    Encoded { n_tokens: usize, truncated: Option<String> },
-    Prepared { picture: usize },
-    Denoised { picture: usize, step: usize, n_steps: usize, repeated_in_f32: bool },
-    Decoded { picture: usize, seed: u64, repeated_in_f32: bool },
+    Encoded {
+        n_tokens: usize,
+        truncated: Option<String>,
+    },
+    Prepared {
+        picture: usize,
+    },
+    Denoised {
+        picture: usize,
+        step: usize,
+        n_steps: usize,
+        repeated_in_f32: bool,
+    },
+    Decoded {
+        picture: usize,
+        #[serde(serialize_with = "number_or_text")]
+        seed: u64,
+        repeated_in_f32: bool,
+    },
     Done,
+}
+
+/// What a picture says of itself.
+#[derive(Serialize)]
+pub(super) struct PictureSays {
+    #[serde(flatten)]
+    pub found: Found,
+    pub knows_sampler: bool,
+    pub is_empty: bool,
 }
 
 /// One of the seven versions.
@@ -230,8 +265,8 @@ export interface DrawRequest {
   timesteps?: number[];
   /** The noise levels to visit (for euler), from large to small. */
   sigmas?: number[];
-  /** A whole number below 2^53; picture i of the request has the seed `seed + i`. */
-  seed: number;
+  /** A whole number, 0 to 2^64 - 1; from 2^53 on as a text. Picture i of the request has the seed `seed + i`. */
+  seed: number | string;
   /** How many pictures, 1 to 64. */
   count?: number;
   /** How many of the text encoder's last layers are left out. */
@@ -240,7 +275,7 @@ export interface DrawRequest {
   long_prompt?: "truncate" | "chunks";
 }
 
-/** A picture given: a PNG, JPEG or WebP file, or pixels as a canvas has them. */
+/** A picture given: a PNG, JPEG, WebP, GIF, BMP or TIFF file, or pixels as a canvas has them. */
 export type GivenPicture = Uint8Array | ImageData | { width: number; height: number; data: Uint8ClampedArray };
 
 /** A loaded model, its own settings and its bounds. */
@@ -360,7 +395,7 @@ export type StepReport =
   | { stage: "encoded"; n_tokens: number; truncated?: string }
   | { stage: "prepared"; picture: number }
   | { stage: "denoised"; picture: number; step: number; n_steps: number; repeated_in_f32: boolean }
-  | { stage: "decoded"; picture: number; seed: number; repeated_in_f32: boolean }
+  | { stage: "decoded"; picture: number; seed: number | string; repeated_in_f32: boolean }
   | { stage: "done" };
 
 /** One of the seven versions, with its defaults. */
@@ -378,19 +413,25 @@ export interface VersionInfo {
   download_bytes: number;
 }
 
-/** What made a picture, as its PNG file says. */
+/** What made a picture, as far as its file says and it can be understood. Our own pictures have all of it. */
 export interface PictureParameters {
-  prompt: string;
+  /** Which program wrote it, by its form. */
+  program: string;
+  prompt?: string;
   negative_prompt?: string;
-  steps: number;
-  sampler: string;
-  guidance_scale: number;
-  seed: number;
-  width: number;
-  height: number;
+  steps?: number;
+  /** Our name of it, or, where it is none of ours, as it was written. */
+  sampler?: string;
+  /** Whether the sampler can be asked for here. */
+  knows_sampler: boolean;
+  guidance_scale?: number;
+  /** A text from 2^53 on. */
+  seed?: number | string;
+  width?: number;
+  height?: number;
   /** Whether the sides may be any multiple of 8. */
   any_size?: boolean;
-  model: string;
+  model?: string;
   strength?: number;
   clip_skip?: number;
   long_prompt_chunks?: boolean;
@@ -398,7 +439,11 @@ export interface PictureParameters {
   timesteps?: number[];
   sigmas?: number[];
   fit?: string;
-  version: string;
+  version?: string;
+  /** Whether nothing was found that a request could take. */
+  is_empty: boolean;
+  /** What could not be taken, in sentences. */
+  notes: string[];
 }
 
 /** What a GPU can do. */

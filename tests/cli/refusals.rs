@@ -28,7 +28,7 @@ fn settings_that_cannot_be_drawn() {
         (&["--width", "0"], &["width 0", "use 32 or a larger multiple"]),
         (&["--height", "100000"], &["height 100000", "use 4096 at most"]),
         (&["--width", "-128"], &["-128", "--width", "in pixels"]),
-        (&["--width", "wide"], &["wide", "--width", "in pixels"]),
+        (&["--width", "wide"], &["wide", "--width", "a whole number", "in pixels"]),
         (&["--steps", "0"], &["steps 0", "use 1 to 150"]),
         (&["--steps", "151"], &["steps 151", "use 1 to 150"]),
         (&["--steps", "-1"], &["-1", "--steps", "1 to 150"]),
@@ -49,7 +49,10 @@ fn settings_that_cannot_be_drawn() {
         (&["--count", "65"], &["count 65", "use 1 to 64"]),
         (&["--count", "2", "--seed", "18446744073709551615"], &["seed", "at most 18446744073709551614"]),
         (&["--seed", "18446744073709551616"], &["--seed", "too large"]),
-        (&["--seed", "-1"], &["-1", "--seed"]),
+        (&["--seed", "-1"], &["-1", "--seed", "leave it out for a random one"]),
+        (&["--seed", "random"], &["random", "--seed", "leave it out for a random one"]),
+        (&["--guidance", "much"], &["much", "--guidance", "use a number"]),
+        (&["--negative", "--steps", "5"], &["--negative", "no text before the next option"]),
         (&["--clip-skip", "0"], &["clip skip 0", "leave it out"]),
         (&["--clip-skip", "4"], &["clip skip 4", "allows 1 to 3"]),
         (&["--threads", "0"], &["threads 0", "1 to 1024"]),
@@ -137,8 +140,8 @@ fn pictures_that_cannot_be_read() {
     let before = desk.names();
     let table: &[(&str, &[&str])] = &[
         ("bomb.png", &["bomb.png", "16384"]),
-        ("text.png", &["text.png", "expected PNG, JPEG or WebP"]),
-        ("empty.png", &["empty.png", "expected PNG, JPEG or WebP"]),
+        ("text.png", &["text.png: not a picture file that can be read: use PNG, JPEG, WebP, GIF, BMP or TIFF"]),
+        ("empty.png", &["empty.png: the file is empty: use PNG, JPEG"]),
         ("cut.png", &["cut.png"]),
         ("garbage.png", &["garbage.png"]),
         ("nowhere.png", &["nowhere.png", "No such file"]),
@@ -157,7 +160,6 @@ fn pictures_that_cannot_be_read() {
 fn outputs_that_cannot_be_written() {
     let desk = Desk::new();
     fs::create_dir(desk.path("folder.png")).unwrap();
-    fs::create_dir(desk.path("blocked.png.part")).unwrap();
     desk.put("kept.png", &red_half(8, 8));
     desk.put("kept-2.png", &red_half(8, 8));
     for name in ["kept.png", "kept-2.png"] {
@@ -165,6 +167,8 @@ fn outputs_that_cannot_be_written() {
         permissions.set_readonly(true);
         fs::set_permissions(desk.path(name), permissions).unwrap();
     }
+    std::os::unix::fs::symlink("circle.png", desk.path("circle.png")).unwrap();
+    let too_long = format!("{}.png", "x".repeat(252));
     let before = desk.names();
     let table: &[(&[&str], i32, &[&str])] = &[
         (&["-o", "out.jpg"], REQUEST, &["out.jpg", ".png"]),
@@ -174,7 +178,8 @@ fn outputs_that_cannot_be_written() {
         (&["-o", "folder.png"], REQUEST, &["folder.png", "give another"]),
         (&["-o", "kept.png"], REQUEST, &["kept.png", "write-protected", "another name"]),
         (&["-o", "kept.png", "--count", "2"], REQUEST, &["kept-2.png", "write-protected"]),
-        (&["-o", "blocked.png"], FILE, &["blocked.png"]),
+        (&["-o", &too_long], FILE, &["too long"]),
+        (&["-o", "circle.png"], FILE, &["circle.png"]),
     ];
     for (args, code, words) in table {
         desk.generate(&[&["--prompt", APPLE, "--steps", "1"], *args].concat()).was_refused(*code, words);

@@ -1,4 +1,5 @@
-//! Damage, done with knowledge of the formats: bytes, words of JSON, JSON values at any depth, and safetensors files whose
+//! Damage, done with knowledge of the formats: bytes, words of JSON, JSON values at any depth, PNG chunks whose checksums are
+//! made right again, and safetensors files whose
 //! offsets and length are sometimes made right again, so that what lies behind the first check is reached, too.
 
 use serde_json::{Map, Value, json};
@@ -247,4 +248,35 @@ pub fn tokenizer(rng: &mut Rng, input: &mut Vec<u8>) {
         files.pop();
     }
     *input = files.join(&super::targets::FILE_END);
+}
+
+/// Damages a picture file; of a PNG the checksums are mostly made right again.
+pub fn picture(rng: &mut Rng, file: &mut Vec<u8>) {
+    bytes(rng, file);
+    if !file.starts_with(b"\x89PNG") || rng.one_in(4) {
+        return;
+    }
+    let mut at = 8;
+    while let Some(length) = file.get(at..at + 4) {
+        let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize;
+        let end = at.saturating_add(8).saturating_add(length);
+        let Some(chunk) = file.get(at + 4..end) else { return };
+        let checksum = crc32(chunk).to_be_bytes();
+        let Some(place) = file.get_mut(end..end + 4) else { return };
+        place.copy_from_slice(&checksum);
+        at = end + 4;
+    }
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32| if crc & 1 == 1 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 };
+    !bytes.iter().fold(u32::MAX, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)))
+}
+
+/// Damages texts under keywords: JSON as JSON, the rest as bytes.
+pub fn texts(rng: &mut Rng, input: &mut Vec<u8>) {
+    let mut parts: Vec<Vec<u8>> = input.split(|&byte| byte == super::targets::FILE_END).map(<[u8]>::to_vec).collect();
+    let at = rng.below(parts.len());
+    json_text(rng, &mut parts[at]);
+    *input = parts.join(&super::targets::FILE_END);
 }

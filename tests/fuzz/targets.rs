@@ -5,7 +5,9 @@
 //! seen before comes from code not reached before: a poor man's coverage, which needs no special compiler.
 
 use darkroom::hub::{Needs, listing};
+use darkroom::image::{decode, decode_edit_mask, decode_mask, memory_needed, picture_text};
 use darkroom::model::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
+use darkroom::parameters::Found;
 use darkroom::sampler::SchedulerConfig;
 use darkroom::tokenizer::{Tokenizer, TokenizerConfig};
 use darkroom::weights::{ByteSource, Dtype, MemorySource, Weights};
@@ -13,6 +15,9 @@ use pollster::block_on;
 
 /// Ids of a chunk above which a tokenizer is only built: its encodings are as long as the file says.
 const LONGEST_CHUNK: usize = 10_000;
+
+/// Pictures that would take more than this are not decoded: that they could be is no news, and takes its time.
+const MOST_PICTURE_BYTES: u64 = 16 << 20;
 
 /// What separates the four files of a tokenizer in one input.
 pub const FILE_END: u8 = 0;
@@ -96,4 +101,56 @@ pub fn tokenizer(bytes: &[u8]) -> String {
         }
         Err(error) => error.to_string(),
     }
+}
+
+/// A picture file: what it carries, what reading it takes, and its pixels, as a picture and as a mask.
+pub fn pictures(bytes: &[u8]) -> String {
+    let said = |result: darkroom::Result<String>| {
+        let words = result.unwrap_or_else(|error| error.to_string());
+        assert!(words.len() < 4000, "a message that shouts: {words:?}");
+        words
+    };
+    let texts = picture_text(bytes).map(|texts| {
+        let found = Found::in_text(&texts);
+        format!("texts accepted with {} of {}", texts.len().min(4), found.map_or("nobody".to_owned(), |f| f.program))
+    });
+    let needed = match memory_needed(bytes) {
+        Ok(needed) => needed,
+        Err(error) => return format!("{} | {}", said(texts), said(Err(error))),
+    };
+    if needed > MOST_PICTURE_BYTES {
+        return format!("{} | large", said(texts));
+    }
+    let picture = decode(bytes);
+    let (mask, edit) = (decode_mask(bytes), decode_edit_mask(bytes));
+    assert_eq!(picture.is_ok(), mask.is_ok() && edit.is_ok());
+    if let (Ok(picture), Ok((mask, _))) = (&picture, &mask) {
+        assert_eq!(picture.pixels.len(), picture.width * picture.height * 3);
+        assert_eq!((picture.width, picture.height), (mask.width, mask.height));
+    }
+    format!("{} | {}", said(texts), said(picture.map(|_| "pixels accepted".to_owned())))
+}
+
+/// Text of a picture under a keyword, with [`FILE_END`] between them: what is found in it.
+pub fn parameters(bytes: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(bytes) else { return "not utf".into() };
+    let parts: Vec<&str> = text.split(FILE_END as char).collect();
+    let pairs: Vec<(String, String)> =
+        parts.chunks(2).map(|pair| (pair[0].to_owned(), pair.get(1).unwrap_or(&"").to_string())).collect();
+    let Some(found) = Found::in_text(&pairs) else { return "nothing".into() };
+    let json = serde_json::to_string(&found).expect("settings as JSON");
+    let settings = &found.settings;
+    let marks = [
+        settings.prompt.is_some(),
+        settings.negative_prompt.is_some(),
+        settings.steps.is_some(),
+        settings.knows_sampler(),
+        settings.seed.is_some(),
+        settings.width.is_some(),
+        settings.strength.is_some(),
+        settings.model.is_some(),
+        json.len() > 1000,
+    ];
+    let marks: Vec<&str> = marks.iter().map(|&mark| if mark { "yes" } else { "no" }).collect();
+    format!("accepted of {} {} {}", found.program.to_lowercase(), marks.join(" "), found.notes.join(" "))
 }

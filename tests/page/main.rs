@@ -6,6 +6,7 @@
 
 mod api;
 mod bench;
+mod brought;
 mod browser;
 mod drawing;
 mod firefox;

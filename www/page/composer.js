@@ -87,7 +87,7 @@ export function open_composer(given) {
   restore_form();
   start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
   let had_mask = false;
-  start_picture.open_start_picture(() => {
+  start_picture.open_start_picture((file) => darkroom.read_picture(file), () => {
     // A part is repainted whole, a picture is changed by some: until the reader says otherwise.
     const { has_mask } = start_picture.given();
     if (has_mask !== had_mask) {
@@ -177,6 +177,15 @@ function of_picture(strength) {
 }
 
 /**
+ * A seed as a request takes it: a number where JavaScript's numbers hold it, otherwise its digits; NaN where it is none.
+ * @param {string} text
+ */
+function seed_of(text) {
+  if (!/^\d+$/.test(text.trim()) || BigInt(text) >= 2n ** 64n) return Number.NaN;
+  return Number.isSafeInteger(Number(text)) ? Number(text) : BigInt(text).toString();
+}
+
+/**
  * The request that the form describes.
  * @returns {import("../protocol.js").DrawRequest}
  */
@@ -192,7 +201,7 @@ export function request() {
     guidance_scale: number("guidance"),
     sampler: element("sampler").value,
     ...(takes_eta() ? { eta: number("eta") } : {}),
-    seed: number("seed"),
+    seed: seed_of(element("seed").value),
     count: number("count"),
     ...(start_picture.given().has_picture ? of_picture(number("strength")) : {}),
   };
@@ -201,7 +210,8 @@ export function request() {
 /** What is wrong with the form that the model need not be asked about: the field and a sentence. */
 function fault(asked) {
   if (asked.prompt === "") return ["prompt", "write what to draw"];
-  const whole = { width: "Width", height: "Height", steps: "Steps", seed: "Seed", count: "Pictures" };
+  if (Number.isNaN(asked.seed)) return ["seed", `Seed has to be a whole number, 0 to ${2n ** 64n - 1n}`];
+  const whole = { width: "Width", height: "Height", steps: "Steps", count: "Pictures" };
   for (const [id, name] of Object.entries(whole)) {
     if (!Number.isSafeInteger(asked[id]) || asked[id] < 0) return [id, `${name} has to be a whole number`];
   }
@@ -321,46 +331,58 @@ export async function next_request() {
     return null;
   }
   const asked = request();
-  if (next_seed() === "next") element("seed").value = String(asked.seed + asked.count);
+  if (next_seed() === "next") element("seed").value = String((BigInt(asked.seed) + BigInt(asked.count)) % 2n ** 64n);
   keep_form();
-  const { has_picture } = start_picture.given();
-X
   return asked;
 }
 
 /**
- * Puts a picture's settings into the form.
+ * Puts a picture's settings into the form; what it does not say stays as it is.
  * @param {import("../protocol.js").PictureParameters} parameters
  */
 export function reuse(parameters) {
-  element("prompt").value = parameters.prompt;
-  element("negative").value = parameters.negative_prompt ?? "";
-  element("width").value = String(parameters.width);
-  element("height").value = String(parameters.height);
-  element("sides").value = parameters.any_size ? "any" : "";
-  show_steps_of_sides();
-  element("steps").value = String(parameters.steps);
-  element("guidance").value = String(parameters.guidance_scale);
-  element("seed").value = String(parameters.seed);
-  element("count").value = "1";
-  document.querySelector("[name=next-seed][value=keep]").checked = true;
-  if (parameters.strength !== undefined) {
-    element("strength").value = String(parameters.strength);
-    is_own_strength = false;
+  const fields = {
+    prompt: parameters.prompt,
+    // A picture with a prompt and without a negative one had none.
+    negative: parameters.negative_prompt ?? (parameters.prompt === undefined ? undefined : ""),
+    width: parameters.width,
+    height: parameters.height,
+    steps: parameters.steps,
+    guidance: parameters.guidance_scale,
+    seed: parameters.seed,
+    strength: parameters.strength,
+  };
+  if (parameters.width !== undefined) {
+    element("sides").value = parameters.any_size ? "any" : "";
+    show_steps_of_sides();
   }
-  const differences = [];
-  const sampler = [...element("sampler").options].find((option) => option.value.toLowerCase() === parameters.sampler.toLowerCase());
-  if (sampler) element("sampler").value = sampler.value;
+  for (const [id, value] of Object.entries(fields)) if (value !== undefined) element(id).value = String(value);
+  element("count").value = "1";
+  if (parameters.seed !== undefined) document.querySelector("[name=next-seed][value=keep]").checked = true;
+  if (parameters.strength !== undefined) is_own_strength = false;
+  const differences = [...(parameters.notes ?? [])];
+  const missing = Object.entries({ width: "size", steps: "steps", guidance: "guidance", seed: "seed" }).filter(([id]) => fields[id] === undefined);
+  if (parameters.sampler === undefined) missing.push(["sampler", "sampler"]);
+  if (missing.length > 0) differences.push(`it does not say its ${missing.map(([, name]) => name).join(", ")}`);
+  if (parameters.sampler !== undefined) {
+    const menu = element("sampler");
+    const sampler = [...menu.options].find((option) => option.value.toLowerCase() === parameters.sampler.toLowerCase());
+    // Not every schedule of every sampler is in the menu.
+    if (!sampler && parameters.knows_sampler) menu.append(new Option(parameters.sampler, parameters.sampler));
+    if (sampler || parameters.knows_sampler) menu.value = sampler?.value ?? parameters.sampler;
+    else differences.push(`its sampler ${parameters.sampler} is not one of ours`);
+  }
+  if (parameters.eta !== undefined) element("eta").value = String(parameters.eta);
   show_eta();
-  else differences.push(`its sampler ${parameters.sampler} is not one of ours`);
   if (model && parameters.model && parameters.model !== model.name) differences.push(`it was made with the model ${parameters.model}`);
   if (parameters.strength !== undefined && !start_picture.given().has_picture) {
     differences.push("it was made from another picture, which the file does not hold");
   }
-  if (differences.length > 0) notify("info", `The settings are in the form, but the picture will differ: ${differences.join("; ")}`);
+  const by = parameters.program && parameters.program !== "darkroom" ? ` of ${parameters.program}` : "";
+  if (differences.length > 0) notify("info", `The settings${by} are in the form, but the picture will differ: ${differences.join("; ")}`);
   else announce("The picture's settings are in the form");
   show_strength();
-  start_picture.set_size(parameters.width, parameters.height);
+  start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
   changed();
   element("prompt").focus();
 }

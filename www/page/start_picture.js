@@ -23,6 +23,8 @@ let undo = [];
 /** Where the brush is, in the mask's pixels. */
 let brush = { x: 0, y: 0 };
 let changed = () => {};
+/** Reads a file's pixels. @type {(file: Blob) => Promise<ImageData>} */
+let read;
 /** Asks for the request's size: width and height of a new picture, in pixels. */
 let took = async () => {};
 
@@ -32,10 +34,12 @@ export function given() {
 }
 
 /**
+ * @param {(file: Blob) => Promise<ImageData>} read_picture reads a file as a drawing that starts from it does, or says why not
  * @param {() => void} on_change is called when there is another picture or mask
  * @param {(width: number, height: number) => Promise<void>} on_picture is called with the size of a new picture
  */
-export function open_start_picture(on_change, on_picture) {
+export function open_start_picture(read_picture, on_change, on_picture) {
+  read = read_picture;
   changed = on_change;
   took = on_picture;
   element("fit").addEventListener("input", show_picture);
@@ -97,10 +101,10 @@ export function open_start_picture(on_change, on_picture) {
 export async function start_from(file) {
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file);
-  } catch {
-    const name = file instanceof File ? `the file ${file.name}` : "this";
-    notify("error", `${name} is not a picture that this browser can read: choose a PNG, JPEG or WebP file`);
+    bitmap = await createImageBitmap(await read(file));
+  } catch (error) {
+    const reason = error.message.replace(/^picture: /, "");
+    notify("error", file instanceof File ? `${file.name}: ${reason}` : reason);
     return false;
   }
   picture?.bitmap.close();
@@ -269,6 +273,10 @@ export function picture_and_mask() {
   if (!picture) return {};
   if (!is_painted()) return { picture: picture.file };
   const painted = pen.getImageData(0, 0, mask.width, mask.height);
-  for (let i = 0; i < painted.data.length; i += 4) painted.data.fill(painted.data[i + 3] >= 128 ? 255 : 0, i, i + 3);
+  for (let i = 0; i < painted.data.length; i += 4) {
+    painted.data.fill(painted.data[i + 3] >= 128 ? 255 : 0, i, i + 3);
+    // The shape is in the colours.
+    painted.data[i + 3] = 255;
+  }
   return { picture: picture.file, mask: painted };
 }

@@ -3,6 +3,8 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::visible::visible;
+
 /// Parts that a bar is divided into.
 const PARTS: u64 = 10_000;
 
@@ -31,7 +33,7 @@ impl Bar {
 
     /// A line above the bar.
     pub fn say(&self, line: &str) {
-        self.0.suspend(|| eprintln!("{line}"));
+        self.0.suspend(|| eprintln!("{}", visible(line)));
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use darkroom::hub::Variant;
-use darkroom::image::{Fit, RgbImage, decode, encode_png};
+use darkroom::image::{Fit, RgbImage, decode, decode_mask, encode_png};
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::plan::{PlanSettings, choose_residency};
@@ -27,8 +27,10 @@ use serde_json::json;
 
 use crate::bar::Bar;
 use crate::device::{DeviceName, Dtype};
+use crate::numbers::{number, seed, whole};
+use crate::output_file;
 use crate::source;
-use crate::{exit_code, print_line};
+use crate::{exit_code, print_json, print_line};
 
 /// The most threads that make sense on any machine, and that the thread pool can start at once.
 const MAX_THREADS: usize = 1024;
@@ -108,22 +110,22 @@ pub struct Args {
     #[arg(long, value_name = "fp16|none")]
     variant: Option<Variant>,
     /// What to draw. Plain text: nothing in it is syntax.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true, value_parser = prompt)]
     prompt: String,
     /// What to steer away from.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true, value_parser = prompt)]
     negative: Option<String>,
     /// Denoising steps, 1 to 150 [default: the version's].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     steps: Option<usize>,
     /// Guidance scale, 0 to 20; at 1 and below there is no guidance [default: the version's].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = number)]
     guidance: Option<f64>,
     /// The sampler [default: the model's own].
     #[arg(long, help = format!("The sampler [default: the model's own]: {}", Sampler::known()))]
     sampler: Option<String>,
     /// How much noise the samplers ddim and tcd add in each step, 0 to 1 [default: 0].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = number)]
     eta: Option<f64>,
     /// The training steps to visit, in place of a number of steps: 999,850,736 and so on down.
     #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "T,T,…")]
@@ -132,19 +134,19 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "S,S,…")]
     sigmas: Option<Vec<f64>>,
     /// Seed of the first picture; the next ones count on [default: random, printed].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = seed)]
     seed: Option<u64>,
     /// Width in pixels [default: the start picture's, rounded down to what the model can draw; without one the model's].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     width: Option<usize>,
     /// Height in pixels [default: likewise].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     height: Option<usize>,
     /// Allow sides that are any multiple of 8, as diffusers does, and not only of 64 (XL: 32), which models are at their
     /// best at.
     #[arg(long)]
     any_size: bool,
-    /// A picture to start from (PNG, JPEG or WebP).
+    /// A picture to start from (PNG, JPEG, WebP, GIF, BMP or TIFF).
     #[arg(long)]
     init: Option<PathBuf>,
     /// How a start picture of another shape is brought to the size: stretch it, crop around its middle, or pad it with
@@ -152,16 +154,16 @@ pub struct Args {
     #[arg(long, value_parser = clap::value_parser!(Fit))]
     fit: Option<Fit>,
     /// How far to go from it, 0 to 1 [default: 0.8; with a mask 1, for XL 0.9999].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = number)]
     strength: Option<f64>,
-    /// A picture that is white where `--init` is to be drawn anew.
+    /// A picture that is white where `--init` is to be drawn anew; one of a single colour is transparent there instead.
     #[arg(long)]
     mask: Option<PathBuf>,
     /// How many pictures.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 1)]
+    #[arg(long, allow_negative_numbers = true, value_parser = whole, default_value_t = 1)]
     count: usize,
     /// Leave out this many of the text encoder's last layers.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     clip_skip: Option<usize>,
     /// What to do with prompts of more than 75 tokens.
     #[arg(long, value_enum, default_value_t = LongPrompts::Truncate)]
@@ -187,7 +189,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Tune::Auto)]
     tune: Tune,
     /// Threads on the CPU [default: all].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     threads: Option<usize>,
     /// The PNG to write; with `--count` above 1, NAME-1.png, NAME-2.png and so on.
     #[arg(short, long, value_name = "OUT.png")]
@@ -312,8 +314,9 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
     };
     let request = args.request();
     check_request(args, &request, version)?;
-    let init = args.init.as_deref().map(read_picture).transpose()?;
-    let mask = args.mask.as_deref().map(read_picture).transpose()?;
+    let init = args.init.as_deref().map(|path| read_picture(path, decode)).transpose()?;
+    let mask = args.mask.as_deref().map(|path| read_picture(path, decode_mask)).transpose()?;
+    let (mask, about_mask) = mask.map_or((None, None), |(mask, note)| (Some(mask), note));
 
     let (cancelled, drawing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (flag, is_drawing) = (Arc::clone(&cancelled), Arc::clone(&drawing));
@@ -368,6 +371,9 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
     }
     if args.seed.is_none() && !args.json {
         bar.say(&format!("seed {}", config.seed));
+    }
+    for note in about_mask.into_iter().chain(about_prompt(args)).filter(|_| !args.json) {
+        bar.say(&format!("note: {note}"));
     }
     let mut files = Vec::new();
     let mut step = 0;
@@ -427,7 +433,7 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
                 "decode": seconds.decode },
             "peak_memory_bytes": peak_memory_bytes(),
         });
-        return print_line(object);
+        return print_json(&object);
     }
     files.iter().try_for_each(|path| print_line(path.display()))
 }
@@ -508,12 +514,27 @@ fn parameters<R: Runner>(
     Parameters { seed, ..parameters }
 }
 
-fn read_picture(path: &Path) -> Result<RgbImage> {
+fn read_picture<T>(path: &Path, decode: fn(&[u8]) -> Result<T>) -> Result<T> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    decode(&bytes).map_err(|error| match error {
-        Error::Image { reason, .. } => Error::Image { what: path.display().to_string(), reason },
-        other => other,
-    })
+    decode(&bytes).map_err(|error| error.about(path.display().to_string()))
+}
+
+/// A prompt as it stands. One that is the name of an option means that the prompt before it was forgotten.
+fn prompt(text: &str) -> Result<String, String> {
+    let is_option = text.strip_prefix("--").is_some_and(|name| {
+        let command = <Args as clap::Args>::augment_args(clap::Command::new("generate"));
+        command.get_arguments().any(|arg| arg.get_long() == Some(name))
+    });
+    if is_option || text == "-o" {
+        return Err("there is no text before the next option".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// What somebody who begins a prompt with `-` may not expect.
+fn about_prompt(args: &Args) -> Option<&'static str> {
+    let begins_with_minus = args.prompt.trim_start().starts_with('-');
+    begins_with_minus.then_some("the prompt begins with -, which is drawn as text: --negative says what to avoid")
 }
 
 /// Refuses an output that could not be written, before anything is computed.
@@ -535,9 +556,7 @@ fn check_output(path: &Path, count: usize) -> Result<()> {
             return refuse("output", &path.display().to_string(), "the file is write-protected: give another name");
         }
     }
-    // Whether the folder takes a file is known only once it has one.
-    let partial = partial_path(path);
-    std::fs::File::create(&partial).and_then(|_| std::fs::remove_file(&partial)).map_err(|e| Error::io(&partial, e))
+    (0..count.min(MAX_COUNT)).try_for_each(|picture| output_file::check(&output_path(path, picture, count)))
 }
 
 fn output_path(path: &Path, picture: usize, count: usize) -> PathBuf {
@@ -548,21 +567,9 @@ fn output_path(path: &Path, picture: usize, count: usize) -> PathBuf {
     path.with_file_name(format!("{stem}-{}.png", picture + 1))
 }
 
-/// Writes beside the target and renames, so that a picture is whole or absent.
+/// Writes a picture with its parameters, whole or not at all.
 fn write_picture(path: &Path, image: &RgbImage, parameters: &Parameters) -> Result<()> {
-    let bytes = encode_png(image, &parameters.to_png_text()?)?;
-    let partial = partial_path(path);
-    let written = std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path));
-    written.map_err(|error| {
-        // Why there is no picture matters more than what could not be tidied up after it.
-        std::fs::remove_file(&partial).ok();
-        Error::io(path, error)
-    })
-}
-
-/// Where a picture lies until it is whole.
-fn partial_path(path: &Path) -> PathBuf {
-    path.with_extension("png.part")
+    output_file::write(path, &encode_png(image, &parameters.to_png_text()?)?)
 }
 
 /// The most memory the process has held, where the system tells (Linux).

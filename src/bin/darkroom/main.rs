@@ -12,10 +12,13 @@ mod bar;
 mod device;
 mod generate;
 mod models;
+mod numbers;
+mod output_file;
 mod plan;
 mod serve;
 mod show;
 mod source;
+mod visible;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -25,6 +28,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 use darkroom::{Error, Result};
+use visible::{visible, visible_json};
 
 /// Stable Diffusion on this machine: prompts and pictures stay here.
 #[derive(Parser)]
@@ -79,8 +83,8 @@ fn fail(error: &Error) -> ExitCode {
 
 /// One line on standard error, whatever a file's name or a library's message has in it.
 fn complain(message: &str) {
-    let parts: Vec<&str> = message.split(char::is_control).map(str::trim).filter(|part| !part.is_empty()).collect();
-    eprintln!("darkroom: {}", parts.join(" "));
+    let parts: Vec<&str> = message.split(['\n', '\r', '\t']).map(str::trim).filter(|part| !part.is_empty()).collect();
+    eprintln!("darkroom: {}", visible(&parts.join(" ")));
 }
 
 /// What the parser of arguments says, as one line with what the argument takes; help and version as they are.
@@ -113,11 +117,24 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints a line on standard output. A reader that has gone, as `head` goes, is no fault.
+/// Prints a line on standard output, with what a terminal would act on made visible. A reader that has gone, as `head`
+/// goes, is no fault.
 ///
 /// # Errors
 /// [`Error::Io`] when the line cannot be written for another reason.
 fn print_line(line: impl Display) -> Result<()> {
+    print(&visible(&line.to_string()))
+}
+
+/// Prints JSON on standard output, as [`print_line`] prints.
+///
+/// # Errors
+/// As [`print_line`].
+fn print_json(value: &serde_json::Value) -> Result<()> {
+    print(&visible_json(&value.to_string()))
+}
+
+fn print(line: &str) -> Result<()> {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io(Path::new("standard output"), error)),
         _ => Ok(()),

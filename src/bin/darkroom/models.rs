@@ -8,8 +8,8 @@ use darkroom::model::SDVersion;
 use serde_json::json;
 
 use crate::bar::Bar;
-use crate::print_line;
 use crate::source;
+use crate::{print_json, print_line};
 
 /// `darkroom models`.
 #[derive(Args)]
@@ -56,7 +56,7 @@ pub fn list(args: &ListArgs) -> Result<()> {
                     "guidance_scale": version.default_guidance_scale() })
             })
             .collect();
-        return print_line(json!(rows));
+        return print_json(&json!(rows));
     }
     for (version, state, _) in rows {
         let gigabytes = version.approximate_download_bytes() as f64 / 1e9;

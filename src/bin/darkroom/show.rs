@@ -2,31 +2,32 @@
 
 use std::path::PathBuf;
 
-use darkroom::image::png_text;
+use darkroom::image::picture_text;
 use darkroom::{Error, Result};
 
 /// `darkroom show`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A PNG file.
+    /// A picture file.
     file: PathBuf,
 }
 
-/// Prints every text that the PNG carries, its parameters first.
+/// Prints every text that the picture carries, its parameters first; what a terminal would act on is made visible.
 ///
 /// # Errors
-/// When the file cannot be read, is no PNG, or carries no text.
+/// When the file cannot be read, is no picture, is cut off, or carries no text.
 pub fn run(args: &Args) -> Result<()> {
     let bytes = std::fs::read(&args.file).map_err(|e| Error::io(&args.file, e))?;
-    let named = |error| match error {
-        Error::Image { reason, .. } => Error::Image { what: args.file.display().to_string(), reason },
-        other => other,
-    };
-    let texts = png_text(&bytes).map_err(named)?;
+    let mut texts = picture_text(&bytes).map_err(|error| error.about(args.file.display().to_string()))?;
     if texts.is_empty() {
         let reason = "the picture carries no parameters".to_string();
         return Err(Error::Image { what: args.file.display().to_string(), reason });
     }
+    texts.sort_by_key(|(key, _)| match key.as_str() {
+        "parameters" => 0,
+        "darkroom" => 1,
+        _ => 2,
+    });
     for (key, text) in texts {
         crate::print_line(format_args!("{key}:\n{text}\n"))?;
     }

@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use darkroom::image::{MAX_SIDE, RgbImage, decode};
+use darkroom::image::{MAX_SIDE, RgbImage, decode, decode_mask};
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use serde::de::Visitor;
@@ -69,7 +69,11 @@ impl Role {
     fn decode(self, bytes: &[u8]) -> Result<RgbImage, Failure> {
         let decode = || decode(bytes).map_err(|error| named(self.name(), &error));
         let (is_alpha_inverted, is_white_inverted) = match self {
-            Role::Image | Role::Mask(MaskForm::White) => return decode(),
+            Role::Image => return decode(),
+            Role::Mask(MaskForm::White) => {
+                let mask = decode_mask(bytes).map_err(|error| named(self.name(), &error))?;
+                return Ok(mask.0);
+            }
             Role::Mask(MaskForm::TransparentIsRepainted) => (true, false),
             Role::Mask(MaskForm::OpaqueIsRepainted { inverted }) => (inverted, inverted),
         };

@@ -1,0 +1,145 @@
+//! What is read of an EXIF block, or of a TIFF file, which has the same layout: orientation and texts.
+//!
+//! A damaged block gives less, never an error: it is no reason to refuse the picture around it.
+
+use std::borrow::Cow;
+
+/// Tags that are looked for.
+pub(super) const ORIENTATION: u16 = 0x0112;
+pub(super) const IMAGE_DESCRIPTION: u16 = 0x010e;
+pub(super) const MAKE: u16 = 0x010f;
+pub(super) const MODEL: u16 = 0x0110;
+pub(super) const SOFTWARE: u16 = 0x0131;
+pub(super) const XMP: u16 = 0x02bc;
+const EXIF_DIRECTORY: u16 = 0x8769;
+const USER_COMMENT: u16 = 0x9286;
+
+/// The most entries of a directory that are looked at.
+const MAX_ENTRIES: usize = 1024;
+
+/// A block that has a header.
+pub(super) struct Exif<'a> {
+    bytes: &'a [u8],
+    is_little: bool,
+    directory: usize,
+}
+
+/// A directory's entry: its type, and its values' bytes.
+struct Entry<'a> {
+    kind: u16,
+    bytes: &'a [u8],
+}
+
+impl<'a> Exif<'a> {
+    /// The block, with or without the `Exif\0\0` that JPEG puts before it once, and some writers twice.
+    pub fn new(bytes: &'a [u8]) -> Option<Self> {
+        let strip = |bytes: &'a [u8]| bytes.strip_prefix(b"Exif\0\0").unwrap_or(bytes);
+        let bytes = strip(strip(bytes));
+        let is_little = match bytes.get(..4)? {
+            b"II*\0" => true,
+            b"MM\0*" => false,
+            _ => return None,
+        };
+        let mut exif = Exif { bytes, is_little, directory: 0 };
+        exif.directory = exif.u32(4)? as usize;
+        Some(exif)
+    }
+
+    fn u16(&self, at: usize) -> Option<u16> {
+        let bytes = self.bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
+        Some(if self.is_little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
+    }
+
+    fn u32(&self, at: usize) -> Option<u32> {
+        let bytes = self.bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
+        Some(if self.is_little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
+    }
+
+    /// The last entry with that tag in a directory.
+    fn entry(&self, directory: usize, tag: u16) -> Option<Entry<'a>> {
+        let n = usize::from(self.u16(directory)?).min(MAX_ENTRIES);
+        let places = (0..n).rev().map(|i| directory + 2 + 12 * i);
+        places.into_iter().find(|&at| self.u16(at) == Some(tag)).and_then(|at| {
+            let kind = self.u16(at + 2)?;
+            let size: usize = match kind {
+                1 | 2 | 6 | 7 => 1,
+                3 | 8 => 2,
+                4 | 9 | 13 => 4,
+                _ => return None,
+            };
+            let n_bytes = size.checked_mul(self.u32(at + 4)? as usize)?;
+            let start = if n_bytes <= 4 { at + 8 } else { self.u32(at + 8)? as usize };
+            Some(Entry { kind, bytes: self.bytes.get(start..start.checked_add(n_bytes)?)? })
+        })
+    }
+
+    fn number(&self, directory: usize, tag: u16) -> Option<u32> {
+        let Entry { kind, bytes } = self.entry(directory, tag)?;
+        let wide = |bytes: [u8; 2]| if self.is_little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) };
+        match kind {
+            1 | 6 => bytes.first().map(|&byte| u32::from(byte)),
+            3 | 8 => Some(u32::from(wide(bytes.get(..2)?.try_into().ok()?))),
+            4 | 9 | 13 => {
+                let bytes = bytes.get(..4)?.try_into().ok()?;
+                Some(if self.is_little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
+            }
+            _ => None,
+        }
+    }
+
+    /// The orientation's number, whatever it is; 1 to 8 have a meaning.
+    pub fn orientation(&self) -> Option<u32> {
+        self.number(self.directory, ORIENTATION)
+    }
+
+    /// The bytes of an entry of the main directory.
+    pub fn bytes_of(&self, tag: u16) -> Option<&'a [u8]> {
+        self.entry(self.directory, tag).map(|entry| entry.bytes)
+    }
+
+    /// A text of the main directory, up to its NUL.
+    pub fn text(&self, tag: u16) -> Option<String> {
+        let bytes = self.bytes_of(tag)?;
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        Some(utf8_or_latin1(&bytes[..end]).into_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// What a person or a program wrote, in whatever encoding it says.
+    pub fn user_comment(&self) -> Option<String> {
+        let directory = self.number(self.directory, EXIF_DIRECTORY)? as usize;
+        let bytes = self.entry(directory, USER_COMMENT)?.bytes;
+        let (code, text) = bytes.split_at_checked(8)?;
+        let text = match code {
+            b"UNICODE\0" => utf16(text, self.is_little),
+            b"ASCII\0\0\0" | [0, 0, 0, 0, 0, 0, 0, 0] => utf8_or_latin1(text).into_owned(),
+            _ => utf8_or_latin1(bytes).into_owned(),
+        };
+        Some(text.trim_matches('\0').to_owned()).filter(|text| !text.is_empty())
+    }
+}
+
+/// UTF-16 in the order that a mark says, or else that the zeros of Latin letters say, or else the block's own.
+fn utf16(bytes: &[u8], is_little: bool) -> String {
+    let (bytes, marked) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (rest, Some(true)),
+        [0xfe, 0xff, rest @ ..] => (rest, Some(false)),
+        _ => (bytes, None),
+    };
+    let zeros = |odd: usize| bytes.iter().skip(odd).step_by(2).filter(|&&byte| byte == 0).count();
+    let is_little = marked.unwrap_or(match zeros(1).cmp(&zeros(0)) {
+        std::cmp::Ordering::Greater => true,
+        std::cmp::Ordering::Less => false,
+        std::cmp::Ordering::Equal => is_little,
+    });
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let units = pairs.iter().map(|&pair| if is_little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) });
+    char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+}
+
+/// UTF-8 where that is what it is; Latin-1 otherwise.
+pub(super) fn utf8_or_latin1(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
+    }
+}

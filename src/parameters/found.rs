@@ -1,0 +1,181 @@
+//! What a picture says of how it was made, as far as it can be understood.
+
+use serde::{Serialize, Serializer};
+
+use super::{A1111_KEY, JSON_KEY, Parameters, a1111, other_programs};
+use crate::sampler::Sampler;
+
+/// The largest whole number that JavaScript's numbers hold exactly.
+const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// The settings of a picture that were found; what was not there is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Settings {
+    /// What to draw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// What to avoid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub negative_prompt: Option<String>,
+    /// Denoising steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u32>,
+    /// The sampler: our name of it where it is one of ours, otherwise as it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<String>,
+    /// Classifier-free guidance scale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance_scale: Option<f64>,
+    /// The seed of the noise; in JSON a text where JavaScript's numbers do not hold it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "number_or_text")]
+    pub seed: Option<u64>,
+    /// Pixels in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// Whether the sides may be any multiple of 8.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub any_size: bool,
+    /// The model's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How far the picture departed from another one, 0 to 1; absent for text-to-image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
+    /// Layers of the text encoder that were left out at the end, counted as in diffusers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_skip: Option<u32>,
+    /// Whether a long prompt was encoded in chunks.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub long_prompt_chunks: bool,
+    /// How much noise DDIM or TCD added in each step, where that was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta: Option<f64>,
+    /// The steps as training steps, where they were chosen one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timesteps: Option<Vec<usize>>,
+    /// The noise levels of the steps, where they were chosen one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sigmas: Option<Vec<f64>>,
+    /// How a start picture of another shape was brought to the size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit: Option<String>,
+    /// The program's version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+impl Settings {
+    /// Takes a sampler by any of its names.
+    pub(super) fn set_sampler(&mut self, name: &str) {
+        let name = name.trim();
+        let ours = name.parse::<Sampler>().ok().map(Sampler::name);
+        self.sampler = ours.or_else(|| Some(name.to_owned()).filter(|name| !name.is_empty()));
+    }
+
+    /// Whether the sampler is one that can be asked for here.
+    #[must_use]
+    pub fn knows_sampler(&self) -> bool {
+        self.sampler.as_deref().is_some_and(|name| name.parse::<Sampler>().is_ok())
+    }
+
+    /// Whether nothing was found that a request could take.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let without_names = Settings { model: None, version: None, ..self.clone() };
+        without_names == Settings::default()
+    }
+
+    /// All parameters, where none is missing that every picture has.
+    pub(super) fn complete(self) -> Option<Parameters> {
+        Some(Parameters {
+            prompt: self.prompt.unwrap_or_default(),
+            negative_prompt: self.negative_prompt,
+            steps: self.steps?,
+            sampler: self.sampler?,
+            guidance_scale: self.guidance_scale?,
+            seed: self.seed?,
+            width: self.width?,
+            height: self.height?,
+            any_size: self.any_size,
+            model: self.model.unwrap_or_default(),
+            strength: self.strength,
+            clip_skip: self.clip_skip,
+            long_prompt_chunks: self.long_prompt_chunks,
+            eta: self.eta,
+            timesteps: self.timesteps,
+            sigmas: self.sigmas,
+            fit: self.fit,
+            version: self.version.unwrap_or_default(),
+        })
+    }
+}
+
+impl From<Parameters> for Settings {
+    fn from(parameters: Parameters) -> Self {
+        let named = |text: String| Some(text).filter(|text| !text.is_empty());
+        Settings {
+            prompt: Some(parameters.prompt),
+            negative_prompt: parameters.negative_prompt,
+            steps: Some(parameters.steps),
+            sampler: Some(parameters.sampler),
+            guidance_scale: Some(parameters.guidance_scale),
+            seed: Some(parameters.seed),
+            width: Some(parameters.width),
+            height: Some(parameters.height),
+            any_size: parameters.any_size,
+            model: named(parameters.model),
+            strength: parameters.strength,
+            clip_skip: parameters.clip_skip,
+            long_prompt_chunks: parameters.long_prompt_chunks,
+            eta: parameters.eta,
+            timesteps: parameters.timesteps,
+            sigmas: parameters.sigmas,
+            fit: parameters.fit,
+            version: named(parameters.version),
+        }
+    }
+}
+
+/// Settings, who wrote them, and what could not be taken of them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Found {
+    /// The program by the form of what it wrote, such as `ComfyUI`; several write AUTOMATIC1111's.
+    pub program: String,
+    /// What could be taken.
+    #[serde(flatten)]
+    pub settings: Settings,
+    /// What could not, in sentences without a full stop.
+    pub notes: Vec<String>,
+}
+
+impl Found {
+    /// Looks through what [`crate::image::picture_text`] gave; `None` where no program is known by it. Of several forms the
+    /// one that loses least wins.
+    #[must_use]
+    pub fn in_text(text: &[(String, String)]) -> Option<Self> {
+        let find = |key: &str| text.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str());
+        let own = find(JSON_KEY).map(serde_json::from_str::<Parameters>);
+        if let Some(Ok(parameters)) = own {
+            return Some(Found { program: "darkroom".to_owned(), settings: parameters.into(), notes: Vec::new() });
+        }
+        let in_a1111 = find(A1111_KEY).or(find("UserComment")).and_then(a1111::read);
+        if let Some(mut found) = in_a1111 {
+            if let Some(version) = found.settings.version.as_deref().filter(|version| version.starts_with("darkroom")) {
+                found.program = version.split(' ').next().unwrap_or(version).to_owned();
+            }
+            return Some(found);
+        }
+        other_programs::read(text)
+    }
+}
+
+fn number_or_text<S: Serializer>(seed: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match *seed {
+        None => serializer.serialize_none(),
+        Some(seed) if seed <= MAX_SAFE_INTEGER => serializer.serialize_u64(seed),
+        Some(seed) => serializer.serialize_str(&seed.to_string()),
+    }
+}
