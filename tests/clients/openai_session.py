@@ -111,9 +111,8 @@ mask_file = ("mask.png", file.getvalue(), "image/png")
 edit = {"prompt": "a yellow star on a green background", "extra_body": FAST}
 edited = client.images.edit(image=APPLE.open("rb"), mask=mask_file, **edit)
 result = picture(edited.data[0].b64_json).convert("RGB")
-changed = [sum(a != b for a, b in zip(result.crop(box).getdata(), apple.crop(box).getdata()))
-           for box in [(0, 0, 64, 128), (64, 0, 128, 128)]]
-check(f"images.edit repaints where the mask is transparent: {changed}", changed[0] > 4000 and changed[1] == 0)
+changed = [result.crop(box).tobytes() != apple.crop(box).tobytes() for box in [(0, 0, 64, 128), (64, 0, 128, 128)]]
+check("images.edit repaints where the mask is transparent", changed == [True, False])
 listed = client.images.edit(image=[APPLE], mask=mask_file, model=MODEL, n=1, size="128x128", quality="auto",
                             background="auto", input_fidelity="low", output_format="png", response_format="b64_json",
                             user="me", stream=False, **edit)

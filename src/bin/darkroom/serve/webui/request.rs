@@ -179,13 +179,18 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         }
     };
     let negative_prompt = body.text("negative_prompt")?;
+    let (width, height) = (body.count("width")?, body.count("height")?);
+    // There a side is any multiple of 8.
+    let multiple = menu.models[options.model_idx].defaults.size_multiple.max(1);
+    let any_size = [width, height].into_iter().flatten().any(|side| !side.is_multiple_of(multiple));
     let request = JobRequest {
         prompt: body.text("prompt")?.to_owned(),
         model: Some(menu.models[options.model_idx].name.clone()),
         // An empty one is none there, which XL draws differently.
         negative_prompt: (!negative_prompt.is_empty()).then(|| negative_prompt.to_owned()),
-        width: body.count("width")?,
-        height: body.count("height")?,
+        width,
+        height,
+        any_size,
         steps: body.count("steps")?,
         guidance_scale: body.real("cfg_scale")?,
         fit: match door {
