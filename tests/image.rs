@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use darkroom::Error;
-use darkroom::image::{GrayImage, Mask, RgbImage, decode, encode_png, from_unit, png_text, to_unit};
+use darkroom::image::{Fit, GrayImage, Mask, RgbImage, decode, encode_png, from_unit, png_text, to_unit};
 use darkroom::parameters::Parameters;
 use serde::Deserialize;
 
@@ -173,7 +173,7 @@ fn masks_are_those_of_diffusers() {
     for case in cases().mask {
         let ([from_w, from_h], [w, h]) = (case.from, case.to);
         let source = RgbImage::new(from_w, from_h, case.source.bytes().to_vec()).unwrap();
-        let mask = Mask::from_image(&source, w, h);
+        let mask = Mask::from_image(&source, w, h, Fit::Stretch);
         assert_eq!((mask.width, mask.height, mask.is_empty()), (w, h, false));
         assert_eq!(mask.values, case.mask.bits(w * h), "mask {from_w}x{from_h} to {w}x{h}");
         for latent in &case.latents {
@@ -182,7 +182,7 @@ fn masks_are_those_of_diffusers() {
             assert_eq!(got.values, latent.mask.bits(w * h), "mask {}x{} to {w}x{h}", mask.width, mask.height);
         }
     }
-    assert!(Mask::from_image(&RgbImage::new(2, 2, vec![0; 12]).unwrap(), 64, 64).is_empty());
+    assert!(Mask::from_image(&RgbImage::new(2, 2, vec![0; 12]).unwrap(), 64, 64, Fit::Stretch).is_empty());
 }
 
 #[test]
