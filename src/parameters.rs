@@ -17,7 +17,7 @@ const JSON_KEY: &str = "darkroom";
 const NEGATIVE: &str = "Negative prompt:";
 
 /// The parameters of one picture.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Parameters {
     /// What to draw.
     pub prompt: String,
@@ -51,6 +51,18 @@ pub struct Parameters {
     /// Whether a long prompt was encoded in chunks instead of cut.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub long_prompt_chunks: bool,
+    /// How much noise DDIM or TCD added in each step, where that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta: Option<f64>,
+    /// The steps as training steps, where they were chosen one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timesteps: Option<Vec<usize>>,
+    /// The noise levels of the steps, where they were chosen one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigmas: Option<Vec<f64>>,
+    /// How a start picture of another shape was brought to the size, where it was not stretched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit: Option<String>,
     /// The program and its version, such as `darkroom 0.1.0`; empty if unknown.
     #[serde(default)]
     pub version: String,
@@ -129,6 +141,10 @@ impl Parameters {
                 .and_then(|layers| layers.checked_sub(1))
                 .filter(|&skip| skip > 0),
             long_prompt_chunks: false,
+            eta: None,
+            timesteps: None,
+            sigmas: None,
+            fit: None,
             version: find("Version").unwrap_or_default().to_owned(),
         })
     }

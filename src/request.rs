@@ -10,7 +10,7 @@ pub use asked::{Defaults, LongPrompt, Request};
 use crate::error::{Error, Result};
 use crate::image::Fit;
 use crate::model::version::SDVersion;
-use crate::sampler::Sampler;
+use crate::sampler::{RunOptions, Sampler, Steps};
 
 /// The longest side of a picture, in pixels.
 pub const MAX_SIDE: usize = 4096;
@@ -81,6 +81,11 @@ pub struct SDConfig {
     pub count: usize,
     /// The sampler, or `None` for the one that the checkpoint's `scheduler_config.json` names.
     pub sampler: Option<Sampler>,
+    /// How much noise DDIM and TCD add in each step, 0 to 1; no other sampler has the choice.
+    pub eta: f64,
+    /// The steps one by one, where the request chose them; [`SDConfig::steps`] is then their number. See
+    /// [`SDConfig::with_given_steps`].
+    pub given_steps: Option<Steps>,
     /// How many of the text encoder's last layers to skip, or `None` for what the version does by itself.
     pub clip_skip: Option<usize>,
     /// Whether weights are to be held in 16 bits. It takes effect where the model is loaded: see
@@ -116,6 +121,8 @@ impl SDConfig {
             negative_prompt: None,
             count: 1,
             sampler: None,
+            eta: 0.0,
+            given_steps: None,
             clip_skip: None,
             f16: true,
             flash_attention: true,
@@ -196,6 +203,49 @@ impl SDConfig {
         self
     }
 
+    /// Sets how much noise DDIM and TCD add in each step.
+    #[must_use]
+    pub fn with_eta(mut self, eta: f64) -> Self {
+        self.eta = eta;
+        self
+    }
+
+    /// Sets the steps from what a request says: their number, the timesteps one by one, or the noise levels, of which
+    /// there is one more than there are steps. Nothing changes where it says nothing.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if it says two things that do not agree.
+    pub fn with_given_steps(
+        mut self,
+        number: Option<usize>,
+        timesteps: Option<Vec<usize>>,
+        sigmas: Option<Vec<f64>>,
+    ) -> Result<Self> {
+        let given = match (timesteps, sigmas) {
+            (Some(_), Some(_)) => return refuse("timesteps", "together with sigmas", "give one of the two"),
+            (Some(timesteps), None) => Some(Steps::Timesteps(timesteps)),
+            (None, Some(sigmas)) => Some(Steps::Sigmas(sigmas)),
+            (None, None) => None,
+        };
+        self.steps = match (&given, number) {
+            (Some(given), Some(number)) if given.number() != number => {
+                let expected = format!("the list has {}: leave the number out", given.number());
+                return refuse("steps", number, expected);
+            }
+            (Some(given), _) => given.number(),
+            (None, number) => number.unwrap_or(self.steps),
+        };
+        self.given_steps = given;
+        Ok(self)
+    }
+
+    /// What the sampler is told, for image-to-image with the strength.
+    #[must_use]
+    pub fn run_options(&self, strength: Option<f64>) -> RunOptions {
+        let steps = self.given_steps.clone().unwrap_or(Steps::Number(self.steps));
+        RunOptions { steps, strength, eta: self.eta }
+    }
+
     /// Sets how many of the text encoder's last layers are skipped.
     #[must_use]
     pub fn with_clip_skip(mut self, clip_skip: Option<usize>) -> Self {
@@ -271,6 +321,7 @@ impl SDConfig {
         check_count("steps", self.steps, MAX_STEPS)?;
         check_real("guidance scale", self.guidance_scale, MAX_GUIDANCE_SCALE)?;
         check_real("strength", self.strength, 1.0)?;
+        check_real("eta", self.eta, 1.0)?;
         check_count("count", self.count, MAX_COUNT)?;
         self.check_seed()?;
         self.check_clip_skip()?;

@@ -263,6 +263,7 @@ fn example() -> Parameters {
         model: "v1-5".to_owned(),
         strength: None,
         version: "darkroom 0.1.0".to_owned(),
+        ..Parameters::default()
     }
 }
 

@@ -23,7 +23,7 @@ use crate::pipeline::job::{Event, Inputs, Stage, Task};
 use crate::request::SDConfig;
 use crate::rng::Generator;
 use crate::run::Runner;
-use crate::sampler::{Schedule, schedule, schedule_of_consistency_image};
+use crate::sampler::{Schedule, schedule_of_consistency_image, schedule_with};
 
 /// The mask and what it hides, as a 9-channel UNet and the blending of a 4-channel one need it.
 struct Inpainting<T> {

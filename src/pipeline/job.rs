@@ -1,9 +1,10 @@
 //! What is asked of a generation and what it tells: plain data.
 
-use crate::image::RgbImage;
+use crate::image::{Fit, RgbImage};
 use crate::parameters::Parameters;
 use crate::pipeline::prompt::PromptReport;
 use crate::request::{LongPrompt, SDConfig};
+use crate::sampler::Steps;
 
 /// What a request starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,16 @@ pub fn parameters_of(
         strength: (task != Task::TextToImage).then_some(config.strength),
         clip_skip: config.clip_skip.map(|skip| skip as u32),
         long_prompt_chunks: long_prompt == LongPrompt::Chunks,
+        eta: (config.eta != 0.0).then_some(config.eta),
+        timesteps: match &config.given_steps {
+            Some(Steps::Timesteps(timesteps)) => Some(timesteps.clone()),
+            _ => None,
+        },
+        sigmas: match &config.given_steps {
+            Some(Steps::Sigmas(sigmas)) => Some(sigmas.clone()),
+            _ => None,
+        },
+        fit: (task != Task::TextToImage && config.fit != Fit::default()).then(|| config.fit.name().to_owned()),
         version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
     }
 }

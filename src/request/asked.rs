@@ -54,6 +54,15 @@ pub struct Request {
     /// The sampler's name, in any spelling that [`crate::sampler::Sampler`] parses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<String>,
+    /// How much noise DDIM and TCD add in each step, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta: Option<f64>,
+    /// The steps as training steps, from noise to picture, in place of their number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timesteps: Option<Vec<usize>>,
+    /// The noise levels of the steps, one more than there are steps, in place of their number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigmas: Option<Vec<f64>>,
     /// The seed of the first picture; each further picture adds one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -155,6 +164,9 @@ impl Request {
         "guidance_scale",
         "strength",
         "sampler",
+        "eta",
+        "timesteps",
+        "sigmas",
         "seed",
         "count",
         "clip_skip",
@@ -208,6 +220,10 @@ impl Request {
             .with_clip_skip(self.clip_skip);
         config.negative_prompt = self.negative_prompt.clone();
         config.sampler = self.sampler.as_deref().map(str::parse).transpose()?;
+        config = config.with_eta(self.eta.unwrap_or(0.0));
+        if self.timesteps.is_some() || self.sigmas.is_some() {
+            config = config.with_given_steps(self.steps, self.timesteps.clone(), self.sigmas.clone())?;
+        }
         Ok(config)
     }
 
@@ -319,6 +335,9 @@ mod tests {
             guidance_scale: Some(1.0),
             strength: Some(1.0),
             sampler: Some("euler".into()),
+            eta: Some(0.5),
+            timesteps: Some(vec![999, 1]),
+            sigmas: Some(vec![1.0, 0.0]),
             seed: Some(1),
             count: Some(1),
             clip_skip: Some(1),

@@ -23,20 +23,18 @@ pub(super) fn not_finite(config: &SchedulerConfig, options: &RunOptions) -> Erro
 /// What is at fault, as far as the config tells, and what works.
 fn diagnosis(config: &SchedulerConfig, options: &RunOptions) -> (&'static str, String) {
     let fields = &config.fields;
-    let cause = if fields.rescale_betas_zero_snr == Some(true) {
-        "rescale_betas_zero_snr leaves the first step no signal"
-    } else if fields.lower_order_final == Some(false) {
-        "lower_order_final false divides by zero"
-    } else {
-        "two neighbouring steps have the same noise level, or one has no signal left"
-    };
     if fields.lower_order_final == Some(false) {
         let mut changed = config.clone();
         changed.fields.lower_order_final = Some(true);
         if works(&changed, options) {
-            return (cause, "lower_order_final true works".into());
+            return ("lower_order_final false divides by zero at the end", "true works".into());
         }
     }
+    let cause = if fields.rescale_betas_zero_snr == Some(true) {
+        "rescale_betas_zero_snr leaves the first step no signal"
+    } else {
+        "two neighbouring steps have the same noise level, or one has no signal left"
+    };
     if let Steps::Number(n_steps) = options.steps {
         let fewer = [n_steps - 1, n_steps.saturating_sub(2), n_steps * 3 / 4, n_steps / 2, n_steps / 4, 10, 4, 1];
         for fewer in fewer.into_iter().filter(|&fewer| fewer > 0 && fewer < n_steps) {

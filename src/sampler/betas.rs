@@ -44,7 +44,8 @@ impl AlphasCumprod {
         };
         // NaN lies in no range either.
         if betas.iter().any(|beta| !(0.0..=1.0).contains(beta)) {
-            return Err(settings.unsupported("beta_start to beta_end", "betas between 0 and 1 work"));
+            let what = format!("a beta outside of 0 to 1 (beta_start {start}, beta_end {end})");
+            return Err(settings.unsupported(&what, "beta_start 0.00085 with beta_end 0.012 works"));
         }
         if settings.rescale_betas_zero_snr {
             betas = rescale_zero_terminal_snr(&betas);

@@ -165,10 +165,16 @@ impl SchedulerConfig {
         self.fields.class_name.as_deref().is_some_and(|class| class.starts_with("EDM"))
     }
 
-    /// The samplers that a menu offers for this checkpoint.
+    /// The samplers that a menu offers for this checkpoint, its own among them.
     #[must_use]
     pub fn menu(&self) -> Vec<Sampler> {
-        if self.is_edm() { SamplerKind::EDM.map(Sampler::from).to_vec() } else { Sampler::menu() }
+        let mut menu = if self.is_edm() { SamplerKind::EDM.map(Sampler::from).to_vec() } else { Sampler::menu() };
+        if let Ok(own) = self.sampler()
+            && !menu.contains(&own)
+        {
+            menu.insert(0, own);
+        }
+        menu
     }
 
     /// The same checkpoint with another sampler: `Class.from_config(pipe.scheduler.config)` of diffusers. Fields of the

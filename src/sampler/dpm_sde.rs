@@ -37,9 +37,10 @@ pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) ->
         }
         let (middle, half) = Part::to_middle(sigma as f32, sigma_next as f32);
         let whole = Part::new(neg_log(sigma as f32), neg_log(sigma_next as f32));
-        // The motion over the whole step is that over its first part and that over the rest.
-        let (first_share, rest_share) =
-            ((sigma - middle) / (sigma - sigma_next), (middle - sigma_next) / (sigma - sigma_next));
+        // The motion over the whole step is that over its first part and that over the rest. Lengths are differences of
+        // the levels as diffusers rounds them.
+        let rest = whole.length - half.length;
+        let (first_share, rest_share) = (f64::from(half.length / whole.length), f64::from(rest / whole.length));
         let known = Sum::of(whole.of_latents, Slot::Latents).plus(whole.of_noise * first_share.sqrt(), Slot::Noise);
         let to_middle = Sum::of(half.of_latents, Slot::Latents)
             .plus_sum(half.of_original, &original)
@@ -60,6 +61,8 @@ struct Part {
     of_latents: f64,
     of_original: f64,
     of_noise: f64,
+    /// How far sigma goes down.
+    length: f32,
 }
 
 fn neg_log(sigma: f32) -> f32 {
@@ -88,6 +91,7 @@ impl Part {
             of_latents: f64::from(exp_neg(t_down) / from),
             of_original: -f64::from(t - t_down).exp_m1(),
             of_noise: up.into(),
+            length: from - to,
         }
     }
 }

@@ -82,6 +82,11 @@ fn refuse<T>(field: &'static str, got: impl ToString, expected: String) -> Resul
     Err(Error::Request { field, got: got.to_string(), expected })
 }
 
+/// A list as it is typed.
+fn listed(values: &[impl ToString]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
 /// Refuses what the sampler's class in diffusers does not take, and lists that lead nowhere.
 pub(super) fn check(settings: &Settings, options: &RunOptions) -> Result<()> {
     let (kind, n_train) = (settings.kind, settings.num_train_timesteps);
@@ -102,13 +107,13 @@ pub(super) fn check(settings: &Settings, options: &RunOptions) -> Result<()> {
         Steps::Timesteps(timesteps) => {
             if !kind.takes_timesteps() {
                 let able = names_of(SamplerKind::takes_timesteps);
-                return refuse("timesteps", "a list", format!("{kind} takes none; these samplers do: {able}"));
+                return refuse("timesteps", listed(timesteps), format!("{kind} takes none; these samplers do: {able}"));
             }
             let as_reals: Vec<f64> = timesteps.iter().map(|&t| t as f64).collect();
             let first = timesteps.first().copied().unwrap_or(n_train);
             if first >= n_train || !descending(&as_reals) {
                 let expected = format!("whole numbers from {} down work, each below the one before it", n_train - 1);
-                return refuse("timesteps", format!("{timesteps:?}"), expected);
+                return refuse("timesteps", listed(timesteps), expected);
             }
             if let Some(schedule) = settings.schedule {
                 let expected = format!("the {} schedule chooses its own: leave one of the two out", schedule.name());
@@ -121,12 +126,12 @@ pub(super) fn check(settings: &Settings, options: &RunOptions) -> Result<()> {
         Steps::Sigmas(sigmas) => {
             if !kind.takes_sigmas() {
                 let able = names_of(SamplerKind::takes_sigmas);
-                return refuse("sigmas", "a list", format!("{kind} takes none; these samplers do: {able}"));
+                return refuse("sigmas", listed(sigmas), format!("{kind} takes none; these samplers do: {able}"));
             }
             let in_range = sigmas.iter().all(|sigma| (0.0..=1e6).contains(sigma));
             if sigmas.len() < 2 || !in_range || !descending(sigmas) {
                 let expected = "two or more numbers from large to small work, usually with 0 as the last one".into();
-                return refuse("sigmas", format!("{sigmas:?}"), expected);
+                return refuse("sigmas", listed(sigmas), expected);
             }
         }
     }

@@ -148,17 +148,15 @@ fn check_unsupported(kind: SamplerKind, config: &SchedulerConfig) -> Result<()> 
     let flow = dpm || unipc || kind == K::Deis;
     let ends_at_zero = fields.final_sigmas_type.as_deref().unwrap_or("zero") == "zero";
     let noise = matches!(kind, K::Dpm2m | K::Dpm2mSde | K::Dpm2s);
+    if kind.is_edm() != config.is_edm() {
+        let expected = if config.is_edm() {
+            "this checkpoint was trained in the form of EDM, for which edm_euler, edm_dpm++2m and edm_dpm++2m_sde work"
+        } else {
+            "it is for checkpoints trained in the form of EDM, and with this one all others work"
+        };
+        return Err(Error::Request { field: "sampler", got: kind.name().into(), expected: expected.into() });
+    }
     for (refused, what, expected) in [
-        (
-            kind.is_edm() && !config.is_edm(),
-            "a sampler for EDM models",
-            "the checkpoint is none; the other samplers work",
-        ),
-        (
-            !kind.is_edm() && config.is_edm(),
-            "a sampler that does not know EDM",
-            "this checkpoint was trained in its form; edm_euler, edm_dpm++2m and edm_dpm++2m_sde work",
-        ),
         (
             kind == K::Dpm2s && on(fields.thresholding),
             "thresholding true with algorithm_type dpmsolver",

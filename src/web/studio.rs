@@ -223,7 +223,7 @@ impl Studio {
             strength: defaults.strength(false),
             mask_strength: defaults.strength(true),
             sampler: configs.scheduler.sampler()?.name(),
-            samplers: Sampler::menu().into_iter().map(Sampler::name).collect(),
+            samplers: configs.scheduler.menu().into_iter().map(Sampler::name).collect(),
         };
         Ok(serde_wasm_bindgen::to_value(&info)?)
     }

@@ -224,6 +224,12 @@ export interface DrawRequest {
   strength?: number;
   /** One of the model's `samplers`. */
   sampler?: string;
+  /** How much noise ddim and tcd add in each step, 0 to 1. */
+  eta?: number;
+  /** The training steps to visit, from high to low, in place of a number of steps. */
+  timesteps?: number[];
+  /** The noise levels to visit (for euler), from large to small. */
+  sigmas?: number[];
   /** A whole number below 2^53; picture i of the request has the seed `seed + i`. */
   seed: number;
   /** How many pictures, 1 to 64. */
@@ -388,6 +394,10 @@ export interface PictureParameters {
   strength?: number;
   clip_skip?: number;
   long_prompt_chunks?: boolean;
+  eta?: number;
+  timesteps?: number[];
+  sigmas?: number[];
+  fit?: string;
   version: string;
 }
 

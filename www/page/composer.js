@@ -18,7 +18,7 @@ const REST_MS = 150;
 /** Settings of how the model is loaded. */
 const LOAD_FIELDS = ["runner", "dtype", "budget", "endpoint"];
 
-const FIELDS = ["prompt", "negative", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "seed", "count", "strength"];
+const FIELDS = ["prompt", "negative", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "count", "strength"];
 
 /** @type {import("../darkroom.js").Darkroom} */
 let darkroom;
@@ -74,6 +74,13 @@ function show_strength() {
   element("strength-value").textContent = element("strength").valueAsNumber.toFixed(2);
 }
 
+/** Whether the chosen sampler can add noise in each step. */
+const takes_eta = () => ["ddim", "tcd"].includes(element("sampler").value);
+
+function show_eta() {
+  element("eta-field").hidden = !takes_eta();
+}
+
 /** @param {import("../darkroom.js").Darkroom} given */
 export function open_composer(given) {
   darkroom = given;
@@ -95,6 +102,7 @@ export function open_composer(given) {
   element("request").addEventListener("input", (event) => {
     show_strength();
     if (event.target.id === "strength") is_own_strength = false;
+    show_eta();
     if (event.target.id === "width" || event.target.id === "height") {
       start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
     }
@@ -148,6 +156,7 @@ export async function model_is(loaded) {
   );
   sampler.value = model.samplers.includes(wanted) ? wanted : model.sampler;
   show_steps_of_sides();
+  show_eta();
   await look();
 }
 
@@ -157,6 +166,7 @@ export function use_defaults(own) {
     element(id).value = String(value);
   }
   element("sampler").value = own.sampler;
+  show_eta();
   start_picture.set_size(own.width, own.height);
   changed();
 }
@@ -181,6 +191,7 @@ export function request() {
     steps: number("steps"),
     guidance_scale: number("guidance"),
     sampler: element("sampler").value,
+    ...(takes_eta() ? { eta: number("eta") } : {}),
     seed: number("seed"),
     count: number("count"),
     ...(start_picture.given().has_picture ? of_picture(number("strength")) : {}),
@@ -195,12 +206,13 @@ function fault(asked) {
     if (!Number.isSafeInteger(asked[id]) || asked[id] < 0) return [id, `${name} has to be a whole number`];
   }
   if (!Number.isFinite(asked.guidance_scale)) return ["guidance", "Guidance has to be a number"];
+  if (asked.eta !== undefined && !Number.isFinite(asked.eta)) return ["eta", "Fresh noise has to be a number"];
   return null;
 }
 
 /** Which field a refusal of the model is about. */
 function field_of(message) {
-  const names = { width: "width", height: "height", steps: "steps", guidance: "guidance", count: "count", seed: "seed", sampler: "sampler" };
+  const names = { width: "width", height: "height", steps: "steps", guidance: "guidance", count: "count", seed: "seed", sampler: "sampler", eta: "eta" };
   const found = Object.keys(names).find((name) => message.startsWith(name));
   return found ? names[found] : null;
 }
@@ -339,6 +351,7 @@ export function reuse(parameters) {
   const differences = [];
   const sampler = [...element("sampler").options].find((option) => option.value.toLowerCase() === parameters.sampler.toLowerCase());
   if (sampler) element("sampler").value = sampler.value;
+  show_eta();
   else differences.push(`its sampler ${parameters.sampler} is not one of ours`);
   if (model && parameters.model && parameters.model !== model.name) differences.push(`it was made with the model ${parameters.model}`);
   if (parameters.strength !== undefined && !start_picture.given().has_picture) {

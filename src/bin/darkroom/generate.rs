@@ -21,6 +21,7 @@ use darkroom::run::candle::CandleRunner;
 use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::run::gpu::tiles::Tiles;
+use darkroom::sampler::Sampler;
 use darkroom::{Error, Result};
 use serde_json::json;
 
@@ -119,8 +120,17 @@ pub struct Args {
     #[arg(long, allow_negative_numbers = true)]
     guidance: Option<f64>,
     /// The sampler [default: the model's own].
-    #[arg(long)]
+    #[arg(long, help = format!("The sampler [default: the model's own]: {}", Sampler::known()))]
     sampler: Option<String>,
+    /// How much noise the samplers ddim and tcd add in each step, 0 to 1 [default: 0].
+    #[arg(long, allow_negative_numbers = true)]
+    eta: Option<f64>,
+    /// The training steps to visit, in place of a number of steps: 999,850,736 and so on down.
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "T,T,…")]
+    timesteps: Option<Vec<usize>>,
+    /// The noise levels to visit (for the sampler euler), from large to small, usually with 0 as the last one.
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "S,S,…")]
+    sigmas: Option<Vec<f64>>,
     /// Seed of the first picture; the next ones count on [default: random, printed].
     #[arg(long, allow_negative_numbers = true)]
     seed: Option<u64>,
@@ -440,6 +450,9 @@ impl Args {
             guidance_scale: self.guidance,
             strength: self.strength,
             sampler: self.sampler.clone(),
+            eta: self.eta,
+            timesteps: self.timesteps.clone(),
+            sigmas: self.sigmas.clone(),
             seed: self.seed,
             count: Some(self.count),
             clip_skip: self.clip_skip,

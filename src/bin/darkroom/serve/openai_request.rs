@@ -44,8 +44,7 @@ pub struct ImagesRequest {
     #[serde(rename = "safety_identifier")]
     _safety_identifier: Option<String>,
     negative_prompt: Option<String>,
-    #[serde(default)]
-    any_size: bool,
+    any_size: Option<bool>,
     fit: Option<Fit>,
     steps: Option<usize>,
     guidance_scale: Option<f64>,
@@ -141,7 +140,7 @@ impl ImagesRequest {
             width,
             height,
             negative_prompt: self.negative_prompt,
-            any_size: self.any_size,
+            any_size: self.any_size.unwrap_or(false),
             fit: self.fit,
             steps: self.steps,
             guidance_scale: self.guidance_scale,

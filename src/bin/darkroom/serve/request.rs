@@ -70,6 +70,12 @@ pub struct JobRequest {
     pub guidance_scale: Option<f64>,
     pub strength: Option<f64>,
     pub sampler: Option<String>,
+    /// How much noise ddim and tcd add, 0 to 1.
+    pub eta: Option<f64>,
+    /// The steps one by one, in place of their number.
+    pub timesteps: Option<Vec<usize>>,
+    /// Likewise as noise levels, for euler.
+    pub sigmas: Option<Vec<f64>>,
     pub seed: Option<u64>,
     pub count: Option<usize>,
     pub clip_skip: Option<usize>,
@@ -101,6 +107,9 @@ impl JobRequest {
             guidance_scale: self.guidance_scale,
             strength: self.strength,
             sampler: self.sampler.clone(),
+            eta: self.eta,
+            timesteps: self.timesteps.clone(),
+            sigmas: self.sigmas.clone(),
             seed: self.seed,
             count: self.count,
             clip_skip: self.clip_skip,

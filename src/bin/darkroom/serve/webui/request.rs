@@ -4,7 +4,7 @@
 //! LoRA, a refiner) is refused by name. The rest is passed over, and the answer's `info` lists what of it asked for
 //! something.
 
-use darkroom::image::FileFormat;
+use darkroom::image::{FileFormat, Fit};
 use darkroom::sampler::{Sampler, SamplerKind, SigmaSchedule};
 
 use super::super::failure::Failure;
@@ -188,6 +188,10 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         height: body.count("height")?,
         steps: body.count("steps")?,
         guidance_scale: body.real("cfg_scale")?,
+        fit: match door {
+            Door::Txt2Img => None,
+            Door::Img2Img => Some(fit(body)?),
+        },
         strength: match door {
             Door::Txt2Img => None,
             Door::Img2Img => Some(body.real("denoising_strength")?.unwrap_or(0.75)),
@@ -242,11 +246,17 @@ fn refuse_other_pictures(body: &Body) -> Result<(), Failure> {
             return refuse(name, format!("{start}…> in {name} is not possible: no such files are loaded here"));
         }
     }
-    let mode = body.whole("resize_mode")?.unwrap_or(0);
-    if !(0..=2).contains(&mode) {
-        return refuse("resize_mode", format!("resize_mode {mode} is not possible: use 0, 1 or 2"));
-    }
     Ok(())
+}
+
+/// How a start picture of another shape is brought to the size that is drawn.
+fn fit(body: &Body) -> Result<Fit, Failure> {
+    match body.whole("resize_mode")? {
+        None | Some(0) => Ok(Fit::Stretch),
+        Some(1) => Ok(Fit::Crop),
+        Some(2) => Ok(Fit::Pad),
+        Some(mode) => refuse("resize_mode", format!("resize_mode {mode} is not possible: use 0, 1 or 2")),
+    }
 }
 
 /// Lists what asks for something that is not done.
