@@ -81,7 +81,12 @@ pub fn step_graph(config: &UNet2DConditionConfig, shape: UNetShape) -> Result<Gr
             skips.push(h);
         }
         if i + 1 < n_levels {
-            let conv = Conv::down(level.out_channels, [config.downsample_padding; 4]);
+            let pad = match config.downsample_padding {
+                // diffusers then pads below and on the right by itself.
+                0 => [0, 0, 1, 1],
+                pad => [pad; 4],
+            };
+            let conv = Conv::down(level.out_channels, pad);
             h = g.conv2d(h, &block.pp("downsamplers.0.conv"), conv)?;
             skips.push(h);
         }
