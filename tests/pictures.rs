@@ -10,7 +10,8 @@ mod allocations;
 use std::path::{Path, PathBuf};
 
 use darkroom::image::{
-    GrayImage, MAX_DECODED_BYTES, Mask, RgbImage, decode, decode_edit_mask, decode_mask, memory_needed, picture_text,
+    Fit, GrayImage, MAX_DECODED_BYTES, Mask, RgbImage, decode, decode_edit_mask, decode_mask, memory_needed,
+    picture_text,
 };
 use darkroom::parameters::Found;
 use serde::Deserialize;
@@ -114,7 +115,8 @@ fn lanczos_takes_the_passes_in_pillows_order() {
 fn a_mask_may_be_in_the_alpha_channel() {
     for MaskCase { file: name, size: [width, height], white } in cases().mask {
         let (mask, note) = decode_mask(&file(&name)).unwrap();
-        let got: Vec<u8> = Mask::from_image(&mask, width, height).values.iter().map(|&value| value as u8).collect();
+        let got: Vec<u8> =
+            Mask::from_image(&mask, width, height, Fit::Stretch).values.iter().map(|&value| value as u8).collect();
         assert_eq!(got, white.bytes(), "{name}");
         assert_eq!(note.is_some(), name == "mask_both.png", "{name}: {note:?}");
     }
