@@ -282,7 +282,7 @@ impl Server {
         for revision in [COMMIT, "main"] {
             if let Some(file) = path.strip_prefix(&format!("/{REPO}/resolve/{revision}/")) {
                 if revision == COMMIT && file.ends_with(".safetensors") {
-                    if let Some(Fault::Status(status, header)) = self.fault(&path, true) {
+                    if let Some(Fault::Status(status, header)) = self.fault(path, true) {
                         return answer(&mut stream, status, &format!("{header}\r\n"), b"refused");
                     }
                     let location = format!("Location: {}/cdn/{file}\r\n", self.endpoint);
