@@ -262,8 +262,8 @@ fn compressed_texts_and_profiles_are_read_within_bounds() {
     for name in ["bomb_text.png", "bomb_profile.png", "damaged_text.png"] {
         let bytes = file(name);
         let limit = (5 << 20) + 4 * bytes.len();
-        assert!(peak(&bytes, |bytes| drop(picture_text(bytes))) < limit, "{name}");
-        assert!(peak(&bytes, |bytes| drop(decode(bytes))) < limit, "{name}");
+        assert!(peak(&bytes, |bytes: &[u8]| drop(picture_text(bytes))) < limit, "{name}");
+        assert!(peak(&bytes, |bytes: &[u8]| drop(decode(bytes))) < limit, "{name}");
     }
     // Lengths that promise what is not there.
     let mut webp = file("xmp8_exif1.webp");
@@ -272,13 +272,13 @@ fn compressed_texts_and_profiles_are_read_within_bounds() {
             webp[i + 4..i + 8].copy_from_slice(&u32::MAX.to_le_bytes());
         }
     }
-    assert!(peak(&webp, |bytes| drop(decode(bytes))) < 1 << 20);
+    assert!(peak(&webp, |bytes: &[u8]| drop(decode(bytes))) < 1 << 20);
     let mut jpeg = b"\xff\xd8".to_vec();
     for _ in 0..2000 {
         jpeg.extend(b"\xff\xe1\xff\xffhttp://ns.adobe.com/xap/1.0/\0");
         jpeg.resize(jpeg.len() + 0xffff - 2 - 29, b'x');
     }
-    assert!(peak(&jpeg, |bytes| drop(picture_text(bytes))) < 1 << 20);
+    assert!(peak(&jpeg, |bytes: &[u8]| drop(picture_text(bytes))) < 1 << 20);
 }
 
 /// A PNG of one level.
@@ -301,9 +301,10 @@ fn flat_png(width: u32, height: u32, color: png::ColorType, depth: png::BitDepth
 
 fn check_memory(name: &str, bytes: &[u8]) {
     let said = memory_needed(bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
-    for (what, read) in
-        [("picture", (|b| drop(decode(b).unwrap())) as fn(&[u8])), ("mask", |b| drop(decode_mask(b).unwrap()))]
-    {
+    for (what, read) in [
+        ("picture", (|b: &[u8]| drop(decode(b).unwrap())) as fn(&[u8])),
+        ("mask", |b: &[u8]| drop(decode_mask(b).unwrap())),
+    ] {
         let took = peak(bytes, read) as u64;
         assert!(
             took <= said,
@@ -368,6 +369,6 @@ fn what_would_take_too_much_is_refused_before_it_is_taken() {
         let error = decode(&bytes).unwrap_err().to_string();
         assert!(error.starts_with("picture: 16384x16384 pixels are too many: at most 16384 a side"), "{error}");
         assert!(memory_needed(&bytes).unwrap() > MAX_DECODED_BYTES);
-        assert!(peak(&bytes, |bytes| drop(decode(bytes))) < 4 << 20, "{color:?} {depth:?}");
+        assert!(peak(&bytes, |bytes: &[u8]| drop(decode(bytes))) < 4 << 20, "{color:?} {depth:?}");
     }
 }
