@@ -150,7 +150,7 @@ fn old_scheduler_files_are_corrected_as_the_pipelines_do() {
     assert_different("clipped", ddim(today), ddim(json!({"set_alpha_to_one": false})), inpaint);
     let plms = json!({"steps_offset": 1, "skip_prk_steps": true});
     assert_same("plms", pndm(plms.clone()), pndm(json!({"skip_prk_steps": false})), inpaint);
-    assert_different("prk", pndm(plms), pndm(json!({"skip_prk_steps": false})), &["--steps", "4"]);
+    assert_different("prk", pndm(plms), pndm(json!({"skip_prk_steps": false})), text);
 }
 
 #[test]
@@ -207,6 +207,13 @@ fn a_changed_plain_file_wins_over_a_published_variant() {
     assert!(difference(&changed, &published) > 2);
     assert!(draw(&desk, "both", &[]) == changed && draw(&desk, "both", &["--variant", "none"]) == changed);
     assert!(draw(&desk, "both", &["--variant", "fp16"]) == published);
+    // What is not read and newer is told.
+    assert!(!run(&desk, "both", &[]).stderr.contains("newer"));
+    let plain = fs::File::options().append(true).open(both.join(format!("{UNET}.safetensors"))).unwrap();
+    plain.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let ran = run(&desk, "both", &[]);
+    assert!(ran.code == Some(0) && ran.stderr.contains(&format!("{UNET}.fp16.safetensors is newer")), "{ran:?}");
+    assert!(!run(&desk, "both", &["--variant", "none"]).stderr.contains("newer"));
     run(&desk, "both", &["--variant", "bf16"]).was_refused(3, &["variant bf16"]);
     run(&desk, "published", &["--variant", "none"]).was_refused(3, &["no component has plain files", "--variant fp16"]);
 }
