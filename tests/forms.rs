@@ -24,7 +24,7 @@ use desk::{Desk, Run, difference, model, red_half, white_left};
 
 const UNET: &str = "unet/diffusion_pytorch_model";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
-const ARGS: [&str; 8] = ["--prompt", "a rocket", "--seed", "3", "--steps", "2", "--width", "32"];
+const ARGS: [&str; 6] = ["--prompt", "a rocket", "--seed", "3", "--width", "32"];
 
 /// A copy of the embedded model, linked where the system can.
 fn copy(desk: &Desk, name: &str) -> PathBuf {
@@ -92,7 +92,8 @@ fn write_tensors(path: &Path, tensors: &[Tensor]) {
 
 fn run(desk: &Desk, name: &str, more: &[&str]) -> Run {
     let folder = format!("./{name}");
-    desk.generate(&[&ARGS[..], &["--height", "32", "--model", &folder], more].concat())
+    let steps: &[&str] = if more.contains(&"--steps") { &[] } else { &["--steps", "2"] };
+    desk.generate(&[&ARGS[..], &["--height", "32", "--model", &folder], steps, more].concat())
 }
 
 fn draw(desk: &Desk, name: &str, more: &[&str]) -> RgbImage {
@@ -207,6 +208,13 @@ fn a_changed_plain_file_wins_over_a_published_variant() {
     assert!(difference(&changed, &published) > 2);
     assert!(draw(&desk, "both", &[]) == changed && draw(&desk, "both", &["--variant", "none"]) == changed);
     assert!(draw(&desk, "both", &["--variant", "fp16"]) == published);
+    // What is not read and newer is told.
+    assert!(!run(&desk, "both", &[]).stderr.contains("newer"));
+    let plain = fs::File::options().append(true).open(both.join(format!("{UNET}.safetensors"))).unwrap();
+    plain.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let ran = run(&desk, "both", &[]);
+    assert!(ran.code == Some(0) && ran.stderr.contains(&format!("{UNET}.fp16.safetensors is newer")), "{ran:?}");
+    assert!(!run(&desk, "both", &["--variant", "none"]).stderr.contains("newer"));
     run(&desk, "both", &["--variant", "bf16"]).was_refused(3, &["variant bf16"]);
     run(&desk, "published", &["--variant", "none"]).was_refused(3, &["no component has plain files", "--variant fp16"]);
 }
@@ -447,7 +455,7 @@ fn a_folder_named_like_a_version_does_not_win_silently() {
         run(&desk, name, &[]).succeeded();
     }
     copy(&desk, "mine");
-    desk.generate(&[&ARGS[..], &["--height", "32", "--model", "mine"]].concat()).succeeded();
+    desk.generate(&[&ARGS[..], &["--height", "32", "--steps", "2", "--model", "mine"]].concat()).succeeded();
 }
 
 #[test]

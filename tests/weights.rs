@@ -106,7 +106,6 @@ fn widening_is_exact_for_every_bit_pattern_and_length() {
 fn hostile_headers_are_refused_with_a_reason() {
     let entry = |offsets: &str| format!(r#"{{"a":{{"dtype":"F32","shape":[2],"data_offsets":{offsets}}}}}"#);
     let long = "x".repeat(2000);
-    let numbered = |n: usize| (0..n).map(|i| format!(r#""{i}":"","#)).collect::<String>();
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (vec![], "it has 0 bytes"),
         (vec![1, 2, 3], "it has 3 bytes"),
@@ -170,11 +169,6 @@ fn hostile_headers_are_refused_with_a_reason() {
         ),
         (file(r#"{"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}}"#, &[0; 4]), "at most 8 sides"),
         (file(r#"{"__metadata__":{"a":1}}"#, &[]), "invalid type"),
-        (file(r#"{"__metadata__":{"a":"1","a":"2"}}"#, &[]), "a is there twice"),
-        (
-            file(&format!(r#"{{"__metadata__":{{{}"b":""}}}}"#, numbered(1024)), &[]),
-            "__metadata__ has more than 1024 entries",
-        ),
         (file(r#"{"__metadata__":{},"__metadata__":{}}"#, &[]), "__metadata__ is there twice"),
         (file(&format!(r#"{{"{long}":1}}"#), &[]), "longer than 1024 bytes"),
         (file(&format!(r#"{{"a":"{long}"}}"#), &[]), "invalid type"),

@@ -164,29 +164,27 @@ pub fn choose_files(
     indexes: &IndexTexts,
 ) -> Result<Vec<ModelFile>> {
     let choice = Choice { place, all, variant, indexes };
+    if !choice.has_asked_for(needs) {
+        let what = match variant {
+            Variant::Named(name) => format!("files of the variant {name}: ask for none (--variant none)"),
+            _ => "plain files (--variant none): ask for fp16 (--variant fp16)".to_owned(),
+        };
+        let reason = format!("no component has {what}, or leave out the variant");
+        return Err(Error::Hub { repo: place.to_owned(), reason });
+    }
     let mut files = Vec::new();
-    let mut has_asked_for = false;
     for component in needs.components() {
         match (component, stem(component)) {
             (Component::ModelIndex, _) => files.push(choice.required(component, "model_index.json")?),
             (Component::Scheduler, _) => files.push(choice.required(component, "scheduler_config.json")?),
             (_, Some(stem)) => {
                 files.push(choice.required(component, "config.json")?);
-                let (weights, is_first_choice) = choice.weights(component, stem)?;
-                has_asked_for |= is_first_choice;
-                files.extend(weights);
+                files.extend(choice.weights(component, stem)?);
             }
             (_, None) => files.extend(choice.tokenizer(component)?),
         }
     }
-    let what = match variant {
-        _ if has_asked_for => return Ok(files),
-        Variant::PlainFirst | Variant::Fp16First => return Ok(files),
-        Variant::Plain => "plain files (--variant none): ask for fp16 (--variant fp16)".to_owned(),
-        Variant::Named(name) => format!("files of the variant {name}: ask for none (--variant none)"),
-    };
-    let reason = format!("no component has {what}, or leave out the variant");
-    Err(Error::Hub { repo: place.to_owned(), reason })
+    Ok(files)
 }
 
 /// How the names of a component's weight files begin.
@@ -195,6 +193,14 @@ fn stem(component: Component) -> Option<&'static str> {
         Component::TextEncoder | Component::TextEncoder2 => Some("model"),
         Component::Unet | Component::Vae => Some("diffusion_pytorch_model"),
         _ => None,
+    }
+}
+
+/// The name of a component's weights in one file.
+fn whole_name(stem: &str, variant: Option<&str>) -> String {
+    match variant {
+        None => format!("{stem}.safetensors"),
+        Some(variant) => format!("{stem}.{variant}.safetensors"),
     }
 }
 
@@ -241,12 +247,27 @@ impl<'a> Choice<'a> {
         Ok(files)
     }
 
-    /// The weights of a component, and whether they are in the spelling that was looked for first.
-    fn weights(&self, component: Component, stem: &str) -> Result<(Vec<ModelFile>, bool)> {
+    /// Whether any component has weights in the spelling that was asked for, if one was.
+    fn has_asked_for(&self, needs: Needs) -> bool {
+        let variant = match self.variant {
+            Variant::PlainFirst | Variant::Fp16First => return true,
+            Variant::Plain => None,
+            Variant::Named(name) => Some(name.as_str()),
+        };
+        needs.components().into_iter().any(|component| {
+            stem(component).is_some_and(|stem| {
+                let whole = self.listed(component, &whole_name(stem, variant)).is_some();
+                let is_part = |(name, _): (&str, &ListedFile)| Part::parse(name, stem, variant).is_some();
+                whole || self.index(component, stem, variant).is_some() || self.folder(component).any(is_part)
+            })
+        })
+    }
+
+    fn weights(&self, component: Component, stem: &str) -> Result<Vec<ModelFile>> {
         let mut first_error = None;
-        for (idx, name) in self.variant.names().into_iter().enumerate() {
+        for name in self.variant.names() {
             match self.weights_of(component, stem, name) {
-                Ok(Some(files)) => return Ok((files, idx == 0)),
+                Ok(Some(files)) => return Ok(files),
                 Ok(None) => {}
                 // A set of parts of which none is there was not downloaded; the next spelling may be complete.
                 Err(Incomplete { error, is_absent: true }) => {
@@ -266,11 +287,8 @@ impl<'a> Choice<'a> {
         variant: Option<&str>,
     ) -> Result<Option<Vec<ModelFile>>, Incomplete> {
         let is_f16 = variant == Some(FP16);
-        let whole_name = match variant {
-            None => format!("{stem}.safetensors"),
-            Some(variant) => format!("{stem}.{variant}.safetensors"),
-        };
-        let whole = self.listed(component, &whole_name).map(|file| vec![chosen(component, file, is_f16)]);
+        let whole =
+            self.listed(component, &whole_name(stem, variant)).map(|file| vec![chosen(component, file, is_f16)]);
         let of_index = || match self.index(component, stem, variant) {
             Some(index) => self.parts_of_index(component, index, is_f16).map(Some),
             None => Ok(None),
@@ -376,10 +394,7 @@ impl<'a> Choice<'a> {
     }
 
     fn no_weights(&self, component: Component, stem: &str) -> Error {
-        let name = match self.variant {
-            Variant::Fp16First => format!("{stem}.{FP16}.safetensors"),
-            _ => format!("{stem}.safetensors"),
-        };
+        let name = whole_name(stem, if *self.variant == Variant::Fp16First { Some(FP16) } else { None });
         self.missing(component, &name)
     }
 

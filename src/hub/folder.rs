@@ -4,6 +4,7 @@
 //! It deliberately writes nothing, and reads no single-file checkpoint: such a file lacks the configuration.
 
 use std::path::{Component as PathPart, Path, PathBuf};
+use std::time::Duration;
 
 use super::{Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, index_files};
 use crate::error::{Error, Result};
@@ -11,6 +12,9 @@ use crate::weights::{ByteSource, DiskSource, LocalFuture};
 
 /// The longest text file of a checkpoint that is read. The largest real one, a tokenizer, has about 4 MB.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
+
+/// By how much a file is newer than one that was written together with it. Copies and clones write a model in minutes.
+const NEWER: Duration = Duration::from_secs(600);
 
 /// A folder with a model.
 #[derive(Clone, Debug)]
@@ -80,6 +84,30 @@ impl Folder {
             indexes.insert(path, text);
         }
         choose_files(&self.label, &all, needs, &self.variant, &indexes)
+    }
+
+    /// A line for who changed other weights than those that are read: a plain file is read, as diffusers does, although
+    /// the fp16 one beside it is newer. `None` where nothing of the kind is so, or a variant was asked for.
+    ///
+    /// # Errors
+    /// As [`Folder::files`].
+    pub fn newer_variant(&self) -> Result<Option<String>> {
+        if self.variant.is_asked_for() {
+            return Ok(None);
+        }
+        let modified = |path: &str| std::fs::metadata(self.root.join(path)).and_then(|file| file.modified()).ok();
+        for file in self.files()?.iter().filter(|file| file.is_weights() && !file.f16) {
+            let other = file.path.replace(".safetensors", ".fp16.safetensors");
+            if let (Some(read), Some(beside)) = (modified(&file.path), modified(&other))
+                && beside.duration_since(read).is_ok_and(|newer| newer >= NEWER)
+            {
+                return Ok(Some(format!(
+                    "{} is read, and {other} is newer: --variant fp16 reads that, --variant none says that this is meant",
+                    file.path
+                )));
+            }
+        }
+        Ok(None)
     }
 
     /// A path of the repository as a path on disk. A path that leads out of the folder is refused.

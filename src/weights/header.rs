@@ -363,7 +363,16 @@ impl<'de> Visitor<'de> for Header {
             }
             let entry: Entry = map.next_value()?;
             let info = entry.into_info().map_err(|reason| A::Error::custom(format!("tensor {name} {reason}")))?;
-            if tensors.len() == self.most && !tensors.contains_key(&name) {
+            if let Some(earlier) = tensors.get_mut(&name) {
+                let earlier: &mut TensorInfo = earlier;
+                // Bytes that only the earlier one explained would be left over.
+                if (earlier.offset, earlier.n_bytes) != (info.offset, info.n_bytes) {
+                    return Err(A::Error::custom(format!("{name} is there twice")));
+                }
+                *earlier = info;
+                continue;
+            }
+            if tensors.len() == self.most {
                 return Err(A::Error::custom(format!("the files list more than {MAX_TENSORS} tensors")));
             }
             tensors.insert(name, info);

@@ -273,7 +273,8 @@ fn a_variant_that_the_cache_lacks_is_asked_for_and_nothing_else_is_taken() {
     };
     assert!(!unet_of(&ANY) && unet_of(&Variant::Named("fp16".to_owned())));
 
-    let hub = FakeHub::start("owner/repo", demo_model(), Manner::default());
+    let (home, hub) = (tempfile::tempdir().unwrap(), FakeHub::start("owner/repo", demo_model(), Manner::default()));
+    fill(home.path(), "owner/repo", "");
     let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
     let said = message(cache.fetch(&repo, &Variant::Plain, &mut |_| {}));
     assert!(

@@ -102,7 +102,13 @@ impl Model {
             bar.show(&format!("download {}", p.path.rsplit('/').next().unwrap_or(p.path)), fraction);
         };
         match self {
-            Model::Folder(folder) => Ok(folder.clone().with_variant(variant.clone())),
+            Model::Folder(folder) => {
+                let folder = folder.clone().with_variant(variant.clone());
+                if let Some(note) = folder.newer_variant()? {
+                    bar.say(&note);
+                }
+                Ok(folder)
+            }
             Model::Version(version) => {
                 Ok(HubCache::from_env()?.fetch_version(*version, variant, &mut progress)?.folder)
             }
