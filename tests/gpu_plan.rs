@@ -126,7 +126,7 @@ fn plans_of_the_published_models_are_within_their_targets() {
         (SDVersion::V2_1, 360, 3.1, 2.0),
         (SDVersion::V2Inpaint, 360, 2.9, 2.0),
         (SDVersion::Xl, 1000, 9.0, 6.0),
-        (SDVersion::XlInpaint, 1000, 9.0, 7.0),
+        (SDVersion::XlInpaint, 1000, 9.0, 6.0),
         (SDVersion::Turbo, 1000, 9.0, 6.0),
     ] {
         let key = version.key();

@@ -234,6 +234,71 @@ mod tests {
     }
 
     #[test]
+    fn transformers_are_counted_as_diffusers_counts_them() {
+        let with = |more: &str| {
+            let text = format!(
+                r#"{{"in_channels":4,"out_channels":4,"block_out_channels":[8,8,8],"cross_attention_dim":8,
+                "layers_per_block":[1,2,2],"down_block_types":["DownBlock2D","CrossAttnDownBlock2D","CrossAttnDownBlock2D"],
+                "up_block_types":["CrossAttnUpBlock2D","CrossAttnUpBlock2D","UpBlock2D"]{more}}}"#
+            );
+            UNet2DConditionConfig::from_json(&text, "unet/config.json").map_err(|e| e.to_string())
+        };
+        let plain = with("").unwrap();
+        assert_eq!(plain.mid_block, MidBlock::CrossAttention { transformer_layers: 1 });
+        assert_eq!(plain.levels[2].transformer_layers, [vec![1; 2], vec![1; 3]]);
+        assert_eq!(with(r#","mid_block_type":null"#).unwrap().mid_block, MidBlock::None);
+        let ssd = r#","mid_block_type":"UNetMidBlock2D","transformer_layers_per_block":[0,[2,2],[4,4]],
+            "reverse_transformer_layers_per_block":[[4,4,10],[2,1,1],1]"#;
+        let ssd = with(ssd).unwrap();
+        assert_eq!(ssd.mid_block, MidBlock::Resnet);
+        let layers: Vec<_> = ssd.levels.into_iter().map(|level| level.transformer_layers).collect();
+        assert_eq!(layers[0], [vec![0], vec![0, 0]]);
+        assert_eq!(layers[1..], [[vec![2, 2], vec![2, 1, 1]], [vec![4, 4], vec![4, 4, 10]]]);
+        for (more, what) in [
+            (r#","transformer_layers_per_block":[1,[1,1],[2,2]]"#, "needs reverse_transformer_layers_per_block"),
+            (r#","transformer_layers_per_block":[1,2]"#, "has 2 entries, which does not fit 3 levels"),
+            (
+                r#","transformer_layers_per_block":[1,[1,1],[2]],"reverse_transformer_layers_per_block":[1,1,1]"#,
+                "transformer_layers_per_block [2] does not fit a level of 2 layers",
+            ),
+            (r#","transformer_layers_per_block":999999999999"#, "160 at most"),
+            (
+                r#","mid_block_type":"UNetMidBlock2DSimpleCrossAttn""#,
+                "UNetMidBlock2DCrossAttn, UNetMidBlock2D and null are",
+            ),
+            (r#","time_cond_proj_dim":2"#, "time_cond_proj_dim 2 is too narrow"),
+        ] {
+            let error = with(more).unwrap_err();
+            assert!(error.contains(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn autoencoders_are_read_by_their_class() {
+        let tiny = VaeConfig::from_json("AutoencoderTiny", "{}", "vae/config.json").unwrap();
+        assert_eq!((tiny.factor(), tiny.scaling_factor, tiny.force_upcast), (8, 1.0, false));
+        let refused =
+            |class: &str, text: &str| VaeConfig::from_json(class, text, "vae/config.json").unwrap_err().to_string();
+        assert!(refused("AutoencoderTiny", r#"{"act_fn":"mish"}"#).contains("act_fn mish is not supported"));
+        assert!(
+            refused("AutoencoderTiny", r#"{"encoder_block_out_channels":[64,64,32,64]}"#)
+                .contains("all widths the same")
+        );
+        assert!(refused("AutoencoderTiny", r#"{"num_decoder_blocks":[1,1]}"#).contains("num_decoder_blocks [1, 1]"));
+        assert!(refused("AutoencoderTiny", r#"{"upsample_fn":"bilinear"}"#).contains("upsample_fn"));
+        assert!(refused("AutoencoderDC", "{}").contains("AutoencoderDC is not supported"));
+        let kl = |more: &str| format!(r#"{{"in_channels":3,"out_channels":3,"block_out_channels":[8]{more}}}"#);
+        let one = VaeConfig::from_json("AutoencoderKL", &kl(r#","latents_mean":[0,0,0,0]"#), "f").unwrap();
+        assert_eq!(one.statistics, None, "one without the other is not used");
+        let both =
+            VaeConfig::from_json("AutoencoderKL", &kl(r#","latents_mean":[1,2,3,4],"latents_std":[4,3,2,1]"#), "f");
+        assert_eq!(both.unwrap().statistics.map(|s| s.std), Some([4.0, 3.0, 2.0, 1.0]));
+        assert!(
+            refused("AutoencoderKL", &kl(r#","latents_mean":[1],"latents_std":[4]"#)).contains("four numbers each")
+        );
+    }
+
+    #[test]
     fn sizes_that_no_model_has_are_refused() {
         let levels =
             |n: usize| format!(r#"{{"in_channels":3,"out_channels":3,"block_out_channels":{:?}}}"#, vec![8; n]);

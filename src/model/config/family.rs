@@ -105,3 +105,83 @@ pub fn channels_of(in_channels: usize) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARTS: &str = r#""unet":["diffusers","UNet2DConditionModel"],"vae":["diffusers","AutoencoderKL"],
+        "text_encoder":["transformers","CLIPTextModel"],"tokenizer":["transformers","CLIPTokenizer"]"#;
+
+    fn said(class: &str, parts: &str) -> Result<(), String> {
+        let text = format!(r#"{{"_class_name":"{class}",{parts}}}"#);
+        ModelIndex::from_json(&text, "model_index.json").map(drop).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_can_be_drawn_with_is_let_through() {
+        for class in [
+            "StableDiffusionPipeline",
+            "StableDiffusionImg2ImgPipeline",
+            "StableDiffusionInpaintPipeline",
+            "StableDiffusionInpaintPipelineLegacy",
+            "StableDiffusionXLPipeline",
+            "StableDiffusionPAGPipeline",
+            "LatentConsistencyModelPipeline",
+            "LatentConsistencyModelImg2ImgPipeline",
+        ] {
+            assert_eq!(said(class, PARTS), Ok(()), "{class}");
+        }
+        assert_eq!(said("StableDiffusionPipeline", &PARTS.replace("AutoencoderKL", "AutoencoderTiny")), Ok(()));
+    }
+
+    #[test]
+    fn others_are_named_as_what_they_are() {
+        for (class, what) in [
+            ("StableDiffusion3Pipeline", "Stable Diffusion 3"),
+            ("StableDiffusion3Img2ImgPipeline", "Stable Diffusion 3"),
+            ("StableDiffusionInstructPix2PixPipeline", "InstructPix2Pix"),
+            ("StableDiffusionXLInstructPix2PixPipeline", "InstructPix2Pix"),
+            ("StableDiffusionDepth2ImgPipeline", "depth"),
+            ("StableDiffusionUpscalePipeline", "upscaler"),
+            ("StableDiffusionLatentUpscalePipeline", "upscaler"),
+            ("StableDiffusionImageVariationPipeline", "varies a picture"),
+            ("StableDiffusionControlNetPipeline", "ControlNet"),
+            ("StableUnCLIPImg2ImgPipeline", "unCLIP"),
+            ("FluxPipeline", "FLUX"),
+            ("PixArtSigmaPipeline", "PixArt"),
+            ("KandinskyV22Pipeline", "Kandinsky"),
+            ("IFPipeline", "DeepFloyd"),
+            ("SanaPipeline", "Sana"),
+            ("StableVideoDiffusionPipeline", "Video"),
+            ("AudioLDMPipeline", "another kind of model"),
+        ] {
+            let error = said(class, PARTS).unwrap_err();
+            assert!(error.contains(what) && error.contains("Stable Diffusion 1, 2 and XL"), "{error}");
+        }
+    }
+
+    #[test]
+    fn parts_tell_what_the_class_does_not() {
+        let none = r#""text_encoder":[null,null],"tokenizer":[null,null]"#;
+        let second = r#""text_encoder_2":["transformers","T"],"tokenizer_2":["transformers","C"]"#;
+        let error = said("StableDiffusionXLImg2ImgPipeline", &format!("{none},{second}")).unwrap_err();
+        assert!(error.contains("is the SDXL refiner") && error.contains("base model"), "{error}");
+        let error =
+            said("StableDiffusionXLPipeline", &format!(r#"{PARTS},"requires_aesthetics_score":true"#)).unwrap_err();
+        assert!(error.contains("refiner"), "{error}");
+        let error =
+            said("StableDiffusionPipeline", &format!(r#"{PARTS},"low_res_scheduler":["diffusers","D"]"#)).unwrap_err();
+        assert!(error.contains("upscaler"), "{error}");
+        let error = said("StableDiffusionPipeline", none).unwrap_err();
+        assert!(error.contains("without a text encoder"), "{error}");
+        let error =
+            said("StableDiffusionPipeline", &PARTS.replace("AutoencoderKL", "AsymmetricAutoencoderKL")).unwrap_err();
+        assert_eq!(
+            error,
+            "model_index.json: vae AsymmetricAutoencoderKL is not supported: AutoencoderKL and AutoencoderTiny are"
+        );
+        let error = said("StableDiffusionPipeline", &PARTS.replace("UNet2DCondition", "UNetMotion")).unwrap_err();
+        assert!(error.contains("unet UNetMotionModel is not supported"), "{error}");
+    }
+}

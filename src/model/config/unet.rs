@@ -256,6 +256,7 @@ impl UNet2DConditionConfig {
         bound(file, "a number of channels", raw.block_out_channels.iter().chain(&sides), MAX_WIDTH)?;
         bound(file, "the number of levels", &[n_levels], MAX_LEVELS)?;
         let layers = raw.layers_per_block.spread(n_levels, "layers_per_block", file)?;
+        bound(file, "a number of layers", &layers, MAX_LAYERS)?;
         let transformer_layers = transformer_layers(&raw, &layers, file)?;
         let mid_block = match (mid_block_type.as_str(), raw.transformer_layers_per_block.as_ref()) {
             (None, _) if mid_block_type.is_null() => MidBlock::None,
@@ -279,7 +280,7 @@ impl UNet2DConditionConfig {
             other => return refuse(file, format!("cross_attention_dim {other:?} is not supported: one number is")),
         };
         let in_transformers = transformer_layers.iter().flatten().flatten();
-        bound(file, "a number of layers", layers.iter().chain(in_transformers), MAX_LAYERS)?;
+        bound(file, "a number of transformer layers", in_transformers, MAX_LAYERS)?;
         if let Some(dim) = raw.time_cond_proj_dim {
             bound(file, "time_cond_proj_dim", &[dim], MAX_WIDTH)?;
             if dim < 4 {
