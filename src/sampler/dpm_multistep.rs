@@ -79,17 +79,17 @@ impl Interval {
     pub(super) fn new(settings: &Settings, from: Level, to: Level) -> Self {
         let h = to.lambda - from.lambda;
         if settings.extrapolates_noise {
-            // Exponentials of large steps, so diffusers' rounding to f32 shows.
-            let h = f64::from(h as f32);
-            let grown = |h: f64| f64::from(h.exp() as f32 - 1.0);
-            let growth = grown(h);
-            let factor = if settings.stochastic { 2.0 } else { 1.0 };
+            // Exponentials of large steps and what they are multiplied with, so diffusers' rounding to f32 shows.
+            let h = h as f32;
+            let grown = |h: f32| f64::from(h).exp() as f32 - 1.0;
+            let (growth, sigma) = (grown(h), to.sigma as f32);
+            let factor: f32 = if settings.stochastic { 2.0 } else { 1.0 };
             Interval {
-                of_latents: to.alpha / from.alpha,
-                of_prediction: -factor * to.sigma * growth,
-                of_noise: if settings.stochastic { to.sigma * grown(2.0 * h).sqrt() } else { 0.0 },
-                of_first: -factor * to.sigma * (growth / h - 1.0),
-                of_second: -to.sigma * ((growth - h) / (h * h) - 0.5),
+                of_latents: (to.alpha as f32 / from.alpha as f32).into(),
+                of_prediction: (-factor * (sigma * growth)).into(),
+                of_noise: if settings.stochastic { (sigma * grown(2.0 * h).sqrt()).into() } else { 0.0 },
+                of_first: (-factor * (sigma * (growth / h - 1.0))).into(),
+                of_second: (-sigma * ((growth - h) / (h * h) - 0.5)).into(),
             }
         } else if settings.stochastic {
             let decay = (-2.0 * h).exp_m1();
