@@ -278,11 +278,15 @@ fn hostile_bodies() -> Vec<Vec<u8>> {
         let picture = RgbImage::new(side, side, vec![0; side * side * 3]).unwrap();
         STANDARD.encode(encode_png(&picture, &[]).unwrap())
     };
-    let (bomb, mask) = (black(6000), black(3000));
+    let (bomb, mask) = (black(5000), black(3000));
     let large = |n: usize| "A".repeat(n);
     vec![
-        json!({ "prompt": "x", "image": bomb, "mask": bomb }).to_string().into_bytes(),
-        json!({ "prompt": "x", "image": mask, "mask": mask, "steps": 1 }).to_string().into_bytes(),
+        json!({ "prompt": "x", "image": bomb, "mask": bomb, "steps": 1, "width": 128, "height": 128 })
+            .to_string()
+            .into(),
+        json!({ "prompt": "x", "image": mask, "mask": mask, "steps": 1, "width": 128, "height": 128 })
+            .to_string()
+            .into(),
         json!({ "prompt": "x", "image": large(60 << 20) }).to_string().into_bytes(),
         json!({ "prompt": large(30 << 20) }).to_string().into_bytes(),
         json!({ "prompt": "x", "image": large(80 << 20) }).to_string().into_bytes(),
@@ -331,7 +335,7 @@ pub fn run(server: &Server, time: Duration, tell: Duration) -> Seen {
     let mut picture = text.clone();
     picture["image"] = json!(STANDARD.encode(encode_png(&noise(300, 200), &[]).unwrap()));
     // The model draws squares of 128; a picture's own size is another one.
-    (picture["width"], picture["height"]) = (json!(128), json!(128));
+    (picture["width"], picture["height"], picture["steps"]) = (json!(128), json!(128), json!(2));
     for (n, body) in [(N_TEXT, text), (N_PICTURE, picture)] {
         spawn(
             n,

@@ -181,6 +181,8 @@ pub async fn accept(listener: TcpListener, hall: Arc<Hall>, app: Router, ending:
             Ok((stream, _)) => match hall.seat() {
                 Some(seat) => {
                     tokio::spawn(attend(stream, seat, app.clone(), ending.clone()));
+                    // A request that is there already is read before somebody else may take the seat.
+                    tokio::task::yield_now().await;
                 }
                 None => turn_away(&stream, &hall.no_seat),
             },

@@ -18,6 +18,28 @@ const MOST_BY_DEFAULT: u64 = 2 << 30;
 /// Where the system does not tell how much is available, in bytes.
 const WITHOUT_A_HINT: u64 = 1 << 30;
 
+/// When so much was given back, the allocator is asked to pass it on, in bytes.
+const TIDY_BYTES: u64 = 16 << 20;
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod allocator {
+    unsafe extern "C" {
+        // SAFETY: glibc's, which any thread may call at any time.
+        safe fn malloc_trim(keep: usize) -> std::ffi::c_int;
+    }
+
+    /// Gives free pages back to the system. It says whether there were any, which nobody needs to know.
+    pub fn trim() {
+        malloc_trim(0);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod allocator {
+    /// Others give back by themselves.
+    pub fn trim() {}
+}
+
 /// What bytes are held for. Each kind has a share of the limit, so that one cannot starve another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -58,12 +80,14 @@ impl Kind {
 pub struct Memory {
     limit: u64,
     held: [AtomicU64; Kind::ALL.len()],
+    /// Bytes that were given back since [`Memory::tidy`].
+    given_back: AtomicU64,
 }
 
 impl Memory {
     /// A ledger that allows `limit` bytes.
     pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Memory { limit, held: Default::default() })
+        Arc::new(Memory { limit, held: Default::default(), given_back: AtomicU64::new(0) })
     }
 
     /// Bytes that may be held in all.
@@ -79,6 +103,15 @@ impl Memory {
     /// Bytes that are held of one kind.
     pub fn held(&self, kind: Kind) -> u64 {
         self.held[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// Has the allocator give back to the system what was given back to it, if that is much: it keeps blocks of less than
+    /// 32 MiB for later, by thread, and together they would be more than the limit.
+    pub fn tidy(&self) {
+        if self.given_back.load(Ordering::Relaxed) >= TIDY_BYTES {
+            self.given_back.store(0, Ordering::Relaxed);
+            allocator::trim();
+        }
     }
 
     /// Takes bytes from the kind's share, until the answer is dropped.
@@ -131,6 +164,7 @@ impl Held {
         let counter = &self.memory.held[self.kind as usize];
         counter.fetch_add(n_bytes, Ordering::Relaxed);
         counter.fetch_sub(self.n_bytes, Ordering::Relaxed);
+        self.memory.given_back.fetch_add(self.n_bytes.saturating_sub(n_bytes), Ordering::Relaxed);
         self.n_bytes = n_bytes;
     }
 

@@ -73,6 +73,8 @@ use signals::Signals;
 
 /// Threads for files of the page and for the room.
 const N_THREADS: usize = 8;
+/// How often free memory is given back to the system.
+const TIDY_PAUSE: Duration = Duration::from_millis(250);
 /// How long a job that is stopped may take for it when the server ends.
 const STOP_TIME: Duration = Duration::from_secs(10);
 /// How long clients have, when the server ends, to fetch what was drawn last; and to read the end of their answers.
@@ -304,6 +306,15 @@ impl Server {
         if !has_page {
             eprintln!("darkroom: no page was found, so only the API is served; --page names its folder");
         }
+        let memory = Arc::clone(&desk.memory);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(TIDY_PAUSE).await;
+                let memory = Arc::clone(&memory);
+                // A thread that panics here does so again in a moment, and nobody waits for it.
+                tokio::task::spawn_blocking(move || memory.tidy()).await.ok();
+            }
+        });
         signals.serve();
         if let Some(address) = first {
             // Whoever started this with a pipe may have closed it; that is no reason to stop serving.
