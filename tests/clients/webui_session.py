@@ -187,6 +187,9 @@ refused("a checkpoint that is not here", "options", {"sd_model_checkpoint": "v1-
 told = api.png_info(drawn.image)
 check(f"png-info: {told.parameters}", told.info == info["infotexts"][0] and told.parameters["Steps"] == "2"
       and (told.parameters["Prompt"], told.parameters["Size-1"]) == (PROMPT, "128"))
+status, answer = post("txt2img", prompt=PROMPT, steps=1, seed=1, override_settings={"samples_format": "jpg"})
+status, told = post("png-info", image=answer["images"][0])
+check("png-info of a JPEG", status == 200 and told["info"].startswith(PROMPT) and told["parameters"]["Seed"] == "1")
 check("png-info of a plain picture", api.png_info(apple).info == "")
 
 # What would make another picture altogether.

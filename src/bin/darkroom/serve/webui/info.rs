@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use darkroom::image::png_text;
+use darkroom::image::picture_text;
 use darkroom::parameters::Parameters;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -87,7 +87,7 @@ pub async fn png_info(
     posted: Result<Posted<PngInfoRequest>, Failure>,
 ) -> Answer<Response> {
     let file = posted?.0.image.file("image")?;
-    let read = move || png_text(&file).map(|text| object(&text));
+    let read = move || picture_text(&file).map(|text| object(&text));
     let object = desk.room.work(4 << 20, read).await?.map_err(Failure::from)?;
     Ok(answer::json(&desk, 4 << 20, move || object).await?)
 }
