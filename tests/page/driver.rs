@@ -116,11 +116,12 @@ fn read(pipe: impl Read + Send + 'static, before_port: &'static str, lines: Line
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::*;
-
     /// A driver that loses the race for its port twice, as chromedriver says it, and then listens.
     #[test]
     fn a_driver_that_cannot_start_is_started_again() {
+        // Not above, because benches compile this module without its tests.
+        use super::{Driver, until_it_starts};
+
         let folder = tempfile::tempdir().expect("a folder");
         let script = "echo x >>\"$0/starts\"
             if [ $(wc -l <\"$0/starts\") -le 2 ]; then echo 'bind() failed: Address already in use' >&2; exit 1; fi
