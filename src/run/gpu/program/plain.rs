@@ -94,7 +94,7 @@ impl<'a> Builder<'a> {
             }
             Op::Affine { factors, offsets } => {
                 let launch = affine::launch(factors, offsets, total, element)?;
-                let out = self.whole(id)?;
+                let out = self.room(id)?;
                 self.emit(launch, with_out(inputs, out), shape, flops);
             }
             Op::Concat { axis } => {
