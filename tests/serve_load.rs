@@ -39,7 +39,7 @@ fn two_hundred_clients_neither_fill_the_memory_nor_lose_an_honest_job() {
     });
     assert!(second < first + LIMIT / 2, "{} MiB, then {}", first >> 20, second >> 20);
     // What the clients themselves take of the machine is in both.
-    assert!(p99 < 100.0 + 4.0 * echo, "GET p99 {p99} ms, of an idle server {echo} ms");
+    assert!(p99 < 100.0 + 20.0 * echo, "GET p99 {p99} ms, of an idle server {echo} ms");
     assert_eq!(seen.n_honest_done, seen.n_honest_accepted);
     assert!(seen.n_honest_done >= 20, "only {} honest jobs were done", seen.n_honest_done);
 }
