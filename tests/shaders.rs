@@ -128,7 +128,7 @@ fn every_shared_file_is_used() {
     for (name, wgsl) in wgsl_files("shared") {
         // Imports inside a shared file are replaced, so its text is looked for piece by piece.
         for piece in wgsl.split("\n\n").filter(|piece| !piece.contains("#import")) {
-            assert!(sources.iter().any(|source| source.contains(piece)), "shared/{name}.wgsl is not imported");
+            assert!(sources.iter().any(|source| source.contains(piece)), "shared/{name}.wgsl is not imported: {piece}");
         }
     }
 }

@@ -68,8 +68,10 @@ struct Sampler {
     overrides: serde_json::Value,
 }
 
+/// A picture of a folder of fixtures; start pictures and masks may be those of the versions.
 fn picture(folder: &Path, name: &str) -> RgbImage {
-    let path = folder.join(name);
+    let own = folder.join(name);
+    let path = if own.exists() { own } else { folder.with_file_name("pipelines").join(name) };
     decode(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
 }
 

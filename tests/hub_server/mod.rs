@@ -103,8 +103,8 @@ pub fn noise(n_bytes: usize, seed: u64) -> Vec<u8> {
 
 /// A model with a UNet of `unet_bytes` in random numbers and next to nothing else.
 pub fn model(unet_bytes: usize) -> Vec<(String, Vec<u8>)> {
-    let index = r#"{"_class_name":"StableDiffusionPipeline","unet":["diffusers","U"],"vae":["diffusers","V"],
-        "text_encoder":["transformers","T"],"tokenizer":["transformers","K"],"scheduler":["diffusers","S"]}"#;
+    let index = r#"{"_class_name":"StableDiffusionPipeline","unet":["diffusers","UNet2DConditionModel"],"vae":["diffusers","AutoencoderKL"],
+        "text_encoder":["transformers","CLIPTextModel"],"tokenizer":["transformers","CLIPTokenizer"],"scheduler":["diffusers","DDIMScheduler"]}"#;
     let text = |path: &str, text: &str| (path.to_owned(), text.as_bytes().to_vec());
     vec![
         text("README.md", "not needed"),

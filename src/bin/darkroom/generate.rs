@@ -531,6 +531,15 @@ fn prompt(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Which of the texts was forgotten, as an option follows its name at once. The parser of arguments would only find the
+/// value of that option out of place.
+pub fn forgotten_text(args: &[String]) -> Option<String> {
+    let names = ["--prompt", "--negative"];
+    let forgotten = |pair: &[String]| names.contains(&pair[0].as_str()) && prompt(&pair[1]).is_err();
+    let name = args.windows(2).find(|pair| forgotten(pair)).map(|pair| &pair[0])?;
+    Some(format!("{name} has no text: there is no text before the next option"))
+}
+
 /// What somebody who begins a prompt with `-` may not expect.
 fn about_prompt(args: &Args) -> Option<&'static str> {
     let begins_with_minus = args.prompt.trim_start().starts_with('-');

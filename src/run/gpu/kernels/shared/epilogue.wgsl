@@ -31,10 +31,12 @@ fn store_quad(row: u32, column: u32, n: u32, value: vec4<f32>) {
                 put(&other, i, residual[at]);
                 sum += other;
             }
+            // Of a copy: the columns that come later have no residual yet.
+            var stored = sum;
             if relu_last {
-                sum = relu(sum);
+                stored = relu(sum);
             }
-            out[at] = pick(sum, i);
+            out[at] = pick(stored, i);
         }
     }
 }
