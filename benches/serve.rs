@@ -3,7 +3,6 @@
 
 #[path = "../tests/load/mod.rs"]
 mod load;
-#[allow(dead_code, reason = "the other benches use the rest of it")]
 #[path = "common/report.rs"]
 mod report;
 

@@ -151,7 +151,7 @@ mod tests {
 
     fn unet() -> Case {
         let config = include_str!("../model/published/v1-5/unet.json");
-        Case::new(Part::Unet, config, Sizes { batch: 2, height: 8, width: 8 }).unwrap()
+        Case::new(Part::Unet, config, Sizes { batch: 2, height: 8, width: 8 }).expect("a case")
     }
 
     #[test]

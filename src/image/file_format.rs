@@ -120,13 +120,14 @@ fn near_lossless(image: &RgbImage, quality: u8) -> Vec<u8> {
     let most_bits = 5 - u32::from(quality) / 20;
     let row = image.width * 3;
     for y in 1..image.height.saturating_sub(1) {
-        for at in y * row + 3..(y + 1) * row - 3 {
+        let inside = y * row + 3..((y + 1) * row).saturating_sub(3);
+        for (at, pixel) in pixels.iter_mut().enumerate().take(inside.end).skip(inside.start) {
             let level = image.pixels[at];
             let differences = [at - 3, at + 3, at - row, at + row].map(|near| image.pixels[near].abs_diff(level));
             let most = differences.into_iter().max().unwrap_or_default();
             let bits = most.checked_ilog2().unwrap_or_default().min(most_bits);
             let (step, half) = (1u16 << bits, (1u16 << bits) / 2);
-            pixels[at] = ((u16::from(level) + half) / step * step).min(255) as u8;
+            *pixel = ((u16::from(level) + half) / step * step).min(255) as u8;
         }
     }
     pixels

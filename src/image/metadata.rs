@@ -205,7 +205,7 @@ impl Metadata {
 
 /// All texts of a picture file as pairs of keyword and text, in the order of the file: of a PNG its text chunks, also those
 /// behind the pixels; of JPEG, WebP and TIFF what EXIF, XMP and comments hold. A text in `tEXt` is UTF-8 where it can be,
-/// and Latin-1 otherwise. A damaged part, or one that is longer than [`MAX_TEXT_BYTES`], is left out.
+/// and Latin-1 otherwise. A damaged part, or one that is longer than 2 MiB, is left out.
 ///
 /// # Errors
 /// [`Error::Image`] if the file is no picture, or is cut off.

@@ -1,5 +1,5 @@
 //! The autoencoder between pictures and latents as two graphs: diffusers' `AutoencoderKL` here, `AutoencoderTiny` in
-//! [`super::vae_tiny`].
+//! `vae_tiny`.
 //!
 //! Drawing from the encoder's distribution is not done here: the encoder gives its moments.
 

@@ -21,7 +21,7 @@ impl ModelConfigs {
     }
 
     /// The scheduler of the checkpoint as the pipeline for this task has it. A sampler that is chosen by name takes it
-    /// over from there ([`SchedulerConfig::with_kind`]).
+    /// over from there ([`SchedulerConfig::with_sampler`]).
     #[must_use]
     pub fn scheduler_of(&self, task: Task) -> SchedulerConfig {
         match task {

@@ -36,7 +36,7 @@ pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) ->
             input_scale: 1.0,
             draws_noise: false,
             updates,
-            renoise: (i + 1 < n_timesteps).then(|| (to.alpha, to.sigma)),
+            renoise: (i + 1 < n_timesteps).then_some((to.alpha, to.sigma)),
         }
     });
     Ok(Schedule::new(1.0, (levels[n_skipped].alpha, levels[n_skipped].sigma), steps.collect()))

@@ -243,7 +243,8 @@ impl Field {
             );
             // The server may end it before the end.
             if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body[..part])).is_ok() {
-                stream.read(&mut [0; 1024]).ok();
+                // However much of the answer there is.
+                let _read: usize = stream.read(&mut [0; 1024]).unwrap_or(0);
             }
         }
         *n_free.lock().unwrap() += 1;
@@ -296,6 +297,9 @@ fn hostile_bodies() -> Vec<Vec<u8>> {
     ]
 }
 
+/// What one of many clients does, by its number, until the field is over.
+type Client = Arc<dyn Fn(&Field, usize) + Send + Sync>;
+
 /// A server that answers everything at once, to know how long that takes in this process on this machine now.
 fn start_echo() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -303,7 +307,8 @@ fn start_echo() -> String {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };
-            stream.read(&mut [0; 4096]).ok();
+            // The request is one small piece.
+            let _read: usize = stream.read(&mut [0; 4096]).unwrap_or(0);
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").ok();
         }
     });
@@ -324,7 +329,7 @@ pub fn run(server: &Server, time: Duration, tell: Duration) -> Seen {
     // A picture that those who never read can ask for.
     field.honest_job(&json!({ "prompt": "a rocket", "steps": 1, "seed": 1 }));
     let mut clients = Vec::new();
-    let mut spawn = |n: usize, client: Arc<dyn Fn(&Field, usize) + Send + Sync>| {
+    let mut spawn = |n: usize, client: Client| {
         for i in 0..n {
             let (field, client) = (Arc::clone(&field), Arc::clone(&client));
             let thread = std::thread::Builder::new().stack_size(256 << 10);
