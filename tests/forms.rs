@@ -427,7 +427,9 @@ fn a_word_without_a_row_in_the_table_is_named() {
 
 #[test]
 fn every_model_that_cannot_be_read_ends_with_3() {
-    let breaks: [(&str, fn(&Path)); 5] = [
+    /// What it is, and how a folder is broken so.
+    type Break = (&'static str, fn(&Path));
+    let breaks: [Break; 5] = [
         ("vae/config.json", |folder| put(&folder.join("vae/config.json"), &[0xff, 0xfe, b'{'])),
         ("model_index.json", |folder| put(&folder.join("model_index.json"), &[0xff])),
         ("tokenizer", |folder| fs::remove_dir_all(folder.join("tokenizer")).unwrap()),

@@ -16,7 +16,7 @@ const CASES: [((usize, usize), (usize, usize)); 7] = [
 ];
 
 fn source(width: usize, height: usize) -> RgbImage {
-    let level = |n: usize| ((n as u64 * 2_654_435_761 + 12_345) % (1 << 32) >> 24) as u8;
+    let level = |n: usize| (((n as u64 * 2_654_435_761 + 12_345) % (1 << 32)) >> 24) as u8;
     RgbImage::new(width, height, (0..width * height * 3).map(level).collect()).unwrap()
 }
 
