@@ -127,7 +127,7 @@ fn a_folder_is_taken_over() {
     );
     assert_eq!(said[0], true);
     let refused = said[1].as_str().expect("a message");
-    assert!(refused.contains("unet/diffusion_pytorch_model.fp16.safetensors is missing"), "{refused}");
+    assert!(refused.contains("unet/diffusion_pytorch_model.safetensors is missing"), "{refused}");
     assert_eq!(said[2], serde_json::json!([["mine", true]]));
     browser.reload();
     browser.wait_until_idle();
