@@ -12,13 +12,16 @@ mod exif;
 mod file_format;
 mod fit;
 mod jpeg_file;
+mod jpeg_scan;
 mod mask;
 mod metadata;
 mod png_file;
 mod resize;
+mod tiff_file;
 
 pub use self::decode::{
-    MAX_DECODED_BYTES, MAX_SIDE, PictureFormat, decode, decode_edit_mask, decode_mask, mask_of_rgba, memory_needed,
+    MAX_DECODED_BYTES, MAX_SIDE, PictureFormat, decode, decode_edit_mask, decode_mask, decode_opacity, mask_of_rgba,
+    memory_needed,
 };
 pub use self::file_format::{FileFormat, encode};
 pub use self::fit::Fit;

@@ -189,6 +189,16 @@ fn an_end_put_behind_half_a_file_makes_it_no_picture() {
             assert!(decode(&cut).is_err(), "{name} up to {keep} of {}", bytes.len());
         }
     }
+    // A restart interval that is absent, and one that is there twice.
+    let (bytes, scan) = jpeg("restarts.jpg");
+    let marks: Vec<usize> =
+        (scan..bytes.len() - 1).filter(|&at| bytes[at] == 0xff && (0xd0..0xd8).contains(&bytes[at + 1])).collect();
+    for pair in marks.windows(2) {
+        let without = [&bytes[..pair[0]], &bytes[pair[1]..]].concat();
+        let twice = [&bytes[..pair[1]], &bytes[pair[0]..]].concat();
+        assert!(decode(&without).is_err() && decode(&twice).is_err(), "{pair:?}");
+    }
+    assert!(marks.len() > 2);
     let webp = file("xmp6.webp");
     let mut short = webp[..webp.len() / 2].to_vec();
     let n = (short.len() as u32 - 8).to_le_bytes();
