@@ -80,17 +80,25 @@ fn largest_difference(a: &[u8], b: &[u8]) -> u8 {
 fn files_of_every_kind_are_read_upright_as_pillow_reads_them() {
     let mut wrong = Vec::new();
     for Decode { file: name, size, rgb } in cases().decode {
-        // Another decoder than Pillow's: see tests/image.rs.
-        let tolerance = if name.ends_with(".jpg") { 3 } else { 0 };
+        // Another decoder than Pillow's: see tests/image.rs. Where colours are halved, a last column or row that ends
+        // inside a unit is mixed with what fills the unit up, which libjpeg leaves out: 6 levels where seen, in colour
+        // alone. Turned pictures have that edge on any side.
+        let (inside, at_edge) = if name.ends_with(".jpg") { (3, 8) } else { (0, 0) };
         match decode(&file(&name)) {
             Err(error) => wrong.push(format!("{name}: {error}")),
             Ok(got) if [got.width, got.height] != size => {
                 wrong.push(format!("{name}: {}x{} for {size:?}", got.width, got.height));
             }
             Ok(got) => {
-                let most = largest_difference(&got.pixels, rgb.bytes());
-                if most > tolerance {
-                    wrong.push(format!("{name}: levels differ by up to {most}"));
+                assert_eq!(got.pixels.len(), rgb.bytes().len(), "{name}");
+                let (width, height) = (got.width, got.height);
+                for (i, (a, b)) in got.pixels.iter().zip(rgb.bytes()).enumerate() {
+                    let (x, y) = (i / 3 % width, i / 3 / width);
+                    let is_edge = x == 0 || y == 0 || x + 1 == width || y + 1 == height;
+                    let most = if is_edge { at_edge } else { inside };
+                    if a.abs_diff(*b) > most {
+                        wrong.push(format!("{name}: {a} for {b} at x {x}, y {y}"));
+                    }
                 }
             }
         }
