@@ -273,6 +273,31 @@ fn large_pictures_wait_as_files_and_the_queue_says_no_first() {
 }
 
 #[test]
+fn a_small_file_of_a_huge_picture_is_refused_by_its_header() {
+    let server = Server::start(&["--queue", "3"]);
+    let long = long_job(&server);
+    // Pillow's `Image.new("1", (16384, 16384), 1)`: 1 bit a pixel, all white.
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 16_384, 16_384);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::One);
+    encoder.write_header().unwrap().write_image_data(&vec![0xff; 2048 * 16_384]).unwrap();
+    let file = STANDARD.encode(file);
+    let before = server.resident_bytes();
+    for body in [
+        json!({ "prompt": "x", "steps": 1, "image": file, "mask": file }),
+        json!({ "prompt": "x", "steps": 1, "image": file }),
+    ] {
+        let start = Instant::now();
+        let (status, answer) = ask(&server.address, "POST", "/v1/jobs", body.to_string().as_bytes()).unwrap();
+        assert_eq!(status, 413, "{}", String::from_utf8_lossy(&answer));
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
+    assert!(server.resident_bytes() < before + (64 << 20), "{} bytes more", server.resident_bytes() - before);
+    ask(&server.address, "DELETE", &format!("/v1/jobs/{long}"), b"").unwrap();
+}
+
+#[test]
 fn refusals_arrive_at_clients_that_send_everything_first() {
     let server = Server::start(&["--queue", "1"]);
     let post = |headers: &str, body: &[u8]| {

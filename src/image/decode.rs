@@ -17,8 +17,8 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::metadata::Metadata;
-use super::{RgbImage, jpeg_file};
+use super::metadata::{Metadata, Purpose, orientation_bytes};
+use super::{RgbImage, jpeg_file, jpeg_scan, tiff_file};
 use crate::error::{Error, Result};
 
 /// The longest side of a picture that is read, in pixels.
@@ -161,6 +161,22 @@ pub fn decode_edit_mask(bytes: &[u8]) -> Result<RgbImage> {
     mask_of_rgba(width, height, rgba).map(|(mask, _)| mask)
 }
 
+/// How opaque each pixel of a picture file is, as levels of grey; `None` where that is the same everywhere.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_opacity(bytes: &[u8]) -> Result<Option<RgbImage>> {
+    let (width, height, mut rgba) = upright::<4>(bytes)?;
+    let first = rgba.get(3).copied();
+    let (pixels, _) = rgba.as_chunks_mut::<4>();
+    if pixels.iter().all(|pixel| Some(pixel[3]) == first) {
+        return Ok(None);
+    }
+    pixels.iter_mut().for_each(|pixel| *pixel = [pixel[3]; 4]);
+    convert(&mut rgba, width * height, 4, 3);
+    RgbImage::new(width, height, rgba).map(Some)
+}
+
 /// A mask from red, green, blue and alpha. Where its colours are the same everywhere and alpha is not, the shape is in the
 /// alpha channel, in the form of OpenAI's programs: what is transparent is repainted. Otherwise the colours count, white is
 /// repainted, and where alpha varies as well, the text says that it has no effect.
@@ -196,7 +212,8 @@ pub fn memory_needed(bytes: &[u8]) -> Result<u64> {
         Err(unreadable(String::new()))
     };
     let format = PictureFormat::of(bytes)?;
-    match levels(bytes, format, 1, 4, stop) {
+    let n_copies = n_copies(Metadata::read(bytes, format, Purpose::Orientation).orientation(bytes, format));
+    match levels(bytes, format, n_copies, 4, stop) {
         Err(error) if needed == 0 => Err(error),
         _ => Ok(needed),
     }
@@ -216,14 +233,14 @@ fn check_size(width: u32, height: u32, n_bytes: u64) -> Result<()> {
 /// Width, height and `C` channels of every pixel, turned upright.
 fn upright<const C: usize>(bytes: &[u8]) -> Result<(usize, usize, Vec<u8>)> {
     let format = PictureFormat::of(bytes)?;
-    let metadata = Metadata::read(bytes, format);
+    let metadata = Metadata::read(bytes, format, Purpose::Orientation);
     if metadata.is_cut_off {
         return Err(damaged(format, "it is cut off"));
     }
     let orientation = metadata.orientation(bytes, format);
     drop(metadata);
     let Levels { width, height, n_channels, mut levels } =
-        levels(bytes, format, if orientation > 4 { 2 } else { 1 }, C, &mut check_size)?;
+        levels(bytes, format, n_copies(orientation), C, &mut check_size)?;
     let (w, h) = (width as usize, height as usize);
     convert(&mut levels, w * h, n_channels, C);
     let Some(turn) = Orientation::from_exif(orientation).filter(|turn| *turn != Orientation::NoTransforms) else {
@@ -236,6 +253,11 @@ fn upright<const C: usize>(bytes: &[u8]) -> Result<(usize, usize, Vec<u8>)> {
     let mut picture = picture.ok_or_else(|| damaged(format, "its size is wrong"))?;
     picture.apply_orientation(turn);
     Ok((picture.width() as usize, picture.height() as usize, picture.into_bytes()))
+}
+
+/// Pictures that are held at a time: a second one where the sides are exchanged.
+fn n_copies(orientation: u8) -> u64 {
+    if orientation > 4 { 2 } else { 1 }
 }
 
 /// Decodes. `allow` is asked once, with the size in pixels and the bytes that everything will take, `n_copies` pictures of
@@ -251,7 +273,9 @@ fn levels(
         let n_pixels = u64::from(width) * u64::from(height);
         let copies = (n_copies - 1).saturating_mul(wanted as u64);
         let needed = n_pixels.saturating_mul(per_pixel.max(wanted as u64) + copies);
-        allow(width, height, needed.saturating_add(more).saturating_add(FIXED_BYTES))
+        let pixels = needed.saturating_add(more);
+        // The orientation was read before, and let go.
+        allow(width, height, pixels.max(orientation_bytes(bytes, format)).saturating_add(FIXED_BYTES))
     };
     match format {
         PictureFormat::Png => png(bytes, wanted, &mut allow),
@@ -261,23 +285,24 @@ fn levels(
             // Beside the picture: a lossless one as RGBA, planes of a lossy one and of its alpha; of an animation a frame and
             // the canvas.
             let beside = if decoder.has_animation() { 15 } else { 7 };
-            read(decoder, format, wanted, beside, &mut allow)
+            read(decoder, format, wanted, (beside, 0), &mut allow)
         }
         PictureFormat::Gif => {
             // A frame beside the screen, of the screen's size at most.
             let decoder = GifDecoder::new(Cursor::new(bytes)).map_err(|e| failed(format, &e))?;
-            read(decoder, format, wanted, 4, &mut allow)
+            read(decoder, format, wanted, (4, 0), &mut allow)
         }
         PictureFormat::Bmp => {
             let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(|e| failed(format, &e))?;
-            read(decoder, format, wanted, 0, &mut allow)
+            read(decoder, format, wanted, (0, 0), &mut allow)
         }
         PictureFormat::Tiff => {
+            let lists = tiff_file::inspect(bytes).map_err(|reason| damaged(format, reason))?;
             let decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(|e| failed(format, &e))?;
             // The decoder's own copy; 4 channels of CMYK become 3. A strip may hold the whole picture once more.
             let beside =
                 2 * u64::from(decoder.color_type().bytes_per_pixel() / 3 + decoder.color_type().bytes_per_pixel());
-            read(decoder, format, wanted, beside, &mut allow)
+            read(decoder, format, wanted, (beside, lists), &mut allow)
         }
     }
 }
@@ -337,6 +362,7 @@ fn jpeg(bytes: &[u8], wanted: usize, allow: &mut Allow<'_>) -> Result<Levels> {
     let needed = bytes.len() as u64 + frame.coefficient_bytes + rows;
     let n_channels = |space: ColorSpace| if matches!(space, ColorSpace::Luma) { 1 } else { 3 };
     allow(frame.width, frame.height, 3, needed)?;
+    jpeg_scan::check(bytes).map_err(|reason| damaged(format, reason))?;
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(fail)?;
     let space = decoder.input_colorspace().unwrap_or(ColorSpace::RGB);
@@ -351,12 +377,12 @@ fn jpeg(bytes: &[u8], wanted: usize, allow: &mut Allow<'_>) -> Result<Levels> {
     Ok(Levels { width: frame.width, height: frame.height, n_channels, levels })
 }
 
-/// Reads with a decoder that takes `beside` more bytes a pixel than its output.
+/// Reads with a decoder that takes so many more bytes a pixel than its output, and so many more whatever its pixels.
 fn read<D: ImageDecoder>(
     mut decoder: D,
     format: PictureFormat,
     wanted: usize,
-    beside: u64,
+    (beside, more): (u64, u64),
     allow: &mut Allow<'_>,
 ) -> Result<Levels> {
     let (width, height) = decoder.dimensions();
@@ -376,7 +402,7 @@ fn read<D: ImageDecoder>(
         }
     };
     let bytes_per_pixel = usize::from(color.bytes_per_pixel());
-    allow(width, height, bytes_per_pixel as u64 + beside, 0)?;
+    allow(width, height, bytes_per_pixel as u64 + beside, more)?;
     let n_pixels = width as usize * height as usize;
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(n_pixels as u64 * (bytes_per_pixel as u64 + beside) + FIXED_BYTES);

@@ -1,8 +1,8 @@
 //! The segments of a JPEG file: what they hold beside the pixels, and whether all scans are there.
 //!
 //! Decoders of JPEG draw what they got and fill the rest with grey. This looks first whether the file has its end, every
-//! component and, in a progressive file, every bit of every coefficient. It does not decode: a damaged code inside a scan
-//! is the decoder's business.
+//! component and, in a progressive file, every bit of every coefficient. Whether the scans hold every block is looked at in
+//! [`super::jpeg_scan`], once it is known that the picture is not too large.
 
 /// What the decoder needs to know beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,20 +14,20 @@ pub(super) struct Frame {
 }
 
 const SOI: u8 = 0xd8;
-const EOI: u8 = 0xd9;
-const SOS: u8 = 0xda;
+pub(super) const EOI: u8 = 0xd9;
+pub(super) const SOS: u8 = 0xda;
 pub(super) const COM: u8 = 0xfe;
 pub(super) const APP1: u8 = 0xe1;
 
 /// A marker, what follows it (without its length), and the place behind it.
-struct Segment<'a> {
-    marker: u8,
-    payload: &'a [u8],
-    end: usize,
+pub(super) struct Segment<'a> {
+    pub marker: u8,
+    pub payload: &'a [u8],
+    pub end: usize,
 }
 
 /// The segment at or after `from`; fill bytes and damaged ones between segments are passed over. `None` at the end.
-fn segment(bytes: &[u8], from: usize) -> Option<Segment<'_>> {
+pub(super) fn segment(bytes: &[u8], from: usize) -> Option<Segment<'_>> {
     let mut at = from;
     loop {
         at += bytes.get(at..)?.iter().position(|&byte| byte == 0xff)?;

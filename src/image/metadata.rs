@@ -4,7 +4,7 @@
 //! gigabytes. Here each text has a limit and all of them have one. A damaged or oversized part is passed over, and the rest
 //! is read. It deliberately interprets no settings: that is [`crate::parameters`].
 
-use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
+use miniz_oxide::inflate::decompress_slice_iter_to_slice;
 
 use super::decode::PictureFormat;
 use super::exif::{self, Exif, utf8_or_latin1};
@@ -15,9 +15,22 @@ use crate::error::{Error, Result};
 pub const MAX_TEXT_BYTES: usize = 2 << 20;
 /// The most of all texts of a file, in bytes.
 pub const MAX_TEXTS_BYTES: usize = 8 << 20;
+/// The most that is decompressed of a file, texts that turn out too long included, in bytes.
+const MAX_INFLATED_BYTES: usize = 64 << 20;
+/// The most bytes that deflate makes of one.
+const MOST_INFLATION: usize = 1032;
 
 const XMP_KEY: &str = "XML:com.adobe.xmp";
 const RAW_EXIF_KEY: &str = "Raw profile type exif";
+
+/// What a file's metadata is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Everything that it says.
+    Texts,
+    /// Which way up it is: no other text is kept, or decompressed.
+    Orientation,
+}
 
 /// What a file carries.
 #[derive(Default)]
@@ -30,22 +43,29 @@ pub(super) struct Metadata {
     /// Whether the container ends before its own end.
     pub is_cut_off: bool,
     n_bytes: usize,
+    n_inflated: usize,
 }
 
 impl Metadata {
     /// Reads what is there; what is damaged is passed over.
-    pub fn read(bytes: &[u8], format: PictureFormat) -> Self {
+    pub fn read(bytes: &[u8], format: PictureFormat, purpose: Purpose) -> Self {
         let mut metadata = Metadata::default();
         match format {
-            PictureFormat::Png => metadata.read_png(bytes),
+            PictureFormat::Png => metadata.read_png(bytes, purpose),
             PictureFormat::Jpeg => metadata.read_jpeg(bytes),
             PictureFormat::WebP => metadata.read_webp(bytes),
             PictureFormat::Tiff => {
                 let xmp = Exif::new(bytes).and_then(|exif| exif.bytes_of(exif::XMP));
                 metadata.xmp = xmp.filter(|xmp| xmp.len() <= MAX_TEXT_BYTES).map(|xmp| utf8_or_latin1(xmp).into());
-                metadata.add_exif_texts(bytes);
+                if purpose == Purpose::Texts {
+                    metadata.add_exif_texts(bytes);
+                }
             }
             PictureFormat::Gif | PictureFormat::Bmp => {}
+        }
+        if purpose == Purpose::Orientation {
+            metadata.texts.retain(|(key, _)| is_of_orientation(key.as_bytes()));
+            return metadata;
         }
         if let Some(exif) = metadata.exif.take() {
             metadata.add_exif_texts(&exif);
@@ -81,33 +101,34 @@ impl Metadata {
         }
     }
 
-    /// The longest text that may still come.
-    fn room(&self) -> usize {
-        MAX_TEXT_BYTES.min(MAX_TEXTS_BYTES - self.n_bytes)
+    /// Decompresses a text, where it is not too long.
+    fn inflate(&mut self, packed: &[u8]) -> Option<Vec<u8>> {
+        let room = MAX_TEXT_BYTES.min(MAX_TEXTS_BYTES - self.n_bytes).min(MAX_INFLATED_BYTES - self.n_inflated);
+        let mut buffer = vec![0; room.min(packed.len().saturating_mul(MOST_INFLATION))];
+        let inflated = decompress_slice_iter_to_slice(&mut buffer, std::iter::once(packed), true, false);
+        self.n_inflated += *inflated.as_ref().unwrap_or(&buffer.len());
+        buffer.get(..inflated.ok()?).map(<[u8]>::to_vec)
     }
 
-    fn read_png(&mut self, bytes: &[u8]) {
-        let mut rest = bytes.get(8..).unwrap_or_default();
+    fn read_png(&mut self, bytes: &[u8], purpose: Purpose) {
         self.is_cut_off = true;
-        while let Some((length, tail)) = rest.split_first_chunk::<4>() {
-            let length = u32::from_be_bytes(*length) as usize;
-            // The kind, the data, and the checksum of both.
-            let Some((chunk, checksum)) = tail.split_at_checked(length.saturating_add(4)) else { return };
-            let Some((checksum, after)) = checksum.split_first_chunk::<4>() else { return };
-            rest = after;
+        for (chunk, checksum) in png_chunks(bytes) {
             let (kind, data) = chunk.split_at(4);
             if kind == b"IEND" {
                 self.is_cut_off = false;
                 return;
             }
-            if matches!(kind, b"tEXt" | b"zTXt" | b"iTXt" | b"eXIf") && crc32(chunk) == u32::from_be_bytes(*checksum) {
+            if matches!(kind, b"tEXt" | b"zTXt" | b"iTXt" | b"eXIf")
+                && (purpose == Purpose::Texts || needs_text(kind, data))
+                && crc32(chunk) == checksum
+            {
                 // What cannot be read is passed over.
-                let _ = self.read_png_chunk(kind, data);
+                let _ = self.read_png_chunk(kind, data, purpose);
             }
         }
     }
 
-    fn read_png_chunk(&mut self, kind: &[u8], data: &[u8]) -> Option<()> {
+    fn read_png_chunk(&mut self, kind: &[u8], data: &[u8], purpose: Purpose) -> Option<()> {
         if kind == b"eXIf" {
             self.exif = Some(data.to_vec()).filter(|exif| exif.len() <= MAX_TEXT_BYTES);
             return Some(());
@@ -116,27 +137,38 @@ impl Metadata {
         if !(1..=79).contains(&key.len()) {
             return None;
         }
-        let inflate = |packed: &[u8]| decompress_to_vec_zlib_with_limit(packed, self.room()).ok();
         let (text, is_utf8) = match kind {
             b"tEXt" => (rest.to_vec(), false),
-            b"zTXt" => (inflate(rest.strip_prefix(&[0])?)?, false),
+            b"zTXt" => (self.inflate(rest.strip_prefix(&[0])?)?, false),
             _ => {
                 let ([is_packed, method], rest) = rest.split_first_chunk::<2>()?;
                 let (_language, rest) = split_at_nul(rest)?;
                 let (_translated, text) = split_at_nul(rest)?;
                 match (is_packed, method) {
                     (0, _) => (text.to_vec(), true),
-                    (1, 0) => (inflate(text)?, true),
+                    (1, 0) => (self.inflate(text)?, true),
                     _ => return None,
                 }
             }
         };
-        let text = if is_utf8 { String::from_utf8(text).ok()? } else { utf8_or_latin1(&text).into_owned() };
+        let text = match String::from_utf8(text) {
+            Ok(text) => text,
+            Err(_) if is_utf8 => return None,
+            Err(error) => utf8_or_latin1(error.as_bytes()).into_owned(),
+        };
         // Pillow takes a tEXt of this name for the block itself; a block before the pixels would be this one too.
         if kind == b"tEXt" && key == b"exif" && self.exif.is_none() {
             self.exif = Some(rest.to_vec());
         }
-        self.add_text(key.iter().map(|&byte| char::from(byte)).collect(), text);
+        let key: String = key.iter().map(|&byte| char::from(byte)).collect();
+        if purpose == Purpose::Orientation {
+            // The last one counts.
+            let same = self.texts.iter().position(|(other, _)| *other == key);
+            if let Some((key, text)) = same.map(|at| self.texts.swap_remove(at)) {
+                self.n_bytes -= key.len() + text.len();
+            }
+        }
+        self.add_text(key, text);
         Some(())
     }
 
@@ -203,6 +235,53 @@ impl Metadata {
     }
 }
 
+/// The most bytes that reading the orientation takes.
+pub(super) fn orientation_bytes(bytes: &[u8], format: PictureFormat) -> u64 {
+    let longest = match format {
+        PictureFormat::Gif | PictureFormat::Bmp => 0,
+        PictureFormat::Jpeg | PictureFormat::WebP | PictureFormat::Tiff => bytes.len(),
+        PictureFormat::Png => png_chunks(bytes)
+            .map(|(chunk, _)| chunk.split_at(4))
+            .filter(|(kind, data)| needs_text(kind, data))
+            .map(
+                |(kind, data)| {
+                    if kind == b"tEXt" || kind == b"eXIf" { data.len() } else { data.len() * MOST_INFLATION }
+                },
+            )
+            .max()
+            .unwrap_or(0),
+    };
+    // An EXIF block and two texts that stay; of one a copy decompressed and one in another encoding, or its digits.
+    8 * longest.min(MAX_TEXT_BYTES) as u64
+}
+
+/// The chunks of a PNG file: kind and data, and the checksum of both.
+fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8], u32)> {
+    let mut rest = bytes.get(8..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (length, tail) = rest.split_first_chunk::<4>()?;
+        let length = u32::from_be_bytes(*length) as usize;
+        let (chunk, tail) = tail.split_at_checked(length.saturating_add(4))?;
+        let (checksum, after) = tail.split_first_chunk::<4>()?;
+        rest = after;
+        Some((chunk, u32::from_be_bytes(*checksum)))
+    })
+}
+
+/// Whether a PNG chunk may say which way up the picture is.
+fn needs_text(kind: &[u8], data: &[u8]) -> bool {
+    match kind {
+        b"eXIf" => true,
+        b"tEXt" | b"zTXt" | b"iTXt" => split_at_nul(data).is_some_and(|(key, _)| is_of_orientation(key)),
+        _ => false,
+    }
+}
+
+/// Keywords of the texts that may say which way up the picture is.
+fn is_of_orientation(key: &[u8]) -> bool {
+    [XMP_KEY.as_bytes(), RAW_EXIF_KEY.as_bytes(), b"exif"].contains(&key)
+}
+
 /// All texts of a picture file as pairs of keyword and text, in the order of the file: of a PNG its text chunks, also those
 /// behind the pixels; of JPEG, WebP and TIFF what EXIF, XMP and comments hold. A text in `tEXt` is UTF-8 where it can be,
 /// and Latin-1 otherwise. A damaged part, or one that is longer than 2 MiB, is left out.
@@ -211,7 +290,7 @@ impl Metadata {
 /// [`Error::Image`] if the file is no picture, or is cut off.
 pub fn picture_text(bytes: &[u8]) -> Result<Vec<(String, String)>> {
     let format = PictureFormat::of(bytes)?;
-    let metadata = Metadata::read(bytes, format);
+    let metadata = Metadata::read(bytes, format, Purpose::Texts);
     if metadata.is_cut_off {
         let reason = format!("damaged {format} file: it is cut off");
         return Err(Error::Image { what: "picture".to_owned(), reason });

@@ -88,6 +88,12 @@ impl Settings {
         without_names == Settings::default()
     }
 
+    /// Other forms than our own do not say it, but where the size needs it, it was so.
+    fn guess_any_size(&mut self) {
+        let sides = || self.width.into_iter().chain(self.height);
+        self.any_size = sides().all(|side| side.is_multiple_of(8)) && sides().any(|side| !side.is_multiple_of(64));
+    }
+
     /// All parameters, where none is missing that every picture has.
     pub(super) fn complete(self) -> Option<Parameters> {
         Some(Parameters {
@@ -161,14 +167,15 @@ impl Found {
         if let Some(Ok(parameters)) = own {
             return Some(Found { program: "darkroom".to_owned(), settings: parameters.into(), notes: Vec::new() });
         }
-        let in_a1111 = find(A1111_KEY).or(find("UserComment")).and_then(a1111::read);
-        if let Some(mut found) = in_a1111 {
+        let in_a1111 = find(A1111_KEY).or(find("UserComment")).and_then(a1111::read).map(|mut found| {
             if let Some(version) = found.settings.version.as_deref().filter(|version| version.starts_with("darkroom")) {
                 found.program = version.split(' ').next().unwrap_or(version).to_owned();
             }
-            return Some(found);
-        }
-        other_programs::read(text)
+            found
+        });
+        let mut found = in_a1111.or_else(|| other_programs::read(text))?;
+        found.settings.guess_any_size();
+        Some(found)
     }
 }
 

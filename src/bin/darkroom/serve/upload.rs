@@ -1,13 +1,10 @@
 //! A picture that a client sent: it stays a file in memory until it is drawn from.
 
 use std::fmt;
-use std::io::Cursor;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use darkroom::image::{MAX_SIDE, RgbImage, decode, decode_mask};
-use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use darkroom::image::{RgbImage, decode, decode_mask, decode_opacity, memory_needed};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 
@@ -83,7 +80,7 @@ impl Role {
             }
             mask
         };
-        match opacity(bytes) {
+        match decode_opacity(bytes).map_err(|error| named(self.name(), &error))? {
             Some(mask) => Ok(invert(mask, is_alpha_inverted)),
             None => Ok(invert(decode()?, is_white_inverted)),
         }
@@ -144,34 +141,13 @@ impl Upload {
     }
 }
 
-/// How opaque each pixel is, as levels of grey; `None` where that does not differ, and for files that cannot be read, which
-/// are refused elsewhere.
-fn opacity(bytes: &[u8]) -> Option<RgbImage> {
-    let format = image::guess_format(bytes).ok()?;
-    let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().ok()?;
-    let (width, height) = decoder.dimensions();
-    if !decoder.color_type().has_alpha() || width > MAX_SIDE || height > MAX_SIDE {
-        return None;
-    }
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).ok()?;
-    picture.apply_orientation(orientation);
-    let picture = picture.into_luma_alpha8();
-    let first = picture.as_raw().get(1)?;
-    if picture.as_raw().chunks_exact(2).all(|pixel| pixel[1] == *first) {
-        return None;
-    }
-    let pixels = picture.as_raw().chunks_exact(2).flat_map(|pixel| [pixel[1]; 3]).collect();
-    RgbImage::new(picture.width() as usize, picture.height() as usize, pixels).ok()
-}
-
-/// Memory that reading it takes, from the file's header alone; 0 where there is no header, which costs nothing to find
+/// Memory that reading it takes, from the file's header alone; 0 where that cannot be read, which costs nothing to find
 /// out.
 fn needs(bytes: &[u8], room: &Room, role: Role) -> Result<u64, Failure> {
-    let Some((width, height, n_bytes)) = decoded_bytes(bytes) else { return Ok(0) };
+    let Ok(n_bytes) = memory_needed(bytes) else { return Ok(0) };
     if n_bytes > room.most_bytes() {
         let message = format!(
-            "{} of {width}x{height} pixels takes {} MiB to read, and this server allows {}: send a smaller one",
+            "{} takes {} MiB to read, and this server allows {}: send a smaller one",
             role.name(),
             n_bytes >> 20,
             room.most_bytes() >> 20
@@ -179,24 +155,6 @@ fn needs(bytes: &[u8], room: &Room, role: Role) -> Result<u64, Failure> {
         return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "picture_too_large", message));
     }
     Ok(n_bytes)
-}
-
-/// Width, height, and about how many bytes are allocated while the picture is decoded: the file's own pixels, RGB where
-/// that is something else, and what the decoder keeps.
-fn decoded_bytes(bytes: &[u8]) -> Option<(u32, u32, u64)> {
-    let format = image::guess_format(bytes).ok()?;
-    let decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().ok()?;
-    let (width, height) = decoder.dimensions();
-    let color = decoder.color_type();
-    let as_rgb = if color == ColorType::Rgb8 { 0 } else { 3 };
-    let by_decoder = match format {
-        // The coefficients of a progressive file, two bytes each.
-        ImageFormat::Jpeg => 6,
-        ImageFormat::WebP => 4,
-        _ => 0,
-    };
-    let per_pixel = u64::from(color.bytes_per_pixel()) + as_rgb + by_decoder;
-    Some((width, height, u64::from(width) * u64::from(height) * per_pixel))
 }
 
 fn named(name: &str, error: &darkroom::Error) -> Failure {
