@@ -64,14 +64,23 @@ fn a_picture_is_taken_or_refused_at_the_drop() {
         "document.getElementById('notices').textContent.includes('other.avif: AVIF files are not supported')",
     );
     assert_eq!(browser.eval("document.getElementById('start-filled').hidden"), true);
-    for (name, size) in
-        [("turned6.tif", [17, 24]), ("xmp6.png", [17, 24]), ("plain.gif", [24, 17]), ("plain.bmp", [24, 17])]
-    {
+    for (name, is_upright) in [("turned6.tif", true), ("xmp6.png", true), ("plain.gif", false), ("plain.bmp", false)] {
         drop_file(&browser, START, name);
         browser.wait_until("!document.getElementById('start-filled').hidden");
-        let side = size.iter().min().expect("two sides");
-        // The page cuts it to the request's shape, a square.
-        browser.wait_until(&format!("document.getElementById('start-canvas').width === {side}"));
+        // They are too small to be drawn at their own size, and of another shape than the model's.
+        browser.wait_until("document.getElementById('start-canvas').width === 128");
+        assert_eq!(browser.eval("document.getElementById('fit-field').hidden"), false, "{name}");
+        // Padded, a picture that is higher than wide has its left edge again beside it, and another row above.
+        browser.fill(&[("fit", "pad")]);
+        let same = |x: usize, y: usize| {
+            browser.eval(&format!(
+                "(() => {{ const pen = document.getElementById('start-canvas').getContext('2d');
+                const [a, b] = [pen.getImageData(0, 0, 1, 128), pen.getImageData({x}, {y}, 1, 128)];
+                return a.data.every((level, i) => level === b.data[i]); }})()"
+            ))
+        };
+        assert_eq!(same(12, 0), is_upright, "{name}");
+        browser.fill(&[("fit", "stretch")]);
         browser.eval("document.getElementById('remove-picture').click()");
     }
     // A seed at the end of its range is drawn and told.

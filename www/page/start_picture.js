@@ -104,7 +104,7 @@ export async function start_from(file) {
     bitmap = await createImageBitmap(await read(file));
   } catch (error) {
     const reason = error.message.replace(/^picture: /, "");
-    notify("error", file instanceof File ? `${file.name}: ${reason}` : reason);
+    notify("error", file instanceof File ? `the file ${file.name}: ${reason}` : reason);
     return false;
   }
   picture?.bitmap.close();
