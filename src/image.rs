@@ -19,6 +19,7 @@ mod metadata;
 mod png_file;
 mod resize;
 mod tiff_file;
+mod webp_file;
 
 pub use self::decode::{
     MAX_DECODED_BYTES, MAX_SIDE, PictureFormat, decode, decode_edit_mask, decode_mask, decode_opacity, mask_of_rgba,

@@ -18,7 +18,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::metadata::{Metadata, Purpose, orientation_bytes};
-use super::{RgbImage, jpeg_file, jpeg_scan, tiff_file};
+use super::{RgbImage, jpeg_file, jpeg_scan, tiff_file, webp_file};
 use crate::error::{Error, Result};
 
 /// The longest side of a picture that is read, in pixels.
@@ -281,6 +281,7 @@ fn levels(
         PictureFormat::Png => png(bytes, wanted, &mut allow),
         PictureFormat::Jpeg => jpeg(bytes, wanted, &mut allow),
         PictureFormat::WebP => {
+            webp_file::inspect(bytes).map_err(|reason| damaged(format, reason))?;
             let decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(|e| failed(format, &e))?;
             // Beside the picture: a lossless one as RGBA, planes of a lossy one and of its alpha; of an animation a frame and
             // the canvas.
