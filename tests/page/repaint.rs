@@ -92,7 +92,9 @@ fn a_picture_keeps_its_size_or_is_cut_where_that_is_asked_for() {
     let text = folder.path().join("notes.txt");
     std::fs::write(&text, "no picture").expect("a file");
     browser.choose_file("#picture-file", &text);
-    browser.wait_until("document.getElementById('notices').textContent.includes('The file notes.txt: not a picture file')");
+    browser.wait_until(
+        "document.getElementById('notices').textContent.includes('The file notes.txt: not a picture file')",
+    );
 }
 
 #[test]
