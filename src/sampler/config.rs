@@ -267,7 +267,9 @@ pub(super) struct Fields {
     pub(super) lambda_min_clipped: Option<f64>,
     #[serde(deserialize_with = "truth")]
     pub(super) lower_order_final: Option<bool>,
+    #[serde(deserialize_with = "whole")]
     pub(super) num_train_timesteps: Option<usize>,
+    #[serde(deserialize_with = "whole")]
     pub(super) original_inference_steps: Option<usize>,
     #[serde(deserialize_with = "truth")]
     pub(super) predict_x0: Option<bool>,
@@ -286,9 +288,11 @@ pub(super) struct Fields {
     pub(super) sigma_schedule: Option<String>,
     #[serde(deserialize_with = "truth")]
     pub(super) skip_prk_steps: Option<bool>,
+    #[serde(deserialize_with = "whole")]
     pub(super) solver_order: Option<usize>,
     pub(super) solver_p: Option<serde_json::Value>,
     pub(super) solver_type: Option<String>,
+    #[serde(deserialize_with = "whole")]
     pub(super) steps_offset: Option<i64>,
     #[serde(deserialize_with = "truth")]
     pub(super) thresholding: Option<bool>,
@@ -332,6 +336,25 @@ impl Fields {
             SigmaSchedule::Lu => &mut self.use_lu_lambdas,
         }
     }
+}
+
+/// A whole number, however Python may write it: `1`, `1.0` or `true`.
+fn whole<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a whole number")]
+    enum Whole {
+        Plain(i64),
+        Float(f64),
+        Truth(bool),
+    }
+    let value = match Option::<Whole>::deserialize(deserializer)? {
+        None => return Ok(None),
+        Some(Whole::Plain(value)) => value,
+        Some(Whole::Float(value)) if value.fract() == 0.0 && value.abs() < 1e15 => value as i64,
+        Some(Whole::Float(value)) => return Err(serde::de::Error::custom(format!("{value} is not a whole number"))),
+        Some(Whole::Truth(value)) => i64::from(value),
+    };
+    T::try_from(value).map(Some).map_err(|_| serde::de::Error::custom(format!("{value} is out of range")))
 }
 
 /// A truth value. Null is false, whatever the default, and numbers are true but for 0, as in Python.
@@ -386,6 +409,18 @@ mod tests {
         let error =
             SchedulerConfig::from_json("{\n  \"a\": -Infinity, oops\n}", "m/scheduler_config.json").unwrap_err();
         assert_eq!(error.to_string(), "m/scheduler_config.json: key must be a string at line 2 column 19");
+    }
+
+    #[test]
+    fn whole_numbers_are_read_however_python_writes_them() {
+        let text = r#"{"steps_offset": 1.0, "num_train_timesteps": 1e3, "solver_order": true}"#;
+        let fields = SchedulerConfig::from_json(text, "s.json").unwrap().fields;
+        assert_eq!(
+            (fields.steps_offset, fields.num_train_timesteps, fields.solver_order),
+            (Some(1), Some(1000), Some(1))
+        );
+        let error = SchedulerConfig::from_json(r#"{"steps_offset": 1.5}"#, "s.json").unwrap_err().to_string();
+        assert!(error.contains("1.5 is not a whole number"), "{error}");
     }
 
     #[test]

@@ -167,6 +167,12 @@ impl TokenizerConfig {
         let mut extra = Value::Null;
         if let Some(text) = files.tokenizer_config {
             let json = object(CONFIG, text)?;
+            if let Some(side) = json.get("padding_side").filter(|side| !side.is_null() && *side != "right") {
+                return fail(
+                    CONFIG,
+                    format!("padding_side is {side}: right is supported, which CLIP was trained with"),
+                );
+            }
             if let Some(length) = json.get("model_max_length").or_else(|| json.get("max_len")) {
                 config.read_length(length)?;
             }
@@ -194,16 +200,23 @@ impl TokenizerConfig {
 
     /// What files without `added_tokens_decoder` say besides `tokenizer_config.json`.
     fn read_older(&mut self, files: &TokenizerFiles<'_>, extra: &mut Value) -> Result<()> {
+        // The map's `additional_special_tokens` are not among those that make a word of added_tokens.json special.
+        let words = |list: &Value| -> Vec<String> {
+            list.as_array().into_iter().flatten().filter_map(|token| Some(token.as_str()?.to_owned())).collect()
+        };
+        let mut special_extra = words(extra);
         if let Some(text) = files.special_tokens_map {
             let json = object(MAP, text)?;
             self.read_named(&json, MAP, true)?;
             match (json.get("extra_special_tokens"), json.get("additional_special_tokens")) {
-                (Some(Value::Array(more)), _) => match extra {
-                    Value::Array(known) => {
-                        known.extend(more.iter().filter(|token| !known.contains(token)).cloned().collect::<Vec<_>>())
+                (Some(list @ Value::Array(more)), _) => {
+                    special_extra.extend(words(list));
+                    match extra {
+                        Value::Array(known) => known
+                            .extend(more.iter().filter(|token| !known.contains(token)).cloned().collect::<Vec<_>>()),
+                        _ => *extra = list.clone(),
                     }
-                    _ => *extra = Value::Array(more.clone()),
-                },
+                }
                 (Some(named @ Value::Object(_)), _) => self.read_extra(named)?,
                 (_, Some(list)) if is_empty(extra) => *extra = list.clone(),
                 _ => {}
@@ -213,7 +226,7 @@ impl TokenizerConfig {
             let named = [&self.bos_token, &self.eos_token, &self.unk_token, &self.pad_token];
             let mut special: Vec<String> = named.map(|token| token.content.clone()).to_vec();
             special.extend(self.other_tokens.iter().map(|(_, word)| word.token.content.clone()));
-            special.extend(extra.as_array().into_iter().flatten().filter_map(|token| Some(token.as_str()?.to_owned())));
+            special.extend(special_extra);
             for (content, id) in object(ADDED, text)? {
                 let id = id_of(&id, ADDED, &content)?;
                 let special = special.contains(&content);

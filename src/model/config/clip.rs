@@ -68,6 +68,10 @@ impl ClipTextConfig {
         if let Some(text_config) = json.get_mut("text_config").filter(|nested| nested.is_object()) {
             json = text_config.take();
         }
+        // diffusers hides the padding from the text encoder then.
+        if json.get("use_attention_mask").is_some_and(|hides| *hides == true) {
+            return refuse(file, "use_attention_mask true is not supported: false is".into());
+        }
         let config: ClipTextConfig = from_value(spelling::CLIP.plain(json), file)?;
         config.activation().map_err(|reason| Error::Config { file: file.to_string(), reason })?;
         if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
