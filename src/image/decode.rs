@@ -335,6 +335,8 @@ fn png(bytes: &[u8], wanted: usize, allow: &mut Allow<'_>) -> Result<Levels> {
     options.set_ignore_text_chunk(true);
     options.set_ignore_iccp_chunk(true);
     options.set_ignore_adler32(false);
+    // A damaged tRNS is a lost mask, not a trifle.
+    options.set_skip_ancillary_crc_failures(false);
     let mut decoder = png::Decoder::new_with_options(Cursor::new(bytes), options);
     decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
     let header = decoder.read_header_info().map_err(fail)?;

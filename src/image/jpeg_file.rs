@@ -47,13 +47,13 @@ pub(super) fn segment(bytes: &[u8], from: usize) -> Option<Segment<'_>> {
     }
 }
 
-/// The markers and contents of the file's segments up to its end, also those between and behind scans.
+/// The markers and contents of the file's segments in front of its first scan, where Pillow looks, too.
 pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let Segment { marker, payload, end } = segment(bytes, at)?;
         at = end;
-        (marker != EOI).then_some((marker, payload))
+        (marker != EOI && marker != SOS).then_some((marker, payload))
     })
 }
 

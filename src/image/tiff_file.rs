@@ -15,11 +15,13 @@ const MAX_ENTRIES: u64 = 4096;
 /// # Errors
 /// What is wrong, in words.
 pub(super) fn inspect(bytes: &[u8]) -> Result<u64, &'static str> {
-    lists(bytes).ok_or("it is cut off").and_then(|needed| needed.ok_or("it has a list that is longer than the file"))
+    lists(bytes).ok_or("it is cut off")?
 }
 
-/// `None` where the directory ends too early; inside, where a list does not fit.
-fn lists(bytes: &[u8]) -> Option<Option<u64>> {
+/// `None` where the directory ends too early; inside, what is wrong with an entry.
+fn lists(bytes: &[u8]) -> Option<Result<u64, &'static str>> {
+    const TOO_LONG: &str = "it has a list that is longer than the file";
+    const COMPRESSION: u64 = 259;
     let is_little = bytes.starts_with(b"II");
     // A whole number of `n` bytes.
     let number = |at: u64, n: usize| {
@@ -34,7 +36,7 @@ fn lists(bytes: &[u8]) -> Option<Option<u64>> {
     let directory = number(first, wide)?;
     let n_entries = number(directory, counter)?;
     if n_entries > MAX_ENTRIES {
-        return Some(None);
+        return Some(Err(TOO_LONG));
     }
     let mut needed = 0_u64;
     for i in 0..n_entries {
@@ -50,9 +52,13 @@ fn lists(bytes: &[u8]) -> Option<Option<u64>> {
             _ => 1,
         };
         if count.checked_mul(size).is_none_or(|n_bytes| n_bytes > bytes.len() as u64) {
-            return Some(None);
+            return Some(Err(TOO_LONG));
+        }
+        // Its decoder makes a picture of damaged data.
+        if tag == COMPRESSION && matches!(number(at + 4 + wide as u64, 2)?, 6 | 7) {
+            return Some(Err("it is compressed as JPEG, which is not read inside a TIFF: save it with LZW, or as PNG"));
         }
         needed += count * BYTES_PER_NUMBER;
     }
-    Some(Some(needed))
+    Some(Ok(needed))
 }

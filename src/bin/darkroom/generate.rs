@@ -110,10 +110,10 @@ pub struct Args {
     #[arg(long, value_name = "fp16|none")]
     variant: Option<Variant>,
     /// What to draw. Plain text: nothing in it is syntax.
-    #[arg(long, allow_hyphen_values = true, value_parser = prompt)]
+    #[arg(long, allow_hyphen_values = true)]
     prompt: String,
     /// What to steer away from.
-    #[arg(long, allow_hyphen_values = true, value_parser = prompt)]
+    #[arg(long, allow_hyphen_values = true)]
     negative: Option<String>,
     /// Denoising steps, 1 to 150 [default: the version's].
     #[arg(long, allow_negative_numbers = true, value_parser = whole)]
@@ -519,23 +519,20 @@ fn read_picture<T>(path: &Path, decode: fn(&[u8]) -> Result<T>) -> Result<T> {
     decode(&bytes).map_err(|error| error.about(path.display().to_string()))
 }
 
-/// A prompt as it stands. One that is the name of an option means that the prompt before it was forgotten.
-fn prompt(text: &str) -> Result<String, String> {
-    let is_option = text.strip_prefix("--").is_some_and(|name| {
+/// Whether a text is the name of an option of this command.
+fn is_option(text: &str) -> bool {
+    let is_named = text.strip_prefix("--").is_some_and(|name| {
         let command = <Args as clap::Args>::augment_args(clap::Command::new("generate"));
         command.get_arguments().any(|arg| arg.get_long() == Some(name))
     });
-    if is_option || text == "-o" {
-        return Err("there is no text before the next option".to_owned());
-    }
-    Ok(text.to_owned())
+    is_named || text == "-o"
 }
 
 /// Which of the texts was forgotten, as an option follows its name at once. The parser of arguments would only find the
 /// value of that option out of place.
 pub fn forgotten_text(args: &[String]) -> Option<String> {
     let names = ["--prompt", "--negative"];
-    let forgotten = |pair: &[String]| names.contains(&pair[0].as_str()) && prompt(&pair[1]).is_err();
+    let forgotten = |pair: &[String]| names.contains(&pair[0].as_str()) && is_option(&pair[1]);
     let name = args.windows(2).find(|pair| forgotten(pair)).map(|pair| &pair[0])?;
     Some(format!("{name} has no text: there is no text before the next option"))
 }

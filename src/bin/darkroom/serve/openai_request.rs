@@ -210,7 +210,7 @@ fn one(mut files: Vec<Bytes>, name: &'static str) -> Result<Option<Bytes>, Failu
 
 /// A form's text as JSON would have it. Prompts stay text, whatever they look like.
 fn value_of(name: &str, text: &str) -> Value {
-    const TEXTS: [&str; 3] = ["prompt", "negative_prompt", "user"];
+    const TEXTS: [&str; 6] = ["prompt", "negative_prompt", "user", "safety_identifier", "model", "sampler"];
     // As form fields of several programs spell them, Python's among them.
     match text {
         _ if TEXTS.contains(&name) => Value::from(text),
