@@ -442,7 +442,6 @@ fn impossible_requests_say_what_would_work() {
     assert!(refused(STABLE, SamplerKind::Lcm, 51, None).contains("1 to 50 steps"));
     let warm_up = r#"{"steps_offset": 1}"#;
     assert!(refused(warm_up, SamplerKind::Pndm, 3, None).contains("from 4 steps on"));
-    assert!(refused(warm_up, SamplerKind::Pndm, 10, Some(0.5)).contains("skip_prk_steps"));
     // The advice, taken literally.
     for n_steps in [3, 7, 10, 30, 149] {
         let message = steps(n_steps, Some(1e-4));

@@ -1,9 +1,8 @@
 //! PNDM (arXiv 2202.09778), after diffusers' `PNDMScheduler`: the linear multistep form (PLMS), and the Runge-Kutta
 //! warm-up in front of it where the config does not skip it.
 //!
-//! Without warm-up, the first step is taken twice: the second call of the model corrects it. Image-to-image with
-//! warm-up is refused, because diffusers then takes the warm-up's timesteps from the beginning of the run it has
-//! skipped.
+//! Without warm-up, the first step is taken twice: the second call of the model corrects it. Image-to-image with warm-up
+//! leaves calls out in front, and yet diffusers reckons the warm-up's steps from the beginning of the run.
 
 use crate::error::{Error, Result};
 
@@ -31,12 +30,6 @@ pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) ->
         let updates = solver.corrected_multistep(&calls);
         (calls, updates)
     } else {
-        if n_skipped > 0 {
-            return Err(settings.unsupported(
-                "skip_prk_steps false with a strength below 1",
-                "true works, or strength 1, or another sampler",
-            ));
-        }
         if n_steps <= WARM_UP_STEPS {
             return Err(Error::Request {
                 field: "steps",
@@ -44,10 +37,12 @@ pub(super) fn schedule(settings: &Settings, n_steps: usize, n_skipped: usize) ->
                 expected: format!("pndm works from {} steps on with this checkpoint", WARM_UP_STEPS + 1),
             });
         }
-        let (mut calls, mut updates) = solver.warm_up(&visited);
-        let multistep = &visited[WARM_UP_STEPS..];
+        let warm_up = solver.warm_up_calls(&visited);
+        let mut calls = [&warm_up, &visited[WARM_UP_STEPS..]].concat();
+        calls.drain(..n_skipped);
+        let (first, multistep) = calls.split_at(warm_up.len().min(calls.len()));
+        let mut updates = solver.warm_up(&warm_up, first);
         updates.extend(solver.multistep(multistep));
-        calls.extend(multistep);
         (calls, updates)
     };
     let steps = calls.iter().zip(updates).enumerate().map(|(i, (&timestep, updates))| SamplerStep {
@@ -143,35 +138,39 @@ impl Solver<'_> {
         updates.collect()
     }
 
-    /// Three steps of the classical Runge-Kutta method: the timesteps of the twelve calls, and their updates.
-    fn warm_up(&self, visited: &[i64]) -> (Vec<i64>, Vec<Vec<Lincomb>>) {
+    /// The timesteps of the twelve calls of three Runge-Kutta steps.
+    fn warm_up_calls(&self, visited: &[i64]) -> Vec<i64> {
         let half = self.stride / 2;
-        let (mut calls, mut updates) = (Vec::new(), Vec::new());
-        for (step_idx, pair) in visited.windows(2).take(WARM_UP_STEPS).enumerate() {
-            let (from, middle, to) = (pair[0], pair[1] + half, pair[1]);
-            calls.extend([from, middle, middle, to]);
+        let of_step = |pair: &[i64]| [pair[0], pair[1] + half, pair[1] + half, pair[1]];
+        visited.windows(2).take(WARM_UP_STEPS).flat_map(of_step).collect()
+    }
+
+    /// Steps of the classical Runge-Kutta method: the updates of `calls`. Each step begins where `warm_up`, the whole
+    /// warm-up's calls, has it, whatever was left out in front.
+    fn warm_up(&self, warm_up: &[i64], calls: &[i64]) -> Vec<Vec<Lincomb>> {
+        let half = self.stride / 2;
+        let output = Slot::ModelOutput;
+        let updates = calls.iter().enumerate().map(|(i, &timestep)| {
             // diffusers leads each call's latents to its own timestep, less half a stride at every other call.
-            for (call, target) in [from - half, middle, middle - half, to].into_iter().enumerate() {
-                let (of_latents, of_output) = self.transfer(from, target);
-                let output = Slot::ModelOutput;
-                updates.push(match call {
-                    0 => vec![
-                        Sum::of(1.0, Slot::Latents).into_update(START),
-                        Sum::of(1.0, output).into_update(Slot::Buffer(step_idx)),
-                        Sum::of(1.0 / 6.0, output).into_update(WEIGHTED),
-                        Sum::of(of_latents, Slot::Latents).plus(of_output, output).into_update(Slot::Latents),
-                    ],
-                    1 | 2 => vec![
-                        Sum::of(1.0, WEIGHTED).plus(1.0 / 3.0, output).into_update(WEIGHTED),
-                        Sum::of(of_latents, START).plus(of_output, output).into_update(Slot::Latents),
-                    ],
-                    _ => {
-                        let sum = Sum::of(of_latents, START).plus(of_output, WEIGHTED);
-                        vec![sum.plus(of_output / 6.0, output).into_update(Slot::Latents)]
-                    }
-                });
+            let target = if i % 2 == 0 { timestep - half } else { timestep };
+            let (of_latents, of_output) = self.transfer(warm_up[i / 4 * 4], target);
+            match i % 4 {
+                0 => vec![
+                    Sum::of(1.0, Slot::Latents).into_update(START),
+                    Sum::of(1.0, output).into_update(Slot::Buffer(i / 4)),
+                    Sum::of(1.0 / 6.0, output).into_update(WEIGHTED),
+                    Sum::of(of_latents, Slot::Latents).plus(of_output, output).into_update(Slot::Latents),
+                ],
+                1 | 2 => vec![
+                    Sum::of(1.0, WEIGHTED).plus(1.0 / 3.0, output).into_update(WEIGHTED),
+                    Sum::of(of_latents, START).plus(of_output, output).into_update(Slot::Latents),
+                ],
+                _ => {
+                    let sum = Sum::of(of_latents, START).plus(of_output, WEIGHTED);
+                    vec![sum.plus(of_output / 6.0, output).into_update(Slot::Latents)]
+                }
             }
-        }
-        (calls, updates)
+        });
+        updates.collect()
     }
 }
