@@ -21,6 +21,8 @@ const MAX_ENTRIES: usize = 1024;
 pub(super) struct Exif<'a> {
     bytes: &'a [u8],
     is_little: bool,
+    /// Whether this is a BigTIFF, whose offsets and counts have 64 bits.
+    is_big: bool,
     directory: usize,
 }
 
@@ -35,13 +37,15 @@ impl<'a> Exif<'a> {
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         let strip = |bytes: &'a [u8]| bytes.strip_prefix(b"Exif\0\0").unwrap_or(bytes);
         let bytes = strip(strip(bytes));
-        let is_little = match bytes.get(..4)? {
-            b"II*\0" => true,
-            b"MM\0*" => false,
+        let (is_little, is_big) = match bytes.get(..4)? {
+            b"II*\0" => (true, false),
+            b"MM\0*" => (false, false),
+            b"II+\0" => (true, true),
+            b"MM\0+" => (false, true),
             _ => return None,
         };
-        let mut exif = Exif { bytes, is_little, directory: 0 };
-        exif.directory = exif.u32(4)? as usize;
+        let mut exif = Exif { bytes, is_little, is_big, directory: 0 };
+        exif.directory = exif.word(if is_big { 8 } else { 4 })?;
         Some(exif)
     }
 
@@ -55,11 +59,21 @@ impl<'a> Exif<'a> {
         Some(if self.is_little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
     }
 
-    /// The last entry with that tag in a directory.
+    /// An offset or a count.
+    fn word(&self, at: usize) -> Option<usize> {
+        if !self.is_big {
+            return usize::try_from(self.u32(at)?).ok();
+        }
+        let bytes = self.bytes.get(at..at.checked_add(8)?)?.try_into().ok()?;
+        usize::try_from(if self.is_little { u64::from_le_bytes(bytes) } else { u64::from_be_bytes(bytes) }).ok()
+    }
+
+    /// The first entry with that tag in a directory, as Pillow 13 takes it.
     fn entry(&self, directory: usize, tag: u16) -> Option<Entry<'a>> {
-        let n = usize::from(self.u16(directory)?).min(MAX_ENTRIES);
-        let places = (0..n).rev().map(|i| directory + 2 + 12 * i);
-        places.into_iter().find(|&at| self.u16(at) == Some(tag)).and_then(|at| {
+        let (counter, entry, inline) = if self.is_big { (8, 20, 8) } else { (2, 12, 4) };
+        let n = if self.is_big { self.word(directory)? } else { usize::from(self.u16(directory)?) }.min(MAX_ENTRIES);
+        let mut places = (0..n).filter_map(|i| directory.checked_add(counter + entry * i));
+        places.find(|&at| self.u16(at) == Some(tag)).and_then(|at| {
             let kind = self.u16(at + 2)?;
             let size: usize = match kind {
                 1 | 2 | 6 | 7 => 1,
@@ -67,8 +81,9 @@ impl<'a> Exif<'a> {
                 4 | 9 | 13 => 4,
                 _ => return None,
             };
-            let n_bytes = size.checked_mul(self.u32(at + 4)? as usize)?;
-            let start = if n_bytes <= 4 { at + 8 } else { self.u32(at + 8)? as usize };
+            let n_bytes = size.checked_mul(self.word(at + 4)?)?;
+            let value = at + 4 + inline;
+            let start = if n_bytes <= inline { value } else { self.word(value)? };
             Some(Entry { kind, bytes: self.bytes.get(start..start.checked_add(n_bytes)?)? })
         })
     }
