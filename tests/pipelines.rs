@@ -38,7 +38,15 @@ fn check_any_size(version: &str, runner: CandleRunner, wanted: impl Fn(&Case) ->
     let folder = Folder::open(dir.path()).unwrap();
     let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| {})).unwrap());
     for case in cases_in("any_size", version).into_iter().filter(wanted) {
-        pollster::block_on(case.check(&runner, &model, EXACT));
+        // The VAE's encoder adds up to a million pixels: at 1000x1000 diffusers itself differs by 4.9e-3 of the largest
+        // latent from what its encoder gives in float64; measured here are 2.1e-4 at 520x520 and 2.7e-3 at 1000x1000.
+        let latents = match case.width * case.height {
+            _ if case.is_small() => EXACT.latents,
+            n_pixels if n_pixels < 500_000 => 5e-4,
+            _ => 5e-3,
+        };
+        let tolerance = Tolerance { latents, ..EXACT };
+        pollster::block_on(case.check(&runner, &model, tolerance));
     }
 }
 

@@ -44,8 +44,10 @@ pub struct Case {
     negative: Option<String>,
     seed: u64,
     n_images: usize,
-    width: usize,
-    height: usize,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
     steps: usize,
     guidance: f64,
     strength: Option<f64>,
