@@ -23,7 +23,8 @@
 //! - [`store`]: verified chunks of downloaded files: in IndexedDB, on disk, in memory.
 //! - [`weights`]: safetensors headers read as hostile input, lazy views of tensors, names of old and new checkpoints.
 //! - [`model`]: the seven versions, diffusers' JSON as types, and CLIP, UNet and VAE as functions that append to a graph.
-//! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor.
+//! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor (the
+//!   pipeline applies dynamic thresholding, whose bound depends on the latents).
 //! - [`parameters`]: what made a picture, as text in its PNG; read of other programs' pictures too.
 //! - [`request`]: what a caller may ask for, and what would work instead of what does not.
 //! - [`hub`]: which files a model needs and where they are: a folder, memory, the Hugging Face cache, a store that is

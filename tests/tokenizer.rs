@@ -110,6 +110,10 @@ fn configuration_files() {
     let config = read(Some(r#"{"pad_token": "?", "bos_token": "<s>"}"#), Some(map)).unwrap();
     assert_eq!(config.pad_token, SpecialToken { normalized: true, rstrip: true, ..SpecialToken::plain("!") });
     assert_eq!(config.bos_token, SpecialToken::plain("<s>"));
+    // Padding in front would move every position.
+    assert!(read(Some(r#"{"padding_side": "right"}"#), None).is_ok());
+    let error = read(Some(r#"{"padding_side": "left"}"#), None).unwrap_err().to_string();
+    assert!(error.contains("padding_side") && error.contains("right is supported"), "{error}");
 }
 
 fn reason(error: &Error) -> String {

@@ -158,3 +158,26 @@ pub(super) fn utf8_or_latin1(bytes: &[u8]) -> Cow<'_, str> {
         Err(_) => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_orientations_the_first_counts() {
+        let entry = |orientation: u8| [1, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0];
+        let block = |first, second| [&b"MM\0*\0\0\0\x08\0\x02"[..], &entry(first), &entry(second), &[0; 4]].concat();
+        assert_eq!(Exif::new(&block(6, 3)).unwrap().orientation(), Some(6));
+        assert_eq!(Exif::new(&block(3, 6)).unwrap().orientation(), Some(3));
+    }
+
+    #[test]
+    fn big_tiffs_have_wider_entries() {
+        let header = [&b"II+\0\x08\0\0\0"[..], &16_u64.to_le_bytes(), &1_u64.to_le_bytes()].concat();
+        let entry = [&[0x12, 1, 3, 0][..], &1_u64.to_le_bytes(), &6_u64.to_le_bytes()].concat();
+        let file = [header, entry].concat();
+        assert_eq!(Exif::new(&file).unwrap().orientation(), Some(6));
+        // Cut anywhere, it says nothing.
+        assert!((0..file.len() - 6).all(|n| Exif::new(&file[..n]).and_then(|exif| exif.orientation()).is_none()));
+    }
+}

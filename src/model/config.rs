@@ -312,6 +312,15 @@ mod tests {
     }
 
     #[test]
+    fn a_text_encoder_that_hides_its_padding_is_refused() {
+        let text = r#"{"vocab_size":9,"hidden_size":4,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"use_attention_mask":HIDES}"#;
+        let with = |hides: &str| ClipTextConfig::from_json(&text.replace("HIDES", hides), "config.json");
+        assert!(with("false").is_ok() && with("null").is_ok());
+        let error = with("true").unwrap_err().to_string();
+        assert_eq!(error, "config.json: use_attention_mask true is not supported: false is");
+    }
+
+    #[test]
     fn the_first_end_of_text_is_pooled() {
         let text = r#"{"vocab_size":9,"hidden_size":4,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"eos_token_id":EOS}"#;
         let with = |eos: &str| ClipTextConfig::from_json(&text.replace("EOS", eos), "config.json").unwrap();

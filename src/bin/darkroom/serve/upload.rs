@@ -12,7 +12,7 @@ use super::base64_text;
 use super::failure::Failure;
 use super::room::Room;
 
-/// The bytes of a PNG, JPEG or WebP file, as they came: nothing is known of them until [`Upload::check`]. A clone shares
+/// The bytes of a picture file, as they came: nothing is known of them until [`Upload::check`]. A clone shares
 /// them.
 #[derive(Clone)]
 pub struct Upload {
