@@ -390,3 +390,16 @@ fn what_would_take_too_much_is_refused_before_it_is_taken() {
         assert!(peak(&bytes, |bytes: &[u8]| drop(decode(bytes))) < 4 << 20, "{color:?} {depth:?}");
     }
 }
+
+#[test]
+fn a_damaged_transparency_is_no_trifle() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image/palette_transparent.png");
+    let whole = std::fs::read(path).unwrap();
+    assert!(decode(&whole).is_ok());
+    let name = whole.windows(4).position(|four| four == b"tRNS").unwrap();
+    let n_bytes = u32::from_be_bytes(whole[name - 4..name].try_into().unwrap()) as usize;
+    let mut damaged = whole;
+    damaged[name + 4 + n_bytes] ^= 1;
+    // As a mask it would lose its shape without a word.
+    assert!(decode(&damaged).is_err() && decode_mask(&damaged).is_err());
+}
