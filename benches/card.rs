@@ -53,7 +53,8 @@ card collect ROWS KIT.json          the rows of all of these as one JSON file
 
 --rows FILE    where rows are added [default: nowhere]     --tiles FILE   where measured tiles are kept
 --secs N       seconds to take at most, about [default: 60]
-DARKROOM_KIT_PYTHON and DARKROOM_KIT_PEER name a Python with PyTorch and the script peer.py.";
+DARKROOM_KIT_PYTHON, DARKROOM_KIT_PEER and DARKROOM_KIT_CONFIGS name a Python with PyTorch, the script peer.py and a copy
+of src/model/published.";
 
 /// What all subcommands are given.
 pub struct Options {

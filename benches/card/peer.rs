@@ -18,8 +18,9 @@ impl Peer {
         let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         let script = variable("DARKROOM_KIT_PEER").ok_or("no script of PyTorch's was given")?;
         let python = variable("DARKROOM_KIT_PYTHON").unwrap_or_else(|| "python3".into());
+        let configs = variable("DARKROOM_KIT_CONFIGS").unwrap_or_else(|| "src/model/published".into());
         let mut child = Command::new(&python)
-            .args(["-u", &script])
+            .args(["-u", &script, "--configs", &configs])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

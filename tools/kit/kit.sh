@@ -4,6 +4,9 @@
 # Programs are linked for glibc 2.31 where Debian's archive can be reached (sysroot.sh), and the verb fails if one of them
 # asks for a later one. What goes in is listed in `fill_kit`; what is run there, in run.sh.
 
+# shellcheck source=tools/kit/wheels.sh
+source "$root/tools/kit/wheels.sh"
+
 # The kit has to fit where files are handed over by size.
 max_kit_bytes=$((30 << 20))
 
@@ -48,11 +51,18 @@ fill_kit() {
     mkdir -p "$kit/fixtures"
     for name in tiny pipelines any_size; do cp -r "tests/fixtures/$name" "$kit/fixtures/"; done
     if [ -d "$sysroot" ]; then cp -r "$sysroot/lib" "$sysroot/x11" "$kit/"; fi
-    if [ -f tools/kit/peer.py ]; then mkdir -p "$kit/peer"; cp tools/kit/peer.py "$kit/peer/"; fi
+    mkdir -p "$kit/peer"
+    cp tools/kit/peer.py "$kit/peer/"
+    cp -r src/model/published "$kit/peer/"
     for name in "$@"; do
         if [ "$name" = --with-model ]; then cp -r www/hub "$kit/hub"; fi
     done
     git describe --always --dirty >"$kit/version" 2>/dev/null || echo unknown >"$kit/version"
+}
+
+# The Python packages that PyTorch's script needs; without them the kit is whole, but for the comparison.
+fill_kit_wheels() {
+    kit_wheels "$kit/peer" || echo "no wheels: PyTorch can be compared with only where diffusers is" >&2
 }
 
 pack_kit() {
@@ -88,6 +98,7 @@ verb_kit() {
     stage "kit glibc" check_kit_glibc
     tail -n 1 "$log/kit-glibc.log"
     stage "kit files" fill_kit "$@"
+    stage "kit wheels" fill_kit_wheels
     stage "kit archive" pack_kit
     local n_bytes
     n_bytes=$(wc -c <"$target/kit.tar.xz")

@@ -167,26 +167,28 @@ export work
 bounded_faults() { "$work/card" faults memory; local memory=$?; "$work/card" faults loss && [ $memory -eq 0 ]; }
 export -f bounded_faults
 
+# PyTorch, in whatever Python has it, with the kit's diffusers in front.
 peer() {
-    export DARKROOM_KIT_PEER=$here/peer/peer.py
-    if [ ! -f "$DARKROOM_KIT_PEER" ]; then
+    if [ ! -f "$here/peer/peer.py" ]; then
         say "the kit has no script for PyTorch"
-        unset DARKROOM_KIT_PEER
         return
     fi
     local python
     for python in "${DARKROOM_KIT_PYTHON:-}" python3 python /opt/*/.venv/bin/python3 /opt/*/bin/python3; do
         [ -n "$python" ] && command -v "$python" >/dev/null || continue
         # Finding it is quick; importing it is not.
-        if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null; then
-            DARKROOM_KIT_PYTHON=$(command -v "$python")
-            export DARKROOM_KIT_PYTHON
-            say "PyTorch: $DARKROOM_KIT_PYTHON"
-            return
+        "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null || continue
+        python=$(command -v "$python")
+        if [ -f "$here/peer/peer-wheels.tar.xz" ]; then
+            (mkdir -p "$work/site" && cd "$work/site" && "$python" -m tarfile -e "$here/peer/peer-wheels.tar.xz" .) 2>&1 | keep
         fi
+        printf '#!/bin/sh\nPYTHONPATH="%s/site${PYTHONPATH:+:$PYTHONPATH}" exec "%s" "$@"\n' "$work" "$python" >"$work/python"
+        chmod +x "$work/python"
+        export DARKROOM_KIT_PYTHON=$work/python DARKROOM_KIT_PEER=$here/peer/peer.py DARKROOM_KIT_CONFIGS=$here/peer/published
+        say "PyTorch: $python"
+        return
     done
     say "no python3 here has PyTorch, so nothing stands beside Darkroom's figures"
-    unset DARKROOM_KIT_PEER
 }
 
 machine 2>&1 | keep
