@@ -42,6 +42,7 @@ pub mod embedding;
 pub mod gather;
 pub mod geglu;
 pub mod gemm;
+pub mod gemm_matrix;
 pub mod group_norm;
 pub mod group_norm_apply;
 pub mod group_norm_stats;
@@ -72,6 +73,8 @@ pub const KERNELS: &[&Kernel] = &[
     &gather::KERNEL,
     &geglu::KERNEL,
     &gemm::KERNEL,
+    &gemm_matrix::KERNEL_16,
+    &gemm_matrix::KERNEL_8,
     &group_norm::KERNEL,
     &group_norm_apply::KERNEL,
     &group_norm_stats::KERNEL,
