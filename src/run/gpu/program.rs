@@ -218,6 +218,11 @@ impl<'a> Builder<'a> {
         &self.node(id).shape
     }
 
+    fn machine(&self) -> gemm::Machine {
+        let Settings { matrices, max_workgroup_bytes, .. } = self.settings;
+        gemm::Machine { element: self.element, matrices, workgroup_bytes: max_workgroup_bytes }
+    }
+
     fn refuse<T>(&self, op: &'static str, reason: impl Into<String>) -> Result<T> {
         Err(Error::Shape { node: format!("{}: {}", self.graph.name, self.name), op, reason: reason.into() })
     }
@@ -411,8 +416,7 @@ impl<'a> Builder<'a> {
         out: impl FnOnce(&mut Self) -> Result<Operand>,
     ) -> Result<()> {
         let element = self.element;
-        let Settings { matrices, max_workgroup_bytes, .. } = self.settings;
-        let machine = gemm::Machine { element, matrices, workgroup_bytes: max_workgroup_bytes };
+        let machine = self.machine();
         let (tile, mut splits) = self.settings.tiles.choose(gemm, &machine)?;
         // Fewer parts where an adapter allows little.
         while splits > 1 && gemm.partial_bytes(splits)? > self.settings.max_binding_bytes {

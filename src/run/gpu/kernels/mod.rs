@@ -33,6 +33,7 @@ pub mod activation;
 pub mod add;
 pub mod affine;
 pub mod attention;
+pub mod attention_matrix;
 pub mod blend;
 pub mod cast_from_f32;
 pub mod cast_to_f32;
@@ -64,6 +65,7 @@ pub const KERNELS: &[&Kernel] = &[
     &add::KERNEL,
     &affine::KERNEL,
     &attention::KERNEL,
+    &attention_matrix::KERNEL,
     &blend::KERNEL,
     &cast_from_f32::KERNEL,
     &cast_to_f32::KERNEL,

@@ -13,6 +13,7 @@ const WIDTH_FOUR: &str = include_str!("shared/width_four.wgsl");
 /// What a kernel can import.
 const IMPORTS: &[(&str, &str)] = &[
     ("activate", include_str!("shared/activate.wgsl")),
+    ("attention_params", include_str!("shared/attention_params.wgsl")),
     ("epilogue", include_str!("shared/epilogue.wgsl")),
     ("gemm_matrix", include_str!("shared/gemm_matrix.wgsl")),
     ("gemm_params", include_str!("shared/gemm_params.wgsl")),
