@@ -16,6 +16,8 @@ mkdir -p "$log"
 source tools/setup/stage.sh
 # shellcheck source=tools/setup/setup.sh
 source tools/setup/setup.sh
+# shellcheck source=tools/kit/kit.sh
+source tools/kit/kit.sh
 
 usage() {
     cat <<'TEXT'
@@ -27,6 +29,8 @@ usage() {
 ./build.sh test [native|web|firefox|node|page]  all tests, or those of one kind; what follows goes to the test runner
 ./build.sh check                    formatting, lints of both targets, documentation, invariants, shaders, fuzzing
 ./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, stream, serve, or all of them
+./build.sh kit [--with-model]       pack target/kit.tar.xz, which tells all about a borrowed machine's graphics card
+./build.sh kit test                 what that does, on this machine's adapter
 TEXT
 }
 
@@ -206,6 +210,6 @@ verb_env() {
 verb=${1:-}
 [ $# -eq 0 ] || shift
 case $verb in
-    setup | env | wasm | serve | test | check | bench) "verb_$verb" "$@" ;;
+    setup | env | wasm | serve | test | check | bench | kit) "verb_$verb" "$@" ;;
     *) usage; [ -z "$verb" ] || exit 2 ;;
 esac

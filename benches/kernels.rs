@@ -5,6 +5,8 @@
 //! On a software adapter only the smaller ones are run; `DARKROOM_MAX_GFLOP` says up to which. On a real GPU the
 //! figures stand beside the most that this GPU was seen to do: multiply-adds in registers, and reading and writing memory.
 
+#[path = "common/peak.rs"]
+mod peak;
 #[path = "common/report.rs"]
 mod report;
 
@@ -12,15 +14,15 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use darkroom::bench::{Bench, Case, OpCase, Part, RandomWeights, Sizes, ops};
+use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::kernels::Element;
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::run::gpu::tiles::Measured;
-use darkroom::run::gpu::{Gpu, readback};
 use darkroom::weights::Weights;
 use darkroom::{Error, Result};
+use peak::{Peak, peak};
 use report::{Report, duration, is_wanted, n_rounds};
 use serde_json::json;
-use wgpu::util::DeviceExt;
 
 const N_ROUNDS: usize = 3;
 
@@ -32,12 +34,6 @@ const SOFTWARE_TILES: f64 = 0.25;
 
 /// The kinds that are timed; the rest is a small part of any model.
 const KINDS: [&str; 5] = ["linear", "conv2d", "attention", "group_norm", "layer_norm"];
-
-/// What the GPU was seen to do at most.
-struct Peak {
-    gflops: f64,
-    gbytes: f64,
-}
 
 fn main() -> Result<()> {
     pollster::block_on(run())
@@ -55,7 +51,7 @@ async fn run() -> Result<()> {
     let (caps, peak) = (gpu.caps.clone(), peak(&gpu).await?);
     report.adapter(&format!("{} ({})", caps.name, caps.backend), caps.software);
     println!("at most: {:.1} GFLOP/s in f32 registers, {:.1} GB/s of memory", peak.gflops, peak.gbytes);
-    report.fact("peak", json!({ "gflops_f32": peak.gflops, "gbytes": peak.gbytes }));
+    report.fact("peak", peak.to_json());
     if !caps.timestamp_query {
         println!("the adapter has no timestamp-query, so kernels cannot be timed");
         return Ok(());
@@ -175,77 +171,4 @@ fn tiles(report: &mut Report, measured: &[Measured]) {
         println!();
     }
     report.row(json!({ "tiles": measured }));
-}
-
-/// Chains of multiply-adds that no memory waits for; and a copy that does nothing else.
-const PEAK_WGSL: &str = "
-@group(0) @binding(0) var<storage, read> x: array<vec4f>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
-
-@compute @workgroup_size(64) fn multiply_add(@builtin(global_invocation_id) id: vec3u) {
-    let a = x[id.x & 1023u];
-    var b = array<vec4f, 8>(a, a + 1.0, a + 2.0, a + 3.0, a + 4.0, a + 5.0, a + 6.0, a + 7.0);
-    for (var i = 0u; i < 256u; i++) {
-        b[0] = fma(a, b[0], a); b[1] = fma(a, b[1], a); b[2] = fma(a, b[2], a); b[3] = fma(a, b[3], a);
-        b[4] = fma(a, b[4], a); b[5] = fma(a, b[5], a); b[6] = fma(a, b[6], a); b[7] = fma(a, b[7], a);
-    }
-    y[id.x & 1023u] = b[0] + b[1] + b[2] + b[3] + b[4] + b[5] + b[6] + b[7];
-}
-
-@compute @workgroup_size(64) fn copy(@builtin(global_invocation_id) id: vec3u) {
-    let i = id.y * 2097152u + id.x;
-    y[i] = x[i];
-}";
-
-async fn peak(gpu: &Gpu) -> Result<Peak> {
-    /// Bytes of each of the two buffers: more than any cache has.
-    const N_BYTES: u64 = 64 << 20;
-    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-    let zeros = vec![0u8; N_BYTES as usize];
-    let buffer = |label| {
-        let contents = zeros.as_slice();
-        gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(label), contents, usage })
-    };
-    let (x, y) = (buffer("from"), buffer("to"));
-    let source = wgpu::ShaderSource::Wgsl(PEAK_WGSL.into());
-    let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("peak"), source });
-    let mut secs_of = Vec::new();
-    // On a processor that stands in for a GPU the first would take long.
-    let n_fma_groups = if gpu.caps.software { 64 } else { 1 << 16 };
-    for (entry, n_groups) in [("multiply_add", n_fma_groups), ("copy", (N_BYTES / 16 / 64) as u32)] {
-        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(entry),
-            layout: None,
-            module: &module,
-            entry_point: Some(entry),
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
-        });
-        let entries = [(0, &x), (1, &y)]
-            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() });
-        let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(entry),
-            layout: &pipeline.get_bind_group_layout(0),
-            entries: &entries,
-        });
-        let mut least = f64::INFINITY;
-        for _ in 0..=n_rounds(N_ROUNDS) {
-            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                pass.set_pipeline(&pipeline);
-                pass.set_bind_group(0, &group, &[]);
-                let [columns, rows] = if n_groups > 1 << 15 { [1 << 15, n_groups >> 15] } else { [n_groups, 1] };
-                pass.dispatch_workgroups(columns, rows, 1);
-            }
-            let commands = encoder.finish();
-            let start = std::time::Instant::now();
-            gpu.queue.submit([commands]);
-            readback::read_f32(gpu, &y, 1).await?;
-            least = least.min(start.elapsed().as_secs_f64());
-        }
-        secs_of.push(least);
-    }
-    let flops = f64::from(n_fma_groups) * 64.0 * 256.0 * 8.0 * 4.0 * 2.0;
-    Ok(Peak { gflops: flops / secs_of[0] / 1e9, gbytes: 2.0 * N_BYTES as f64 / secs_of[1] / 1e9 })
 }

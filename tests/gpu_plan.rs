@@ -9,7 +9,7 @@ mod numbers;
 #[path = "common/tiny.rs"]
 mod tiny;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use cases::{cases, psnr};
@@ -45,7 +45,7 @@ fn gpu() -> Option<Gpu> {
 }
 
 fn emoji() -> Folder {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/hub/darkroom/tiny-emoji/resolve/main");
+    let path = numbers::places::hub_dir().join("darkroom/tiny-emoji/resolve/main");
     Folder::open(path).unwrap()
 }
 

@@ -12,6 +12,7 @@ use darkroom::run::Runner;
 use darkroom::sampler::{SamplerKind, SigmaSchedule};
 use serde::Deserialize;
 
+use crate::numbers::places::{failures_dir, fixtures_dir};
 use crate::numbers::{Fixture, assert_close};
 
 /// How far a run may be from diffusers'.
@@ -95,7 +96,7 @@ pub fn cases_of_variant(variant: &str) -> Vec<Case> {
 
 /// The same of another folder of fixtures.
 pub fn cases_in(folder: &str, version: &str) -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
+    let folder = fixtures_dir().join(folder);
     let text = std::fs::read_to_string(folder.join("cases.json")).unwrap();
     let mut cases: Vec<Case> = serde_json::from_str(&text).unwrap();
     cases.retain(|case| case.version == version);
@@ -208,7 +209,7 @@ fn compare(name: &str, idx: usize, got: &RgbImage, expected: &RgbImage, toleranc
     if max <= tolerance.max_level && mean <= tolerance.mean_level && psnr >= tolerance.min_psnr {
         return;
     }
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let folder = failures_dir();
     let amplified = differences.iter().map(|&d| d.saturating_mul(32)).collect();
     let difference = RgbImage::new(got.width, got.height, amplified).unwrap();
     for (kind, image) in [("got", got), ("expected", expected), ("difference", &difference)] {

@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+#[path = "places.rs"]
+pub mod places;
+
 /// A safetensors file of reference numbers, all f32.
 pub struct Fixture(BTreeMap<String, (Vec<f32>, Vec<usize>)>);
 

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use serde_json::{Value, json};
 
+pub use crate::numbers::places::fixtures_dir;
+
 /// The versions that have a tiny model.
 pub const VERSIONS: [&str; 7] = ["v1-5", "v1-5-inpaint", "v2-1", "v2-inpaint", "xl", "xl-inpaint", "turbo"];
 
@@ -53,11 +55,6 @@ struct Entry {
     shape: Vec<usize>,
     dtype: &'static str,
     bytes: Vec<u8>,
-}
-
-/// The folder of committed fixtures.
-pub fn fixtures_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("fixtures")
 }
 
 /// Writes the complete folder of a tiny model: `model_index.json`, scheduler, tokenizers, configs and weights.

@@ -1,0 +1,253 @@
+#!/usr/bin/env bash
+# run.sh FOLDER [SECONDS=420]: everything that this kit can find out about this machine's graphics card, the most telling
+# things first. Leaves kit.txt and kit.json in the folder, complete after every item. `./build.sh kit` packs this script.
+#
+# KIT_ONLY="facts kernels" runs some of the items, by their first word.
+set -u
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+folder=${1:?run.sh FOLDER [SECONDS=420]}
+limit=${2:-420}
+mkdir -p "$folder"
+folder=$(cd "$folder" && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/darkroom-kit.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+rows=$work/rows.jsonl
+text=$folder/kit.txt
+: >"$rows"
+: >"$text"
+export DARKROOM_FIXTURES=${DARKROOM_FIXTURES:-$here/fixtures}
+export XDG_CACHE_HOME=$work/cache
+# Mesa complains where there is none.
+export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$work}
+card=$here/bin/card
+failed=0
+
+left() { echo $((limit - SECONDS)); }
+
+# Shows what an item prints, and keeps as much of it as can be sent.
+keep() {
+    local line n=0
+    while IFS= read -r line; do
+        printf '%s\n' "$line"
+        n=$((n + ${#line} + 1))
+        if [ $n -lt 40000 ]; then printf '%s\n' "$line" >>"$text"; fi
+    done
+}
+
+say() { printf '%s\n' "$*" | keep; }
+
+# What is found is in place at any time.
+flush() { "$card" collect "$rows" "$folder/kit.json"; }
+
+# item <name> <seconds at most> <command…>: the command, if there is time for it.
+item() {
+    local name=$1 most=$2 start=$SECONDS status
+    shift 2
+    if [ -n "${KIT_ONLY:-}" ]; then
+        case " $KIT_ONLY " in *" ${name%% *} "*) ;; *) return ;; esac
+    fi
+    if [ "$(left)" -lt 5 ]; then
+        say "== $name: left out, no time is left"
+        "$card" note left_out "$name" "no time was left" --rows "$rows"
+        return
+    fi
+    if [ "$most" -gt "$(left)" ]; then most=$(left); fi
+    say "== $name ($SECONDS s, at most $most)"
+    # The card's own deadline comes first, so that it ends by itself and says what it left out.
+    KIT_SECS=$((most > 12 ? most - 6 : most)) timeout -k 5 "$most" "$@" </dev/null 2>&1 | keep
+    status=${PIPESTATUS[0]}
+    case $status in
+        0) say "== $name: ok, $((SECONDS - start)) s" ;;
+        124 | 137) say "== $name: STOPPED after $((SECONDS - start)) s"; failed=$((failed + 1)) ;;
+        *) say "== $name: FAILED ($status), $((SECONDS - start)) s"; failed=$((failed + 1)) ;;
+    esac
+    "$card" note item "$name" "status $status, $((SECONDS - start)) s" --rows "$rows"
+    flush
+}
+
+# card <arguments…>, for `item`: with the rows, the tiles and the time that the item has.
+cat >"$work/card" <<WRAPPER
+#!/bin/sh
+exec "$card" --rows "$rows" --tiles "$work/tiles.json" --secs "\${KIT_SECS:-60}" "\$@"
+WRAPPER
+chmod +x "$work/card"
+
+machine() {
+    echo "kit $(cat "$here/version"), $(uname -sr), $(ldd --version 2>&1 | head -n 1), $(nproc) processors"
+    grep -m 1 'model name' /proc/cpuinfo
+    grep -E 'MemTotal|MemAvailable' /proc/meminfo
+    df -h "$folder" /dev/shm 2>/dev/null
+    cat /proc/driver/nvidia/version 2>/dev/null
+    ls -d /dev/nvidia* /dev/dri/* 2>/dev/null | tr '\n' ' '
+    echo
+    if command -v nvidia-smi >/dev/null; then
+        nvidia-smi --query-gpu=name,driver_version,vbios_version,memory.total,memory.used,clocks.max.sm,clocks.max.mem,power.limit,pcie.link.gen.current,pcie.link.width.current --format=csv
+    else
+        echo "nvidia-smi is not here"
+    fi
+    # A loader tells which drivers it finds.
+    ls /usr/share/vulkan/icd.d /etc/vulkan/icd.d /usr/local/nvidia/share/vulkan/icd.d 2>/dev/null
+}
+
+# Vulkan: the system's loader or ours, and a driver, wherever a container's tools left it.
+
+has_library() { ldconfig -p 2>/dev/null | grep -q "$1" || ls /usr/lib/*/"$1" /usr/lib64/"$1" >/dev/null 2>&1; }
+
+adapter() { timeout -k 5 40 "$card" facts 2>/dev/null | sed -n 's/^ADAPTER //p'; }
+
+use_driver() { export VK_ICD_FILENAMES=$1 VK_DRIVER_FILES=$1; }
+
+find_vulkan() {
+    local found file library
+    if ! has_library libvulkan.so.1; then
+        export LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        say "the system has no Vulkan loader: using the kit's"
+    fi
+    found=$(adapter)
+    case $found in gpu*) ADAPTER=$found; return ;; esac
+    ADAPTER=$found
+    ls /dev/nvidia0 /dev/nvidiactl >/dev/null 2>&1 || return
+    say "there is an NVIDIA card, and Vulkan opens ${found:-nothing}: looking for its driver"
+    find /usr/local/nvidia /usr/share /etc /opt -maxdepth 6 -name 'nvidia*icd*.json' 2>/dev/null >"$work/icds"
+    for library in libGLX_nvidia.so.0 libEGL_nvidia.so.0; do
+        file=$(ldconfig -p 2>/dev/null | sed -n "s/.*$library.*=> //p" | head -n 1)
+        [ -n "$file" ] || file=$(find /usr/lib /usr/lib64 /usr/local/nvidia -name "$library" 2>/dev/null | head -n 1)
+        [ -n "$file" ] || { say "$library is not here"; continue; }
+        printf '{"file_format_version":"1.0.0","ICD":{"library_path":"%s","api_version":"1.3.277"}}\n' "$file" >"$work/$library.json"
+        echo "$work/$library.json" >>"$work/icds"
+    done
+    local before=${LD_LIBRARY_PATH:-} more
+    # What libGLX links, where a machine without a display lacks it.
+    for more in "" "$here/x11"; do
+        if [ -n "$more" ]; then export LD_LIBRARY_PATH=${before:+$before:}$more; fi
+        while IFS= read -r file; do
+            use_driver "$file"
+            found=$(adapter)
+            say "with $file${more:+ and X11 libraries of the kit}: ${found:-nothing}"
+            case $found in gpu*) ADAPTER=$found; return ;; esac
+        done <"$work/icds"
+    done
+    export LD_LIBRARY_PATH=$before
+    unset VK_ICD_FILENAMES VK_DRIVER_FILES
+}
+
+# The embedded model: in the kit, or in a checkout around it.
+find_model() {
+    local place
+    for place in "${DARKROOM_HUB:-}" "$here/hub" "$here/../www/hub" "$here/../../www/hub" "$PWD/www/hub"; do
+        if [ -f "$place/darkroom/tiny-emoji/resolve/main/model_index.json" ]; then
+            echo "$place/darkroom/tiny-emoji/resolve/main"
+            return
+        fi
+    done
+    return 1
+}
+
+# generate <file> <steps> <arguments…>: the same picture each time.
+cat >"$work/generate" <<WRAPPER
+#!/bin/sh
+set -e
+model=\$1 steps=\$2 name=\$3
+shift 3
+echo "generate \$name: \$*"
+"$here/bin/darkroom" generate --model "\$model" --prompt "a red apple" --seed 7 --steps "\$steps" -o "$work/\$name.png" --json "\$@"
+[ "\$name" = cpu ] || "$card" compare "$work/cpu.png" "$work/\$name.png" --rows "$rows"
+WRAPPER
+chmod +x "$work/generate"
+
+pictures() {
+    local model=$1 steps=$2
+    "$work/generate" "$model" "$steps" cpu --device cpu &&
+        "$work/generate" "$model" "$steps" gpu-f32 --device gpu --dtype f32 &&
+        "$work/generate" "$model" "$steps" gpu-f16 --device gpu --dtype f16
+}
+export -f pictures
+export work
+
+bounded_faults() { "$work/card" faults memory; local memory=$?; "$work/card" faults loss && [ $memory -eq 0 ]; }
+export -f bounded_faults
+
+peer() {
+    export DARKROOM_KIT_PEER=$here/peer/peer.py
+    if [ ! -f "$DARKROOM_KIT_PEER" ]; then
+        say "the kit has no script for PyTorch"
+        unset DARKROOM_KIT_PEER
+        return
+    fi
+    local python
+    for python in "${DARKROOM_KIT_PYTHON:-}" python3 python /opt/*/.venv/bin/python3 /opt/*/bin/python3; do
+        [ -n "$python" ] && command -v "$python" >/dev/null || continue
+        # Finding it is quick; importing it is not.
+        if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null; then
+            DARKROOM_KIT_PYTHON=$(command -v "$python")
+            export DARKROOM_KIT_PYTHON
+            say "PyTorch: $DARKROOM_KIT_PYTHON"
+            return
+        fi
+    done
+    say "no python3 here has PyTorch, so nothing stands beside Darkroom's figures"
+    unset DARKROOM_KIT_PEER
+}
+
+machine 2>&1 | keep
+ADAPTER=
+find_vulkan
+say "adapter: ${ADAPTER:-none}"
+"$card" note machine machine "$(machine 2>&1)" --rows "$rows"
+item "facts" 40 "$work/card" facts
+case $ADAPTER in
+    "")
+        say "no Vulkan adapter opens here: nothing else can run"
+        failed=$((failed + 1))
+        ;;
+    gpu*)
+        threads=$(nproc)
+        peer
+        item "kernels: parity" 60 "$work/card" parity "$here/bin/gpu" -- "--test-threads=$threads"
+        item "sd15 step" 90 "$work/card" steps sd15-unet f16,f32
+        item "pipelines: parity" 50 "$work/card" parity "$here/bin/gpu_pipelines" -- "--test-threads=$threads"
+        if model=$(find_model); then
+            item "pictures: the embedded model on the GPU and the CPU" 40 bash -c "pictures '$model' 20"
+        else
+            say "== pictures: left out, the embedded model is neither in the kit (--with-model) nor in a checkout around it"
+        fi
+        item "xl step f16" 60 "$work/card" steps xl-unet f16
+        item "turbo step" 40 "$work/card" steps turbo-unet f16
+        item "sd21 step" 40 "$work/card" steps sd21-unet f16
+        item "sd15-vae" 30 "$work/card" steps sd15-vae f16,f32
+        item "xl-vae" 30 "$work/card" steps xl-vae f16
+        item "load from /dev/shm" 25 "$work/card" load /dev/shm
+        if [ -x "$here/cuda/run.sh" ]; then
+            item "cuda" 60 "$here/cuda/run.sh" "$folder"
+        else
+            say "== cuda: left out, the kit has no folder cuda/"
+        fi
+        item "faults: memory and device" 40 bash -c bounded_faults
+        item "ops of sd15, f16" 40 "$work/card" ops sd15-unet f16
+        item "texts sd15" 15 "$work/card" steps sd15-text f16,f32
+        item "texts xl" 20 "$work/card" steps xl-text2 f16
+        item "xl step f32" 40 "$work/card" steps xl-unet f32
+        item "turbo and sd21 f32" 40 "$work/card" steps turbo-unet f32
+        item "sd21 f32" 40 "$work/card" steps sd21-unet f32
+        item "load from the folder's disk" 25 "$work/card" load "$folder"
+        item "ops of xl, f16" 60 "$work/card" ops xl-unet f16
+        ;;
+    *)
+        say "the adapter is a processor in a GPU's place: sizes are small, and times say nothing of a card"
+        item "kernels: parity" 60 "$work/card" parity "$here/bin/gpu" -- --test-threads=2 smallest caps
+        item "narrow step" 60 "$work/card" steps narrow-unet f16
+        item "pipelines: parity" 40 "$work/card" parity "$here/bin/gpu_pipelines" -- --test-threads=2 --exact half::v1_5
+        if model=$(find_model); then
+            item "pictures: the embedded model on the GPU and the CPU" 60 bash -c "pictures '$model' 2"
+        else
+            say "== pictures: left out, the embedded model is neither in the kit (--with-model) nor in a checkout around it"
+        fi
+        item "small vae" 30 "$work/card" steps small-vae f32
+        item "load from the folder's disk" 20 "$work/card" load "$folder"
+        [ -x "$here/cuda/run.sh" ] || say "== cuda: left out, the kit has no folder cuda/"
+        item "faults: memory and device" 30 bash -c bounded_faults
+        ;;
+esac
+say "== done in $SECONDS s, $failed failed"
+flush
+[ $failed -eq 0 ]
