@@ -5,6 +5,7 @@ mod cases;
 
 use cases::rig::Rig;
 use darkroom::run::gpu::Gpu;
+use darkroom::run::gpu::kernels::Element;
 use pollster::block_on;
 
 /// Opens the GPU, or gives nothing where the tests were told that there is none. Any other failure is loud: a test that
@@ -70,6 +71,18 @@ fn gemm_matches_its_reference() {
     let Some(gpu) = gpu() else { return };
     let mut rig = Rig::new(&gpu);
     cases::gemm::CASES.iter().for_each(|case| block_on(cases::gemm::check(&mut rig, case)));
+}
+
+#[test]
+fn gemm_of_cooperative_matrices_matches_its_reference() {
+    let Some(gpu) = gpu() else { return };
+    let cases = cases::gemm::of_matrices(&gpu.caps.machine(Element::F16));
+    assert_eq!(cases.is_empty(), gpu.caps.matrices.is_none());
+    if cases.is_empty() {
+        eprintln!("skipped, because {} has no cooperative matrices", gpu.caps.name);
+    }
+    let mut rig = Rig::new(&gpu);
+    cases.iter().for_each(|case| block_on(cases::gemm::check_with(&mut rig, case, Element::F16)));
 }
 
 #[test]

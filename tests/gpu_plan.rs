@@ -335,7 +335,7 @@ fn tiles_are_measured_once_and_change_nothing() {
         let class = Tiles::class(gemm, Element::F32).unwrap();
         let of_class = measured.iter().filter(|m| m.class == class);
         let fastest = of_class.min_by(|a, b| a.secs.total_cmp(&b.secs)).unwrap();
-        let (tile, splits) = runner.tiles().choose(gemm, Element::F32).unwrap();
+        let (tile, splits) = runner.tiles().choose(gemm, &runner.caps().machine(Element::F32)).unwrap();
         assert_eq!((tile.name, splits), (fastest.tile, fastest.splits));
     }
     block_on(runner.tune(&gemms, Element::F32)).unwrap();

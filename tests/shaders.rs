@@ -31,6 +31,10 @@ fn validated(wgsl: &str, element: Element) -> Result<naga::Module, String> {
         Element::F32 => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
         Element::F16 => Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
     };
+    // Only natively, and only by the kernels that say so.
+    let of_matrices = Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP;
+    let capabilities =
+        if wgsl.contains("enable wgpu_cooperative_matrix;") { capabilities | of_matrices } else { capabilities };
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| e.emit_to_string(wgsl))?;
     Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(|e| e.emit_to_string(wgsl))?;
     Ok(module)

@@ -1,7 +1,7 @@
 //! Cases of the matrix product: linear layers and convolutions, every tile, every epilogue, whole and in parts.
 
 use darkroom::graph::Activation;
-use darkroom::run::gpu::kernels::gemm::{self, Epilogue, Gemm, Operands, RowVector, Source, TILES, Tile};
+use darkroom::run::gpu::kernels::gemm::{self, Epilogue, Gemm, Machine, Operands, RowVector, Source, TILES, Tile};
 use darkroom::run::gpu::kernels::repack::{self, Raw, Repack};
 use darkroom::run::gpu::kernels::{Element, splitk_reduce};
 use half::f16;
@@ -196,6 +196,40 @@ pub fn smallest() -> Vec<Case> {
     cases
 }
 
+/// What only cooperative matrices do in another way, for each of their tiles that an adapter has: sizes around those of the
+/// tiles, steps cut short, two sources, every epilogue, parts.
+pub fn of_matrices(machine: &Machine) -> Vec<Case> {
+    let time = RowVector { stride: 208, offset: 8 };
+    let every = Epilogue { time_embedding: Some(time), ..ALL };
+    let geglu = Epilogue { geglu: true, residual: true, ..BIAS };
+    let up = Source { out_size: [9, 13], upsample: Some([9, 13]), ..conv3x3(1, [5, 7], [40, 0]) };
+    let down = Source { out_size: [5, 4], stride: 2, ..conv3x3(2, [9, 7], [24, 0]) };
+    let band = Gemm { first_out_row: 12, ..Gemm::new(BAND, 24, Epilogue { residual: true, ..BIAS }) };
+    let mut cases = Vec::new();
+    for &tile in TILES.iter().filter(|tile| tile.is_of_matrices()) {
+        let mut add = |gemm: Gemm, splits| {
+            if gemm.allows(tile, splits, machine) {
+                let name: &'static str = format!("{}: {gemm:?} in {splits} parts", tile.name).leak();
+                cases.push(Case { name, gemm, tile: Some(tile), splits, magnitude: 1.0 });
+            }
+        };
+        add(Gemm::new(rows(1, 1, 8), 8, PLAIN), 1);
+        add(Gemm::new(rows(1, 1, 8), 16, geglu), 1);
+        add(Gemm::new(rows(2, 17, 40), 200, every), 1);
+        add(Gemm::new(rows(2, 70, 72), 136, geglu), 1);
+        add(Gemm::new(rows(1, 128, 64), 128, BIAS), 1);
+        add(Gemm::new(rows(1, 129, 160), 136, Epilogue { activation: Some(Activation::Gelu), ..BIAS }), 3);
+        add(Gemm::new(conv3x3(2, [7, 5], [24, 40]), 72, every), 1);
+        add(Gemm::new(conv3x3(2, [3, 3], [40, 24]), 72, every), 7);
+        add(Gemm::new(Source { channels: [16, 24], ..rows(2, 30, 0) }, 24, BIAS), 1);
+        add(Gemm::new(up, 40, Epilogue { residual: true, relu_last: true, ..BIAS }), 1);
+        add(Gemm::new(down, 40, BIAS), 2);
+        add(band, 1);
+        add(band, 3);
+    }
+    cases
+}
+
 /// A few that cover every path, for where time is short.
 pub fn short() -> impl Iterator<Item = &'static Case> {
     const NAMES: &[&str] = &[
@@ -219,8 +253,10 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
     }
 }
 
-async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
+/// The same for one type of activations.
+pub async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     let gemm = &case.gemm;
+    let machine = rig.gpu.caps.machine(element);
     let Source { batch, in_size, channels, kernel, .. } = gemm.source;
     let in_pixels = (batch * in_size[0] * in_size[1]) as usize;
     let taps = kernel * kernel;
@@ -247,7 +283,7 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     let packed = repack::reference(&repack, &halves);
     let (tile, splits) = match case.tile {
         Some(tile) => (tile, case.splits),
-        None => gemm.default_plan().expect(case.name),
+        None => gemm.default_plan(&machine).expect(case.name),
     };
 
     let mut bench = Bench::default();
@@ -258,7 +294,7 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     let t = if vector.is_some() { bench.elements(element, &time_embedding) } else { bench.unused() };
     let r = if gemm.epilogue.residual { bench.elements(element, &residual) } else { bench.unused() };
     let out = bench.room(element, first_out + m * n_stored);
-    let launch = gemm::launch(gemm, element, tile, splits).expect(case.name);
+    let launch = gemm::launch(gemm, &machine, tile, splits).expect(case.name);
     if splits == 1 {
         let unused = bench.unused();
         bench.launch(launch, &[a, b, w, bias_operand, t, r, out, unused]);

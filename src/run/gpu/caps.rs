@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::kernels::Element;
+use super::kernels::gemm::{Machine, Matrices};
 
 /// Name, limits and optional features of an adapter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,6 +19,8 @@ pub struct Caps {
     pub software: bool,
     /// Whether WGSL may use `f16`.
     pub shader_f16: bool,
+    /// The cooperative matrices that kernels can multiply with: f16 factors, f32 sums, in subgroups of one size.
+    pub matrices: Option<Matrices>,
     /// Whether kernels can be timed on the GPU's own clock.
     pub timestamp_query: bool,
     /// The largest buffer in bytes.
@@ -39,6 +42,10 @@ impl Caps {
     /// accident.
     pub const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY);
 
+    /// What cooperative matrices need beside them.
+    pub const MATRIX_FEATURES: wgpu::Features =
+        wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SUBGROUP);
+
     /// What WebGPU guarantees on every adapter, with `shader-f16` or without.
     #[must_use]
     pub fn guaranteed(shader_f16: bool) -> Self {
@@ -48,6 +55,7 @@ impl Caps {
             backend: "webgpu".into(),
             software: false,
             shader_f16,
+            matrices: None,
             timestamp_query: false,
             max_buffer_bytes: limits.max_buffer_size,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
@@ -64,6 +72,12 @@ impl Caps {
         if self.shader_f16 { Element::F16 } else { Element::F32 }
     }
 
+    /// What decides which kernels multiply, for activations of a type.
+    #[must_use]
+    pub fn machine(&self, element: Element) -> Machine {
+        Machine { element, matrices: self.matrices, workgroup_bytes: self.max_workgroup_bytes }
+    }
+
     /// Reads what `adapter` reports.
     #[must_use]
     pub fn of(adapter: &wgpu::Adapter) -> Self {
@@ -73,6 +87,7 @@ impl Caps {
             backend: backend_name(info.backend).into(),
             software: info.device_type == wgpu::DeviceType::Cpu,
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
+            matrices: matrices(adapter),
             timestamp_query: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             max_buffer_bytes: limits.max_buffer_size,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
@@ -82,6 +97,26 @@ impl Caps {
             max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
         }
     }
+}
+
+/// The cooperative matrices of `adapter` that the kernels are written for, the larger ones first.
+fn matrices(adapter: &wgpu::Adapter) -> Option<Matrices> {
+    let (info, features) = (adapter.get_info(), adapter.features());
+    // A kernel has to know the size of its subgroups in advance.
+    let is_fixed = info.subgroup_min_size == info.subgroup_max_size;
+    if !is_fixed || !features.contains(Caps::MATRIX_FEATURES | wgpu::Features::SHADER_F16) {
+        return None;
+    }
+    let known = adapter.cooperative_matrix_properties();
+    let has = |side| {
+        known.iter().any(|matrix| {
+            [matrix.m_size, matrix.n_size, matrix.k_size] == [side; 3]
+                && matrix.ab_type == wgpu::CooperativeScalarType::F16
+                && matrix.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    };
+    let side = [16, 8].into_iter().find(|side| has(*side))?;
+    Some(Matrices { side, subgroup_size: info.subgroup_max_size })
 }
 
 /// The backend in the word that users know it by.

@@ -58,12 +58,21 @@ impl Gpu {
             reason: "no adapter was found for WebGPU in a browser, or for Vulkan, Metal or DX12 outside of one".into(),
         })?;
         let caps = Caps::of(&adapter);
+        let mut wanted = Caps::USEFUL_FEATURES;
+        let mut experimental = wgpu::ExperimentalFeatures::disabled();
+        if caps.matrices.is_some() {
+            wanted |= Caps::MATRIX_FEATURES;
+            // SAFETY: wgpu does not check what a kernel does with cooperative matrices. Ours load and store whole matrices
+            // inside arrays of workgroup memory whose sizes follow from the same constants.
+            experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         // Exactly what is asked for here is allowed afterwards, so a limit that is not asked for would stay at the
         // specification's minimum: 128 MiB a binding, on cards that could do many times that.
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("darkroom"),
-            required_features: adapter.features() & Caps::USEFUL_FEATURES,
+            required_features: adapter.features() & wanted,
             required_limits: adapter.limits(),
+            experimental_features: experimental,
             ..Default::default()
         };
         let (device, queue) = adapter

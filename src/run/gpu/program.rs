@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use super::arena::{Place, Span, place};
 use super::bands::{BandSizes, banded};
 use super::kernels::{
-    Element, Launch, cast_from_f32, cast_to_f32, gemm, group_norm, group_norm_apply, group_norm_stats,
+    Element, Launch, cast_from_f32, cast_to_f32, gemm, group_norm, group_norm_apply, group_norm_stats, layer_norm,
     splitk_group_norm, splitk_reduce,
 };
 use super::lower::{GemmTask, Lowered, RowsOf, Task, TaskKind, lower, weight_key};
@@ -81,6 +81,10 @@ pub struct ProgramOutput {
 pub struct Settings<'a> {
     /// The type of activations; a graph that needs f32 gets it.
     pub element: Element,
+    /// The adapter's cooperative matrices, where they may be used.
+    pub matrices: Option<gemm::Matrices>,
+    /// Workgroup memory of one workgroup in bytes.
+    pub max_workgroup_bytes: u32,
     /// The largest range that a binding may see, in bytes.
     pub max_binding_bytes: u64,
     /// The largest buffer, in bytes.
@@ -212,6 +216,11 @@ impl<'a> Builder<'a> {
 
     fn shape(&self, id: NodeId) -> &'a [usize] {
         &self.node(id).shape
+    }
+
+    fn machine(&self) -> gemm::Machine {
+        let Settings { matrices, max_workgroup_bytes, .. } = self.settings;
+        gemm::Machine { element: self.element, matrices, workgroup_bytes: max_workgroup_bytes }
     }
 
     fn refuse<T>(&self, op: &'static str, reason: impl Into<String>) -> Result<T> {
@@ -407,7 +416,8 @@ impl<'a> Builder<'a> {
         out: impl FnOnce(&mut Self) -> Result<Operand>,
     ) -> Result<()> {
         let element = self.element;
-        let (tile, mut splits) = self.settings.tiles.choose(gemm, element)?;
+        let machine = self.machine();
+        let (tile, mut splits) = self.settings.tiles.choose(gemm, &machine)?;
         // Fewer parts where an adapter allows little.
         while splits > 1 && gemm.partial_bytes(splits)? > self.settings.max_binding_bytes {
             splits -= 1;
@@ -424,6 +434,16 @@ impl<'a> Builder<'a> {
         );
         self.gemms.push(*gemm);
         let vectors = self.weight(&fused.vectors(self.graph));
+        // Cooperative matrices take rows as they are.
+        let mut x = x;
+        let normed = match gemm.norm_eps {
+            Some(eps) if tile.is_of_matrices() => {
+                x = vec![self.normalised_rows(gemm, eps, x, vectors.clone())?];
+                gemm::Gemm { norm_eps: None, ..*gemm }
+            }
+            _ => *gemm,
+        };
+        let gemm = &normed;
         let weight = self.weight(&fused.weights);
         let time_embedding = match fused.time_embedding {
             Some(rows) => self.whole(rows.root)?,
@@ -435,13 +455,13 @@ impl<'a> Builder<'a> {
         let [source_0, source_1] = sources;
         if splits == 1 {
             let out = out(self)?;
-            let launch = gemm::launch(gemm, element, tile, 1)?;
+            let launch = gemm::launch(gemm, &machine, tile, 1)?;
             let operands = vec![source_0, source_1, weight, vectors, time_embedding, residual, out, Operand::Unused];
             self.emit(launch, operands, shape, flops);
             return Ok(());
         }
         let partial = self.slot(gemm.partial_bytes(splits)?);
-        let launch = gemm::launch(gemm, element, tile, splits)?;
+        let launch = gemm::launch(gemm, &machine, tile, splits)?;
         let norm = if gemm.norm_eps.is_some() { vectors.clone() } else { Operand::UnusedWeight };
         let operands =
             vec![source_0, source_1, weight, norm, Operand::Unused, Operand::Unused, Operand::Unused, partial.clone()];
@@ -452,6 +472,17 @@ impl<'a> Builder<'a> {
         self.reduction = Some(Reduction { at: self.dispatches.len(), gemm: *gemm, splits });
         self.emit(launch, vec![partial, vectors, time_embedding, residual, out], shape, 0);
         Ok(())
+    }
+
+    /// The rows of a product, layer-normalised into a slot of their own; `vectors` is what the product itself would read.
+    fn normalised_rows(&mut self, gemm: &gemm::Gemm, eps: f32, x: Vec<Operand>, vectors: Operand) -> Result<Operand> {
+        let (rows, columns) = (gemm.m()?, gemm.k());
+        let out = self.slot(u64::from(rows) * u64::from(columns) * self.element.bytes());
+        let first = if gemm.epilogue.bias { gemm.n } else { 0 };
+        let launch = layer_norm::launch_of_vectors(rows, columns, eps, [first, first + columns], self.element)?;
+        let operands = x.into_iter().take(1).chain([vectors.clone(), vectors, out.clone()]).collect();
+        self.emit(launch, operands, format!("{rows}x{columns}"), 0);
+        Ok(out)
     }
 
     fn norm_sizes(&self, node: NodeId, channels: [u32; 2], pixels: usize) -> Result<group_norm::GroupNorm> {

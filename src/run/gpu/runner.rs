@@ -203,6 +203,8 @@ impl GpuRunner {
         let caps = self.recorder.caps();
         Settings {
             element,
+            matrices: caps.matrices,
+            max_workgroup_bytes: caps.max_workgroup_bytes,
             max_binding_bytes: caps.max_binding_bytes,
             max_buffer_bytes: caps.max_buffer_bytes,
             bands: self.bands,

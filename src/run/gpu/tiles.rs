@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::kernels::Element;
-use super::kernels::gemm::{Gemm, TILES, Tile};
+use super::kernels::gemm::{Gemm, Machine, TILES, Tile};
 use crate::error::Result;
 
 /// Choices for one adapter.
@@ -56,14 +56,14 @@ impl Tiles {
     ///
     /// # Errors
     /// As [`Gemm::m`].
-    pub fn choose(&self, gemm: &Gemm, element: Element) -> Result<(Tile, u32)> {
-        if let Some(choice) = self.0.get(&Self::class(gemm, element)?)
+    pub fn choose(&self, gemm: &Gemm, machine: &Machine) -> Result<(Tile, u32)> {
+        if let Some(choice) = self.0.get(&Self::class(gemm, machine.element)?)
             && let Some(&tile) = TILES.iter().find(|tile| tile.name == choice.tile)
-            && gemm.allows(tile, choice.splits)
+            && gemm.allows(tile, choice.splits, machine)
         {
             return Ok((tile, choice.splits));
         }
-        gemm.default_plan()
+        gemm.default_plan(machine)
     }
 
     /// Whether a class was measured.
@@ -100,19 +100,21 @@ mod tests {
     use super::super::kernels::gemm::{Epilogue, Source};
     use super::*;
 
+    const F32: Machine = Machine::plain(Element::F32);
+
     #[test]
     fn the_fastest_is_chosen_for_its_class_alone() {
         let gemm = Gemm::new(Source::rows(2, 4096, 320), 320, Epilogue::default());
         let small = Gemm::new(Source::rows(2, 64, 320), 320, Epilogue::default());
         let mut tiles = Tiles::default();
-        assert_eq!(tiles.choose(&gemm, Element::F32).unwrap(), gemm.default_plan().unwrap());
+        assert_eq!(tiles.choose(&gemm, &F32).unwrap(), gemm.default_plan(&F32).unwrap());
         let class = Tiles::class(&gemm, Element::F32).unwrap();
         let measured =
             |tile: Tile, secs| Measured { class: class.clone(), tile: tile.name, splits: 1, secs, gflops: 0.0 };
         tiles.learn(&[measured(TILES[0], 2.0), measured(TILES[4], 1.0), measured(TILES[1], 3.0)]);
-        assert_eq!(tiles.choose(&gemm, Element::F32).unwrap(), (TILES[4], 1));
-        assert_eq!(tiles.choose(&gemm, Element::F16).unwrap(), gemm.default_plan().unwrap());
-        assert_eq!(tiles.choose(&small, Element::F32).unwrap(), small.default_plan().unwrap());
+        assert_eq!(tiles.choose(&gemm, &F32).unwrap(), (TILES[4], 1));
+        assert_eq!(tiles.choose(&gemm, &Machine::plain(Element::F16)).unwrap(), gemm.default_plan(&F32).unwrap());
+        assert_eq!(tiles.choose(&small, &F32).unwrap(), small.default_plan(&F32).unwrap());
         let text = serde_json::to_string(&tiles).unwrap();
         assert_eq!(serde_json::from_str::<Tiles>(&text).unwrap(), tiles);
     }
@@ -123,6 +125,6 @@ mod tests {
         let class = Tiles::class(&geglu, Element::F32).unwrap();
         let mut tiles = Tiles::default();
         tiles.learn(&[Measured { class, tile: TILES[0].name, splits: 1, secs: 1.0, gflops: 0.0 }]);
-        assert_eq!(tiles.choose(&geglu, Element::F32).unwrap(), geglu.default_plan().unwrap());
+        assert_eq!(tiles.choose(&geglu, &F32).unwrap(), geglu.default_plan(&F32).unwrap());
     }
 }

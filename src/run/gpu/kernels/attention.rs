@@ -5,6 +5,7 @@
 //! which are enough for heads of 160; the results of wider heads are cut into slices that compute the same scores. Scores
 //! and softmax are f32.
 
+use super::gemm::{Machine, Matrices};
 use super::{Binding, Element, Kernel, Launch, Width, count, refuse};
 use crate::Result;
 
@@ -16,8 +17,8 @@ pub const KERNEL: Kernel = Kernel {
     name: "attention",
     wgsl: include_str!("attention.wgsl"),
     bindings: &[Binding::Uniform, Binding::ReadWrite, Binding::ReadWrite, Binding::ReadWrite, Binding::ReadWrite],
-    params_bytes: size_of::<Params>(),
-    params_fields: Params::FIELDS,
+    params_bytes: PARAMS_BYTES,
+    params_fields: PARAMS_FIELDS,
     constants: &["n_parts", "causal", "packed"],
     elements: Element::ALL,
     widths: Width::ALL,
@@ -45,12 +46,21 @@ params! {
     }
 }
 
+/// What [`super::attention_matrix`] needs to know of the parameters, which are the same.
+pub(super) const PARAMS_BYTES: usize = size_of::<Params>();
+pub(super) const PARAMS_FIELDS: &[(&str, usize)] = Params::FIELDS;
+
 /// Columns of a head that a workgroup covers at once: eight invocations, four each.
 const PART: u32 = 32;
 /// Parts of a slice at most: 20 vectors of four in each invocation.
 const MAX_PARTS: u32 = 5;
 /// Queries of a workgroup.
 const QUERIES: u32 = 32;
+
+/// Subgroups of a workgroup with cooperative matrices, the side of one, and the most parts of a head that a subgroup has.
+const SUBGROUPS: u32 = 4;
+const SIDE: u32 = 16;
+const MAX_MATRIX_PARTS: u32 = 10;
 
 /// One attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,17 +99,39 @@ impl Attention {
     }
 }
 
+impl Attention {
+    /// The machine's cooperative matrices, where they can do it.
+    fn matrices(&self, machine: &Machine) -> Option<Matrices> {
+        let Attention { head_size, strides, .. } = *self;
+        let in_eights = [head_size, strides[0], strides[1], strides[2]].iter().all(|size| size.is_multiple_of(8));
+        // Keys, values, scores and weights.
+        let parts = head_size.div_ceil(SIDE);
+        let n_queries = if 2 * parts <= MAX_MATRIX_PARTS { 2 * SUBGROUPS * SIDE } else { SUBGROUPS * SIDE };
+        let n_bytes = 2 * 32 * (2 * parts + 1) * 16 + n_queries * (9 * 16 + 10 * 8);
+        machine.matrices.filter(|has| {
+            machine.element == Element::F16
+                && has.side == SIDE
+                && has.subgroup_size >= 8
+                && SUBGROUPS * has.subgroup_size <= 256
+                && in_eights
+                && parts <= MAX_MATRIX_PARTS
+                && n_bytes <= machine.workgroup_bytes
+        })
+    }
+}
+
 /// Attends.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] when a size is zero, rows are shorter than the heads, or there are too many values to address.
-pub fn launch(attention: &Attention, element: Element) -> Result<Launch> {
+pub fn launch(attention: &Attention, machine: &Machine) -> Result<Launch> {
     let Attention { batch, queries, keys, heads, head_size, scale, causal, strides, packed } = *attention;
     let fault = |reason: String| Err(refuse(KERNEL.name, reason));
     if keys == 0 || heads == 0 || head_size == 0 {
         return fault(format!("has a size of zero: {attention:?}"));
     }
-    let n_slices = head_size.div_ceil(PART).div_ceil(MAX_PARTS);
+    let matrices = attention.matrices(machine);
+    let n_slices = if matrices.is_some() { 1 } else { head_size.div_ceil(PART).div_ceil(MAX_PARTS) };
     // Slices of equal width, rather than full ones and a rest.
     let n_parts = head_size.div_ceil(PART).div_ceil(n_slices);
     let width_of_heads = count(KERNEL.name, &[heads, head_size])?;
@@ -111,7 +143,13 @@ pub fn launch(attention: &Attention, element: Element) -> Result<Launch> {
     }
     count(KERNEL.name, &[batch, queries, strides[0]])?;
     count(KERNEL.name, &[batch, keys, strides[1].max(strides[2])])?;
-    let n_query_blocks = queries.div_ceil(QUERIES);
+    let n_matrix_parts = head_size.div_ceil(SIDE);
+    // Where the results of two fit into the registers.
+    let row_matrices = if 2 * n_matrix_parts <= MAX_MATRIX_PARTS { 2 } else { 1 };
+    let n_query_blocks = match matrices {
+        Some(_) => queries.div_ceil(SUBGROUPS * row_matrices * SIDE),
+        None => queries.div_ceil(QUERIES),
+    };
     let n_workgroups = count(KERNEL.name, &[batch, heads, n_query_blocks, n_slices])?;
     let params = Params {
         n_queries: queries,
@@ -132,9 +170,22 @@ pub fn launch(attention: &Attention, element: Element) -> Result<Launch> {
         padding_1: 0,
     };
     let switch = |on| f64::from(u8::from(on));
-    let constants = [("n_parts", f64::from(n_parts)), ("causal", switch(causal)), ("packed", switch(packed))];
+    let shared = [("causal", switch(causal)), ("packed", switch(packed))];
+    let workgroups = super::spread(KERNEL.name, n_workgroups)?;
+    if let Some(Matrices { subgroup_size, .. }) = matrices {
+        let constants = [
+            ("n_subgroups", f64::from(SUBGROUPS)),
+            ("subgroup_size", f64::from(subgroup_size)),
+            ("row_matrices", f64::from(row_matrices)),
+            ("n_parts", f64::from(n_matrix_parts)),
+        ];
+        let constants = [&constants[..], &shared].concat();
+        let kernel = &super::attention_matrix::KERNEL;
+        return Ok(Launch::new(kernel, machine.element, Width::Four, &constants, &params, workgroups));
+    }
+    let constants = [&[("n_parts", f64::from(n_parts))], &shared[..]].concat();
     let width = Width::of(&[head_size, strides[0], strides[1], strides[2]]);
-    Ok(Launch::new(&KERNEL, element, width, &constants, &params, super::spread(KERNEL.name, n_workgroups)?))
+    Ok(Launch::new(&KERNEL, machine.element, width, &constants, &params, workgroups))
 }
 
 /// The same in plain Rust, one query at a time, in f64. Packed operands are given three times, k and v from their first
@@ -192,7 +243,7 @@ mod tests {
     fn wide_heads_are_cut_into_slices() {
         let workgroups = |head_size| {
             let attention = Attention::dense(1, 64, 64, 1, head_size, 1.0, false);
-            launch(&attention, Element::F32).unwrap().workgroups
+            launch(&attention, &Machine::plain(Element::F32)).unwrap().workgroups
         };
         assert_eq!(workgroups(40), [2, 1, 1]);
         assert_eq!(workgroups(160), [2, 1, 1]);

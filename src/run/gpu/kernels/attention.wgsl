@@ -13,27 +13,7 @@ override causal: bool = false;
 // q holds k and v too, in the same rows.
 override packed: bool = false;
 
-struct Params {
-    n_queries: u32,
-    n_keys: u32,
-    heads: u32,
-    head_size: u32,
-    // Elements from one row to the next.
-    q_stride: u32,
-    k_stride: u32,
-    v_stride: u32,
-    out_stride: u32,
-    n_query_blocks: u32,
-    n_workgroups: u32,
-    // The scale of the scores times log2(e), since powers of two are what the hardware has.
-    scale_log2: f32,
-    n_slices: u32,
-    // Where a row's first key and first value are.
-    k_offset: u32,
-    v_offset: u32,
-    padding_0: u32,
-    padding_1: u32,
-}
+#import attention_params
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> q: array<cell>; // [B,T,q_stride]

@@ -8,6 +8,8 @@
 //! Which tile serves which shape is a matter of speed only; [`Gemm::default_plan`] is a guess that a measurement may
 //! replace.
 
+use serde::Serialize;
+
 use super::{Binding, Element, Kernel, Launch, Width, count, refuse};
 use crate::Result;
 use crate::graph::Activation;
@@ -37,8 +39,8 @@ pub const KERNEL: Kernel = Kernel {
         Binding::ReadWrite,
         Binding::ReadWrite,
     ],
-    params_bytes: size_of::<Params>(),
-    params_fields: Params::FIELDS,
+    params_bytes: PARAMS_BYTES,
+    params_fields: PARAMS_FIELDS,
     constants: &[
         "threads_x",
         "threads_y",
@@ -87,6 +89,10 @@ params! {
         padding: u32,
     }
 }
+
+/// What [`super::gemm_matrix`] needs to know of the parameters, which are the same.
+pub(super) const PARAMS_BYTES: usize = size_of::<Params>();
+pub(super) const PARAMS_FIELDS: &[(&str, usize)] = Params::FIELDS;
 
 /// Channels of one step of the sum. Steps never cross a tap of the kernel or a source.
 pub const TILE_K: u32 = 16;
@@ -181,44 +187,151 @@ pub struct Gemm {
     pub first_out_row: u32,
 }
 
-/// How the work is cut: a workgroup of `threads` computes `threads[1] * rows` rows and `threads[0] * quads * 4` columns.
+/// How the work is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tile {
     /// For files and tables: rows x columns.
     pub name: &'static str,
-    /// Invocations along the columns and along the rows.
-    pub threads: [u32; 2],
-    /// Rows of one invocation, at most 8.
-    pub rows: u32,
-    /// Groups of four columns of one invocation: 1 or 2. GEGLU needs 2, a value and its gate.
-    pub quads: u32,
+    /// What a workgroup has.
+    pub work: Work,
+}
+
+/// What multiplies in a workgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Work {
+    /// Each of `threads` invocations, along the columns and along the rows, has `rows` rows, at most 8, and `quads` groups of
+    /// four columns, 1 or 2. GEGLU needs 2, a value and its gate.
+    Invocations {
+        /// Along the columns and along the rows.
+        threads: [u32; 2],
+        /// Rows of one.
+        rows: u32,
+        /// Groups of four columns of one.
+        quads: u32,
+    },
+    /// Each of `subgroups`, along the rows and along the columns, has `matrices` of `side` x `side`, at most 4x4: for adapters
+    /// whose [`Matrices`] have that side.
+    Matrices {
+        /// Rows and columns of one matrix.
+        side: u32,
+        /// Along the rows and along the columns.
+        subgroups: [u32; 2],
+        /// Of one subgroup, along the rows and along the columns.
+        matrices: [u32; 2],
+    },
+}
+
+/// The cooperative matrices of an adapter: f16 factors of `side` x `side`, summed in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Matrices {
+    /// Rows and columns: 8 or 16.
+    pub side: u32,
+    /// Invocations of a subgroup, which is the same for every kernel.
+    pub subgroup_size: u32,
+}
+
+/// What decides which tiles can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The type of activations.
+    pub element: Element,
+    /// The adapter's cooperative matrices, where they may be used.
+    pub matrices: Option<Matrices>,
+    /// Workgroup memory of one workgroup in bytes.
+    pub workgroup_bytes: u32,
+}
+
+impl Machine {
+    /// What every adapter has.
+    #[must_use]
+    pub const fn plain(element: Element) -> Self {
+        Machine { element, matrices: None, workgroup_bytes: 16 << 10 }
+    }
 }
 
 impl Tile {
     /// Rows of the tile.
     #[must_use]
     pub const fn m(self) -> u32 {
-        self.threads[1] * self.rows
+        match self.work {
+            Work::Invocations { threads, rows, .. } => threads[1] * rows,
+            Work::Matrices { side, subgroups, matrices } => subgroups[0] * matrices[0] * side,
+        }
     }
 
     /// Columns of the tile.
     #[must_use]
     pub const fn n(self) -> u32 {
-        self.threads[0] * self.quads * 4
+        match self.work {
+            Work::Invocations { threads, quads, .. } => threads[0] * quads * 4,
+            Work::Matrices { side, subgroups, matrices } => subgroups[1] * matrices[1] * side,
+        }
+    }
+
+    /// Channels of one step of the sum.
+    const fn k(self) -> u32 {
+        match self.work {
+            Work::Invocations { .. } => TILE_K,
+            Work::Matrices { .. } => MATRIX_TILE_K,
+        }
+    }
+
+    /// Whether cooperative matrices multiply.
+    #[must_use]
+    pub const fn is_of_matrices(self) -> bool {
+        matches!(self.work, Work::Matrices { .. })
+    }
+
+    /// Whether a value and its gate are in the hands of one invocation.
+    const fn can_geglu(self) -> bool {
+        !matches!(self.work, Work::Invocations { quads: 1, .. })
+    }
+
+    /// Whether a machine can multiply this way.
+    fn suits(self, machine: &Machine) -> bool {
+        let Work::Matrices { side, subgroups, .. } = self.work else { return true };
+        let Some(has) = machine.matrices else { return false };
+        let n_subgroups = subgroups[0] * subgroups[1];
+        let n_threads = n_subgroups * has.subgroup_size;
+        let vectors = MATRIX_TILE_K / 8;
+        let steps = 2 * (self.m() * (vectors + 1) + MATRIX_TILE_K * (self.n() / 8 + 1)) * 16;
+        let sums = n_subgroups * side * side * 4;
+        machine.element == Element::F16
+            && has.side == side
+            && n_threads <= 256
+            && (self.m() * vectors).max(MATRIX_TILE_K * self.n() / 8).div_ceil(n_threads) <= MAX_MATRIX_LOADS
+            && steps + sums <= machine.workgroup_bytes
     }
 }
 
-/// The tiles to choose from. The first six suit any matrix, the next those with very few columns, the last those with very
-/// few rows, such as a time embedding's.
+const fn invocations(name: &'static str, threads: [u32; 2], rows: u32, quads: u32) -> Tile {
+    Tile { name, work: Work::Invocations { threads, rows, quads } }
+}
+
+const fn matrices(name: &'static str, side: u32, subgroups: [u32; 2], matrices: [u32; 2]) -> Tile {
+    Tile { name, work: Work::Matrices { side, subgroups, matrices } }
+}
+
+/// The tiles to choose from. The first six suit any matrix, the next those with very few columns, the last of the plain ones
+/// those with very few rows, such as a time embedding's. Behind them are those of cooperative matrices.
 pub const TILES: &[Tile] = &[
-    Tile { name: "32x32", threads: [8, 8], rows: 4, quads: 1 },
-    Tile { name: "32x64", threads: [8, 8], rows: 4, quads: 2 },
-    Tile { name: "64x64", threads: [8, 8], rows: 8, quads: 2 },
-    Tile { name: "64x64/256", threads: [16, 16], rows: 4, quads: 1 },
-    Tile { name: "128x64", threads: [8, 16], rows: 8, quads: 2 },
-    Tile { name: "16x64", threads: [8, 8], rows: 2, quads: 2 },
-    Tile { name: "64x8", threads: [2, 32], rows: 2, quads: 1 },
-    Tile { name: "4x128", threads: [16, 4], rows: 1, quads: 2 },
+    invocations("32x32", [8, 8], 4, 1),
+    invocations("32x64", [8, 8], 4, 2),
+    invocations("64x64", [8, 8], 8, 2),
+    invocations("64x64/256", [16, 16], 4, 1),
+    invocations("128x64", [8, 16], 8, 2),
+    invocations("16x64", [8, 8], 2, 2),
+    invocations("64x8", [2, 32], 2, 1),
+    invocations("4x128", [16, 4], 1, 2),
+    matrices("matrix 128x128", 16, [2, 4], [4, 2]),
+    matrices("matrix 128x128/4", 16, [2, 2], [4, 4]),
+    matrices("matrix 128x64", 16, [2, 2], [4, 2]),
+    matrices("matrix 64x128", 16, [2, 2], [2, 4]),
+    matrices("matrix 64x64", 16, [2, 2], [2, 2]),
+    matrices("matrix 32x64", 16, [1, 2], [2, 2]),
+    matrices("matrix/8 64x64", 8, [2, 2], [4, 4]),
+    matrices("matrix/8 32x64", 8, [2, 2], [2, 4]),
+    matrices("matrix/8 32x32", 8, [2, 2], [2, 2]),
 ];
 
 /// The defaults for many rows, for fewer, for few and for very few; and the one for few columns.
@@ -228,8 +341,17 @@ const TILE_FLAT: Tile = TILES[5];
 const TILE_ROW: Tile = TILES[7];
 const TILE_NARROW: Tile = TILES[6];
 
+/// The same with cooperative matrices, the largest first.
+const TILES_OF_MATRICES: &[Tile] = &[TILES[8], TILES[10], TILES[12], TILES[14], TILES[16]];
+
+/// Channels of one step with cooperative matrices, and the most vectors of eight that an invocation brings in it.
+const MATRIX_TILE_K: u32 = 32;
+const MAX_MATRIX_LOADS: u32 = 8;
+
 /// Workgroups below which a GPU is not filled, so that the sum is split.
 const ENOUGH_GROUPS: u32 = 256;
+/// The same for tiles of cooperative matrices, which are larger.
+const ENOUGH_GROUPS_OF_MATRICES: u32 = 128;
 /// Steps that a part of a sum has at least. Those that cutting saves have to take longer than the dispatch that adds the
 /// parts, which is some microseconds; a step is about half a microsecond.
 const MIN_STEPS_OF_A_PART: u32 = 16;
@@ -278,9 +400,9 @@ impl Gemm {
     }
 
     /// Steps of the sum.
-    fn k_tiles(&self) -> u32 {
+    fn k_tiles(&self, tile: Tile) -> u32 {
         let [c0, c1] = self.source.channels;
-        self.source.kernel * self.source.kernel * (c0.div_ceil(TILE_K) + c1.div_ceil(TILE_K))
+        self.source.kernel * self.source.kernel * (c0.div_ceil(tile.k()) + c1.div_ceil(tile.k()))
     }
 
     /// Bytes of the partial sums.
@@ -296,35 +418,54 @@ impl Gemm {
     ///
     /// # Errors
     /// As [`Gemm::m`].
-    pub fn default_plan(&self) -> Result<(Tile, u32)> {
+    pub fn default_plan(&self, machine: &Machine) -> Result<(Tile, u32)> {
         let m = self.m()?;
         if self.n <= 8 && !self.epilogue.geglu {
             return Ok((TILE_NARROW, 1));
         }
         let groups = |tile: Tile| u64::from(m.div_ceil(tile.m())) * u64::from(self.n.div_ceil(tile.n()));
+        let mut of_matrices = TILES_OF_MATRICES.iter().filter(|&&tile| self.allows(tile, 1, machine)).copied();
         let tile = if m <= TILE_ROW.m() {
             TILE_ROW
         } else if m <= TILE_FLAT.m() {
             TILE_FLAT
+        } else if let Some(largest) = of_matrices.next() {
+            // The smallest of them where none fills the device.
+            let filling = |tile: &Tile| groups(*tile) >= u64::from(ENOUGH_GROUPS_OF_MATRICES);
+            if filling(&largest) {
+                largest
+            } else {
+                let rest: Vec<Tile> = of_matrices.collect();
+                rest.iter().find(|tile| filling(tile)).or(rest.last()).copied().unwrap_or(largest)
+            }
         } else if groups(TILE_LARGE) >= u64::from(ENOUGH_GROUPS) {
             TILE_LARGE
         } else {
             TILE_SMALL
         };
-        let lacking = u64::from(ENOUGH_GROUPS) / groups(tile).max(1);
-        let splits = (lacking as u32).min(self.k_tiles() / MIN_STEPS_OF_A_PART).clamp(1, MAX_SPLITS);
+        let enough = if tile.is_of_matrices() { ENOUGH_GROUPS_OF_MATRICES } else { ENOUGH_GROUPS };
+        let lacking = u64::from(enough) / groups(tile).max(1);
+        let splits = (lacking as u32).min(self.k_tiles(tile) / MIN_STEPS_OF_A_PART).clamp(1, MAX_SPLITS);
         Ok((tile, splits))
     }
 
-    /// Whether a tile and a number of parts can compute the product.
+    /// Whether a tile and a number of parts can compute the product on a machine.
     #[must_use]
-    pub fn allows(&self, tile: Tile, splits: u32) -> bool {
-        (!self.epilogue.geglu || tile.quads == 2)
+    pub fn allows(&self, tile: Tile, splits: u32, machine: &Machine) -> bool {
+        (!self.epilogue.geglu || tile.can_geglu())
             && (tile != TILE_NARROW || self.n <= 8)
             // Of any number of rows it would read the weight again and again.
             && (tile != TILE_ROW || self.m().is_ok_and(|m| m <= TILE_FLAT.m()))
+            && (!tile.is_of_matrices() || self.is_in_eights())
+            && tile.suits(machine)
             && splits >= 1
-            && splits <= MAX_SPLITS.min(self.k_tiles())
+            && splits <= MAX_SPLITS.min(self.k_tiles(tile))
+    }
+
+    /// Whether every row that is read is a multiple of eight elements, and the width is four: what cooperative matrices need.
+    fn is_in_eights(&self) -> bool {
+        let [c0, c1] = self.source.channels;
+        [c0, c1, self.n].iter().all(|size| size.is_multiple_of(8)) && self.width() == Width::Four
     }
 
     fn check(&self) -> Result<()> {
@@ -376,17 +517,20 @@ impl Gemm {
 ///
 /// # Errors
 /// [`crate::Error::Shape`] when a size is zero or too large to address, or the tile does not suit.
-pub fn launch(gemm: &Gemm, element: Element, tile: Tile, splits: u32) -> Result<Launch> {
+pub fn launch(gemm: &Gemm, machine: &Machine, tile: Tile, splits: u32) -> Result<Launch> {
     gemm.check()?;
-    if gemm.epilogue.geglu && tile.quads != 2 {
+    if gemm.epilogue.geglu && !tile.can_geglu() {
         return Err(refuse(KERNEL.name, format!("cannot apply GEGLU with tile {}", tile.name)));
+    }
+    if tile.is_of_matrices() && !(tile.suits(machine) && gemm.is_in_eights() && gemm.norm_eps.is_none()) {
+        return Err(refuse(KERNEL.name, format!("cannot use tile {} for {gemm:?}", tile.name)));
     }
     let Source { in_size, channels, out_size, kernel, stride, pad, .. } = gemm.source;
     let full_size = gemm.source.full_size();
     let m = gemm.m()?;
     let n_tile_columns = gemm.n.div_ceil(tile.n());
     let n_tiles = count(KERNEL.name, &[m.div_ceil(tile.m()), n_tile_columns])?;
-    let k_tiles = gemm.k_tiles();
+    let k_tiles = gemm.k_tiles(tile);
     if splits == 0 || splits > k_tiles {
         return Err(refuse(KERNEL.name, format!("cannot cut {k_tiles} steps into {splits} parts")));
     }
@@ -420,20 +564,39 @@ pub fn launch(gemm: &Gemm, element: Element, tile: Tile, splits: u32) -> Result<
         padding: 0,
     };
     let [x, y, _] = super::spread(KERNEL.name, n_tiles)?;
-    let mut constants = vec![
-        ("threads_x", f64::from(tile.threads[0])),
-        ("threads_y", f64::from(tile.threads[1])),
-        ("rows", f64::from(tile.rows)),
-        ("quads", f64::from(tile.quads)),
-        ("upsample", f64::from(u8::from(gemm.source.upsample.is_some()))),
-        ("split", f64::from(u8::from(splits > 1))),
-        ("has_norm", f64::from(u8::from(gemm.norm_eps.is_some()))),
-    ];
+    let switch = |on| f64::from(u8::from(on));
+    let (kernel, mut constants) = match (tile.work, machine.matrices) {
+        (Work::Matrices { side, subgroups, matrices }, Some(Matrices { subgroup_size, .. })) => (
+            if side == 8 { &super::gemm_matrix::KERNEL_8 } else { &super::gemm_matrix::KERNEL_16 },
+            vec![
+                ("subgroups_m", f64::from(subgroups[0])),
+                ("subgroups_n", f64::from(subgroups[1])),
+                ("subgroup_size", f64::from(subgroup_size)),
+                ("matrices_m", f64::from(matrices[0])),
+                ("matrices_n", f64::from(matrices[1])),
+            ],
+        ),
+        (Work::Invocations { threads, rows, quads }, _) => (
+            &KERNEL,
+            vec![
+                ("threads_x", f64::from(threads[0])),
+                ("threads_y", f64::from(threads[1])),
+                ("rows", f64::from(rows)),
+                ("quads", f64::from(quads)),
+                ("has_norm", switch(gemm.norm_eps.is_some())),
+            ],
+        ),
+        (Work::Matrices { .. }, None) => {
+            return Err(refuse(KERNEL.name, format!("cannot use tile {} without cooperative matrices", tile.name)));
+        }
+    };
+    constants.push(("upsample", switch(gemm.source.upsample.is_some())));
+    constants.push(("split", switch(splits > 1)));
     // A part of a sum knows no epilogue, so that all of them share a pipeline.
     if splits == 1 {
         constants.extend(gemm.epilogue_constants());
     }
-    Ok(Launch::new(&KERNEL, element, gemm.width(), &constants, &params, [x, y, splits]))
+    Ok(Launch::new(kernel, machine.element, gemm.width(), &constants, &params, [x, y, splits]))
 }
 
 /// The operands of [`reference()`], each as long as its binding.
@@ -524,6 +687,8 @@ fn dot(source: &Source, operands: Operands<'_>, [b, y, x]: [usize; 3], o: usize)
 mod tests {
     use super::*;
 
+    const MACHINE: Machine = Machine::plain(Element::F32);
+
     #[test]
     fn plans_fill_the_device_and_fit_the_sum() {
         let conv = |batch, side, channels, n| {
@@ -537,28 +702,28 @@ mod tests {
             };
             Gemm::new(source, n, Epilogue::default())
         };
-        assert_eq!(conv(2, 64, 320, 320).default_plan().unwrap(), (TILE_LARGE, 1));
-        let (tile, splits) = conv(2, 8, 1280, 1280).default_plan().unwrap();
+        assert_eq!(conv(2, 64, 320, 320).default_plan(&MACHINE).unwrap(), (TILE_LARGE, 1));
+        let (tile, splits) = conv(2, 8, 1280, 1280).default_plan(&MACHINE).unwrap();
         assert_eq!(tile, TILE_SMALL);
         assert!(splits > 1, "80 workgroups leave a GPU idle");
         let vector = Gemm::new(Source::rows(2, 1, 320), 1280, Epilogue::default());
-        assert_eq!(vector.default_plan().unwrap().0, TILE_ROW);
+        assert_eq!(vector.default_plan(&MACHINE).unwrap().0, TILE_ROW);
         let rows = Gemm::new(Source::rows(2, 4, 320), 1280, Epilogue::default());
-        assert_eq!(rows.default_plan().unwrap().0, TILE_FLAT);
+        assert_eq!(rows.default_plan(&MACHINE).unwrap().0, TILE_FLAT);
         for gemm in [conv(1, 1, 1, 1), conv(1, 8, 4, 4), vector] {
-            let (tile, splits) = gemm.default_plan().unwrap();
-            launch(&gemm, Element::F32, tile, splits).unwrap();
+            let (tile, splits) = gemm.default_plan(&MACHINE).unwrap();
+            launch(&gemm, &MACHINE, tile, splits).unwrap();
         }
     }
 
     #[test]
     fn what_cannot_be_computed_is_refused() {
         let gemm = Gemm::new(Source::rows(1, 4, 8), 12, Epilogue { geglu: true, ..Default::default() });
-        assert!(launch(&gemm, Element::F32, TILE_SMALL, 1).is_err(), "GEGLU of 12 columns");
+        assert!(launch(&gemm, &MACHINE, TILE_SMALL, 1).is_err(), "GEGLU of 12 columns");
         let gemm = Gemm { n: 16, ..gemm };
-        assert!(launch(&gemm, Element::F32, TILES[0], 1).is_err(), "GEGLU with one quad a thread");
-        assert!(launch(&gemm, Element::F32, TILE_SMALL, 2).is_err(), "more parts than steps");
+        assert!(launch(&gemm, &MACHINE, TILES[0], 1).is_err(), "GEGLU with one quad a thread");
+        assert!(launch(&gemm, &MACHINE, TILE_SMALL, 2).is_err(), "more parts than steps");
         let gemm = Gemm::new(Source::rows(1, 1 << 20, 8192), 16, Epilogue::default());
-        assert!(launch(&gemm, Element::F32, TILE_SMALL, 1).is_err(), "more than 32 bits can address");
+        assert!(launch(&gemm, &MACHINE, TILE_SMALL, 1).is_err(), "more than 32 bits can address");
     }
 }

@@ -28,7 +28,11 @@ params! {
         n_rows: u32,
         n_columns: u32,
         eps: f32,
-        padding: u32,
+        weight_offset: u32,
+        bias_offset: u32,
+        padding_0: u32,
+        padding_1: u32,
+        padding_2: u32,
     }
 }
 
@@ -37,6 +41,14 @@ params! {
 /// # Errors
 /// [`crate::Error::Shape`] when a row is empty or there are too many values to address.
 pub fn launch(rows: u32, columns: u32, eps: f32, element: Element) -> Result<Launch> {
+    launch_of_vectors(rows, columns, eps, [0, 0], element)
+}
+
+/// The same where weight and bias are parts of longer vectors, from the elements `offsets` on.
+///
+/// # Errors
+/// As [`launch`].
+pub fn launch_of_vectors(rows: u32, columns: u32, eps: f32, offsets: [u32; 2], element: Element) -> Result<Launch> {
     if columns == 0 {
         return Err(refuse(KERNEL.name, "cannot normalise empty rows".into()));
     }
@@ -45,7 +57,17 @@ pub fn launch(rows: u32, columns: u32, eps: f32, element: Element) -> Result<Lau
     let n_cells = columns / width.elements();
     // Short rows share a workgroup, each with a power of two of its invocations.
     let threads_per_row = n_cells.div_ceil(CELLS_PER_THREAD).next_power_of_two().clamp(4, THREADS);
-    let params = Params { n_rows: rows, n_columns: columns, eps, padding: 0 };
+    let [weight_offset, bias_offset] = offsets;
+    let params = Params {
+        n_rows: rows,
+        n_columns: columns,
+        eps,
+        weight_offset,
+        bias_offset,
+        padding_0: 0,
+        padding_1: 0,
+        padding_2: 0,
+    };
     let workgroups = super::spread(KERNEL.name, rows.div_ceil(THREADS / threads_per_row))?;
     let constants = [("threads_per_row", f64::from(threads_per_row))];
     Ok(Launch::new(&KERNEL, element, width, &constants, &params, workgroups))

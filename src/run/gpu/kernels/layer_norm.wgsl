@@ -10,13 +10,18 @@ struct Params {
     n_rows: u32,
     n_columns: u32,
     eps: f32,
-    padding: u32,
+    // The first elements of the norm's own weight and bias.
+    weight_offset: u32,
+    bias_offset: u32,
+    padding_0: u32,
+    padding_1: u32,
+    padding_2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> x: array<cell>; // [M,D]
-@group(0) @binding(2) var<storage, read> weight: array<f32>; // [D]
-@group(0) @binding(3) var<storage, read> bias: array<f32>; // [D]
+@group(0) @binding(2) var<storage, read> weight: array<f32>; // [..,D]
+@group(0) @binding(3) var<storage, read> bias: array<f32>; // [..,D]
 @group(0) @binding(4) var<storage, read_write> out: array<cell>; // [M,D]
 
 var<workgroup> sums: array<f32, 128>;
@@ -77,8 +82,8 @@ fn main(
         var w = vec4<f32>();
         var b = vec4<f32>();
         for (var l = 0u; l < WIDTH; l++) {
-            w[l] = weight[i * WIDTH + l];
-            b[l] = bias[i * WIDTH + l];
+            w[l] = weight[params.weight_offset + i * WIDTH + l];
+            b[l] = bias[params.bias_offset + i * WIDTH + l];
         }
         out[first + i] = narrow((widen(x[first + i]) - origin - mean) * inverse * w + b);
     }

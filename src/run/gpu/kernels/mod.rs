@@ -33,6 +33,7 @@ pub mod activation;
 pub mod add;
 pub mod affine;
 pub mod attention;
+pub mod attention_matrix;
 pub mod blend;
 pub mod cast_from_f32;
 pub mod cast_to_f32;
@@ -42,6 +43,7 @@ pub mod embedding;
 pub mod gather;
 pub mod geglu;
 pub mod gemm;
+pub mod gemm_matrix;
 pub mod group_norm;
 pub mod group_norm_apply;
 pub mod group_norm_stats;
@@ -63,6 +65,7 @@ pub const KERNELS: &[&Kernel] = &[
     &add::KERNEL,
     &affine::KERNEL,
     &attention::KERNEL,
+    &attention_matrix::KERNEL,
     &blend::KERNEL,
     &cast_from_f32::KERNEL,
     &cast_to_f32::KERNEL,
@@ -72,6 +75,8 @@ pub const KERNELS: &[&Kernel] = &[
     &gather::KERNEL,
     &geglu::KERNEL,
     &gemm::KERNEL,
+    &gemm_matrix::KERNEL_16,
+    &gemm_matrix::KERNEL_8,
     &group_norm::KERNEL,
     &group_norm_apply::KERNEL,
     &group_norm_stats::KERNEL,

@@ -13,12 +13,17 @@ const WIDTH_FOUR: &str = include_str!("shared/width_four.wgsl");
 /// What a kernel can import.
 const IMPORTS: &[(&str, &str)] = &[
     ("activate", include_str!("shared/activate.wgsl")),
+    ("attention_params", include_str!("shared/attention_params.wgsl")),
     ("epilogue", include_str!("shared/epilogue.wgsl")),
+    ("gemm_matrix", include_str!("shared/gemm_matrix.wgsl")),
+    ("gemm_params", include_str!("shared/gemm_params.wgsl")),
     ("group_norm", include_str!("shared/group_norm.wgsl")),
     ("group_norm_of", include_str!("shared/group_norm_of.wgsl")),
     ("group_norm_sources", include_str!("shared/group_norm_sources.wgsl")),
     ("group_norm_whole", include_str!("shared/group_norm_whole.wgsl")),
     ("linear_group", include_str!("shared/linear_group.wgsl")),
+    ("matrix_16", include_str!("shared/matrix_16.wgsl")),
+    ("matrix_8", include_str!("shared/matrix_8.wgsl")),
 ];
 
 impl Kernel {
@@ -28,7 +33,6 @@ impl Kernel {
     /// When the file imports something that does not exist; a test assembles every kernel.
     #[must_use]
     pub fn source(&self, element: Element, width: Width) -> String {
-        // `enable f16;` has to come before everything else, so the element's file is first.
         let mut text = String::from(match element {
             Element::F32 => ELEMENT_F32,
             Element::F16 => ELEMENT_F16,
@@ -37,8 +41,12 @@ impl Kernel {
             Width::One => WIDTH_ONE,
             Width::Four => WIDTH_FOUR,
         });
-        self.expand(self.wgsl, &mut text);
-        text
+        // `enable` has to come before everything else; what the element enables does.
+        let mut file = String::new();
+        self.expand(self.wgsl, &mut file);
+        let (enables, rest): (Vec<_>, Vec<_>) = file.lines().partition(|line| line.starts_with("enable "));
+        let lines = |lines: Vec<&str>| lines.into_iter().flat_map(|line| [line, "\n"]).collect::<String>();
+        lines(enables) + &text + &lines(rest)
     }
 
     fn expand(&self, file: &str, text: &mut String) {

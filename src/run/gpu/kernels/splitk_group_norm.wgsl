@@ -1,6 +1,7 @@
 // Adds the partial sums of a split matrix product, does what follows the product, stores the result, and normalises it in
 // groups. One workgroup has all pixels of a batch item for a slab of whole groups, so that nothing is waited for but its
-// own invocations; each reads back only what it stored itself.
+// own invocations. All of them store their results before any is measured: a compiler may leave out the rounding of a value
+// that it still has in a register, and the norm would be of other values than those that are normalised.
 
 #import linear_group
 #import group_norm_whole
@@ -19,7 +20,7 @@ override has_residual: bool = false;
 @group(0) @binding(7) var<storage, read> bias: array<f32>; // [C]
 @group(0) @binding(8) var<storage, read_write> out: array<cell>; // [B,H,W,C]
 
-fn first_read(item: u32, pixel: u32, channel: u32) -> vec4<f32> {
+fn add_parts(item: u32, pixel: u32, channel: u32) {
     let channels = params.channels_0;
     let at = ((item * params.pixels + pixel) * channels + channel) / WIDTH;
     // Of all batch items, four in each.
@@ -43,13 +44,15 @@ fn first_read(item: u32, pixel: u32, channel: u32) -> vec4<f32> {
     if has_residual {
         x += widen(residual[at]);
     }
-    let stored = narrow(x);
-    product[at] = stored;
-    return widen(stored);
+    product[at] = narrow(x);
+}
+
+fn first_read(item: u32, pixel: u32, channel: u32) -> vec4<f32> {
+    return widen(product[((item * params.pixels + pixel) * params.channels_0 + channel) / WIDTH]);
 }
 
 fn second_read(item: u32, pixel: u32, channel: u32) -> vec4<f32> {
-    return widen(product[((item * params.pixels + pixel) * params.channels_0 + channel) / WIDTH]);
+    return first_read(item, pixel, channel);
 }
 
 @compute @workgroup_size(256)
@@ -60,6 +63,12 @@ fn main(
 ) {
     let number = linear_group(group, n_groups);
     if number < params.n_workgroups {
+        let part = part_of(number);
+        let n_cells = part.n_channels / WIDTH;
+        for (var i = lane; i < params.pixels * n_cells; i += 256u) {
+            add_parts(part.item, i / n_cells, part.first_channel + i % n_cells * WIDTH);
+        }
+        storageBarrier();
         normalise(number, lane);
     }
 }

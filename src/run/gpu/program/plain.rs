@@ -37,7 +37,7 @@ impl<'a> Builder<'a> {
         let [batch, queries, keys, heads, head_size] = sizes;
         let dense = attention::Attention::dense(batch, queries, keys, heads, head_size, scale as f32, causal);
         let attention = if packed { dense.packed() } else { dense };
-        let launch = attention::launch(&attention, self.element)?;
+        let launch = attention::launch(&attention, &self.machine())?;
         operands.push(self.room(id)?);
         let shape = format!("{batch}x{heads}x{queries}x{keys}x{head_size}");
         self.emit(launch, operands, shape, self.graph.cost(node).flops);

@@ -44,18 +44,19 @@ impl GpuRunner {
         let x = source.channels.map(|channels| room(pixels * u64::from(channels) * element.bytes()));
         let weight = room(2 * u64::from(gemm.k()) * u64::from(gemm.n.next_multiple_of(4)));
         let out = room(u64::from(m) * u64::from(gemm.n_stored()) * element.bytes());
-        let (_, default_splits) = gemm.default_plan()?;
+        let machine = self.recorder.caps().machine(element);
+        let (_, default_splits) = gemm.default_plan(&machine)?;
         let mut splits_tried = vec![1, default_splits, 2 * default_splits];
         splits_tried.dedup();
         let flops = 2.0 * f64::from(m) * f64::from(gemm.n) * f64::from(gemm.k());
         let mut measured = Vec::new();
         for &tile in gemm::TILES {
             for &splits in &splits_tried {
-                if !gemm.allows(tile, splits) {
+                if !gemm.allows(tile, splits, &machine) {
                     continue;
                 }
                 let partial = room(if splits > 1 { gemm.partial_bytes(splits)? } else { UNUSED_BYTES });
-                let mut launches = vec![gemm::launch(&gemm, element, tile, splits)?];
+                let mut launches = vec![gemm::launch(&gemm, &machine, tile, splits)?];
                 if splits > 1 {
                     launches.push(splitk_reduce::launch(&gemm, element, splits)?);
                 }

@@ -1,0 +1,4 @@
+// `gemm` with cooperative matrices of 16x16, such as the tensor cores of NVIDIA cards have.
+
+#import matrix_16
+#import gemm_matrix
