@@ -53,6 +53,7 @@ card collect ROWS KIT.json          the rows of all of these as one JSON file
 
 --rows FILE    where rows are added [default: nowhere]     --tiles FILE   where measured tiles are kept
 --secs N       seconds to take at most, about [default: 60]
+--plain        without cooperative matrices
 DARKROOM_KIT_PYTHON, DARKROOM_KIT_PEER and DARKROOM_KIT_CONFIGS name a Python with PyTorch, the script peer.py and a copy
 of src/model/published.";
 
@@ -60,6 +61,8 @@ of src/model/published.";
 pub struct Options {
     pub rows: Rows,
     pub tiles: Option<String>,
+    /// Without cooperative matrices.
+    pub plain: bool,
     pub deadline: Instant,
 }
 
@@ -72,7 +75,7 @@ impl Options {
 
 fn main() -> std::process::ExitCode {
     let mut words = Vec::new();
-    let mut options = Options { rows: Rows::nowhere(), tiles: None, deadline: Instant::now() };
+    let mut options = Options { rows: Rows::nowhere(), tiles: None, plain: false, deadline: Instant::now() };
     let mut secs = DEFAULT_SECS;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -80,6 +83,7 @@ fn main() -> std::process::ExitCode {
             // What `cargo bench` adds.
             "--bench" => {}
             "--rows" => options.rows = Rows::to(&arguments.next().unwrap_or_default()),
+            "--plain" => options.plain = true,
             "--tiles" => options.tiles = arguments.next(),
             // What follows is a test binary's.
             "--" => words.extend(arguments.by_ref()),

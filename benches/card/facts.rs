@@ -39,15 +39,21 @@ pub async fn run(options: &Options) -> Outcome<()> {
     options.rows.add("caps", serde_json::to_value(&gpu.caps)?);
     let peak = peak(&gpu).await?;
     println!(
-        "at most: {:.0} GFLOP/s in f32 registers, {} in f16, {:.1} GB/s of memory; the timestamps' period is {} ns",
+        "at most: {:.0} GFLOP/s in f32 registers, {} in f16, {} with matrices, {:.1} GB/s of memory; the timestamps' \
+         period is {} ns",
         peak.gflops,
-        peak.gflops_f16.map_or("-".into(), |gflops| format!("{gflops:.0}")),
+        figure(peak.gflops_f16),
+        figure(peak.gflops_matrix),
         peak.gbytes,
         gpu.queue.get_timestamp_period()
     );
     options.rows.add("peak", peak.to_json());
     println!("ADAPTER {} {}", if gpu.caps.software { "software" } else { "gpu" }, gpu.caps.name);
     Ok(())
+}
+
+fn figure(gflops: Option<f64>) -> String {
+    gflops.map_or_else(|| "-".into(), |gflops| format!("{gflops:.0}"))
 }
 
 /// `name: value,` lines of a struct as Rust shows it.

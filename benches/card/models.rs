@@ -53,7 +53,13 @@ pub fn model(name: &str) -> Outcome<Model> {
         "narrow-unet" => {
             let mut config: Value = serde_json::from_str(config!("v1-5/unet"))?;
             config["block_out_channels"] = json!([64, 128, 256, 256]);
-            unet(&config.to_string(), "SD 1.5's topology at width 64, a step at 64x64, batch 2", 2, 64, None)?
+            unet(
+                &config.to_string(),
+                "SD 1.5's topology at width 64, a step at 64x64, batch 2",
+                2,
+                64,
+                Some("narrow-unet"),
+            )?
         }
         "small-vae" => {
             let mut config: Value = serde_json::from_str(config!("v1-5/vae"))?;

@@ -34,7 +34,8 @@ const N_LINES: usize = 25;
 
 pub async fn run(options: &Options, name: &str, elements: &[Element]) -> Outcome<()> {
     let model = model(name)?;
-    println!("{name}: {}, {:.2} GFLOP", model.what, model.case.flops() as f64 / 1e9);
+    let plain = if options.plain { ", without cooperative matrices" } else { "" };
+    println!("{name}: {}, {:.2} GFLOP{plain}", model.what, model.case.flops() as f64 / 1e9);
     let mut peer = match (model.peer, Peer::start()) {
         (Some(_), Ok(peer)) => Some(peer),
         (Some(_), Err(reason)) => {
@@ -68,7 +69,10 @@ async fn step(
     mut peer: Option<&mut Peer>,
 ) -> Outcome<Option<Vec<f32>>> {
     let smi_before = nvidia_smi();
-    let gpu = Gpu::open().await?;
+    let mut gpu = Gpu::open().await?;
+    if options.plain {
+        gpu.caps.matrices = None;
+    }
     let caps = gpu.caps.clone();
     if element == Element::F16 && !caps.shader_f16 {
         println!("  {element:?}: {} has no shader-f16", caps.name);
@@ -78,7 +82,14 @@ async fn step(
         Some(known) => known,
         None => peak(&gpu).await?,
     };
-    let peak_gflops = if element == Element::F16 { peak.gflops_f16.unwrap_or(peak.gflops) } else { peak.gflops };
+    let (peak_gflops, peak_of) = match element {
+        Element::F16 => match (peak.gflops_matrix.filter(|_| caps.matrices.is_some()), peak.gflops_f16) {
+            (Some(gflops), _) => (gflops, "with matrices"),
+            (None, Some(gflops)) => (gflops, "in f16"),
+            (None, None) => (peak.gflops, "in f32"),
+        },
+        Element::F32 => (peak.gflops, "in f32"),
+    };
     let runner = Rc::new(GpuRunner::new(gpu, element)?.with_tiles(read_tiles(options)));
     tune(options, name, &runner, model).await?;
 
@@ -152,7 +163,7 @@ async fn step(
     let line = |who: &str, secs: &[f64]| {
         let [least, median, most] = spread(secs);
         println!(
-            "  {element:?} {who:<28} {:>9} median of {}, {} to {}; {:.0} GFLOP/s, {:.1} % of the peak",
+            "  {element:?} {who:<28} {:>9} median of {}, {} to {}; {:.0} GFLOP/s, {:.1} % of the peak {peak_of}",
             duration(median),
             secs.len(),
             duration(least),
@@ -210,7 +221,7 @@ async fn step(
         json!({
             "model": name, "element": element_name, "what": model.what, "flops": flops, "secs": ours, "first_secs": first_secs,
             "load_secs": load_secs, "loaded_bytes": loaded.uploaded_bytes, "peer": who, "peer_secs": theirs,
-            "peer_graph_secs": their_graphs, "peer_memory": their_memory, "peak_gflops": peak_gflops, "gbytes": gbytes,
+            "peer_graph_secs": their_graphs, "peer_memory": their_memory, "peak_gflops": peak_gflops, "matrices": caps.matrices, "gbytes": gbytes,
             "record_secs": record_secs, "counts": counts, "planned_bytes": planned_bytes.ok(),
             "nvidia_smi": [smi_before, smi], "not_finite": n_bad,
         }),
@@ -256,12 +267,13 @@ async fn tune(options: &Options, name: &str, runner: &GpuRunner, model: &Model) 
 }
 
 fn read_tiles(options: &Options) -> Tiles {
-    let text = options.tiles.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+    // Tiles of matrices are of no use without them.
+    let text = options.tiles.as_ref().filter(|_| !options.plain).and_then(|file| std::fs::read_to_string(file).ok());
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 fn write_tiles(options: &Options, tiles: &Tiles) -> Outcome<()> {
-    if let Some(file) = &options.tiles {
+    if let Some(file) = options.tiles.as_ref().filter(|_| !options.plain) {
         std::fs::write(file, serde_json::to_string(tiles)?)?;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The most that a GPU is seen to do: multiply-adds in registers that no memory waits for, in f32 and f16, and a copy that
-//! does nothing else. Tensor cores are not in it.
+//! The most that a GPU is seen to do: multiply-adds in registers that no memory waits for, in f32, in f16 and with
+//! cooperative matrices, and a copy that does nothing else.
 
 use darkroom::Result;
 use darkroom::run::gpu::{Gpu, readback};
@@ -13,6 +13,8 @@ pub struct Peak {
     pub gflops: f64,
     /// The same in f16; nothing without `shader-f16`.
     pub gflops_f16: Option<f64>,
+    /// The same with cooperative matrices of f16 and sums in f32, as WGSL reaches them; nothing where kernels have none.
+    pub gflops_matrix: Option<f64>,
     /// 10⁹ bytes a second, read and written.
     pub gbytes: f64,
 }
@@ -20,12 +22,18 @@ pub struct Peak {
 #[allow(dead_code, reason = "each bench uses a part of it")]
 impl Peak {
     pub fn to_json(self) -> Value {
-        json!({ "gflops_f32": self.gflops, "gflops_f16": self.gflops_f16, "gbytes": self.gbytes })
+        json!({ "gflops_f32": self.gflops, "gflops_f16": self.gflops_f16, "gflops_matrix": self.gflops_matrix,
+                "gbytes": self.gbytes })
     }
 
     pub fn from_json(value: &Value) -> Option<Self> {
         let number = |name: &str| value[name].as_f64();
-        Some(Peak { gflops: number("gflops_f32")?, gflops_f16: number("gflops_f16"), gbytes: number("gbytes")? })
+        Some(Peak {
+            gflops: number("gflops_f32")?,
+            gflops_f16: number("gflops_f16"),
+            gflops_matrix: number("gflops_matrix"),
+            gbytes: number("gbytes")?,
+        })
     }
 }
 
@@ -57,6 +65,52 @@ const WGSL: &str = "
     y[i] = x[i];
 }";
 
+/// Multiply-adds of cooperative matrices of one subgroup.
+const N_MATRICES: f64 = 512.0 * 16.0;
+
+/// Sixteen sums of each subgroup, as many as the products keep: four matrices on either side.
+const MATRIX_WGSL: &str = "
+@group(0) @binding(0) var<storage, read> x: array<vec4<f16>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
+var<workgroup> factors: array<vec4<f16>, 512>;
+var<workgroup> sums: array<vec4f, 1024>;
+
+@compute @workgroup_size(128) fn multiply_matrices(@builtin(local_invocation_index) i: u32) {
+    for (var at = i; at < 512u; at += 128u) { factors[at] = x[at]; }
+    workgroupBarrier();
+    let a0 = coopLoadT<A_T>(&factors[0], QUADS); let a1 = coopLoadT<A_T>(&factors[64], QUADS);
+    let a2 = coopLoadT<A_T>(&factors[128], QUADS); let a3 = coopLoadT<A_T>(&factors[192], QUADS);
+    let b0 = coopLoadT<B_T>(&factors[256], QUADS); let b1 = coopLoadT<B_T>(&factors[320], QUADS);
+    let b2 = coopLoadT<B_T>(&factors[384], QUADS); let b3 = coopLoadT<B_T>(&factors[448], QUADS);
+    var c00 = C_T(); var c01 = C_T(); var c02 = C_T(); var c03 = C_T();
+    var c10 = C_T(); var c11 = C_T(); var c12 = C_T(); var c13 = C_T();
+    var c20 = C_T(); var c21 = C_T(); var c22 = C_T(); var c23 = C_T();
+    var c30 = C_T(); var c31 = C_T(); var c32 = C_T(); var c33 = C_T();
+    for (var n = 0u; n < 512u; n++) {
+        c00 = coopMultiplyAdd(a0, b0, c00); c01 = coopMultiplyAdd(a0, b1, c01);
+        c02 = coopMultiplyAdd(a0, b2, c02); c03 = coopMultiplyAdd(a0, b3, c03);
+        c10 = coopMultiplyAdd(a1, b0, c10); c11 = coopMultiplyAdd(a1, b1, c11);
+        c12 = coopMultiplyAdd(a1, b2, c12); c13 = coopMultiplyAdd(a1, b3, c13);
+        c20 = coopMultiplyAdd(a2, b0, c20); c21 = coopMultiplyAdd(a2, b1, c21);
+        c22 = coopMultiplyAdd(a2, b2, c22); c23 = coopMultiplyAdd(a2, b3, c23);
+        c30 = coopMultiplyAdd(a3, b0, c30); c31 = coopMultiplyAdd(a3, b1, c31);
+        c32 = coopMultiplyAdd(a3, b2, c32); c33 = coopMultiplyAdd(a3, b3, c33);
+    }
+    coopStoreT(c00, &sums[0], QUADS); coopStoreT(c01, &sums[64], QUADS);
+    coopStoreT(c02, &sums[128], QUADS); coopStoreT(c03, &sums[192], QUADS);
+    coopStoreT(c10, &sums[256], QUADS); coopStoreT(c11, &sums[320], QUADS);
+    coopStoreT(c12, &sums[384], QUADS); coopStoreT(c13, &sums[448], QUADS);
+    coopStoreT(c20, &sums[512], QUADS); coopStoreT(c21, &sums[576], QUADS);
+    coopStoreT(c22, &sums[640], QUADS); coopStoreT(c23, &sums[704], QUADS);
+    coopStoreT(c30, &sums[768], QUADS); coopStoreT(c31, &sums[832], QUADS);
+    coopStoreT(c32, &sums[896], QUADS); coopStoreT(c33, &sums[960], QUADS);
+    workgroupBarrier();
+    // What nobody reads would not be computed.
+    var sum = vec4f();
+    for (var at = i; at < 1024u; at += 128u) { sum += sums[at]; }
+    y[i] = sum;
+}";
+
 /// Measures for a tenth of a second or two.
 pub async fn peak(gpu: &Gpu) -> Result<Peak> {
     // More than any cache has; a processor that stands in for a GPU need not be asked for as much.
@@ -80,10 +134,26 @@ pub async fn peak(gpu: &Gpu) -> Result<Peak> {
         true => Some(flops / secs(gpu, &wgsl("f16"), "multiply_add", n_groups, [&x, &y]).await? / 1e9),
         false => None,
     };
+    let gflops_matrix = match gpu.caps.matrices {
+        Some(matrices) => {
+            let side = matrices.side;
+            let head = format!(
+                "enable f16;\nenable wgpu_cooperative_matrix;\nalias A_T = coop_mat{side}x{side}<f16, A>;\n\
+                 alias B_T = coop_mat{side}x{side}<f16, B>;\nalias C_T = coop_mat{side}x{side}<f32, C>;\n\
+                 const QUADS = {}u;\n",
+                side / 4
+            );
+            let n_groups = 1 << 12;
+            let subgroups = f64::from(n_groups) * 128.0 / f64::from(matrices.subgroup_size);
+            let flops = subgroups * N_MATRICES * 2.0 * f64::from(side).powi(3);
+            Some(flops / secs(gpu, &(head + MATRIX_WGSL), "multiply_matrices", n_groups, [&x, &y]).await? / 1e9)
+        }
+        None => None,
+    };
     let copy_secs = secs(gpu, &wgsl("f32"), "copy", (n_bytes / 16 / 256) as u32, [&x, &y]).await?;
     x.destroy();
     y.destroy();
-    Ok(Peak { gflops, gflops_f16, gbytes: 2.0 * n_bytes as f64 / copy_secs / 1e9 })
+    Ok(Peak { gflops, gflops_f16, gflops_matrix, gbytes: 2.0 * n_bytes as f64 / copy_secs / 1e9 })
 }
 
 /// Seconds of one dispatch, of as many in one submit as take [`SECS`].

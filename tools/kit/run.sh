@@ -213,6 +213,7 @@ case $ADAPTER in
         else
             say "== pictures: left out, the embedded model is neither in the kit (--with-model) nor in a checkout around it"
         fi
+        item "sd15 step without matrices" 30 "$work/card" --plain steps sd15-unet f16
         item "xl step f16" 60 "$work/card" steps xl-unet f16
         item "turbo step" 40 "$work/card" steps turbo-unet f16
         item "sd21 step" 40 "$work/card" steps sd21-unet f16
