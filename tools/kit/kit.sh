@@ -50,7 +50,7 @@ fill_kit() {
     cp tools/kit/run.sh "$kit/run.sh"
     mkdir -p "$kit/fixtures"
     for name in tiny pipelines any_size; do cp -r "tests/fixtures/$name" "$kit/fixtures/"; done
-    if [ -d "$sysroot" ]; then cp -r "$sysroot/lib" "$sysroot/x11" "$kit/"; fi
+    if [ -d "$sysroot" ]; then cp -r "$sysroot/lib" "$sysroot/lib-2.34" "$sysroot/x11" "$kit/"; fi
     mkdir -p "$kit/peer"
     cp tools/kit/peer.py "$kit/peer/"
     cp -r src/model/published "$kit/peer/"

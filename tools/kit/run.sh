@@ -98,10 +98,12 @@ adapter() { timeout -k 5 40 "$card" facts 2>/dev/null | sed -n 's/^ADAPTER //p';
 use_driver() { export VK_ICD_FILENAMES=$1 VK_DRIVER_FILES=$1; }
 
 find_vulkan() {
-    local found file library
+    local found file library loader=$here/lib glibc
     if ! has_library libvulkan.so.1; then
-        export LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-        say "the system has no Vulkan loader: using the kit's"
+        glibc=$(ldd --version 2>&1 | sed -n '1s/.* //p')
+        if [ "$(printf '%s\n2.34\n' "$glibc" | sort -V | head -n 1)" = 2.34 ]; then loader=$here/lib-2.34; fi
+        export LD_LIBRARY_PATH=$loader${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        say "the system has no Vulkan loader: using the one in ${loader##*/}/ of the kit"
     fi
     found=$(adapter)
     case $found in gpu*) ADAPTER=$found; return ;; esac
