@@ -220,7 +220,7 @@ case $ADAPTER in
         item "vaes" 45 "$work/card" steps sd15-vae,xl-vae f16
         item "load from /dev/shm" 25 "$work/card" load /dev/shm
         if [ -x "$here/cuda/run.sh" ]; then
-            item "cuda" 60 "$here/cuda/run.sh" "$folder"
+            item "cuda" 90 env "DARKROOM_HUB=${model%/darkroom/*}" "$here/cuda/run.sh" "$here/cuda" "$work"
         else
             say "== cuda: left out, the kit has no folder cuda/"
         fi
