@@ -49,22 +49,23 @@ pub fn summary(rows: &Path) -> Outcome<()> {
             let secs: Vec<f64> = row[name].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
             spread(&secs)[1]
         };
+        let ratio = |ratio: f64| if ratio.is_nan() { "-".into() } else { format!("{ratio:.2}") };
         let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
         let (ours, theirs, graph) = (median("secs"), median("peer_secs"), median("peer_graph_secs"));
         let gflops = number(&row["flops"]) / ours / 1e9;
         let plain = if row["matrices"].is_null() { "" } else { "+" };
         println!(
-            "{:<12} {:<9} {:>9} {:>9} {:>9} {:>6.2} {:>6.2} {gflops:>8.0} {:>6.1} {:>9} {:>8} {:>7.3}",
+            "{:<12} {:<9} {:>9} {:>9} {:>9} {:>6} {:>6} {gflops:>8.0} {:>6.1} {:>9} {:>8} {:>7.3}",
             row["model"].as_str().unwrap_or_default(),
             format!("{}{plain}", row["element"].as_str().unwrap_or_default()),
             duration(ours),
             duration(theirs),
             duration(graph),
-            theirs / ours,
-            graph / ours,
+            ratio(theirs / ours),
+            ratio(graph / ours),
             100.0 * gflops / number(&row["peak_gflops"]),
             duration(number(&row["record_secs"])),
-            row["counts"]["submits"],
+            number(&row["counts"]["submits"]),
             number(&row["counts"]["peak_bytes"]) / 1e9
         );
     }
