@@ -130,6 +130,15 @@ async fn step(
 
     let element_name = if element == Element::F16 { "f16" } else { "f32" };
     let mut who = None;
+    if peer.is_some() {
+        // By itself first: whatever becomes of PyTorch, this is known.
+        let mut alone = Vec::new();
+        for _ in 0..MIN_ROUNDS {
+            alone.push(bench.run().await?);
+        }
+        println!("  {element:?}: alone {}", duration(spread(&alone)[1]));
+        options.rows.add("alone", json!({ "model": name, "element": element_name, "secs": alone }));
+    }
     if let Some(asked) = peer.as_deref_mut() {
         let start = Instant::now();
         match asked.ask(&json!({ "load": model.peer, "dtype": element_name })) {

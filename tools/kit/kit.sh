@@ -34,7 +34,7 @@ build_kit_release() {
 }
 
 # The latest glibc that the programs ask for.
-kit_glibc() { objdump -T "$kit"/bin/* | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 | sed 's/GLIBC_//'; }
+kit_glibc() { find "$kit/bin" "$kit/cuda" -type f -perm -u+x ! -name '*.sh' -exec objdump -T {} + 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 | sed 's/GLIBC_//'; }
 
 check_kit_glibc() {
     local wants
@@ -102,9 +102,9 @@ verb_kit() {
     local name
     for name in "$@"; do [ "$name" = --with-model ] || { echo "kit knows test and --with-model, not $name" >&2; exit 2; }; done
     stage "kit programs" build_kit_release
+    stage "kit files" fill_kit "$@"
     stage "kit glibc" check_kit_glibc
     tail -n 1 "$log/kit-glibc.log"
-    stage "kit files" fill_kit "$@"
     stage "kit wheels" fill_kit_wheels
     stage "kit archive" pack_kit
     local n_bytes
