@@ -24,17 +24,19 @@ use crate::{Options, Outcome};
 const MIN_ROUNDS: usize = 3;
 
 /// Rounds at most.
-const MAX_ROUNDS: usize = 20;
+const MAX_ROUNDS: usize = 15;
 
 /// Seconds that rounds take at most.
-const ROUNDS_SECS: f64 = 8.0;
+const ROUNDS_SECS: f64 = 4.0;
 
 /// Kernels and shapes that are shown, of those that took longest.
 const N_LINES: usize = 25;
 
 /// `names` are between commas; one that fails does not end the others, so that one PyTorch serves them all.
 pub async fn run(options: &Options, names: &str, elements: &[Element]) -> Outcome<()> {
-    let mut peer = Peer::start().map_err(|reason| println!("beside nobody: {reason}")).ok();
+    // Without matrices it is our own figures that are compared, and PyTorch takes seconds to load.
+    let asked = if options.plain { Err("only with cooperative matrices".into()) } else { Peer::start() };
+    let mut peer = asked.map_err(|reason| println!("beside nobody: {reason}")).ok();
     let mut failure = Ok(());
     for name in names.split(',') {
         if !options.has_time() {
@@ -311,7 +313,7 @@ async fn tune(options: &Options, name: &str, runner: &GpuRunner, model: &Model) 
         let mut of_class: Vec<&Measured> = measured.iter().filter(|m| m.class == class).collect();
         of_class.sort_by(|a, b| a.secs.total_cmp(&b.secs));
         let words = of_class.iter().map(|m| format!("{}/{} {:.0}", m.tile, m.splits, m.gflops));
-        let words: Vec<String> = words.take(4).collect();
+        let words: Vec<String> = words.take(3).collect();
         println!("    {class:<30} {} GFLOP/s", words.join(", "));
         let all: Vec<Value> = of_class.iter().map(|m| json!([m.tile, m.splits, m.gflops.round()])).collect();
         rows.push(json!({ "class": class, "tiles": all }));

@@ -110,16 +110,18 @@ find_vulkan() {
     ADAPTER=$found
     ls /dev/nvidia0 /dev/nvidiactl >/dev/null 2>&1 || return
     say "there is an NVIDIA card, and Vulkan opens ${found:-nothing}: looking for its driver"
-    find /usr/local/nvidia /usr/share /etc /opt -maxdepth 6 -name 'nvidia*icd*.json' 2>/dev/null >"$work/icds"
-    for library in libGLX_nvidia.so.0 libEGL_nvidia.so.0; do
+    # A container has the driver's library, but not always its file, and not always the X11 libraries that libGLX links;
+    # libEGL has the same driver without them.
+    : >"$work/icds"
+    for library in libEGL_nvidia.so.0 libGLX_nvidia.so.0; do
         file=$(ldconfig -p 2>/dev/null | sed -n "s/.*$library.*=> //p" | head -n 1)
         [ -n "$file" ] || file=$(find /usr/lib /usr/lib64 /usr/local/nvidia -name "$library" 2>/dev/null | head -n 1)
         [ -n "$file" ] || { say "$library is not here"; continue; }
         printf '{"file_format_version":"1.0.0","ICD":{"library_path":"%s","api_version":"1.3.277"}}\n' "$file" >"$work/$library.json"
         echo "$work/$library.json" >>"$work/icds"
     done
+    find /usr/local/nvidia /usr/share /etc /opt -maxdepth 6 -name 'nvidia*icd*.json' 2>/dev/null >>"$work/icds"
     local before=${LD_LIBRARY_PATH:-} more
-    # What libGLX links, where a machine without a display lacks it.
     for more in "" "$here/x11"; do
         if [ -n "$more" ]; then export LD_LIBRARY_PATH=${before:+$before:}$more; fi
         while IFS= read -r file; do
@@ -160,8 +162,8 @@ chmod +x "$work/generate"
 pictures() {
     local model=$1 steps=$2
     "$work/generate" "$model" "$steps" cpu --device cpu &&
-        "$work/generate" "$model" "$steps" gpu-f32 --device gpu --dtype f32 &&
-        "$work/generate" "$model" "$steps" gpu-f16 --device gpu --dtype f16
+        "$work/generate" "$model" "$steps" gpu-f32 --device gpu --dtype f32 --tune never &&
+        "$work/generate" "$model" "$steps" gpu-f16 --device gpu --dtype f16 --tune never
 }
 export -f pictures
 export work
@@ -182,7 +184,7 @@ peer() {
         "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null || continue
         python=$(command -v "$python")
         if [ -f "$here/peer/peer-wheels.tar.xz" ]; then
-            (mkdir -p "$work/site" && cd "$work/site" && "$python" -m tarfile -e "$here/peer/peer-wheels.tar.xz" .) 2>&1 | keep
+            (mkdir -p "$work/site" && cd "$work/site" && "$python" -W ignore -m tarfile -e "$here/peer/peer-wheels.tar.xz" .) 2>&1 | keep
         fi
         printf '#!/bin/sh\nPYTHONPATH="%s/site${PYTHONPATH:+:$PYTHONPATH}" exec "%s" "$@"\n' "$work" "$python" >"$work/python"
         chmod +x "$work/python"
