@@ -25,6 +25,7 @@ usage() {
 ./build.sh setup peers              install what `bench` compares with: onnxruntime-web, PyTorch, stable-diffusion.cpp (8 GB)
 ./build.sh wasm                     compile for the browser into www/pkg and print the size
 ./build.sh serve [--port N]         compile for the browser and serve the page (default port 8080)
+./build.sh cuda                     compile for NVIDIA cards: the program, its parity tests and a bench, in target/cuda
 ./build.sh env                      print what puts wasm-pack and its tools on PATH: eval "$(./build.sh env)"
 ./build.sh test [native|web|firefox|node|page]  all tests, or those of one kind; what follows goes to the test runner
 ./build.sh check                    formatting, lints of both targets, documentation, invariants, shaders, fuzzing
@@ -79,6 +80,32 @@ verb_serve() {
     verb_wasm
     stage "web server" build_server
     exec "$target/serve" www "$port"
+}
+
+# For CUDA. A linker that looks elsewhere for the C library is named to cargo as ever, by
+# CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER; with an old enough library the programs run on old systems too.
+build_cuda() {
+    CUDA_HOME=$(cuda_home)
+    # Kernels as text that the driver compiles for the card at hand, from compute capability 8.0 on. 90 would ask for the
+    # instructions of that chip alone.
+    export CUDA_HOME NVCC=$root/tools/cuda/nvcc.sh PATH=$CUDA_HOME/bin:$PATH CUDA_COMPUTE_CAP=80
+    cargo build --profile cuda --features cuda --bin darkroom --test modules --test pipelines --bench cuda --message-format json \
+        >"$log/cuda.json"
+    local name file
+    for name in darkroom modules pipelines cuda; do
+        file=$(grep -oE '"executable":"[^"]*/'"$name"'(-[0-9a-f]+)?"' "$log/cuda.json" | tail -n 1 | cut -d '"' -f 4)
+        [ "$name" != cuda ] || name=bench
+        cp "$file" "$target/cuda/$name-cuda"
+    done
+}
+
+verb_cuda() {
+    local name
+    verb_setup_for cuda
+    stage "cuda" build_cuda
+    for name in darkroom modules pipelines bench; do
+        wc -c "$target/cuda/$name-cuda" | awk '{ printf "%s: %d bytes\n", $2, $1 }'
+    done
 }
 
 test_native() { cargo test --no-fail-fast "$@"; }
@@ -210,6 +237,6 @@ verb_env() {
 verb=${1:-}
 [ $# -eq 0 ] || shift
 case $verb in
-    setup | env | wasm | serve | test | check | bench | kit) "verb_$verb" "$@" ;;
+    setup | env | wasm | serve | cuda | test | check | bench | kit) "verb_$verb" "$@" ;;
     *) usage; [ -z "$verb" ] || exit 2 ;;
 esac

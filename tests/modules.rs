@@ -1,7 +1,9 @@
 //! Each module of each family at a tiny size, on the candle runner, against diffusers' and transformers' own numbers
-//! (tools/fixtures/modules.py). The first module to differ is named.
+//! (tools/fixtures/modules.py). The first module to differ is named. `DARKROOM_TEST_DEVICE=cuda` runs them on a card.
 #![cfg(not(target_arch = "wasm32"))]
 
+#[path = "common/device.rs"]
+mod device;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/tiny.rs"]
@@ -22,6 +24,8 @@ use numbers::{Fixture, assert_close, nchw_to_nhwc};
 
 /// Largest difference allowed, relative to the largest value expected. Both sides sum in f32, in other orders.
 const TOLERANCE: f32 = 1e-4;
+/// The same of activations in 16 bits: eleven bits of them, up to some hundred operations deep.
+const TOLERANCE_F16: f32 = 0.05;
 const VERSIONS: [&str; 4] = ["v1-5", "v2-1", "xl", "xl-inpaint"];
 
 fn load(runner: &CandleRunner, version: &str, dir: &Path) -> ModelComponents<CandleRunner> {
@@ -37,6 +41,10 @@ fn part(
     part: Part,
 ) -> Rc<<CandleRunner as Runner>::Weights> {
     pollster::block_on(model.part(runner, part, &mut |_| true)).unwrap()
+}
+
+fn tolerance(runner: &CandleRunner) -> f32 {
+    if runner.activations() == Precision::F32 { TOLERANCE } else { TOLERANCE_F16 }
 }
 
 /// Adds outputs for every module that the fixture has numbers of, in the order of computation.
@@ -75,11 +83,16 @@ fn run(
 }
 
 /// Compares every result that has a fixture under its name; returns how many had.
-fn compare(fixture: &Fixture, version: &str, results: &[(String, Vec<f32>, Vec<usize>)]) -> usize {
+fn compare(
+    runner: &CandleRunner,
+    fixture: &Fixture,
+    version: &str,
+    results: &[(String, Vec<f32>, Vec<usize>)],
+) -> usize {
     let mut n = 0;
     for (name, got, _) in results {
         if let Some(expected) = fixture.get_nhwc(name) {
-            assert_close(&format!("{version}: {name}"), got, &expected, TOLERANCE);
+            assert_close(&format!("{version}: {name}"), got, &expected, tolerance(runner));
             n += 1;
         }
     }
@@ -114,19 +127,19 @@ fn check_unet(runner: &CandleRunner, version: &str, model: &ModelComponents<Cand
         for (name, values, shape) in &prompt {
             if name == "add_embedding" && fixture.get_nhwc("unet/add_embedding").is_some() {
                 let expected = fixture.values("unet/add_embedding").0;
-                assert_close(&format!("{version}: add_embedding"), values, &expected, TOLERANCE);
+                assert_close(&format!("{version}: add_embedding"), values, &expected, tolerance(runner));
             }
             inputs.push((name, runner.upload(values, shape).unwrap()));
         }
         let results = run(runner, graph, &part(runner, model, Part::Unet), &inputs);
-        let n = compare(fixture, version, &results);
+        let n = compare(runner, fixture, version, &results);
         if out == "unet/out" {
             // xl-inpaint is recorded for what differs from xl only.
             let enough = if version == "xl-inpaint" { 1 } else { 8 };
             assert!(n >= enough, "{version}: only {n} modules of the UNet were compared");
         }
         let (_, got, _) = results.iter().find(|(name, ..)| name == "out").unwrap();
-        assert_close(&format!("{version}: {out}"), got, &fixture.get_nhwc(out).unwrap(), TOLERANCE);
+        assert_close(&format!("{version}: {out}"), got, &fixture.get_nhwc(out).unwrap(), tolerance(runner));
     }
 }
 
@@ -141,13 +154,16 @@ fn check_vae(runner: &CandleRunner, version: &str, model: &ModelComponents<Candl
         &part(runner, model, Part::VaeEncoder),
         &[("image", runner.upload(&image, &shape).unwrap())],
     );
-    assert!(compare(fixture, version, &results) >= 4, "{version}: too few modules of the VAE's encoder were compared");
+    assert!(
+        compare(runner, fixture, version, &results) >= 4,
+        "{version}: too few modules of the VAE's encoder were compared"
+    );
     let (_, moments, _) = results.last().unwrap();
     let channels = config.latent_channels;
     for (name, from) in [("vae/mean", 0), ("vae/logvar", channels)] {
         let got: Vec<f32> =
             moments.chunks_exact(2 * channels).flat_map(|row| row[from..from + channels].to_vec()).collect();
-        assert_close(&format!("{version}: {name}"), &got, &fixture.get_nhwc(name).unwrap(), TOLERANCE);
+        assert_close(&format!("{version}: {name}"), &got, &fixture.get_nhwc(name).unwrap(), tolerance(runner));
     }
 
     // The fixture's decoder is given latents as it takes them; ours divides by the scaling factor itself.
@@ -161,9 +177,12 @@ fn check_vae(runner: &CandleRunner, version: &str, model: &ModelComponents<Candl
         &part(runner, model, Part::VaeDecoder),
         &[("latents", runner.upload(&scaled, &shape).unwrap())],
     );
-    assert!(compare(fixture, version, &results) >= 3, "{version}: too few modules of the VAE's decoder were compared");
+    assert!(
+        compare(runner, fixture, version, &results) >= 3,
+        "{version}: too few modules of the VAE's decoder were compared"
+    );
     let (_, got, _) = results.last().unwrap();
-    assert_close(&format!("{version}: vae/decoded"), got, &fixture.get_nhwc("vae/decoded").unwrap(), TOLERANCE);
+    assert_close(&format!("{version}: vae/decoded"), got, &fixture.get_nhwc("vae/decoded").unwrap(), tolerance(runner));
 }
 
 fn check_clip(runner: &CandleRunner, version: &str, model: &ModelComponents<CandleRunner>, fixture: &Fixture) {
@@ -200,12 +219,17 @@ fn check_clip(runner: &CandleRunner, version: &str, model: &ModelComponents<Cand
                 ("pooled_rows", runner.upload_ids(&rows, &[batch]).unwrap()),
             ];
             let results = run(runner, graph, &part(runner, model, Part::TextEncoder(idx)), &inputs);
-            compare(fixture, version, &results);
+            compare(runner, fixture, version, &results);
             let result = |name: &str| &results.iter().find(|(n, ..)| n == name).unwrap().1;
-            assert_close(&format!("{version}: {name}/{state}"), result("hidden_states"), &expected, TOLERANCE);
+            assert_close(&format!("{version}: {name}/{state}"), result("hidden_states"), &expected, tolerance(runner));
             for pooled in ["pooled", "text_embeds"] {
                 if let Some(expected) = fixture.get_nhwc(&format!("{name}/{pooled}")) {
-                    assert_close(&format!("{version}: {name}/{pooled}"), result("pooled"), &expected, TOLERANCE);
+                    assert_close(
+                        &format!("{version}: {name}/{pooled}"),
+                        result("pooled"),
+                        &expected,
+                        tolerance(runner),
+                    );
                     n_compared += 1;
                 }
             }
@@ -231,24 +255,42 @@ fn check_all(runner: &CandleRunner) {
     }
 }
 
+/// On the device under test, or not at all after that was said.
+fn check_on(runner: Option<CandleRunner>) {
+    if let Some(runner) = runner {
+        check_all(&runner);
+    }
+}
+
 #[test]
 fn modules_equal_diffusers() {
-    check_all(&CandleRunner::cpu(Precision::F32));
+    check_on(device::runner(Precision::F32));
 }
 
-/// The weights are exact in 16 bits, and arithmetic on the CPU stays in 32: nothing may change.
+/// The weights are exact in 16 bits, and arithmetic on the CPU stays in 32: nothing may change there.
 #[test]
 fn modules_equal_diffusers_with_f16_weights() {
-    check_all(&CandleRunner::cpu(Precision::F16));
+    check_on(device::runner(Precision::F16));
 }
 
-/// The operations that CUDA runs, here on the CPU, and the other two ways to hold scores.
+/// The operations that CUDA runs, and the other two ways to hold scores.
 #[test]
 fn modules_equal_diffusers_by_candles_own_operations() {
-    check_all(&CandleRunner::cpu_plain(Precision::F32));
-    check_all(&CandleRunner::cpu_plain(Precision::F32).with_scores(Scores::Heads(1)));
-    check_all(&CandleRunner::cpu(Precision::F32).with_scores(Scores::Whole));
-    check_all(&CandleRunner::cpu(Precision::F32).with_scores(Scores::Heads(1)));
+    let plain = || device::plain_runner(Precision::F32);
+    check_on(plain());
+    check_on(plain().map(|runner| runner.with_scores(Scores::Heads(1))));
+    if device::is_cuda() {
+        check_on(plain().map(|runner| runner.with_scores(Scores::Whole)));
+    } else {
+        check_all(&CandleRunner::cpu(Precision::F32).with_scores(Scores::Whole));
+        check_all(&CandleRunner::cpu(Precision::F32).with_scores(Scores::Heads(1)));
+    }
+}
+
+/// Arithmetic in 16 bits.
+#[test]
+fn modules_equal_diffusers_by_candles_own_operations_in_f16() {
+    check_on(device::plain_runner(Precision::F16));
 }
 
 #[test]

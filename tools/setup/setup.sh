@@ -6,6 +6,8 @@
 
 # shellcheck source=tools/setup/wasm_std.sh
 source "$root/tools/setup/wasm_std.sh"
+# shellcheck source=tools/setup/cuda.sh
+source "$root/tools/setup/cuda.sh"
 
 # What to say where something is missing and may not be installed here.
 need() {
@@ -21,7 +23,7 @@ verb_setup() {
     esac
 }
 
-# verb_setup_for <native|build|check|browser|all>: the stages that a verb needs. What is found costs no time worth a line,
+# verb_setup_for <native|build|check|browser|cuda|all>: the stages that a verb needs. What is found costs no time worth a line,
 # so other verbs than `setup` print only what they had to install.
 verb_setup_for() {
     local what=$1 always=
@@ -47,6 +49,7 @@ verb_setup_for() {
             run_setup "wasm-pack" wasm_pack
             ;;
     esac
+    case " $what " in *" cuda "*) run_setup "cuda compiler" cuda ;; esac
     link_tools
     if [ "$always" ]; then say_where_tools_are; fi
 }

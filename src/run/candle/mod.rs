@@ -2,8 +2,9 @@
 //! WebGPU runner, and what serves machines without a GPU.
 //!
 //! On the CPU activations are f32 and the heavy operations are this crate's own (`cpu.rs`); weights are held in the type
-//! asked for. On CUDA everything is candle's own operations (`plain.rs`) in the type asked for. A value is freed after
-//! its last use.
+//! asked for. On CUDA everything is candle's own operations (`plain.rs`) in the type asked for, except graphs that need
+//! f32: for those the weights are widened when they are used. Between graphs the sampler's tensors are f32. A value is
+//! freed after its last use.
 
 mod cpu;
 mod plain;
@@ -92,6 +93,8 @@ pub struct CandleWeights(HashMap<String, Tensor>);
 pub struct CandleProgram {
     graph: Graph,
     last_uses: Vec<usize>,
+    /// The type of activations.
+    dtype: DType,
 }
 
 impl CandleRunner {
@@ -130,15 +133,28 @@ impl CandleRunner {
         self
     }
 
-    /// The type of activations.
-    fn activation_dtype(&self) -> DType {
+    /// The type of activations, but for graphs that need f32.
+    #[must_use]
+    pub fn activations(&self) -> Precision {
         match self.kernels {
-            Kernels::Cpu => DType::F32,
-            Kernels::Plain => self.precision.dtype(),
+            Kernels::Cpu => Precision::F32,
+            Kernels::Plain => self.precision,
         }
     }
 
-    fn node(&self, graph: &Graph, node: &Node, inputs: &[&Tensor], silu_follows: bool) -> candle_core::Result<Tensor> {
+    fn program(graph: Graph, precision: Precision) -> CandleProgram {
+        let last_uses = graph.last_uses();
+        CandleProgram { graph, last_uses, dtype: precision.dtype() }
+    }
+
+    fn node(
+        &self,
+        program: &CandleProgram,
+        node: &Node,
+        inputs: &[&Tensor],
+        silu_follows: bool,
+    ) -> candle_core::Result<Tensor> {
+        let CandleProgram { graph, dtype, .. } = program;
         let shape = |i: usize| graph.node(node.inputs[i]).shape.as_slice();
         match &node.op {
             Op::Input(_) | Op::Weight => candle_core::bail!("is not computed"),
@@ -147,19 +163,17 @@ impl CandleRunner {
             Op::Concat { axis } => Tensor::cat(inputs, *axis)?.contiguous(),
             Op::Scale { factor } => inputs[0] * *factor,
             Op::Affine { factors, offsets } => {
-                let row = |values: &[f64]| {
-                    Tensor::from_slice(values, values.len(), &self.device)?.to_dtype(self.activation_dtype())
-                };
+                let row = |values: &[f64]| Tensor::from_slice(values, values.len(), &self.device)?.to_dtype(*dtype);
                 inputs[0].broadcast_mul(&row(factors)?)?.broadcast_add(&row(offsets)?)
             }
             Op::Embedding => {
-                let table = inputs[1].to_dtype(self.activation_dtype())?;
+                let table = inputs[1].to_dtype(*dtype)?;
                 table.index_select(&inputs[0].flatten_all()?, 0)?.reshape(node.shape.as_slice())
             }
             Op::TimestepEmbedding { dim, flip_sin_to_cos, freq_shift } => {
                 let t = inputs[0].to_dtype(DType::F32)?.to_vec1::<f32>()?;
                 let values = cpu::timestep_embedding(&t, *dim, *flip_sin_to_cos, *freq_shift);
-                Tensor::from_vec(values, node.shape.as_slice(), &self.device)?.to_dtype(self.activation_dtype())
+                Tensor::from_vec(values, node.shape.as_slice(), &self.device)?.to_dtype(*dtype)
             }
             Op::Conv2d { stride, pad, upsample } => {
                 let sizes = ConvSizes {
@@ -175,7 +189,7 @@ impl CandleRunner {
                     Kernels::Plain => match inputs.get(2) {
                         Some(bias) => plain::conv2d(inputs[0], inputs[1], bias, sizes),
                         None => {
-                            let bias = Tensor::zeros(n_out, self.activation_dtype(), &self.device)?;
+                            let bias = Tensor::zeros(n_out, *dtype, &self.device)?;
                             plain::conv2d(inputs[0], inputs[1], &bias, sizes)
                         }
                     },
@@ -344,13 +358,13 @@ impl Runner for CandleRunner {
     fn trim(&self) {}
 
     async fn prepare(&self, graph: Graph) -> Result<CandleProgram> {
-        let last_uses = graph.last_uses();
-        Ok(CandleProgram { graph, last_uses })
+        let precision = if graph.needs_f32 { Precision::F32 } else { self.activations() };
+        Ok(Self::program(graph, precision))
     }
 
-    /// On the CPU values are f32 anyway; on CUDA in 16 bits the weights are, too, and nothing wider is there.
-    async fn prepare_f32(&self, _graph: Graph) -> Result<Option<CandleProgram>> {
-        Ok(None)
+    async fn prepare_f32(&self, graph: Graph) -> Result<Option<CandleProgram>> {
+        let is_f32_anyway = graph.needs_f32 || self.activations() == Precision::F32;
+        Ok((!is_f32_anyway).then(|| Self::program(graph, Precision::F32)))
     }
 
     async fn run(
@@ -360,7 +374,15 @@ impl Runner for CandleRunner {
         inputs: &[(&str, &Tensor)],
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Vec<Tensor>> {
-        let CandleProgram { graph, last_uses } = program;
+        let CandleProgram { graph, last_uses, dtype } = program;
+        // This crate's own operations widen weights themselves. Ids stay what they are, and so do timesteps, which 16 bits
+        // would round.
+        let is_typed = |id: usize, tensor: &Tensor| {
+            self.kernels == Kernels::Plain && tensor.dtype().is_float() && !is_timestep(graph, NodeId(id as u32))
+        };
+        let typed = |id: usize, tensor: &Tensor| {
+            if is_typed(id, tensor) { tensor.to_dtype(*dtype) } else { Ok(tensor.clone()) }
+        };
         let mut values: Vec<Option<Tensor>> = vec![None; graph.nodes.len()];
         let mut flops = 0;
         for (idx, node) in graph.nodes.iter().enumerate() {
@@ -373,11 +395,11 @@ impl Runner for CandleRunner {
             };
             let value = match &node.op {
                 Op::Weight => match weights.0.get(&node.name) {
-                    Some(tensor) => tensor.clone(),
+                    Some(tensor) => self.wrap(&node.name, typed(idx, tensor))?,
                     None => return refuse("the weight is not loaded"),
                 },
                 Op::Input(_) => match inputs.iter().find(|(name, _)| *name == node.name) {
-                    Some((_, tensor)) if tensor.dims() == node.shape => (*tensor).clone(),
+                    Some((_, tensor)) if tensor.dims() == node.shape => self.wrap(&node.name, typed(idx, tensor))?,
                     Some((_, tensor)) => {
                         return refuse(&format!("the input has shape {:?} instead of {:?}", tensor.dims(), node.shape));
                     }
@@ -400,7 +422,7 @@ impl Runner for CandleRunner {
                     }
                     let silu_follows = folds_silu(graph, last_uses, NodeId(idx as u32));
                     let name = format!("{}: {}", graph.name, node.name);
-                    self.wrap(&name, self.node(graph, node, &operands, silu_follows))?
+                    self.wrap(&name, self.node(program, node, &operands, silu_follows))?
                 }
             };
             values[idx] = Some(value);
@@ -415,12 +437,13 @@ impl Runner for CandleRunner {
                 return Err(Error::Cancelled);
             }
         }
+        // CUDA's operations are only queued until here, and so are their errors.
+        self.wrap(&graph.name, self.device.synchronize())?;
         Ok(graph.outputs.iter().filter_map(|(_, id)| values[id.idx()].clone()).collect())
     }
 
     fn upload(&self, values: &[f32], shape: &[usize]) -> Result<Tensor> {
-        let tensor = Tensor::from_slice(values, Shape::from(shape), &self.device);
-        self.wrap("upload", tensor.and_then(|t| t.to_dtype(self.activation_dtype())))
+        self.wrap("upload", Tensor::from_slice(values, Shape::from(shape), &self.device))
     }
 
     fn upload_ids(&self, ids: &[u32], shape: &[usize]) -> Result<Tensor> {
@@ -465,7 +488,7 @@ impl Runner for CandleRunner {
                 let terms: Vec<_> = terms.iter().zip(slices).map(|((factor, _), &values)| (*factor, values)).collect();
                 cpu::lincomb(&terms, clamp)
             })?;
-            Tensor::from_vec(values, first.dims(), &self.device)?.to_dtype(self.activation_dtype())
+            Tensor::from_vec(values, first.dims(), &self.device)
         };
         self.wrap("lincomb", sum())
     }
@@ -476,7 +499,16 @@ impl Runner for CandleRunner {
     }
 
     fn concat(&self, parts: &[&Tensor], axis: usize) -> Result<Tensor> {
-        self.wrap("concat", Tensor::cat(parts, axis).and_then(|t| t.contiguous()))
+        let joined = || {
+            // What a graph gave may have 16 bits, what the sampler made has 32.
+            let is_mixed = parts.iter().any(|part| part.dtype() != parts[0].dtype());
+            let parts: Vec<Tensor> = parts
+                .iter()
+                .map(|&part| if is_mixed { part.to_dtype(DType::F32) } else { Ok(part.clone()) })
+                .collect::<candle_core::Result<_>>()?;
+            Tensor::cat(&parts, axis)?.contiguous()
+        };
+        self.wrap("concat", joined())
     }
 
     fn slice(&self, tensor: &Tensor, axis: usize, start: usize, len: usize) -> Result<Tensor> {
@@ -493,4 +525,12 @@ fn folds_silu(graph: &Graph, last_uses: &[usize], id: NodeId) -> bool {
             .nodes
             .get(next)
             .is_some_and(|node| matches!(node.op, Op::Activation(Activation::Silu)) && node.inputs[0] == id)
+}
+
+/// Whether a node is an input that only timestep embeddings read.
+fn is_timestep(graph: &Graph, id: NodeId) -> bool {
+    let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&id)).peekable();
+    matches!(graph.node(id).op, Op::Input(_))
+        && readers.peek().is_some()
+        && readers.all(|node| matches!(node.op, Op::TimestepEmbedding { .. }))
 }

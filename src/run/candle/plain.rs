@@ -1,6 +1,6 @@
 //! The operations in candle's own terms, for any device and type: what runs on CUDA, and a second opinion on the CPU.
 //!
-//! Statistics and softmax are computed in f32 whatever the type. Convolutions go through candle's channels-first one.
+//! Norms and softmax are computed in f32 whatever the type. Convolutions go through candle's channels-first one.
 
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::ops::{sigmoid, softmax_last_dim};
@@ -48,8 +48,8 @@ pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps
     let mean = grouped.mean_keepdim((1, 3))?;
     let centred = grouped.broadcast_sub(&mean)?;
     let variance = centred.sqr()?.mean_keepdim((1, 3))?;
-    let normed = centred.broadcast_div(&(variance + eps)?.sqrt()?)?.reshape(x.shape())?.to_dtype(x.dtype())?;
-    normed.broadcast_mul(weight)?.broadcast_add(bias)
+    let normed = centred.broadcast_div(&(variance + eps)?.sqrt()?)?.reshape(x.shape())?;
+    scale_and_shift(&normed, weight, bias, x.dtype())
 }
 
 /// Mean and variance are over the last dimension.
@@ -57,8 +57,14 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     let wide = x.to_dtype(DType::F32)?;
     let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    let normed = centred.broadcast_div(&(variance + eps)?.sqrt()?)?.to_dtype(x.dtype())?;
-    normed.broadcast_mul(weight)?.broadcast_add(bias)
+    let normed = centred.broadcast_div(&(variance + eps)?.sqrt()?)?;
+    scale_and_shift(&normed, weight, bias, x.dtype())
+}
+
+/// The end of a norm: normed is f32, and rounded once to the type asked for.
+fn scale_and_shift(normed: &Tensor, weight: &Tensor, bias: &Tensor, dtype: DType) -> Result<Tensor> {
+    let (weight, bias) = (weight.to_dtype(DType::F32)?, bias.to_dtype(DType::F32)?);
+    normed.broadcast_mul(&weight)?.broadcast_add(&bias)?.to_dtype(dtype)
 }
 
 /// Elementwise.
