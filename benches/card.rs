@@ -43,13 +43,14 @@ const DEFAULT_SECS: u64 = 60;
 const USAGE: &str = "\
 card facts                          adapters, limits, features, what the card does at most
 card parity BINARY [ARGUMENT …]     a test binary: what passes, and the first difference
-card steps MODEL f16|f32|f16,f32    one component, timed beside PyTorch where that is: time, memory, counts, profile
+card steps MODEL[,MODEL] f16|f32|f16,f32  components, timed beside PyTorch where that is: time, memory, counts, profile
 card ops MODEL f16|f32              its operations one by one beside PyTorch's
 card load FOLDER                    bytes a second from a file in the folder to the card
 card faults memory|loss             what running out of memory and losing the device look like
 card compare A.png B.png            how far apart two pictures are
 card note KIND NAME VALUE           a row of somebody else's
 card collect ROWS KIT.json          the rows of all of these as one JSON file
+card summary ROWS                   their steps as a table
 
 --rows FILE    where rows are added [default: nowhere]     --tiles FILE   where measured tiles are kept
 --secs N       seconds to take at most, about [default: 60]
@@ -107,6 +108,7 @@ fn main() -> std::process::ExitCode {
                 options.rows.add(kind, serde_json::json!({ "name": name, "said": value }));
                 Ok(())
             }
+            ["summary", rows] => collect::summary(Path::new(rows)),
             ["collect", rows, file] => collect::run(Path::new(rows), Path::new(file)),
             [] => {
                 println!("{USAGE}");

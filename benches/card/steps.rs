@@ -32,21 +32,38 @@ const ROUNDS_SECS: f64 = 8.0;
 /// Kernels and shapes that are shown, of those that took longest.
 const N_LINES: usize = 25;
 
-pub async fn run(options: &Options, name: &str, elements: &[Element]) -> Outcome<()> {
+/// `names` are between commas; one that fails does not end the others, so that one PyTorch serves them all.
+pub async fn run(options: &Options, names: &str, elements: &[Element]) -> Outcome<()> {
+    let mut peer = Peer::start().map_err(|reason| println!("beside nobody: {reason}")).ok();
+    let mut failure = Ok(());
+    for name in names.split(',') {
+        if !options.has_time() {
+            println!("{name}: left out, no time is left");
+            options.rows.add("left_out", json!({ "name": name }));
+            continue;
+        }
+        if let Err(error) = elements_of_model(options, name, elements, &mut peer).await {
+            println!("{name} FAILED: {error}");
+            options.rows.add("error", json!({ "command": format!("steps {name}"), "error": error.to_string() }));
+            failure = Err(error);
+        }
+    }
+    failure
+}
+
+async fn elements_of_model(
+    options: &Options,
+    name: &str,
+    elements: &[Element],
+    peer: &mut Option<Peer>,
+) -> Outcome<()> {
     let model = model(name)?;
     let plain = if options.plain { ", without cooperative matrices" } else { "" };
     println!("{name}: {}, {:.2} GFLOP{plain}", model.what, model.case.flops() as f64 / 1e9);
-    let mut peer = match (model.peer, Peer::start()) {
-        (Some(_), Ok(peer)) => Some(peer),
-        (Some(_), Err(reason)) => {
-            println!("  beside nobody: {reason}");
-            None
-        }
-        (None, _) => None,
-    };
     let mut results: Vec<(Element, Vec<f32>)> = Vec::new();
     for &element in elements {
-        let Some(result) = step(options, name, &model, element, peer.as_mut()).await? else { continue };
+        let peer = peer.as_mut().filter(|_| model.peer.is_some());
+        let Some(result) = step(options, name, &model, element, peer).await? else { continue };
         results.push((element, result));
         if !options.has_time() {
             break;
@@ -91,9 +108,11 @@ async fn step(
         Element::F32 => (peak.gflops, "in f32"),
     };
     let runner = Rc::new(GpuRunner::new(gpu, element)?.with_tiles(read_tiles(options)));
-    tune(options, name, &runner, model).await?;
-
     let weights = Weights::open(vec![Box::new(RandomWeights::new(&model.case.weights()))]).await?;
+    if runner.tiles().is_empty() && !caps.software {
+        untuned(options, name, &runner, model, &weights).await?;
+    }
+    tune(options, name, &runner, model).await?;
     runner.trim();
     runner.reset_peak();
     let (before, start) = (runner.counts(), Instant::now());
@@ -237,6 +256,32 @@ async fn step(
         println!("  the adapter has no timestamp-query, so kernels cannot be timed");
     }
     Ok(Some(result))
+}
+
+/// The first step of all before any tile is measured: measuring takes long where compiling does, and something is known if
+/// it does not end.
+async fn untuned(
+    options: &Options,
+    name: &str,
+    runner: &Rc<GpuRunner>,
+    model: &Model,
+    weights: &Weights,
+) -> Outcome<()> {
+    let mut bench = Bench::load(Rc::clone(runner), &model.case, weights, &[]).await?;
+    let first_secs = bench.run().await?;
+    let mut secs = Vec::new();
+    for _ in 0..=MIN_ROUNDS {
+        secs.push(bench.run().await?);
+    }
+    let median = spread(&secs)[1];
+    println!(
+        "  with the tiles that are guessed: {} (the first run {}), {:.0} GFLOP/s",
+        duration(median),
+        duration(first_secs),
+        model.case.flops() as f64 / median / 1e9
+    );
+    options.rows.add("untuned", json!({ "model": name, "element": format!("{:?}", runner.element()), "secs": secs }));
+    Ok(())
 }
 
 /// Measures which tile serves which product of the step, and keeps that.

@@ -15,7 +15,7 @@ work=$(mktemp -d)
 pictures=${2:-$work}
 trap 'rm -rf "$work"' EXIT
 
-export DARKROOM_FIXTURES=$root/tests/fixtures DARKROOM_HUB=$root/www/hub DARKROOM_TEST_DEVICE=cuda RUST_BACKTRACE=0
+export DARKROOM_FIXTURES=${DARKROOM_FIXTURES:-$root/tests/fixtures} DARKROOM_HUB=${DARKROOM_HUB:-$root/www/hub} DARKROOM_TEST_DEVICE=cuda RUST_BACKTRACE=0
 libraries=$(python3 -c '
 import os, nvidia
 folders = [os.path.join(path, "cu13", "lib") for path in nvidia.__path__]

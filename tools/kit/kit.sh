@@ -50,10 +50,17 @@ fill_kit() {
     cp tools/kit/run.sh "$kit/run.sh"
     mkdir -p "$kit/fixtures"
     for name in tiny pipelines any_size; do cp -r "tests/fixtures/$name" "$kit/fixtures/"; done
-    if [ -d "$sysroot" ]; then cp -r "$sysroot/lib" "$sysroot/x11" "$kit/"; fi
+    if [ -d "$sysroot" ]; then cp -r "$sysroot/lib" "$sysroot/lib-2.34" "$sysroot/x11" "$kit/"; fi
     mkdir -p "$kit/peer"
     cp tools/kit/peer.py "$kit/peer/"
     cp -r src/model/published "$kit/peer/"
+    # What `./build.sh cuda` made, where somebody had it made.
+    if [ -x "$target/cuda/darkroom-cuda" ]; then
+        mkdir -p "$kit/cuda"
+        for name in darkroom modules pipelines bench; do strip -o "$kit/cuda/$name-cuda" "$target/cuda/$name-cuda"; done
+        cp tools/cuda/run.sh "$kit/cuda/"
+        for name in modules emoji; do cp -r "tests/fixtures/$name" "$kit/fixtures/"; done
+    fi
     for name in "$@"; do
         if [ "$name" = --with-model ]; then cp -r www/hub "$kit/hub"; fi
     done

@@ -98,10 +98,12 @@ adapter() { timeout -k 5 40 "$card" facts 2>/dev/null | sed -n 's/^ADAPTER //p';
 use_driver() { export VK_ICD_FILENAMES=$1 VK_DRIVER_FILES=$1; }
 
 find_vulkan() {
-    local found file library
+    local found file library loader=$here/lib glibc
     if ! has_library libvulkan.so.1; then
-        export LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-        say "the system has no Vulkan loader: using the kit's"
+        glibc=$(ldd --version 2>&1 | sed -n '1s/.* //p')
+        if [ "$(printf '%s\n2.34\n' "$glibc" | sort -V | head -n 1)" = 2.34 ]; then loader=$here/lib-2.34; fi
+        export LD_LIBRARY_PATH=$loader${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        say "the system has no Vulkan loader: using the one in ${loader##*/}/ of the kit"
     fi
     found=$(adapter)
     case $found in gpu*) ADAPTER=$found; return ;; esac
@@ -214,24 +216,18 @@ case $ADAPTER in
             say "== pictures: left out, the embedded model is neither in the kit (--with-model) nor in a checkout around it"
         fi
         item "sd15 step without matrices" 30 "$work/card" --plain steps sd15-unet f16
-        item "xl step f16" 60 "$work/card" steps xl-unet f16
-        item "turbo step" 40 "$work/card" steps turbo-unet f16
-        item "sd21 step" 40 "$work/card" steps sd21-unet f16
-        item "sd15-vae" 30 "$work/card" steps sd15-vae f16,f32
-        item "xl-vae" 30 "$work/card" steps xl-vae f16
+        item "f16 steps of xl, turbo and sd21" 90 "$work/card" steps xl-unet,turbo-unet,sd21-unet f16
+        item "vaes" 45 "$work/card" steps sd15-vae,xl-vae f16
         item "load from /dev/shm" 25 "$work/card" load /dev/shm
         if [ -x "$here/cuda/run.sh" ]; then
-            item "cuda" 60 "$here/cuda/run.sh" "$folder"
+            item "cuda" 90 env "DARKROOM_HUB=${model%/darkroom/*}" "$here/cuda/run.sh" "$here/cuda" "$work"
         else
             say "== cuda: left out, the kit has no folder cuda/"
         fi
         item "faults: memory and device" 40 bash -c bounded_faults
         item "ops of sd15, f16" 40 "$work/card" ops sd15-unet f16
-        item "texts sd15" 15 "$work/card" steps sd15-text f16,f32
-        item "texts xl" 20 "$work/card" steps xl-text2 f16
-        item "xl step f32" 40 "$work/card" steps xl-unet f32
-        item "turbo and sd21 f32" 40 "$work/card" steps turbo-unet f32
-        item "sd21 f32" 40 "$work/card" steps sd21-unet f32
+        item "texts" 30 "$work/card" steps sd15-text,sd21-text,xl-text2 f16
+        item "f32 steps of xl, turbo, sd21 and a vae" 90 "$work/card" steps xl-unet,turbo-unet,sd21-unet,sd15-vae f32
         item "load from the folder's disk" 25 "$work/card" load "$folder"
         item "ops of xl, f16" 60 "$work/card" ops xl-unet f16
         ;;
@@ -251,6 +247,7 @@ case $ADAPTER in
         item "faults: memory and device" 30 bash -c bounded_faults
         ;;
 esac
+"$card" summary "$rows" | keep
 say "== done in $SECONDS s, $failed failed"
 flush
 [ $failed -eq 0 ]
