@@ -1,6 +1,7 @@
 //! A guided denoising step of SD 1.5 at 512x512 on an NVIDIA card, in 16 and in 32 bits, with random weights. `./build.sh
 //! cuda` compiles it as target/cuda/bench-cuda. `DARKROOM_ROUNDS` says how many steps are timed after the first,
-//! `DARKROOM_CASES=f16` leaves out the other.
+//! `DARKROOM_CASES=f16` leaves out the other. `CUDA_LAUNCH_BLOCKING=1`, with which CUDA does one operation after another,
+//! shows which of them take longest.
 
 #[path = "common/report.rs"]
 mod report;
@@ -15,6 +16,9 @@ use darkroom::weights::Weights;
 use report::{Contender, duration, is_wanted, n_rounds};
 
 const N_ROUNDS: usize = 10;
+
+/// Operations that are shown, of those that took longest.
+const N_LINES: usize = 16;
 
 fn main() -> Result<()> {
     pollster::block_on(run())
@@ -57,6 +61,13 @@ async fn time(case: &Case, precision: Precision) -> Result<()> {
     let n_odd = ours.result().await?.iter().filter(|value| !value.is_finite()).count();
     if n_odd > 0 {
         println!("{}: {n_odd} values of the result are not finite", contender.who);
+    }
+    if std::env::var_os("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value == "1") {
+        let times = ours.time_ops().await?;
+        let total: f64 = times.iter().map(|time| time.secs).sum();
+        for time in times.iter().take(N_LINES) {
+            println!("  {:>9} {:>5.1} % {:>4}  {}", duration(time.secs), 100.0 * time.secs / total, time.n, time.label);
+        }
     }
     Ok(())
 }

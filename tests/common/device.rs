@@ -36,7 +36,9 @@ fn cuda_runner(precision: Precision) -> Option<CandleRunner> {
             // The harness names the thread after the test. Its capture of print macros would hide the line.
             let thread = std::thread::current();
             let test = thread.name().unwrap_or("a test");
-            writeln!(std::io::stderr(), "skipped: {test}: {reason}").expect("standard error is writable");
+            // In one piece, so that it stays a line among those of other threads.
+            let line = format!("skipped: {test}: {reason}\n");
+            std::io::stderr().write_all(line.as_bytes()).expect("standard error is writable");
             None
         }
     }

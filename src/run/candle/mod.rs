@@ -499,7 +499,16 @@ impl Runner for CandleRunner {
     }
 
     fn concat(&self, parts: &[&Tensor], axis: usize) -> Result<Tensor> {
-        self.wrap("concat", Tensor::cat(parts, axis).and_then(|t| t.contiguous()))
+        let joined = || {
+            // What a graph gave may have 16 bits, what the sampler made has 32.
+            let is_mixed = parts.iter().any(|part| part.dtype() != parts[0].dtype());
+            let parts: Vec<Tensor> = parts
+                .iter()
+                .map(|&part| if is_mixed { part.to_dtype(DType::F32) } else { Ok(part.clone()) })
+                .collect::<candle_core::Result<_>>()?;
+            Tensor::cat(&parts, axis)?.contiguous()
+        };
+        self.wrap("concat", joined())
     }
 
     fn slice(&self, tensor: &Tensor, axis: usize, start: usize, len: usize) -> Result<Tensor> {
