@@ -34,7 +34,7 @@ build_kit_release() {
 }
 
 # The latest glibc that the programs ask for.
-kit_glibc() { find "$kit/bin" "$kit/cuda" -type f -perm -u+x ! -name '*.sh' -exec objdump -T {} + 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 | sed 's/GLIBC_//'; }
+kit_glibc() { find "$kit" -type f -perm -u+x ! -name '*.sh' -exec objdump -T {} + 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 | sed 's/GLIBC_//'; }
 
 check_kit_glibc() {
     local wants
