@@ -43,8 +43,9 @@ impl Caps {
     pub const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY);
 
     /// What cooperative matrices need beside them.
-    pub const MATRIX_FEATURES: wgpu::Features =
-        wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SUBGROUP);
+    pub const MATRIX_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+        .union(wgpu::Features::SUBGROUP)
+        .union(wgpu::Features::SUBGROUP_BARRIER);
 
     /// What WebGPU guarantees on every adapter, with `shader-f16` or without.
     #[must_use]

@@ -57,8 +57,9 @@ const MAX_PARTS: u32 = 5;
 /// Queries of a workgroup.
 const QUERIES: u32 = 32;
 
-/// Subgroups of a workgroup with cooperative matrices, the side of one, and the most parts of a head that a subgroup has.
-const SUBGROUPS: u32 = 4;
+/// The most subgroups of a workgroup with cooperative matrices, the side of one, and the most parts of a head that a
+/// subgroup has.
+const MAX_SUBGROUPS: u32 = 8;
 const SIDE: u32 = 16;
 const MAX_MATRIX_PARTS: u32 = 10;
 
@@ -99,24 +100,38 @@ impl Attention {
     }
 }
 
+/// How cooperative matrices attend.
+#[derive(Clone, Copy)]
+struct ByMatrices {
+    subgroup_size: u32,
+    n_subgroups: u32,
+    /// Whether the next keys and values have a room of their own.
+    two_halves: bool,
+}
+
 impl Attention {
-    /// The machine's cooperative matrices, where they can do it.
-    fn matrices(&self, machine: &Machine) -> Option<Matrices> {
+    /// How the machine's cooperative matrices do it, if they can.
+    fn matrices(&self, machine: &Machine) -> Option<ByMatrices> {
         let Attention { head_size, strides, .. } = *self;
+        let Matrices { side, subgroup_size } = machine.matrices?;
         let in_eights = [head_size, strides[0], strides[1], strides[2]].iter().all(|size| size.is_multiple_of(8));
-        // Keys, values, scores and weights.
         let parts = head_size.div_ceil(SIDE);
-        let n_queries = if 2 * parts <= MAX_MATRIX_PARTS { 2 * SUBGROUPS * SIDE } else { SUBGROUPS * SIDE };
-        let n_bytes = 2 * 32 * (2 * parts + 1) * 16 + n_queries * (9 * 16 + 10 * 8);
-        machine.matrices.filter(|has| {
-            machine.element == Element::F16
-                && has.side == SIDE
-                && has.subgroup_size >= 8
-                && SUBGROUPS * has.subgroup_size <= 256
-                && in_eights
-                && parts <= MAX_MATRIX_PARTS
-                && n_bytes <= machine.workgroup_bytes
-        })
+        let can = machine.element == Element::F16
+            && side == SIDE
+            && (8..=64).contains(&subgroup_size)
+            && in_eights
+            && parts <= MAX_MATRIX_PARTS;
+        // Eight subgroups of 16 queries each were the fastest on an H200, before four of 32.
+        let n_subgroups = MAX_SUBGROUPS.min(256 / subgroup_size);
+        let fits = |by: &ByMatrices| {
+            let tiles = 2 * (1 + u32::from(by.two_halves)) * 32 * (2 * parts + 1) * 16;
+            let of_a_query = 9 * 16 + 10 * 8 + 4;
+            tiles + by.n_subgroups * SIDE * of_a_query + 16 <= machine.workgroup_bytes
+        };
+        let by = |n_subgroups, two_halves| ByMatrices { subgroup_size, n_subgroups, two_halves };
+        let ways =
+            [by(n_subgroups, true), by(n_subgroups, false), by(n_subgroups / 2, true), by(n_subgroups / 2, false)];
+        ways.into_iter().find(fits).filter(|_| can)
     }
 }
 
@@ -143,11 +158,8 @@ pub fn launch(attention: &Attention, machine: &Machine) -> Result<Launch> {
     }
     count(KERNEL.name, &[batch, queries, strides[0]])?;
     count(KERNEL.name, &[batch, keys, strides[1].max(strides[2])])?;
-    let n_matrix_parts = head_size.div_ceil(SIDE);
-    // Where the results of two fit into the registers.
-    let row_matrices = if 2 * n_matrix_parts <= MAX_MATRIX_PARTS { 2 } else { 1 };
     let n_query_blocks = match matrices {
-        Some(_) => queries.div_ceil(SUBGROUPS * row_matrices * SIDE),
+        Some(by) => queries.div_ceil(by.n_subgroups * SIDE),
         None => queries.div_ceil(QUERIES),
     };
     let n_workgroups = count(KERNEL.name, &[batch, heads, n_query_blocks, n_slices])?;
@@ -172,12 +184,12 @@ pub fn launch(attention: &Attention, machine: &Machine) -> Result<Launch> {
     let switch = |on| f64::from(u8::from(on));
     let shared = [("causal", switch(causal)), ("packed", switch(packed))];
     let workgroups = super::spread(KERNEL.name, n_workgroups)?;
-    if let Some(Matrices { subgroup_size, .. }) = matrices {
+    if let Some(ByMatrices { subgroup_size, n_subgroups, two_halves, .. }) = matrices {
         let constants = [
-            ("n_subgroups", f64::from(SUBGROUPS)),
+            ("n_subgroups", f64::from(n_subgroups)),
             ("subgroup_size", f64::from(subgroup_size)),
-            ("row_matrices", f64::from(row_matrices)),
-            ("n_parts", f64::from(n_matrix_parts)),
+            ("n_parts", f64::from(head_size.div_ceil(SIDE))),
+            ("two_halves", switch(two_halves)),
         ];
         let constants = [&constants[..], &shared].concat();
         let kernel = &super::attention_matrix::KERNEL;

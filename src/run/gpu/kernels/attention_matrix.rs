@@ -13,7 +13,7 @@ pub const KERNEL: Kernel = Kernel {
     bindings: attention::KERNEL.bindings,
     params_bytes: PARAMS_BYTES,
     params_fields: PARAMS_FIELDS,
-    constants: &["n_subgroups", "subgroup_size", "row_matrices", "n_parts", "causal", "packed"],
+    constants: &["n_subgroups", "subgroup_size", "n_parts", "two_halves", "causal", "packed"],
     elements: &[Element::F16],
     widths: &[Width::Four],
 };

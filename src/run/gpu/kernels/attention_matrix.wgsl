@@ -1,7 +1,6 @@
-// One workgroup attends for the queries of one head that its subgroups have, 16 or 32 each, with cooperative matrices: the
-// scores of a block of 32 keys, f16 factors and f32 sums; then their weights, rounded to f16, times the values. There are two
-// walks over the keys: the first finds the largest score of each query and the sum of its weights, the second adds up the
-// values. The scores are computed twice, and no sums have to be faded, which matrices cannot be row by row.
+// One workgroup attends for the queries of one head that its subgroups have, 16 each, with cooperative matrices: the
+// scores of a block of 32 keys, f16 factors and f32 sums; then their weights, rounded to f16, times the values. Matrices
+// cannot be faded row by row where they are, so that this is done only where it has to be (see `outgrown`).
 //
 // Rows of q, k and v are multiples of eight values.
 
@@ -11,10 +10,10 @@
 // Subgroups, and the invocations of each.
 override n_subgroups: u32 = 4u;
 override subgroup_size: u32 = 32u;
-// Matrices of queries of a subgroup: 1 or 2.
-override row_matrices: u32 = 1u;
-// Matrices that the head's columns are cut into: at most 10, with two matrices of queries at most 5.
+// Matrices that the head's columns are cut into, at most 10.
 override n_parts: u32 = 1u;
+// The keys and values of the next block have a room of their own, where the workgroup memory is large enough.
+override two_halves: bool = true;
 // Keys after the query are hidden.
 override causal: bool = false;
 // q holds k and v too, in the same rows.
@@ -40,25 +39,33 @@ const N_KEYS = 32u;
 const SCORE_STRIDE = 9u;
 const WEIGHT_STRIDE = 10u;
 // Rows that one invocation has at most, in subgroups of eight.
-const MAX_ROWS = 4u;
+const MAX_ROWS = 2u;
+// Vectors of eight that one invocation brings at most of a block of keys, or of values.
+const MAX_LOADS = 20u;
 // Below every score; a real infinity is avoided, because a compiler may assume that there is none.
 const HIDDEN = -3.0e38;
+// By how much a score may outgrow the one that weights are relative to, in powers of two: weights up to 256.
+const GROWTH = 8.0;
 
 override n_threads: u32 = n_subgroups * subgroup_size;
-override rows: u32 = row_matrices * SIDE;
-override n_queries: u32 = n_subgroups * rows;
-override own_rows: u32 = (rows + subgroup_size - 1u) / subgroup_size;
+override n_queries: u32 = n_subgroups * SIDE;
+override own_rows: u32 = (SIDE + subgroup_size - 1u) / subgroup_size;
 // Vectors of eight of a padded row of the head, and the cells of its room.
 override row_vectors: u32 = n_parts * 2u;
 override row_stride: u32 = (row_vectors + 1u) * 2u;
-override tile_room: u32 = N_KEYS * row_stride;
+// Of one half of the room for keys, or for values; and what an invocation brings of it.
+override tile_cells: u32 = N_KEYS * row_stride;
+override tile_room: u32 = (1u + u32(two_halves)) * tile_cells;
+override loads: u32 = (N_KEYS * row_vectors + n_threads - 1u) / n_threads;
 override score_room: u32 = n_queries * SCORE_STRIDE;
 override weight_room: u32 = n_queries * WEIGHT_STRIDE;
 
-var<workgroup> k_tile: array<cell, tile_room>; // [32 keys][row_stride]
-var<workgroup> v_tile: array<cell, tile_room>; // [32 keys][row_stride]
+var<workgroup> k_tile: array<cell, tile_room>; // [1 or 2][32 keys][row_stride]
+var<workgroup> v_tile: array<cell, tile_room>; // [1 or 2][32 keys][row_stride]
 var<workgroup> scores: array<vec4<f32>, score_room>; // [n_queries][9]
 var<workgroup> weights: array<cell, weight_room>; // [n_queries][10]
+var<workgroup> factors: array<f32, n_queries>; // what older sums of a query are multiplied with
+var<workgroup> outgrown: u32; // whether there is a query with such a factor
 
 // Where a workgroup is: the first elements of the batch item's rows, at the head's first column.
 struct Place {
@@ -93,19 +100,17 @@ fn load_v(at: u32, key: u32, vector: u32) -> eight {
     return eight();
 }
 
-fn bring_keys(place: Place, first_key: u32, lane: u32) {
-    for (var i = lane; i < N_KEYS * row_vectors; i += n_threads) {
-        let value = load_k(place.k_at, first_key + i / row_vectors, i % row_vectors);
-        let at = i / row_vectors * row_stride + i % row_vectors * 2u;
+fn store_k(i: u32, half: u32, value: eight) {
+    if i < N_KEYS * row_vectors {
+        let at = half * tile_cells + i / row_vectors * row_stride + i % row_vectors * 2u;
         k_tile[at] = value.low;
         k_tile[at + 1u] = value.high;
     }
 }
 
-fn bring_values(place: Place, first_key: u32, lane: u32) {
-    for (var i = lane; i < N_KEYS * row_vectors; i += n_threads) {
-        let value = load_v(place.v_at, first_key + i / row_vectors, i % row_vectors);
-        let at = i / row_vectors * row_stride + i % row_vectors * 2u;
+fn store_v(i: u32, half: u32, value: eight) {
+    if i < N_KEYS * row_vectors {
+        let at = half * tile_cells + i / row_vectors * row_stride + i % row_vectors * 2u;
         v_tile[at] = value.low;
         v_tile[at + 1u] = value.high;
     }
@@ -124,7 +129,7 @@ fn visible(score: vec4<f32>, query: u32, key: u32) -> vec4<f32> {
 // Brings 32 columns of this subgroup's queries into the weights' room. All invocations call this together.
 fn stage_queries(place: Place, first_own: u32, own_weights: u32, sub_lane: u32, first_part: u32) {
     workgroupBarrier();
-    for (var i = sub_lane; i < rows * 4u; i += subgroup_size) {
+    for (var i = sub_lane; i < SIDE * 4u; i += subgroup_size) {
         let value = load_q(place.q_at, first_own + i / 4u, first_part * 2u + i % 4u);
         let at = own_weights + i / 4u * WEIGHT_STRIDE + i % 4u * 2u;
         weights[at] = value.low;
@@ -136,6 +141,7 @@ fn stage_queries(place: Place, first_own: u32, own_weights: u32, sub_lane: u32, 
 // The scores of this subgroup's queries with the block of keys, into its part of the room.
 fn find_scores(
     own_scores: u32,
+    first: u32,
     q0: matrix_a,
     q1: matrix_a,
     q2: matrix_a,
@@ -149,94 +155,92 @@ fn find_scores(
 ) {
     var s00 = matrix_c();
     var s01 = matrix_c();
-    var s10 = matrix_c();
-    var s11 = matrix_c();
     if n_parts > 0u {
-        let b0 = coopLoad<matrix_b>(&k_tile[0u], row_stride);
-        let b1 = coopLoad<matrix_b>(&k_tile[SIDE * row_stride + 0u], row_stride);
+        let b0 = coopLoad<matrix_b>(&k_tile[first + 0u], row_stride);
+        let b1 = coopLoad<matrix_b>(&k_tile[first + SIDE * row_stride + 0u], row_stride);
         s00 = coopMultiplyAdd(q0, b0, s00);
         s01 = coopMultiplyAdd(q0, b1, s01);
-        if row_matrices == 2u {
-            s10 = coopMultiplyAdd(q5, b0, s10);
-            s11 = coopMultiplyAdd(q5, b1, s11);
-        }
     }
     if n_parts > 1u {
-        let b0 = coopLoad<matrix_b>(&k_tile[4u], row_stride);
-        let b1 = coopLoad<matrix_b>(&k_tile[SIDE * row_stride + 4u], row_stride);
+        let b0 = coopLoad<matrix_b>(&k_tile[first + 4u], row_stride);
+        let b1 = coopLoad<matrix_b>(&k_tile[first + SIDE * row_stride + 4u], row_stride);
         s00 = coopMultiplyAdd(q1, b0, s00);
         s01 = coopMultiplyAdd(q1, b1, s01);
-        if row_matrices == 2u {
-            s10 = coopMultiplyAdd(q6, b0, s10);
-            s11 = coopMultiplyAdd(q6, b1, s11);
-        }
     }
     if n_parts > 2u {
-        let b0 = coopLoad<matrix_b>(&k_tile[8u], row_stride);
-        let b1 = coopLoad<matrix_b>(&k_tile[SIDE * row_stride + 8u], row_stride);
+        let b0 = coopLoad<matrix_b>(&k_tile[first + 8u], row_stride);
+        let b1 = coopLoad<matrix_b>(&k_tile[first + SIDE * row_stride + 8u], row_stride);
         s00 = coopMultiplyAdd(q2, b0, s00);
         s01 = coopMultiplyAdd(q2, b1, s01);
-        if row_matrices == 2u {
-            s10 = coopMultiplyAdd(q7, b0, s10);
-            s11 = coopMultiplyAdd(q7, b1, s11);
-        }
     }
     if n_parts > 3u {
-        let b0 = coopLoad<matrix_b>(&k_tile[12u], row_stride);
-        let b1 = coopLoad<matrix_b>(&k_tile[SIDE * row_stride + 12u], row_stride);
+        let b0 = coopLoad<matrix_b>(&k_tile[first + 12u], row_stride);
+        let b1 = coopLoad<matrix_b>(&k_tile[first + SIDE * row_stride + 12u], row_stride);
         s00 = coopMultiplyAdd(q3, b0, s00);
         s01 = coopMultiplyAdd(q3, b1, s01);
-        if row_matrices == 2u {
-            s10 = coopMultiplyAdd(q8, b0, s10);
-            s11 = coopMultiplyAdd(q8, b1, s11);
-        }
     }
     if n_parts > 4u {
-        let b0 = coopLoad<matrix_b>(&k_tile[16u], row_stride);
-        let b1 = coopLoad<matrix_b>(&k_tile[SIDE * row_stride + 16u], row_stride);
+        let b0 = coopLoad<matrix_b>(&k_tile[first + 16u], row_stride);
+        let b1 = coopLoad<matrix_b>(&k_tile[first + SIDE * row_stride + 16u], row_stride);
         s00 = coopMultiplyAdd(q4, b0, s00);
         s01 = coopMultiplyAdd(q4, b1, s01);
-        if row_matrices == 2u {
-            s10 = coopMultiplyAdd(q9, b0, s10);
-            s11 = coopMultiplyAdd(q9, b1, s11);
-        }
     }
     if n_parts > 5u {
-        let b0 = coopLoad<matrix_b>(&k_tile[20u], row_stride);
-        let b1 = coopLoad<matrix_b>(&k_tile[SIDE * row_stride + 20u], row_stride);
+        let b0 = coopLoad<matrix_b>(&k_tile[first + 20u], row_stride);
+        let b1 = coopLoad<matrix_b>(&k_tile[first + SIDE * row_stride + 20u], row_stride);
         s00 = coopMultiplyAdd(q5, b0, s00);
         s01 = coopMultiplyAdd(q5, b1, s01);
     }
     if n_parts > 6u {
-        let b0 = coopLoad<matrix_b>(&k_tile[24u], row_stride);
-        let b1 = coopLoad<matrix_b>(&k_tile[SIDE * row_stride + 24u], row_stride);
+        let b0 = coopLoad<matrix_b>(&k_tile[first + 24u], row_stride);
+        let b1 = coopLoad<matrix_b>(&k_tile[first + SIDE * row_stride + 24u], row_stride);
         s00 = coopMultiplyAdd(q6, b0, s00);
         s01 = coopMultiplyAdd(q6, b1, s01);
     }
     if n_parts > 7u {
-        let b0 = coopLoad<matrix_b>(&k_tile[28u], row_stride);
-        let b1 = coopLoad<matrix_b>(&k_tile[SIDE * row_stride + 28u], row_stride);
+        let b0 = coopLoad<matrix_b>(&k_tile[first + 28u], row_stride);
+        let b1 = coopLoad<matrix_b>(&k_tile[first + SIDE * row_stride + 28u], row_stride);
         s00 = coopMultiplyAdd(q7, b0, s00);
         s01 = coopMultiplyAdd(q7, b1, s01);
     }
     if n_parts > 8u {
-        let b0 = coopLoad<matrix_b>(&k_tile[32u], row_stride);
-        let b1 = coopLoad<matrix_b>(&k_tile[SIDE * row_stride + 32u], row_stride);
+        let b0 = coopLoad<matrix_b>(&k_tile[first + 32u], row_stride);
+        let b1 = coopLoad<matrix_b>(&k_tile[first + SIDE * row_stride + 32u], row_stride);
         s00 = coopMultiplyAdd(q8, b0, s00);
         s01 = coopMultiplyAdd(q8, b1, s01);
     }
     if n_parts > 9u {
-        let b0 = coopLoad<matrix_b>(&k_tile[36u], row_stride);
-        let b1 = coopLoad<matrix_b>(&k_tile[SIDE * row_stride + 36u], row_stride);
+        let b0 = coopLoad<matrix_b>(&k_tile[first + 36u], row_stride);
+        let b1 = coopLoad<matrix_b>(&k_tile[first + SIDE * row_stride + 36u], row_stride);
         s00 = coopMultiplyAdd(q9, b0, s00);
         s01 = coopMultiplyAdd(q9, b1, s01);
     }
     coopStoreT(s00, &scores[own_scores], SCORE_STRIDE);
     coopStoreT(s01, &scores[own_scores + 4u], SCORE_STRIDE);
-    if row_matrices == 2u {
-        coopStoreT(s10, &scores[own_scores + SIDE * SCORE_STRIDE], SCORE_STRIDE);
-        coopStoreT(s11, &scores[own_scores + SIDE * SCORE_STRIDE + 4u], SCORE_STRIDE);
+}
+
+// The weights of a query for the keys of a block, into its part of the room; gives their sum.
+fn weigh(own_scores: u32, own_weights: u32, row: u32, first_own: u32, first_key: u32, reference: f32) -> f32 {
+    var sum = vec4<f32>();
+    for (var i = 0u; i < 8u; i++) {
+        let score = visible(scores[own_scores + row * SCORE_STRIDE + i], first_own + row, first_key + i * 4u);
+        let weight = exp2(score - reference);
+        sum += weight;
+        weights[own_weights + row * WEIGHT_STRIDE + i] = narrow(weight);
     }
+    return sum.x + sum.y + sum.z + sum.w;
+}
+
+// A matrix of sums with each row multiplied by its factor, by way of the scores' room. All invocations call this together.
+fn faded(sums: matrix_c, own_scores: u32, own_factors: u32, sub_lane: u32) -> matrix_c {
+    workgroupBarrier();
+    coopStoreT(sums, &scores[own_scores], SCORE_STRIDE);
+    workgroupBarrier();
+    for (var i = sub_lane; i < SIDE * 4u; i += subgroup_size) {
+        scores[own_scores + i / 4u * SCORE_STRIDE + i % 4u] *= factors[own_factors + i / 4u];
+    }
+    workgroupBarrier();
+    return coopLoadT<matrix_c>(&scores[own_scores], SCORE_STRIDE);
 }
 
 // Divides a part of 16 columns of this subgroup's sums by the sums of the weights, and stores them.
@@ -244,7 +248,7 @@ fn store(place: Place, first_own: u32, own_scores: u32, sub_lane: u32, part: u32
     for (var r = 0u; r < own_rows; r++) {
         let row = r * subgroup_size + sub_lane;
         let query = first_own + row;
-        if row < rows && query < params.n_queries {
+        if row < SIDE && query < params.n_queries {
             let inverse = 1.0 / total[r];
             for (var i = 0u; i < 4u; i++) {
                 let column = part * SIDE + i * 4u;
@@ -276,9 +280,10 @@ fn main(
     place.k_at = item * params.n_keys * params.k_stride + params.k_offset + column;
     place.v_at = item * params.n_keys * params.v_stride + params.v_offset + column;
     place.out_at = item * params.n_queries * params.out_stride + column;
-    let first_own = first_query + subgroup * rows;
-    let own_scores = subgroup * rows * SCORE_STRIDE;
-    let own_weights = subgroup * rows * WEIGHT_STRIDE;
+    let first_own = first_query + subgroup * SIDE;
+    let own_scores = subgroup * SIDE * SCORE_STRIDE;
+    let own_weights = subgroup * SIDE * WEIGHT_STRIDE;
+    let own_factors = subgroup * SIDE;
 
     // A causal workgroup needs no keys after its last query.
     var last_key = params.n_keys;
@@ -286,8 +291,7 @@ fn main(
         last_key = min(last_key, first_query + n_queries);
     }
 
-    // The queries, by way of the weights' room, 32 columns at a time. With two matrices of rows the second five are of the
-    // second. They and the results are variables of their own, and no arrays, so that nothing keeps them from staying in
+    // The queries, by way of the weights' room, 32 columns at a time. They and the results are variables of their own, and no arrays, so that nothing keeps them from staying in
     // registers.
     var q0 = matrix_a();
     var q1 = matrix_a();
@@ -302,26 +306,15 @@ fn main(
     stage_queries(place, first_own, own_weights, sub_lane, 0u);
     q0 = coopLoadT<matrix_a>(&weights[own_weights], WEIGHT_STRIDE);
     q1 = coopLoadT<matrix_a>(&weights[own_weights + 4u], WEIGHT_STRIDE);
-    if row_matrices == 2u {
-        q5 = coopLoadT<matrix_a>(&weights[own_weights + SIDE * WEIGHT_STRIDE], WEIGHT_STRIDE);
-        q6 = coopLoadT<matrix_a>(&weights[own_weights + SIDE * WEIGHT_STRIDE + 4u], WEIGHT_STRIDE);
-    }
     if n_parts > 2u {
         stage_queries(place, first_own, own_weights, sub_lane, 2u);
         q2 = coopLoadT<matrix_a>(&weights[own_weights], WEIGHT_STRIDE);
         q3 = coopLoadT<matrix_a>(&weights[own_weights + 4u], WEIGHT_STRIDE);
-        if row_matrices == 2u {
-            q7 = coopLoadT<matrix_a>(&weights[own_weights + SIDE * WEIGHT_STRIDE], WEIGHT_STRIDE);
-            q8 = coopLoadT<matrix_a>(&weights[own_weights + SIDE * WEIGHT_STRIDE + 4u], WEIGHT_STRIDE);
-        }
     }
     if n_parts > 4u {
         stage_queries(place, first_own, own_weights, sub_lane, 4u);
         q4 = coopLoadT<matrix_a>(&weights[own_weights], WEIGHT_STRIDE);
-        if row_matrices == 1u { q5 = coopLoadT<matrix_a>(&weights[own_weights + 4u], WEIGHT_STRIDE); }
-        if row_matrices == 2u {
-            q9 = coopLoadT<matrix_a>(&weights[own_weights + SIDE * WEIGHT_STRIDE], WEIGHT_STRIDE);
-        }
+        q5 = coopLoadT<matrix_a>(&weights[own_weights + 4u], WEIGHT_STRIDE);
     }
     if n_parts > 6u {
         stage_queries(place, first_own, own_weights, sub_lane, 6u);
@@ -334,12 +327,16 @@ fn main(
         q9 = coopLoadT<matrix_a>(&weights[own_weights + 4u], WEIGHT_STRIDE);
     }
 
-    // Of each query: the largest score, and the sum of the weights.
-    var largest: array<f32, MAX_ROWS>;
+    // Of each query: the score that its weights are relative to, the sum of the weights, and the largest score of a block.
+    var reference: array<f32, MAX_ROWS>;
     var total: array<f32, MAX_ROWS>;
+    var largest: array<f32, MAX_ROWS>;
     for (var r = 0u; r < own_rows; r++) {
-        largest[r] = HIDDEN;
+        reference[r] = HIDDEN;
         total[r] = 0.0;
+    }
+    if lane == 0u {
+        outgrown = 0u;
     }
     var o0 = matrix_c();
     var o1 = matrix_c();
@@ -352,157 +349,163 @@ fn main(
     var o8 = matrix_c();
     var o9 = matrix_c();
 
-    // The first walk.
-    bring_keys(place, 0u, lane);
-    workgroupBarrier();
-    for (var first_key = 0u; first_key < last_key; first_key += N_KEYS) {
-        find_scores(own_scores, q0, q1, q2, q3, q4, q5, q6, q7, q8, q9);
-        workgroupBarrier();
-        bring_keys(place, first_key + N_KEYS, lane);
-        for (var r = 0u; r < own_rows; r++) {
-            let row = r * subgroup_size + sub_lane;
-            if row < rows {
-                let query = first_own + row;
-                let at = own_scores + row * SCORE_STRIDE;
-                var block = vec4<f32>(HIDDEN);
-                for (var i = 0u; i < 8u; i++) {
-                    block = max(block, visible(scores[at + i], query, first_key + i * 4u));
-                }
-                let new_largest = max(max(max(block.x, block.y), max(block.z, block.w)), largest[r]);
-                var sum = vec4<f32>();
-                for (var i = 0u; i < 8u; i++) {
-                    sum += exp2(visible(scores[at + i], query, first_key + i * 4u) - new_largest);
-                }
-                total[r] = total[r] * exp2(largest[r] - new_largest) + sum.x + sum.y + sum.z + sum.w;
-                largest[r] = new_largest;
-            }
-        }
-        workgroupBarrier();
-    }
+    var next_k: array<eight, MAX_LOADS>;
+    var next_v: array<eight, MAX_LOADS>;
 
-    // The second walk.
-    bring_keys(place, 0u, lane);
+    // While the scores of a block are looked at, the keys and values of the next are on their way.
+    var half = 0u;
+    for (var j = 0u; j < loads; j++) {
+        let i = lane + j * n_threads;
+        store_k(i, half, load_k(place.k_at, i / row_vectors, i % row_vectors));
+        store_v(i, half, load_v(place.v_at, i / row_vectors, i % row_vectors));
+    }
     workgroupBarrier();
     for (var first_key = 0u; first_key < last_key; first_key += N_KEYS) {
-        find_scores(own_scores, q0, q1, q2, q3, q4, q5, q6, q7, q8, q9);
+        for (var j = 0u; j < loads; j++) {
+            let i = lane + j * n_threads;
+            next_k[j] = load_k(place.k_at, first_key + N_KEYS + i / row_vectors, i % row_vectors);
+            next_v[j] = load_v(place.v_at, first_key + N_KEYS + i / row_vectors, i % row_vectors);
+        }
+        find_scores(own_scores, half * tile_cells, q0, q1, q2, q3, q4, q5, q6, q7, q8, q9);
         workgroupBarrier();
-        bring_keys(place, first_key + N_KEYS, lane);
-        bring_values(place, first_key, lane);
+        // Weights are powers of two relative to a score of the query's own, which need not be the largest: only when one
+        // outgrows it by far, so that its weight would not fit into f16, the largest takes its place.
+        var sums: array<f32, MAX_ROWS>;
         for (var r = 0u; r < own_rows; r++) {
             let row = r * subgroup_size + sub_lane;
-            if row < rows {
+            if row < SIDE {
+                largest[r] = HIDDEN;
                 let at = own_scores + row * SCORE_STRIDE;
                 for (var i = 0u; i < 8u; i++) {
-                    let weight = exp2(visible(scores[at + i], first_own + row, first_key + i * 4u) - largest[r]);
-                    weights[own_weights + row * WEIGHT_STRIDE + i] = narrow(weight);
+                    let score = visible(scores[at + i], first_own + row, first_key + i * 4u);
+                    largest[r] = max(largest[r], max(max(score.x, score.y), max(score.z, score.w)));
+                }
+                sums[r] = weigh(own_scores, own_weights, row, first_own, first_key, reference[r]);
+                if largest[r] > reference[r] + GROWTH {
+                    outgrown = 1u;
                 }
             }
         }
-        workgroupBarrier();
+        if workgroupUniformLoad(&outgrown) == 1u {
+            for (var r = 0u; r < own_rows; r++) {
+                let row = r * subgroup_size + sub_lane;
+                if row < SIDE {
+                    var factor = 1.0;
+                    if largest[r] > reference[r] + GROWTH {
+                        factor = exp2(reference[r] - largest[r]);
+                        reference[r] = largest[r];
+                        total[r] *= factor;
+                        sums[r] = weigh(own_scores, own_weights, row, first_own, first_key, reference[r]);
+                    }
+                    factors[own_factors + row] = factor;
+                }
+            }
+            if lane == 0u {
+                outgrown = 0u;
+            }
+            if n_parts > 0u { o0 = faded(o0, own_scores, own_factors, sub_lane); }
+            if n_parts > 1u { o1 = faded(o1, own_scores, own_factors, sub_lane); }
+            if n_parts > 2u { o2 = faded(o2, own_scores, own_factors, sub_lane); }
+            if n_parts > 3u { o3 = faded(o3, own_scores, own_factors, sub_lane); }
+            if n_parts > 4u { o4 = faded(o4, own_scores, own_factors, sub_lane); }
+            if n_parts > 5u { o5 = faded(o5, own_scores, own_factors, sub_lane); }
+            if n_parts > 6u { o6 = faded(o6, own_scores, own_factors, sub_lane); }
+            if n_parts > 7u { o7 = faded(o7, own_scores, own_factors, sub_lane); }
+            if n_parts > 8u { o8 = faded(o8, own_scores, own_factors, sub_lane); }
+            if n_parts > 9u { o9 = faded(o9, own_scores, own_factors, sub_lane); }
+            workgroupBarrier();
+        }
+        for (var r = 0u; r < own_rows; r++) {
+            total[r] += sums[r];
+        }
+
         let a00 = coopLoadT<matrix_a>(&weights[own_weights], WEIGHT_STRIDE);
         let a01 = coopLoadT<matrix_a>(&weights[own_weights + 4u], WEIGHT_STRIDE);
-        let second = select(0u, SIDE * WEIGHT_STRIDE, row_matrices == 2u);
-        let a10 = coopLoadT<matrix_a>(&weights[own_weights + second], WEIGHT_STRIDE);
-        let a11 = coopLoadT<matrix_a>(&weights[own_weights + second + 4u], WEIGHT_STRIDE);
         if n_parts > 0u {
-            let b0 = coopLoadT<matrix_b>(&v_tile[0u], row_stride);
-            let b1 = coopLoadT<matrix_b>(&v_tile[SIDE * row_stride + 0u], row_stride);
+            let b0 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + 0u], row_stride);
+            let b1 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + SIDE * row_stride + 0u], row_stride);
             o0 = coopMultiplyAdd(a01, b1, coopMultiplyAdd(a00, b0, o0));
-            if row_matrices == 2u {
-                o5 = coopMultiplyAdd(a11, b1, coopMultiplyAdd(a10, b0, o5));
-            }
         }
         if n_parts > 1u {
-            let b0 = coopLoadT<matrix_b>(&v_tile[4u], row_stride);
-            let b1 = coopLoadT<matrix_b>(&v_tile[SIDE * row_stride + 4u], row_stride);
+            let b0 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + 4u], row_stride);
+            let b1 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + SIDE * row_stride + 4u], row_stride);
             o1 = coopMultiplyAdd(a01, b1, coopMultiplyAdd(a00, b0, o1));
-            if row_matrices == 2u {
-                o6 = coopMultiplyAdd(a11, b1, coopMultiplyAdd(a10, b0, o6));
-            }
         }
         if n_parts > 2u {
-            let b0 = coopLoadT<matrix_b>(&v_tile[8u], row_stride);
-            let b1 = coopLoadT<matrix_b>(&v_tile[SIDE * row_stride + 8u], row_stride);
+            let b0 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + 8u], row_stride);
+            let b1 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + SIDE * row_stride + 8u], row_stride);
             o2 = coopMultiplyAdd(a01, b1, coopMultiplyAdd(a00, b0, o2));
-            if row_matrices == 2u {
-                o7 = coopMultiplyAdd(a11, b1, coopMultiplyAdd(a10, b0, o7));
-            }
         }
         if n_parts > 3u {
-            let b0 = coopLoadT<matrix_b>(&v_tile[12u], row_stride);
-            let b1 = coopLoadT<matrix_b>(&v_tile[SIDE * row_stride + 12u], row_stride);
+            let b0 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + 12u], row_stride);
+            let b1 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + SIDE * row_stride + 12u], row_stride);
             o3 = coopMultiplyAdd(a01, b1, coopMultiplyAdd(a00, b0, o3));
-            if row_matrices == 2u {
-                o8 = coopMultiplyAdd(a11, b1, coopMultiplyAdd(a10, b0, o8));
-            }
         }
         if n_parts > 4u {
-            let b0 = coopLoadT<matrix_b>(&v_tile[16u], row_stride);
-            let b1 = coopLoadT<matrix_b>(&v_tile[SIDE * row_stride + 16u], row_stride);
+            let b0 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + 16u], row_stride);
+            let b1 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + SIDE * row_stride + 16u], row_stride);
             o4 = coopMultiplyAdd(a01, b1, coopMultiplyAdd(a00, b0, o4));
-            if row_matrices == 2u {
-                o9 = coopMultiplyAdd(a11, b1, coopMultiplyAdd(a10, b0, o9));
-            }
         }
         if n_parts > 5u {
-            let b0 = coopLoadT<matrix_b>(&v_tile[20u], row_stride);
-            let b1 = coopLoadT<matrix_b>(&v_tile[SIDE * row_stride + 20u], row_stride);
+            let b0 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + 20u], row_stride);
+            let b1 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + SIDE * row_stride + 20u], row_stride);
             o5 = coopMultiplyAdd(a01, b1, coopMultiplyAdd(a00, b0, o5));
         }
         if n_parts > 6u {
-            let b0 = coopLoadT<matrix_b>(&v_tile[24u], row_stride);
-            let b1 = coopLoadT<matrix_b>(&v_tile[SIDE * row_stride + 24u], row_stride);
+            let b0 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + 24u], row_stride);
+            let b1 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + SIDE * row_stride + 24u], row_stride);
             o6 = coopMultiplyAdd(a01, b1, coopMultiplyAdd(a00, b0, o6));
         }
         if n_parts > 7u {
-            let b0 = coopLoadT<matrix_b>(&v_tile[28u], row_stride);
-            let b1 = coopLoadT<matrix_b>(&v_tile[SIDE * row_stride + 28u], row_stride);
+            let b0 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + 28u], row_stride);
+            let b1 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + SIDE * row_stride + 28u], row_stride);
             o7 = coopMultiplyAdd(a01, b1, coopMultiplyAdd(a00, b0, o7));
         }
         if n_parts > 8u {
-            let b0 = coopLoadT<matrix_b>(&v_tile[32u], row_stride);
-            let b1 = coopLoadT<matrix_b>(&v_tile[SIDE * row_stride + 32u], row_stride);
+            let b0 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + 32u], row_stride);
+            let b1 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + SIDE * row_stride + 32u], row_stride);
             o8 = coopMultiplyAdd(a01, b1, coopMultiplyAdd(a00, b0, o8));
         }
         if n_parts > 9u {
-            let b0 = coopLoadT<matrix_b>(&v_tile[36u], row_stride);
-            let b1 = coopLoadT<matrix_b>(&v_tile[SIDE * row_stride + 36u], row_stride);
+            let b0 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + 36u], row_stride);
+            let b1 = coopLoadT<matrix_b>(&v_tile[half * tile_cells + SIDE * row_stride + 36u], row_stride);
             o9 = coopMultiplyAdd(a01, b1, coopMultiplyAdd(a00, b0, o9));
         }
+        if two_halves { half = 1u - half; } else { workgroupBarrier(); }
+        for (var j = 0u; j < loads; j++) {
+            store_k(lane + j * n_threads, half, next_k[j]);
+            store_v(lane + j * n_threads, half, next_v[j]);
+        }
+        workgroupBarrier();
     }
 
     // The results, by way of the scores' room, one matrix of columns at a time.
     if n_parts > 0u {
         coopStoreT(o0, &scores[own_scores], SCORE_STRIDE);
-        if row_matrices == 2u { coopStoreT(o5, &scores[own_scores + SIDE * SCORE_STRIDE], SCORE_STRIDE); }
         workgroupBarrier();
         store(place, first_own, own_scores, sub_lane, 0u, total);
         workgroupBarrier();
     }
     if n_parts > 1u {
         coopStoreT(o1, &scores[own_scores], SCORE_STRIDE);
-        if row_matrices == 2u { coopStoreT(o6, &scores[own_scores + SIDE * SCORE_STRIDE], SCORE_STRIDE); }
         workgroupBarrier();
         store(place, first_own, own_scores, sub_lane, 1u, total);
         workgroupBarrier();
     }
     if n_parts > 2u {
         coopStoreT(o2, &scores[own_scores], SCORE_STRIDE);
-        if row_matrices == 2u { coopStoreT(o7, &scores[own_scores + SIDE * SCORE_STRIDE], SCORE_STRIDE); }
         workgroupBarrier();
         store(place, first_own, own_scores, sub_lane, 2u, total);
         workgroupBarrier();
     }
     if n_parts > 3u {
         coopStoreT(o3, &scores[own_scores], SCORE_STRIDE);
-        if row_matrices == 2u { coopStoreT(o8, &scores[own_scores + SIDE * SCORE_STRIDE], SCORE_STRIDE); }
         workgroupBarrier();
         store(place, first_own, own_scores, sub_lane, 3u, total);
         workgroupBarrier();
     }
     if n_parts > 4u {
         coopStoreT(o4, &scores[own_scores], SCORE_STRIDE);
-        if row_matrices == 2u { coopStoreT(o9, &scores[own_scores + SIDE * SCORE_STRIDE], SCORE_STRIDE); }
         workgroupBarrier();
         store(place, first_own, own_scores, sub_lane, 4u, total);
         workgroupBarrier();

@@ -218,6 +218,8 @@ pub enum Work {
         subgroups: [u32; 2],
         /// Of one subgroup, along the rows and along the columns.
         matrices: [u32; 2],
+        /// Whether the values of the next step have workgroup memory of their own.
+        two_halves: bool,
     },
 }
 
@@ -255,7 +257,7 @@ impl Tile {
     pub const fn m(self) -> u32 {
         match self.work {
             Work::Invocations { threads, rows, .. } => threads[1] * rows,
-            Work::Matrices { side, subgroups, matrices } => subgroups[0] * matrices[0] * side,
+            Work::Matrices { side, subgroups, matrices, .. } => subgroups[0] * matrices[0] * side,
         }
     }
 
@@ -264,7 +266,7 @@ impl Tile {
     pub const fn n(self) -> u32 {
         match self.work {
             Work::Invocations { threads, quads, .. } => threads[0] * quads * 4,
-            Work::Matrices { side, subgroups, matrices } => subgroups[1] * matrices[1] * side,
+            Work::Matrices { side, subgroups, matrices, .. } => subgroups[1] * matrices[1] * side,
         }
     }
 
@@ -288,13 +290,14 @@ impl Tile {
     }
 
     /// Whether a machine can multiply this way.
-    fn suits(self, machine: &Machine) -> bool {
-        let Work::Matrices { side, subgroups, .. } = self.work else { return true };
+    #[must_use]
+    pub fn suits(self, machine: &Machine) -> bool {
+        let Work::Matrices { side, subgroups, two_halves, .. } = self.work else { return true };
         let Some(has) = machine.matrices else { return false };
         let n_subgroups = subgroups[0] * subgroups[1];
         let n_threads = n_subgroups * has.subgroup_size;
         let vectors = MATRIX_TILE_K / 8;
-        let steps = 2 * (self.m() * (vectors + 1) + MATRIX_TILE_K * (self.n() / 8 + 1)) * 16;
+        let steps = (1 + u32::from(two_halves)) * (self.m() * (vectors + 1) + MATRIX_TILE_K * (self.n() / 8 + 1)) * 16;
         let sums = n_subgroups * side * side * 4;
         machine.element == Element::F16
             && has.side == side
@@ -309,11 +312,15 @@ const fn invocations(name: &'static str, threads: [u32; 2], rows: u32, quads: u3
 }
 
 const fn matrices(name: &'static str, side: u32, subgroups: [u32; 2], matrices: [u32; 2]) -> Tile {
-    Tile { name, work: Work::Matrices { side, subgroups, matrices } }
+    Tile { name, work: Work::Matrices { side, subgroups, matrices, two_halves: true } }
 }
 
-/// The tiles to choose from. The first six suit any matrix, the next those with very few columns, the last of the plain ones
-/// those with very few rows, such as a time embedding's. Behind them are those of cooperative matrices.
+const fn large_matrices(name: &'static str, side: u32, subgroups: [u32; 2], matrices: [u32; 2]) -> Tile {
+    Tile { name, work: Work::Matrices { side, subgroups, matrices, two_halves: false } }
+}
+
+/// The tiles to choose from. The first six suit any matrix, the next those with very few columns, the eighth those with very few
+/// rows, such as a time embedding's. Behind them are those of cooperative matrices.
 pub const TILES: &[Tile] = &[
     invocations("32x32", [8, 8], 4, 1),
     invocations("32x64", [8, 8], 4, 2),
@@ -324,7 +331,9 @@ pub const TILES: &[Tile] = &[
     invocations("64x8", [2, 32], 2, 1),
     invocations("4x128", [16, 4], 1, 2),
     matrices("matrix 128x128", 16, [2, 4], [4, 2]),
-    matrices("matrix 128x128/4", 16, [2, 2], [4, 4]),
+    large_matrices("matrix 128x128/4", 16, [2, 2], [4, 4]),
+    large_matrices("matrix 128x256", 16, [2, 4], [4, 4]),
+    large_matrices("matrix 256x128", 16, [4, 2], [4, 4]),
     matrices("matrix 128x64", 16, [2, 2], [4, 2]),
     matrices("matrix 64x128", 16, [2, 2], [2, 4]),
     matrices("matrix 64x64", 16, [2, 2], [2, 2]),
@@ -342,7 +351,7 @@ const TILE_ROW: Tile = TILES[7];
 const TILE_NARROW: Tile = TILES[6];
 
 /// The same with cooperative matrices, the largest first.
-const TILES_OF_MATRICES: &[Tile] = &[TILES[8], TILES[10], TILES[12], TILES[14], TILES[16]];
+const TILES_OF_MATRICES: &[Tile] = &[TILES[8], TILES[12], TILES[14], TILES[16], TILES[18]];
 
 /// Channels of one step with cooperative matrices, and the most vectors of eight that an invocation brings in it.
 const MATRIX_TILE_K: u32 = 32;
@@ -522,7 +531,8 @@ pub fn launch(gemm: &Gemm, machine: &Machine, tile: Tile, splits: u32) -> Result
     if gemm.epilogue.geglu && !tile.can_geglu() {
         return Err(refuse(KERNEL.name, format!("cannot apply GEGLU with tile {}", tile.name)));
     }
-    if tile.is_of_matrices() && !(tile.suits(machine) && gemm.is_in_eights() && gemm.norm_eps.is_none()) {
+    let can = !tile.is_of_matrices() || (gemm.is_in_eights() && gemm.norm_eps.is_none());
+    if !(can && tile.suits(machine)) {
         return Err(refuse(KERNEL.name, format!("cannot use tile {} for {gemm:?}", tile.name)));
     }
     let Source { in_size, channels, out_size, kernel, stride, pad, .. } = gemm.source;
@@ -566,7 +576,7 @@ pub fn launch(gemm: &Gemm, machine: &Machine, tile: Tile, splits: u32) -> Result
     let [x, y, _] = super::spread(KERNEL.name, n_tiles)?;
     let switch = |on| f64::from(u8::from(on));
     let (kernel, mut constants) = match (tile.work, machine.matrices) {
-        (Work::Matrices { side, subgroups, matrices }, Some(Matrices { subgroup_size, .. })) => (
+        (Work::Matrices { side, subgroups, matrices, two_halves }, Some(Matrices { subgroup_size, .. })) => (
             if side == 8 { &super::gemm_matrix::KERNEL_8 } else { &super::gemm_matrix::KERNEL_16 },
             vec![
                 ("subgroups_m", f64::from(subgroups[0])),
@@ -574,6 +584,7 @@ pub fn launch(gemm: &Gemm, machine: &Machine, tile: Tile, splits: u32) -> Result
                 ("subgroup_size", f64::from(subgroup_size)),
                 ("matrices_m", f64::from(matrices[0])),
                 ("matrices_n", f64::from(matrices[1])),
+                ("two_halves", switch(two_halves)),
             ],
         ),
         (Work::Invocations { threads, rows, quads }, _) => (

@@ -36,10 +36,14 @@ const TILE_K_QUADS = 4u;
 const A_STRIDE = 5u;
 // The most quads of A that one invocation brings in a step.
 const MAX_A_LOADS = 4u;
+// The place of what is outside the picture.
+const NOWHERE = 0xffffffffu;
 
 override tile_m: u32 = threads_y * rows;
 override tile_quads: u32 = threads_x * quads;
 override n_threads: u32 = threads_x * threads_y;
+override a_loads: u32 = (tile_m * TILE_K_QUADS + n_threads - 1u) / n_threads;
+override w_loads: u32 = (TILE_K * tile_quads + n_threads - 1u) / n_threads;
 override a_cells: u32 = tile_m * A_STRIDE;
 override w_cells: u32 = TILE_K * tile_quads;
 
@@ -106,20 +110,106 @@ fn normalise(value: vec4<f32>, tile_row: u32, channel: u32) -> vec4<f32> {
     return result;
 }
 
-// Four channels of one pixel of a source, zeros beyond its last channel.
-fn load_source(source: u32, pixel: u32, channel: u32, n_channels: u32) -> vec4<f32> {
+// Where a step of the sum is, and its first row of W.
+struct Step {
+    tap_y: u32,
+    tap_x: u32,
+    source: u32,
+    channel: u32,
+    first_k: u32,
+}
+
+// The channels of a step's source.
+fn channels_of(step: Step) -> u32 {
+    return select(params.channels_0, params.channels_1, step.source == 1u);
+}
+
+// On to the next channels, else the next source, else the next tap.
+fn next_step(step: Step) -> Step {
+    var next = step;
+    let n_channels = channels_of(step);
+    next.first_k += min(TILE_K, n_channels - step.channel);
+    next.channel += TILE_K;
+    if next.channel >= n_channels {
+        next.channel = 0u;
+        if step.source == 0u && params.channels_1 > 0u {
+            next.source = 1u;
+        } else {
+            next.source = 0u;
+            next.tap_x += 1u;
+            if next.tap_x == params.kernel {
+                next.tap_x = 0u;
+                next.tap_y += 1u;
+            }
+        }
+    }
+    return next;
+}
+
+// The first element of a row of A for the tap and the source of a step; `origin` is the first row of the batch item's
+// picture, and the place of the kernel's corner.
+fn place_of(origin: vec3<i32>, step: Step) -> u32 {
+    let shift = select(0u, 1u, upsample);
+    // Negative places become large ones.
+    let y = u32(origin.y + i32(step.tap_y));
+    let x = u32(origin.z + i32(step.tap_x));
+    if y < params.full_h && x < params.full_w {
+        return ((u32(origin.x) + (y >> shift)) * params.in_w + (x >> shift)) * channels_of(step);
+    }
+    return NOWHERE;
+}
+
+// Four channels of a row of A, zeros beyond the picture and the last channel.
+fn load_a(place: u32, step: Step, item: u32) -> vec4<f32> {
     var quad = vec4<f32>();
+    if place == NOWHERE {
+        return quad;
+    }
+    let channel = step.channel + item % TILE_K_QUADS * 4u;
+    let n_channels = channels_of(step);
     for (var i = 0u; i < 4u; i += WIDTH) {
         if channel + i < n_channels {
-            let at = (pixel * n_channels + channel + i) / WIDTH;
-            if source == 0u {
+            let at = (place + channel + i) / WIDTH;
+            if step.source == 0u {
                 put(&quad, i, source_0[at]);
             } else {
                 put(&quad, i, source_1[at]);
             }
         }
     }
+    if has_norm {
+        return normalise(quad, item / TILE_K_QUADS, channel);
+    }
     return quad;
+}
+
+fn store_a(item: u32, value: vec4<f32>) {
+    if item < tile_m * TILE_K_QUADS {
+        a_tile[item / TILE_K_QUADS * A_STRIDE + item % TILE_K_QUADS] = value;
+    }
+}
+
+// Four columns of a row of W, zeros beyond the last of the step's source and the last column.
+fn load_w(step: Step, item: u32, first_quad: u32, n_quads: u32) -> vec4<f32> {
+    let k = item / tile_quads;
+    let quad = first_quad + item % tile_quads;
+    if k < TILE_K && step.channel + k < channels_of(step) && quad < n_quads {
+        return widen_half4(weight[(step.first_k + k) * n_quads + quad]);
+    }
+    return vec4<f32>();
+}
+
+fn store_w(item: u32, value: vec4<f32>) {
+    let k = item / tile_quads;
+    let quad = item % tile_quads;
+    if k < TILE_K {
+        w_tile[k * tile_quads + quad % quads * threads_x + quad / quads] = value;
+    }
+}
+
+// Adds four products to each of four sums, one after the other.
+fn add_products(sums: vec4<f32>, a: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<f32>) -> vec4<f32> {
+    return fma(vec4<f32>(a.w), w3, fma(vec4<f32>(a.z), w2, fma(vec4<f32>(a.y), w1, fma(vec4<f32>(a.x), w0, sums))));
 }
 
 @compute @workgroup_size(threads_x, threads_y)
@@ -136,12 +226,11 @@ fn main(
     let first_row = tile / params.n_tile_columns * tile_m;
     let first_quad = tile % params.n_tile_columns * tile_quads;
     let n_quads = (params.n + 3u) / 4u;
-    let shift = select(0u, 1u, upsample);
 
     // The rows of A that this invocation brings: first row of the batch item's picture, and the place of the kernel's
     // corner, far outside for rows beyond the last.
     var origins: array<vec3<i32>, MAX_A_LOADS>;
-    for (var j = 0u; j < MAX_A_LOADS; j++) {
+    for (var j = 0u; j < a_loads; j++) {
         let row = first_row + (lane + j * n_threads) / TILE_K_QUADS;
         origins[j] = vec3<i32>(0, -0x40000000, 0);
         if row < params.m {
@@ -164,10 +253,12 @@ fn main(
     let steps_of_tap = steps_0 + (params.channels_1 + TILE_K - 1u) / TILE_K;
     let first_tap = first_step / steps_of_tap;
     let step_of_tap = first_step % steps_of_tap;
-    var tap_y = first_tap / params.kernel;
-    var tap_x = first_tap % params.kernel;
-    var source = select(0u, 1u, step_of_tap >= steps_0);
-    var channel = select(step_of_tap, step_of_tap - steps_0, source == 1u) * TILE_K;
+    var at: Step;
+    at.tap_y = first_tap / params.kernel;
+    at.tap_x = first_tap % params.kernel;
+    at.source = select(0u, 1u, step_of_tap >= steps_0);
+    at.channel = select(step_of_tap, step_of_tap - steps_0, at.source == 1u) * TILE_K;
+    at.first_k = first_tap * (params.channels_0 + params.channels_1) + at.source * params.channels_0 + at.channel;
 
     var sums_0: array<vec4<f32>, 8>;
     var sums_1: array<vec4<f32>, 8>;
@@ -176,37 +267,24 @@ fn main(
         sums_1[r] = vec4<f32>();
     }
 
+    var places: array<u32, MAX_A_LOADS>;
+    for (var j = 0u; j < a_loads; j++) {
+        places[j] = place_of(origins[j], at);
+    }
     for (var step = first_step; step < last_step; step++) {
-        let n_channels = select(params.channels_0, params.channels_1, source == 1u);
-        for (var j = 0u; j < MAX_A_LOADS; j++) {
-            let item = lane + j * n_threads;
-            if item < tile_m * TILE_K_QUADS {
-                let origin = origins[j];
-                // Negative places become large ones.
-                let y = u32(origin.y + i32(tap_y));
-                let x = u32(origin.z + i32(tap_x));
-                var value = vec4<f32>();
-                if y < params.full_h && x < params.full_w {
-                    let pixel = (u32(origin.x) + (y >> shift)) * params.in_w + (x >> shift);
-                    value = load_source(source, pixel, channel + item % TILE_K_QUADS * 4u, n_channels);
-                    if has_norm {
-                        value = normalise(value, item / TILE_K_QUADS, channel + item % TILE_K_QUADS * 4u);
-                    }
-                }
-                a_tile[item / TILE_K_QUADS * A_STRIDE + item % TILE_K_QUADS] = value;
+        // Another tap or source.
+        if at.channel == 0u {
+            for (var j = 0u; j < a_loads; j++) {
+                places[j] = place_of(origins[j], at);
             }
         }
-        let first_k = (tap_y * params.kernel + tap_x) * (params.channels_0 + params.channels_1)
-            + source * params.channels_0 + channel;
-        for (var item = lane; item < TILE_K * tile_quads; item += n_threads) {
-            let k = item / tile_quads;
-            let quad = item % tile_quads;
-            var value = vec4<f32>();
-            if channel + k < n_channels && first_quad + quad < n_quads {
-                value = widen_half4(weight[(first_k + k) * n_quads + first_quad + quad]);
-            }
-            w_tile[k * tile_quads + quad % quads * threads_x + quad / quads] = value;
+        for (var j = 0u; j < a_loads; j++) {
+            store_a(lane + j * n_threads, load_a(places[j], at, lane + j * n_threads));
         }
+        for (var j = 0u; j < w_loads; j++) {
+            store_w(lane + j * n_threads, load_w(at, lane + j * n_threads, first_quad, n_quads));
+        }
+        at = next_step(at);
         workgroupBarrier();
 
         for (var k = 0u; k < TILE_K_QUADS; k++) {
@@ -215,10 +293,6 @@ fn main(
             let w1 = w_tile[w + tile_quads];
             let w2 = w_tile[w + 2u * tile_quads];
             let w3 = w_tile[w + 3u * tile_quads];
-            for (var r = 0u; r < rows; r++) {
-                let a = a_tile[(r * threads_y + thread.y) * A_STRIDE + k];
-                sums_0[r] += a.x * w0 + a.y * w1 + a.z * w2 + a.w * w3;
-            }
             if quads == 2u {
                 let v0 = w_tile[w + threads_x];
                 let v1 = w_tile[w + threads_x + tile_quads];
@@ -226,27 +300,18 @@ fn main(
                 let v3 = w_tile[w + threads_x + 3u * tile_quads];
                 for (var r = 0u; r < rows; r++) {
                     let a = a_tile[(r * threads_y + thread.y) * A_STRIDE + k];
-                    sums_1[r] += a.x * v0 + a.y * v1 + a.z * v2 + a.w * v3;
+                    sums_0[r] = add_products(sums_0[r], a, w0, w1, w2, w3);
+                    sums_1[r] = add_products(sums_1[r], a, v0, v1, v2, v3);
                 }
-            }
-        }
-        workgroupBarrier();
-
-        // On to the next channels, else the next source, else the next tap.
-        channel += TILE_K;
-        if channel >= n_channels {
-            channel = 0u;
-            if source == 0u && params.channels_1 > 0u {
-                source = 1u;
             } else {
-                source = 0u;
-                tap_x += 1u;
-                if tap_x == params.kernel {
-                    tap_x = 0u;
-                    tap_y += 1u;
+                for (var r = 0u; r < rows; r++) {
+                    let a = a_tile[(r * threads_y + thread.y) * A_STRIDE + k];
+                    sums_0[r] = add_products(sums_0[r], a, w0, w1, w2, w3);
                 }
             }
         }
+
+        workgroupBarrier();
     }
 
     let quad = first_quad + thread.x * quads;

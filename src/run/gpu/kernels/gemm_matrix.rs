@@ -21,6 +21,7 @@ pub const KERNEL_16: Kernel = Kernel {
         "subgroup_size",
         "matrices_m",
         "matrices_n",
+        "two_halves",
         "upsample",
         "has_bias",
         "has_time_embedding",

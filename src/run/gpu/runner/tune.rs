@@ -11,6 +11,9 @@ use super::super::tiles::{Measured, Tiles};
 use super::GpuRunner;
 use crate::error::Result;
 
+/// How long a measurement runs about.
+const MEASURED_SECS: f64 = 3e-3;
+
 impl GpuRunner {
     /// Times each tile on each product whose class nobody knows yet.
     ///
@@ -72,13 +75,17 @@ impl GpuRunner {
                 ];
                 let reduce = [partial.whole(), self.unused_weight(), self.unused(2), self.unused(3), out.whole()];
                 let operands: [&[Range<'_>]; 2] = [&product, &reduce];
-                // Once for the compiler, then some milliseconds' worth.
-                let n_runs = (self.flops_per_sec.get() * 5e-3 / flops).clamp(1.0, 50.0) as usize;
+                // Once for the compiler, once for a guess, then some milliseconds' worth, so that a submit costs nothing.
                 let mut secs = f64::INFINITY;
-                for n in [1, n_runs, n_runs] {
+                let mut n_runs = 1;
+                for round in 0..4 {
                     let start = Instant::now();
-                    self.repeat(&launches, &operands, n).await;
-                    secs = secs.min(start.elapsed().as_secs_f64() / n as f64);
+                    self.repeat(&launches, &operands, n_runs).await;
+                    let once = start.elapsed().as_secs_f64() / n_runs as f64;
+                    if round > 0 {
+                        secs = secs.min(once);
+                        n_runs = (MEASURED_SECS / once).clamp(1.0, 200.0) as usize;
+                    }
                 }
                 self.recorder.check("measuring tiles")?;
                 let gflops = flops / secs / 1e9;

@@ -1,7 +1,7 @@
 // One workgroup computes a tile of out[M,N] = A[M,K]·W[K,N] and what follows the product, as `gemm` does, but the subgroups
 // multiply with cooperative matrices. Each subgroup has `matrices_m` x `matrices_n` of them, at most 4x4. The sum goes in
 // steps of 32 channels of one tap and one source; while the matrices of a step are multiplied, the values of the next one
-// are on their way, and go to the other half of the workgroup memory.
+// are on their way.
 //
 // Rows of the sources and of W are multiples of eight values, which are read at once.
 
@@ -16,6 +16,8 @@ override subgroup_size: u32 = 32u;
 // Matrices of a subgroup along the rows and columns, at most 4.
 override matrices_m: u32 = 4u;
 override matrices_n: u32 = 2u;
+// The values of the next step have workgroup memory of their own, or wait for that of this step.
+override two_halves: bool = true;
 // The picture is enlarged before the convolution, by repeating each pixel 2x2.
 override upsample: bool = false;
 // Partial sums are stored for splitk_reduce or splitk_group_norm, and the epilogue is left to it.
@@ -42,6 +44,8 @@ const TILE_K = 32u;
 const TILE_K_VECTORS = 4u;
 // Cells of a row, and eight values more than it has, so that neighbouring rows lie in different banks.
 const A_STRIDE = 10u;
+// The place of what is outside the picture.
+const NOWHERE = 0xffffffffu;
 // The most vectors of A, and of W, that one invocation brings in a step.
 const MAX_LOADS = 8u;
 // Quads of a row of one matrix.
@@ -58,20 +62,21 @@ override w_loads: u32 = (TILE_K * tile_vectors + n_threads - 1u) / n_threads;
 // Of one half of the workgroup memory.
 override a_cells: u32 = tile_m * A_STRIDE;
 override w_cells: u32 = TILE_K * w_stride;
-override a_room: u32 = 2u * a_cells;
-override w_room: u32 = 2u * w_cells;
+override a_room: u32 = (1u + u32(two_halves)) * a_cells;
+override w_room: u32 = (1u + u32(two_halves)) * w_cells;
 override sums_room: u32 = n_subgroups * SIDE * SIDE_QUADS;
 
-var<workgroup> a_tile: array<cell, a_room>; // [2][tile_m][A_STRIDE], four channels each
-var<workgroup> w_tile: array<cell, w_room>; // [2][32][w_stride], four columns each
+var<workgroup> a_tile: array<cell, a_room>; // [1 or 2][tile_m][A_STRIDE], four channels each
+var<workgroup> w_tile: array<cell, w_room>; // [1 or 2][32][w_stride], four columns each
 var<workgroup> sums_tile: array<vec4<f32>, sums_room>; // one matrix of each subgroup: [SIDE][SIDE_QUADS]
 
-// Where a step is.
+// Where a step is, and its first row of W.
 struct Step {
     tap_y: u32,
     tap_x: u32,
     source: u32,
     channel: u32,
+    first_k: u32,
 }
 
 // The channels of a step's source.
@@ -82,8 +87,10 @@ fn channels_of(step: Step) -> u32 {
 // On to the next channels, else the next source, else the next tap.
 fn next_step(step: Step) -> Step {
     var next = step;
+    let n_channels = channels_of(step);
+    next.first_k += min(TILE_K, n_channels - step.channel);
     next.channel += TILE_K;
-    if next.channel >= channels_of(step) {
+    if next.channel >= n_channels {
         next.channel = 0u;
         if step.source == 0u && params.channels_1 > 0u {
             next.source = 1u;
@@ -99,32 +106,35 @@ fn next_step(step: Step) -> Step {
     return next;
 }
 
-// Eight channels of a row of A, zeros beyond the picture and the last channel. `origin` is the first row of the batch item's
+// Where a row of A lies for the tap and the source of a step, in eights; `origin` is the first row of the batch item's
 // picture, and the place of the kernel's corner.
-fn load_a(origin: vec3<i32>, step: Step, vector: u32) -> eight {
+fn place_of(origin: vec3<i32>, step: Step) -> u32 {
     let shift = select(0u, 1u, upsample);
     // Negative places become large ones.
     let y = u32(origin.y + i32(step.tap_y));
     let x = u32(origin.z + i32(step.tap_x));
-    let n_channels = channels_of(step);
-    let channel = step.channel + vector * 8u;
-    if y < params.full_h && x < params.full_w && channel < n_channels {
-        let pixel = (u32(origin.x) + (y >> shift)) * params.in_w + (x >> shift);
-        let at = (pixel * n_channels + channel) / 8u;
+    if y < params.full_h && x < params.full_w {
+        return ((u32(origin.x) + (y >> shift)) * params.in_w + (x >> shift)) * (channels_of(step) / 8u);
+    }
+    return NOWHERE;
+}
+
+// Eight channels of a row of A, zeros beyond the picture and the last channel.
+fn load_a(place: u32, step: Step, vector: u32) -> eight {
+    let channel = step.channel / 8u + vector;
+    if place != NOWHERE && channel < channels_of(step) / 8u {
         if step.source == 0u {
-            return source_0[at];
+            return source_0[place + channel];
         }
-        return source_1[at];
+        return source_1[place + channel];
     }
     return eight();
 }
 
 // Eight columns of a row of W, zeros beyond the last of the step's source and the last column.
-fn load_w(step: Step, k: u32, column: u32) -> eight {
-    if step.channel + k < channels_of(step) && column < params.n {
-        let first_k = (step.tap_y * params.kernel + step.tap_x) * (params.channels_0 + params.channels_1)
-            + step.source * params.channels_0 + step.channel;
-        return weight[((first_k + k) * params.n + column) / 8u];
+fn load_w(step: Step, k: u32, vector: u32) -> eight {
+    if step.channel + k < channels_of(step) && vector * 8u < params.n {
+        return weight[(step.first_k + k) * (params.n / 8u) + vector];
     }
     return eight();
 }
@@ -217,6 +227,7 @@ fn main(
     at.tap_x = first_tap % params.kernel;
     at.source = select(0u, 1u, step_of_tap >= steps_0);
     at.channel = select(step_of_tap, step_of_tap - steps_0, at.source == 1u) * TILE_K;
+    at.first_k = first_tap * (params.channels_0 + params.channels_1) + at.source * params.channels_0 + at.channel;
 
     // The first matrices of this subgroup: row of the tile, column of the tile.
     let own_row = subgroup / subgroups_n * matrices_m * SIDE;
@@ -242,14 +253,18 @@ fn main(
 
     var next_a: array<eight, MAX_LOADS>;
     var next_w: array<eight, MAX_LOADS>;
+    var places: array<u32, MAX_LOADS>;
+    for (var j = 0u; j < a_loads; j++) {
+        places[j] = place_of(origins[j], at);
+    }
     var half = 0u;
     if first_step < last_step {
         for (var j = 0u; j < a_loads; j++) {
-            next_a[j] = load_a(origins[j], at, (lane + j * n_threads) % TILE_K_VECTORS);
+            next_a[j] = load_a(places[j], at, (lane + j * n_threads) % TILE_K_VECTORS);
         }
         for (var j = 0u; j < w_loads; j++) {
             let item = lane + j * n_threads;
-            next_w[j] = load_w(at, item / tile_vectors, first_column + item % tile_vectors * 8u);
+            next_w[j] = load_w(at, item / tile_vectors, first_column / 8u + item % tile_vectors);
         }
         for (var j = 0u; j < a_loads; j++) {
             store_a(lane + j * n_threads, half, next_a[j]);
@@ -264,12 +279,18 @@ fn main(
         at = next_step(at);
         let has_next = step + 1u < last_step;
         if has_next {
+            // Another tap or source.
+            if at.channel == 0u {
+                for (var j = 0u; j < a_loads; j++) {
+                    places[j] = place_of(origins[j], at);
+                }
+            }
             for (var j = 0u; j < a_loads; j++) {
-                next_a[j] = load_a(origins[j], at, (lane + j * n_threads) % TILE_K_VECTORS);
+                next_a[j] = load_a(places[j], at, (lane + j * n_threads) % TILE_K_VECTORS);
             }
             for (var j = 0u; j < w_loads; j++) {
                 let item = lane + j * n_threads;
-                next_w[j] = load_w(at, item / tile_vectors, first_column + item % tile_vectors * 8u);
+                next_w[j] = load_w(at, item / tile_vectors, first_column / 8u + item % tile_vectors);
             }
         }
 
@@ -309,7 +330,7 @@ fn main(
             }
         }
 
-        half = 1u - half;
+        if two_halves { half = 1u - half; } else { workgroupBarrier(); }
         if has_next {
             for (var j = 0u; j < a_loads; j++) {
                 store_a(lane + j * n_threads, half, next_a[j]);
