@@ -125,8 +125,8 @@ impl Attention {
         let n_subgroups = MAX_SUBGROUPS.min(256 / subgroup_size);
         let fits = |by: &ByMatrices| {
             let tiles = 2 * (1 + u32::from(by.two_halves)) * 32 * (2 * parts + 1) * 16;
-            let of_a_query = 9 * 16 + 10 * 8 + 4;
-            tiles + by.n_subgroups * SIDE * of_a_query + 16 <= machine.workgroup_bytes
+            let of_a_query = 9 * 16 + 10 * 8;
+            tiles + by.n_subgroups * SIDE * of_a_query <= machine.workgroup_bytes
         };
         let by = |n_subgroups, two_halves| ByMatrices { subgroup_size, n_subgroups, two_halves };
         let ways =

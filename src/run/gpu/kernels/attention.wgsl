@@ -1,8 +1,8 @@
 // One workgroup attends for 32 queries of one head: for each block of 32 keys it computes the scores, keeps a running
-// maximum and a running sum of every query, and adds the block's values. 8x8 invocations; invocation (x,y) has the
-// queries y, y+8, y+16, y+24 of the workgroup, the keys x, x+8, x+16, x+24 of the block, and four columns of each part of
-// 32 that the head's columns are cut into. The results of wide heads are cut into slices of a few parts, each with a
-// workgroup of its own that computes the scores again, because no invocation has registers for more.
+// maximum and a running sum of every query, and adds the block's values. 8x8 invocations; invocation (x,y) has the queries
+// y, y+8, y+16, y+24 of the workgroup, the keys x, x+8, x+16, x+24 of the block, and four columns of each part of 32 that the
+// head's columns are cut into. The results of wide heads are cut into slices of a few parts, each with a workgroup of its own
+// that computes the scores again, because no invocation has registers for more.
 
 #import linear_group
 
@@ -67,6 +67,11 @@ fn load_v(first: u32, column: u32) -> vec4<f32> {
     return quad;
 }
 
+// Adds four products to a sum, one after the other.
+fn add_dot(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+
 // Where a workgroup is.
 struct Place {
     lane: u32,
@@ -103,7 +108,7 @@ fn add_values(sums: ptr<function, array<vec4<f32>, 4>>, fade: array<f32, 4>, pla
         let v3 = kv_tile[(i + 24u) * STRIDE + place.x];
         for (var r = 0u; r < ROWS; r++) {
             let w = weights[(r * 8u + place.y) * STRIDE + i];
-            (*sums)[r] += w.x * v0 + w.y * v1 + w.z * v2 + w.w * v3;
+            (*sums)[r] = fma(vec4<f32>(w.w), v3, fma(vec4<f32>(w.z), v2, fma(vec4<f32>(w.y), v1, fma(vec4<f32>(w.x), v0, (*sums)[r]))));
         }
     }
     workgroupBarrier();
@@ -202,7 +207,13 @@ fn main(
                 let k3 = kv_tile[(thread.x + 24u) * STRIDE + i];
                 for (var r = 0u; r < ROWS; r++) {
                     let x = q_tile[(r * 8u + thread.y) * STRIDE + i];
-                    scores[r] += vec4<f32>(dot(x, k0), dot(x, k1), dot(x, k2), dot(x, k3));
+                    let sums = scores[r];
+                    scores[r] = vec4<f32>(
+                        add_dot(sums.x, x, k0),
+                        add_dot(sums.y, x, k1),
+                        add_dot(sums.z, x, k2),
+                        add_dot(sums.w, x, k3),
+                    );
                 }
             }
             workgroupBarrier();

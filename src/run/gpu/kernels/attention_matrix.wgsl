@@ -1,6 +1,7 @@
-// One workgroup attends for the queries of one head that its subgroups have, 16 each, with cooperative matrices: the
-// scores of a block of 32 keys, f16 factors and f32 sums; then their weights, rounded to f16, times the values. Matrices
-// cannot be faded row by row where they are, so that this is done only where it has to be (see `outgrown`).
+// One workgroup attends for the queries of one head that its subgroups have, 16 each, with cooperative matrices: the scores
+// of a block of 32 keys, f16 factors and f32 sums; then their weights, rounded to f16, times the values. There are two walks
+// over the keys: the first finds the largest score of each query and the sum of its weights, the second adds up the values.
+// The scores are computed twice, and no sums have to be faded, which matrices cannot be row by row.
 //
 // Rows of q, k and v are multiples of eight values.
 
@@ -44,8 +45,6 @@ const MAX_ROWS = 2u;
 const MAX_LOADS = 20u;
 // Below every score; a real infinity is avoided, because a compiler may assume that there is none.
 const HIDDEN = -3.0e38;
-// By how much a score may outgrow the one that weights are relative to, in powers of two: weights up to 256.
-const GROWTH = 8.0;
 
 override n_threads: u32 = n_subgroups * subgroup_size;
 override n_queries: u32 = n_subgroups * SIDE;
@@ -64,8 +63,6 @@ var<workgroup> k_tile: array<cell, tile_room>; // [1 or 2][32 keys][row_stride]
 var<workgroup> v_tile: array<cell, tile_room>; // [1 or 2][32 keys][row_stride]
 var<workgroup> scores: array<vec4<f32>, score_room>; // [n_queries][9]
 var<workgroup> weights: array<cell, weight_room>; // [n_queries][10]
-var<workgroup> factors: array<f32, n_queries>; // what older sums of a query are multiplied with
-var<workgroup> outgrown: u32; // whether there is a query with such a factor
 
 // Where a workgroup is: the first elements of the batch item's rows, at the head's first column.
 struct Place {
@@ -219,30 +216,6 @@ fn find_scores(
     coopStoreT(s01, &scores[own_scores + 4u], SCORE_STRIDE);
 }
 
-// The weights of a query for the keys of a block, into its part of the room; gives their sum.
-fn weigh(own_scores: u32, own_weights: u32, row: u32, first_own: u32, first_key: u32, reference: f32) -> f32 {
-    var sum = vec4<f32>();
-    for (var i = 0u; i < 8u; i++) {
-        let score = visible(scores[own_scores + row * SCORE_STRIDE + i], first_own + row, first_key + i * 4u);
-        let weight = exp2(score - reference);
-        sum += weight;
-        weights[own_weights + row * WEIGHT_STRIDE + i] = narrow(weight);
-    }
-    return sum.x + sum.y + sum.z + sum.w;
-}
-
-// A matrix of sums with each row multiplied by its factor, by way of the scores' room. All invocations call this together.
-fn faded(sums: matrix_c, own_scores: u32, own_factors: u32, sub_lane: u32) -> matrix_c {
-    workgroupBarrier();
-    coopStoreT(sums, &scores[own_scores], SCORE_STRIDE);
-    workgroupBarrier();
-    for (var i = sub_lane; i < SIDE * 4u; i += subgroup_size) {
-        scores[own_scores + i / 4u * SCORE_STRIDE + i % 4u] *= factors[own_factors + i / 4u];
-    }
-    workgroupBarrier();
-    return coopLoadT<matrix_c>(&scores[own_scores], SCORE_STRIDE);
-}
-
 // Divides a part of 16 columns of this subgroup's sums by the sums of the weights, and stores them.
 fn store(place: Place, first_own: u32, own_scores: u32, sub_lane: u32, part: u32, total: array<f32, MAX_ROWS>) {
     for (var r = 0u; r < own_rows; r++) {
@@ -283,7 +256,6 @@ fn main(
     let first_own = first_query + subgroup * SIDE;
     let own_scores = subgroup * SIDE * SCORE_STRIDE;
     let own_weights = subgroup * SIDE * WEIGHT_STRIDE;
-    let own_factors = subgroup * SIDE;
 
     // A causal workgroup needs no keys after its last query.
     var last_key = params.n_keys;
@@ -291,8 +263,8 @@ fn main(
         last_key = min(last_key, first_query + n_queries);
     }
 
-    // The queries, by way of the weights' room, 32 columns at a time. They and the results are variables of their own, and no arrays, so that nothing keeps them from staying in
-    // registers.
+    // The queries, by way of the weights' room, 32 columns at a time. They and the results are variables of their
+    // own, and no arrays, so that nothing keeps them from staying in registers.
     var q0 = matrix_a();
     var q1 = matrix_a();
     var q2 = matrix_a();
@@ -327,16 +299,12 @@ fn main(
         q9 = coopLoadT<matrix_a>(&weights[own_weights + 4u], WEIGHT_STRIDE);
     }
 
-    // Of each query: the score that its weights are relative to, the sum of the weights, and the largest score of a block.
-    var reference: array<f32, MAX_ROWS>;
-    var total: array<f32, MAX_ROWS>;
+    // Of each query: the largest score, and the sum of the weights.
     var largest: array<f32, MAX_ROWS>;
+    var total: array<f32, MAX_ROWS>;
     for (var r = 0u; r < own_rows; r++) {
-        reference[r] = HIDDEN;
+        largest[r] = HIDDEN;
         total[r] = 0.0;
-    }
-    if lane == 0u {
-        outgrown = 0u;
     }
     var o0 = matrix_c();
     var o1 = matrix_c();
@@ -352,8 +320,47 @@ fn main(
     var next_k: array<eight, MAX_LOADS>;
     var next_v: array<eight, MAX_LOADS>;
 
-    // While the scores of a block are looked at, the keys and values of the next are on their way.
+    // The first walk. While the scores of a block are looked at, the keys of the next are on their way.
     var half = 0u;
+    for (var j = 0u; j < loads; j++) {
+        let i = lane + j * n_threads;
+        store_k(i, half, load_k(place.k_at, i / row_vectors, i % row_vectors));
+    }
+    workgroupBarrier();
+    for (var first_key = 0u; first_key < last_key; first_key += N_KEYS) {
+        for (var j = 0u; j < loads; j++) {
+            let i = lane + j * n_threads;
+            next_k[j] = load_k(place.k_at, first_key + N_KEYS + i / row_vectors, i % row_vectors);
+        }
+        find_scores(own_scores, half * tile_cells, q0, q1, q2, q3, q4, q5, q6, q7, q8, q9);
+        workgroupBarrier();
+        for (var r = 0u; r < own_rows; r++) {
+            let row = r * subgroup_size + sub_lane;
+            if row < SIDE {
+                let query = first_own + row;
+                let at = own_scores + row * SCORE_STRIDE;
+                var block = vec4<f32>(HIDDEN);
+                for (var i = 0u; i < 8u; i++) {
+                    block = max(block, visible(scores[at + i], query, first_key + i * 4u));
+                }
+                let new_largest = max(max(max(block.x, block.y), max(block.z, block.w)), largest[r]);
+                var sum = vec4<f32>();
+                for (var i = 0u; i < 8u; i++) {
+                    sum += exp2(visible(scores[at + i], query, first_key + i * 4u) - new_largest);
+                }
+                total[r] = total[r] * exp2(largest[r] - new_largest) + sum.x + sum.y + sum.z + sum.w;
+                largest[r] = new_largest;
+            }
+        }
+        if two_halves { half = 1u - half; } else { workgroupBarrier(); }
+        for (var j = 0u; j < loads; j++) {
+            store_k(lane + j * n_threads, half, next_k[j]);
+        }
+        workgroupBarrier();
+    }
+
+    // The second walk.
+    half = 0u;
     for (var j = 0u; j < loads; j++) {
         let i = lane + j * n_threads;
         store_k(i, half, load_k(place.k_at, i / row_vectors, i % row_vectors));
@@ -368,57 +375,17 @@ fn main(
         }
         find_scores(own_scores, half * tile_cells, q0, q1, q2, q3, q4, q5, q6, q7, q8, q9);
         workgroupBarrier();
-        // Weights are powers of two relative to a score of the query's own, which need not be the largest: only when one
-        // outgrows it by far, so that its weight would not fit into f16, the largest takes its place.
-        var sums: array<f32, MAX_ROWS>;
         for (var r = 0u; r < own_rows; r++) {
             let row = r * subgroup_size + sub_lane;
             if row < SIDE {
-                largest[r] = HIDDEN;
                 let at = own_scores + row * SCORE_STRIDE;
                 for (var i = 0u; i < 8u; i++) {
-                    let score = visible(scores[at + i], first_own + row, first_key + i * 4u);
-                    largest[r] = max(largest[r], max(max(score.x, score.y), max(score.z, score.w)));
-                }
-                sums[r] = weigh(own_scores, own_weights, row, first_own, first_key, reference[r]);
-                if largest[r] > reference[r] + GROWTH {
-                    outgrown = 1u;
+                    let weight = exp2(visible(scores[at + i], first_own + row, first_key + i * 4u) - largest[r]);
+                    weights[own_weights + row * WEIGHT_STRIDE + i] = narrow(weight);
                 }
             }
         }
-        if workgroupUniformLoad(&outgrown) == 1u {
-            for (var r = 0u; r < own_rows; r++) {
-                let row = r * subgroup_size + sub_lane;
-                if row < SIDE {
-                    var factor = 1.0;
-                    if largest[r] > reference[r] + GROWTH {
-                        factor = exp2(reference[r] - largest[r]);
-                        reference[r] = largest[r];
-                        total[r] *= factor;
-                        sums[r] = weigh(own_scores, own_weights, row, first_own, first_key, reference[r]);
-                    }
-                    factors[own_factors + row] = factor;
-                }
-            }
-            if lane == 0u {
-                outgrown = 0u;
-            }
-            if n_parts > 0u { o0 = faded(o0, own_scores, own_factors, sub_lane); }
-            if n_parts > 1u { o1 = faded(o1, own_scores, own_factors, sub_lane); }
-            if n_parts > 2u { o2 = faded(o2, own_scores, own_factors, sub_lane); }
-            if n_parts > 3u { o3 = faded(o3, own_scores, own_factors, sub_lane); }
-            if n_parts > 4u { o4 = faded(o4, own_scores, own_factors, sub_lane); }
-            if n_parts > 5u { o5 = faded(o5, own_scores, own_factors, sub_lane); }
-            if n_parts > 6u { o6 = faded(o6, own_scores, own_factors, sub_lane); }
-            if n_parts > 7u { o7 = faded(o7, own_scores, own_factors, sub_lane); }
-            if n_parts > 8u { o8 = faded(o8, own_scores, own_factors, sub_lane); }
-            if n_parts > 9u { o9 = faded(o9, own_scores, own_factors, sub_lane); }
-            workgroupBarrier();
-        }
-        for (var r = 0u; r < own_rows; r++) {
-            total[r] += sums[r];
-        }
-
+        workgroupBarrier();
         let a00 = coopLoadT<matrix_a>(&weights[own_weights], WEIGHT_STRIDE);
         let a01 = coopLoadT<matrix_a>(&weights[own_weights + 4u], WEIGHT_STRIDE);
         if n_parts > 0u {

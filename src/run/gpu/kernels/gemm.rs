@@ -320,7 +320,7 @@ const fn large_matrices(name: &'static str, side: u32, subgroups: [u32; 2], matr
 }
 
 /// The tiles to choose from. The first six suit any matrix, the next those with very few columns, the eighth those with very few
-/// rows, such as a time embedding's. Behind them are those of cooperative matrices.
+/// rows, such as a time embedding's. Behind them are two for GPUs with many registers, and those of cooperative matrices.
 pub const TILES: &[Tile] = &[
     invocations("32x32", [8, 8], 4, 1),
     invocations("32x64", [8, 8], 4, 2),
@@ -330,6 +330,8 @@ pub const TILES: &[Tile] = &[
     invocations("16x64", [8, 8], 2, 2),
     invocations("64x8", [2, 32], 2, 1),
     invocations("4x128", [16, 4], 1, 2),
+    invocations("64x128/256", [16, 16], 4, 2),
+    invocations("128x64/256", [16, 16], 8, 1),
     matrices("matrix 128x128", 16, [2, 4], [4, 2]),
     large_matrices("matrix 128x128/4", 16, [2, 2], [4, 4]),
     large_matrices("matrix 128x256", 16, [2, 4], [4, 4]),
@@ -351,7 +353,7 @@ const TILE_ROW: Tile = TILES[7];
 const TILE_NARROW: Tile = TILES[6];
 
 /// The same with cooperative matrices, the largest first.
-const TILES_OF_MATRICES: &[Tile] = &[TILES[8], TILES[12], TILES[14], TILES[16], TILES[18]];
+const TILES_OF_MATRICES: &[Tile] = &[TILES[10], TILES[14], TILES[16], TILES[18], TILES[20]];
 
 /// Channels of one step with cooperative matrices, and the most vectors of eight that an invocation brings in it.
 const MATRIX_TILE_K: u32 = 32;

@@ -1,0 +1,158 @@
+//! Whether cooperative matrices compute what the plain kernels do, tried on a few small products and attentions when a
+//! device is opened.
+//!
+//! wgpu calls them experimental, and so are the compilers below it: what an adapter promises is believed once it was seen.
+
+use wgpu::util::DeviceExt;
+
+use super::kernels::attention::{self, Attention};
+use super::kernels::gemm::{self, Epilogue, Gemm, Machine, Source, TILES, Tile};
+use super::kernels::{Binding, Element, Launch, UNUSED_BYTES, pipeline};
+use super::{Gpu, readback};
+use crate::error::Result;
+
+/// How far apart results may be, as a part of the largest: both round to f16, and weights of an attention are rounded too.
+const TOLERANCE: f32 = 4e-3;
+
+/// Queries, keys, heads and columns of the attentions that are tried.
+const ATTENTIONS: [[u32; 4]; 3] = [[1, 1, 2, 8], [40, 70, 2, 40], [33, 33, 1, 80]];
+
+/// Whether all that is tried agrees. True where the adapter has no cooperative matrices that kernels use.
+///
+/// # Errors
+/// When the device fails.
+pub async fn matrices_hold(gpu: &Gpu) -> Result<bool> {
+    let (matrices, plain) = (gpu.caps.machine(Element::F16), Machine::plain(Element::F16));
+    if matrices.matrices.is_none() {
+        return Ok(true);
+    }
+    let picture = Source {
+        in_size: [6, 5],
+        out_size: [6, 5],
+        channels: [24, 16],
+        kernel: 3,
+        pad: [1, 1],
+        ..Source::rows(2, 1, 0)
+    };
+    let epilogue = Epilogue { bias: true, residual: true, ..Epilogue::default() };
+    let products = [Gemm::new(Source::rows(1, 70, 72), 136, epilogue), Gemm::new(picture, 72, epilogue)];
+    for gemm in products {
+        let (tile, splits) = gemm.default_plan(&plain)?;
+        let expected = product(gpu, &gemm, &plain, tile, splits.min(1)).await?;
+        for &tile in TILES.iter().filter(|tile| tile.is_of_matrices() && gemm.allows(**tile, 1, &matrices)) {
+            if !agree(&product(gpu, &gemm, &matrices, tile, 1).await?, &expected) {
+                return Ok(false);
+            }
+        }
+    }
+    for [queries, keys, heads, head_size] in ATTENTIONS {
+        let attention = Attention::dense(1, queries, keys, heads, head_size, 0.2, false);
+        let expected = attended(gpu, &attention, &plain).await?;
+        if !agree(&attended(gpu, &attention, &matrices).await?, &expected) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether results are close. A NaN is not.
+fn agree(got: &[f32], expected: &[f32]) -> bool {
+    let largest = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+    got.len() == expected.len() && got.iter().zip(expected).all(|(a, b)| (a - b).abs() <= TOLERANCE * largest)
+}
+
+async fn product(gpu: &Gpu, gemm: &Gemm, machine: &Machine, tile: Tile, splits: u32) -> Result<Vec<f32>> {
+    let Source { batch, in_size, channels, .. } = gemm.source;
+    let pixels = (batch * in_size[0] * in_size[1]) as usize;
+    let n_out = gemm.m()? as usize * gemm.n_stored() as usize;
+    let launch = gemm::launch(gemm, machine, tile, splits)?;
+    let operands = [
+        halves(1, pixels * channels[0] as usize),
+        halves(2, pixels * channels[1] as usize),
+        halves(3, (gemm.k() * gemm.n.next_multiple_of(4)) as usize),
+        floats(gemm.n as usize),
+        Vec::new(),
+        halves(4, n_out),
+        vec![0; 2 * n_out],
+        Vec::new(),
+    ];
+    run(gpu, &launch, &operands, 6).await
+}
+
+async fn attended(gpu: &Gpu, attention: &Attention, machine: &Machine) -> Result<Vec<f32>> {
+    let Attention { batch, queries, keys, heads, head_size, .. } = *attention;
+    let rows = |n: u32| (batch * n * heads * head_size) as usize;
+    let operands =
+        [halves(5, rows(queries)), halves(6, rows(keys)), halves(7, rows(keys)), vec![0; 2 * rows(queries)]];
+    run(gpu, &attention::launch(attention, machine)?, &operands, 3).await
+}
+
+/// One launch; the operand `out` as it is afterwards, f16 as f32.
+async fn run(gpu: &Gpu, launch: &Launch, operands: &[Vec<u8>], out: usize) -> Result<Vec<f32>> {
+    let device = &gpu.device;
+    let buffer = |contents: &[u8], usage| {
+        let mut contents = contents.to_vec();
+        contents.resize(contents.len().next_multiple_of(16).max(UNUSED_BYTES as usize), 0);
+        let descriptor = wgpu::util::BufferInitDescriptor { label: Some("proof"), contents: &contents, usage };
+        device.create_buffer_init(&descriptor)
+    };
+    let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+    let params = buffer(&launch.params, wgpu::BufferUsages::UNIFORM);
+    let buffers: Vec<wgpu::Buffer> = operands.iter().map(|contents| buffer(contents, storage)).collect();
+    let layout = pipeline::bind_group_layout(device, launch.kernel);
+    let compiled = pipeline::compile(device, &layout, launch);
+    debug_assert_eq!(launch.kernel.bindings[0], Binding::Uniform);
+    let entries: Vec<_> = (0..)
+        .zip([&params].into_iter().chain(&buffers))
+        .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+        .collect();
+    let descriptor = wgpu::BindGroupDescriptor { label: Some("proof"), layout: &layout, entries: &entries };
+    let group = device.create_bind_group(&descriptor);
+    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_pipeline(&compiled);
+        pass.set_bind_group(0, &group, &[0]);
+        let [x, y, z] = launch.workgroups;
+        pass.dispatch_workgroups(x, y, z);
+    }
+    gpu.queue.submit([encoder.finish()]);
+    let n_values = operands[out].len() / 2;
+    let words = readback::read_f32(gpu, &buffers[out], n_values.div_ceil(2) as u64).await?;
+    let halves: &[half::f16] = bytemuck::cast_slice(&words);
+    let values = halves[..n_values].iter().map(|value| value.to_f32()).collect();
+    params.destroy();
+    buffers.iter().for_each(wgpu::Buffer::destroy);
+    Ok(values)
+}
+
+/// A fixed scatter in [-1, 1); each `seed` has its own.
+fn scatter(seed: u32, n: usize) -> impl Iterator<Item = f32> {
+    let mut state = 0x9E37_79B9_u32.wrapping_mul(seed);
+    (0..n).map(move |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    })
+}
+
+fn halves(seed: u32, n: usize) -> Vec<u8> {
+    scatter(seed, n).flat_map(|value| half::f16::from_f32(value).to_le_bytes()).collect()
+}
+
+fn floats(n: usize) -> Vec<u8> {
+    scatter(8, n).flat_map(f32::to_le_bytes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::agree;
+
+    #[test]
+    fn what_differs_or_is_not_a_number_does_not_agree() {
+        assert!(agree(&[1.0, -2.0], &[1.001, -2.0]));
+        assert!(!agree(&[1.0, -2.0], &[1.1, -2.0]));
+        assert!(!agree(&[f32::NAN, -2.0], &[1.0, -2.0]));
+        assert!(!agree(&[0.0, 0.0], &[0.0, -2.0]));
+        assert!(!agree(&[], &[1.0]));
+    }
+}
