@@ -9,6 +9,7 @@
 pub mod arena;
 pub mod bands;
 pub mod caps;
+mod compiler;
 mod instance;
 pub mod kernels;
 pub mod ledger;
