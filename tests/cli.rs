@@ -16,7 +16,7 @@ mod refusals;
 use darkroom::image::RgbImage;
 use darkroom::model::SDVersion;
 use darkroom::sampler::SamplerKind;
-use desk::{APPLE, Desk, assert_parity, difference, fixture, mean_difference, red_half, white_left};
+use desk::{APPLE, Desk, Run, assert_parity, difference, fixture, mean_difference, red_half, white_left};
 use serde_json::Value;
 
 /// 200 words, more tokens than the text encoder takes at once.
@@ -440,4 +440,20 @@ fn the_gpu_draws_the_same_picture() {
     let on_gpu = desk.draw(&[&args[..], &["--device", "gpu"]].concat());
     let max = on_cpu.pixels.iter().zip(&on_gpu.pixels).map(|(a, b)| a.abs_diff(*b)).max();
     assert!(max.is_some_and(|max| max <= 2), "the pictures differ by {max:?} levels");
+}
+
+/// What a driver or its layers print on standard error, such as Mesa's complaint where there is no desktop.
+#[test]
+fn a_run_on_the_gpu_says_nothing_that_is_not_its_own() {
+    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
+        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+        return;
+    }
+    let desk = Desk::new();
+    let args = ["--device", "gpu", "--tune", "never", "--width", "64", "--height", "64", "--steps", "1", "--seed", "1"];
+    let args = desk.generate_args(&[&["--prompt", APPLE], &args[..]].concat());
+    let mut command = desk.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let run = Run::of(command.env_remove("XDG_RUNTIME_DIR"));
+    run.succeeded();
+    assert_eq!(run.stderr, "", "{run:?}");
 }

@@ -174,6 +174,9 @@ fn real_peak(folder: &Folder, element: Element, residency: Residency) -> Option<
     assert_eq!(counts.peak_bytes, planned.peak_bytes, "{version:?}, {element:?}, {residency:?}");
     let dispatches: u64 = planned.phases.iter().map(|phase| phase.counts.dispatches).sum();
     assert!(counts.dispatches >= dispatches, "{} and {dispatches} dispatches", counts.dispatches);
+    // Whenever they were compiled, and where compiling began before a phase that may never come.
+    let pipelines: u64 = planned.phases.iter().map(|phase| phase.counts.pipelines).sum();
+    assert_eq!(counts.pipelines, pipelines, "{version:?}, {element:?}, {residency:?}");
     Some(counts.peak_bytes)
 }
 

@@ -375,6 +375,31 @@ impl<R: Runner> ModelComponents<R> {
         })
     }
 
+    /// Loads the weights that every picture needs from the files, all of which are open ([`ModelLoader::open`]); none where
+    /// they are to be loaded stage by stage.
+    ///
+    /// # Errors
+    /// As [`ModelComponents::part`].
+    pub async fn load(&self, runner: &R, progress: &mut dyn FnMut(LoadProgress)) -> Result<()> {
+        if self.residency != Residency::Resident {
+            return Ok(());
+        }
+        let parts = self.parts();
+        let total_bytes = parts.iter().map(|&part| self.n_bytes(part)).sum::<Result<u64>>()?;
+        let mut before = 0;
+        for part in parts {
+            let component = part.component().folder();
+            let mut report = |n_bytes| {
+                progress(LoadProgress { component, loaded_bytes: before + n_bytes, total_bytes });
+                true
+            };
+            report(0);
+            self.part(runner, part, &mut report).await?;
+            before += self.n_bytes(part)?;
+        }
+        Ok(())
+    }
+
     /// What is worth telling about the files that were opened: one line each.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
@@ -544,13 +569,21 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
         ModelLoader { residency, ..self }
     }
 
-    /// Reads the configs and checks every weight file against them; then loads the weights that every picture needs, unless
-    /// they are to be loaded stage by stage.
+    /// [`ModelLoader::open`] and [`ModelComponents::load`] at once.
     ///
     /// # Errors
-    /// Whatever is wrong with a file, by its name; [`Error::TensorMissing`] and [`Error::TensorShape`]
-    /// before any weight is loaded.
+    /// As theirs.
     pub async fn load(&self, progress: &mut dyn FnMut(LoadProgress)) -> Result<ModelComponents<R>> {
+        let model = self.open().await?;
+        model.load(self.runner, progress).await?;
+        Ok(model)
+    }
+
+    /// Reads the configs and checks every weight file against them. No weights are loaded yet.
+    ///
+    /// # Errors
+    /// Whatever is wrong with a file, by its name; [`Error::TensorMissing`] and [`Error::TensorShape`].
+    pub async fn open(&self) -> Result<ModelComponents<R>> {
         let files = self.source.list().await?;
         let configs = ModelConfigs::read(self.source, &files).await?;
         let mut components = vec![Component::TextEncoder];
@@ -569,22 +602,6 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
         let name = self.source.describe();
         let (files, loaded) = (RefCell::new(opened), RefCell::default());
         let notes = RefCell::new(notes);
-        let model = ModelComponents { name, configs, files, later: None, loaded, notes, residency: self.residency };
-        if self.residency == Residency::Resident {
-            let parts = model.parts();
-            let total_bytes = parts.iter().map(|&part| model.n_bytes(part)).sum::<Result<u64>>()?;
-            let mut before = 0;
-            for part in parts {
-                let component = part.component().folder();
-                let mut report = |n_bytes| {
-                    progress(LoadProgress { component, loaded_bytes: before + n_bytes, total_bytes });
-                    true
-                };
-                report(0);
-                model.part(self.runner, part, &mut report).await?;
-                before += model.n_bytes(part)?;
-            }
-        }
-        Ok(model)
+        Ok(ModelComponents { name, configs, files, later: None, loaded, notes, residency: self.residency })
     }
 }

@@ -19,6 +19,7 @@ use crate::model::config::LatentStatistics;
 use crate::model::unet::{UNetShape, step_graph};
 use crate::model::vae::decoder_graph;
 use crate::pipeline::components::{ModelComponents, ModelConfigs, Part};
+use crate::pipeline::foresight::foresee;
 use crate::pipeline::job::{Event, Inputs, Stage, Task};
 use crate::request::SDConfig;
 use crate::rng::Generator;
@@ -126,6 +127,8 @@ fn check_clip_skip(config: &SDConfig, configs: &ModelConfigs) -> Result<()> {
 impl<R: Runner> Generation<R> {
     /// 1. Checks the request against the model, and computes the schedule. Nothing runs yet.
     ///
+    /// The runner is told what will ([`foresee`]).
+    ///
     /// # Errors
     /// [`Error::Request`] saying what would work.
     pub fn new(runner: &Rc<R>, model: &Rc<ModelComponents<R>>, inputs: Inputs) -> Result<Self> {
@@ -155,6 +158,7 @@ impl<R: Runner> Generation<R> {
             }
             _ => schedule_with(&scheduler, &options)?,
         };
+        foresee(&**runner, configs, config, task != Task::TextToImage);
         let factor = configs.vae.factor();
         let latent = [config.height / factor, config.width / factor];
         Ok(Generation {

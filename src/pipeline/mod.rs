@@ -5,6 +5,7 @@
 
 mod components;
 mod constructor;
+mod foresight;
 mod generation;
 mod job;
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
@@ -13,6 +14,7 @@ pub mod plan;
 mod prompt;
 
 pub use components::{LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Part, Residency};
+pub use foresight::foresee;
 pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task, parameters_of};
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]

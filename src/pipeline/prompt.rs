@@ -1,8 +1,9 @@
 //! Prompts to conditioning: tokens, hidden states, pooled states, and what the UNet computes from them once a prompt.
 
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::model::clip::{self, ClipOutputs};
-use crate::pipeline::components::{ModelComponents, Part};
+use crate::pipeline::components::{ModelComponents, ModelConfigs, Part};
 use crate::request::LongPrompt;
 use crate::run::Runner;
 
@@ -46,6 +47,20 @@ pub(super) fn tokenize<R: Runner>(model: &ModelComponents<R>, text: &str, long: 
         }
     }
     Ok(Tokens { chunks, report })
+}
+
+/// What is read of a text encoder: see [`Tokens::encode`].
+fn outputs_of(configs: &ModelConfigs, idx: usize, clip_skip: usize) -> ClipOutputs {
+    let is_xl = configs.unet.text_time.is_some();
+    let is_last = idx + 1 == configs.text_encoders.len();
+    ClipOutputs { skip: clip_skip + usize::from(is_xl), final_layer_norm: !is_xl, pooled: is_xl && is_last }
+}
+
+/// The graphs of the text encoders, in order.
+pub(super) fn text_graphs(configs: &ModelConfigs, clip_skip: usize) -> impl Iterator<Item = Result<Graph>> {
+    configs.text_encoders.iter().enumerate().map(move |(idx, encoder)| {
+        clip::text_encoder(&encoder.config, encoder.name, 1, outputs_of(configs, idx, clip_skip))
+    })
 }
 
 impl Tokens {
@@ -96,17 +111,11 @@ impl Tokens {
         clip_skip: usize,
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Encoded<R::Tensor>> {
-        let is_xl = model.configs.unet.text_time.is_some();
         let mut states = Vec::new();
         let mut pooled = None;
         let mut done = 0;
         for (idx, encoder) in model.configs.text_encoders.iter().enumerate() {
-            let is_last = idx + 1 == model.configs.text_encoders.len();
-            let outputs = ClipOutputs {
-                skip: clip_skip + usize::from(is_xl),
-                final_layer_norm: !is_xl,
-                pooled: is_xl && is_last,
-            };
+            let outputs = outputs_of(&model.configs, idx, clip_skip);
             let graph = clip::text_encoder(&encoder.config, encoder.name, 1, outputs)?;
             let flops = graph.flops();
             let program = runner.prepare(graph).await?;

@@ -66,6 +66,10 @@ pub trait Runner {
     /// [`crate::Error::Request`] when the runner cannot do that.
     fn use_attention(&self, flash: bool, sliced: Option<usize>) -> Result<()>;
 
+    /// Told of graphs that will be prepared before long, in that order: what takes time without their weights may begin.
+    /// What is wrong with a graph is said when it is prepared.
+    fn foresee(&self, _graphs: &[Graph]) {}
+
     /// Makes a graph ready. Cheap compared with a run.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! A folder to run the binary in, and what to look at afterwards.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use darkroom::image::{RgbImage, decode, encode_png};
 use serde_json::Value;
@@ -82,7 +82,9 @@ pub struct Run {
 }
 
 impl Run {
-    fn new(output: Output) -> Self {
+    /// Runs a command to its end.
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
@@ -151,7 +153,7 @@ impl Desk {
     }
 
     pub fn run(&self, args: &[&str]) -> Run {
-        Run::new(self.command(args).output().unwrap())
+        Run::of(&mut self.command(args))
     }
 
     /// `generate` with the embedded model and out.png, unless `more` says otherwise.

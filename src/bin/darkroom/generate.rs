@@ -348,12 +348,10 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
         None => Residency::Resident,
     };
     let loader = ModelLoader::new(&folder, &**runner).with_residency(residency);
-    let model = Rc::new(loader.load(&mut report).await.map_err(source::model_fault)?);
+    let model = Rc::new(loader.open().await.map_err(source::model_fault)?);
     for note in model.notes() {
         bar.say(&note);
     }
-    seconds.load = clock.elapsed().as_secs_f64();
-
     let defaults = model.configs.defaults(version);
     let picture = init.as_ref().map(|init| (init.width, init.height));
     let config = SDConfig {
@@ -364,7 +362,10 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
     };
     let size_note = request.size_note(&defaults, picture).filter(|_| !args.json);
     let inputs = Inputs { config: config.clone(), init, mask, long_prompt: request.long_prompt.unwrap_or_default() };
+    // Before the weights: kernels are compiled while they load, and a request that the model cannot draw waits for none.
     let mut generation = Generation::new(runner, &model, inputs)?;
+    model.load(&**runner, &mut report).await.map_err(source::model_fault)?;
+    seconds.load = clock.elapsed().as_secs_f64();
     drawing.store(true, Ordering::Relaxed);
     if let Some(line) = size_note {
         bar.say(&line);

@@ -32,7 +32,7 @@ pub struct Counts {
     pub dispatches: u64,
     /// Command buffers submitted.
     pub submits: u64,
-    /// Pipelines compiled.
+    /// Pipelines that dispatches were recorded with, each once, whenever they were compiled.
     pub pipelines: u64,
     /// Bind groups made.
     pub bind_groups: u64,

@@ -9,6 +9,8 @@
 pub mod arena;
 pub mod bands;
 pub mod caps;
+mod compiler;
+mod instance;
 pub mod kernels;
 pub mod ledger;
 pub mod lower;
@@ -47,13 +49,16 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] when there is no WebGPU or Vulkan, Metal or DX12 adapter, or when it refuses to open.
     pub async fn open() -> Result<Self> {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let options = wgpu::RequestAdapterOptions {
             power_preference: wgpu::PowerPreference::HighPerformance,
             ..Default::default()
         };
-        // What wgpu adds to its error is the list of interfaces that this build leaves out, which helps nobody.
-        let adapter = instance.request_adapter(&options).await.map_err(|_| Error::Device {
+        let adapter = match instance::open() {
+            // What wgpu adds to its error is the list of interfaces that this build leaves out, which helps nobody.
+            Some(instance) => instance.request_adapter(&options).await.ok(),
+            None => None,
+        };
+        let adapter = adapter.ok_or_else(|| Error::Device {
             device: "gpu".into(),
             reason: "no adapter was found for WebGPU in a browser, or for Vulkan, Metal or DX12 outside of one".into(),
         })?;

@@ -15,7 +15,8 @@ use std::task::{Poll, Waker};
 use web_time::Instant;
 
 use super::arena::ALIGNMENT;
-use super::kernels::{Launch, PipelineKey, UNUSED_BYTES, pipeline};
+use super::compiler::{Compiled, Compiler};
+use super::kernels::{Launch, PipelineKey, UNUSED_BYTES};
 use super::ledger::{Counts, Ledger, Purpose};
 use super::profile::Profiler;
 use super::signal::Signal;
@@ -83,9 +84,9 @@ pub(super) struct Range<'a> {
     pub n_bytes: u64,
 }
 
-/// A compiled kernel with the layout of its bindings.
+/// A compiled kernel; nothing without a device.
 #[derive(Debug)]
-pub(super) struct Pipeline(Option<(wgpu::BindGroupLayout, wgpu::ComputePipeline)>);
+pub(super) struct Pipeline(Option<Compiled>);
 
 /// What a dispatch is bound to.
 #[derive(Debug)]
@@ -111,10 +112,20 @@ pub(super) enum Command<'a> {
 
 /// What went wrong outside of a scope.
 #[derive(Clone, Debug)]
-enum Fault {
+pub(super) enum Fault {
     Memory(String),
     Lost(String),
     Other(String),
+}
+
+impl From<wgpu::Error> for Fault {
+    fn from(error: wgpu::Error) -> Self {
+        let reason = one_line(&error.to_string());
+        match error {
+            wgpu::Error::OutOfMemory { .. } => Fault::Memory(reason),
+            _ => Fault::Other(reason),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -135,6 +146,7 @@ pub(super) struct Ticket {
 /// See the module.
 pub(super) struct Recorder {
     gpu: Option<Gpu>,
+    compiler: Option<Compiler>,
     caps: Caps,
     ledger: Ledger,
     pipelines: RefCell<HashMap<PipelineKey, Rc<Pipeline>>>,
@@ -151,16 +163,7 @@ impl Recorder {
         let recorder = Self::empty(gpu.caps.clone());
         let faults = Arc::clone(&recorder.faults);
         // Without a handler wgpu ends the program on the first error outside a scope, such as running out of memory.
-        gpu.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            let reason = one_line(&error.to_string());
-            record(
-                &faults,
-                match error {
-                    wgpu::Error::OutOfMemory { .. } => Fault::Memory(reason),
-                    _ => Fault::Other(reason),
-                },
-            );
-        }));
+        gpu.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| record(&faults, error.into())));
         let faults = Arc::clone(&recorder.faults);
         gpu.device.set_device_lost_callback(move |reason, message| {
             let reason = match one_line(&message) {
@@ -169,7 +172,8 @@ impl Recorder {
             };
             record(&faults, Fault::Lost(reason));
         });
-        Recorder { gpu: Some(gpu), ..recorder }
+        let compiler = Some(Compiler::new(&gpu.device));
+        Recorder { gpu: Some(gpu), compiler, ..recorder }
     }
 
     /// Without a device: everything is counted and nothing happens.
@@ -180,6 +184,7 @@ impl Recorder {
     fn empty(caps: Caps) -> Self {
         Recorder {
             gpu: None,
+            compiler: None,
             caps,
             ledger: Ledger::default(),
             pipelines: RefCell::default(),
@@ -286,19 +291,26 @@ impl Recorder {
         self.ledger.update(|counts| counts.uploaded_bytes += n_bytes);
     }
 
+    /// Has the pipelines of launches that will come compiled in the background, where that is possible.
+    pub fn compile_ahead<'a>(&self, launches: impl IntoIterator<Item = &'a Launch>) {
+        let Some(compiler) = &self.compiler else { return };
+        let known = self.pipelines.borrow();
+        compiler.ahead(launches.into_iter().filter(|launch| !known.contains_key(&launch.pipeline_key())));
+    }
+
     pub fn pipeline(&self, launch: &Launch) -> Rc<Pipeline> {
         let key = launch.pipeline_key();
         if let Some(known) = self.pipelines.borrow().get(&key) {
             return Rc::clone(known);
         }
-        let compiled = Rc::new(Pipeline(self.gpu.as_ref().map(|gpu| {
-            let layout = pipeline::bind_group_layout(&gpu.device, launch.kernel);
-            let pipeline = pipeline::compile(&gpu.device, &layout, launch);
-            (layout, pipeline)
-        })));
+        let mut compiled = self.compiler.as_ref().map(|compiler| compiler.compiled(launch));
+        if let Some(fault) = compiled.as_mut().and_then(|compiled| compiled.fault.take()) {
+            record(&self.faults, fault);
+        }
+        let pipeline = Rc::new(Pipeline(compiled));
         self.ledger.compiled(key.clone());
-        self.pipelines.borrow_mut().insert(key, Rc::clone(&compiled));
-        compiled
+        self.pipelines.borrow_mut().insert(key, Rc::clone(&pipeline));
+        pipeline
     }
 
     /// Binds the parameters and what is behind them, in the order that the kernel documents.
@@ -309,7 +321,7 @@ impl Recorder {
             counts.largest_binding_bytes = counts.largest_binding_bytes.max(largest);
         });
         let n_bytes = operands.iter().map(|range| range.n_bytes).sum();
-        let Some((gpu, (layout, _))) = self.gpu.as_ref().zip(pipeline.0.as_ref()) else {
+        let Some((gpu, Compiled { layout, .. })) = self.gpu.as_ref().zip(pipeline.0.as_ref()) else {
             return Group { raw: None, n_bytes };
         };
         let uniform = Range { buffer: params, offset: 0, n_bytes: launch.params.len() as u64 };
@@ -476,8 +488,8 @@ impl Recorder {
 
 fn record_dispatch(pass: &mut wgpu::ComputePass<'_>, command: &Command<'_>) {
     let Command::Dispatch { launch, pipeline, group, params_offset, .. } = command else { return };
-    let Some(((_, pipeline), group)) = pipeline.0.as_ref().zip(group.raw.as_ref()) else { return };
-    pass.set_pipeline(pipeline);
+    let Some((compiled, group)) = pipeline.0.as_ref().zip(group.raw.as_ref()) else { return };
+    pass.set_pipeline(&compiled.pipeline);
     pass.set_bind_group(0, group, &[*params_offset]);
     let [x, y, z] = launch.workgroups;
     pass.dispatch_workgroups(x, y, z);

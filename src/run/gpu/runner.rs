@@ -261,7 +261,23 @@ impl GpuRunner {
         Program::new(graph, self.settings(element, &tiles))
     }
 
+    fn knows_tiles(&self, program: &Program) -> bool {
+        let tiles = self.tiles.borrow();
+        program.gemms.iter().all(|gemm| matches!(tiles.knows(gemm, program.element), Ok(true)))
+    }
+
+    /// A launch of each kernel that every picture needs outside of programs, as far as pipelines go.
+    fn launches_beside_programs(&self) -> Vec<Launch> {
+        let launches = [
+            copy::launch(&copy::Copy::slice([1, 1, 1, 4], 3, 0, 4), self.element),
+            lincomb::launch(&[1.0], 4, None, Element::F32),
+            count_non_finite::launch(4, Element::F32),
+        ];
+        launches.into_iter().flatten().collect()
+    }
+
     fn ready(&self, program: Program) -> GpuProgram {
+        self.recorder.compile_ahead(program.dispatches.iter().map(|dispatch| &dispatch.launch));
         let mut params = Vec::new();
         let mut offsets = Vec::with_capacity(program.dispatches.len());
         for dispatch in &program.dispatches {
@@ -314,6 +330,19 @@ impl Runner for GpuRunner {
             got: "other than flash on the GPU".into(),
             expected: "use flash attention, or draw on the CPU".into(),
         })
+    }
+
+    fn foresee(&self, graphs: &[Graph]) {
+        if self.recorder.is_planned() {
+            return;
+        }
+        for program in graphs.iter().filter_map(|graph| self.program(graph, self.element).ok()) {
+            // Which kernels multiply is not known before the tiles are.
+            if !self.measures_tiles.get() || self.knows_tiles(&program) {
+                self.recorder.compile_ahead(program.dispatches.iter().map(|dispatch| &dispatch.launch));
+            }
+        }
+        self.recorder.compile_ahead(&self.launches_beside_programs());
     }
 
     async fn prepare(&self, graph: Graph) -> Result<GpuProgram> {

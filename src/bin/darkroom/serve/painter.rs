@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use darkroom::image::{encode, encode_png};
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::plan::{PlanSettings, choose_residency};
-use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency, Stage, Task};
+use darkroom::pipeline::{
+    Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency, Stage, Task, foresee,
+};
 use darkroom::request::{Request, SDConfig};
 use darkroom::run::Runner;
 use darkroom::run::candle::CandleRunner;
@@ -177,7 +179,11 @@ async fn load<R: Runner>(
     desk.change(id, |job| job.progress = Progress { stage: "loading", ..Progress::default() });
     let start = Instant::now();
     let loader = ModelLoader::new(source, &**runner).with_residency(residency);
-    let model = Rc::new(loader.load(&mut |_| {}).await?);
+    let model = Rc::new(loader.open().await?);
+    if let Some(config) = desk.look(id, |job, _| job.order.config.clone()) {
+        foresee(&**runner, &model.configs, &config, from_picture);
+    }
+    model.load(&**runner, &mut |_| {}).await?;
     for note in model.notes() {
         eprintln!("darkroom: {note}");
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::super::kernels::{UNUSED_BYTES, repack};
+use super::super::kernels::{Launch, UNUSED_BYTES, repack};
 use super::super::ledger::Purpose;
 use super::super::lower::{Form, WeightBuffer, lower};
 use super::super::recorder::{Buffer, Range};
@@ -20,6 +20,22 @@ const PIECE_BYTES: u64 = 8 << 20;
 
 /// Bytes of weights that were written and that the device has not taken, about.
 const MAX_UNTAKEN_BYTES: u64 = 64 << 20;
+
+/// What packs each part of a buffer of weights; nothing where they lie as in the checkpoint.
+fn repacks(wanted: &WeightBuffer) -> Result<Vec<Launch>> {
+    let Form::Packed { geglu } = wanted.form else { return Ok(Vec::new()) };
+    let columns = wanted.parts.iter().map(|part| part.shape[0] as u32).sum();
+    let mut first_column = 0;
+    let mut launches = Vec::with_capacity(wanted.parts.len());
+    for part in &wanted.parts {
+        let (outputs, inputs) = (part.shape[0] as u32, part.shape[1] as u32);
+        let taps = part.shape[2..].iter().product::<usize>() as u32;
+        let alone = repack::Repack::alone(outputs, inputs, taps, geglu, repack::Raw::F16);
+        launches.push(repack::launch(&repack::Repack { first_column, columns, ..alone })?);
+        first_column += outputs;
+    }
+    Ok(launches)
+}
 
 impl GpuRunner {
     /// The buffers of weights that the graphs read, one after another.
@@ -40,6 +56,9 @@ impl GpuRunner {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let raw = self.recorder.buffer("raw weight", largest, usage, Purpose::Other);
         let mut buffers = HashMap::with_capacity(wanted.len());
+        for buffer in wanted.values() {
+            self.recorder.compile_ahead(&repacks(buffer)?);
+        }
         let (mut n_bytes, mut unwaited, mut untaken) = (0, 0, None);
         // In the order of the file, so that it is read from front to back.
         let place_of = |buffer: &WeightBuffer| {
@@ -73,7 +92,7 @@ impl GpuRunner {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let make = |n_bytes| self.recorder.buffer(&wanted.key, n_bytes, usage, Purpose::Weights);
         let n_values = |spec: &WeightSpec| spec.shape.iter().product::<usize>() as u64;
-        let Form::Packed { geglu } = wanted.form else {
+        if !matches!(wanted.form, Form::Packed { .. }) {
             let width = if wanted.form == Form::Vector { 4 } else { 2 };
             let buffer = make(self.buffer_bytes(wanted)?);
             let mut at = 0;
@@ -82,20 +101,12 @@ impl GpuRunner {
                 at += width * n_values(part);
             }
             return Ok(buffer);
-        };
+        }
         let buffer = make(self.buffer_bytes(wanted)?);
-        let columns = wanted.parts.iter().map(|part| part.shape[0] as u32).sum();
-        let mut first_column = 0;
-        for part in &wanted.parts {
+        for (part, launch) in wanted.parts.iter().zip(repacks(wanted)?) {
             self.upload_weight(part, weights, raw, 0, false).await?;
-            let (outputs, inputs) = (part.shape[0] as u32, part.shape[1] as u32);
-            let taps = part.shape[2..].iter().product::<usize>() as u32;
-            let alone = repack::Repack::alone(outputs, inputs, taps, geglu, repack::Raw::F16);
-            let repack = repack::Repack { first_column, columns, ..alone };
-            let raw =
-                Range { buffer: raw, offset: 0, n_bytes: (2 * n_values(part)).next_multiple_of(4).max(UNUSED_BYTES) };
-            self.run_once(&repack::launch(&repack)?, &[raw, buffer.whole()]);
-            first_column += outputs;
+            let n_bytes = (2 * n_values(part)).next_multiple_of(4).max(UNUSED_BYTES);
+            self.run_once(&launch, &[Range { buffer: raw, offset: 0, n_bytes }, buffer.whole()]);
         }
         Ok(buffer)
     }
