@@ -77,6 +77,7 @@ fn gemm_matches_its_reference() {
 fn gemm_of_cooperative_matrices_matches_its_reference() {
     let Some(gpu) = gpu() else { return };
     let cases = cases::gemm::of_matrices(&gpu.caps.machine(Element::F16));
+    assert!(!gpu.caps.wrong_matrices, "the matrices of {} give wrong results", gpu.caps.name);
     assert_eq!(cases.is_empty(), gpu.caps.matrices.is_none());
     if cases.is_empty() {
         eprintln!("skipped, because {} has no cooperative matrices", gpu.caps.name);

@@ -8,6 +8,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use crate::bench::Part;
 use crate::parameters::Found;
 use crate::run::gpu::Caps;
+use crate::run::gpu::kernels::gemm::Matrices;
 use crate::run::gpu::ledger::Counts;
 
 /// A seed as a number where JavaScript's numbers hold it, and as a text where they do not.
@@ -123,6 +124,11 @@ pub(super) struct CapsFields {
     backend: String,
     software: bool,
     shader_f16: bool,
+    // No browser has them.
+    #[serde(skip)]
+    matrices: Option<Matrices>,
+    #[serde(skip)]
+    wrong_matrices: bool,
     timestamp_query: bool,
     max_buffer_bytes: u64,
     max_binding_bytes: u64,
@@ -453,6 +459,9 @@ export interface Caps {
   /** True where a processor draws in the GPU's place. */
   software: boolean;
   shader_f16: boolean;
+  /** Cooperative matrices, which no browser has. */
+  matrices: null;
+  wrong_matrices: false;
   timestamp_query: boolean;
   max_buffer_bytes: number;
   max_binding_bytes: number;

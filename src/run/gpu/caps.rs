@@ -21,6 +21,9 @@ pub struct Caps {
     pub shader_f16: bool,
     /// The cooperative matrices that kernels can multiply with: f16 factors, f32 sums, in subgroups of one size.
     pub matrices: Option<Matrices>,
+    /// Whether the adapter has such matrices, but gave wrong results with them when the device was opened: then they are not
+    /// used.
+    pub wrong_matrices: bool,
     /// Whether kernels can be timed on the GPU's own clock.
     pub timestamp_query: bool,
     /// The largest buffer in bytes.
@@ -57,6 +60,7 @@ impl Caps {
             software: false,
             shader_f16,
             matrices: None,
+            wrong_matrices: false,
             timestamp_query: false,
             max_buffer_bytes: limits.max_buffer_size,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
@@ -89,6 +93,7 @@ impl Caps {
             software: info.device_type == wgpu::DeviceType::Cpu,
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             matrices: matrices(adapter),
+            wrong_matrices: false,
             timestamp_query: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             max_buffer_bytes: limits.max_buffer_size,
             max_binding_bytes: limits.max_storage_buffer_binding_size,

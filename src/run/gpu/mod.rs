@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod lower;
 pub mod profile;
 pub mod program;
+mod proof;
 pub mod readback;
 mod recorder;
 pub mod runner;
@@ -63,6 +64,18 @@ impl Gpu {
             reason: "no adapter was found for WebGPU in a browser, or for Vulkan, Metal or DX12 outside of one".into(),
         })?;
         let caps = Caps::of(&adapter);
+        if caps.matrices.is_some() {
+            let gpu = Self::open_adapter(&adapter, caps.clone()).await?;
+            // A compiler that fails on them can take the device with it, so the next try is on another.
+            if proof::matrices_hold(&gpu).await.unwrap_or(false) {
+                return Ok(gpu);
+            }
+            return Self::open_adapter(&adapter, Caps { matrices: None, wrong_matrices: true, ..caps }).await;
+        }
+        Self::open_adapter(&adapter, caps).await
+    }
+
+    async fn open_adapter(adapter: &wgpu::Adapter, caps: Caps) -> Result<Self> {
         let mut wanted = Caps::USEFUL_FEATURES;
         let mut experimental = wgpu::ExperimentalFeatures::disabled();
         if caps.matrices.is_some() {

@@ -9,7 +9,7 @@ use super::kernels::attention::{self, Attention};
 use super::kernels::gemm::{self, Epilogue, Gemm, Machine, Source, TILES, Tile};
 use super::kernels::{Binding, Element, Launch, UNUSED_BYTES, pipeline};
 use super::{Gpu, readback};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How far apart results may be, as a part of the largest: both round to f16, and weights of an attention are rounded too.
 const TOLERANCE: f32 = 4e-3;
@@ -82,14 +82,16 @@ async fn product(gpu: &Gpu, gemm: &Gemm, machine: &Machine, tile: Tile, splits: 
 async fn attended(gpu: &Gpu, attention: &Attention, machine: &Machine) -> Result<Vec<f32>> {
     let Attention { batch, queries, keys, heads, head_size, .. } = *attention;
     let rows = |n: u32| (batch * n * heads * head_size) as usize;
-    let operands =
-        [halves(5, rows(queries)), halves(6, rows(keys)), halves(7, rows(keys)), vec![0; 2 * rows(queries)]];
+    let operands = [halves(5, rows(queries)), halves(6, rows(keys)), halves(7, rows(keys)), vec![0; 2 * rows(queries)]];
     run(gpu, &attention::launch(attention, machine)?, &operands, 3).await
 }
 
 /// One launch; the operand `out` as it is afterwards, f16 as f32.
 async fn run(gpu: &Gpu, launch: &Launch, operands: &[Vec<u8>], out: usize) -> Result<Vec<f32>> {
     let device = &gpu.device;
+    // The last is asked first.
+    let scopes =
+        [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal].map(|filter| device.push_error_scope(filter));
     let buffer = |contents: &[u8], usage| {
         let mut contents = contents.to_vec();
         contents.resize(contents.len().next_multiple_of(16).max(UNUSED_BYTES as usize), 0);
@@ -117,9 +119,15 @@ async fn run(gpu: &Gpu, launch: &Launch, operands: &[Vec<u8>], out: usize) -> Re
         pass.dispatch_workgroups(x, y, z);
     }
     gpu.queue.submit([encoder.finish()]);
+    for scope in scopes.into_iter().rev() {
+        if let Some(error) = scope.pop().await {
+            let device = gpu.caps.name.clone();
+            return Err(Error::Run { node: launch.kernel.name.into(), device, reason: error.to_string() });
+        }
+    }
     let n_values = operands[out].len() / 2;
-    let words = readback::read_f32(gpu, &buffers[out], n_values.div_ceil(2) as u64).await?;
-    let halves: &[half::f16] = bytemuck::cast_slice(&words);
+    let bytes = readback::read_bytes(gpu, &buffers[out], 0, operands[out].len().next_multiple_of(4) as u64).await?;
+    let halves: Vec<half::f16> = bytemuck::pod_collect_to_vec(&bytes);
     let values = halves[..n_values].iter().map(|value| value.to_f32()).collect();
     params.destroy();
     buffers.iter().for_each(wgpu::Buffer::destroy);
