@@ -7,6 +7,8 @@ mod platform;
 #[path = "instance/standard.rs"]
 mod platform;
 
+pub(super) use platform::NO_ADAPTER;
+
 /// Opens it. `None` where the system lacks the interface altogether.
 pub(super) fn open() -> Option<wgpu::Instance> {
     let descriptor = wgpu::InstanceDescriptor {

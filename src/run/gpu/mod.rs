@@ -59,10 +59,8 @@ impl Gpu {
             Some(instance) => instance.request_adapter(&options).await.ok(),
             None => None,
         };
-        let adapter = adapter.ok_or_else(|| Error::Device {
-            device: "gpu".into(),
-            reason: "no adapter was found for WebGPU in a browser, or for Vulkan, Metal or DX12 outside of one".into(),
-        })?;
+        let adapter =
+            adapter.ok_or_else(|| Error::Device { device: "gpu".into(), reason: instance::NO_ADAPTER.into() })?;
         let caps = Caps::of(&adapter);
         if caps.matrices.is_some() {
             let gpu = Self::open_adapter(&adapter, caps.clone()).await?;

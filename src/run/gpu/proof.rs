@@ -1,5 +1,5 @@
-//! Whether cooperative matrices compute what the plain kernels do, tried on a few small products and attentions when a
-//! device is opened.
+//! Whether cooperative matrices compute what the plain kernels do, tried on small products and attentions when a device is
+//! opened.
 //!
 //! wgpu calls them experimental, and so are the compilers below it: what an adapter promises is believed once it was seen.
 
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 const TOLERANCE: f32 = 4e-3;
 
 /// Queries, keys, heads and columns of the attentions that are tried.
-const ATTENTIONS: [[u32; 4]; 3] = [[1, 1, 2, 8], [40, 70, 2, 40], [33, 33, 1, 80]];
+const ATTENTIONS: [[u32; 4]; 2] = [[1, 1, 2, 8], [40, 70, 2, 40]];
 
 /// Whether all that is tried agrees. True where the adapter has no cooperative matrices that kernels use.
 ///
@@ -34,15 +34,14 @@ pub async fn matrices_hold(gpu: &Gpu) -> Result<bool> {
         pad: [1, 1],
         ..Source::rows(2, 1, 0)
     };
-    let epilogue = Epilogue { bias: true, residual: true, ..Epilogue::default() };
-    let products = [Gemm::new(Source::rows(1, 70, 72), 136, epilogue), Gemm::new(picture, 72, epilogue)];
-    for gemm in products {
-        let (tile, splits) = gemm.default_plan(&plain)?;
-        let expected = product(gpu, &gemm, &plain, tile, splits.min(1)).await?;
-        for &tile in TILES.iter().filter(|tile| tile.is_of_matrices() && gemm.allows(**tile, 1, &matrices)) {
-            if !agree(&product(gpu, &gemm, &matrices, tile, 1).await?, &expected) {
-                return Ok(false);
-            }
+    let gemm = Gemm::new(picture, 72, Epilogue { bias: true, residual: true, ..Epilogue::default() });
+    let (tile, _) = gemm.default_plan(&plain)?;
+    let expected = product(gpu, &gemm, &plain, tile).await?;
+    // Two tiles stand for all, because compiling them takes the better part of a second where nothing is cached yet.
+    let mut tiles = TILES.iter().filter(|tile| tile.is_of_matrices() && gemm.allows(**tile, 1, &matrices));
+    for &tile in tiles.next().into_iter().chain(tiles.next_back()) {
+        if !agree(&product(gpu, &gemm, &matrices, tile).await?, &expected) {
+            return Ok(false);
         }
     }
     for [queries, keys, heads, head_size] in ATTENTIONS {
@@ -61,11 +60,11 @@ fn agree(got: &[f32], expected: &[f32]) -> bool {
     got.len() == expected.len() && got.iter().zip(expected).all(|(a, b)| (a - b).abs() <= TOLERANCE * largest)
 }
 
-async fn product(gpu: &Gpu, gemm: &Gemm, machine: &Machine, tile: Tile, splits: u32) -> Result<Vec<f32>> {
+async fn product(gpu: &Gpu, gemm: &Gemm, machine: &Machine, tile: Tile) -> Result<Vec<f32>> {
     let Source { batch, in_size, channels, .. } = gemm.source;
     let pixels = (batch * in_size[0] * in_size[1]) as usize;
     let n_out = gemm.m()? as usize * gemm.n_stored() as usize;
-    let launch = gemm::launch(gemm, machine, tile, splits)?;
+    let launch = gemm::launch(gemm, machine, tile, 1)?;
     let operands = [
         halves(1, pixels * channels[0] as usize),
         halves(2, pixels * channels[1] as usize),

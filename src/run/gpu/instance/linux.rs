@@ -5,6 +5,10 @@ use std::ffi::CStr;
 use wgpu::hal::api::Vulkan;
 use wgpu::hal::vulkan;
 
+/// What is said where there is no adapter.
+pub const NO_ADAPTER: &str =
+    "no adapter was found for Vulkan; for a card inside a container see the README about VK_DRIVER_FILES";
+
 /// The extensions that wgpu asks for on every system, and that are for windows alone.
 const WINDOW_EXTENSIONS: [&CStr; 3] = [c"VK_KHR_xlib_surface", c"VK_KHR_xcb_surface", c"VK_KHR_wayland_surface"];
 
