@@ -457,3 +457,18 @@ fn a_run_on_the_gpu_says_nothing_that_is_not_its_own() {
     run.succeeded();
     assert_eq!(run.stderr, "", "{run:?}");
 }
+
+/// Cooperative matrices are used where they are, and what is left out is said.
+#[test]
+fn matrices_are_asked_for_and_their_absence_is_told() {
+    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
+        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+        return;
+    }
+    let desk = Desk::new();
+    let args = ["--device", "gpu", "--matrices", "--tune", "never", "--width", "64", "--height", "64", "--steps", "1"];
+    let run = desk.generate(&[&["--prompt", APPLE, "--seed", "1"], &args[..]].concat());
+    run.succeeded();
+    let gpu = pollster::block_on(darkroom::run::gpu::Gpu::open_with_matrices()).unwrap();
+    assert_eq!(run.stderr.contains("--matrices is left out"), gpu.caps.matrices.is_none(), "{run:?}");
+}

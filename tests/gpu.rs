@@ -15,7 +15,7 @@ fn gpu() -> Option<Gpu> {
         eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
         return None;
     }
-    match block_on(Gpu::open()) {
+    match block_on(Gpu::open_with_matrices()) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
             panic!("{error}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")

@@ -31,7 +31,7 @@ fn check_in(fixtures: &str, version: &str, element: Element, tolerance: Toleranc
         eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
         return;
     }
-    let gpu = pollster::block_on(Gpu::open()).unwrap_or_else(|e| {
+    let gpu = pollster::block_on(Gpu::open_with_matrices()).unwrap_or_else(|e| {
         panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
     });
     let dir = tempfile::tempdir().unwrap();

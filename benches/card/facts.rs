@@ -34,7 +34,7 @@ pub async fn run(options: &Options) -> Outcome<()> {
             }),
         );
     }
-    let gpu = Gpu::open().await?;
+    let gpu = Gpu::open_with_matrices().await?;
     println!("opened: {}", serde_json::to_string(&gpu.caps)?);
     options.rows.add("caps", serde_json::to_value(&gpu.caps)?);
     let peak = peak(&gpu).await?;

@@ -26,7 +26,7 @@ const MAX_BYTES: u64 = 512 << 30;
 
 /// Tensors until there is no more room, then a small component on the same runner.
 pub async fn memory(options: &Options) -> Outcome<()> {
-    let gpu = Gpu::open().await?;
+    let gpu = Gpu::open_with_matrices().await?;
     let caps = gpu.caps.clone();
     let runner = Rc::new(GpuRunner::new(gpu, caps.best_element())?);
     let n_values = TENSOR_BYTES.min(caps.max_binding_bytes).min(caps.max_buffer_bytes) as usize / 4 / 1024 * 1024;
@@ -75,7 +75,7 @@ pub async fn memory(options: &Options) -> Outcome<()> {
 /// A device given up between two runs, and another one.
 pub async fn loss(options: &Options) -> Outcome<()> {
     let open = async || {
-        let gpu = Gpu::open().await?;
+        let gpu = Gpu::open_with_matrices().await?;
         let element = gpu.caps.best_element();
         Ok::<_, darkroom::Error>(Rc::new(GpuRunner::new(gpu, element)?))
     };

@@ -20,7 +20,7 @@ use crate::{Options, Outcome};
 const PIECE_BYTES: u64 = 8 << 20;
 
 pub async fn run(options: &Options, folder: &Path) -> Outcome<()> {
-    let gpu = Gpu::open().await?;
+    let gpu = Gpu::open_with_matrices().await?;
     let name = if gpu.caps.software { "small-vae" } else { "sd15-unet" };
     let model = model(name)?;
     let file = folder.join("kit-load.safetensors");

@@ -22,7 +22,7 @@ const N_ROUNDS: usize = 5;
 
 pub async fn run(options: &Options, name: &str, element: Element) -> Outcome<()> {
     let model = model(name)?;
-    let gpu = Gpu::open().await?;
+    let gpu = Gpu::open_with_matrices().await?;
     if !gpu.caps.timestamp_query {
         return Err("the adapter has no timestamp-query, so kernels cannot be timed".into());
     }

@@ -88,7 +88,7 @@ async fn step(
     mut peer: Option<&mut Peer>,
 ) -> Outcome<Option<Vec<f32>>> {
     let smi_before = nvidia_smi();
-    let mut gpu = Gpu::open().await?;
+    let mut gpu = Gpu::open_with_matrices().await?;
     if options.plain {
         gpu.caps.matrices = None;
     }

@@ -64,6 +64,7 @@ fn settings_that_cannot_be_drawn() {
         (&["--promt", "x"], &["--promt", "--prompt"]),
         (&["--budget", "1GB"], &["--budget", "--device gpu"]),
         (&["--profile"], &["--profile", "--device gpu"]),
+        (&["--matrices"], &["--matrices", "--device gpu"]),
         (&["surplus"], &["surplus"]),
     ];
     for (args, words) in table {

@@ -163,7 +163,8 @@ pictures() {
     local model=$1 steps=$2
     "$work/generate" "$model" "$steps" cpu --device cpu &&
         "$work/generate" "$model" "$steps" gpu-f32 --device gpu --dtype f32 --tune never &&
-        "$work/generate" "$model" "$steps" gpu-f16 --device gpu --dtype f16 --tune never
+        "$work/generate" "$model" "$steps" gpu-f16 --device gpu --dtype f16 --tune never &&
+        "$work/generate" "$model" "$steps" gpu-f16-matrices --device gpu --dtype f16 --matrices --tune never
 }
 export -f pictures
 export work

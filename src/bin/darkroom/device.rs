@@ -1,9 +1,10 @@
 //! Where the models run and in which type, as `generate`, `plan` and `serve` spell it.
 
 use clap::ValueEnum;
+use darkroom::Result;
 use darkroom::run::candle::Precision;
-use darkroom::run::gpu::Caps;
 use darkroom::run::gpu::kernels::Element;
+use darkroom::run::gpu::{Caps, Gpu};
 
 /// Where the models run.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -14,6 +15,22 @@ pub enum DeviceName {
     Cuda,
     /// Any GPU, through WebGPU.
     Gpu,
+}
+
+/// Opens the GPU. Says so where matrices are asked for and there are none to use.
+///
+/// # Errors
+/// As [`Gpu::open`].
+pub async fn open_gpu(matrices: bool) -> Result<Gpu> {
+    if !matrices {
+        return Gpu::open().await;
+    }
+    let gpu = Gpu::open_with_matrices().await?;
+    if gpu.caps.matrices.is_none() {
+        let why = if gpu.caps.wrong_matrices { "gives wrong results with them" } else { "has none" };
+        eprintln!("--matrices is left out: {} {why}", gpu.caps.name);
+    }
+    Ok(gpu)
 }
 
 /// The type that numbers are held in.

@@ -50,6 +50,20 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] when there is no WebGPU or Vulkan, Metal or DX12 adapter, or when it refuses to open.
     pub async fn open() -> Result<Self> {
+        Self::open_with(false).await
+    }
+
+    /// The same, with cooperative matrices where the adapter has them and they hold in a trial; [`Caps::matrices`] says
+    /// whether. They are several times as fast in 16 bits, and experimental: what stands between wgpu and the hardware does
+    /// not promise yet that what one invocation stores is seen by others.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub async fn open_with_matrices() -> Result<Self> {
+        Self::open_with(true).await
+    }
+
+    async fn open_with(with_matrices: bool) -> Result<Self> {
         let options = wgpu::RequestAdapterOptions {
             power_preference: wgpu::PowerPreference::HighPerformance,
             ..Default::default()
@@ -62,6 +76,9 @@ impl Gpu {
         let adapter =
             adapter.ok_or_else(|| Error::Device { device: "gpu".into(), reason: instance::NO_ADAPTER.into() })?;
         let caps = Caps::of(&adapter);
+        if !with_matrices {
+            return Self::open_adapter(&adapter, Caps { matrices: None, ..caps }).await;
+        }
         if caps.matrices.is_some() {
             let gpu = Self::open_adapter(&adapter, caps.clone()).await?;
             // A compiler that fails on them can take the device with it, so the next try is on another.

@@ -107,6 +107,10 @@ pub struct Args {
     /// The type that numbers are held in.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     dtype: Dtype,
+    /// Multiply with the GPU's cooperative matrices (NVIDIA's tensor cores through Vulkan, Metal's SIMD-group matrices):
+    /// several times as fast in 16 bits, and experimental. Without any they are left out, and that is said.
+    #[arg(long)]
+    matrices: bool,
     /// GPU memory that may be used: bytes, or 2GB, 1500MB. Where it is too little to keep the whole model loaded, its
     /// components are loaded one after another.
     #[arg(long, value_name = "BYTES", value_parser = crate::generate::parse_bytes)]
@@ -194,10 +198,10 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
 /// When a model cannot be read, the device does not open, or the address is taken.
 pub fn run(args: Args) -> Result<()> {
     let signals = Signals::install()?;
-    if args.budget.is_some() && args.device != DeviceName::Gpu {
+    if (args.budget.is_some() || args.matrices) && args.device != DeviceName::Gpu {
         return Err(Error::Request {
             field: "setting",
-            got: "--budget".into(),
+            got: if args.matrices { "--matrices" } else { "--budget" }.into(),
             expected: "it is for --device gpu".into(),
         });
     }
@@ -257,7 +261,8 @@ pub fn run(args: Args) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(N_THREADS).build();
     let runtime = runtime.map_err(|e| Error::Io { path: "the HTTP server".into(), source: e })?;
     let listeners = runtime.block_on(listen(&addresses))?;
-    let device = Device { name: args.device, dtype: args.dtype, budget: args.budget, tune: args.tune };
+    let device =
+        Device { name: args.device, dtype: args.dtype, matrices: args.matrices, budget: args.budget, tune: args.tune };
     painter::start(Arc::clone(&desk), device)?;
     let server = Server { hall: Hall::new(Arc::clone(&desk), n_connections), desk, guard, page };
     runtime.block_on(server.serve(listeners, signals, args.on_exit));

@@ -16,11 +16,10 @@ use darkroom::pipeline::{
 use darkroom::request::{Request, SDConfig};
 use darkroom::run::Runner;
 use darkroom::run::candle::CandleRunner;
-use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::{Error, Result};
 
-use crate::device::{DeviceName, Dtype};
+use crate::device::{DeviceName, Dtype, open_gpu};
 use crate::exit_code;
 use crate::generate::{TilesCache, Tune};
 
@@ -35,6 +34,8 @@ const PROGRESS: Duration = Duration::from_millis(50);
 pub struct Device {
     pub name: DeviceName,
     pub dtype: Dtype,
+    /// Whether the GPU's cooperative matrices are used.
+    pub matrices: bool,
     /// Bytes of GPU memory that may be used.
     pub budget: Option<u64>,
     pub tune: Tune,
@@ -84,14 +85,14 @@ pub fn start(desk: Arc<Desk>, device: Device) -> Result<()> {
 }
 
 async fn paint_on_gpu(desk: &Desk, device: Device, is_open: &dyn Fn()) -> Result<()> {
-    let gpu = Gpu::open().await?;
+    let gpu = open_gpu(device.matrices).await?;
     let element = device.dtype.element(&gpu.caps);
     let plan = device.budget.map(|budget| {
         let mut plan = PlanSettings::new(gpu.caps.clone(), element);
         plan.budget = Some(budget);
         plan
     });
-    let (cached, is_software) = (TilesCache::of(&gpu.caps.name), gpu.caps.software);
+    let (cached, is_software) = (TilesCache::of(&gpu.caps), gpu.caps.software);
     let known = RefCell::new(cached.as_ref().and_then(TilesCache::read).unwrap_or_default());
     let runner = Rc::new(GpuRunner::new(gpu, element)?.with_tiles(known.borrow().clone()));
     runner.measure_tiles(device.tune.measures(is_software));
