@@ -8,10 +8,12 @@
 //! It deliberately does no I/O (bytes in, bytes out), reads only PNG, JPEG, WebP, GIF, BMP and TIFF (the first frame of an
 //! animation), drops transparency instead of blending it, and ignores colour profiles, as Pillow's `convert("RGB")` does.
 
+mod bmp_file;
 mod decode;
 mod exif;
 mod file_format;
 mod fit;
+mod gif_file;
 mod jpeg_file;
 mod jpeg_scan;
 mod mask;

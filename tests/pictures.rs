@@ -184,6 +184,95 @@ fn a_file_that_is_cut_off_is_an_error_wherever_it_is_cut() {
 }
 
 #[test]
+fn a_file_that_is_cut_off_is_said_to_be_whatever_is_asked_of_it() {
+    for (name, bytes) in whole() {
+        for end in [bytes.len() / 2, bytes.len() * 9 / 10] {
+            for error in [picture_text(&bytes[..end]).unwrap_err(), decode(&bytes[..end]).unwrap_err()] {
+                assert!(error.to_string().ends_with(" file: it is cut off"), "{name}: {error}");
+            }
+        }
+        picture_text(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    for entry in std::fs::read_dir(folder().join("pictures")).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(decode(&bytes).is_err() || picture_text(&bytes).is_ok(), "{}", path.display());
+    }
+}
+
+#[test]
+fn of_an_animation_the_first_frame_has_to_be_whole() {
+    let bytes = file("animated.gif");
+    let first = decode(&bytes).unwrap();
+    // Where the second frame's control block begins: an end, and a second block in front of it.
+    let second = bytes.windows(4).rposition(|four| four == [0, 0x21, 0xf9, 4]).unwrap() + 1;
+    for end in [bytes.len() - 1, bytes.len() - 20, second] {
+        assert_eq!(decode(&bytes[..end]).unwrap(), first, "cut at {end} of {}", bytes.len());
+        assert!(picture_text(&bytes[..end]).is_ok());
+    }
+    for end in [second - 1, second - 2, second - 20] {
+        let error = decode(&bytes[..end]).unwrap_err().to_string();
+        assert_eq!(error, "picture: damaged GIF file: it is cut off", "cut at {end}");
+    }
+}
+
+/// A BMP of 4 by 4 pixels, run-length coded.
+fn rle_bmp(codes: &[u8], compression: u8) -> Vec<u8> {
+    let mut bytes = b"BM".to_vec();
+    let mut push = |numbers: &[u32]| bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    let depth = if compression == 1 { 8 } else { 4 };
+    let offset = 54 + 16 * 4;
+    push(&[offset + codes.len() as u32, 0, offset, 40, 4, 4, 1 | depth << 16, compression.into()]);
+    push(&[codes.len() as u32, 0, 0, 16, 16]);
+    push(&[0x00aa_bbcc; 16]);
+    bytes.extend(codes);
+    bytes
+}
+
+#[test]
+fn a_run_length_coded_bmp_has_all_its_rows() {
+    const ROW: &[u8] = &[4, 3, 0, 0];
+    // A run in Pillow's and ImageMagick's form, one spelt out, one that is longer than the row; with an end and without.
+    for compression in [1, 2] {
+        let spelt = if compression == 1 { &[0, 4, 1, 2, 3, 4][..] } else { &[0, 4, 0x12, 0x34] };
+        for codes in [
+            [ROW, ROW, ROW, ROW, &[0, 1]].concat(),
+            [ROW, ROW, ROW, ROW].concat(),
+            [ROW, ROW, ROW, &[4, 3, 0, 1]].concat(),
+            [ROW, ROW, ROW, spelt, &[0, 1]].concat(),
+        ] {
+            let got = decode(&rle_bmp(&codes, compression)).unwrap();
+            assert_eq!(got.pixels, [0xaa, 0xbb, 0xcc].repeat(16), "{codes:?}");
+        }
+        // All are errors in Pillow 13, too.
+        for (codes, reason) in [
+            ([ROW, ROW, ROW, &[0, 1]].concat(), "it ends before its last row does"),
+            ([ROW, ROW, ROW, &[2, 3, 0, 1]].concat(), "it ends before its last row does"),
+            ([ROW, ROW, ROW].concat(), "it is cut off"),
+            (Vec::new(), "it is cut off"),
+        ] {
+            let error = decode(&rle_bmp(&codes, compression)).unwrap_err().to_string();
+            assert_eq!(error, format!("picture: damaged BMP file: {reason}"), "{codes:?}");
+        }
+    }
+}
+
+#[test]
+fn other_tiff_files_are_refused_in_words_of_ours() {
+    for (name, what) in [
+        ("ycbcr.tif", "in YCbCr"),
+        ("lab.tif", "in CIELab"),
+        ("real.tif", "with 32 bits a channel"),
+        ("grey_alpha.tif", "of grey and transparency"),
+    ] {
+        let error = decode(&file(name)).unwrap_err().to_string();
+        let works = "save it as PNG, or as RGB with 8 bits a channel";
+        assert_eq!(error, format!("picture: TIFF files {what} are not supported: {works}"));
+        assert!(picture_text(&file(name)).is_ok(), "{name}");
+    }
+}
+
+#[test]
 fn an_end_put_behind_half_a_file_makes_it_no_picture() {
     let jpeg = |name: &str| {
         let bytes = file(name);
@@ -362,6 +451,13 @@ fn the_memory_that_reading_takes_is_known_before() {
     );
     check_memory("BMP", &encoded(&|file| BmpEncoder::new(file).write_image(&rgb, width, height, rgb8).unwrap()));
     check_memory("TIFF", &encoded(&|file| TiffEncoder::new(file).write_image(&rgb, width, height, rgb8).unwrap()));
+    check_memory(
+        "grey TIFF",
+        &encoded(&|file| {
+            let grey = &rgb[..rgb.len() / 3];
+            TiffEncoder::new(file).write_image(grey, width, height, ExtendedColorType::L8).unwrap();
+        }),
+    );
     check_memory("GIF", &encoded(&|file| GifEncoder::new(file).encode(&rgb, width, height, rgb8).unwrap()));
     for entry in
         std::fs::read_dir(folder().join("pictures")).unwrap().chain(std::fs::read_dir(folder().join("image")).unwrap())

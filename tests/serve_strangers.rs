@@ -387,6 +387,10 @@ fn what_is_wrong_with_a_body_is_said_in_plain_words() {
         ("{\"prompt\": \"x\", \"steps\": 1.5}", "steps 1.5 is not possible: use a whole number"),
         ("{\"prompt\": \"x\", \"colour\": 1}", "there is no setting \\\"colour\\\": use"),
         ("{\"prompt\": \"x\"} x", "the body is not json"),
+        (r#"{"prompt": "x\ud800"}"#, "a text has half of a surrogate pair at line 1"),
+        (r#"{"prompt": "x\ud800\n"}"#, "a text has half of a surrogate pair at line 1"),
+        (r#"{"prompt": "\udc00x"}"#, "a text has half of a surrogate pair at line 1"),
+        (r#"{"prompt": "\ud800\u0041"}"#, "a text has half of a surrogate pair at line 1"),
     ] {
         let (status, answer) = ask(&server.address, "POST", "/v1/jobs", body.as_bytes()).unwrap();
         let answer = String::from_utf8(answer).unwrap().to_lowercase();

@@ -18,7 +18,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::metadata::{Metadata, Purpose, orientation_bytes};
-use super::{RgbImage, jpeg_file, jpeg_scan, tiff_file, webp_file};
+use super::{RgbImage, bmp_file, gif_file, jpeg_file, jpeg_scan, tiff_file, webp_file};
 use crate::error::{Error, Result};
 
 /// The longest side of a picture that is read, in pixels.
@@ -27,6 +27,9 @@ pub const MAX_SIDE: u32 = 16_384;
 pub const MAX_DECODED_BYTES: u64 = 512 << 20;
 /// What decoders need whatever the picture's size: tables, windows, rows.
 const FIXED_BYTES: u64 = 1 << 20;
+
+/// What is said of a file that ends before its picture does.
+pub(super) const CUT_OFF: &str = "it is cut off";
 
 /// A format that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub enum PictureFormat {
     Gif,
     /// Windows bitmap.
     Bmp,
-    /// TIFF with 8 or 16 bits a channel; of several pictures the first.
+    /// TIFF with 8 or 16 bits a channel or a palette of 256 colours; of several pictures the first.
     Tiff,
 }
 
@@ -235,7 +238,7 @@ fn upright<const C: usize>(bytes: &[u8]) -> Result<(usize, usize, Vec<u8>)> {
     let format = PictureFormat::of(bytes)?;
     let metadata = Metadata::read(bytes, format, Purpose::Orientation);
     if metadata.is_cut_off {
-        return Err(damaged(format, "it is cut off"));
+        return Err(damaged(format, CUT_OFF));
     }
     let orientation = metadata.orientation(bytes, format);
     drop(metadata);
@@ -289,21 +292,40 @@ fn levels(
             read(decoder, format, wanted, (beside, 0), &mut allow)
         }
         PictureFormat::Gif => {
+            let frame = gif_file::first_frame(bytes).map_err(|reason| damaged(format, reason))?;
             // A frame beside the screen, of the screen's size at most.
             let decoder = GifDecoder::new(Cursor::new(bytes)).map_err(|e| failed(format, &e))?;
-            read(decoder, format, wanted, (4, 0), &mut allow)
+            let mut screen = read(decoder, format, wanted, (4, 0), &mut allow)?;
+            if let Some(frame) = frame {
+                frame.fill_outside(&mut screen.levels, screen.width as usize);
+            }
+            Ok(screen)
         }
         PictureFormat::Bmp => {
+            bmp_file::inspect(bytes).map_err(|reason| damaged(format, reason))?;
             let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(|e| failed(format, &e))?;
             read(decoder, format, wanted, (0, 0), &mut allow)
         }
         PictureFormat::Tiff => {
             let lists = tiff_file::inspect(bytes).map_err(|reason| damaged(format, reason))?;
-            let decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(|e| failed(format, &e))?;
+            let palette = tiff_file::palette(bytes);
+            let (file, copied) = palette.as_ref().map_or((bytes, 0), |palette| (&palette.file, bytes.len() as u64));
+            let decoder = TiffDecoder::new(Cursor::new(file)).map_err(|e| match e {
+                ImageError::Unsupported(_) => unreadable(format!(
+                    "TIFF files {} are not supported: save it as PNG, or as RGB with 8 bits a channel",
+                    tiff_file::colours(bytes)
+                )),
+                other => failed(format, &other),
+            })?;
             // The decoder's own copy; 4 channels of CMYK become 3. A strip may hold the whole picture once more.
             let beside =
                 2 * u64::from(decoder.color_type().bytes_per_pixel() / 3 + decoder.color_type().bytes_per_pixel());
-            read(decoder, format, wanted, (beside, lists), &mut allow)
+            let mut picture = read(decoder, format, wanted, (beside, lists + copied), &mut allow)?;
+            if let Some(palette) = palette {
+                palette.colour(&mut picture.levels);
+                picture.n_channels = 3;
+            }
+            Ok(picture)
         }
     }
 }
@@ -322,9 +344,7 @@ fn png(bytes: &[u8], wanted: usize, allow: &mut Allow<'_>) -> Result<Levels> {
     let format = PictureFormat::Png;
     let fail = |error: png::DecodingError| {
         let reason = match &error {
-            png::DecodingError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-                "it is cut off".to_owned()
-            }
+            png::DecodingError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => CUT_OFF.to_owned(),
             png::DecodingError::LimitsExceeded => "a part of it is too long".to_owned(),
             other => other.to_string(),
         };
@@ -405,7 +425,7 @@ fn read<D: ImageDecoder>(
         }
     };
     let bytes_per_pixel = usize::from(color.bytes_per_pixel());
-    allow(width, height, bytes_per_pixel as u64 + beside, more)?;
+    allow(width, height, bytes_per_pixel.max(wanted) as u64 + beside, more)?;
     let n_pixels = width as usize * height as usize;
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(n_pixels as u64 * (bytes_per_pixel as u64 + beside) + FIXED_BYTES);
@@ -465,8 +485,10 @@ fn failed(format: PictureFormat, error: &ImageError) -> Error {
             "too large: at most {MAX_SIDE} pixels a side and {} MiB in memory",
             MAX_DECODED_BYTES >> 20
         )),
-        ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => damaged(format, "it is cut off"),
-        ImageError::Unsupported(e) => unreadable(format!("this kind of {format} file is not supported ({e}): {WORKS}")),
+        ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => damaged(format, CUT_OFF),
+        ImageError::Unsupported(_) => unreadable(format!(
+            "this kind of {format} file is not supported: save it as PNG, or in its most common form"
+        )),
         other => damaged(format, &other.to_string()),
     }
 }

@@ -4,6 +4,8 @@
 //! component and, in a progressive file, every bit of every coefficient. Whether the scans hold every block is looked at in
 //! [`super::jpeg_scan`], once it is known that the picture is not too large.
 
+use super::decode::CUT_OFF;
+
 /// What the decoder needs to know beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
@@ -69,7 +71,6 @@ struct Component {
 /// # Errors
 /// What is missing, in words.
 pub(super) fn inspect(bytes: &[u8]) -> Result<Frame, &'static str> {
-    const CUT_OFF: &str = "it is cut off";
     const NO_FRAME: &str = "it has no picture inside";
     let mut at = 0;
     let mut n_scans = 0_usize;

@@ -6,9 +6,9 @@
 
 use miniz_oxide::inflate::decompress_slice_iter_to_slice;
 
-use super::decode::PictureFormat;
+use super::decode::{CUT_OFF, PictureFormat};
 use super::exif::{self, Exif, utf8_or_latin1};
-use super::jpeg_file;
+use super::{bmp_file, gif_file, jpeg_file, tiff_file};
 use crate::error::{Error, Result};
 
 /// The longest text that is read, decompressed, in bytes.
@@ -40,7 +40,8 @@ pub(super) struct Metadata {
     /// The EXIF block, with or without its prefix.
     exif: Option<Vec<u8>>,
     xmp: Option<String>,
-    /// Whether the container ends before its own end.
+    /// Whether the container ends before its own end; where only the orientation is wanted, it is up to the decoder to look
+    /// in JPEG, GIF, BMP and TIFF.
     pub is_cut_off: bool,
     n_bytes: usize,
     n_inflated: usize,
@@ -67,6 +68,13 @@ impl Metadata {
             metadata.texts.retain(|(key, _)| is_of_orientation(key.as_bytes()));
             return metadata;
         }
+        metadata.is_cut_off |= match format {
+            PictureFormat::Png | PictureFormat::WebP => false,
+            PictureFormat::Jpeg => jpeg_file::inspect(bytes) == Err(CUT_OFF),
+            PictureFormat::Gif => gif_file::first_frame(bytes).is_err(),
+            PictureFormat::Bmp => bmp_file::inspect(bytes) == Err(CUT_OFF),
+            PictureFormat::Tiff => tiff_file::is_cut_off(bytes),
+        };
         if let Some(exif) = metadata.exif.take() {
             metadata.add_exif_texts(&exif);
             metadata.exif = Some(exif);
@@ -292,7 +300,7 @@ pub fn picture_text(bytes: &[u8]) -> Result<Vec<(String, String)>> {
     let format = PictureFormat::of(bytes)?;
     let metadata = Metadata::read(bytes, format, Purpose::Texts);
     if metadata.is_cut_off {
-        let reason = format!("damaged {format} file: it is cut off");
+        let reason = format!("damaged {format} file: {CUT_OFF}");
         return Err(Error::Image { what: "picture".to_owned(), reason });
     }
     Ok(metadata.texts)

@@ -117,6 +117,12 @@ fn show_reads_other_formats_and_other_programs() {
     }
     bring(&desk, "plain.gif");
     desk.run(&["show", "plain.gif"]).was_refused(5, &["plain.gif: the picture carries no parameters"]);
+    for name in ["xmp6.jpg", "plain.gif", "plain.bmp", "rgb_tiff_lzw.tif"] {
+        bring(&desk, name);
+        let bytes = fs::read(desk.path(name)).unwrap();
+        fs::write(desk.path(name), &bytes[..bytes.len() / 2]).unwrap();
+        desk.run(&["show", name]).was_refused(5, &[name, "file: it is cut off"]);
+    }
 }
 
 #[test]

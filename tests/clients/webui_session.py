@@ -82,6 +82,20 @@ check("a schedule apart or in the name", karras.image.tobytes() == joined.image.
       and karras.info["sampler_name"] == "DPM++ 2M Karras")
 euler = api.txt2img(prompt=PROMPT, seed=1, sampler_name="Euler a", **size)
 check("Euler a", euler.info["sampler_name"] == "Euler a")
+for name, schedule, used in [("Euler a", "Karras", "Euler a"), ("DDIM", "karras", "DDIM"),
+                             ("DPM++ 2M Karras", "Exponential", "DPM++ 2M Karras")]:
+    beside = api.txt2img(prompt=PROMPT, seed=1, sampler_name=name, scheduler=schedule, **size)
+    check(f"{name} with {schedule}", beside.info["sampler_name"] == used and "scheduler" in beside.info["ignored"])
+    if name == "Euler a":
+        check("  draws with the sampler's own", beside.image.tobytes() == euler.image.tobytes())
+for schedule in ("Automatic", "Uniform", "Karras"):
+    beside = api.txt2img(prompt=PROMPT, seed=1, sampler_name="DPM++ 2M Karras", scheduler=schedule, **size)
+    check(f"DPM++ 2M Karras with {schedule}", (beside.info["sampler_name"], beside.info["ignored"]) ==
+          ("DPM++ 2M Karras", []))
+status, answer = post("txt2img", prompt=PROMPT, seed=1, cfg_scale=4, steps=4, scheduler="Karras", **size)
+check("a schedule with the model's sampler", status == 200 and json.loads(answer["info"])["sampler_name"] == "DPM++ 2M Karras")
+status, answer = post("txt2img", prompt=PROMPT, steps=1, denoising_strength=0, **size)
+check("text to picture has no denoising_strength", status == 200 and json.loads(answer["info"])["ignored"] == [])
 skipped = api.txt2img(prompt=PROMPT, seed=1, cfg_scale=4, override_settings={
     "CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": MODEL, "sd_vae": "Automatic"}, **size)
 check("CLIP_stop_at_last_layers", skipped.info["clip_skip"] == 2 and skipped.image.tobytes() != drawn.image.tobytes())
@@ -199,7 +213,6 @@ for body, param, words in [
     ({"alwayson_scripts": {"ControlNet": {"args": [{"enabled": True, "model": "x"}]}}}, "alwayson_scripts", ["ControlNet"]),
     ({"refiner_checkpoint": "x"}, "refiner_checkpoint", ["x"]), ({"prompt": "a <lora:x:0.8>"}, "prompt", ["lora"]),
     ({"sampler_name": "Magic"}, "sampler_name", ["Magic"]), ({"scheduler": "Magic"}, "scheduler", ["Karras"]),
-    ({"sampler_name": "DDIM", "scheduler": "Karras"}, "scheduler", ["karras"]),
     ({"steps": "many"}, "steps", ["whole number"]), ({"steps": 151}, "steps", ["1 to 150"]),
     ({"cfg_scale": 30}, "cfg_scale", ["20"]), ({"width": 100}, "width", ["96 or 104"]),
     ({"n_iter": 9}, "batch_size", ["8 at most"]), ({"seed": -2}, "seed", ["-1"]),
@@ -212,6 +225,7 @@ for body, param, words in [
     ({"init_images": ["?"]}, "init_images", ["base64"]), ({"init_images": [image], "resize_mode": 3}, "resize_mode", ["2"]),
     ({"init_images": ["http://127.0.0.1/a.png"]}, "init_images", ["fetched"]),
     ({"init_images": [image], "denoising_strength": 2}, "denoising_strength", ["1"]),
+    ({"init_images": [image], "denoising_strength": 0}, "denoising_strength", ["no step would remain", "0.5"]),
 ]:
     refused(str(body)[:60], "img2img", {**base, **body}, words, param)
 print(f"{n_checks} checks with webuiapi")

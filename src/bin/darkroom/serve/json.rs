@@ -56,8 +56,17 @@ fn explain(path: &str, error: &serde_json::Error) -> Failure {
     let whole = error.to_string();
     let place = format!("line {}, column {}", error.line(), error.column());
     if !error.is_data() {
-        let why = if error.is_eof() { "it ends early" } else { "it is malformed" };
-        return Failure::request(format!("the body is not JSON: {why} at {place}"));
+        // What serde_json says where one half of a pair is read without the other.
+        let is_half = whole.starts_with("lone leading surrogate") || whole.starts_with("unexpected end of hex escape");
+        return Failure::request(if is_half {
+            format!(
+                "a text has half of a surrogate pair at {place}: write both halves, such as \\ud83d\\ude00, or the \
+                 character itself"
+            )
+        } else {
+            let why = if error.is_eof() { "it ends early" } else { "it is malformed" };
+            format!("the body is not JSON: {why} at {place}")
+        });
     }
     // serde_json adds the place to every message.
     let text = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(text, _)| text);

@@ -152,8 +152,10 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         }
         Door::Img2Img => (Some(init_image(body)?), body.mask.take()),
     };
-    let sampler = sampler(body)?;
-    let kind = sampler.unwrap_or(menu.models[options.model_idx].sampler).kind;
+    let own = menu.models[options.model_idx].sampler;
+    let (sampler, is_schedule_used) = sampler(body, own)?;
+    ignored.extend((!is_schedule_used).then(|| "scheduler".to_owned()));
+    let kind = sampler.unwrap_or(own).kind;
     list_ignored(body, mask.is_some(), kind, &mut ignored)?;
 
     let seed = match body.whole("seed")? {
@@ -310,42 +312,43 @@ fn has_weights(text: &str) -> bool {
     })
 }
 
-/// The sampler from its name and the schedule's, which newer clients send apart; `None` for the model's own.
-fn sampler(body: &Body) -> Result<Option<Sampler>, Failure> {
+/// The sampler from its name and the schedule's, which newer clients send apart, and whether that schedule is used; `None`
+/// for the model's `own`.
+///
+/// Clients send a schedule with every sampler. One that the sampler does not have is passed over, and so is one beside a
+/// name that ends in a schedule: AUTOMATIC1111 takes the name's.
+fn sampler(body: &Body, own: Sampler) -> Result<(Option<Sampler>, bool), Failure> {
     let (mut field, mut name) = ("sampler_name", body.text("sampler_name")?.trim());
     if name.is_empty() {
         (field, name) = ("sampler_index", body.text("sampler_index")?.trim());
     }
-    let schedule = body.text("scheduler")?.trim().to_lowercase().replace([' ', '-'], "_");
-    let schedule = match schedule.as_str() {
+    let schedule = schedule(body)?;
+    let named: Option<Sampler> = match name {
+        "" => None,
+        name => Some(name.parse().map_err(|e| Failure::from(e).about(field))?),
+    };
+    let Some(schedule) = schedule else { return Ok((named, true)) };
+    let base = named.unwrap_or(own.kind.into());
+    match base.schedule {
+        Some(of_name) => Ok((named, of_name == schedule)),
+        None if base.kind.has_schedule(schedule) => Ok((Some(Sampler { schedule: Some(schedule), ..base }), true)),
+        None => Ok((named, false)),
+    }
+}
+
+/// The schedule that is asked for; `None` for the sampler's own.
+fn schedule(body: &Body) -> Result<Option<SigmaSchedule>, Failure> {
+    let name = body.text("scheduler")?.trim().to_lowercase().replace([' ', '-'], "_");
+    match name.as_str() {
         // As evenly as the checkpoint has them.
-        "" | "automatic" | "use_same_scheduler" | "uniform" | "normal" | "simple" | "ddim" | "ddim_uniform" => None,
+        "" | "automatic" | "use_same_scheduler" | "uniform" | "normal" | "simple" | "ddim" | "ddim_uniform" => Ok(None),
         other => match SigmaSchedule::ALL.into_iter().find(|schedule| schedule.name() == other) {
-            Some(schedule) => Some(schedule),
+            Some(schedule) => Ok(Some(schedule)),
             None => {
                 let names = SigmaSchedule::ALL.map(SigmaSchedule::a1111_name).join(", ");
-                return refuse("scheduler", format!("scheduler {other:?} is not possible: use Automatic, {names}"));
+                refuse("scheduler", format!("scheduler {other:?} is not possible: use Automatic, {names}"))
             }
         },
-    };
-    if name.is_empty() {
-        return match schedule {
-            None => Ok(None),
-            Some(schedule) => {
-                let message = format!("scheduler {} without sampler_name is not possible", schedule.a1111_name());
-                refuse("scheduler", message)
-            }
-        };
-    }
-    let sampler: Sampler = name.parse().map_err(|e| Failure::from(e).about(field))?;
-    match schedule {
-        None => Ok(Some(sampler)),
-        Some(schedule) if sampler.schedule == Some(schedule) => Ok(Some(sampler)),
-        // Parsed together for the refusal that says which have one.
-        Some(schedule) => format!("{} {}", sampler.kind.a1111_name(), schedule.a1111_name())
-            .parse()
-            .map(Some)
-            .map_err(|e| Failure::from(e).about("scheduler")),
     }
 }
 
