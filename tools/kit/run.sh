@@ -236,18 +236,18 @@ case $ADAPTER in
         ;;
     *)
         say "the adapter is a processor in a GPU's place: sizes are small, and times say nothing of a card"
-        item "kernels: parity" 60 "$work/card" parity "$here/bin/gpu" -- --test-threads=2 smallest caps
-        item "narrow step" 60 "$work/card" steps narrow-unet f16
-        item "pipelines: parity" 40 "$work/card" parity "$here/bin/gpu_pipelines" -- --test-threads=2 --exact half::v1_5
+        item "kernels: parity" 240 "$work/card" parity "$here/bin/gpu" -- --test-threads=2 smallest caps
+        item "narrow step" 240 "$work/card" steps narrow-unet f16
+        item "pipelines: parity" 160 "$work/card" parity "$here/bin/gpu_pipelines" -- --test-threads=2 --exact half::v1_5
         if model=$(find_model); then
-            item "pictures: the embedded model on the GPU and the CPU" 60 bash -c "pictures '$model' 2"
+            item "pictures: the embedded model on the GPU and the CPU" 240 bash -c "pictures '$model' 2"
         else
             say "== pictures: left out, the embedded model is neither in the kit (--with-model) nor in a checkout around it"
         fi
-        item "small vae" 30 "$work/card" steps small-vae f32
-        item "load from the folder's disk" 20 "$work/card" load "$folder"
+        item "small vae" 120 "$work/card" steps small-vae f32
+        item "load from the folder's disk" 80 "$work/card" load "$folder"
         [ -x "$here/cuda/run.sh" ] || say "== cuda: left out, the kit has no folder cuda/"
-        item "faults: memory and device" 30 bash -c bounded_faults
+        item "faults: memory and device" 120 bash -c bounded_faults
         ;;
 esac
 "$card" summary "$rows" | keep
