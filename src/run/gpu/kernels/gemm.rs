@@ -8,7 +8,11 @@
 //! Which tile serves which shape is a matter of speed only; [`Gemm::default_plan`] is a guess that a measurement may
 //! replace.
 
-use serde::Serialize;
+mod reference;
+mod tile;
+
+pub use reference::{Operands, reference};
+pub use tile::{Machine, Matrices, TILE_K, TILES, Tile, Work};
 
 use super::{Binding, Element, Kernel, Launch, Width, count, refuse};
 use crate::Result;
@@ -93,9 +97,6 @@ params! {
 /// What [`super::gemm_matrix`] needs to know of the parameters, which are the same.
 pub(super) const PARAMS_BYTES: usize = size_of::<Params>();
 pub(super) const PARAMS_FIELDS: &[(&str, usize)] = Params::FIELDS;
-
-/// Channels of one step of the sum. Steps never cross a tap of the kernel or a source.
-pub const TILE_K: u32 = 16;
 
 /// Where the rows of A come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -187,164 +188,6 @@ pub struct Gemm {
     pub first_out_row: u32,
 }
 
-/// How the work is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tile {
-    /// For files and tables: rows x columns.
-    pub name: &'static str,
-    /// What a workgroup has.
-    pub work: Work,
-}
-
-/// What multiplies in a workgroup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Work {
-    /// Each of `threads` invocations, along the columns and along the rows, has `rows` rows, at most 8, and `quads` groups of
-    /// four columns, 1 or 2. GEGLU needs 2, a value and its gate.
-    Invocations {
-        /// Along the columns and along the rows.
-        threads: [u32; 2],
-        /// Rows of one.
-        rows: u32,
-        /// Groups of four columns of one.
-        quads: u32,
-    },
-    /// Each of `subgroups`, along the rows and along the columns, has `matrices` of `side` x `side`, at most 4x4: for adapters
-    /// whose [`Matrices`] have that side.
-    Matrices {
-        /// Rows and columns of one matrix.
-        side: u32,
-        /// Along the rows and along the columns.
-        subgroups: [u32; 2],
-        /// Of one subgroup, along the rows and along the columns.
-        matrices: [u32; 2],
-        /// Whether the values of the next step have workgroup memory of their own.
-        two_halves: bool,
-    },
-}
-
-/// The cooperative matrices of an adapter: f16 factors of `side` x `side`, summed in f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Matrices {
-    /// Rows and columns: 8 or 16.
-    pub side: u32,
-    /// Invocations of a subgroup, which is the same for every kernel.
-    pub subgroup_size: u32,
-}
-
-/// What decides which tiles can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Machine {
-    /// The type of activations.
-    pub element: Element,
-    /// The adapter's cooperative matrices, where they may be used.
-    pub matrices: Option<Matrices>,
-    /// Workgroup memory of one workgroup in bytes.
-    pub workgroup_bytes: u32,
-}
-
-impl Machine {
-    /// What every adapter has.
-    #[must_use]
-    pub const fn plain(element: Element) -> Self {
-        Machine { element, matrices: None, workgroup_bytes: 16 << 10 }
-    }
-}
-
-impl Tile {
-    /// Rows of the tile.
-    #[must_use]
-    pub const fn m(self) -> u32 {
-        match self.work {
-            Work::Invocations { threads, rows, .. } => threads[1] * rows,
-            Work::Matrices { side, subgroups, matrices, .. } => subgroups[0] * matrices[0] * side,
-        }
-    }
-
-    /// Columns of the tile.
-    #[must_use]
-    pub const fn n(self) -> u32 {
-        match self.work {
-            Work::Invocations { threads, quads, .. } => threads[0] * quads * 4,
-            Work::Matrices { side, subgroups, matrices, .. } => subgroups[1] * matrices[1] * side,
-        }
-    }
-
-    /// Channels of one step of the sum.
-    const fn k(self) -> u32 {
-        match self.work {
-            Work::Invocations { .. } => TILE_K,
-            Work::Matrices { .. } => MATRIX_TILE_K,
-        }
-    }
-
-    /// Whether cooperative matrices multiply.
-    #[must_use]
-    pub const fn is_of_matrices(self) -> bool {
-        matches!(self.work, Work::Matrices { .. })
-    }
-
-    /// Whether a value and its gate are in the hands of one invocation.
-    const fn can_geglu(self) -> bool {
-        !matches!(self.work, Work::Invocations { quads: 1, .. })
-    }
-
-    /// Whether a machine can multiply this way.
-    #[must_use]
-    pub fn suits(self, machine: &Machine) -> bool {
-        let Work::Matrices { side, subgroups, two_halves, .. } = self.work else { return true };
-        let Some(has) = machine.matrices else { return false };
-        let n_subgroups = subgroups[0] * subgroups[1];
-        let n_threads = n_subgroups * has.subgroup_size;
-        let vectors = MATRIX_TILE_K / 8;
-        let steps = (1 + u32::from(two_halves)) * (self.m() * (vectors + 1) + MATRIX_TILE_K * (self.n() / 8 + 1)) * 16;
-        let sums = n_subgroups * side * side * 4;
-        machine.element == Element::F16
-            && has.side == side
-            && n_threads <= 256
-            && (self.m() * vectors).max(MATRIX_TILE_K * self.n() / 8).div_ceil(n_threads) <= MAX_MATRIX_LOADS
-            && steps + sums <= machine.workgroup_bytes
-    }
-}
-
-const fn invocations(name: &'static str, threads: [u32; 2], rows: u32, quads: u32) -> Tile {
-    Tile { name, work: Work::Invocations { threads, rows, quads } }
-}
-
-const fn matrices(name: &'static str, side: u32, subgroups: [u32; 2], matrices: [u32; 2]) -> Tile {
-    Tile { name, work: Work::Matrices { side, subgroups, matrices, two_halves: true } }
-}
-
-const fn large_matrices(name: &'static str, side: u32, subgroups: [u32; 2], matrices: [u32; 2]) -> Tile {
-    Tile { name, work: Work::Matrices { side, subgroups, matrices, two_halves: false } }
-}
-
-/// The tiles to choose from. The first six suit any matrix, the next those with very few columns, the eighth those with very few
-/// rows, such as a time embedding's. Behind them are two for GPUs with many registers, and those of cooperative matrices.
-pub const TILES: &[Tile] = &[
-    invocations("32x32", [8, 8], 4, 1),
-    invocations("32x64", [8, 8], 4, 2),
-    invocations("64x64", [8, 8], 8, 2),
-    invocations("64x64/256", [16, 16], 4, 1),
-    invocations("128x64", [8, 16], 8, 2),
-    invocations("16x64", [8, 8], 2, 2),
-    invocations("64x8", [2, 32], 2, 1),
-    invocations("4x128", [16, 4], 1, 2),
-    invocations("64x128/256", [16, 16], 4, 2),
-    invocations("128x64/256", [16, 16], 8, 1),
-    matrices("matrix 128x128", 16, [2, 4], [4, 2]),
-    large_matrices("matrix 128x128/4", 16, [2, 2], [4, 4]),
-    large_matrices("matrix 128x256", 16, [2, 4], [4, 4]),
-    large_matrices("matrix 256x128", 16, [4, 2], [4, 4]),
-    matrices("matrix 128x64", 16, [2, 2], [4, 2]),
-    matrices("matrix 64x128", 16, [2, 2], [2, 4]),
-    matrices("matrix 64x64", 16, [2, 2], [2, 2]),
-    matrices("matrix 32x64", 16, [1, 2], [2, 2]),
-    matrices("matrix/8 64x64", 8, [2, 2], [4, 4]),
-    matrices("matrix/8 32x64", 8, [2, 2], [2, 4]),
-    matrices("matrix/8 32x32", 8, [2, 2], [2, 2]),
-];
-
 /// The defaults for many rows, for fewer, for few and for very few; and the one for few columns.
 const TILE_LARGE: Tile = TILES[2];
 const TILE_SMALL: Tile = TILES[1];
@@ -354,10 +197,6 @@ const TILE_NARROW: Tile = TILES[6];
 
 /// The same with cooperative matrices, the largest first.
 const TILES_OF_MATRICES: &[Tile] = &[TILES[10], TILES[14], TILES[16], TILES[18], TILES[20]];
-
-/// Channels of one step with cooperative matrices, and the most vectors of eight that an invocation brings in it.
-const MATRIX_TILE_K: u32 = 32;
-const MAX_MATRIX_LOADS: u32 = 8;
 
 /// Workgroups below which a GPU is not filled, so that the sum is split.
 const ENOUGH_GROUPS: u32 = 256;
@@ -610,90 +449,6 @@ pub fn launch(gemm: &Gemm, machine: &Machine, tile: Tile, splits: u32) -> Result
         constants.extend(gemm.epilogue_constants());
     }
     Ok(Launch::new(kernel, machine.element, gemm.width(), &constants, &params, [x, y, splits]))
-}
-
-/// The operands of [`reference()`], each as long as its binding.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Operands<'a> {
-    /// \[B,H,W,C0\].
-    pub source_0: &'a [f32],
-    /// \[B,H,W,C1\].
-    pub source_1: &'a [f32],
-    /// \[O,C,K,K\] as in a checkpoint, not packed.
-    pub weight: &'a [f32],
-    /// \[N\], then the layer norm's weight and bias.
-    pub bias: &'a [f32],
-    /// Rows of [`RowVector::stride`].
-    pub time_embedding: &'a [f32],
-    /// As the output.
-    pub residual: &'a [f32],
-}
-
-/// The same product in plain Rust, one output value at a time, sums in f64.
-#[must_use]
-pub fn reference(gemm: &Gemm, operands: Operands<'_>) -> Vec<f32> {
-    let Gemm { source, n, epilogue, .. } = gemm;
-    let normed = gemm.norm_eps.map(|eps| {
-        let at = if epilogue.bias { *n as usize } else { 0 };
-        let (weight, bias) = operands.bias[at..].split_at(gemm.k() as usize);
-        super::layer_norm::reference(operands.source_0, weight, bias, eps)
-    });
-    let operands = Operands { source_0: normed.as_deref().unwrap_or(operands.source_0), ..operands };
-    let [out_h, out_w] = source.out_size.map(|size| size as usize);
-    let m = source.batch as usize * out_h * out_w;
-    let n = *n as usize;
-    let mut sums = Vec::with_capacity(m * n);
-    for row in 0..m {
-        let (b, y, x) = (row / (out_h * out_w), row / out_w % out_h, row % out_w);
-        for o in 0..n {
-            let mut sum = dot(source, operands, [b, y, x], o);
-            if epilogue.bias {
-                sum += f64::from(operands.bias[o]);
-            }
-            if let Some(vector) = epilogue.time_embedding {
-                sum += f64::from(operands.time_embedding[vector.offset as usize + b * vector.stride as usize + o]);
-            }
-            sums.push(sum as f32);
-        }
-    }
-    if let Some(activation) = epilogue.activation {
-        sums = super::activation::reference(activation, &sums);
-    }
-    if epilogue.geglu {
-        sums = super::geglu::reference(&sums, n / 2);
-    }
-    if epilogue.residual {
-        sums.iter_mut().zip(operands.residual).for_each(|(sum, residual)| *sum += residual);
-    }
-    if epilogue.relu_last {
-        sums = super::activation::reference(Activation::Relu, &sums);
-    }
-    sums
-}
-
-/// One sum of products: output pixel \[b,y,x\] with output channel `o`.
-fn dot(source: &Source, operands: Operands<'_>, [b, y, x]: [usize; 3], o: usize) -> f64 {
-    let [in_h, in_w] = source.in_size.map(|size| size as usize);
-    let [c0, c1] = source.channels.map(|size| size as usize);
-    let (kernel, stride) = (source.kernel as usize, source.stride as usize);
-    let shift = usize::from(source.upsample.is_some());
-    let [full_h, full_w] = source.full_size().map(|size| size as usize);
-    let mut sum = 0.0;
-    for ky in 0..kernel {
-        for kx in 0..kernel {
-            let row = (y * stride + ky).checked_add_signed(-(source.pad[0] as isize)).filter(|&row| row < full_h);
-            let col = (x * stride + kx).checked_add_signed(-(source.pad[1] as isize)).filter(|&col| col < full_w);
-            let (Some(row), Some(col)) = (row, col) else { continue };
-            let pixel = (b * in_h + (row >> shift)) * in_w + (col >> shift);
-            for c in 0..c0 + c1 {
-                let value =
-                    if c < c0 { operands.source_0[pixel * c0 + c] } else { operands.source_1[pixel * c1 + c - c0] };
-                let weight = operands.weight[((o * (c0 + c1) + c) * kernel + ky) * kernel + kx];
-                sum += f64::from(value) * f64::from(weight);
-            }
-        }
-    }
-    sum
 }
 
 #[cfg(test)]

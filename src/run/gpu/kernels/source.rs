@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("epilogue", include_str!("shared/epilogue.wgsl")),
     ("gemm_matrix", include_str!("shared/gemm_matrix.wgsl")),
     ("gemm_params", include_str!("shared/gemm_params.wgsl")),
+    ("gemm_steps", include_str!("shared/gemm_steps.wgsl")),
     ("group_norm", include_str!("shared/group_norm.wgsl")),
     ("group_norm_of", include_str!("shared/group_norm_of.wgsl")),
     ("group_norm_sources", include_str!("shared/group_norm_sources.wgsl")),

@@ -7,6 +7,7 @@
 
 #import linear_group
 #import gemm_params
+#import gemm_steps
 #import epilogue
 
 // Subgroups along the rows and columns of the tile, and the invocations of each.
@@ -69,42 +70,6 @@ override sums_room: u32 = n_subgroups * SIDE * SIDE_QUADS;
 var<workgroup> a_tile: array<cell, a_room>; // [1 or 2][tile_m][A_STRIDE], four channels each
 var<workgroup> w_tile: array<cell, w_room>; // [1 or 2][32][w_stride], four columns each
 var<workgroup> sums_tile: array<vec4<f32>, sums_room>; // one matrix of each subgroup: [SIDE][SIDE_QUADS]
-
-// Where a step is, and its first row of W.
-struct Step {
-    tap_y: u32,
-    tap_x: u32,
-    source: u32,
-    channel: u32,
-    first_k: u32,
-}
-
-// The channels of a step's source.
-fn channels_of(step: Step) -> u32 {
-    return select(params.channels_0, params.channels_1, step.source == 1u);
-}
-
-// On to the next channels, else the next source, else the next tap.
-fn next_step(step: Step) -> Step {
-    var next = step;
-    let n_channels = channels_of(step);
-    next.first_k += min(TILE_K, n_channels - step.channel);
-    next.channel += TILE_K;
-    if next.channel >= n_channels {
-        next.channel = 0u;
-        if step.source == 0u && params.channels_1 > 0u {
-            next.source = 1u;
-        } else {
-            next.source = 0u;
-            next.tap_x += 1u;
-            if next.tap_x == params.kernel {
-                next.tap_x = 0u;
-                next.tap_y += 1u;
-            }
-        }
-    }
-    return next;
-}
 
 // Where a row of A lies for the tap and the source of a step, in eights; `origin` is the first row of the batch item's
 // picture, and the place of the kernel's corner.
@@ -204,30 +169,13 @@ fn main(
     // The rows of A that this invocation brings: far outside for rows beyond the last.
     var origins: array<vec3<i32>, MAX_LOADS>;
     for (var j = 0u; j < a_loads; j++) {
-        let row = first_row + (lane + j * n_threads) / TILE_K_VECTORS;
-        origins[j] = vec3<i32>(0, -0x40000000, 0);
-        if row < params.m {
-            let item = row / params.out_pixels;
-            let pixel = row % params.out_pixels;
-            let y = i32(pixel / params.out_w * params.stride) - i32(params.pad_top);
-            let x = i32(pixel % params.out_w * params.stride) - i32(params.pad_left);
-            origins[j] = vec3<i32>(i32(item * params.in_h), y, x);
-        }
+        origins[j] = origin_of(first_row + (lane + j * n_threads) / TILE_K_VECTORS);
     }
 
     // Where the first step of this part of the sum is.
     let first_step = group.z * params.k_tiles_per_split;
     let last_step = min(first_step + params.k_tiles_per_split, params.k_tiles);
-    let steps_0 = (params.channels_0 + TILE_K - 1u) / TILE_K;
-    let steps_of_tap = steps_0 + (params.channels_1 + TILE_K - 1u) / TILE_K;
-    let first_tap = first_step / steps_of_tap;
-    let step_of_tap = first_step % steps_of_tap;
-    var at: Step;
-    at.tap_y = first_tap / params.kernel;
-    at.tap_x = first_tap % params.kernel;
-    at.source = select(0u, 1u, step_of_tap >= steps_0);
-    at.channel = select(step_of_tap, step_of_tap - steps_0, at.source == 1u) * TILE_K;
-    at.first_k = first_tap * (params.channels_0 + params.channels_1) + at.source * params.channels_0 + at.channel;
+    var at = step_of(first_step);
 
     // The first matrices of this subgroup: row of the tile, column of the tile.
     let own_row = subgroup / subgroups_n * matrices_m * SIDE;
