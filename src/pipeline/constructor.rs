@@ -6,7 +6,7 @@
 //!
 //! Which of them it is depends on what is drawn, not on the class in `model_index.json`, which serves all three.
 
-use crate::pipeline::components::ModelConfigs;
+use crate::pipeline::configs::ModelConfigs;
 use crate::pipeline::job::Task;
 use crate::sampler::{Correction, SchedulerConfig};
 

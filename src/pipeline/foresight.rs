@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::model::unet::{UNetShape, prompt_graph, step_graph};
 use crate::model::vae::{decoder_graph, encoder_graph};
-use crate::pipeline::components::ModelConfigs;
+use crate::pipeline::configs::ModelConfigs;
 use crate::pipeline::prompt::text_graphs;
 use crate::request::SDConfig;
 use crate::run::Runner;

@@ -4,6 +4,7 @@
 //! device: a [`crate::run::Runner`] holds the tensors.
 
 mod components;
+mod configs;
 mod constructor;
 mod foresight;
 mod generation;
@@ -13,7 +14,8 @@ mod load;
 pub mod plan;
 mod prompt;
 
-pub use components::{LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Part, Residency};
+pub use components::{LoadProgress, ModelComponents, ModelLoader, Part, Residency};
+pub use configs::ModelConfigs;
 pub use foresight::foresee;
 pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task, parameters_of};

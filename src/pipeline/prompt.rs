@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::clip::{self, ClipOutputs};
-use crate::pipeline::components::{ModelComponents, ModelConfigs, Part};
+use crate::pipeline::components::{ModelComponents, Part};
+use crate::pipeline::configs::ModelConfigs;
 use crate::request::LongPrompt;
 use crate::run::Runner;
 

@@ -15,7 +15,7 @@ pub struct Operands<'a> {
     pub weight: &'a [f32],
     /// \[N\], then the layer norm's weight and bias.
     pub bias: &'a [f32],
-    /// Rows of [`RowVector::stride`].
+    /// Rows of [`super::RowVector::stride`].
     pub time_embedding: &'a [f32],
     /// As the output.
     pub residual: &'a [f32],
