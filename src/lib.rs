@@ -76,6 +76,7 @@ pub mod request;
 pub mod sampler;
 
 pub mod hub;
+pub mod checkpoint;
 pub mod run;
 
 pub mod pipeline;

@@ -63,14 +63,14 @@ fn reads_all_three_types() {
     data.extend(7i64.to_le_bytes());
     let weights = open(file(header, &data)).unwrap();
 
-    assert_eq!(weights.names().collect::<Vec<_>>(), ["a", "b", "c", "ids", "none"]);
+    assert_eq!(weights.names(), ["a", "b", "c", "ids", "none"]);
     let read = |name: &str| block_on(weights.read_f32(name));
     assert_eq!(read("a").unwrap(), [1.5, -2.0]);
     // The second is the smallest half number, 2^-24.
     assert_eq!(read("b").unwrap(), [1.0, 2f32.powi(-24), f32::NEG_INFINITY]);
     assert_eq!(read("c").unwrap(), [1.5, -2.0]);
     assert_eq!(read("none").unwrap(), [0f32; 0]);
-    assert_eq!(block_on(weights.read_raw("b")).unwrap(), (Dtype::F16, data[8..14].to_vec()));
+    assert_eq!(block_on(weights.read_part("b", 0, 6)).unwrap(), data[8..14]);
     assert_eq!(block_on(weights.read_part("b", 2, 2)).unwrap(), [1, 0]);
     assert!(block_on(weights.read_part("b", 4, 4)).is_err());
     assert!(block_on(weights.read_part("b", u64::MAX, 4)).is_err());
@@ -81,9 +81,8 @@ fn reads_all_three_types() {
     );
     assert!(matches!(read("absent"), Err(Error::TensorMissing { .. })));
     let info = weights.get("c").unwrap();
-    assert_eq!((info.shape.as_slice(), info.n_bytes, info.file), ([2, 1].as_slice(), 4, 0));
+    assert_eq!((info.shape, info.n_bytes, info.file), ([2, 1].as_slice(), 4, "model.safetensors"));
     assert_eq!(info.offset, 8 + header.len() as u64 + 14);
-    assert_eq!(weights.n_bytes(), 26);
 }
 
 #[test]
@@ -209,7 +208,7 @@ fn metadata_may_be_null_or_long() {
     let long = format!(r#"{{"thumbnail":"{}","line":"a\\nb"}}"#, "x".repeat(20_000_000));
     let many: Vec<String> = (0..5000).map(|i| format!(r#""key {i}":"value""#)).collect();
     for metadata in ["null", "{}", r#"{"a":"b","a":"c"}"#, &long, &format!("{{{}}}", many.join(","))] {
-        assert_eq!(open(header(metadata)).unwrap().names().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(open(header(metadata)).unwrap().names(), ["a"]);
     }
     for metadata in ["[]", "1", r#"{"a":1}"#, r#"{"a":null}"#] {
         assert!(open(header(metadata)).is_err(), "{metadata}");
@@ -220,7 +219,7 @@ fn metadata_may_be_null_or_long() {
 fn the_last_of_two_tensors_of_one_name_counts() {
     let entry = |dtype: &str| format!(r#""a":{{"dtype":"{dtype}","shape":[2],"data_offsets":[0,4]}}"#);
     let weights = open(file(&format!("{{{},{}}}", entry("F16"), entry("BF16")), &[0; 4])).unwrap();
-    assert_eq!(weights.get("a").unwrap().dtype, Dtype::BF16);
+    assert_eq!(weights.get("a").unwrap().dtype, &Dtype::BF16);
 }
 
 #[test]
@@ -237,7 +236,7 @@ fn rarer_types_of_numbers_are_read() {
     for (name, dtype) in [("F8_E4M3", Dtype::F8E4M3), ("F8_E5M2", Dtype::F8E5M2)] {
         let header = format!(r#"{{"a":{{"dtype":"{name}","shape":[256],"data_offsets":[0,256]}}}}"#);
         let weights = open(file(&header, &codes)).unwrap();
-        assert_eq!((&weights.get("a").unwrap().dtype, dtype.n_bytes()), (&dtype, Some(1)));
+        assert_eq!((weights.get("a").unwrap().dtype, dtype.n_bytes()), (&dtype, Some(1)));
         for (code, value) in block_on(weights.read_f32("a")).unwrap().into_iter().enumerate() {
             let expected = f32::from_bits(tables[name][code].as_u64().unwrap() as u32);
             let same = value.to_bits() == expected.to_bits() || (value.is_nan() && expected.is_nan());
@@ -329,7 +328,7 @@ fn shards_are_merged() {
     ])
     .unwrap();
     assert_eq!(weights.file_names(), "one.safetensors, two.safetensors");
-    assert_eq!(weights.get("c").unwrap().file, 1);
+    assert_eq!(weights.get("c").unwrap().file, "two.safetensors");
     weights.check(&[spec("a", &[1]), spec("b", &[2]), spec("c", &[3])]).unwrap();
     assert_eq!(
         message(weights.check(&[spec("d", &[4])])),

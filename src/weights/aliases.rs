@@ -1,8 +1,13 @@
-//! The one table of names under which published files keep the same tensor, and of what they may carry besides.
-//!
-//! It deliberately covers diffusers' layout only; the names of single-file checkpoints are another layout altogether.
+//! The table of names under which published diffusers folders keep the same tensor, and of what they may carry besides;
+//! and the layer that finds tensors by it. The names of single-file checkpoints are another layout, and another layer:
+//! [`super::renamed`].
 
-use crate::weights::header::MAX_DIMS;
+use std::rc::Rc;
+
+use super::header::MAX_DIMS;
+use super::source::LocalFuture;
+use super::tensors::{Tensor, TensorSource};
+use crate::error::Result;
 
 /// Parts of a name that were renamed in diffusers' attention, today's and the former, both as whole path segments. VAE
 /// files published before 2023 have the former, and are loaded by diffusers to this day.
@@ -16,8 +21,36 @@ const OPTIONAL_PREFIX: &str = "text_model.";
 /// Buffers that hold nothing learnt: the numbers 0 to 76, which older transformers saved with every text encoder.
 const LEFT_OVER_SUFFIXES: [&str; 1] = [".position_ids"];
 
+/// Tensors that are found under their other names too.
+pub struct Aliased(pub Rc<dyn TensorSource>);
+
+impl Aliased {
+    fn stored<'a>(&'a self, name: &str) -> Option<Tensor<'a>> {
+        let base = &self.0;
+        base.tensor(name).or_else(|| other_names(name).iter().find_map(|alias| base.tensor(alias)))
+    }
+}
+
+impl TensorSource for Aliased {
+    fn names(&self) -> Vec<&str> {
+        self.0.names()
+    }
+
+    fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        self.stored(name)
+    }
+
+    fn read<'a>(&'a self, name: &'a str, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
+        self.0.read(self.stored(name).map_or(name, |tensor| tensor.name), offset, len)
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
 /// The other names that the tensor `name` may have, the likeliest first.
-pub(super) fn other_names(name: &str) -> Vec<String> {
+fn other_names(name: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (today, former) in RENAMED_SEGMENTS {
         if name.contains(today) {

@@ -15,6 +15,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAcces
 use crate::error::{Error, Result};
 use crate::graph::WeightSpec;
 
+use super::dtype::Dtype;
 use super::source::ByteSource;
 
 /// How long the header of one file may be. The largest list of tensors of Stable Diffusion, XL's UNet, has 0.2 MB, but
@@ -54,67 +55,14 @@ const MAX_NAME_BYTES: usize = 1024;
 /// How much of a message that quotes the file is kept, in characters.
 const MAX_REASON_CHARS: usize = 400;
 
+/// How much of a file's `__metadata__` is kept, in bytes. Tags of LoRAs take some hundred kilobytes.
+const MAX_METADATA_BYTES: usize = 2 << 20;
+
+/// What an entry of it takes beside its texts, roughly.
+const ENTRY_BYTES: usize = 64;
+
 /// Bytes of the length in front of the header.
 const PREFIX_BYTES: u64 = 8;
-
-/// The type of a tensor's elements.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dtype {
-    /// 32-bit floating point.
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// The upper half of an f32.
-    BF16,
-    /// 64-bit floating point.
-    F64,
-    /// 8 bits: 4 of exponent, 3 of mantissa, no infinity (OCP's E4M3, torch's `float8_e4m3fn`).
-    F8E4M3,
-    /// 8 bits: the upper half of an f16 (torch's `float8_e5m2`).
-    F8E5M2,
-    /// A type that the format has but weights cannot have, by its name in the header.
-    Other(String),
-}
-
-impl Dtype {
-    /// Bytes of an element, or `None` for a type that weights cannot have.
-    #[must_use]
-    pub fn n_bytes(&self) -> Option<usize> {
-        match self {
-            Dtype::F64 => Some(8),
-            Dtype::F32 => Some(4),
-            Dtype::F16 | Dtype::BF16 => Some(2),
-            Dtype::F8E4M3 | Dtype::F8E5M2 => Some(1),
-            Dtype::Other(_) => None,
-        }
-    }
-
-    /// The type's name in the header.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Dtype::F32 => "F32",
-            Dtype::F16 => "F16",
-            Dtype::BF16 => "BF16",
-            Dtype::F64 => "F64",
-            Dtype::F8E4M3 => "F8_E4M3",
-            Dtype::F8E5M2 => "F8_E5M2",
-            Dtype::Other(name) => name,
-        }
-    }
-
-    fn from_name(name: &str) -> Self {
-        match name {
-            "F32" => Dtype::F32,
-            "F16" => Dtype::F16,
-            "BF16" => Dtype::BF16,
-            "F64" => Dtype::F64,
-            "F8_E4M3" => Dtype::F8E4M3,
-            "F8_E5M2" => Dtype::F8E5M2,
-            other => Dtype::Other(other.to_owned()),
-        }
-    }
-}
 
 /// Every type of the format and the bits of its elements.
 const DTYPE_BITS: [(&str, u64); 20] = [
@@ -151,8 +99,16 @@ pub struct TensorInfo {
     pub offset: u64,
     /// How many bytes it has.
     pub n_bytes: u64,
-    /// Which of the sources given to [`super::Weights::open`] it is in.
+    /// Which of the files given to [`super::Files::open`] it is in.
     pub file: usize,
+}
+
+/// What a file's header says.
+pub(super) struct Header {
+    /// The tensors by name.
+    pub tensors: BTreeMap<String, TensorInfo>,
+    /// `__metadata__`: what the writer of the file says about it.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Reads and checks the header of one file; `file_idx` goes into [`TensorInfo::file`]. Its tensors are taken from
@@ -161,7 +117,7 @@ pub(super) async fn read(
     source: &dyn ByteSource,
     file_idx: usize,
     n_left: &mut usize,
-) -> Result<BTreeMap<String, TensorInfo>> {
+) -> Result<Header> {
     // A message may quote the file, and the file may be made of one endless word, or speak to the terminal.
     let broken = |reason: String| Error::Safetensors {
         file: source.name().to_owned(),
@@ -198,7 +154,7 @@ pub(super) async fn read(
     if header.len() as u64 != n_header {
         return Err(broken(format!("its header has {n_header} bytes, but {} could be read", header.len())));
     }
-    let mut tensors = parse_json(&header, *n_left).map_err(broken)?;
+    let Header { mut tensors, metadata } = parse_json(&header, *n_left).map_err(broken)?;
     drop(header);
     *n_left -= tensors.len();
     let data = PREFIX_BYTES + n_header..len;
@@ -207,7 +163,7 @@ pub(super) async fn read(
         info.offset += data.start;
         info.file = file_idx;
     }
-    Ok(tensors)
+    Ok(Header { tensors, metadata })
 }
 
 /// Whether the file begins as a git-lfs pointer does.
@@ -217,14 +173,14 @@ async fn is_lfs_pointer(source: &dyn ByteSource) -> Result<bool> {
 }
 
 /// The tensors of the JSON, `most` at most, their offsets counted from the end of the header.
-fn parse_json(header: &[u8], most: usize) -> Result<BTreeMap<String, TensorInfo>, String> {
+fn parse_json(header: &[u8], most: usize) -> Result<Header, String> {
     // serde_json would skip blanks in front, which the format does not allow.
     if header.first() != Some(&b'{') {
         return Err("its header does not start with {".into());
     }
     let header = std::str::from_utf8(header).map_err(|_| "its header is not UTF-8")?;
     let mut json = serde_json::Deserializer::from_str(header);
-    let read = Header { most }.deserialize(&mut json).and_then(|tensors| json.end().map(|()| tensors));
+    let read = HeaderJson { most }.deserialize(&mut json).and_then(|header| json.end().map(|()| header));
     read.map_err(|error| format!("its header: {error}"))
 }
 
@@ -323,23 +279,23 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
-/// The whole JSON: tensors by name, each right by itself, after `__metadata__` was checked and dropped. Of a name that
-/// comes twice the last one counts, as in Python's dictionaries.
-struct Header {
+/// The whole JSON: tensors by name, each right by itself, and `__metadata__`. Of a name that comes twice the last one
+/// counts, as in Python's dictionaries.
+struct HeaderJson {
     /// The most tensors.
     most: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Header {
-    type Value = BTreeMap<String, TensorInfo>;
+impl<'de> DeserializeSeed<'de> for HeaderJson {
+    type Value = Header;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Header {
-    type Value = BTreeMap<String, TensorInfo>;
+impl<'de> Visitor<'de> for HeaderJson {
+    type Value = Header;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of tensors")
@@ -347,7 +303,7 @@ impl<'de> Visitor<'de> for Header {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut tensors = BTreeMap::new();
-        let mut has_metadata = false;
+        let mut metadata = None;
         while let Some(Name(name)) = map.next_key()? {
             // It would come out on a terminal some day.
             if name.chars().any(char::is_control) {
@@ -355,10 +311,11 @@ impl<'de> Visitor<'de> for Header {
             }
             if name == "__metadata__" {
                 // The format's own library takes a tensor twice, but not this.
-                if std::mem::replace(&mut has_metadata, true) {
+                if metadata.is_some() {
                     return Err(A::Error::custom(format!("{name} is there twice")));
                 }
-                let _: Option<Metadata> = map.next_value()?;
+                let Metadata(texts) = map.next_value::<Option<Metadata>>()?.unwrap_or_default();
+                metadata = Some(texts);
                 continue;
             }
             let entry: Entry = map.next_value()?;
@@ -377,7 +334,7 @@ impl<'de> Visitor<'de> for Header {
             }
             tensors.insert(name, info);
         }
-        Ok(tensors)
+        Ok(Header { tensors, metadata: metadata.unwrap_or_default() })
     }
 }
 
@@ -405,8 +362,10 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-/// Free text that the writer of the file left: strings by name. Only its form is checked, and nothing of it is kept.
-struct Metadata;
+/// Free text that the writer of the file left: strings by name. Pictures and training logs of many megabytes are found
+/// there, so of what is longer than [`MAX_METADATA_BYTES`] nothing is kept.
+#[derive(Default)]
+struct Metadata(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -419,16 +378,26 @@ impl<'de> Deserialize<'de> for Metadata {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
-                while map.next_entry::<Text, Text>()?.is_some() {}
-                Ok(Metadata)
+                let mut kept = BTreeMap::new();
+                let mut n_left = MAX_METADATA_BYTES;
+                while let Some(Text(name)) = map.next_key()? {
+                    let Text(value) = map.next_value()?;
+                    if let (Some(name), Some(value)) = (name, value)
+                        && let Some(rest) = n_left.checked_sub(name.len() + value.len() + ENTRY_BYTES)
+                    {
+                        n_left = rest;
+                        kept.insert(name, value);
+                    }
+                }
+                Ok(Metadata(kept))
             }
         }
         deserializer.deserialize_map(Strings)
     }
 }
 
-/// A string that is dropped unread, however long.
-struct Text;
+/// A string, or `None` for one that is longer than [`MAX_METADATA_BYTES`].
+struct Text(Option<String>);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -440,8 +409,8 @@ impl<'de> Deserialize<'de> for Text {
                 f.write_str("a string")
             }
 
-            fn visit_str<E>(self, _: &str) -> Result<Text, E> {
-                Ok(Text)
+            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+                Ok(Text((text.len() <= MAX_METADATA_BYTES).then(|| text.to_owned())))
             }
         }
         deserializer.deserialize_str(AnyText)

@@ -1,0 +1,8 @@
+//! Checkpoints in one file, and parts of models: what a file of tensors is ([`identity`]), where it keeps what a model's
+//! graphs ask for ([`names`]), and how it is opened in the place of a diffusers folder ([`single`]).
+//!
+//! No tensor is converted or kept: names are a layer over the file ([`crate::weights::Renamed`]).
+
+pub mod identity;
+mod lora;
+pub mod names;

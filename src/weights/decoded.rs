@@ -1,0 +1,102 @@
+//! Tensors whose stored numbers mean something only together with others of the file, as plain numbers: 8-bit floats with a
+//! scale beside them.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::convert;
+use super::dtype::Dtype;
+use super::source::LocalFuture;
+use super::tensors::{Tensor, TensorSource};
+use crate::error::{Error, Result};
+
+/// What the scale of `x.weight` is called: `x.scale_weight`, one number.
+const SCALE: &str = "scale_weight";
+
+/// The scale of what goes into the layer, which only matters to 8-bit arithmetic.
+const INPUT_SCALE: &str = "scale_input";
+
+/// What marks a file of scaled 8-bit floats.
+const MARKER: &str = "scaled_fp8";
+
+/// How integer weights with scales are marked.
+const REFUSED: [&str; 2] = [".weight_scale", ".comfy_quant"];
+
+/// See the module.
+pub struct Decoded {
+    base: Rc<dyn TensorSource>,
+    scales: BTreeMap<String, f32>,
+}
+
+impl Decoded {
+    /// Reads the scales.
+    ///
+    /// # Errors
+    /// [`Error::Safetensors`] for a scale that is not one number, and for kinds of quantised weights that are not read.
+    pub async fn open(base: Rc<dyn TensorSource>) -> Result<Self> {
+        let mut scales = BTreeMap::new();
+        for name in base.names() {
+            let Some(tensor) = base.tensor(name) else { continue };
+            let broken = |reason| Error::Safetensors { file: tensor.file.to_owned(), reason };
+            if REFUSED.iter().any(|suffix| name.ends_with(suffix)) {
+                let reason = format!(
+                    "{name} belongs to weights in a quantised form that is not read: take the f16, bf16, fp8 or GGUF file of \
+                     this model"
+                );
+                return Err(broken(reason));
+            }
+            let Some(layer) = name.strip_suffix(SCALE) else { continue };
+            let n_bytes = tensor.dtype.n_bytes().filter(|_| tensor.shape.iter().product::<usize>() == 1);
+            let Some(n_bytes) = n_bytes else {
+                return Err(broken(format!("{name} of shape {:?} is not one number", tensor.shape)));
+            };
+            let bytes = base.read(name, 0, n_bytes).await?;
+            let scale = convert::f32_from_le_bytes(tensor.dtype, &bytes).and_then(|values| values.first().copied());
+            scales.insert(format!("{layer}weight"), scale.unwrap_or(1.0));
+        }
+        Ok(Decoded { base, scales })
+    }
+
+    /// Whether a name is no weight, but belongs to the form that weights are stored in.
+    fn is_bookkeeping(name: &str) -> bool {
+        name == MARKER || name.ends_with(".scaled_fp8") || [SCALE, INPUT_SCALE].iter().any(|end| name.ends_with(end))
+    }
+}
+
+impl TensorSource for Decoded {
+    fn names(&self) -> Vec<&str> {
+        self.base.names().into_iter().filter(|name| !Self::is_bookkeeping(name)).collect()
+    }
+
+    fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        let tensor = self.base.tensor(name)?;
+        match self.scales.contains_key(tensor.name) {
+            true => Some(Tensor { dtype: &Dtype::F32, ..tensor }),
+            false => Some(tensor),
+        }
+    }
+
+    fn read<'a>(&'a self, name: &'a str, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
+        Box::pin(async move {
+            let scaled = self.base.tensor(name).and_then(|tensor| Some((tensor, *self.scales.get(tensor.name)?)));
+            let Some((tensor, scale)) = scaled else { return self.base.read(name, offset, len).await };
+            let refuse = || Error::TensorDtype {
+                name: tensor.name.to_owned(),
+                file: tensor.file.to_owned(),
+                got: tensor.dtype.name().to_owned(),
+            };
+            let n_bytes = tensor.dtype.n_bytes().ok_or_else(refuse)?;
+            let (first, n) = (offset / size_of::<f32>() as u64, len / size_of::<f32>());
+            let bytes = self.base.read(name, first * n_bytes as u64, n * n_bytes).await?;
+            let mut values = convert::f32_from_le_bytes(tensor.dtype, &bytes).ok_or_else(refuse)?;
+            for value in &mut values {
+                *value *= scale;
+            }
+            Ok(bytemuck::cast_slice(&values).to_vec())
+        })
+    }
+
+    fn describe(&self) -> String {
+        self.base.describe()
+    }
+}

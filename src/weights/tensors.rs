@@ -1,0 +1,44 @@
+//! What runners load from: tensors by name, of which pieces can be read. Files are at the bottom; what changes names, types
+//! or values is a layer with the same interface over another one, so that layers stack and a runner knows none of them.
+
+use super::dtype::Dtype;
+use super::source::LocalFuture;
+use crate::error::Result;
+
+/// A tensor as a layer gives it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor<'a> {
+    /// The name under which the layer has it, which may be another spelling of the name that was asked for.
+    pub name: &'a str,
+    /// The file that it is in, for messages.
+    pub file: &'a str,
+    /// The type of the bytes that [`TensorSource::read`] gives.
+    pub dtype: &'a Dtype,
+    /// Its shape, row-major.
+    pub shape: &'a [usize],
+    /// The bytes that it has in the file, in the file's own type.
+    pub n_bytes: u64,
+    /// Where it begins in the file, so that a whole model can be read in the order of its files.
+    pub offset: u64,
+}
+
+/// Tensors by name. What is read comes in pieces of the caller's choice, so that a large tensor can pass through a small
+/// staging area.
+pub trait TensorSource {
+    /// The names of all tensors in alphabetical order.
+    fn names(&self) -> Vec<&str>;
+
+    /// A tensor, or `None` where there is none of that name.
+    fn tensor(&self, name: &str) -> Option<Tensor<'_>>;
+
+    /// Reads `len` bytes of a tensor from `offset` on: little-endian, row-major, of the type that [`Tensor::dtype`] says.
+    /// Both are whole elements.
+    ///
+    /// # Errors
+    /// [`crate::Error::TensorMissing`]; [`crate::Error::Safetensors`] where the range leaves the tensor; whatever the
+    /// file returns when it cannot be read.
+    fn read<'a>(&'a self, name: &'a str, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>>;
+
+    /// The files, for messages.
+    fn describe(&self) -> String;
+}
