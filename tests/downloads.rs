@@ -426,7 +426,7 @@ fn a_model_draws_while_it_comes() {
             let planned =
                 ModelLoader::new(&headers, &*runner).with_residency(Residency::Staged).load(&mut |_| {}).await?;
             assert!(!unet_is_there());
-            let model = Rc::new(ModelComponents::as_it_comes(source, Residency::Resident).await?);
+            let model = Rc::new(ModelComponents::open_lazy(source, Residency::Resident).await?);
             assert_eq!(planned.configs.size_multiple(), model.configs.size_multiple());
             model.part(&*runner, model.parts()[0], &mut |_| true).await?;
             assert!(!unet_is_there(), "the text encoder is loaded before the UNet is there");
@@ -464,7 +464,7 @@ fn a_download_that_fails_ends_the_wait_for_its_files() {
         };
         let draw = async {
             let source = Rc::new(StoredModel::arriving(Rc::clone(&rig.store), Rc::clone(&rig.arrival)).await?);
-            let model = ModelComponents::as_it_comes(source, Residency::Resident).await?;
+            let model = ModelComponents::open_lazy(source, Residency::Resident).await?;
             let refused = model.part(&runner, model.parts()[1], &mut |_| true).await.err();
             said.replace(refused.map_or_else(String::new, |error| error.to_string()));
             Ok(())

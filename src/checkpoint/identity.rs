@@ -334,7 +334,7 @@ impl View<'_> {
     }
 
     /// How many numbers from 0 on follow `start`.
-    fn count(&self, start: &str) -> usize {
+    pub(super) fn count(&self, start: &str) -> usize {
         (0..).take_while(|number| self.starts(&format!("{start}{number}."))).count()
     }
 }

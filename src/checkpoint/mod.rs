@@ -3,6 +3,9 @@
 //!
 //! No tensor is converted or kept: names are a layer over the file ([`crate::weights::Renamed`]).
 
+pub mod assembled;
 pub mod identity;
 mod lora;
 pub mod names;
+pub mod single;
+pub mod vocabulary;

@@ -76,7 +76,10 @@ pub fn places<'n>(
     for name in wanted {
         let candidates = match component {
             Component::Unet => prefixed(&UNET_PREFIXES, &[blocks.ldm_name(name), Some(name.to_owned())]),
-            Component::Vae => prefixed(&VAE_PREFIXES, &[vae_name(name, n_vae_blocks), Some(name.to_owned())]),
+            Component::Vae => match tiny_vae_places(name) {
+                Some(places) => places,
+                None => prefixed(&VAE_PREFIXES, &[vae_name(name, n_vae_blocks), Some(name.to_owned())]),
+            },
             Component::TextEncoder => text_places(name, &CLIP_PREFIXES, &OPEN_CLIP_PREFIXES),
             Component::TextEncoder2 => text_places(name, &CLIP_2_PREFIXES, &OPEN_CLIP_2_PREFIXES),
             _ => Vec::new(),
@@ -254,6 +257,19 @@ fn vae_name(name: &str, n_blocks: usize) -> Option<String> {
         }
     };
     Some(format!("{half}.{rest}"))
+}
+
+/// Where a tensor of diffusers' `AutoencoderTiny` may be: its author's files number the layers through, in the decoder
+/// from one on, behind a first layer without numbers, and have a file a half.
+fn tiny_vae_places(name: &str) -> Option<Vec<Place>> {
+    let (half, rest) = name.split_once(".layers.")?;
+    let (number, rest) = rest.split_once('.')?;
+    let number = number.parse::<usize>().ok()?.checked_add(usize::from(half == "decoder"))?;
+    let bare = format!("{number}.{rest}");
+    Some(prefixed(
+        &[""],
+        &[Some(name.to_owned()), Some(format!("taesd_{half}.{bare}")), Some(format!("vae.{name}")), Some(bare)],
+    ))
 }
 
 /// Where a text encoder's tensor may be, by transformers' name.

@@ -172,19 +172,22 @@ pub fn choose_files(
         let reason = format!("no component has {what}, or leave out the variant");
         return Err(Error::Hub { repo: place.to_owned(), reason });
     }
-    let mut files = Vec::new();
-    for component in needs.components() {
-        match (component, stem(component)) {
-            (Component::ModelIndex, _) => files.push(choice.required(component, "model_index.json")?),
-            (Component::Scheduler, _) => files.push(choice.required(component, "scheduler_config.json")?),
-            (_, Some(stem)) => {
-                files.push(choice.required(component, "config.json")?);
-                files.extend(choice.weights(component, stem)?);
-            }
-            (_, None) => files.extend(choice.tokenizer(component)?),
-        }
-    }
-    Ok(files)
+    choice.files(needs, Wanted::All)
+}
+
+/// As [`choose_files`], but weights and vocabularies may be missing: for a folder of configurations that belongs to a
+/// checkpoint in one file.
+///
+/// # Errors
+/// As [`choose_files`], for what is missing of the rest.
+pub fn choose_present(
+    place: &str,
+    all: &[ListedFile],
+    needs: Needs,
+    variant: &Variant,
+    indexes: &IndexTexts,
+) -> Result<Vec<ModelFile>> {
+    Choice { place, all, variant, indexes }.files(needs, Wanted::Present)
 }
 
 /// How the names of a component's weight files begin.
@@ -211,7 +214,34 @@ struct Choice<'a> {
     indexes: &'a IndexTexts,
 }
 
+/// Whether a model must be whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    All,
+    Present,
+}
+
 impl<'a> Choice<'a> {
+    fn files(&self, needs: Needs, wanted: Wanted) -> Result<Vec<ModelFile>> {
+        let optional = |found: Result<Vec<ModelFile>>| match (found, wanted) {
+            (Err(_), Wanted::Present) => Ok(Vec::new()),
+            (found, _) => found,
+        };
+        let mut files = Vec::new();
+        for component in needs.components() {
+            match (component, stem(component)) {
+                (Component::ModelIndex, _) => files.push(self.required(component, "model_index.json")?),
+                (Component::Scheduler, _) => files.push(self.required(component, "scheduler_config.json")?),
+                (_, Some(stem)) => {
+                    files.push(self.required(component, "config.json")?);
+                    files.extend(optional(self.weights(component, stem))?);
+                }
+                (_, None) => files.extend(optional(self.tokenizer(component))?),
+            }
+        }
+        Ok(files)
+    }
+
     /// The files right in a component's folder, by name.
     fn folder(&self, component: Component) -> impl Iterator<Item = (&'a str, &'a ListedFile)> + use<'a> {
         self.all.iter().filter_map(move |file| {

@@ -6,7 +6,7 @@
 use std::path::{Component as PathPart, Path, PathBuf};
 use std::time::Duration;
 
-use super::{Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, index_files};
+use super::{Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, choose_present, index_files};
 use crate::error::{Error, Result};
 use crate::weights::{ByteSource, DiskSource, LocalFuture};
 
@@ -22,6 +22,7 @@ pub struct Folder {
     root: PathBuf,
     label: String,
     variant: Variant,
+    is_config: bool,
 }
 
 impl Folder {
@@ -45,7 +46,7 @@ impl Folder {
         if !root.join("model_index.json").is_file() {
             return refuse("the folder has no model_index.json, so it is no model in diffusers' layout");
         }
-        Ok(Folder { root, label, variant: Variant::default() })
+        Ok(Folder { root, label, variant: Variant::default(), is_config: false })
     }
 
     /// Which of several files of the same weights is taken: the plain ones, where nothing else is asked for, as in
@@ -53,6 +54,13 @@ impl Folder {
     #[must_use]
     pub fn with_variant(mut self, variant: Variant) -> Self {
         self.variant = variant;
+        self
+    }
+
+    /// The folder as the configuration of a checkpoint in one file: weights and vocabularies may be missing.
+    #[must_use]
+    pub fn as_config(mut self) -> Self {
+        self.is_config = true;
         self
     }
 
@@ -83,7 +91,8 @@ impl Folder {
             let text = self.text(&path)?;
             indexes.insert(path, text);
         }
-        choose_files(&self.label, &all, needs, &self.variant, &indexes)
+        let choose = if self.is_config { choose_present } else { choose_files };
+        choose(&self.label, &all, needs, &self.variant, &indexes)
     }
 
     /// A line for who changed other weights than those that are read: a plain file is read, as diffusers does, although

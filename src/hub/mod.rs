@@ -26,9 +26,10 @@ pub mod stored;
 pub mod web;
 
 use crate::error::Result;
-use crate::weights::{ByteSource, LocalFuture};
+use crate::graph::WeightSpec;
+use crate::weights::{ByteSource, LocalFuture, Weights};
 
-pub use choose::{IndexTexts, Needs, Variant, choose_files, index_files};
+pub use choose::{IndexTexts, Needs, Variant, choose_files, choose_present, index_files};
 pub use listing::ListedFile;
 pub use repo::RepoId;
 
@@ -51,6 +52,8 @@ pub enum Component {
     Unet,
     /// The network between pixels and latents.
     Vae,
+    /// A tiny network from latents to pixels in place of the VAE's own half; no repository has it among its folders.
+    VaeDecoder,
 }
 
 impl Component {
@@ -66,6 +69,7 @@ impl Component {
             Component::TextEncoder2 => "text_encoder_2",
             Component::Unet => "unet",
             Component::Vae => "vae",
+            Component::VaeDecoder => "vae_decoder",
         }
     }
 }
@@ -113,6 +117,27 @@ pub trait Source {
     /// # Errors
     /// Where it is absent or cannot be read.
     fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>>;
+
+    /// The tensors of a component. `files` is what [`Source::list`] gave, `wanted` the tensors that the component's graphs
+    /// read, by diffusers' names: a place with another layout finds them under its own.
+    ///
+    /// # Errors
+    /// Where a file of the component is absent, cannot be read, or is broken.
+    fn weights<'a>(
+        &'a self,
+        component: Component,
+        files: &'a [ModelFile],
+        wanted: &'a [WeightSpec],
+    ) -> LocalFuture<'a, Result<Weights>> {
+        let _ = wanted;
+        Box::pin(async move {
+            let mut sources = Vec::new();
+            for file in files.iter().filter(|file| file.component == component && file.is_weights()) {
+                sources.push(self.open(&file.path).await?);
+            }
+            Weights::open(sources).await
+        })
+    }
 
     /// Waits until a file can be opened, where it is still on its way. `go_on` is asked now and then.
     ///

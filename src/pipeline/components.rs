@@ -36,19 +36,6 @@ pub enum Part {
     VaeEncoder,
 }
 
-impl Part {
-    /// The component of the checkpoint that it belongs to.
-    #[must_use]
-    pub fn component(self) -> Component {
-        match self {
-            Part::TextEncoder(0) => Component::TextEncoder,
-            Part::TextEncoder(_) => Component::TextEncoder2,
-            Part::Unet => Component::Unet,
-            Part::VaeDecoder | Part::VaeEncoder => Component::Vae,
-        }
-    }
-}
-
 /// How long weights stay on the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Residency {
@@ -104,7 +91,7 @@ impl<R: Runner> ModelComponents<R> {
     ///
     /// # Errors
     /// Whatever is wrong with a config, by its name.
-    pub async fn as_it_comes(source: Rc<dyn Source>, residency: Residency) -> Result<Self> {
+    pub async fn open_lazy(source: Rc<dyn Source>, residency: Residency) -> Result<Self> {
         let files = source.list().await?;
         let configs = ModelConfigs::read(&*source, &files).await?;
         let name = source.describe();
@@ -133,7 +120,7 @@ impl<R: Runner> ModelComponents<R> {
         let total_bytes = parts.iter().map(|&part| self.n_bytes(part)).sum::<Result<u64>>()?;
         let mut before = 0;
         for part in parts {
-            let component = part.component().folder();
+            let component = self.configs.component(part).folder();
             let mut report = |n_bytes| {
                 progress(LoadProgress { component, loaded_bytes: before + n_bytes, total_bytes });
                 true
@@ -187,15 +174,15 @@ impl<R: Runner> ModelComponents<R> {
 
     fn file(&self, part: Part) -> Result<Rc<Weights>> {
         let files = self.files.borrow();
-        let file = files.iter().find(|(name, _)| *name == part.component().folder());
+        let file = files.iter().find(|(name, _)| *name == self.configs.component(part).folder());
         file.map(|(_, weights)| Rc::clone(weights)).ok_or_else(|| Error::Hub {
             repo: self.name.clone(),
-            reason: format!("has no {}", part.component().folder()),
+            reason: format!("has no {}", self.configs.component(part).folder()),
         })
     }
 
     async fn open_file(&self, part: Part, go_on: &mut dyn FnMut() -> bool) -> Result<Rc<Weights>> {
-        let component = part.component();
+        let component = self.configs.component(part);
         let is_open = self.files.borrow().iter().any(|(name, _)| *name == component.folder());
         if let (false, Some(Later { source, files })) = (is_open, &self.later) {
             for file in weight_files(files, component) {
@@ -237,12 +224,9 @@ async fn open(
     configs: &ModelConfigs,
     component: Component,
 ) -> Result<(Weights, Option<String>)> {
-    let mut sources = Vec::new();
-    for file in weight_files(files, component) {
-        sources.push(source.open(&file.path).await?);
-    }
-    let weights = Weights::open(sources).await?;
-    let unused = match (weights.check(&configs.weight_specs(component)?), &configs.vae.architecture) {
+    let wanted = configs.weight_specs(component)?;
+    let weights = source.weights(component, files, &wanted).await?;
+    let unused = match (weights.check(&wanted), &configs.vae.architecture) {
         (Err(error), VaeArchitecture::Tiny(_)) if component == Component::Vae => {
             // The class is named in another file than the one that does not fit it.
             let reason = format!("says that the VAE is an AutoencoderTiny, but {error}");
@@ -300,15 +284,9 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
     pub async fn open(&self) -> Result<ModelComponents<R>> {
         let files = self.source.list().await?;
         let configs = ModelConfigs::read(self.source, &files).await?;
-        let mut components = vec![Component::TextEncoder];
-        if configs.text_encoders.len() > 1 {
-            components.push(Component::TextEncoder2);
-        }
-        components.extend([Component::Unet, Component::Vae]);
-
         let mut opened = Vec::new();
         let mut notes = Vec::new();
-        for component in components {
+        for component in configs.components() {
             let (weights, note) = open(self.source, &files, &configs, component).await?;
             opened.push((component.folder(), Rc::new(weights)));
             notes.extend(note);

@@ -35,6 +35,8 @@ pub struct ModelConfigs {
     pub unet: UNet2DConditionConfig,
     /// `vae/config.json`.
     pub vae: VaeConfig,
+    /// Of a tiny autoencoder that decodes in the VAE's place, if one does.
+    pub tiny_decoder: Option<VaeConfig>,
     /// `scheduler/scheduler_config.json`.
     pub scheduler: SchedulerConfig,
 }
@@ -78,7 +80,12 @@ impl ModelConfigs {
         }
         let file = "scheduler/scheduler_config.json";
         let scheduler = SchedulerConfig::from_json(&read(file).await?, file)?.with_class(index.class_of("scheduler"));
-        let configs = ModelConfigs { index, text_encoders, unet, vae, scheduler };
+        let decoder = files.iter().find(|file| file.component == Component::VaeDecoder);
+        let tiny_decoder = match decoder {
+            Some(file) => Some(VaeConfig::from_json("AutoencoderTiny", &read(&file.path).await?, &file.path)?),
+            None => None,
+        };
+        let configs = ModelConfigs { index, text_encoders, unet, vae, tiny_decoder, scheduler };
         configs.check()?;
         Ok(configs)
     }
@@ -101,6 +108,17 @@ impl ModelConfigs {
                 "in_channels {n}{what} is not supported: {latent_channels} and {inpaint_channels} (inpainting) are"
             );
             return Err(Error::Config { file: file(), reason });
+        }
+        if let Some(tiny) = &self.tiny_decoder
+            && (tiny.latent_channels, tiny.factor()) != (latent_channels, self.vae.factor())
+        {
+            let reason = format!(
+                "it decodes {} channels by {}, and the model's latents have {latent_channels} by {}",
+                tiny.latent_channels,
+                tiny.factor(),
+                self.vae.factor()
+            );
+            return Err(Error::Config { file: "vae_decoder/config.json".into(), reason });
         }
         if let (Some(_), Some(last)) = (&self.unet.text_time, self.text_encoders.last())
             && !last.config.has_projection()
@@ -209,7 +227,11 @@ impl ModelConfigs {
             Component::TextEncoder2 => self.text_encoders.get(1).map_or(Ok(Vec::new()), |e| clip::weights(&e.config)),
             Component::Unet => unet::weights(&self.unet),
             Component::Vae => vae::weights(&self.vae),
-            _ => Ok(Vec::new()),
+            Component::VaeDecoder => match &self.tiny_decoder {
+                Some(tiny) => Ok(vae::decoder_graph(tiny, 1, 1, 1)?.weights()),
+                None => Ok(Vec::new()),
+            },
+            Component::ModelIndex | Component::Scheduler | Component::Tokenizer | Component::Tokenizer2 => Ok(Vec::new()),
         }
     }
 }
@@ -226,7 +248,7 @@ impl ModelConfigs {
                 None => Ok(Vec::new()),
             },
             Part::Unet => unet::graphs(&self.unet),
-            Part::VaeDecoder => Ok(vec![vae::decoder_graph(&self.vae, 1, 1, 1)?]),
+            Part::VaeDecoder => Ok(vec![self.decoder_graph(1, 1)?]),
             Part::VaeEncoder => Ok(vec![vae::encoder_graph(&self.vae, 1, self.vae.factor(), self.vae.factor())?]),
         }
     }
@@ -235,6 +257,43 @@ impl ModelConfigs {
     #[must_use]
     pub fn vae_graph(&self, graph: Graph) -> Graph {
         Graph { needs_f32: self.unet.text_time.is_some() && self.vae.force_upcast, ..graph }
+    }
+
+    /// Latents of `height` x `width` to a picture, by whatever decodes in this model, in the precision that it needs.
+    ///
+    /// # Errors
+    /// When the config does not describe a model.
+    pub fn decoder_graph(&self, height: usize, width: usize) -> Result<Graph> {
+        match &self.tiny_decoder {
+            Some(tiny) => vae::decoder_graph(tiny, 1, height, width),
+            None => Ok(self.vae_graph(vae::decoder_graph(&self.vae, 1, height, width)?)),
+        }
+    }
+
+    /// The component whose file has a part's weights.
+    #[must_use]
+    pub fn component(&self, part: Part) -> Component {
+        match part {
+            Part::TextEncoder(0) => Component::TextEncoder,
+            Part::TextEncoder(_) => Component::TextEncoder2,
+            Part::Unet => Component::Unet,
+            Part::VaeDecoder if self.tiny_decoder.is_some() => Component::VaeDecoder,
+            Part::VaeDecoder | Part::VaeEncoder => Component::Vae,
+        }
+    }
+
+    /// The components that have weights.
+    #[must_use]
+    pub fn components(&self) -> Vec<Component> {
+        let mut components = vec![Component::TextEncoder];
+        if self.text_encoders.len() > 1 {
+            components.push(Component::TextEncoder2);
+        }
+        components.extend([Component::Unet, Component::Vae]);
+        if self.tiny_decoder.is_some() {
+            components.push(Component::VaeDecoder);
+        }
+        components
     }
 
     /// Roughly the colours of latents, for previews: what the checkpoint says of itself, or what suits its family.

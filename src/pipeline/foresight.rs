@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::model::unet::{UNetShape, prompt_graph, step_graph};
-use crate::model::vae::{decoder_graph, encoder_graph};
+use crate::model::vae::encoder_graph;
 use crate::pipeline::configs::ModelConfigs;
 use crate::pipeline::prompt::text_graphs;
 use crate::request::SDConfig;
@@ -33,6 +33,6 @@ fn graphs(configs: &ModelConfigs, config: &SDConfig, from_picture: bool) -> Resu
     }
     graphs.push(prompt_graph(&configs.unet, batch, n_context)?);
     graphs.push(step_graph(&configs.unet, UNetShape { batch, height, width, n_context })?);
-    graphs.push(configs.vae_graph(decoder_graph(&configs.vae, 1, height, width)?));
+    graphs.push(configs.decoder_graph(height, width)?);
     Ok(graphs)
 }

@@ -17,7 +17,6 @@ use crate::graph::Graph;
 use crate::image::{Mask, RgbImage, from_unit};
 use crate::model::config::LatentStatistics;
 use crate::model::unet::{UNetShape, step_graph};
-use crate::model::vae::decoder_graph;
 use crate::pipeline::components::{ModelComponents, Part};
 use crate::pipeline::configs::ModelConfigs;
 use crate::pipeline::foresight::foresee;
@@ -183,7 +182,7 @@ impl<R: Runner> Generation<R> {
             picture: None,
             done_flops: 0,
             step_flops: step_graph(&configs.unet, Self::unet_shape(config, latent, 1, model))?.flops(),
-            decode_flops: decoder_graph(&configs.vae, 1, latent[0], latent[1])?.flops(),
+            decode_flops: configs.decoder_graph(latent[0], latent[1])?.flops(),
             encode_flops: 0,
             inputs,
             _trim: Trim(Rc::clone(runner)),
@@ -396,7 +395,7 @@ impl<R: Runner> Generation<R> {
 
     fn decoder_graph(&self) -> Result<Graph> {
         let configs = &self.model.configs;
-        Ok(configs.vae_graph(decoder_graph(&configs.vae, 1, self.latent[0], self.latent[1])?))
+        configs.decoder_graph(self.latent[0], self.latent[1])
     }
 
     /// 8. Latents to pixels; where there is a mask, the rest of the picture is put back untouched.

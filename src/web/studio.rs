@@ -106,7 +106,7 @@ impl Studio {
                 let precision = if matches!(settings.dtype, Dtype::F16) { Precision::F16 } else { Precision::F32 };
                 let runner = Rc::new(CandleRunner::cpu(precision));
                 let model = if is_arriving {
-                    ModelComponents::as_it_comes(Rc::clone(&source), Residency::Resident).await?
+                    ModelComponents::open_lazy(Rc::clone(&source), Residency::Resident).await?
                 } else {
                     ModelLoader::new(&*source, &*runner).load(&mut progress).await?
                 };
@@ -129,7 +129,7 @@ impl Studio {
                 let runner = Rc::new(GpuRunner::new(gpu, element)?.with_tiles(tiles.unwrap_or_default()));
                 runner.measure_tiles(settings.tune);
                 let model = if is_arriving {
-                    ModelComponents::as_it_comes(Rc::clone(&source), residency).await?
+                    ModelComponents::open_lazy(Rc::clone(&source), residency).await?
                 } else {
                     ModelLoader::new(&*source, &*runner).with_residency(residency).load(&mut progress).await?
                 };

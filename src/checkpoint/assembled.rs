@@ -1,0 +1,191 @@
+//! A model with parts of others: another VAE, or a tiny one as the decoder. Every other question goes to the model itself.
+
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::identity::{Identity, Kind};
+use super::single::open_layers;
+use super::names;
+use crate::error::{Error, Result};
+use crate::graph::WeightSpec;
+use crate::hub::{Component, ModelFile, Source};
+use crate::json;
+use crate::weights::{Aliased, ByteSource, Decoded, Files, LocalFuture, Renamed, TensorSource, Weights};
+
+/// `config.json` of TAESD and TAESDXL, whose fields are all diffusers' defaults.
+const TAESD_CONFIG: &str = r#"{"_class_name": "AutoencoderTiny"}"#;
+
+/// The path under which a tiny decoder's configuration is read.
+const DECODER_CONFIG: &str = "vae_decoder/config.json";
+
+/// An autoencoder from somewhere else.
+pub struct Autoencoder {
+    name: String,
+    tensors: Rc<dyn TensorSource>,
+    kind: Kind,
+    /// Its `config.json`, where it comes with one.
+    config: Option<String>,
+}
+
+impl Autoencoder {
+    /// Reads the headers of its files, and its `config.json` where there is one.
+    ///
+    /// # Errors
+    /// [`Error::Safetensors`] for a broken file; [`Error::Hub`] for files without an autoencoder.
+    pub async fn open(
+        name: impl Into<String>,
+        mut sources: Vec<Box<dyn ByteSource>>,
+        config: Option<String>,
+    ) -> Result<Self> {
+        let name = name.into();
+        let (identity, tensors) = match (sources.pop(), sources.is_empty()) {
+            (Some(source), true) => {
+                let (files, tensors) = open_layers(source).await?;
+                (Identity::of(&*files, files.metadata()), tensors)
+            }
+            (Some(last), false) => {
+                sources.push(last);
+                let files = Rc::new(Files::open(sources).await?);
+                let identity = Identity::of(&*files, files.metadata());
+                let decoded = Decoded::open(files as Rc<dyn TensorSource>).await?;
+                (identity, Rc::new(Aliased(Rc::new(decoded))) as Rc<dyn TensorSource>)
+            }
+            (None, _) => {
+                let reason = "there is no .safetensors file of a VAE".to_owned();
+                return Err(Error::Hub { repo: name, reason });
+            }
+        };
+        let has_vae = identity.components.contains(&Component::Vae);
+        let kind = match identity.kind {
+            Kind::Checkpoint if has_vae => Kind::Vae,
+            kind @ (Kind::Vae | Kind::TinyVae) => kind,
+            other => {
+                let reason = format!("this is a {}, not a VAE", other.name());
+                return Err(Error::Hub { repo: name, reason });
+            }
+        };
+        Ok(Autoencoder { name, tensors, kind, config })
+    }
+
+    fn weights(&self, wanted: &[WeightSpec]) -> Weights {
+        let places = names::places(Component::Vae, wanted.iter().map(|spec| spec.name.as_str()), &*self.tensors);
+        Weights::of(Rc::new(Renamed::new(Rc::clone(&self.tensors), places, Vec::new())))
+    }
+}
+
+/// See the module.
+pub struct Assembled {
+    base: Rc<dyn Source>,
+    vae: Option<Autoencoder>,
+    decoder: Option<Autoencoder>,
+}
+
+impl Assembled {
+    /// The model as it is.
+    #[must_use]
+    pub fn new(base: Rc<dyn Source>) -> Self {
+        Assembled { base, vae: None, decoder: None }
+    }
+
+    /// With another VAE in place of its own. Without a configuration of its own it is scaled as the model's was, since the
+    /// UNet was trained so.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] for a tiny VAE that has no configuration.
+    pub fn with_vae(self, vae: Autoencoder) -> Result<Self> {
+        if vae.kind == Kind::TinyVae && vae.config.is_none() {
+            let reason = "this is a tiny VAE (TAESD): pass it with --taesd, which decodes with it".into();
+            return Err(Error::Hub { repo: vae.name, reason });
+        }
+        Ok(Assembled { vae: Some(vae), ..self })
+    }
+
+    /// With a tiny VAE (TAESD) as the decoder; pictures to start from are encoded by the model's own VAE.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] where it is no tiny VAE.
+    pub fn with_tiny_decoder(self, mut tiny: Autoencoder) -> Result<Self> {
+        if tiny.kind != Kind::TinyVae {
+            let reason = "this is a VAE of full size, not a tiny one (TAESD): pass it with --vae".into();
+            return Err(Error::Hub { repo: tiny.name, reason });
+        }
+        tiny.config = tiny.config.or_else(|| Some(TAESD_CONFIG.into()));
+        Ok(Assembled { decoder: Some(tiny), ..self })
+    }
+
+    fn vae_config(&self) -> Option<&str> {
+        self.vae.as_ref()?.config.as_deref()
+    }
+}
+
+fn class_of(config: &str) -> Option<String> {
+    Some(json::value(config).ok()?.get("_class_name")?.as_str()?.to_owned())
+}
+
+impl Source for Assembled {
+    fn list<'a>(&'a self) -> LocalFuture<'a, Result<Vec<ModelFile>>> {
+        Box::pin(async move {
+            let mut files = self.base.list().await?;
+            if self.decoder.is_some() {
+                files.push(ModelFile {
+                    component: Component::VaeDecoder,
+                    path: DECODER_CONFIG.into(),
+                    bytes: None,
+                    sha256: None,
+                    f16: false,
+                });
+            }
+            Ok(files)
+        })
+    }
+
+    fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>> {
+        Box::pin(async move {
+            match (path, self.vae_config(), &self.decoder) {
+                (DECODER_CONFIG, _, Some(decoder)) => Ok(decoder.config.clone().unwrap_or_default()),
+                ("vae/config.json", Some(config), _) => Ok(config.to_owned()),
+                ("model_index.json", Some(config), _) => {
+                    let text = self.base.read_text(path).await?;
+                    let Some(class) = class_of(config) else { return Ok(text) };
+                    let mut index: Value = json::value(&text)
+                        .map_err(|error| Error::Config { file: path.to_owned(), reason: error.to_string() })?;
+                    if let Some(index) = index.as_object_mut() {
+                        index.insert("vae".into(), json!(["diffusers", class]));
+                    }
+                    Ok(index.to_string())
+                }
+                _ => self.base.read_text(path).await,
+            }
+        })
+    }
+
+    fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
+        self.base.open(path)
+    }
+
+    fn weights<'a>(
+        &'a self,
+        component: Component,
+        files: &'a [ModelFile],
+        wanted: &'a [WeightSpec],
+    ) -> LocalFuture<'a, Result<Weights>> {
+        let other = match component {
+            Component::Vae => &self.vae,
+            Component::VaeDecoder => &self.decoder,
+            _ => &None,
+        };
+        match other {
+            Some(autoencoder) => Box::pin(std::future::ready(Ok(autoencoder.weights(wanted)))),
+            None => self.base.weights(component, files, wanted),
+        }
+    }
+
+    fn ready<'a>(&'a self, path: &'a str, go_on: &'a mut dyn FnMut() -> bool) -> LocalFuture<'a, Result<()>> {
+        self.base.ready(path, go_on)
+    }
+
+    fn describe(&self) -> String {
+        self.base.describe()
+    }
+}
