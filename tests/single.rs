@@ -82,7 +82,7 @@ impl Given<'_> {
             let path = dir.join(format!("{name}.vae.safetensors"));
             single::write(name, &path, dtype);
             let part = block_on(Autoencoder::open(name, vec![disk(&path)], None))?;
-            assembled = if is_tiny { assembled.with_tiny_decoder(part)? } else { assembled.with_vae(part)? };
+            assembled = if is_tiny { assembled.with_tiny_decoder(part)? } else { assembled.with_vae(part) };
         }
         Ok(Rc::new(assembled))
     }
@@ -159,7 +159,7 @@ fn the_same_model_in_other_files_draws_the_same() {
         let mut cases = cases_in(folder, of_version);
         cases.retain(|case| is_version || case.name == wanted);
         assert!(!cases.is_empty(), "{wanted}");
-        let says_prediction = !file.starts_with("v2-1-");
+        let says_prediction = !["v2-1-v", "v2-1-yaml"].contains(&file);
         let given = Given { vae: of("vae"), taesd: of("taesd"), says_prediction, ..given(file, version) };
         given.check(&cases[..cases.len().min(2)], "F16");
     }

@@ -13,9 +13,6 @@ use crate::hub::{Component, ModelFile, Source};
 use crate::json;
 use crate::weights::{Aliased, ByteSource, Decoded, Files, LocalFuture, Renamed, TensorSource, Weights};
 
-/// `config.json` of TAESD and TAESDXL, whose fields are all diffusers' defaults.
-const TAESD_CONFIG: &str = r#"{"_class_name": "AutoencoderTiny"}"#;
-
 /// The path under which a tiny decoder's configuration is read.
 const DECODER_CONFIG: &str = "vae_decoder/config.json";
 
@@ -68,6 +65,46 @@ impl Autoencoder {
         Ok(Autoencoder { name, tensors, kind, config })
     }
 
+    /// The `config.json` that a tiny VAE's tensors call for: its widths, and how many blocks are between its convolutions. A
+    /// half that is missing is taken to be TAESD's.
+    fn tiny_config(&self) -> String {
+        let mut config = json!({ "_class_name": "AutoencoderTiny" });
+        for (half, first, channels, starts) in [
+            ("decoder", 1, 4, ["taesd_decoder.", "decoder.layers.", ""]),
+            ("encoder", 0, 3, ["taesd_encoder.", "encoder.layers.", ""]),
+        ] {
+            let view = |start: &str, number: usize, rest: &str| {
+                let number = if start.ends_with(".layers.") && half == "decoder" { number - 1 } else { number };
+                self.tensors.tensor(&format!("{start}{number}.{rest}"))
+            };
+            // Without a prefix, what goes in tells which half it is.
+            let has_half = |start: &&str| {
+                let shape = view(start, first, "weight").map(|tensor| tensor.shape);
+                shape.is_some_and(|shape| !start.is_empty() || shape.get(1) == Some(&channels))
+            };
+            let Some(start) = starts.into_iter().find(has_half) else { continue };
+            let Some(width) = view(start, first, "weight").and_then(|tensor| tensor.shape.first().copied()) else {
+                continue;
+            };
+            let mut runs = Vec::new();
+            let mut run = 0;
+            // The layers without numbers (ReLU, upsampling) count too: 40 are more than any has.
+            for number in first + 1..40 {
+                if view(start, number, "conv.0.weight").is_some() {
+                    run += 1;
+                } else if view(start, number, "weight").is_some() && run > 0 {
+                    runs.push(run);
+                    run = 0;
+                }
+            }
+            if let Some(object) = config.as_object_mut() {
+                object.insert(format!("{half}_block_out_channels"), json!(vec![width; runs.len()]));
+                object.insert(format!("num_{half}_blocks"), json!(runs));
+            }
+        }
+        config.to_string()
+    }
+
     fn weights(&self, wanted: &[WeightSpec]) -> Weights {
         let places = names::places(Component::Vae, wanted.iter().map(|spec| spec.name.as_str()), &*self.tensors);
         Weights::of(Rc::new(Renamed::new(Rc::clone(&self.tensors), places, Vec::new())))
@@ -90,15 +127,12 @@ impl Assembled {
 
     /// With another VAE in place of its own. Without a configuration of its own it is scaled as the model's was, since the
     /// UNet was trained so.
-    ///
-    /// # Errors
-    /// [`Error::Hub`] for a tiny VAE that has no configuration.
-    pub fn with_vae(self, vae: Autoencoder) -> Result<Self> {
+    #[must_use]
+    pub fn with_vae(self, mut vae: Autoencoder) -> Self {
         if vae.kind == Kind::TinyVae && vae.config.is_none() {
-            let reason = "this is a tiny VAE (TAESD): pass it with --taesd, which decodes with it".into();
-            return Err(Error::Hub { repo: vae.name, reason });
+            vae.config = Some(vae.tiny_config());
         }
-        Ok(Assembled { vae: Some(vae), ..self })
+        Assembled { vae: Some(vae), ..self }
     }
 
     /// With a tiny VAE (TAESD) as the decoder; pictures to start from are encoded by the model's own VAE.
@@ -110,7 +144,7 @@ impl Assembled {
             let reason = "this is a VAE of full size, not a tiny one (TAESD): pass it with --vae".into();
             return Err(Error::Hub { repo: tiny.name, reason });
         }
-        tiny.config = tiny.config.or_else(|| Some(TAESD_CONFIG.into()));
+        tiny.config = Some(tiny.config.take().unwrap_or_else(|| tiny.tiny_config()));
         Ok(Assembled { decoder: Some(tiny), ..self })
     }
 

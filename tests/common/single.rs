@@ -89,10 +89,7 @@ pub fn write(name: &str, path: &Path, default: &str) {
 
 /// The version whose shapes count.
 fn version_of(list: &FileList) -> Option<String> {
-    match &list.base {
-        Some(base) => version_of(&self::list(base)),
-        None => list.version.clone(),
-    }
+    list.version.clone().or_else(|| version_of(&self::list(list.base.as_deref()?)))
 }
 
 fn tensors(list: &FileList, default: &str) -> Vec<Stored> {
@@ -136,6 +133,7 @@ fn tensor(list: &FileList, version: Option<&str>, entry: &[Value], default: &str
     let shape: Vec<usize> = serde_json::from_value(entry[1].clone()).unwrap();
     let dtype = match entry.get(5).and_then(Value::as_str) {
         Some(own) => own,
+        None if list.scaled.contains_key(name) => "F8_E4M3",
         None => {
             let fits = |kind: &&[String; 3]| name.starts_with(&kind[0]) && name.ends_with(&kind[1]);
             list.types.iter().find(fits).map_or(default, |kind| kind[2].as_str())
