@@ -8,6 +8,7 @@ mod aliases;
 pub mod convert;
 #[cfg(not(target_arch = "wasm32"))]
 mod disk;
+pub mod gguf;
 mod header;
 mod source;
 
