@@ -8,6 +8,7 @@
 //!
 //! It deliberately reads no tensor and accepts no header that leaves more of the file unexplained than padding.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Number, Value};
@@ -23,14 +24,18 @@ pub const MAX_KEYS: u64 = MAX_TENSORS as u64;
 /// The longest text that is kept of the metadata.
 pub const MAX_VALUE_BYTES: usize = 4096;
 
+/// How much of the metadata is kept, keys and texts together.
+const MAX_METADATA_BYTES: usize = 1 << 20;
+
 /// The longest name of a tensor or a key. Real ones have about a hundred bytes.
 const MAX_NAME_BYTES: usize = 1024;
 
 /// How much of the file is read at once: the headers of Stable Diffusion have 0.1 to 0.3 MB.
 const WINDOW_BYTES: u64 = 256 << 10;
 
-/// How much of a message that quotes the file is kept, in characters.
+/// How much of a message that quotes the file is kept, in characters, and how much of a name in it.
 const MAX_REASON_CHARS: usize = 400;
+const MAX_QUOTED_CHARS: usize = 100;
 
 /// Where ComfyUI-GGUF keeps the true shape of a tensor whose rows it folded to fill blocks, in torch's order.
 const ORIGINAL_SHAPE: &str = "comfy.gguf.orig_shape.";
@@ -56,7 +61,8 @@ pub struct Header {
     /// The tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
     /// The metadata by key, without the shapes that are in [`Header::tensors`] already. Lists, texts longer than
-    /// [`MAX_VALUE_BYTES`] and numbers that are not finite are not kept: they are null.
+    /// [`MAX_VALUE_BYTES`] and numbers that are not finite are not kept: they are null. Of more than 1 MiB together, the
+    /// later keys are left out.
     pub metadata: BTreeMap<String, Value>,
 }
 
@@ -106,6 +112,14 @@ impl From<String> for Fault {
     }
 }
 
+/// The name of a tensor or a key for a message: its beginning, where it is so long that nothing else would be seen.
+fn quoted(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(MAX_QUOTED_CHARS) {
+        Some((end, _)) => Cow::Owned(format!("{}\u{2026}", &name[..end])),
+        None => Cow::Borrowed(name),
+    }
+}
+
 async fn read(source: &dyn ByteSource, most_tensors: usize) -> Result<Header, Fault> {
     let mut cursor = Cursor::new(source);
     if is_lfs_pointer(source).await? {
@@ -141,12 +155,15 @@ async fn read(source: &dyn ByteSource, most_tensors: usize) -> Result<Header, Fa
     for _ in 0..n_tensors {
         let name = cursor.name("tensor").await?;
         if tensors.contains_key(&name) {
-            return Err(Fault::Broken(format!("tensor {name} is there twice")));
+            return Err(Fault::Broken(format!("tensor {} is there twice", quoted(&name))));
         }
         let info = read_tensor(&mut cursor, &name).await?;
         tensors.insert(name, info);
     }
     let data = cursor.pos.next_multiple_of(keys.alignment);
+    if !tensors.is_empty() {
+        cursor.expect(data - cursor.pos)?;
+    }
     check_places(&tensors, keys.alignment, source.len().saturating_sub(data))?;
     for (name, info) in &mut tensors {
         info.offset += data;
@@ -159,6 +176,7 @@ async fn read(source: &dyn ByteSource, most_tensors: usize) -> Result<Header, Fa
 
 /// One entry of the list of tensors behind its name; its place counted from the start of the data.
 async fn read_tensor(cursor: &mut Cursor<'_>, name: &str) -> Result<Tensor, Fault> {
+    let name = quoted(name);
     let n_dims = cursor.u32().await?;
     if n_dims as usize > MAX_GGML_DIMS {
         return Err(Fault::Broken(format!("tensor {name} has {n_dims} sides: expected at most {MAX_GGML_DIMS}")));
@@ -194,7 +212,7 @@ fn check_places(tensors: &BTreeMap<String, Tensor>, alignment: u64, n_data: u64)
     in_file_order.sort_unstable_by_key(|(_, info)| (info.offset, info.n_bytes));
     let (mut end, mut padded_end) = (0u64, 0u64);
     for (name, info) in in_file_order {
-        let start = info.offset;
+        let (name, start) = (quoted(name), info.offset);
         if !start.is_multiple_of(alignment) {
             return Err(format!("tensor {name} starts at {start}, not at a multiple of the alignment {alignment}"));
         }
@@ -217,7 +235,7 @@ fn check_places(tensors: &BTreeMap<String, Tensor>, alignment: u64, n_data: u64)
 /// Gives a tensor the shape that it had before its rows were folded.
 fn unfold(name: &str, info: &mut Tensor, shape: &[usize]) -> Result<(), String> {
     if n_elements(shape) != n_elements(&info.shape) {
-        return Err(format!("tensor {name} has the shape {:?}, but was folded from {shape:?}", info.shape));
+        return Err(format!("tensor {} has the shape {:?}, but was folded from {shape:?}", quoted(name), info.shape));
     }
     shape.clone_into(&mut info.shape);
     Ok(())
@@ -228,11 +246,13 @@ struct Keys {
     alignment: u64,
     original_shapes: HashMap<String, Vec<usize>>,
     metadata: BTreeMap<String, Value>,
+    /// Bytes of the keys and texts in `metadata`.
+    n_kept: usize,
 }
 
 impl Default for Keys {
     fn default() -> Self {
-        Keys { alignment: DEFAULT_ALIGNMENT, original_shapes: HashMap::new(), metadata: BTreeMap::new() }
+        Keys { alignment: DEFAULT_ALIGNMENT, original_shapes: HashMap::new(), metadata: BTreeMap::new(), n_kept: 0 }
     }
 }
 
@@ -264,15 +284,16 @@ impl Keys {
         }
         let is_new = if let Some(tensor) = key.strip_prefix(ORIGINAL_SHAPE) {
             let Entry::Shape(shape) = value else {
-                let reason = format!("its key {key} is not a list of at most {MAX_DIMS} sides");
+                let reason = format!("its key {} is not a list of at most {MAX_DIMS} sides", quoted(&key));
                 return Err(Fault::Broken(reason));
             };
             self.original_shapes.insert(tensor.to_owned(), shape).is_none()
         } else {
             let value = if let Entry::One(value) = value { value } else { Value::Null };
-            self.metadata.insert(key.clone(), value).is_none()
+            self.n_kept += key.len() + value.as_str().map_or(0, str::len);
+            self.n_kept > MAX_METADATA_BYTES || self.metadata.insert(key.clone(), value).is_none()
         };
-        if is_new { Ok(()) } else { Err(Fault::Broken(format!("its key {key} is there twice"))) }
+        if is_new { Ok(()) } else { Err(Fault::Broken(format!("its key {} is there twice", quoted(&key)))) }
     }
 }
 
@@ -294,10 +315,12 @@ fn value_bytes(value_type: u32) -> Option<usize> {
 async fn read_value(cursor: &mut Cursor<'_>, key: &str, value_type: u32) -> Result<Value, Fault> {
     if value_type == TYPE_STRING {
         let Some(text) = cursor.text(MAX_VALUE_BYTES).await? else { return Ok(Value::Null) };
-        return text.map(Value::String).map_err(|_| Fault::Broken(format!("the text of its key {key} is not UTF-8")));
+        return text
+            .map(Value::String)
+            .map_err(|_| Fault::Broken(format!("the text of its key {} is not UTF-8", quoted(key))));
     }
     let Some(n) = value_bytes(value_type) else {
-        return Err(Fault::Broken(format!("its key {key} has the unknown type {value_type}")));
+        return Err(Fault::Broken(format!("its key {} has the unknown type {value_type}", quoted(key))));
     };
     let bytes = cursor.take(n).await?;
     Ok(number(value_type, bytes))
@@ -332,7 +355,7 @@ async fn read_list(cursor: &mut Cursor<'_>, key: &str) -> Result<Entry, Fault> {
         return Ok(Entry::List);
     }
     let Some(value_bytes) = value_bytes(value_type) else {
-        return Err(Fault::Broken(format!("its key {key} is a list of the unknown type {value_type}")));
+        return Err(Fault::Broken(format!("its key {} is a list of the unknown type {value_type}", quoted(key))));
     };
     if n > MAX_DIMS as u64 {
         // A product beyond u64 is beyond the file, too.
@@ -445,7 +468,7 @@ impl<'a> Cursor<'a> {
         };
         // It would come out on a terminal some day.
         if name.chars().any(char::is_control) {
-            return Err(Fault::Broken(format!("the name {name:?} has a control character")));
+            return Err(Fault::Broken(format!("the name {:?} has a control character", quoted(&name))));
         }
         Ok(name)
     }
