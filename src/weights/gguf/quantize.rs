@@ -16,31 +16,50 @@ pub fn quantize(kind: BlockType, values: &[f32], bytes: &mut Vec<u8>) -> Option<
         BlockType::F32 => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
         BlockType::F16 => bytes.extend(values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes())),
         BlockType::BF16 => bytes.extend(values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes())),
-        BlockType::Q8_0 => values.as_chunks().0.iter().for_each(|block| bytes.extend(q8_0(block))),
-        BlockType::Q4_0 => values.as_chunks().0.iter().for_each(|block| bytes.extend(q4_0(block))),
+        BlockType::Q8_0 => each_block(values, bytes, q8_0),
+        BlockType::Q4_0 => each_block(values, bytes, q4_0),
         _ => return None,
     }
     Some(())
 }
 
-/// By what numbers are multiplied to give codes: the inverse of the scale, before that is rounded to f16.
-fn inverse(d: f32) -> f32 {
-    if d == 0.0 { 0.0 } else { 1.0 / d }
+fn each_block<const BYTES: usize>(values: &[f32], bytes: &mut Vec<u8>, quantize: impl Fn(&[f32; 32]) -> [u8; BYTES]) {
+    let (blocks, _) = values.as_chunks();
+    bytes.reserve(blocks.len() * BYTES);
+    for block in blocks {
+        bytes.extend_from_slice(&quantize(block));
+    }
 }
 
-/// A code before its type narrows it. The inverse of a scale below 2^-128 is infinite, and then every code is 0.
-fn finite(code: f32) -> f32 {
-    if code.is_finite() { code } else { 0.0 }
+/// By what numbers are multiplied to give codes: the inverse of the scale, before that is rounded to f16. For a scale below
+/// 2^-128, which has none, it is NaN, and every code becomes 0.
+fn inverse(d: f32) -> f32 {
+    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    if inverse.is_finite() { inverse } else { f32::NAN }
+}
+
+/// To the nearest whole number, ties away from zero, and NaN to 0. `f32::round` is a call for each number on processors
+/// that are not known to have an instruction for it.
+fn round(value: f32) -> i32 {
+    let whole = value as i32;
+    let rest = value - whole as f32;
+    whole + i32::from(rest >= 0.5) - i32::from(rest <= -0.5)
 }
 
 /// d = largest magnitude / 127.
 fn q8_0(values: &[f32; 32]) -> [u8; 34] {
-    let d = values.iter().fold(0f32, |largest, value| largest.max(value.abs())) / 127.0;
+    let mut largest = [0f32; 8];
+    for values in values.as_chunks::<8>().0 {
+        for (largest, value) in largest.iter_mut().zip(values) {
+            *largest = largest.max(value.abs());
+        }
+    }
+    let d = largest.into_iter().fold(0f32, f32::max) / 127.0;
     let inverse = inverse(d);
     let mut block = [0; 34];
     block[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
     for (code, value) in block[2..].iter_mut().zip(values) {
-        *code = finite((value * inverse).round()) as i8 as u8;
+        *code = round(value * inverse) as u8;
     }
     block
 }
@@ -53,7 +72,7 @@ fn q4_0(values: &[f32; 32]) -> [u8; 18] {
     let inverse = inverse(d);
     let mut block = [0; 18];
     block[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
-    let code = |value: f32| (finite(value * inverse + 8.5) as u8).min(15);
+    let code = |value: f32| ((value * inverse + 8.5) as i32).clamp(0, 15) as u8;
     let (low, high) = values.split_at(16);
     for (byte, (&low, &high)) in block[2..].iter_mut().zip(low.iter().zip(high)) {
         *byte = code(low) | code(high) << 4;
