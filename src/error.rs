@@ -35,6 +35,9 @@ pub enum Error {
     /// A safetensors file whose header or size is not what the format says.
     #[error("{file} is not a valid safetensors file: {reason}")]
     Safetensors { file: String, reason: String },
+    /// A GGUF file whose header or size is not what the format says.
+    #[error("{file} is not a valid GGUF file: {reason}")]
+    Gguf { file: String, reason: String },
     /// The model needs a tensor that no weight file has.
     #[error("tensor {name} with shape {expected} is missing from {file}")]
     TensorMissing { name: String, file: String, expected: Dims },

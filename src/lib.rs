@@ -21,7 +21,8 @@
 //! - [`image`]: pictures in and out, what files carry beside them, Pillow's resampling, masks.
 //! - [`graph`]: models as plain data: operations, shapes, names, weights, costs.
 //! - [`store`]: verified chunks of downloaded files: in IndexedDB, on disk, in memory.
-//! - [`weights`]: safetensors headers read as hostile input, lazy views of tensors, names of old and new checkpoints.
+//! - [`weights`]: safetensors and GGUF headers read as hostile input, lazy views of tensors, names of old and new
+//!   checkpoints.
 //! - [`model`]: the seven versions, diffusers' JSON as types, and CLIP, UNet and VAE as functions that append to a graph.
 //! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor (the
 //!   pipeline applies dynamic thresholding, whose bound depends on the latents).

@@ -1,4 +1,4 @@
-//! What comes from strangers is fuzzed: safetensors files, the JSON of checkpoints and of the Hub, the files of a
+//! What comes from strangers is fuzzed: safetensors and GGUF files, the JSON of checkpoints and of the Hub, the files of a
 //! tokenizer, picture files of every format that is read, and the texts in them. None of it may panic, take its time, or take memory that its size does not explain.
 //!
 //! cargo-fuzz needs a nightly compiler, and so does every library that measures coverage; this loop runs on the stable one.
@@ -170,6 +170,43 @@ fn safetensors() {
     };
     let mut corpus = files(&fixtures().join("fuzz/safetensors"), &|_| true);
     corpus.push([&2u64.to_le_bytes()[..], b"{}"].concat());
+    fuzz(&target, corpus);
+}
+
+#[test]
+fn gguf() {
+    let target = Target {
+        name: "gguf",
+        run: targets::gguf,
+        mutate: mutate::gguf,
+        // The file itself three times, the window on its header, and its tensors as f32.
+        memory: (64 << 10, 40),
+        reached: &[
+            "accepted with 4",
+            "cannot be written",
+            "goes on at",
+            "are allowed",
+            "overlaps",
+            "leaves a gap",
+            "multiple of the alignment",
+            "follow the header",
+            "has the unknown type",
+            "list of the unknown type",
+            "larger than any file",
+            "not a multiple of the",
+            "expected at most 4",
+            "expected 2 or 3",
+            "control character",
+            "longer than 1024",
+            "is there twice",
+            "is not UTF-8",
+            "was folded from",
+            "at most 8 sides",
+            "not a power of two",
+        ],
+    };
+    let mut corpus = files(&fixtures().join("fuzz/gguf"), &|_| true);
+    corpus.extend(files(&fixtures().join("gguf"), &|path| path.extension().is_some_and(|ext| ext == "gguf")));
     fuzz(&target, corpus);
 }
 

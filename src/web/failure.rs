@@ -14,6 +14,7 @@ fn code(error: &Error) -> &'static str {
         // Choose another model, or fetch this one again.
         Error::Config { .. }
         | Error::Safetensors { .. }
+        | Error::Gguf { .. }
         | Error::TensorMissing { .. }
         | Error::TensorShape { .. }
         | Error::TensorDtype { .. }

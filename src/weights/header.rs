@@ -167,7 +167,7 @@ pub(super) async fn read(
 }
 
 /// Whether the file begins as a git-lfs pointer does.
-async fn is_lfs_pointer(source: &dyn ByteSource) -> Result<bool> {
+pub(super) async fn is_lfs_pointer(source: &dyn ByteSource) -> Result<bool> {
     let n = LFS_POINTER.len();
     Ok(source.len() >= n as u64 && source.read(0, n).await? == LFS_POINTER)
 }

@@ -12,6 +12,7 @@ mod decoded;
 mod disk;
 mod dtype;
 mod files;
+pub mod gguf;
 mod header;
 mod renamed;
 mod source;

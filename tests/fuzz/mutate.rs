@@ -1,7 +1,8 @@
 //! Damage, done with knowledge of the formats: bytes, words of JSON, JSON values at any depth, PNG chunks whose checksums are
-//! made right again, and safetensors files whose
+//! made right again, and safetensors and GGUF files whose
 //! offsets and length are sometimes made right again, so that what lies behind the first check is reached, too.
 
+use darkroom::weights::gguf::BlockType;
 use serde_json::{Map, Value, json};
 
 /// A xorshift generator: the same damage on every machine.
@@ -234,6 +235,203 @@ fn repair(rng: &mut Rng, tensors: &mut Map<String, Value>, data: &mut Vec<u8>) {
         }
     }
     data.resize(end as usize, 0x3c);
+}
+
+/// The parts of a GGUF file: each key with its value as bytes, the tensors, and what follows the header.
+struct Gguf {
+    version: u32,
+    keys: Vec<Vec<u8>>,
+    tensors: Vec<GgufTensor>,
+    data: Vec<u8>,
+    alignment: usize,
+}
+
+#[derive(Clone)]
+struct GgufTensor {
+    name: Vec<u8>,
+    sides: Vec<u64>,
+    kind: u32,
+    offset: u64,
+}
+
+fn u32_of(rest: &mut &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(rest.split_off(..4)?.try_into().ok()?))
+}
+
+fn u64_of(rest: &mut &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(rest.split_off(..8)?.try_into().ok()?))
+}
+
+fn text_of<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let n = usize::try_from(u64_of(rest)?).ok()?;
+    rest.split_off(..n)
+}
+
+/// Steps over a value of a key.
+fn skip_value(rest: &mut &[u8], value_type: u32) -> Option<()> {
+    let n = match value_type {
+        0 | 1 | 7 => 1,
+        2 | 3 => 2,
+        4..=6 => 4,
+        8 => return text_of(rest).map(drop),
+        9 => {
+            let (value_type, n) = (u32_of(rest)?, u64_of(rest)?);
+            return (0..n).try_for_each(|_| skip_value(rest, value_type));
+        }
+        10..=12 => 8,
+        _ => return None,
+    };
+    rest.split_off(..n).map(drop)
+}
+
+impl Gguf {
+    /// The parts of a file whose header is sound, or nearly.
+    fn parse(file: &[u8]) -> Option<Self> {
+        let mut rest = file.strip_prefix(b"GGUF")?;
+        let version = u32_of(&mut rest)?;
+        let (n_tensors, n_keys) = (u64_of(&mut rest)?, u64_of(&mut rest)?);
+        let (mut keys, mut tensors, mut alignment) = (Vec::new(), Vec::new(), 32);
+        for _ in 0..n_keys {
+            let start = rest;
+            let key = text_of(&mut rest)?;
+            let value_type = u32_of(&mut rest)?;
+            if key == b"general.alignment" && value_type == 4 {
+                alignment = usize::from(*rest.first()?).max(1);
+            }
+            skip_value(&mut rest, value_type)?;
+            keys.push(start[..start.len() - rest.len()].to_vec());
+        }
+        for _ in 0..n_tensors {
+            let name = text_of(&mut rest)?.to_vec();
+            let n_sides = u32_of(&mut rest)?;
+            let sides = (0..n_sides).map(|_| u64_of(&mut rest)).collect::<Option<Vec<u64>>>()?;
+            tensors.push(GgufTensor { name, sides, kind: u32_of(&mut rest)?, offset: u64_of(&mut rest)? });
+        }
+        let n_header = (file.len() - rest.len()).next_multiple_of(alignment);
+        Some(Gguf { version, keys, tensors, data: file.get(n_header..).unwrap_or_default().to_vec(), alignment })
+    }
+
+    fn to_bytes(&self, n_tensors: u64, n_keys: u64) -> Vec<u8> {
+        let mut file = b"GGUF".to_vec();
+        file.extend(self.version.to_le_bytes());
+        file.extend(n_tensors.to_le_bytes());
+        file.extend(n_keys.to_le_bytes());
+        file.extend(self.keys.iter().flatten());
+        for tensor in &self.tensors {
+            file.extend((tensor.name.len() as u64).to_le_bytes());
+            file.extend(&tensor.name);
+            file.extend((tensor.sides.len() as u32).to_le_bytes());
+            file.extend(tensor.sides.iter().flat_map(|side| side.to_le_bytes()));
+            file.extend(tensor.kind.to_le_bytes());
+            file.extend(tensor.offset.to_le_bytes());
+        }
+        file.resize(file.len().next_multiple_of(self.alignment), 0);
+        file.extend(&self.data);
+        file
+    }
+
+    /// Puts the tensors one behind the other as their types and shapes ask, where that is little, and makes the data fit.
+    fn repair(&mut self) {
+        let mut end = 0usize;
+        for tensor in &mut self.tensors {
+            let (elements, bytes) =
+                BlockType::from_id(tensor.kind).map_or((1, 1), |kind| (kind.elements(), kind.bytes()));
+            let n = tensor.sides.iter().try_fold(1u64, |n, &side| n.checked_mul(side)).unwrap_or(0);
+            tensor.offset = end as u64;
+            end += (n.min(4096) as usize / elements * bytes).next_multiple_of(self.alignment);
+        }
+        self.data.resize(end, 0x3c);
+    }
+
+    fn damage(&mut self, rng: &mut Rng) {
+        let n_tensors = self.tensors.len();
+        match rng.below(8) {
+            0 if !self.keys.is_empty() => {
+                let at = rng.below(self.keys.len());
+                match rng.below(4) {
+                    0 => drop(self.keys.remove(at)),
+                    1 => self.keys.push(self.keys[at].clone()),
+                    2 => bytes(rng, &mut self.keys[at]),
+                    _ => {
+                        // The type or the first bytes of the value.
+                        let key = &mut self.keys[at];
+                        let name_end = 8 + usize::from(key.first().copied().unwrap_or(0));
+                        if let Some(byte) = key.get_mut(name_end + rng.below(16)) {
+                            *byte = rng.below(16) as u8;
+                        }
+                    }
+                }
+            }
+            1 if n_tensors > 0 => {
+                // The shape before folding, right or wrong.
+                let tensor = self.tensors[rng.below(n_tensors)].clone();
+                let name = [b"comfy.gguf.orig_shape.", &tensor.name[..]].concat();
+                let mut sides: Vec<i32> = tensor.sides.iter().rev().map(|&side| side as i32).collect();
+                sides.resize(sides.len() + rng.below(3), 1 + rng.below(2) as i32);
+                let mut key = [&(name.len() as u64).to_le_bytes()[..], &name, &9u32.to_le_bytes()].concat();
+                key.extend(5u32.to_le_bytes());
+                key.extend((sides.len() as u64).to_le_bytes());
+                key.extend(sides.iter().flat_map(|side| side.to_le_bytes()));
+                self.keys.push(key);
+            }
+            2 => self.version = *rng.pick(&[0, 1, 2, 2, 3, 4, 3 << 24, u32::MAX]),
+            3 => {
+                let n = rng.below(2 * self.data.len() + 8);
+                self.data.resize(n, 0x3c);
+            }
+            _ if n_tensors > 0 => {
+                let at = rng.below(n_tensors);
+                match rng.below(10) {
+                    0 => drop(self.tensors.remove(at)),
+                    1 => self.tensors.push(self.tensors[at].clone()),
+                    2 => bytes(rng, &mut self.tensors[at].name),
+                    3 => self.tensors[at].name.resize(rng.below(1500), b'x'),
+                    4 => self.tensors[at].sides.push(1 + rng.below(3) as u64),
+                    5 => drop(self.tensors[at].sides.pop()),
+                    6 => self.tensors[at].kind = rng.below(45) as u32,
+                    7 => self.tensors[at].offset = near(rng, self.tensors[at].offset, 32),
+                    _ => {
+                        if let Some(side) = self.tensors[at].sides.first_mut() {
+                            *side = near(rng, *side, 32);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A number a little off, or wild.
+fn near(rng: &mut Rng, number: u64, step: u64) -> u64 {
+    match rng.below(8) {
+        0 => number.wrapping_add(1),
+        1 => number.wrapping_add(step),
+        2 => number.wrapping_sub(step),
+        3 => number.wrapping_mul(2),
+        4 => 1 << rng.below(64),
+        5 => u64::MAX,
+        6 => 0,
+        _ => rng.below(600) as u64,
+    }
+}
+
+/// Damages a GGUF file: its counts, keys, tensors and data, or its bytes at random.
+pub fn gguf(rng: &mut Rng, file: &mut Vec<u8>) {
+    let parts = Gguf::parse(file).filter(|_| !rng.one_in(6));
+    let Some(mut parts) = parts else { return bytes(rng, file) };
+    for _ in 0..=rng.below(3) {
+        parts.damage(rng);
+    }
+    if rng.one_in(2) {
+        parts.repair();
+    }
+    let (n_tensors, n_keys) = (parts.tensors.len() as u64, parts.keys.len() as u64);
+    *file = match rng.below(16) {
+        0 => parts.to_bytes(near(rng, n_tensors, 1), n_keys),
+        1 => parts.to_bytes(n_tensors, near(rng, n_keys, 1)),
+        _ => parts.to_bytes(n_tensors, n_keys),
+    };
 }
 
 /// Damages one of the four files of a tokenizer.

@@ -10,7 +10,8 @@ use darkroom::model::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DCon
 use darkroom::parameters::Found;
 use darkroom::sampler::SchedulerConfig;
 use darkroom::tokenizer::{Tokenizer, TokenizerConfig};
-use darkroom::weights::{ByteSource, Dtype, MemorySource, Weights};
+use darkroom::weights::gguf::{Header, NewTensor, Tensor, Writer, dequantize};
+use darkroom::weights::{ByteSource, Dtype, MAX_TENSORS, MemorySource, Weights};
 use pollster::block_on;
 
 /// Ids of a chunk above which a tokenizer is only built: its encodings are as long as the file says.
@@ -57,6 +58,63 @@ pub fn safetensors(bytes: &[u8]) -> String {
     }
     assert_eq!(n_bytes, other.iter().map(|(_, view)| view.data().len() as u64).sum::<u64>());
     words
+}
+
+/// A GGUF file: its header, each tensor dequantised, and the whole written anew and read back.
+pub fn gguf(bytes: &[u8]) -> String {
+    let open = |bytes: &[u8]| block_on(Header::read(&MemorySource::new("model.gguf", bytes.to_vec()), MAX_TENSORS));
+    let header = match open(bytes) {
+        Ok(header) => header,
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.len() < 2000 && !message.contains(char::is_control), "a message that shouts: {message:?}");
+            return without_name(&message);
+        }
+    };
+    let mut in_file_order: Vec<(&String, &Tensor)> = header.tensors.iter().collect();
+    in_file_order.sort_by_key(|(_, info)| (info.offset, info.n_bytes));
+    let mut words =
+        format!("accepted with {} tensors {} keys", in_file_order.len().min(4), header.metadata.len().min(4));
+    let (mut end, mut stored, mut new) = (0, Vec::new(), Vec::new());
+    for (name, info) in in_file_order {
+        assert!(info.offset >= end, "{name} overlaps the one before it");
+        end = info.offset.checked_add(info.n_bytes).expect("a place in the file");
+        let part = &bytes[info.offset as usize..end as usize];
+        let mut values = Vec::new();
+        let is_read = dequantize(info.kind, part, &mut values).is_some();
+        assert_eq!(is_read, info.kind.is_readable(), "{name}");
+        if is_read {
+            assert_eq!(values.len(), info.shape.iter().product::<usize>(), "{name}");
+        }
+        words.push_str(&format!(" {} {}", info.kind.name().to_lowercase(), info.shape.len()));
+        stored.push(part);
+        new.push(NewTensor { name: name.clone(), shape: info.shape.clone(), kind: info.kind });
+    }
+    let Ok(mut writer) = Writer::new("new.gguf", &[], new) else { return format!("{words} and cannot be written") };
+    let mut written = writer.header().to_vec();
+    for part in stored.into_iter().filter(|part| !part.is_empty()) {
+        writer.append_stored(part, &mut written);
+    }
+    assert!(writer.is_done() && writer.n_bytes() == written.len() as u64);
+    let again = open(&written).expect("a file of this crate's own");
+    assert!(again.tensors.keys().eq(header.tensors.keys()));
+    for (before, after) in header.tensors.values().zip(again.tensors.values()) {
+        assert_eq!((before.kind, before.n_bytes), (after.kind, after.n_bytes));
+        assert!(before.shape == after.shape || (before.shape.is_empty() && after.shape == [1]));
+    }
+    words
+}
+
+/// The message without the name of a tensor or a key in it, whose words would pass for words of the message.
+fn without_name(message: &str) -> String {
+    for of in ["tensor ", "key ", "name "] {
+        let Some((before, rest)) = message.split_once(of) else { continue };
+        let verbs = [" has ", " starts ", " is there ", " is not ", " is a list "];
+        if let Some(end) = verbs.iter().filter_map(|verb| rest.rfind(verb)).max() {
+            return format!("{before}{of}{}", &rest[end..]);
+        }
+    }
+    message.to_owned()
 }
 
 /// Any of the JSON files of a checkpoint and of the Hub, given to every parser of them.

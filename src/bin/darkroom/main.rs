@@ -153,6 +153,7 @@ fn exit_code(error: &Error) -> u8 {
         Error::Request { .. } => 2,
         Error::Config { .. }
         | Error::Safetensors { .. }
+        | Error::Gguf { .. }
         | Error::TensorMissing { .. }
         | Error::TensorShape { .. }
         | Error::TensorDtype { .. }
