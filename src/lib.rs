@@ -20,17 +20,18 @@
 //! - [`tokenizer`]: CLIP's byte-pair encoding, with the ids of transformers.
 //! - [`image`]: pictures in and out, what files carry beside them, Pillow's resampling, masks.
 //! - [`graph`]: models as plain data: operations, shapes, names, weights, costs.
-//! - [`store`]: verified chunks of downloaded files: in IndexedDB, on disk, in memory.
-//! - [`weights`]: safetensors and GGUF headers read as hostile input, lazy views of tensors, names of old and new
-//!   checkpoints.
+//! - [`store`]: verified chunks of downloaded files, as an interface; IndexedDB in the browser.
+//! - [`weights`]: safetensors and GGUF headers read as hostile input, lazy views of tensors, and layers above them for names,
+//!   types and cuts.
 //! - [`model`]: the seven versions, diffusers' JSON as types, and CLIP, UNet and VAE as functions that append to a graph.
 //! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor (the
 //!   pipeline applies dynamic thresholding, whose bound depends on the latents).
 //! - [`parameters`]: what made a picture, as text in its PNG; read of other programs' pictures too.
 //! - [`request`]: what a caller may ask for, and what would work instead of what does not.
-//! - [`hub`]: which files a model needs and where they are: a folder, memory, the Hugging Face cache, a store that is
-//!   filled from the Hub by ranges, resumed and verified, and that is read while the rest comes ([`hub::arrival`]); what
-//!   can be planned with before weights are there: the seven versions' configs, and headers alone ([`hub::published`]).
+//! - [`hub`]: which files a model needs and where they are: a folder, memory, the browser's store, the Hugging Face cache.
+//!   One engine downloads into the last two by ranges, resumed and verified ([`hub::download`]); files are usable while the
+//!   rest comes ([`hub::arrival`]). What can be planned with before weights are there: the seven versions' configs, and
+//!   headers alone ([`hub::published`]).
 //! - [`run`]: runners execute graphs. [`run::candle`] on the CPU, in wasm and on CUDA; [`run::gpu`] through WebGPU, where
 //!   a graph is fused ([`run::gpu::lower`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything
 //!   that a device is asked for is counted ([`run::gpu::ledger`]), with a device or without.

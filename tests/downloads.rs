@@ -1,9 +1,10 @@
-//! Downloads from a Hub that misbehaves, into memory and onto disk: after every fault nothing that was verified is lost,
-//! and in the end the model is bit for bit what the Hub has.
+//! Downloads from a Hub that misbehaves, into memory: after every fault nothing that was verified is lost, and in the end
+//! the model is bit for bit what the Hub has. tests/hub/ does the same into the Hugging Face cache.
 #![cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
 
 #[allow(dead_code, reason = "the browser's tests use the rest of it")]
 mod hub_server;
+mod memory_store;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,12 +19,11 @@ use darkroom::hub::{Source, Variant, published};
 use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency};
 use darkroom::request::SDConfig;
 use darkroom::run::candle::{CandleRunner, Precision};
-use darkroom::store::disk::DiskStore;
-use darkroom::store::memory::MemoryStore;
 use darkroom::store::{CHUNK_BYTES, Manifest, Store};
 use darkroom::weights::{ByteSource, MemorySource};
 use darkroom::{Error, Result};
 use hub_server::{Fault, Hub, REPO, UNET, emoji_files, model, needed_bytes};
+use memory_store::MemoryStore;
 use pollster::block_on;
 
 const CHUNK: usize = CHUNK_BYTES as usize;
@@ -42,24 +42,17 @@ struct Rig {
     arrival: Rc<Arrival>,
     /// How long a transfer may be silent.
     stall_ms: u64,
-    _folder: tempfile::TempDir,
 }
 
 impl Rig {
-    fn with(store: impl FnOnce(&std::path::Path) -> Rc<dyn Store>) -> Self {
-        Rig::of(model(UNET_BYTES), store)
+    fn new() -> Self {
+        Rig::of(model(UNET_BYTES), Rc::new(MemoryStore::new()))
     }
 
-    fn of(files: Vec<(String, Vec<u8>)>, store: impl FnOnce(&std::path::Path) -> Rc<dyn Store>) -> Self {
+    fn of(files: Vec<(String, Vec<u8>)>, store: Rc<dyn Store>) -> Self {
         let hub = Hub::start(files);
-        let folder = tempfile::tempdir().unwrap();
         let remote = Remote::hub(&hub.endpoint, None).unwrap();
-        let (http, store, arrival) = (NativeHttp::default(), store(folder.path()), Rc::default());
-        Rig { hub, remote, http, store, arrival, stall_ms: STALL_MS, _folder: folder }
-    }
-
-    fn memory() -> Self {
-        Rig::with(|_| Rc::new(MemoryStore::new()))
+        Rig { hub, remote, http: NativeHttp::default(), store, arrival: Rc::default(), stall_ms: STALL_MS }
     }
 
     async fn find(&self) -> Result<Manifest> {
@@ -106,30 +99,29 @@ impl Rig {
 
 #[test]
 fn every_byte_comes_once() {
-    for rig in [Rig::memory(), Rig::with(|folder| Rc::new(DiskStore::new(folder)))] {
-        let total = needed_bytes(&rig.hub.files);
-        let wanted = block_on(rig.find()).unwrap();
-        assert_eq!((wanted.total_bytes(), wanted.commit.as_str()), (total, hub_server::COMMIT));
-        assert_eq!(block_on(missing_bytes(&*rig.store, &wanted)).unwrap(), total);
-        rig.hub.take_body_bytes();
-        let (mut last, mut n_calls) = (0, 0);
-        let done = block_on(rig.download(&Cancel::default()).run(wanted, &mut |progress| {
-            assert!(progress.loaded_bytes >= last && progress.loaded_bytes <= total, "{progress:?}");
-            assert!(progress.file_loaded_bytes <= progress.file_bytes, "{progress:?}");
-            (last, n_calls) = (progress.loaded_bytes, n_calls + 1);
-        }))
-        .unwrap();
-        assert!(done.is_complete() && last == total && n_calls >= 10, "{last} of {total} in {n_calls} calls");
-        assert_eq!(rig.hub.take_body_bytes() as u64, total);
-        rig.assert_bit_for_bit();
-        assert_eq!(block_on(verify(&*rig.store, REPO, &mut |_, _| {})).unwrap(), []);
-        // What is complete is not asked for again.
-        rig.run().unwrap();
-        assert_eq!(rig.hub.take_body_bytes(), rig.hub.file("model_index.json").len());
-        block_on(rig.store.remove(REPO)).unwrap();
-        assert_eq!(block_on(rig.store.manifests()).unwrap(), []);
-        assert_eq!(rig.unet_chunks(), 0);
-    }
+    let rig = Rig::new();
+    let total = needed_bytes(&rig.hub.files);
+    let wanted = block_on(rig.find()).unwrap();
+    assert_eq!((wanted.total_bytes(), wanted.commit.as_str()), (total, hub_server::COMMIT));
+    assert_eq!(block_on(missing_bytes(&*rig.store, &wanted)).unwrap(), total);
+    rig.hub.take_body_bytes();
+    let (mut last, mut n_calls) = (0, 0);
+    let done = block_on(rig.download(&Cancel::default()).run(wanted, &mut |progress| {
+        assert!(progress.loaded_bytes >= last && progress.loaded_bytes <= total, "{progress:?}");
+        assert!(progress.file_loaded_bytes <= progress.file_bytes, "{progress:?}");
+        (last, n_calls) = (progress.loaded_bytes, n_calls + 1);
+    }))
+    .unwrap();
+    assert!(done.is_complete() && last == total && n_calls >= 10, "{last} of {total} in {n_calls} calls");
+    assert_eq!(rig.hub.take_body_bytes() as u64, total);
+    rig.assert_bit_for_bit();
+    assert_eq!(block_on(verify(&*rig.store, REPO, &mut |_, _| {})).unwrap(), []);
+    // What is complete is not asked for again.
+    rig.run().unwrap();
+    assert_eq!(rig.hub.take_body_bytes(), rig.hub.file("model_index.json").len());
+    block_on(rig.store.remove(REPO)).unwrap();
+    assert_eq!(block_on(rig.store.manifests()).unwrap(), []);
+    assert_eq!(rig.unet_chunks(), 0);
 }
 
 #[test]
@@ -153,25 +145,23 @@ fn faults_that_pass_are_got_over() {
         ("stalled", Fault::Stall(8000), 1),
     ];
     for (name, fault, times) in cases {
-        for disk in [false, true] {
-            let mut rig = if disk { Rig::with(|folder| Rc::new(DiskStore::new(folder))) } else { Rig::memory() };
-            if let Fault::Stall(ms) = fault {
-                rig.stall_ms = ms / 4;
-            }
-            if matches!(fault, Fault::Status(403, _)) {
-                // Each of the three tasks gets an address from a redirect first, and the fault meets one of its later uses.
-                rig.hub.order(&format!("/cdn/{UNET}"), Fault::Delay(0), 3);
-            }
-            // A status that is ordered for `/cdn/` comes from behind the redirect.
-            rig.hub.order(&format!("/cdn/{UNET}"), fault.clone(), times);
-            if let Err(error) = rig.run() {
-                panic!("{name}: {error}");
-            }
-            rig.assert_bit_for_bit();
-            let of_unet = |request: &&hub_server::Request| request.path.contains("/cdn/unet");
-            let n_requests = rig.hub.requests().iter().filter(of_unet).count();
-            assert!(n_requests >= 5 || fault == Fault::NoRange, "{name}: {n_requests} requests");
+        let mut rig = Rig::new();
+        if let Fault::Stall(ms) = fault {
+            rig.stall_ms = ms / 4;
         }
+        if matches!(fault, Fault::Status(403, _)) {
+            // Each of the three tasks gets an address from a redirect first, and the fault meets one of its later uses.
+            rig.hub.order(&format!("/cdn/{UNET}"), Fault::Delay(0), 3);
+        }
+        // A status that is ordered for `/cdn/` comes from behind the redirect.
+        rig.hub.order(&format!("/cdn/{UNET}"), fault.clone(), times);
+        if let Err(error) = rig.run() {
+            panic!("{name}: {error}");
+        }
+        rig.assert_bit_for_bit();
+        let of_unet = |request: &&hub_server::Request| request.path.contains("/cdn/unet");
+        let n_requests = rig.hub.requests().iter().filter(of_unet).count();
+        assert!(n_requests >= 5 || fault == Fault::NoRange, "{name}: {n_requests} requests");
     }
 }
 
@@ -186,7 +176,7 @@ fn faults_that_last_say_what_to_do_and_keep_what_came() {
         (Fault::Long(5), usize::MAX, &["more than the"]),
     ];
     for (fault, times, parts) in cases {
-        let rig = Rig::memory();
+        let rig = Rig::new();
         // The first request for the UNet is good, or late: then at least one chunk is there before the fault.
         rig.hub.order(&format!("/cdn/{UNET}"), Fault::Delay(0), 1);
         rig.hub.order(&format!("/cdn/{UNET}"), fault.clone(), times);
@@ -208,7 +198,7 @@ fn refusals_say_what_to_do() {
         (404, None, &["has no unet/", "spelling"]),
         (418, None, &["HTTP status 418"]),
     ] {
-        let mut rig = Rig::memory();
+        let mut rig = Rig::new();
         rig.remote = Remote::hub(&rig.hub.endpoint, token).unwrap();
         rig.hub.order(
             &format!("resolve/{}/{UNET}", hub_server::COMMIT),
@@ -230,7 +220,7 @@ fn refusals_say_what_to_do() {
 
 #[test]
 fn a_token_goes_to_the_hub_alone() {
-    let mut rig = Rig::memory();
+    let mut rig = Rig::new();
     rig.remote = Remote::hub(&rig.hub.endpoint, Some(" hf_secret\n")).unwrap();
     rig.run().unwrap();
     for request in rig.hub.requests() {
@@ -244,7 +234,7 @@ fn a_token_goes_to_the_hub_alone() {
 
 #[test]
 fn retry_after_is_waited_for() {
-    let rig = Rig::memory();
+    let rig = Rig::new();
     rig.hub.order(&format!("/cdn/{UNET}"), Fault::Status(503, "Retry-After: 1"), 1);
     let start = Instant::now();
     rig.run().unwrap();
@@ -253,7 +243,7 @@ fn retry_after_is_waited_for() {
 
 #[test]
 fn a_cancel_keeps_the_chunks_and_the_next_run_fetches_the_rest_alone() {
-    let rig = Rig::memory();
+    let rig = Rig::new();
     rig.hub.order(UNET, Fault::Throttle(30), usize::MAX);
     let cancel = Cancel::default();
     let ended = block_on(async {
@@ -283,7 +273,7 @@ fn a_cancel_keeps_the_chunks_and_the_next_run_fetches_the_rest_alone() {
 
 #[test]
 fn a_damaged_chunk_is_fetched_again_alone() {
-    let rig = Rig::memory();
+    let rig = Rig::new();
     rig.run().unwrap();
     let digests = block_on(rig.store.chunks(REPO, UNET)).unwrap();
     let mut bytes = rig.hub.file(UNET)[CHUNK..2 * CHUNK].to_vec();
@@ -310,8 +300,7 @@ fn a_damaged_chunk_is_fetched_again_alone() {
 #[test]
 fn no_room_leaves_what_is_there_and_says_how_much_is_missing() {
     let store = Rc::new(MemoryStore::new());
-    let kept = Rc::clone(&store);
-    let rig = Rig::with(move |_| kept);
+    let rig = Rig::of(model(UNET_BYTES), Rc::clone(&store) as Rc<dyn Store>);
     let total = needed_bytes(&rig.hub.files);
     store.set_quota(Some(total - 1));
     match rig.run() {
@@ -328,7 +317,7 @@ fn no_room_leaves_what_is_there_and_says_how_much_is_missing() {
 
 #[test]
 fn two_downloads_of_one_model_wait_for_each_other() {
-    let rig = Rig::memory();
+    let rig = Rig::new();
     rig.hub.take_body_bytes();
     let cancel = Cancel::default();
     let one = async || {
@@ -343,13 +332,13 @@ fn two_downloads_of_one_model_wait_for_each_other() {
 
 #[test]
 fn listings_in_pages_and_servers_of_plain_files() {
-    let rig = Rig::memory();
+    let rig = Rig::new();
     rig.hub.list_in_pages();
     rig.run().unwrap();
     rig.assert_bit_for_bit();
 
     // No API, no digests, no ranges: the names are tried, and each file is one stream.
-    let mut rig = Rig::memory();
+    let mut rig = Rig::new();
     rig.remote = Remote::folder(&rig.hub.endpoint).unwrap();
     rig.hub.leave_api_out();
     rig.hub.order("/resolve/main/", Fault::NoRange, usize::MAX);
@@ -360,7 +349,7 @@ fn listings_in_pages_and_servers_of_plain_files() {
 
 #[test]
 fn files_from_elsewhere_are_imported() {
-    let rig = Rig::memory();
+    let rig = Rig::new();
     let source = |(path, bytes): &(String, Vec<u8>)| {
         let source: Box<dyn ByteSource> = Box::new(MemorySource::new(path.clone(), bytes.clone()));
         (format!("picked/{path}"), source)
@@ -381,7 +370,7 @@ fn files_from_elsewhere_are_imported() {
 /// A connection that never lasts: what came before each cut is not asked for again.
 #[test]
 fn a_cut_transfer_goes_on_at_its_byte() {
-    let rig = Rig::memory();
+    let rig = Rig::new();
     rig.hub.order(&format!("/cdn/{UNET}"), Fault::Cut(1_000_000), usize::MAX);
     rig.run().unwrap();
     rig.assert_bit_for_bit();
@@ -409,7 +398,7 @@ async fn pixels(generation: &mut Generation<CandleRunner>) -> Result<Vec<u8>> {
 
 #[test]
 fn a_model_draws_while_it_comes() {
-    let rig = Rig::of(emoji_files(), |_| Rc::new(MemoryStore::new()));
+    let rig = Rig::of(emoji_files(), Rc::new(MemoryStore::new()));
     rig.hub.order(UNET, Fault::Held, usize::MAX);
     let runner = Rc::new(CandleRunner::cpu(Precision::F32));
     let drawn = std::cell::RefCell::new(Vec::new());
@@ -453,7 +442,7 @@ fn a_model_draws_while_it_comes() {
 
 #[test]
 fn a_download_that_fails_ends_the_wait_for_its_files() {
-    let rig = Rig::of(emoji_files(), |_| Rc::new(MemoryStore::new()));
+    let rig = Rig::of(emoji_files(), Rc::new(MemoryStore::new()));
     rig.hub.order(UNET, Fault::Status(404, ""), usize::MAX);
     let runner = CandleRunner::cpu(Precision::F32);
     let said = std::cell::RefCell::new(String::new());

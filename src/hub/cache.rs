@@ -1,41 +1,50 @@
-//! The Hugging Face cache on disk, shared with Python's libraries, and downloads into it. Natively only.
+//! The Hugging Face cache on disk, shared with Python's libraries, and downloads into it by the engine that the page uses
+//! too ([`super::download`]): resumed where they were cut, in several ranges at once, verified. Natively only.
 //!
-//! A model that is complete in the cache is used without any request, so that a machine that has been online once needs
-//! no network again. `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH` and `HF_HUB_OFFLINE` mean
-//! what they mean to `huggingface_hub`, and so do their former names.
+//! A model that is complete in the cache is used without any request, so a machine that has been online once needs no
+//! network again. `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH` and `HF_HUB_OFFLINE` mean what they
+//! mean to `huggingface_hub`, and so do their former names.
+//!
+//! | what | where |
+//! |---|---|
+//! | a model, [`HubCache::fetch`] | `$HF_HUB_CACHE/models--owner--name/snapshots/<commit>/` |
+//! | one file of a repository, [`HubCache::fetch_file`] | `…/snapshots/<commit>/<path>`, the same folder |
+//! | one file at an address, [`HubCache::fetch_url`] | `$HF_ASSETS_CACHE/darkroom/<host>/<digest of the address>/<name>` |
+//! | what is not complete | `…/blobs/<digest>.darkroom.incomplete` and a journal; of an address in its folder |
 //!
 //! Where no variant is asked for, a model in the cache is its plain files, as in diffusers, since those are what somebody
 //! may have changed; a download takes the fp16 ones, which are half as long, as both are the publisher's.
 //!
-//! It deliberately looks for no newer commit of a model that is complete: naming another revision does that. It does
-//! not compute digests; lengths are compared with the Hub's listing, and a safetensors file explains its every byte.
+//! It looks for no newer commit of a model that is complete: naming another revision does that. What has its final name was
+//! verified, so it is compared by length only.
 
-mod download;
+mod partial;
 mod settings;
+mod store;
 
 use std::path::{Path, PathBuf};
 
-use hf_hub::api::sync::{Api, ApiBuilder};
-use hf_hub::{Cache, Repo, RepoType};
+use pollster::block_on;
 
-use self::download::{Fault, Transfer};
+use self::partial::is_partial;
+use self::store::{CacheStore, Place};
+use super::address::{FileUrl, RepoFile};
+use super::download::{Download, Patience};
 use super::folder::{Folder, scan};
-use super::{IndexTexts, ModelFile, Needs, RepoId, Variant, choose_files, index_files};
+use super::http::Cancel;
+use super::native::NativeHttp;
+use super::remote::{Advice, Remote};
+use super::{RepoId, Variant};
 use crate::error::{Error, Result};
 use crate::model::version::SDVersion;
+use crate::store::{Manifest, sha256_hex};
 
+pub use super::download::Progress;
 pub use settings::HubSettings;
 
-/// How far a download is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress<'a> {
-    /// The file that is being downloaded, as a path in the repository.
-    pub path: &'a str,
-    /// How many bytes of all files have been loaded. It may fall back when a broken transfer starts anew.
-    pub loaded_bytes: u64,
-    /// How many bytes all files have that the cache did not have at the start.
-    pub total_bytes: u64,
-}
+/// How often a request for a listing is made before its failure counts, and the first wait: whoever has no network wants to
+/// know soon.
+const LISTING_ATTEMPTS: (u32, u64) = (3, 250);
 
 /// A complete model in the cache.
 #[derive(Clone, Debug)]
@@ -67,13 +76,14 @@ pub enum CacheState {
 #[derive(Clone, Debug)]
 pub struct HubCache {
     settings: HubSettings,
+    patience: Patience,
 }
 
 impl HubCache {
     /// The cache and endpoint of these settings.
     #[must_use]
     pub fn new(settings: HubSettings) -> Self {
-        HubCache { settings }
+        HubCache { settings, patience: Patience::default() }
     }
 
     /// The cache and endpoint that the environment says.
@@ -81,7 +91,14 @@ impl HubCache {
     /// # Errors
     /// As [`HubSettings::from_env`].
     pub fn from_env() -> Result<Self> {
-        Ok(HubCache { settings: HubSettings::from_env()? })
+        Ok(HubCache::new(HubSettings::from_env()?))
+    }
+
+    /// Other numbers of parallel requests, attempts and waits than the usual ones.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Where the cache is and which Hub fills it.
@@ -123,33 +140,24 @@ impl HubCache {
         Ok(best)
     }
 
-    /// Whether a version needs no download.
-    ///
-    /// # Errors
-    /// As [`HubCache::state`].
-    pub fn is_cached(&self, version: SDVersion) -> Result<bool> {
-        Ok(matches!(self.version_state(version, &Variant::default())?, CacheState::Complete(_)))
-    }
-
     /// A repository's model, from the cache where that is complete, else downloaded into it. Blocks until it is there.
-    /// Transfers that break are resumed, at once a few times and again by the next call. A variant that is asked for and
+    /// Transfers that break are resumed, a few times at once and again by the next call. A variant that is asked for and
     /// that the cache lacks is downloaded; nothing else is taken instead of it.
     ///
     /// # Errors
     /// [`Error::Hub`] that says which repository, what is wrong, and what to do: no network, no such repository, one
-    /// that is private or gated, a file that the model needs and the repository lacks. [`Error::Io`] where the cache
-    /// cannot be written.
+    /// that is private or gated, a file that the model needs and the repository lacks. [`Error::Io`] and
+    /// [`Error::StoreFull`] where the cache cannot be written.
     pub fn fetch(
         &self,
         repo: &RepoId,
         variant: &Variant,
         on_progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<CachedModel> {
-        if let CacheState::Complete(model) = self.state(repo, variant)? {
-            return Ok(model);
+        match self.state(repo, variant)? {
+            CacheState::Complete(model) => Ok(model),
+            _ => self.download(&repo.to_string(), &repo.to_string(), variant, on_progress),
         }
-        let downloaded = self.download(repo, variant, on_progress);
-        downloaded.map_err(|fault| fault.into_error(repo, variant, &self.settings))
     }
 
     /// A version's model, from the cache where its own repository or a fallback is complete there, else downloaded from
@@ -163,102 +171,129 @@ impl HubCache {
         variant: &Variant,
         on_progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<CachedModel> {
-        if let CacheState::Complete(model) = self.version_state(version, variant)? {
-            return Ok(model);
-        }
-        let mut first: Option<(RepoId, Fault)> = None;
-        let mut others = Vec::new();
-        for repo in version.repositories() {
-            let repo: RepoId = repo.parse()?;
-            match self.download(&repo, variant, on_progress) {
-                Ok(model) => return Ok(model),
-                // Only a repository that is not to be had makes another one worth a try.
-                Err(fault) if !fault.is_unavailable() => {
-                    return Err(fault.into_error(&repo, variant, &self.settings));
-                }
-                Err(fault) if first.is_none() => first = Some((repo, fault)),
-                Err(_) => others.push(repo.to_string()),
-            }
-        }
-        let Some((repo, fault)) = first else {
-            let reason = "the version names no repository".to_owned();
-            return Err(Error::Hub { repo: version.to_string(), reason });
-        };
-        match fault.into_error(&repo, variant, &self.settings) {
-            Error::Hub { repo, reason } if !others.is_empty() => {
-                Err(Error::Hub { repo, reason: format!("{reason}; {} was no help either", others.join(", ")) })
-            }
-            error => Err(error),
+        match self.version_state(version, variant)? {
+            CacheState::Complete(model) => Ok(model),
+            _ => self.download(version.key(), version.repository(), variant, on_progress),
         }
     }
 
-    fn download(
-        &self,
-        repo: &RepoId,
-        variant: &Variant,
-        on_progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<CachedModel, Fault> {
+    /// One file of a repository, from the cache where it is there, else downloaded into it. Blocks until it is there, and
+    /// gives its path in the cache.
+    ///
+    /// # Errors
+    /// As [`HubCache::fetch`].
+    pub fn fetch_file(&self, file: &RepoFile, on_progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf> {
+        let repo = file.repo();
+        if let Some(path) = self.snapshot(repo).map(|(_, root)| root.join(file.path())).filter(|path| path.is_file()) {
+            return Ok(path);
+        }
         if self.settings.offline {
-            return Err(Fault::Offline);
+            return Err(self.offline(&repo.to_string(), file.path()));
         }
-        let api = self.api()?;
-        let remote = api.repo(hub_repo(repo));
-        let transfer = Transfer { api: &api, remote: &remote, blobs: self.repo_folder(repo).join("blobs") };
-        let listing = download::list(&remote)?;
-        let index = transfer.file("model_index.json", &mut |_| {})?;
-        let index_text = std::fs::read_to_string(&index).map_err(|source| Error::io(&index, source))?;
-        let needs = Needs::from_model_index(&format!("{repo}: model_index.json"), &index_text)?;
-        let wanted = if variant.is_asked_for() { variant } else { &Variant::Fp16First };
-        let mut indexes = IndexTexts::new();
-        for path in index_files(&listing.files, needs, wanted) {
-            let place = transfer.file(&path, &mut |_| {})?;
-            let text = std::fs::read_to_string(&place).map_err(|source| Error::io(&place, source))?;
-            indexes.insert(path, text);
-        }
-        let files = choose_files(&repo.to_string(), &listing.files, needs, wanted, &indexes)?;
-
-        let cached = |file: &ModelFile| {
-            let place = self.snapshot(repo).map(|(_, root)| root.join(&file.path));
-            let n_bytes = place.and_then(|place| std::fs::metadata(place).ok()).map(|metadata| metadata.len());
-            n_bytes.is_some_and(|n_bytes| file.bytes.is_none_or(|expected| expected == n_bytes))
-        };
-        let absent: Vec<&ModelFile> = files.iter().filter(|file| !cached(file)).collect();
-        let total_bytes = absent.iter().filter_map(|file| file.bytes).sum();
-        let mut done_bytes = 0;
-        for file in absent {
-            let path = file.path.as_str();
-            let mut on_bytes =
-                |bytes: u64| on_progress(Progress { path, loaded_bytes: done_bytes + bytes, total_bytes });
-            let place = transfer.file(path, &mut on_bytes)?;
-            let n_bytes = std::fs::metadata(&place).map_err(|source| Error::io(&place, source))?.len();
-            if let Some(expected) = file.bytes.filter(|&expected| expected != n_bytes) {
-                download::discard(&place)?;
-                return Err(Fault::Length { path: path.to_owned(), expected, got: n_bytes });
-            }
-            done_bytes += n_bytes;
-        }
-        let (commit, root) = self.snapshot(repo).ok_or(Fault::Changed)?;
-        self.complete(repo, &commit, &root, variant).map_err(|error| match error {
-            Error::Hub { .. } => Fault::Changed,
-            other => Fault::Other(other),
+        let place = Place::Repo { cache_dir: self.settings.cache_dir.clone(), repo: repo.clone() };
+        block_on(async {
+            let (http, remote) = (NativeHttp::default(), self.remote()?);
+            let wanted = remote.find_file(&http, file).await?;
+            let done = self.bring(&http, &remote, place.clone(), wanted, on_progress).await?;
+            Ok(place.finished(&done.commit, file.path()))
         })
     }
 
-    fn api(&self) -> Result<Api, Fault> {
-        // Retries stay off: hf-hub 0.5 resumes from its own position in the file, which is 0 and not the file's end
-        // where the first attempt reads nothing, and so writes the start a second time. `Transfer::file` retries.
-        let builder = ApiBuilder::from_cache(Cache::new(self.settings.cache_dir.clone()))
-            .with_endpoint(self.settings.endpoint.clone())
-            .with_token(self.settings.token.clone())
-            .with_user_agent("darkroom", env!("CARGO_PKG_VERSION"))
-            .with_progress(false)
-            .with_retries(0);
-        builder.build().map_err(Fault::from)
+    /// One file at an address, from the cache where it is there, else downloaded into it: resumed by ranges where the host
+    /// has them, and verified by its length and the host's tag. Blocks until it is there, and gives its path. An address on
+    /// the Hub is the repository's file ([`HubCache::fetch_file`]).
+    ///
+    /// # Errors
+    /// [`Error::Hub`] that says what the host refuses or does not tell; [`Error::Io`] and [`Error::StoreFull`] where the
+    /// cache cannot be written.
+    pub fn fetch_url(&self, url: &FileUrl, on_progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf> {
+        if let Some(file) = url.on_hub(&self.settings.endpoint) {
+            return self.fetch_file(&file, on_progress);
+        }
+        let digest = &sha256_hex(url.as_str().as_bytes())[..16];
+        // A port's colon is not allowed in a folder's name everywhere.
+        let host = url.host().replace(':', "_");
+        let folder = self.settings.assets_dir.join("darkroom").join(host).join(digest);
+        if let Some(path) = finished_in(&folder) {
+            return Ok(path);
+        }
+        if self.settings.offline {
+            return Err(self.offline(&url.to_string(), "the file"));
+        }
+        let place = Place::Address(folder);
+        block_on(async {
+            let http = NativeHttp::default();
+            let (attempts, base_ms) = LISTING_ATTEMPTS;
+            let remote = Remote::address(url.clone()).with_retries(attempts, base_ms);
+            let wanted = remote.find_address(&http).await?;
+            let name = wanted.files[0].path.clone();
+            let done = self.bring(&http, &remote, place.clone(), wanted, on_progress).await?;
+            Ok(place.finished(&done.commit, &name))
+        })
+    }
+
+    /// Downloads a model: a version's key or a repository, `repo` in messages.
+    fn download(
+        &self,
+        name: &str,
+        repo: &str,
+        variant: &Variant,
+        on_progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<CachedModel> {
+        if self.settings.offline {
+            let what = match variant {
+                Variant::Named(name) => format!("the variant {name} of the model"),
+                Variant::Plain => "the model in its plain files".to_owned(),
+                _ => "the model".to_owned(),
+            };
+            return Err(self.offline(repo, &what));
+        }
+        let wanted_variant = if variant.is_asked_for() { variant } else { &Variant::Fp16First };
+        let (repo, commit) = block_on(async {
+            let (http, remote) = (NativeHttp::default(), self.remote()?);
+            let wanted = remote.find(&http, name, wanted_variant).await?;
+            let repo: RepoId = wanted.model.parse()?;
+            let place = Place::Repo { cache_dir: self.settings.cache_dir.clone(), repo: repo.clone() };
+            let done = self.bring(&http, &remote, place, wanted, on_progress).await?;
+            Ok::<_, Error>((repo, done.commit))
+        })?;
+        let root = self.repo_folder(&repo).join("snapshots").join(&commit);
+        self.complete(&repo, &commit, &root, variant)
+    }
+
+    /// Brings what is wanted to its place.
+    async fn bring(
+        &self,
+        http: &NativeHttp,
+        remote: &Remote,
+        place: Place,
+        wanted: Manifest,
+        on_progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Manifest> {
+        log::info!("downloading {} ({}) into {}", wanted.model, wanted.commit, place.folder().display());
+        let store = CacheStore::new(place, wanted.clone())?;
+        let (cancel, arrival, patience) = (Cancel::default(), Default::default(), self.patience);
+        Download { http, store: &store, remote, cancel, patience, arrival }.run(wanted, on_progress).await
+    }
+
+    fn remote(&self) -> Result<Remote> {
+        let (attempts, base_ms) = LISTING_ATTEMPTS;
+        let remote = Remote::hub(&self.settings.endpoint, self.settings.token.as_deref())?;
+        Ok(remote.with_advice(Advice::COMMAND_LINE).with_retries(attempts, base_ms))
+    }
+
+    fn offline(&self, repo: &str, what: &str) -> Error {
+        let reason = format!(
+            "{what} is not complete in {} and HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) forbids to download it: unset that{}",
+            self.settings.cache_dir.display(),
+            Advice::COMMAND_LINE.otherwise
+        );
+        Error::Hub { repo: repo.to_owned(), reason }
     }
 
     /// Where the cache keeps everything of a repository.
     fn repo_folder(&self, repo: &RepoId) -> PathBuf {
-        self.settings.cache_dir.join(hub_repo(repo).folder_name())
+        Place::Repo { cache_dir: self.settings.cache_dir.clone(), repo: repo.clone() }.folder()
     }
 
     /// The commit that the cache has for the revision, and the folder with its files.
@@ -283,7 +318,8 @@ impl HubCache {
     }
 }
 
-/// A repository as hf-hub names it.
-fn hub_repo(repo: &RepoId) -> Repo {
-    Repo::with_revision(repo.path().to_owned(), RepoType::Model, repo.revision().to_owned())
+/// The complete file in the folder of an address.
+fn finished_in(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    entries.filter_map(|entry| Some(entry.ok()?.path())).find(|path| path.is_file() && !is_partial(path))
 }

@@ -198,6 +198,10 @@ impl Download<'_> {
             let (digest, expected) = match self.attempt(manifest, index, with_ranges, counters, on_progress).await {
                 Ok(digest) => (digest, manifest.files[index].sha256.clone()),
                 Err(Stop::NoRanges) => {
+                    let (host, path) = (self.remote.endpoint(), &manifest.files[index].path);
+                    log::warn!(
+                        "{host} sends no ranges of {path}: a download that breaks reads it from the start again"
+                    );
                     with_ranges = false;
                     continue;
                 }
@@ -206,6 +210,7 @@ impl Download<'_> {
             };
             if digest.is_some() && (expected.is_none() || expected == digest) {
                 manifest.files[index].complete = true;
+                manifest.files[index].sha256 = digest;
                 return self.store.write_manifest(manifest).await;
             }
             // What came is not what it should be, and it cannot be told which chunk is at fault.

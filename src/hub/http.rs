@@ -1,13 +1,14 @@
-//! What a download asks of the network, and how several requests go on together and are stopped at once.
+//! What a download asks of the network, and how several requests run together and stop at once.
 //!
-//! [`Http`] has one implementation a platform: `native` with threads, `web` with the browser's fetch. Whatever is still
-//! under way when its future or reply is dropped is abandoned, which is how a cancel takes effect without waiting.
+//! [`Http`] has one implementation a platform: `native` with threads, `web` with the browser's fetch. Dropping a future or a
+//! reply abandons its request, so a cancel takes effect without waiting.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+
+use event_listener::Event;
+use futures_util::future::{Either, select};
 
 use crate::error::{Error, Result};
 use crate::store::LocalFuture;
@@ -58,8 +59,14 @@ pub trait Http {
     /// Waits.
     fn sleep<'a>(&'a self, ms: u64) -> LocalFuture<'a, ()>;
 
-    /// A number from 0 to 1 that differs from client to client, so that not all of them come back at the same moment.
+    /// A number from 0 to 1 that differs from client to client, so that their retries are spread over time.
     fn jitter(&self) -> f64;
+
+    /// What may be wrong besides the network when a host cannot be reached: a page is not told that a host lets no other
+    /// site read its files. Empty where the platform tells apart what fails.
+    fn unreachable_hint(&self) -> &'static str {
+        ""
+    }
 }
 
 /// Stops what was started with it. Clones stop the same.
@@ -69,14 +76,14 @@ pub struct Cancel(Rc<CancelState>);
 #[derive(Default)]
 struct CancelState {
     cancelled: Cell<bool>,
-    waiting: RefCell<Vec<Waker>>,
+    bell: Bell,
 }
 
 impl Cancel {
     /// Stops at once.
     pub fn cancel(&self) {
         self.0.cancelled.set(true);
-        self.0.waiting.take().into_iter().for_each(Waker::wake);
+        self.0.bell.ring();
     }
 
     /// Whether it was stopped.
@@ -90,19 +97,11 @@ impl Cancel {
     /// # Errors
     /// [`Error::Cancelled`], or what the future gives.
     pub async fn run<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut future = std::pin::pin!(future);
-        std::future::poll_fn(|context| {
-            if self.is_cancelled() {
-                return Poll::Ready(Err(Error::Cancelled));
-            }
-            let polled = future.as_mut().poll(context);
-            let mut waiting = self.0.waiting.borrow_mut();
-            if polled.is_pending() && !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-                waiting.push(context.waker().clone());
-            }
-            polled
-        })
-        .await
+        let stopped = async {
+            self.0.bell.wait_until(|| self.is_cancelled()).await;
+            Err(Error::Cancelled)
+        };
+        first(stopped, future).await
     }
 }
 
@@ -111,56 +110,34 @@ impl Cancel {
 /// # Errors
 /// The first failure.
 pub async fn all<'a, E>(futures: Vec<LocalFuture<'a, Result<(), E>>>) -> Result<(), E> {
-    All(futures).await
+    futures_util::future::try_join_all(futures).await.map(drop)
 }
 
-struct All<'a, E>(Vec<LocalFuture<'a, Result<(), E>>>);
-
-impl<E> Future for All<'_, E> {
-    type Output = Result<(), E>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), E>> {
-        let mut i = 0;
-        while i < self.0.len() {
-            match self.0[i].as_mut().poll(context) {
-                Poll::Ready(Ok(())) => drop(self.0.swap_remove(i)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => i += 1,
-            }
-        }
-        if self.0.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
+/// The result of the first of two futures that ends; the other is dropped. `one` is asked first.
+pub async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
+    match select(std::pin::pin!(one), std::pin::pin!(other)).await {
+        Either::Left((value, _)) | Either::Right((value, _)) => value,
     }
 }
 
-/// Gives what the first of two futures gives; the other is dropped.
-pub async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
-    let (mut one, mut other) = (std::pin::pin!(one), std::pin::pin!(other));
-    std::future::poll_fn(|context| match one.as_mut().poll(context) {
-        Poll::Ready(value) => Poll::Ready(value),
-        Poll::Pending => other.as_mut().poll(context),
-    })
-    .await
-}
-
-/// Wakes those who wait for something that others change.
+/// Wakes those who wait for a condition that others change.
 #[derive(Default)]
-pub struct Bell(RefCell<Vec<Waker>>);
+pub struct Bell(Event);
 
 impl Bell {
     /// Something changed.
     pub fn ring(&self) {
-        self.0.take().into_iter().for_each(Waker::wake);
+        self.0.notify(usize::MAX);
     }
 
-    /// Waits until `condition` holds, looking again whenever something changed.
+    /// Waits until `condition` holds, asking again after each [`Bell::ring`].
     pub async fn wait_until(&self, condition: impl Fn() -> bool) {
-        std::future::poll_fn(|context| {
+        loop {
+            let rung = self.0.listen();
             if condition() {
-                return Poll::Ready(());
+                return;
             }
-            self.0.borrow_mut().push(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+            rung.await;
+        }
     }
 }

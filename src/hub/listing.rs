@@ -1,4 +1,4 @@
-//! The two listings of a repository that the Hub's API gives, as one type. It deliberately makes no request.
+//! The list of a repository's files that the Hub's API gives. Makes no request.
 
 use serde::Deserialize;
 
@@ -11,59 +11,29 @@ pub struct ListedFile {
     pub bytes: Option<u64>,
     /// The SHA-256 of its bytes in hexadecimal, where known: the Hub tells it for files in large-file storage.
     pub sha256: Option<String>,
+    /// Git's identifier of its content, where known: the Hub tells it for all other files.
+    pub git_oid: Option<String>,
 }
 
 impl ListedFile {
     /// A file of which only the path and perhaps the length are known.
     #[must_use]
     pub fn new(path: impl Into<String>, bytes: Option<u64>) -> Self {
-        ListedFile { path: path.into(), bytes, sha256: None }
+        ListedFile { path: path.into(), bytes, ..ListedFile::default() }
     }
 }
 
-/// What `GET /api/models/{repo}/revision/{revision}?blobs=true` answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RepoListing {
-    /// The commit that the revision stands for.
-    pub commit: String,
-    /// Its files.
-    pub files: Vec<ListedFile>,
-}
-
-/// Large-file storage calls the digest `sha256` in one listing and `oid` in the other.
+/// A file's entry in large-file storage; its `oid` is the SHA-256.
 #[derive(Deserialize)]
 struct Lfs {
-    #[serde(alias = "oid")]
-    sha256: Option<String>,
+    oid: Option<String>,
     size: Option<u64>,
 }
 
-fn listed(path: String, size: Option<u64>, lfs: Option<Lfs>) -> ListedFile {
-    let (sha256, lfs_size) = lfs.map_or((None, None), |lfs| (lfs.sha256, lfs.size));
-    let is_digest = |text: &String| text.len() == 64 && text.chars().all(|c| c.is_ascii_hexdigit());
-    let sha256 = sha256.filter(is_digest).map(|digest| digest.to_ascii_lowercase());
-    ListedFile { path, bytes: lfs_size.or(size), sha256 }
-}
-
-/// Reads the answer to `/api/models/{repo}/revision/{revision}?blobs=true`.
-///
-/// # Errors
-/// A sentence on what is wrong with the JSON.
-pub fn parse_revision(json: &str) -> Result<RepoListing, String> {
-    #[derive(Deserialize)]
-    struct Answer {
-        sha: String,
-        siblings: Vec<Sibling>,
-    }
-    #[derive(Deserialize)]
-    struct Sibling {
-        rfilename: String,
-        size: Option<u64>,
-        lfs: Option<Lfs>,
-    }
-    let answer: Answer = serde_json::from_str(json).map_err(|error| format!("the list of files: {error}"))?;
-    let files = answer.siblings.into_iter().map(|file| listed(file.rfilename, file.size, file.lfs)).collect();
-    Ok(RepoListing { commit: answer.sha, files })
+/// An identifier of `n_digits` hexadecimal digits, in lower case.
+fn hexadecimal(text: Option<String>, n_digits: usize) -> Option<String> {
+    text.filter(|text| text.len() == n_digits && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .map(|text| text.to_ascii_lowercase())
 }
 
 /// Reads the answer to `/api/models/{repo}/tree/{revision}?recursive=true`. Folders are left out. The Hub cuts this
@@ -77,10 +47,21 @@ pub fn parse_tree(json: &str) -> Result<Vec<ListedFile>, String> {
         #[serde(rename = "type")]
         kind: String,
         path: String,
+        oid: Option<String>,
         size: Option<u64>,
         lfs: Option<Lfs>,
     }
     let entries: Vec<TreeEntry> = serde_json::from_str(json).map_err(|error| format!("the list of files: {error}"))?;
     let files = entries.into_iter().filter(|entry| entry.kind == "file");
-    Ok(files.map(|entry| listed(entry.path, entry.size, entry.lfs)).collect())
+    let listed = |entry: TreeEntry| match entry.lfs {
+        // Of a file in large-file storage, git's identifier is that of the pointer.
+        Some(lfs) => ListedFile {
+            path: entry.path,
+            bytes: lfs.size.or(entry.size),
+            sha256: hexadecimal(lfs.oid, 64),
+            git_oid: None,
+        },
+        None => ListedFile { path: entry.path, bytes: entry.size, sha256: None, git_oid: hexadecimal(entry.oid, 40) },
+    };
+    Ok(files.map(listed).collect())
 }

@@ -1,21 +1,21 @@
-//! The network natively: each request on a thread of its own, its pieces handed over as they come.
+//! The network natively: one thread a request, which sends the pieces of the body as they come.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::io::Read;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use futures_channel::mpsc::{Receiver, Sender, channel};
+use futures_timer::Delay;
+use futures_util::{SinkExt, StreamExt};
+use pollster::block_on;
 
 use super::http::{Broken, Get, Http, Reply};
 use crate::error::Result;
 use crate::store::LocalFuture;
 
-/// How long a server may take to be reached, to answer, and between two pieces of a body.
+/// The time limit for reaching a server, and again for the head of its answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a piece of a body is at most, in bytes.
+/// The longest piece of a body, in bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// How many pieces may wait to be taken.
@@ -38,61 +38,20 @@ impl Default for NativeHttp {
     }
 }
 
-/// What a thread sends.
+/// What a request's thread sends.
 enum Message {
-    Head { status: u16, url: String, headers: ureq::http::HeaderMap },
+    Head { status: u16, url: String, headers: http::HeaderMap },
     Piece(Vec<u8>),
     End,
     Broken(String),
 }
 
-/// One end of a request's channel. Whoever waits at the other end is woken with every message.
-struct Sender {
-    channel: SyncSender<Message>,
-    waker: Arc<Mutex<Option<Waker>>>,
+/// Sends a message, waiting while the channel is full. Returns whether anybody still listens.
+fn send(sender: &mut Sender<Message>, message: Message) -> bool {
+    block_on(sender.send(message)).is_ok()
 }
 
-impl Sender {
-    /// Gives whether anybody still wants more.
-    fn send(&self, message: Message) -> bool {
-        let sent = self.channel.send(message).is_ok();
-        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            waker.wake();
-        }
-        sent
-    }
-}
-
-struct Messages {
-    channel: Receiver<Message>,
-    waker: Arc<Mutex<Option<Waker>>>,
-}
-
-impl Messages {
-    fn start(run: impl FnOnce(&Sender) + Send + 'static) -> Self {
-        let (send, receive) = sync_channel(N_PIECES);
-        let waker = Arc::new(Mutex::new(None));
-        let sender = Sender { channel: send, waker: Arc::clone(&waker) };
-        std::thread::spawn(move || run(&sender));
-        Messages { channel: receive, waker }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Message> {
-        // The waker is left first, so that a message that comes between the two lines wakes.
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
-        match self.channel.try_recv() {
-            Ok(message) => Poll::Ready(message),
-            Err(TryRecvError::Empty) => Poll::Pending,
-            Err(TryRecvError::Disconnected) => Poll::Ready(Message::Broken("the request's thread ended".to_owned())),
-        }
-    }
-
-    async fn next(&mut self) -> Message {
-        std::future::poll_fn(|context| self.poll(context)).await
-    }
-}
-
-fn fetch(agent: &ureq::Agent, request: &Get, sender: &Sender) -> Result<(), String> {
+fn fetch(agent: &ureq::Agent, request: &Get, sender: &mut Sender<Message>) -> Result<(), String> {
     let mut builder = agent.get(&request.url);
     if let Some((start, end)) = request.range {
         builder = builder.header("Range", format!("bytes={start}-{}", end - 1));
@@ -103,13 +62,13 @@ fn fetch(agent: &ureq::Agent, request: &Get, sender: &Sender) -> Result<(), Stri
     let answer = builder.call().map_err(|error| error.to_string())?;
     let url = ureq::ResponseExt::get_uri(&answer).to_string();
     let (head, body) = answer.into_parts();
-    let mut more = sender.send(Message::Head { status: head.status.as_u16(), url, headers: head.headers });
+    let mut more = send(sender, Message::Head { status: head.status.as_u16(), url, headers: head.headers });
     let mut reader = body.into_with_config().limit(u64::MAX).reader();
     while more {
         let mut piece = vec![0; PIECE_BYTES];
         let n_bytes = reader.read(&mut piece).map_err(|error| error.to_string())?;
         piece.truncate(n_bytes);
-        more = sender.send(if n_bytes == 0 { Message::End } else { Message::Piece(piece) }) && n_bytes > 0;
+        more = send(sender, if n_bytes == 0 { Message::End } else { Message::Piece(piece) }) && n_bytes > 0;
     }
     Ok(())
 }
@@ -118,43 +77,37 @@ impl Http for NativeHttp {
     fn get<'a>(&'a self, request: &'a Get) -> LocalFuture<'a, Result<Box<dyn Reply>, Broken>> {
         Box::pin(async move {
             let (agent, request) = (self.agent.clone(), request.clone());
-            let mut messages = Messages::start(move |sender| {
-                if let Err(words) = fetch(&agent, &request, sender) {
-                    sender.send(Message::Broken(words));
+            let (mut sender, mut messages) = channel(N_PIECES);
+            std::thread::spawn(move || {
+                if let Err(reason) = fetch(&agent, &request, &mut sender) {
+                    send(&mut sender, Message::Broken(reason));
                 }
             });
             match messages.next().await {
-                Message::Head { status, url, headers } => {
+                Some(Message::Head { status, url, headers }) => {
                     Ok(Box::new(NativeReply { status, url, headers, messages }) as Box<dyn Reply>)
                 }
-                Message::Broken(words) => Err(Broken(words)),
-                Message::Piece(_) | Message::End => Err(Broken("an answer without a head".to_owned())),
+                Some(Message::Broken(reason)) => Err(Broken(reason)),
+                Some(Message::Piece(_) | Message::End) | None => Err(Broken("an answer without a head".to_owned())),
             }
         })
     }
 
     fn sleep<'a>(&'a self, ms: u64) -> LocalFuture<'a, ()> {
-        Box::pin(async move {
-            let mut messages = Messages::start(move |sender| {
-                std::thread::sleep(Duration::from_millis(ms));
-                sender.send(Message::End);
-            });
-            messages.next().await;
-        })
+        Box::pin(Delay::new(Duration::from_millis(ms)))
     }
 
     fn jitter(&self) -> f64 {
-        // The standard library seeds its hash maps at random.
-        let random = RandomState::new().build_hasher().finish();
-        (random >> 11) as f64 / (1u64 << 53) as f64
+        // Without a source of random numbers all clients retry at the same time, which still works.
+        getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX))
     }
 }
 
 struct NativeReply {
     status: u16,
     url: String,
-    headers: ureq::http::HeaderMap,
-    messages: Messages,
+    headers: http::HeaderMap,
+    messages: Receiver<Message>,
 }
 
 impl Reply for NativeReply {
@@ -173,10 +126,11 @@ impl Reply for NativeReply {
     fn next<'a>(&'a mut self) -> LocalFuture<'a, Result<Option<Vec<u8>>, Broken>> {
         Box::pin(async move {
             match self.messages.next().await {
-                Message::Piece(piece) => Ok(Some(piece)),
-                Message::End => Ok(None),
-                Message::Broken(words) => Err(Broken(words)),
-                Message::Head { .. } => Err(Broken("an answer with two heads".to_owned())),
+                Some(Message::Piece(piece)) => Ok(Some(piece)),
+                Some(Message::End) => Ok(None),
+                None => Err(Broken("the request's thread ended".to_owned())),
+                Some(Message::Broken(reason)) => Err(Broken(reason)),
+                Some(Message::Head { .. }) => Err(Broken("an answer with two heads".to_owned())),
             }
         })
     }

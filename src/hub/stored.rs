@@ -114,6 +114,7 @@ fn listed(files: &[StoredFile]) -> Vec<ListedFile> {
         path: file.path.clone(),
         bytes: Some(file.bytes),
         sha256: file.sha256.clone(),
+        git_oid: file.git_oid.clone(),
     };
     files.iter().map(listed).collect()
 }
@@ -274,13 +275,7 @@ pub async fn import(
     }
     let chosen = choose_files(name, &all, needs, &variant, &indexes)?;
     store.remove(name).await?;
-    let stored = |file: &ModelFile| StoredFile {
-        path: file.path.clone(),
-        bytes: file.bytes.unwrap_or_default(),
-        sha256: None,
-        etag: None,
-        complete: false,
-    };
+    let stored = |file: &ModelFile| StoredFile::new(file.path.clone(), file.bytes.unwrap_or_default());
     let mut manifest = Manifest {
         model: name.to_owned(),
         repo: String::new(),

@@ -77,6 +77,11 @@ impl Http for WebHttp {
     fn jitter(&self) -> f64 {
         Math::random()
     }
+
+    fn unreachable_hint(&self) -> &'static str {
+        "; a host that does not allow other sites to read its files (CORS) fails in the same way: download the file and open \
+         it here"
+    }
 }
 
 struct WebReply {

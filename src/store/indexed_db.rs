@@ -17,7 +17,7 @@ use web_sys::{
     IdbTransactionMode, IdbVersionChangeEvent, StorageEstimate, StorageManager,
 };
 
-use super::{LocalFuture, Lock, Manifest, Space, Store, lost_chunk};
+use super::{LocalFuture, Lock, Manifest, Space, Store};
 use crate::error::{Error, Result};
 
 /// The version of the layout. 1 had the digests beside the chunks and no index of them; its chunks are taken over.
@@ -453,6 +453,13 @@ impl Store for IndexedDbStore {
             Ok(Box::new(held) as Box<dyn Lock>)
         })
     }
+}
+
+/// The error for a chunk that is absent or too short.
+fn lost_chunk(store: &str, model: &str, path: &str, chunk: u32) -> Error {
+    let reason =
+        format!("chunk {chunk} of {path} of {model} is lost or damaged: verify the model, then download again");
+    Error::Store { store: store.to_owned(), reason }
 }
 
 /// Settles the promise that holds a lock.

@@ -1,15 +1,12 @@
-//! Where downloaded files are kept: in chunks, each with its digest, so that a download that was cut goes on with the
-//! first chunk that is not there, and a damaged chunk is fetched again alone.
+//! Where downloaded files are kept: in chunks, each with its digest, so that a download that was cut resumes with the first
+//! missing chunk, and a damaged chunk is fetched again alone.
 //!
-//! A file is usable only when its [`StoredFile::complete`] says so, which the download sets after the digest of the whole
-//! file was found right. Stores know neither networks nor models: what to keep, they are told. One trait, an
-//! implementation a platform: [`memory`], `disk`, `indexed_db`.
+//! A file is usable only when its [`StoredFile::complete`] is set, which the download does after it checked the digest of
+//! the whole file. Stores know neither networks nor models. One trait, one implementation a platform: `indexed_db` in the
+//! browser, `crate::hub::cache` natively.
 
-#[cfg(not(target_arch = "wasm32"))]
-pub mod disk;
 #[cfg(target_arch = "wasm32")]
 pub mod indexed_db;
-pub mod memory;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,7 +15,7 @@ use std::pin::Pin;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The length of every chunk of a file but its last. Large enough that a request for one is worth its round trip, small
 /// enough that a few of them in memory do not count.
@@ -34,8 +31,12 @@ pub struct StoredFile {
     pub path: String,
     /// Its length.
     pub bytes: u64,
-    /// The SHA-256 that its publisher tells, in lower-case hexadecimal; `None` where none is told.
+    /// The SHA-256 that its publisher tells, in lower-case hexadecimal; of a complete file without one, that of what came.
     pub sha256: Option<String>,
+    /// Git's identifier of its content, in lower-case hexadecimal, where the listing tells it: the Hub does for files
+    /// outside large-file storage.
+    #[serde(default)]
+    pub git_oid: Option<String>,
     /// The tag that the server gave its content when the first chunk came.
     pub etag: Option<String>,
     /// Whether every chunk is there and the digest of the whole was right.
@@ -43,6 +44,12 @@ pub struct StoredFile {
 }
 
 impl StoredFile {
+    /// A file of which only path and length are known, and nothing is there yet.
+    #[must_use]
+    pub fn new(path: impl Into<String>, bytes: u64) -> Self {
+        StoredFile { path: path.into(), bytes, sha256: None, git_oid: None, etag: None, complete: false }
+    }
+
     /// How many chunks it has.
     #[must_use]
     pub fn n_chunks(&self) -> u32 {
@@ -68,9 +75,10 @@ impl StoredFile {
 /// What a store knows of a model: written once before its first chunk, then again whenever a file is complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The name that it is kept under: `owner/repo`, `owner/repo@revision`, or the name of an import.
+    /// The name that it is kept under: `owner/repo`, `owner/repo@revision`, with `/path` behind it for a single file, the
+    /// address of a file, or the name of an import.
     pub model: String,
-    /// The repository that its files come from; empty for an import.
+    /// The repository that its files come from; empty for an address and an import.
     pub repo: String,
     /// The commit that its files are pinned to; the revision itself where the place has no commits.
     pub commit: String,
@@ -142,7 +150,7 @@ impl Space {
     }
 }
 
-/// Holds a model for one writer; dropping it lets the next one in.
+/// Exclusive write access to a model, until it is dropped.
 pub trait Lock {}
 
 /// A place for models. A write that has returned survives the end of the program; one that fails leaves what was there.
@@ -165,7 +173,7 @@ pub trait Store {
     /// Writes a chunk together with its digest: both or neither.
     ///
     /// # Errors
-    /// [`Error::StoreFull`] where there is no room; [`Error::Store`] otherwise.
+    /// [`crate::Error::StoreFull`] where there is no room; [`crate::Error::Store`] otherwise.
     fn write_chunk<'a>(
         &'a self,
         model: &'a str,
@@ -178,7 +186,7 @@ pub trait Store {
     /// Appends `len` bytes from `offset` in a chunk on to `into`.
     ///
     /// # Errors
-    /// [`Error::Store`] where the chunk is absent or shorter than that.
+    /// [`crate::Error::Store`] where the chunk is absent or shorter than that.
     fn read_chunk<'a>(
         &'a self,
         model: &'a str,
@@ -203,11 +211,4 @@ pub trait Store {
 
     /// Waits until nobody else writes to the model: another tab, program or task.
     fn lock<'a>(&'a self, model: &'a str) -> LocalFuture<'a, Result<Box<dyn Lock>>>;
-}
-
-/// The error for a chunk that is absent or too short.
-pub(crate) fn lost_chunk(store: &str, model: &str, path: &str, chunk: u32) -> Error {
-    let reason =
-        format!("chunk {chunk} of {path} of {model} is lost or damaged: verify the model, then download again");
-    Error::Store { store: store.to_owned(), reason }
 }

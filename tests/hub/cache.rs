@@ -1,13 +1,13 @@
 //! The Hugging Face cache, and downloads into it from a Hub that is a thread.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use darkroom::hub::Variant;
 use darkroom::hub::cache::{CacheState, CachedModel, HubCache, HubSettings};
+use darkroom::hub::download::Patience;
 use darkroom::model::version::SDVersion;
 
-use super::fake_hub::{FakeHub, Manner};
+use super::hub_server::{self, Fault, Hub, emoji_files};
 use super::*;
 
 /// No variant is asked for.
@@ -23,6 +23,14 @@ fn settings(home: &Path, endpoint: &str, more: &[(&str, &str)]) -> HubSettings {
     variables.insert("HF_ENDPOINT".to_owned(), endpoint.to_owned());
     HubSettings::from_variables(&|name| variables.get(name).cloned(), None).unwrap()
 }
+
+/// The demo model on a Hub, under [`hub_server::REPO`].
+fn hub() -> Hub {
+    Hub::start(emoji_files())
+}
+
+/// Waits that a test can afford.
+const PATIENCE: Patience = Patience { n_parallel: 3, max_attempts: 4, base_ms: 5, max_ms: 40, stall_ms: 60_000 };
 
 /// An endpoint where nobody listens.
 const NOBODY: &str = "http://127.0.0.1:9";
@@ -99,19 +107,17 @@ fn a_reference_cannot_lead_out_of_the_cache() {
 fn versions_are_found_in_their_own_repository_or_a_fallback() {
     let home = tempfile::tempdir().unwrap();
     let cache = HubCache::new(settings(home.path(), NOBODY, &[]));
-    assert!(!cache.is_cached(SDVersion::V1_5).unwrap());
+    assert!(matches!(cache.version_state(SDVersion::V1_5, &ANY).unwrap(), CacheState::Absent));
     fill(home.path(), SDVersion::V1_5.repository(), "vae/diffusion_pytorch_model.fp16.safetensors");
-    assert!(!cache.is_cached(SDVersion::V1_5).unwrap());
     match cache.version_state(SDVersion::V1_5, &ANY).unwrap() {
         CacheState::Partial(bytes) => assert!((10_000_000..20_000_000).contains(&bytes), "{bytes}"),
         other => panic!("the model is {other:?}"),
     }
     let fallback = SDVersion::V1_5.fallback_repositories()[0];
     fill(home.path(), fallback, "");
-    assert!(cache.is_cached(SDVersion::V1_5).unwrap());
     let model = cache.fetch_version(SDVersion::V1_5, &ANY, &mut |_| panic!("no download")).unwrap();
     assert_eq!(model.repo.to_string(), fallback);
-    assert!(!cache.is_cached(SDVersion::Xl).unwrap());
+    assert!(matches!(cache.version_state(SDVersion::Xl, &ANY).unwrap(), CacheState::Absent));
 }
 
 #[test]
@@ -131,7 +137,7 @@ fn without_a_network_the_message_says_what_to_do() {
 #[test]
 fn a_download_ends_in_the_cache_and_tells_how_far_it_is() {
     let home = tempfile::tempdir().unwrap();
-    let hub = FakeHub::start("owner/repo", demo_model(), Manner::default());
+    let hub = hub();
     let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[("HF_TOKEN", "hf_secret")]));
     let repo: RepoId = "owner/repo".parse().unwrap();
     let (mut last, mut total, mut n_calls) = (0, 0, 0);
@@ -141,10 +147,8 @@ fn a_download_ends_in_the_cache_and_tells_how_far_it_is() {
             (last, total, n_calls) = (progress.loaded_bytes, progress.total_bytes, n_calls + 1);
         })
         .unwrap();
-    assert!(last == total && n_calls > 20, "{last} of {total} in {n_calls} calls");
-    // All but model_index.json, which is read before it is known what to download.
-    let index_bytes = std::fs::metadata(demo_model().join("model_index.json")).unwrap().len();
-    assert_eq!(model.bytes, total + index_bytes);
+    assert!(last == total && n_calls > 10, "{last} of {total} in {n_calls} calls");
+    assert_eq!(model.bytes, total);
     assert_eq!(files_of(model.folder.root()), files_of(&demo_model()));
     for path in files_of(&demo_model()) {
         let same =
@@ -153,7 +157,8 @@ fn a_download_ends_in_the_cache_and_tells_how_far_it_is() {
     }
     // Files that the model does not need stay where they are, and the token is sent.
     assert!(hub.requests().iter().all(|request| !request.path.contains("README")));
-    assert!(hub.requests().iter().any(|request| request.authorization == "Bearer hf_secret"));
+    assert!(hub.requests().iter().any(|request| request.authorization.as_deref() == Some("Bearer hf_secret")));
+    assert_laid_out_as_by_python(home.path(), &model);
     let n_requests = hub.requests().len();
     cache.fetch(&repo, &ANY, &mut |_| panic!("no download")).unwrap();
     assert_eq!(hub.requests().len(), n_requests, "a complete model makes no request");
@@ -168,68 +173,145 @@ fn a_download_ends_in_the_cache_and_tells_how_far_it_is() {
     assert_eq!(fetched, ["vae/config.json"]);
 }
 
+/// Contents by the Hub's tags, relative links to them, the branch's commit, and nothing that is not complete.
+fn assert_laid_out_as_by_python(home: &Path, model: &CachedModel) {
+    let repo = home.join("hub/models--owner--repo");
+    assert_eq!(model.folder.root(), repo.join("snapshots").join(hub_server::COMMIT));
+    assert_eq!(std::fs::read_to_string(repo.join("refs/main")).unwrap(), hub_server::COMMIT);
+    let unet = "unet/diffusion_pytorch_model.fp16.safetensors";
+    let digest = darkroom::store::sha256_hex(&std::fs::read(demo_model().join(unet)).unwrap());
+    for (path, tag) in [("unet/config.json", hub_server::git_oid("unet/config.json")), (unet, digest)] {
+        let place = model.folder.root().join(path);
+        assert_eq!(std::fs::canonicalize(&place).unwrap(), repo.join("blobs").join(&tag).canonicalize().unwrap());
+        if cfg!(unix) {
+            assert_eq!(std::fs::read_link(&place).unwrap(), Path::new("../../../blobs").join(tag));
+        }
+    }
+    let blobs: Vec<_> = std::fs::read_dir(repo.join("blobs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(blobs.len(), files_of(model.folder.root()).len());
+    assert!(blobs.iter().all(|blob| blob.extension().is_none()), "{blobs:?}");
+}
+
 #[test]
 fn a_broken_transfer_is_resumed() {
-    let home = tempfile::tempdir().unwrap();
-    let hub = FakeHub::start("owner/repo", demo_model(), Manner { break_large_transfers: 2, ..Manner::default() });
-    let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
+    let (home, hub) = (tempfile::tempdir().unwrap(), hub());
+    hub.order("/cdn/unet", Fault::Cut(500_000), 2);
+    let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[])).with_patience(PATIENCE);
     let model = cache.fetch(&"owner/repo".parse().unwrap(), &ANY, &mut |_| {}).unwrap();
-    let path = "text_encoder/model.fp16.safetensors";
+    let path = "unet/diffusion_pytorch_model.fp16.safetensors";
     assert!(std::fs::read(model.folder.root().join(path)).unwrap() == std::fs::read(demo_model().join(path)).unwrap());
-    let resumed =
-        hub.requests().iter().filter(|request| request.path.starts_with("/cdn/") && request.range_start > 0).count();
-    assert_eq!(resumed, 2);
+    let starts =
+        hub.requests().into_iter().filter(|request| request.path.starts_with("/cdn/unet")).filter_map(|r| r.range);
+    assert_eq!(starts.filter(|(start, _)| start % CHUNK == 500_000).count(), 2);
+}
+
+const CHUNK: usize = darkroom::store::CHUNK_BYTES as usize;
+
+/// Kills `darkroom download` when some chunks have come, and lets it go on.
+#[test]
+fn a_killed_download_goes_on_where_it_was() {
+    let (home, hub) = (tempfile::tempdir().unwrap(), Hub::start(hub_server::model(8 * CHUNK)));
+    hub.order(hub_server::UNET, Fault::Throttle(20), usize::MAX);
+    let download = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_darkroom"));
+        command.args(["download", "owner/repo"]).env("HF_HOME", home.path()).env("HF_ENDPOINT", &hub.endpoint);
+        command
+    };
+    let mut child = download().spawn().unwrap();
+    let blobs = home.path().join("hub/models--owner--repo/blobs");
+    let digest = darkroom::store::sha256_hex(hub.file(hub_server::UNET));
+    let journal = blobs.join(format!("{digest}.darkroom.chunks.incomplete"));
+    let n_chunks = || std::fs::read_to_string(&journal).map_or(0, |text| text.lines().filter(|l| l.len() > 60).count());
+    while n_chunks() < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "the download ended too early");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!blobs.join(&digest).exists());
+    let n_kept = n_chunks();
+    assert!(n_kept < 8, "{n_kept}");
+    hub.behave();
+    hub.wait_until_quiet();
+    hub.take_body_bytes();
+    assert!(download().status().unwrap().success());
+    let rest = (8 - n_kept) * CHUNK + CHUNK;
+    // The VAE has one chunk; the index is read anew to know what to download.
+    let index = hub.file("model_index.json").len();
+    let texts: usize = ["vae/config.json"].iter().map(|path| hub.file(path).len()).sum();
+    assert!(hub.take_body_bytes() <= rest + index + texts, "what was there came again");
+    assert!(std::fs::read(blobs.join(digest)).unwrap() == hub.file(hub_server::UNET));
 }
 
 #[test]
-fn what_an_earlier_transfer_left_too_long_is_thrown_away() {
-    let home = tempfile::tempdir().unwrap();
-    let hub = FakeHub::start("owner/repo", demo_model(), Manner::default());
+fn a_content_that_another_commit_brought_is_not_downloaded_again() {
+    let (home, hub) = (tempfile::tempdir().unwrap(), hub());
     let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
+    let repo: RepoId = "owner/repo".parse().unwrap();
+    cache.fetch(&repo, &ANY, &mut |_| {}).unwrap();
+    let folder = home.path().join("hub/models--owner--repo");
+    std::fs::remove_dir_all(folder.join("snapshots")).unwrap();
+    hub.take_body_bytes();
+    let model = cache.fetch(&repo, &ANY, &mut |_| {}).unwrap();
+    assert_eq!(hub.take_body_bytes(), hub.file("model_index.json").len());
+    assert_eq!(files_of(model.folder.root()), files_of(&demo_model()));
+}
+
+#[test]
+fn damage_in_what_a_killed_download_left_is_found() {
+    let (home, hub) = (tempfile::tempdir().unwrap(), hub());
     let blobs = home.path().join("hub/models--owner--repo/blobs");
     std::fs::create_dir_all(&blobs).unwrap();
-    for (path, surplus) in [("unet/config.json", 0), ("vae/config.json", 5)] {
-        let n_bytes = std::fs::metadata(demo_model().join(path)).unwrap().len() as usize;
-        std::fs::write(blobs.join(format!("{}.part", super::fake_hub::tag(path))), vec![b'x'; n_bytes + surplus])
-            .unwrap();
-    }
+    let path = "vae/diffusion_pytorch_model.fp16.safetensors";
+    let (bytes, n_bytes) = (hub.file(path), hub.file(path).len());
+    let digest = darkroom::store::sha256_hex(bytes);
+    // A journal that says that the first chunk is there, and zeros in its place.
+    let first = darkroom::store::sha256_hex(&bytes[..CHUNK.min(n_bytes)]);
+    std::fs::write(blobs.join(format!("{digest}.darkroom.incomplete")), vec![0; n_bytes]).unwrap();
+    std::fs::write(blobs.join(format!("{digest}.darkroom.chunks.incomplete")), format!("bytes {n_bytes}\n0 {first}\n"))
+        .unwrap();
+    let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
     let model = cache.fetch(&"owner/repo".parse().unwrap(), &ANY, &mut |_| {}).unwrap();
-    for path in ["unet/config.json", "vae/config.json"] {
-        assert_eq!(
-            std::fs::read(model.folder.root().join(path)).unwrap(),
-            std::fs::read(demo_model().join(path)).unwrap()
-        );
-    }
+    assert!(std::fs::read(model.folder.root().join(path)).unwrap() == bytes);
 }
 
 #[test]
-fn a_file_of_the_wrong_length_does_not_stay() {
-    let home = tempfile::tempdir().unwrap();
-    let hub =
-        FakeHub::start("owner/repo", demo_model(), Manner { lie_about: Some("vae/config.json"), ..Manner::default() });
-    let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
-    let said = message(cache.fetch(&"owner/repo".parse().unwrap(), &ANY, &mut |_| {}));
-    assert!(said.contains("vae/config.json came with") && said.contains("thrown away"), "{said}");
-    let snapshot = home.path().join("hub/models--owner--repo/snapshots").join(super::fake_hub::COMMIT);
-    assert!(snapshot.join("model_index.json").is_file());
-    assert!(snapshot.join("vae/config.json").symlink_metadata().is_err());
+fn a_file_of_other_length_or_content_than_listed_does_not_stay() {
+    let path = "vae/diffusion_pytorch_model.fp16.safetensors";
+    for corrupt in [false, true] {
+        let (home, hub) = (tempfile::tempdir().unwrap(), hub());
+        if corrupt {
+            hub.order(path, Fault::Corrupt, usize::MAX);
+        } else {
+            hub.list_wrong_length_of("vae/config.json");
+        }
+        let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[])).with_patience(PATIENCE);
+        let said = message(cache.fetch(&"owner/repo".parse().unwrap(), &ANY, &mut |_| {}));
+        let expected =
+            if corrupt { "with other content than published" } else { "vae/config.json: the transfer ended" };
+        assert!(said.contains(expected), "{said}");
+        let snapshot = home.path().join("hub/models--owner--repo/snapshots").join(hub_server::COMMIT);
+        assert!(snapshot.join("model_index.json").is_file());
+        let lost = if corrupt { path } else { "vae/config.json" };
+        assert!(snapshot.join(lost).symlink_metadata().is_err());
+    }
 }
 
 #[test]
 fn refusals_say_what_to_do() {
-    let gated = Manner { resolve_status: 403, ..Manner::default() };
+    let (api, resolve) = ("/api/models/", "/resolve/");
     let cases = [
-        (Manner { api_status: 401, ..Manner::default() }, vec![], vec!["asks for a login", "HF_TOKEN", "licence"]),
-        (gated.clone(), vec![("HF_TOKEN", "hf_x")], vec!["refuses access (403)", "gated", "token", "path of a folder"]),
-        (Manner { resolve_status: 401, ..Manner::default() }, vec![], vec!["asks for a login", "gated"]),
-        (Manner { api_status: 404, ..Manner::default() }, vec![], vec!["no such repository", "spelling"]),
-        (Manner { api_status: 429, ..Manner::default() }, vec![], vec!["too many requests"]),
-        (Manner { api_status: 500, ..Manner::default() }, vec![], vec!["HTTP status 500"]),
+        (api, 401, vec![], vec!["asks for a login", "HF_TOKEN", "licence"]),
+        (resolve, 403, vec![("HF_TOKEN", "hf_x")], vec!["refuses access (403)", "gated", "token", "path of a folder"]),
+        (resolve, 401, vec![], vec!["asks for a login", "gated"]),
+        (api, 404, vec![], vec!["no such repository", "spelling"]),
+        (api, 429, vec![], vec!["too many requests"]),
+        (api, 500, vec![], vec!["HTTP status 500"]),
     ];
-    for (manner, variables, parts) in cases {
-        let home = tempfile::tempdir().unwrap();
-        let hub = FakeHub::start("owner/repo", demo_model(), manner);
-        let cache = HubCache::new(settings(home.path(), &hub.endpoint, &variables));
+    for (what, status, variables, parts) in cases {
+        let (home, hub) = (tempfile::tempdir().unwrap(), hub());
+        hub.order(what, Fault::Status(status, "X-Nothing: 0"), usize::MAX);
+        let cache = HubCache::new(settings(home.path(), &hub.endpoint, &variables)).with_patience(PATIENCE);
         let said = message(cache.fetch(&"owner/repo".parse().unwrap(), &ANY, &mut |_| {}));
         assert!(said.starts_with("owner/repo: "), "{said}");
         assert!(parts.iter().all(|part| said.contains(part)), "{parts:?}: {said}");
@@ -241,7 +323,7 @@ fn refusals_say_what_to_do() {
 fn a_version_that_was_withdrawn_is_had_from_its_fallback() {
     let home = tempfile::tempdir().unwrap();
     let fallback = SDVersion::V2_1.fallback_repositories()[0];
-    let hub = FakeHub::start(fallback, demo_model(), Manner::default());
+    let hub = Hub::start_as(fallback, emoji_files());
     let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
     let model = cache.fetch_version(SDVersion::V2_1, &ANY, &mut |_| {}).unwrap();
     assert_eq!(model.repo.to_string(), fallback);
@@ -273,7 +355,7 @@ fn a_variant_that_the_cache_lacks_is_asked_for_and_nothing_else_is_taken() {
     };
     assert!(!unet_of(&ANY) && unet_of(&Variant::Named("fp16".to_owned())));
 
-    let (home, hub) = (tempfile::tempdir().unwrap(), FakeHub::start("owner/repo", demo_model(), Manner::default()));
+    let (home, hub) = (tempfile::tempdir().unwrap(), hub());
     fill(home.path(), "owner/repo", "");
     let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
     let said = message(cache.fetch(&repo, &Variant::Plain, &mut |_| {}));
@@ -334,6 +416,15 @@ fn settings_are_read_as_huggingface_hub_reads_them() {
     ] {
         assert_eq!(place(variables), expected, "{variables:?}");
     }
+    let assets = |variables: &[(&str, &str)]| read(variables).unwrap().assets_dir.display().to_string();
+    for (variables, expected) in [
+        (&[][..], "/home/x/.cache/huggingface/assets"),
+        (&[("HF_HOME", "/h")][..], "/h/assets"),
+        (&[("HUGGINGFACE_ASSETS_CACHE", "~/old")][..], "/home/x/old"),
+        (&[("HUGGINGFACE_ASSETS_CACHE", "/old"), ("HF_ASSETS_CACHE", "/new"), ("HF_HOME", "/h")][..], "/new"),
+    ] {
+        assert_eq!(assets(variables), expected, "{variables:?}");
+    }
     // Nothing that stays as it is would be a folder called ~ or $DATA.
     for (variables, words) in [
         (&[("HF_HOME", "~other/m")][..], "own home folder"),
@@ -377,7 +468,7 @@ fn a_revision_may_have_slashes() {
 #[test]
 fn downloads_may_run_on_another_thread() {
     let home = tempfile::tempdir().unwrap();
-    let hub = Arc::new(FakeHub::start("owner/repo", demo_model(), Manner::default()));
+    let hub = hub();
     let cache = HubCache::new(settings(home.path(), &hub.endpoint, &[]));
     let done = std::thread::spawn(move || cache.fetch(&"owner/repo".parse().unwrap(), &ANY, &mut |_| {}).is_ok());
     assert!(done.join().unwrap());

@@ -79,6 +79,8 @@ struct Shared {
     without_api: bool,
     /// The listing comes in two pages.
     in_pages: bool,
+    /// A file whose length in the listing is too large by one.
+    wrong_length: Option<String>,
 }
 
 pub struct Hub {
@@ -145,11 +147,21 @@ pub fn emoji_files() -> Vec<(String, Vec<u8>)> {
 impl Hub {
     /// Serves the files as [`REPO`] on a port of its own until the test ends.
     pub fn start(files: Vec<(String, Vec<u8>)>) -> Self {
+        Hub::start_as(REPO, files)
+    }
+
+    /// Serves the files as another repository. Outside it, `/files/` has them at plain addresses, and `/download/` under
+    /// names that only a header tells.
+    pub fn start_as(repo: &str, files: Vec<(String, Vec<u8>)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let (files, shared) = (Arc::new(files), Arc::new(Mutex::new(Shared::default())));
-        let server = Server { endpoint: endpoint.clone(), files: Arc::clone(&files), shared: Arc::clone(&shared) };
-        let server = Arc::new(server);
+        let server = Arc::new(Server {
+            endpoint: endpoint.clone(),
+            repo: repo.to_owned(),
+            files: Arc::clone(&files),
+            shared: Arc::clone(&shared),
+        });
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let server = Arc::clone(&server);
@@ -200,6 +212,10 @@ impl Hub {
         self.shared.lock().unwrap().in_pages = true;
     }
 
+    pub fn list_wrong_length_of(&self, path: &str) {
+        self.shared.lock().unwrap().wrong_length = Some(path.to_owned());
+    }
+
     pub fn requests(&self) -> Vec<Request> {
         self.shared.lock().unwrap().requests.clone()
     }
@@ -216,6 +232,7 @@ impl Hub {
 
 struct Server {
     endpoint: String,
+    repo: String,
     files: Arc<Vec<(String, Vec<u8>)>>,
     shared: Arc<Mutex<Shared>>,
 }
@@ -256,8 +273,12 @@ impl Server {
             return answer(&mut stream, 200, "", b"released");
         }
         self.shared.lock().unwrap().requests.push(request.clone());
-        let api = format!("/api/models/{REPO}/");
+        let repo = &self.repo;
+        let api = format!("/api/models/{repo}/");
         if let Some(rest) = path.strip_prefix(&api) {
+            if let Some(Fault::Status(status, header)) = self.fault(path, true) {
+                return answer(&mut stream, status, &format!("{header}\r\n"), b"refused");
+            }
             let (without_api, in_pages) = {
                 let shared = self.shared.lock().unwrap();
                 (shared.without_api, shared.in_pages)
@@ -266,7 +287,7 @@ impl Server {
             return match rest {
                 _ if without_api => answer(&mut stream, 404, "", b"no such file"),
                 "revision/main" => {
-                    answer(&mut stream, 200, JSON, format!(r#"{{"id":"{REPO}","sha":"{COMMIT}"}}"#).as_bytes())
+                    answer(&mut stream, 200, JSON, format!(r#"{{"id":"{repo}","sha":"{COMMIT}"}}"#).as_bytes())
                 }
                 _ if !rest.starts_with(&format!("tree/{COMMIT}?recursive=true")) => {
                     answer(&mut stream, 404, JSON, b"{}")
@@ -280,7 +301,7 @@ impl Server {
             };
         }
         for revision in [COMMIT, "main"] {
-            if let Some(file) = path.strip_prefix(&format!("/{REPO}/resolve/{revision}/")) {
+            if let Some(file) = path.strip_prefix(&format!("/{repo}/resolve/{revision}/")) {
                 if revision == COMMIT && file.ends_with(".safetensors") {
                     if let Some(Fault::Status(status, header)) = self.fault(path, true) {
                         return answer(&mut stream, status, &format!("{header}\r\n"), b"refused");
@@ -288,11 +309,17 @@ impl Server {
                     let location = format!("Location: {}/cdn/{file}\r\n", self.endpoint);
                     return answer(&mut stream, 302, &location, b"");
                 }
-                return self.send(&mut stream, file, &request);
+                return self.send(&mut stream, file, &request, "");
             }
         }
-        match path.strip_prefix("/cdn/") {
-            Some(file) => self.send(&mut stream, file, &request),
+        let plain = path.split('?').next().unwrap_or(path);
+        if let Some(file) = plain.strip_prefix("/download/") {
+            let name = file.rsplit('/').next().unwrap_or(file);
+            let header = format!("Content-Disposition: attachment; filename=\"{name}\"\r\n");
+            return self.send(&mut stream, file, &request, &header);
+        }
+        match plain.strip_prefix("/cdn/").or_else(|| plain.strip_prefix("/files/")) {
+            Some(file) => self.send(&mut stream, file, &request, ""),
             None => answer(&mut stream, 404, "", b"no such file"),
         }
     }
@@ -308,7 +335,10 @@ impl Server {
     }
 
     fn tree(&self, which: std::ops::Range<usize>) -> String {
-        let without_digests = self.shared.lock().unwrap().without_digests;
+        let (without_digests, wrong_length) = {
+            let shared = self.shared.lock().unwrap();
+            (shared.without_digests, shared.wrong_length.clone())
+        };
         let entries: Vec<String> = self.files[which]
             .iter()
             .map(|(path, bytes)| {
@@ -317,13 +347,14 @@ impl Server {
                 } else {
                     String::new()
                 };
-                format!(r#"{{"type":"file","oid":"0","size":{},"path":"{path}"{lfs}}}"#, bytes.len())
+                let size = bytes.len() + usize::from(wrong_length.as_ref() == Some(path));
+                format!(r#"{{"type":"file","oid":"{}","size":{size},"path":"{path}"{lfs}}}"#, git_oid(path))
             })
             .collect();
         format!("[{}]", entries.join(","))
     }
 
-    fn send(&self, stream: &mut TcpStream, file: &str, request: &Request) -> std::io::Result<()> {
+    fn send(&self, stream: &mut TcpStream, file: &str, request: &Request, more: &str) -> std::io::Result<()> {
         let Some((_, bytes)) = self.files.iter().find(|(path, _)| path == file) else {
             return answer(stream, 404, "", b"no such file");
         };
@@ -363,7 +394,7 @@ impl Server {
             _ => {}
         }
         let tag = if fault == Some(Fault::Etag) { "another" } else { "first" };
-        let mut headers = format!("ETag: \"{tag}-{file}\"\r\nContent-Type: application/octet-stream\r\n");
+        let mut headers = format!("ETag: \"{tag}-{file}\"\r\nContent-Type: application/octet-stream\r\n{more}");
         if status == 206 {
             headers += &format!("Content-Range: bytes {start}-{}/{}\r\n", end - 1, bytes.len());
         }
@@ -414,6 +445,12 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// What the listing gives for git's identifier of a file: 40 hexadecimal digits, here of the path's FNV-1a hash.
+pub fn git_oid(path: &str) -> String {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    format!("{:040x}", path.bytes().fold(0xcbf2_9ce4_8422_2325u64, step))
 }
 
 const JSON: &str = "Content-Type: application/json\r\n";

@@ -8,15 +8,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-
-/// The Hub where no other endpoint is set.
-const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
+use crate::hub::address::endpoint;
+use crate::hub::remote::HUGGING_FACE;
 
 /// Where the cache is and which Hub fills it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HubSettings {
     /// The folder with `models--owner--name` folders.
     pub cache_dir: PathBuf,
+    /// The folder for files that are not from a Hub, with a folder for each library that keeps some.
+    pub assets_dir: PathBuf,
     /// The Hub's address, without a slash at the end.
     pub endpoint: String,
     /// The access token for private and gated repositories.
@@ -57,14 +58,17 @@ impl HubSettings {
         let cache_dir = named.or_else(|| in_home("hub")).ok_or_else(|| {
             refuse("there is no home folder, so the cache has no place: set HF_HOME to a folder".to_owned())
         })?;
-        // hf-hub makes links between absolute paths only.
-        let cache_dir = std::path::absolute(&cache_dir).map_err(|source| Error::io(&cache_dir, source))?;
+        // Messages name the folder, which may be read elsewhere than here.
+        let absolute = |path: PathBuf| std::path::absolute(&path).map_err(|source| Error::io(&path, source));
+        let assets = path("HF_ASSETS_CACHE")?.map_or_else(|| path("HUGGINGFACE_ASSETS_CACHE"), |dir| Ok(Some(dir)))?;
+        // Beside the cache, where a variable moved the cache alone.
+        let assets_dir = assets.or_else(|| in_home("assets")).unwrap_or_else(|| cache_dir.with_file_name("assets"));
+        let (cache_dir, assets_dir) = (absolute(cache_dir)?, absolute(assets_dir)?);
 
-        let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
-        let endpoint = endpoint.trim_end_matches('/').to_owned();
-        if !(endpoint.starts_with("https://") || endpoint.starts_with("http://")) {
-            return Err(refuse(format!("HF_ENDPOINT {endpoint:?} is no address: it starts with https:// or http://")));
-        }
+        let address = set("HF_ENDPOINT").unwrap_or_else(|| HUGGING_FACE.to_owned());
+        let endpoint = endpoint(&address).map_err(|_| {
+            refuse(format!("HF_ENDPOINT {address:?} is not an address: it starts with https:// or http://"))
+        })?;
 
         let token_path = path("HF_TOKEN_PATH")?.or_else(|| in_home("token"));
         let saved_token = || {
@@ -76,7 +80,7 @@ impl HubSettings {
         let is_true = |text: String| matches!(text.to_lowercase().as_str(), "1" | "true" | "yes" | "on");
         // A value that means no counts, too: the former name is not looked at then.
         let offline = set("HF_HUB_OFFLINE").or_else(|| set("TRANSFORMERS_OFFLINE")).is_some_and(is_true);
-        Ok(HubSettings { cache_dir, endpoint, token, offline })
+        Ok(HubSettings { cache_dir, assets_dir, endpoint, token, offline })
     }
 }
 
@@ -86,6 +90,7 @@ impl fmt::Debug for HubSettings {
         let token = self.token.as_ref().map(|_| "set");
         f.debug_struct("HubSettings")
             .field("cache_dir", &self.cache_dir)
+            .field("assets_dir", &self.assets_dir)
             .field("endpoint", &self.endpoint)
             .field("token", &token)
             .field("offline", &self.offline)

@@ -1,4 +1,4 @@
-//! One file under way: what is there of it, what is counted, and what is told.
+//! Chunks, counters and progress of one file.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -14,32 +14,32 @@ use crate::store::StoredFile;
 pub(super) struct Counters {
     pub(super) loaded_bytes: u64,
     pub(super) total_bytes: u64,
-    /// What came over the network up to some moments of the last seconds.
+    /// Bytes received up to several moments of the last seconds, for the rate.
     pub(super) samples: VecDeque<(Instant, u64)>,
     pub(super) received_bytes: u64,
     pub(super) told: Option<Instant>,
 }
 
-/// One file under way.
+/// State that the tasks of one file share.
 pub(super) struct Transfer<'a> {
     pub(super) file: RefCell<StoredFile>,
     /// The chunks that the store has, with their digests.
     pub(super) present: RefCell<BTreeMap<u32, String>>,
-    /// What cut transfers brought of chunks that are not whole yet.
+    /// The first bytes of chunks whose transfer was cut.
     pub(super) partial: RefCell<BTreeMap<u32, Vec<u8>>>,
-    /// Requests with a range that the network ate before any was answered; nothing once one was.
+    /// How many requests with a range failed before any was answered; `None` once one was.
     pub(super) unanswered: Cell<Option<u32>>,
-    /// The chunks that nobody fetches yet.
+    /// Chunks that no task fetches yet.
     pub(super) queue: RefCell<VecDeque<u32>>,
-    /// Chunks that came early.
+    /// Chunks that came before their turn in the digest of the whole.
     pub(super) held: RefCell<BTreeMap<u32, Vec<u8>>>,
-    /// Chunks that are not yet part of the digest of the whole, for which it pays to hold them.
+    /// The chunk that the digest of the whole needs next.
     pub(super) next_chunk: Cell<u32>,
     pub(super) digest: RefCell<Option<String>>,
     pub(super) bell: Bell,
     /// The address behind the redirect.
     pub(super) direct_url: RefCell<Option<String>>,
-    /// The server asked to be left alone until then.
+    /// The server asked for no request before this moment.
     pub(super) not_before: Cell<Option<Instant>>,
     pub(super) file_loaded_bytes: Cell<u64>,
     pub(super) counters: &'a RefCell<Counters>,
@@ -94,7 +94,7 @@ impl Transfer<'_> {
     }
 }
 
-/// Bytes that count as there while their request is under way, and no longer when it fails or is dropped.
+/// Counts bytes of a running request; takes them off again when it fails or is dropped.
 pub(super) struct Counted<'a> {
     pub(super) transfer: &'a Transfer<'a>,
     pub(super) bytes: Cell<u64>,

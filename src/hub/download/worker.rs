@@ -1,9 +1,9 @@
-//! The tasks that bring one file: requests for ranges or for a stream, repeated where that may help, and the digest of the
-//! whole.
+//! The tasks of one file: requests for ranges or for the whole, retries, and the digest of the whole.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use web_time::Instant;
 
 use super::super::http::{Get, Reply, first};
@@ -16,11 +16,11 @@ use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, StoredFile, sha256_hex};
 
 /// Why an attempt at a chunk or a stream ended.
 enum Fault {
-    /// It may go better the next time, at the earliest after so many milliseconds.
+    /// The next attempt may succeed, at the earliest after this many milliseconds.
     Passing(String, u64),
-    /// The address behind the redirect is used up; the first one gives another.
+    /// The signed address behind the redirect has expired; the first address gives a new one.
     Expired,
-    /// What no repetition mends.
+    /// Repeating cannot help.
     Lasting(Error),
     /// The server gives no ranges.
     NoRanges,
@@ -42,17 +42,7 @@ pub(super) struct Worker<'a, 'm> {
     pub(super) index: usize,
 }
 
-async fn poll_once<T>(mut future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    std::future::poll_fn(|context| {
-        std::task::Poll::Ready(match future.as_mut().poll(context) {
-            std::task::Poll::Ready(value) => Some(value),
-            std::task::Poll::Pending => None,
-        })
-    })
-    .await
-}
-
-/// A server may call a page of a login or a proxy anything; no file of a model starts like one.
+/// A login or proxy page may have any content type; no file of a model starts like one.
 fn refuse_html(bytes: &[u8], start: u64, model: &str, path: &str) -> Result<()> {
     let head: String = bytes.iter().take(64).map(|byte| char::from(byte.to_ascii_lowercase())).collect();
     let head = head.trim_start();
@@ -64,19 +54,24 @@ fn refuse_html(bytes: &[u8], start: u64, model: &str, path: &str) -> Result<()> 
 
 fn html(model: &str, path: &str) -> Error {
     let reason = format!(
-        "an HTML page came instead of {path}: the address is of no Hub, or a login or a proxy is in between; check the \
-         endpoint"
+        "an HTML page came instead of {path}: the endpoint is not a Hugging Face Hub, or a login or a proxy answers instead; \
+         check the endpoint"
     );
     Error::Hub { repo: model.to_owned(), reason }
 }
 
-/// How many chunks that came early wait in memory for their turn in the digest of the whole.
+/// How many chunks that came early are held in memory for the digest of the whole.
 const N_HELD: usize = 4;
 
-/// Requests with a range that may fail before any was answered; then it is tried without.
+/// How many requests with a range may fail before any was answered; then the file is read without ranges.
 const MAX_UNANSWERED: u32 = 4;
 
 impl Worker<'_, '_> {
+    /// What a refusal is about: the repository, or the address of a file.
+    fn refused_name(&self, repo: &str) -> String {
+        if repo.is_empty() { self.model() } else { repo.to_owned() }
+    }
+
     fn model(&self) -> String {
         self.manifest.borrow().model.clone()
     }
@@ -137,7 +132,7 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// Reads the file from its start as long as chunks are absent.
+    /// Reads the file from its start, until no chunk is missing.
     pub(super) async fn fetch_stream(&self) -> Result<(), Stop> {
         let transfer = self.transfer;
         loop {
@@ -149,8 +144,7 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// Makes attempts until one succeeds or there is no hope. An attempt after which more is there than before counts as
-    /// the first one again: a transfer that breaks now and then is none that never works.
+    /// Makes attempts until one succeeds or repeating cannot help. Progress resets the failure count.
     async fn repeat(
         &self,
         attempt: impl AsyncFn() -> Result<(), Fault>,
@@ -169,7 +163,7 @@ impl Worker<'_, '_> {
                 Err(Fault::Passing(reason, after_ms)) => (reason, after_ms),
                 Err(Fault::Expired) => {
                     self.transfer.direct_url.replace(None);
-                    ("the address behind the redirect is used up".to_owned(), 0)
+                    ("the address behind the redirect has expired".to_owned(), 0)
                 }
                 Err(Fault::NoRanges) => return Err(Stop::NoRanges),
                 Err(Fault::Changed) => return Err(Stop::Changed),
@@ -194,7 +188,7 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// One request for what is absent of one chunk.
+    /// Requests the missing part of one chunk.
     async fn fetch_range(&self, chunk: u32) -> Result<(), Fault> {
         let (chunk_start, end) = self.transfer.file.borrow().range(chunk);
         let n_there = self.transfer.partial.borrow().get(&chunk).map_or(0, Vec::len);
@@ -224,7 +218,7 @@ impl Worker<'_, '_> {
                 }
                 Ok(None) => break Ok(()),
                 Ok(Some(piece)) if n_there + came.len() + piece.len() > n_bytes => {
-                    // Which of them are the right ones, nobody knows.
+                    // It is unknown which of them are right.
                     let reason = format!("more than the {} bytes that were asked for came", end - start);
                     return Err(Fault::Passing(reason, 0));
                 }
@@ -240,7 +234,7 @@ impl Worker<'_, '_> {
         self.transfer.partial.borrow_mut().entry(chunk).or_default().extend_from_slice(&came);
         ended?;
         let bytes = self.transfer.partial.borrow_mut().remove(&chunk).unwrap_or_default();
-        // Should it not be kept after all, it does not count any more.
+        // Counted until it is stored; dropped from the count where storing fails.
         counted.bytes.set(bytes.len() as u64);
         refuse_html(&bytes, chunk_start, &self.model(), &self.transfer.file.borrow().path)?;
         let digest = sha256_hex(&bytes);
@@ -249,7 +243,7 @@ impl Worker<'_, '_> {
         Ok(())
     }
 
-    /// One request for everything, of which the chunks that are there are skipped.
+    /// Requests the whole file, and skips the chunks that are there.
     async fn fetch_whole(&self) -> Result<(), Fault> {
         let mut reply = self.open(None).await?;
         let file = self.transfer.file.borrow().clone();
@@ -294,7 +288,7 @@ impl Worker<'_, '_> {
         Ok(())
     }
 
-    /// The next piece of a body; a transfer that gives nothing for long is broken.
+    /// The next piece of a body. A transfer that stalls is broken.
     async fn next(&self, reply: &mut dyn Reply) -> Result<Option<Vec<u8>>, Fault> {
         let next = async { reply.next().await.map_err(|broken| broken.0) };
         self.in_time(next).await.map_err(|reason| Fault::Passing(format!("the transfer broke off ({reason})"), 0))
@@ -302,8 +296,8 @@ impl Worker<'_, '_> {
 
     async fn in_time<T>(&self, future: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         let mut future = std::pin::pin!(future);
-        // Most of the time there is something already, and no clock is needed.
-        if let Some(done) = poll_once(future.as_mut()).await {
+        // Usually something is there already, and no timer is needed.
+        if let Some(done) = future.as_mut().now_or_never() {
             return done;
         }
         let stall_ms = self.download.patience.stall_ms;
@@ -331,7 +325,7 @@ impl Worker<'_, '_> {
             Ok(reply) => reply,
             Err(_) if is_direct => return Err(Fault::Expired),
             Err(reason) => {
-                // Some hosts let no request with a range through to a page, and all others.
+                // Some hosts block requests with a range from pages, and only those.
                 if range.is_some()
                     && let Some(n) = self.transfer.unanswered.get()
                 {
@@ -340,7 +334,8 @@ impl Worker<'_, '_> {
                         return Err(Fault::NoRanges);
                     }
                 }
-                return Err(Fault::Passing(format!("{} cannot be reached ({reason})", remote.endpoint()), 0));
+                let hint = self.download.http.unreachable_hint();
+                return Err(Fault::Passing(format!("{} cannot be reached ({reason}{hint})", remote.endpoint()), 0));
             }
         };
         self.transfer.unanswered.set(None);
@@ -359,14 +354,14 @@ impl Worker<'_, '_> {
         }
         match status {
             200 | 206 => {}
-            // Addresses behind a redirect are signed and good for a while.
+            // Addresses behind a redirect are signed and expire.
             _ if is_direct => return Err(Fault::Expired),
             416 => {
                 let bytes = self.transfer.file.borrow().bytes;
                 let reason = format!("{path} is shorter than the {bytes} bytes of the listing (416): try again later");
                 return Err(Error::Hub { repo: self.model(), reason }.into());
             }
-            _ => return Err(remote.refusal(&repo, &path, status).into()),
+            _ => return Err(remote.refusal(&self.refused_name(&repo), Some(&path), status).into()),
         }
         if is_html(&*reply) {
             return Err(html(&self.model(), &path).into());
@@ -400,7 +395,7 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// Writes a chunk, and holds it for the digest of the whole where its turn comes soon.
+    /// Writes a chunk, and holds it in memory for the digest of the whole where that needs it soon.
     async fn keep(&self, chunk: u32, bytes: Vec<u8>, sha256: String) -> Result<()> {
         let (transfer, path) = (self.transfer, self.transfer.file.borrow().path.clone());
         self.download.store.write_chunk(&self.model(), &path, chunk, &bytes, &sha256).await?;

@@ -1,12 +1,12 @@
-//! Models in memory: for tests, and for whoever wants a download that leaves no trace.
+//! A store in memory, with a limit that a test can set.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::sync::Arc;
 
-use super::{LocalFuture, Lock, Manifest, Space, Store, lost_chunk};
-use crate::error::{Error, Result};
+use darkroom::store::{LocalFuture, Lock, Manifest, Space, Store};
+use darkroom::{Error, Result};
+use futures_util::lock::{Mutex, OwnedMutexGuard};
 
 /// Model, path and number of a chunk.
 type ChunkKey = (String, String, u32);
@@ -16,33 +16,15 @@ type ChunkKey = (String, String, u32);
 pub struct MemoryStore {
     manifests: RefCell<BTreeMap<String, Manifest>>,
     chunks: RefCell<BTreeMap<ChunkKey, (Vec<u8>, String)>>,
-    locks: Rc<RefCell<Locks>>,
+    locks: RefCell<BTreeMap<String, Arc<Mutex<()>>>>,
     quota_bytes: Cell<Option<u64>>,
 }
 
-#[derive(Default)]
-struct Locks {
-    held: Vec<String>,
-    waiting: Vec<Waker>,
-}
-
-/// A model that is held by whoever has this.
 struct Held {
-    model: String,
-    locks: Rc<RefCell<Locks>>,
+    _guard: OwnedMutexGuard<()>,
 }
 
 impl Lock for Held {}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut locks = self.locks.borrow_mut();
-        locks.held.retain(|model| *model != self.model);
-        let waiting = std::mem::take(&mut locks.waiting);
-        drop(locks);
-        waiting.into_iter().for_each(Waker::wake);
-    }
-}
 
 impl MemoryStore {
     /// An empty store without a limit.
@@ -129,7 +111,8 @@ impl Store for MemoryStore {
         Box::pin(async move {
             let chunks = self.chunks.borrow();
             let bytes = chunks.get(&key(model, path, chunk)).and_then(|(bytes, _)| bytes.get(offset..)?.get(..len));
-            into.extend_from_slice(bytes.ok_or_else(|| lost_chunk(&self.describe(), model, path, chunk))?);
+            let lost = || Error::Store { store: self.describe(), reason: format!("chunk {chunk} of {path} is lost") };
+            into.extend_from_slice(bytes.ok_or_else(lost)?);
             Ok(())
         })
     }
@@ -163,14 +146,9 @@ impl Store for MemoryStore {
     }
 
     fn lock<'a>(&'a self, model: &'a str) -> LocalFuture<'a, Result<Box<dyn Lock>>> {
-        Box::pin(std::future::poll_fn(move |context| {
-            let mut locks = self.locks.borrow_mut();
-            if locks.held.iter().any(|held| held == model) {
-                locks.waiting.push(context.waker().clone());
-                return Poll::Pending;
-            }
-            locks.held.push(model.to_owned());
-            Poll::Ready(Ok(Box::new(Held { model: model.to_owned(), locks: Rc::clone(&self.locks) }) as Box<dyn Lock>))
-        }))
+        Box::pin(async move {
+            let lock = Arc::clone(self.locks.borrow_mut().entry(model.to_owned()).or_default());
+            Ok(Box::new(Held { _guard: lock.lock_owned().await }) as Box<dyn Lock>)
+        })
     }
 }
