@@ -30,7 +30,7 @@ pub(super) fn append_f32(dtype: &Dtype, bytes: &[u8], values: &mut Vec<f32>) -> 
         Dtype::F64 => values.extend(bytes.as_chunks().0.iter().map(|&number| f64::from_le_bytes(number) as f32)),
         Dtype::F8E4M3 => values.extend(bytes.iter().map(|&bits| f32_from_e4m3(bits))),
         Dtype::F8E5M2 => values.extend(bytes.iter().map(|&bits| f16::from_bits(u16::from(bits) << 8).to_f32())),
-        Dtype::Other(_) => return None,
+        Dtype::Block(_) | Dtype::Other(_) => return None,
     }
     Some(())
 }

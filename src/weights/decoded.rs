@@ -1,11 +1,12 @@
-//! Tensors whose stored numbers mean something only together with others of the file, as plain numbers: 8-bit floats with a
-//! scale beside them.
+//! Tensors whose stored numbers are not the weights themselves, as plain numbers: 8-bit floats with a scale beside them, and
+//! GGUF's blocks of quantised numbers. Both are read as f32, a piece at a time.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::convert;
 use super::dtype::Dtype;
+use super::gguf::{self, BlockType};
 use super::source::LocalFuture;
 use super::tensors::{Tensor, TensorSource};
 use crate::error::{Error, Result};
@@ -57,6 +58,23 @@ impl Decoded {
         Ok(Decoded { base, scales })
     }
 
+    /// Numbers of a quantised tensor: `len` bytes of f32 from byte `offset` on, out of the blocks that hold them.
+    async fn read_blocks(&self, tensor: Tensor<'_>, kind: BlockType, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let width = size_of::<f32>();
+        let (first, n) = (offset / width as u64, len / width);
+        let broken = |reason| Error::Gguf { file: tensor.file.to_owned(), reason };
+        let n_values = tensor.shape.iter().product::<usize>() as u64;
+        let Some((bytes, skip)) = kind.bytes_of(first, n as u64).filter(|_| first + n as u64 <= n_values) else {
+            return Err(broken(format!("{len} bytes from {offset} on leave tensor {}", tensor.name)));
+        };
+        let stored = self.base.read(tensor.name, bytes.start, (bytes.end - bytes.start) as usize).await?;
+        let mut values = Vec::new();
+        gguf::dequantize(kind, &stored, &mut values)
+            .ok_or_else(|| broken(format!("tensor {} has blocks that are cut off", tensor.name)))?;
+        let wanted = values.get(skip..skip + n).ok_or_else(|| broken(format!("tensor {} is too short", tensor.name)))?;
+        Ok(bytemuck::cast_slice(wanted).to_vec())
+    }
+
     /// Whether a name is no weight, but belongs to the form that weights are stored in.
     fn is_bookkeeping(name: &str) -> bool {
         name == MARKER || name.ends_with(".scaled_fp8") || [SCALE, INPUT_SCALE].iter().any(|end| name.ends_with(end))
@@ -70,14 +88,17 @@ impl TensorSource for Decoded {
 
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         let tensor = self.base.tensor(name)?;
-        match self.scales.contains_key(tensor.name) {
-            true => Some(Tensor { dtype: &Dtype::F32, ..tensor }),
-            false => Some(tensor),
-        }
+        let is_encoded = matches!(tensor.dtype, Dtype::Block(_)) || self.scales.contains_key(tensor.name);
+        Some(if is_encoded { Tensor { dtype: &Dtype::F32, ..tensor } } else { tensor })
     }
 
     fn read<'a>(&'a self, name: &'a str, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
         Box::pin(async move {
+            if let Some(tensor) = self.base.tensor(name)
+                && let &Dtype::Block(kind) = tensor.dtype
+            {
+                return self.read_blocks(tensor, kind, offset, len).await;
+            }
             let scaled = self.base.tensor(name).and_then(|tensor| Some((tensor, *self.scales.get(tensor.name)?)));
             let Some((tensor, scale)) = scaled else { return self.base.read(name, offset, len).await };
             let refuse = || Error::TensorDtype {

@@ -1,5 +1,7 @@
 //! The types of tensors' elements in files.
 
+use super::gguf::BlockType;
+
 /// The type of a tensor's elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dtype {
@@ -15,6 +17,8 @@ pub enum Dtype {
     F8E4M3,
     /// 8 bits: the upper half of an f16 (torch's `float8_e5m2`).
     F8E5M2,
+    /// Blocks of quantised numbers, as GGUF files have them. They are read as f32: see [`super::Decoded`].
+    Block(BlockType),
     /// A type that the format has but weights cannot have, by its name in the header.
     Other(String),
 }
@@ -28,7 +32,7 @@ impl Dtype {
             Dtype::F32 => Some(4),
             Dtype::F16 | Dtype::BF16 => Some(2),
             Dtype::F8E4M3 | Dtype::F8E5M2 => Some(1),
-            Dtype::Other(_) => None,
+            Dtype::Block(_) | Dtype::Other(_) => None,
         }
     }
 
@@ -42,7 +46,20 @@ impl Dtype {
             Dtype::F64 => "F64",
             Dtype::F8E4M3 => "F8_E4M3",
             Dtype::F8E5M2 => "F8_E5M2",
+            Dtype::Block(kind) => kind.name(),
             Dtype::Other(name) => name,
+        }
+    }
+
+    /// A type of GGUF files. Those that are not read keep their name.
+    pub(super) fn of_block(kind: BlockType) -> Self {
+        match kind {
+            BlockType::F32 => Dtype::F32,
+            BlockType::F16 => Dtype::F16,
+            BlockType::BF16 => Dtype::BF16,
+            BlockType::F64 => Dtype::F64,
+            BlockType::Other { name, .. } => Dtype::Other(name.to_owned()),
+            quantised => Dtype::Block(quantised),
         }
     }
 

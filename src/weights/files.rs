@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 
-use super::header::{self, MAX_TENSORS, TensorInfo};
+use super::dtype::Dtype;
+use super::gguf;
+use super::header::{self, Header, MAX_TENSORS, TensorInfo};
 use super::source::{ByteSource, LocalFuture};
 use super::tensors::{Tensor, TensorSource};
 
@@ -19,14 +21,14 @@ impl Files {
     /// Reads the headers of all files. No tensor is read.
     ///
     /// # Errors
-    /// [`Error::Safetensors`] for a file that breaks the format's rules and for a tensor that two files have; whatever
-    /// the sources return when they cannot be read.
+    /// [`Error::Safetensors`] and [`Error::Gguf`] for a file that breaks its format's rules and for a tensor that two files
+    /// have; whatever the sources return when they cannot be read.
     pub async fn open(sources: Vec<Box<dyn ByteSource>>) -> Result<Self> {
         let mut tensors: BTreeMap<String, TensorInfo> = BTreeMap::new();
         let mut metadata = BTreeMap::new();
         let mut n_left = MAX_TENSORS;
         for (file_idx, source) in sources.iter().enumerate() {
-            let header = header::read(source.as_ref(), file_idx, &mut n_left).await?;
+            let header = read_header(source.as_ref(), file_idx, &mut n_left).await?;
             metadata.extend(header.metadata);
             for (name, info) in header.tensors {
                 if let Some(earlier) = tensors.get(&name) {
@@ -53,6 +55,32 @@ impl Files {
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
+}
+
+/// A file of either format, told by its first bytes.
+async fn read_header(source: &dyn ByteSource, file_idx: usize, n_left: &mut usize) -> Result<Header> {
+    let n = gguf::MAGIC.len();
+    let is_gguf = source.len() >= n as u64 && source.read(0, n).await? == gguf::MAGIC;
+    if !is_gguf {
+        return header::read(source, file_idx, n_left).await;
+    }
+    let found = gguf::Header::read(source, *n_left).await?;
+    *n_left -= found.tensors.len();
+    let info = |tensor: gguf::Tensor| TensorInfo {
+        dtype: Dtype::of_block(tensor.kind),
+        shape: tensor.shape,
+        offset: tensor.offset,
+        n_bytes: tensor.n_bytes,
+        file: file_idx,
+    };
+    let tensors = found.tensors.into_iter().map(|(name, tensor)| (name, info(tensor))).collect();
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => Some(text),
+        serde_json::Value::Null => None,
+        other => Some(other.to_string()),
+    };
+    let metadata = found.metadata.into_iter().filter_map(|(key, value)| Some((key, text(value)?))).collect();
+    Ok(Header { tensors, metadata })
 }
 
 impl TensorSource for Files {
