@@ -97,7 +97,26 @@ fn numbers_have_the_blocks_of_gguf_py() {
     assert_eq!(quantize(q6_k, &values, &mut vec![]), None);
 }
 
-/// The name a tensor has and what gguf-py says of it.
+#[test]
+fn a_part_of_a_tensor_is_in_these_blocks() {
+    let q8_0 = BlockType::Q8_0;
+    for (first, n, bytes, skip) in [
+        (0, 32, 0..34, 0),
+        (0, 33, 0..68, 0),
+        (32, 1, 34..68, 0),
+        (31, 2, 0..68, 31),
+        (63, 1, 34..68, 31),
+        (0, 0, 0..0, 0),
+        (64, 0, 68..68, 0),
+    ] {
+        assert_eq!(q8_0.bytes_of(first, n), Some((bytes, skip)), "{n} from {first} on");
+    }
+    assert_eq!(BlockType::F16.bytes_of(5, 2), Some((10..14, 0)));
+    assert_eq!(q8_0.bytes_of(u64::MAX, 1), None);
+    assert_eq!(BlockType::F32.bytes_of(u64::MAX / 2, 1), None);
+}
+
+/// The tensors of a file, as gguf-py finds them.
 fn listed(file: &str) -> Vec<Value> {
     let list: Value = serde_json::from_slice(&std::fs::read(fixture("files.json")).unwrap()).unwrap();
     list[file].as_array().unwrap().clone()

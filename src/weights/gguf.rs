@@ -1,6 +1,6 @@
 //! GGUF files: ggml's container of quantised tensors, as stable-diffusion.cpp and ComfyUI-GGUF write it.
 //!
-//! [`Header`] says where each tensor is, [`dequantize`] turns its bytes into f32, [`quantize`] and [`Writer`] go the other
+//! [`Header`] says where each tensor is, [`dequantize()`] turns its bytes into f32, [`quantize()`] and [`Writer`] go the other
 //! way. See <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 //!
 //! It deliberately knows no model: which names a file has, and what they mean, is the business of the layers above.
@@ -9,6 +9,8 @@ mod dequantize;
 mod header;
 mod quantize;
 mod write;
+
+use std::ops::Range;
 
 pub use dequantize::dequantize;
 pub use header::{Header, MAX_KEYS, MAX_VALUE_BYTES, Tensor};
@@ -150,10 +152,22 @@ impl BlockType {
         self.row().3
     }
 
-    /// Whether [`dequantize`] reads it.
+    /// Whether [`dequantize()`] reads it.
     #[must_use]
     pub fn is_readable(self) -> bool {
         !matches!(self, BlockType::Other { .. })
+    }
+
+    /// Where `n` elements from `first` on are, counted from the start of a tensor: the bytes of the blocks that hold them,
+    /// and how many elements of the first of these come before them. `None` where no tensor has so many.
+    ///
+    /// A part of a tensor may begin and end within a block, since ComfyUI-GGUF folds rows to fill blocks.
+    #[must_use]
+    pub fn bytes_of(self, first: u64, n: u64) -> Option<(Range<u64>, usize)> {
+        let (elements, bytes) = (self.elements() as u64, self.bytes() as u64);
+        let end = first.checked_add(n)?.div_ceil(elements).checked_mul(bytes)?;
+        let start = if n == 0 { end } else { first / elements * bytes };
+        Some((start..end, if n == 0 { 0 } else { (first % elements) as usize }))
     }
 
     /// The bytes of a tensor of that row length and number of elements, or `None` where its rows do not end with a block

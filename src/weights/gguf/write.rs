@@ -131,7 +131,7 @@ impl Writer {
 
     /// Stores numbers of [`Writer::next_tensor`], the first ones or those behind the ones before, and appends to `piece`
     /// the bytes of the file that follow from them, padding included. `None` for a type that is not written here, see
-    /// [`quantize`].
+    /// [`quantize()`].
     ///
     /// # Panics
     /// Where they do not fill whole blocks, or are more than the tensor has.
