@@ -5,6 +5,8 @@
 
 pub mod assembled;
 pub mod identity;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod local;
 mod lora;
 pub mod names;
 pub mod single;

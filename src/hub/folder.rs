@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, choose_present, index_files};
 use crate::error::{Error, Result};
+use crate::json;
 use crate::weights::{ByteSource, DiskSource, LocalFuture};
 
 /// The longest text file of a checkpoint that is read. The largest real one, a tokenizer, has about 4 MB.
@@ -23,6 +24,7 @@ pub struct Folder {
     label: String,
     variant: Variant,
     is_config: bool,
+    prediction: Option<&'static str>,
 }
 
 impl Folder {
@@ -46,7 +48,7 @@ impl Folder {
         if !root.join("model_index.json").is_file() {
             return refuse("the folder has no model_index.json, so it is no model in diffusers' layout");
         }
-        Ok(Folder { root, label, variant: Variant::default(), is_config: false })
+        Ok(Folder { root, label, variant: Variant::default(), is_config: false, prediction: None })
     }
 
     /// Which of several files of the same weights is taken: the plain ones, where nothing else is asked for, as in
@@ -61,6 +63,13 @@ impl Folder {
     #[must_use]
     pub fn as_config(mut self) -> Self {
         self.is_config = true;
+        self
+    }
+
+    /// What the UNet predicts, in the words of `scheduler_config.json`, in place of what that says.
+    #[must_use]
+    pub fn with_prediction(mut self, prediction: Option<&'static str>) -> Self {
+        self.prediction = prediction;
         self
     }
 
@@ -151,7 +160,18 @@ impl Source for Folder {
     }
 
     fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>> {
-        Box::pin(async move { self.text(path) })
+        Box::pin(async move {
+            let text = self.text(path)?;
+            let Some(prediction) = self.prediction.filter(|_| path == "scheduler/scheduler_config.json") else {
+                return Ok(text);
+            };
+            let broken = |reason| Error::Config { file: self.name_of(path), reason };
+            let mut config = json::value(&text).map_err(|error| broken(error.to_string()))?;
+            if let Some(config) = config.as_object_mut() {
+                config.insert("prediction_type".into(), prediction.into());
+            }
+            Ok(config.to_string())
+        })
     }
 
     fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {

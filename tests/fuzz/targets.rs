@@ -52,6 +52,7 @@ pub fn safetensors(bytes: &[u8]) -> String {
                 assert_eq!(values.len(), info.shape.iter().product::<usize>(), "{name}");
                 assert_eq!(block_on(weights.read_part(name, 0, info.n_bytes as usize)).expect("bytes"), view.data());
             }
+            Dtype::Block(_) => panic!("{name} has blocks"),
             Dtype::Other(_) => assert!(block_on(weights.read_f32(name)).is_err(), "{name}"),
         }
         words.push_str(&format!(" {} {}", info.dtype.name().to_lowercase(), info.shape.len()));
@@ -129,7 +130,6 @@ pub fn configs(bytes: &[u8]) -> String {
         said(AutoencoderKlConfig::from_json(text, "f").map(drop).map_err(error)),
         said(SchedulerConfig::from_json(text, "f").and_then(|config| config.kind()).map(drop).map_err(error)),
         said(Needs::from_model_index("f", text).map(drop).map_err(error)),
-        said(listing::parse_revision(text).map(drop)),
         said(listing::parse_tree(text).map(drop)),
     ]
     .join(" | ")

@@ -7,7 +7,7 @@ use half::f16;
 
 use super::BlockType;
 use crate::weights::convert;
-use crate::weights::header::Dtype;
+use crate::weights::dtype::Dtype;
 
 /// The values that the codes of an IQ4_NL block stand for.
 const IQ4_NL_VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
