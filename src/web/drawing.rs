@@ -5,7 +5,7 @@
 use js_sys::{Function, Reflect, Uint8Array, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
 
-use super::failure::{failure, refuse};
+use super::failure::refuse;
 use super::studio::Studio;
 use super::types::StepReport;
 use crate::image::{RgbImage, encode_png};
@@ -111,7 +111,7 @@ impl Drawing {
             _ => either!(&mut self.generation, generation => generation.step(&mut progress).await),
         };
         if let Some(error) = failed {
-            return Err(failure("request", &format!("the progress callback failed: {error:?}")));
+            return Err(refuse(&format!("the progress callback failed: {error:?}")));
         }
         let report = match event? {
             Some(Event::Encoded { prompt, .. }) => {

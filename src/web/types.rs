@@ -473,6 +473,6 @@ export interface Caps {
 
 /** What is thrown: `code` says what a page can do about it. */
 export interface Failure extends Error {
-  code: "request" | "model" | "device" | "memory" | "lost" | "picture" | "cancelled";
+  code: "request" | "model" | "device" | "memory" | "lost" | "picture" | "file" | "storage" | "cancelled";
 }
 "#;

@@ -350,12 +350,12 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
         Some(mut settings) => {
             settings.version = version;
             settings.picture = init.as_ref().map(|init| (init.width, init.height));
-            choose_residency(&folder, &settings).await.map_err(source::model_fault)?
+            choose_residency(&folder, &settings).await.map_err(Error::of_model)?
         }
         None => Residency::Resident,
     };
     let loader = ModelLoader::new(&folder, &**runner).with_residency(residency);
-    let model = Rc::new(loader.open().await.map_err(source::model_fault)?);
+    let model = Rc::new(loader.open().await.map_err(Error::of_model)?);
     for note in model.notes() {
         bar.say(&note);
     }
@@ -371,7 +371,7 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
     let inputs = Inputs { config: config.clone(), init, mask, long_prompt: request.long_prompt.unwrap_or_default() };
     // Before the weights: kernels are compiled while they load, and a request that the model cannot draw waits for none.
     let mut generation = Generation::new(runner, &model, inputs)?;
-    model.load(&**runner, &mut report).await.map_err(source::model_fault)?;
+    model.load(&**runner, &mut report).await.map_err(Error::of_model)?;
     seconds.load = clock.elapsed().as_secs_f64();
     drawing.store(true, Ordering::Relaxed);
     if let Some(line) = size_note {
@@ -402,7 +402,7 @@ async fn draw<R: Runner>(args: &Args, runner: &Rc<R>, budget: Option<PlanSetting
             })
             .await
             // Of files a step reads the model's alone.
-            .map_err(source::model_fault)?;
+            .map_err(Error::of_model)?;
         let elapsed = clock.elapsed().as_secs_f64();
         match stage {
             Stage::Encode => seconds.encode += elapsed,

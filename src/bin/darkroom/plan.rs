@@ -1,12 +1,12 @@
 //! `darkroom plan`: what a picture will ask of a GPU, without drawing it.
 
 use clap::{Args as ClapArgs, ValueEnum};
-use darkroom::Result;
 use darkroom::hub::published::Published;
 use darkroom::hub::{Source, Variant};
 use darkroom::pipeline::Residency;
 use darkroom::pipeline::plan::{Plan, PlanSettings, plan};
 use darkroom::run::gpu::{Caps, Gpu};
+use darkroom::{Error, Result};
 
 use crate::bar::Bar;
 use crate::device::Dtype;
@@ -109,7 +109,7 @@ pub fn run(args: &Args) -> Result<()> {
     settings.from_picture = args.from_picture;
     settings.budget = args.budget;
     settings.residency = args.residency.map(Residency::from);
-    let plan = pollster::block_on(plan(&*source, &settings)).map_err(source::model_fault)?;
+    let plan = pollster::block_on(plan(&*source, &settings)).map_err(Error::of_model)?;
     if args.json {
         return print_line(serde_json::json!(plan));
     }

@@ -244,7 +244,7 @@ pub fn run(args: Args) -> Result<()> {
         let folder = model.fetch(&bar, args.variant.as_ref())?;
         let name = source::public_name(name);
         let model = pollster::block_on(request::Model::read(name, version, folder));
-        models.push(model.map_err(source::model_fault)?);
+        models.push(model.map_err(Error::of_model)?);
     }
     drop(bar);
 
