@@ -9,7 +9,7 @@
 #![deny(clippy::unwrap_used)]
 
 mod bar;
-mod device;
+mod engine_args;
 mod generate;
 mod models;
 mod numbers;
@@ -18,6 +18,7 @@ mod plan;
 mod serve;
 mod show;
 mod source;
+mod tiles_folder;
 mod visible;
 
 use std::fmt::Display;

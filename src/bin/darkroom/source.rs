@@ -78,6 +78,15 @@ pub fn public_name(model: &str) -> String {
 }
 
 impl Model {
+    /// The version, where it is named by one.
+    #[must_use]
+    pub fn version(&self) -> Option<SDVersion> {
+        match self {
+            Model::Version(version) => Some(*version),
+            Model::Folder(_) | Model::Repo(_) => None,
+        }
+    }
+
     /// The model's folder, downloaded into the cache where it is not there yet. Without a `variant` the files of a folder
     /// or of the cache are read as diffusers does, and fp16 files are downloaded where there are any.
     ///
