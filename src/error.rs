@@ -1,6 +1,7 @@
 //! The one error type. Each variant carries what a caller needs to act on: what was asked, what would work, where.
 //!
-//! Messages are one line, lower case, without a full stop, and name no source code.
+//! Messages are one line, lower case, without a full stop, and name no source code. What a caller does about an error
+//! follows from its [`Class`]: exit codes, HTTP statuses and the codes that programs read are each one table over it.
 
 use std::fmt;
 
@@ -20,6 +21,60 @@ impl fmt::Display for Dims {
 impl From<&[usize]> for Dims {
     fn from(dims: &[usize]) -> Self {
         Dims(dims.to_vec())
+    }
+}
+
+/// What an error is about, and so what can be done. The set is closed: every front end has a table over all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A setting of the request: change it; the message says which one and what would work.
+    Request,
+    /// The checkpoint, or how it is fetched: choose another model, or fetch this one again.
+    Model,
+    /// The device: choose another one, or load the model again.
+    Device,
+    /// Too little memory, or too large a value for the device: draw a smaller picture, or set a smaller budget.
+    Memory,
+    /// The device went away: load the model again; a generation can go on from its last checkpoint.
+    Lost,
+    /// A picture that was given: give another one.
+    Picture,
+    /// A file or folder that cannot be read or written.
+    File,
+    /// Where downloaded models are kept: free space.
+    Storage,
+    /// The caller asked to stop.
+    Cancelled,
+}
+
+impl Class {
+    /// Every class.
+    pub const ALL: [Class; 9] = [
+        Class::Request,
+        Class::Model,
+        Class::Device,
+        Class::Memory,
+        Class::Lost,
+        Class::Picture,
+        Class::File,
+        Class::Storage,
+        Class::Cancelled,
+    ];
+
+    /// The word that programs read, the same in the page's errors and in the server's answers.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Class::Request => "request",
+            Class::Model => "model",
+            Class::Device => "device",
+            Class::Memory => "memory",
+            Class::Lost => "lost",
+            Class::Picture => "picture",
+            Class::File => "file",
+            Class::Storage => "storage",
+            Class::Cancelled => "cancelled",
+        }
     }
 }
 
@@ -99,18 +154,101 @@ pub enum Error {
 }
 
 impl Error {
+    /// What it is about.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Error::Request { .. } => Class::Request,
+            Error::Config { .. }
+            | Error::Safetensors { .. }
+            | Error::Gguf { .. }
+            | Error::TensorMissing { .. }
+            | Error::TensorShape { .. }
+            | Error::TensorDtype { .. }
+            | Error::Shape { .. }
+            | Error::Tokenizer { .. }
+            | Error::Hub { .. } => Class::Model,
+            Error::Device { .. } | Error::Run { .. } | Error::NotFinite { .. } => Class::Device,
+            Error::Limit { .. } | Error::OutOfMemory { .. } => Class::Memory,
+            Error::DeviceLost { .. } => Class::Lost,
+            Error::Image { .. } => Class::Picture,
+            Error::Io { .. } => Class::File,
+            Error::Store { .. } | Error::StoreFull { .. } => Class::Storage,
+            Error::Cancelled => Class::Cancelled,
+        }
+    }
+
+    /// The setting at fault as JSON spells it, where it is one: `guidance_scale`.
+    #[must_use]
+    pub fn field(&self) -> Option<String> {
+        match self {
+            Error::Request { field, .. } => Some(field.replace(' ', "_")),
+            Error::Config { .. }
+            | Error::Safetensors { .. }
+            | Error::Gguf { .. }
+            | Error::TensorMissing { .. }
+            | Error::TensorShape { .. }
+            | Error::TensorDtype { .. }
+            | Error::Shape { .. }
+            | Error::Tokenizer { .. }
+            | Error::Image { .. }
+            | Error::Io { .. }
+            | Error::Hub { .. }
+            | Error::Store { .. }
+            | Error::StoreFull { .. }
+            | Error::Device { .. }
+            | Error::Run { .. }
+            | Error::Limit { .. }
+            | Error::OutOfMemory { .. }
+            | Error::DeviceLost { .. }
+            | Error::NotFinite { .. }
+            | Error::Cancelled => None,
+        }
+    }
+
+    /// The same error where a model was read: a file of it that cannot be read is a fault of the model, unlike a picture
+    /// that cannot be read or written.
+    #[must_use]
+    pub fn of_model(self) -> Self {
+        if let Error::Io { path, source } = self {
+            return Error::Hub { repo: path, reason: source.to_string() };
+        }
+        self
+    }
+
     /// The same error, about `what` if it is one about a picture: the file's name in place of the word.
     #[must_use]
     pub fn about(self, what: impl Into<String>) -> Self {
-        match self {
-            Error::Image { reason, .. } => Error::Image { what: what.into(), reason },
-            other => other,
+        if let Error::Image { reason, .. } = self {
+            return Error::Image { what: what.into(), reason };
         }
+        self
     }
 
     /// An [`Error::Io`] that names the path.
     #[must_use]
     pub fn io(path: &std::path::Path, source: std::io::Error) -> Self {
         Error::Io { path: path.display().to_string(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct() {
+        let codes: std::collections::BTreeSet<_> = Class::ALL.map(Class::code).into_iter().collect();
+        assert_eq!(codes.len(), Class::ALL.len());
+    }
+
+    #[test]
+    fn a_setting_is_named_as_in_json() {
+        let error = Error::Request { field: "guidance scale", got: "21".into(), expected: "use less".into() };
+        assert_eq!((error.class(), error.field().as_deref()), (Class::Request, Some("guidance_scale")));
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let error = Error::io(std::path::Path::new("unet"), missing);
+        assert_eq!((error.class(), error.field()), (Class::File, None));
+        assert_eq!(error.of_model().class(), Class::Model);
     }
 }

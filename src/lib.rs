@@ -26,17 +26,20 @@
 //! - [`model`]: the seven versions, diffusers' JSON as types, and CLIP, UNet and VAE as functions that append to a graph.
 //! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor (the
 //!   pipeline applies dynamic thresholding, whose bound depends on the latents).
-//! - [`parameters`]: what made a picture, as text in its PNG; read of other programs' pictures too.
 //! - [`request`]: what a caller may ask for, and what would work instead of what does not.
+//! - [`parameters`]: what made a picture, as text in its PNG, and back to the request; read of other programs' pictures too.
 //! - [`hub`]: which files a model needs and where they are: a folder, memory, the browser's store, the Hugging Face cache.
 //!   One engine downloads into the last two by ranges, resumed and verified ([`hub::download`]); files are usable while the
 //!   rest comes ([`hub::arrival`]). What can be planned with before weights are there: the seven versions' configs, and
 //!   headers alone ([`hub::published`]).
+//! - [`checkpoint`]: models in one file, and parts of models: what a file is, and how it stands in a folder's place.
 //! - [`run`]: runners execute graphs. [`run::candle`] on the CPU, in wasm and on CUDA; [`run::gpu`] through WebGPU, where
 //!   a graph is fused ([`run::gpu::lower`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything
 //!   that a device is asked for is counted ([`run::gpu::ledger`]), with a device or without.
 //! - [`pipeline`]: text, picture and mask to pictures, one [`pipeline::Generation::step`] at a time; what that will ask of a
 //!   GPU ([`pipeline::plan`]), found by drawing on none.
+//! - [`engine`]: the front door of the command line, the server and the page: a model opened on a device, which plans, draws,
+//!   cancels and resumes.
 //! - [`mod@bench`]: one component of a model, or one operation of it, timed on any runner; random weights.
 //! - `web`: what JavaScript can call (wasm only). The command line is `src/bin/darkroom`.
 //!
@@ -48,7 +51,7 @@
 //!    `run::candle` candle.
 //! 2. `model`, `graph`, `sampler`, `request`, `tokenizer`, `rng`, `image`, `parameters` do no I/O, know no device, and are
 //!    not async.
-//! 3. Dependencies point one way: web, bin → bench, pipeline → model, sampler, run, hub → graph, weights → leaves.
+//! 3. Dependencies point one way: web, bin → engine, bench → pipeline → model, sampler, run, hub → graph, weights → leaves.
 //! 4. Platforms differ by module, never by `cfg` inside a function body, never by a dummy module.
 //! 5. Everything about a checkpoint comes from its own JSON files; the table of versions has names, repositories and
 //!    defaults only.
@@ -65,7 +68,6 @@ pub mod error;
 pub mod json;
 
 pub mod image;
-pub mod parameters;
 pub mod rng;
 pub mod tokenizer;
 
@@ -74,14 +76,18 @@ pub mod store;
 pub mod weights;
 
 pub mod model;
+pub mod parameters;
 pub mod request;
 pub mod sampler;
 
 pub mod hub;
+
 pub mod checkpoint;
 pub mod run;
 
 pub mod pipeline;
+
+pub mod engine;
 
 pub mod bench;
 

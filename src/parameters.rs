@@ -7,7 +7,7 @@
 //! Reading is for whatever a picture carries: [`Found`] has the settings that could be understood, of other programs too,
 //! and says which program wrote them.
 //!
-//! It deliberately does not check whether the settings can be drawn here: the request does.
+//! Whether the settings can be drawn here is not checked: the request does that.
 
 mod a1111;
 mod found;
@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::found::{Found, Settings};
 use crate::error::{Error, Result};
-use crate::sampler::Sampler;
+use crate::image::Fit;
+use crate::request::{LongPrompt, Request, SDConfig};
+use crate::sampler::{Sampler, Steps};
 
 /// Keyword of the text that other programs read.
 const A1111_KEY: &str = "parameters";
@@ -72,12 +74,58 @@ pub struct Parameters {
     /// How a start picture of another shape was brought to the size, where it was not stretched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fit: Option<String>,
+    /// XL's conditioning on the original size, width and height in pixels, where that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_size: Option<(usize, usize)>,
+    /// XL's conditioning on the crop, left and top in pixels, where that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<(usize, usize)>,
     /// The program and its version, such as `darkroom 0.1.0`; empty if unknown.
     #[serde(default)]
     pub version: String,
 }
 
 impl Parameters {
+    /// Those of the first picture of `config`, drawn with `sampler` by the model of that name. How a start picture was used
+    /// is written where there was one.
+    #[must_use]
+    pub fn of(config: &SDConfig, has_start_picture: bool, sampler: Sampler, model: String) -> Self {
+        Parameters {
+            prompt: config.prompt.clone(),
+            negative_prompt: config.negative_prompt.clone(),
+            steps: config.steps as u32,
+            sampler: sampler.name(),
+            guidance_scale: config.guidance_scale,
+            seed: config.seed,
+            width: config.width as u32,
+            height: config.height as u32,
+            any_size: config.any_size,
+            model,
+            strength: has_start_picture.then_some(config.strength),
+            clip_skip: config.clip_skip.map(|skip| skip as u32),
+            long_prompt_chunks: config.long_prompt == LongPrompt::Chunks,
+            eta: (config.eta != 0.0).then_some(config.eta),
+            timesteps: match &config.given_steps {
+                Some(Steps::Timesteps(timesteps)) => Some(timesteps.clone()),
+                Some(Steps::Number(_) | Steps::Sigmas(_)) | None => None,
+            },
+            sigmas: match &config.given_steps {
+                Some(Steps::Sigmas(sigmas)) => Some(sigmas.clone()),
+                Some(Steps::Number(_) | Steps::Timesteps(_)) | None => None,
+            },
+            fit: (has_start_picture && config.fit != Fit::default()).then(|| config.fit.name().to_owned()),
+            original_size: config.original_size,
+            crop: config.crop,
+            version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    /// Those of another picture of the same request.
+    #[must_use]
+    pub fn with_seed(&self, seed: u64) -> Self {
+        Parameters { seed, ..self.clone() }
+    }
+
     /// The three-part text of AUTOMATIC1111: prompt, negative prompt (left out if empty), settings with its names of
     /// samplers.
     #[must_use]
@@ -128,6 +176,36 @@ impl Parameters {
     }
 }
 
+/// The request that draws the picture again, with the same model and start picture. How attention's scores were held is
+/// not known: it does not change the picture.
+impl From<Parameters> for Request {
+    fn from(parameters: Parameters) -> Self {
+        let has_list = parameters.timesteps.is_some() || parameters.sigmas.is_some();
+        Request {
+            prompt: parameters.prompt,
+            negative_prompt: parameters.negative_prompt,
+            width: Some(parameters.width as usize),
+            height: Some(parameters.height as usize),
+            any_size: parameters.any_size,
+            fit: parameters.fit.and_then(|fit| fit.parse().ok()),
+            steps: (!has_list).then_some(parameters.steps as usize),
+            guidance_scale: Some(parameters.guidance_scale),
+            strength: parameters.strength,
+            sampler: Some(parameters.sampler),
+            eta: parameters.eta,
+            timesteps: parameters.timesteps,
+            sigmas: parameters.sigmas,
+            seed: Some(parameters.seed),
+            count: None,
+            clip_skip: parameters.clip_skip.map(|skip| skip as usize),
+            long_prompt: parameters.long_prompt_chunks.then_some(LongPrompt::Chunks),
+            attention: None,
+            original_size: parameters.original_size,
+            crop: parameters.crop,
+        }
+    }
+}
+
 /// AUTOMATIC1111's name of one of our samplers; others keep their name.
 fn a1111_name(sampler: &str) -> String {
     sampler.parse::<Sampler>().map_or_else(|_| sampler.to_owned(), Sampler::a1111_name)
@@ -141,4 +219,59 @@ fn quoted(value: &str) -> String {
 
 fn malformed(reason: String) -> Error {
     Error::Image { what: "picture parameters".to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::SDVersion;
+    use crate::request::Defaults;
+
+    /// Through a PNG's text and back.
+    fn read_back(request: &Request, defaults: &Defaults, has_start_picture: bool) -> Request {
+        let config = request.resolve(defaults, has_start_picture.then_some((64, 64)), false, 0).unwrap();
+        let sampler = config.sampler.unwrap();
+        let parameters = Parameters::of(&config, has_start_picture, sampler, "xl".to_owned());
+        Parameters::from_png_text(&parameters.to_png_text().unwrap()).unwrap().unwrap().into()
+    }
+
+    #[test]
+    fn a_request_read_back_from_its_picture_is_the_same() {
+        let defaults = Defaults::of(SDVersion::Xl);
+        // Every field that decides a picture, none at its default.
+        let whole = Request {
+            prompt: "a fox\nNegative prompt: inside".to_owned(),
+            negative_prompt: Some(String::new()),
+            width: Some(520),
+            height: Some(512),
+            any_size: true,
+            fit: Some(Fit::Pad),
+            steps: Some(7),
+            guidance_scale: Some(2.5),
+            strength: Some(0.25),
+            sampler: Some("dpm++2m_karras".to_owned()),
+            eta: Some(0.5),
+            timesteps: None,
+            sigmas: None,
+            seed: Some(u64::MAX),
+            count: None,
+            clip_skip: Some(2),
+            long_prompt: Some(LongPrompt::Chunks),
+            attention: None,
+            original_size: Some((1024, 768)),
+            crop: Some((0, 16)),
+        };
+        assert_eq!(read_back(&whole, &defaults, true), whole);
+        let from_text = Request { fit: None, strength: None, steps: None, ..whole };
+        for request in [
+            Request { timesteps: Some(vec![999, 500, 1]), ..from_text.clone() },
+            Request { sigmas: Some(vec![14.6, 1.0, 0.0]), ..from_text },
+        ] {
+            assert_eq!(read_back(&request, &defaults, false), request);
+        }
+        // What was left out is what it was resolved to, and resolves to the same again.
+        let short = Request { prompt: "a fox".to_owned(), sampler: Some("euler".to_owned()), ..Request::default() };
+        let resolved = |request: &Request| request.resolve(&defaults, None, false, 0).unwrap();
+        assert_eq!(resolved(&read_back(&short, &defaults, false)), resolved(&short));
+    }
 }

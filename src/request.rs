@@ -6,7 +6,7 @@
 mod asked;
 mod seed;
 
-pub use asked::{Defaults, LongPrompt, Request};
+pub use asked::{Attention, Defaults, LongPrompt, Request};
 
 use crate::error::{Error, Result};
 use crate::image::Fit;
@@ -97,14 +97,10 @@ pub struct SDConfig {
     pub given_steps: Option<Steps>,
     /// How many of the text encoder's last layers to skip, or `None` for what the version does by itself.
     pub clip_skip: Option<usize>,
-    /// Whether weights are to be held in 16 bits. It takes effect where the model is loaded: see
-    /// `pipeline::load_model`.
-    pub f16: bool,
-    /// Whether attention is computed without ever holding its matrix of weights, the default. With neither this nor
-    /// slicing the matrix is held whole.
-    pub flash_attention: bool,
-    /// Whether attention is computed in slices of this many heads, to save memory; 0 lets the runner choose the number.
-    pub sliced_attention: Option<usize>,
+    /// What to do with prompts of more tokens than the text encoder takes at once.
+    pub long_prompt: LongPrompt,
+    /// How attention's scores are held.
+    pub attention: Attention,
     /// XL's conditioning on the size of the original photograph (width, height), or `None` for the picture's own size.
     pub original_size: Option<(usize, usize)>,
     /// XL's conditioning on the crop of the training photograph (left, top), or `None` for (0, 0), an uncropped one.
@@ -133,9 +129,8 @@ impl SDConfig {
             eta: 0.0,
             given_steps: None,
             clip_skip: None,
-            f16: true,
-            flash_attention: true,
-            sliced_attention: None,
+            long_prompt: LongPrompt::default(),
+            attention: Attention::default(),
             original_size: None,
             crop: None,
         }
@@ -268,31 +263,17 @@ impl SDConfig {
         self
     }
 
-    /// Sets whether fp16 files and 16-bit activations are preferred.
+    /// Sets what to do with long prompts.
     #[must_use]
-    pub fn with_f16(mut self, f16: bool) -> Self {
-        self.f16 = f16;
+    pub fn with_long_prompt(mut self, long_prompt: LongPrompt) -> Self {
+        self.long_prompt = long_prompt;
         self
     }
 
-    /// Sets whether attention is computed without holding its matrix of weights. Setting it ends slicing.
+    /// Sets how attention's scores are held.
     #[must_use]
-    pub fn with_flash_attention(mut self, flash_attention: bool) -> Self {
-        self.flash_attention = flash_attention;
-        if flash_attention {
-            self.sliced_attention = None;
-        }
-        self
-    }
-
-    /// Sets whether attention is computed in slices, and of how many heads (0: the runner chooses). Slicing ends flash
-    /// attention.
-    #[must_use]
-    pub fn with_sliced_attention(mut self, sliced_attention: Option<usize>) -> Self {
-        self.sliced_attention = sliced_attention;
-        if sliced_attention.is_some() {
-            self.flash_attention = false;
-        }
+    pub fn with_attention(mut self, attention: Attention) -> Self {
+        self.attention = attention;
         self
     }
 
@@ -340,7 +321,6 @@ impl SDConfig {
         check_count("count", self.count, MAX_COUNT)?;
         self.check_seed()?;
         self.check_clip_skip()?;
-        self.check_attention()?;
         self.check_size_conditioning()
     }
 
@@ -374,17 +354,6 @@ impl SDConfig {
                 refuse("clip skip", n, format!("the text encoder of {} allows 1 to {max}", self.version.display_name()))
             }
             Some(_) => Ok(()),
-        }
-    }
-
-    fn check_attention(&self) -> Result<()> {
-        match self.sliced_attention {
-            Some(_) if self.flash_attention => refuse(
-                "sliced attention",
-                "together with flash attention",
-                "flash attention never holds the matrix that slicing would cut up, so choose one of the two",
-            ),
-            _ => Ok(()),
         }
     }
 

@@ -16,7 +16,7 @@ use darkroom::hub::native::NativeHttp;
 use darkroom::hub::remote::Remote;
 use darkroom::hub::stored::{StoredModel, import, verify};
 use darkroom::hub::{Source, Variant, published};
-use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency};
+use darkroom::pipeline::{Event, Generation, Inputs, ModelComponents, ModelLoader, Residency};
 use darkroom::request::SDConfig;
 use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::store::{CHUNK_BYTES, Manifest, Store};
@@ -384,8 +384,7 @@ fn a_cut_transfer_goes_on_at_its_byte() {
 fn apple(model: &Rc<ModelComponents<CandleRunner>>, runner: &Rc<CandleRunner>) -> Generation<CandleRunner> {
     let mut config = SDConfig::new(model.configs.version()).with_prompt("a red apple").with_size(64, 64).with_seed(1);
     config.steps = 1;
-    Generation::new(runner, model, Inputs { config, init: None, mask: None, long_prompt: LongPrompt::Truncate })
-        .unwrap()
+    Generation::new(runner, model, Inputs { config, start_picture: None, mask: None }).unwrap()
 }
 
 async fn pixels(generation: &mut Generation<CandleRunner>) -> Result<Vec<u8>> {

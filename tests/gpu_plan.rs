@@ -21,7 +21,7 @@ use darkroom::model::SDVersion;
 use darkroom::model::config::UNet2DConditionConfig;
 use darkroom::model::unet::{UNetShape, step_graph};
 use darkroom::pipeline::plan::{Plan, PlanSettings, plan};
-use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, ModelLoader, Residency, Stage};
+use darkroom::pipeline::{Event, Generation, Inputs, ModelComponents, ModelLoader, Residency, Stage};
 use darkroom::request::SDConfig;
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
@@ -60,7 +60,7 @@ fn inputs(version: SDVersion, side: usize, steps: usize) -> Inputs {
         .with_steps(steps)
         .with_guidance_scale(4.0)
         .with_seed(1);
-    Inputs { config, init: None, mask: None, long_prompt: LongPrompt::Truncate }
+    Inputs { config, start_picture: None, mask: None }
 }
 
 /// Draws one picture; also tells whether any stage was repeated in f32.
@@ -167,9 +167,9 @@ fn real_peak(folder: &Folder, element: Element, residency: Residency) -> Option<
     let config = SDConfig::new(version).with_size(planned.width, planned.height).with_steps(5);
     let is_inpaint = model.configs.is_inpaint();
     let picture = |level| RgbImage::new(64, 64, vec![level; 64 * 64 * 3]).unwrap();
-    let (init, mask) = if is_inpaint { (Some(picture(128)), Some(picture(255))) } else { (None, None) };
+    let (start_picture, mask) = if is_inpaint { (Some(picture(128)), Some(picture(255))) } else { (None, None) };
     let config = if is_inpaint { config.with_strength(1.0) } else { config };
-    draw(&runner, &model, Inputs { config, init, mask, long_prompt: LongPrompt::Truncate });
+    draw(&runner, &model, Inputs { config, start_picture, mask });
     let counts = runner.counts();
     assert_eq!(counts.peak_bytes, planned.peak_bytes, "{version:?}, {element:?}, {residency:?}");
     let dispatches: u64 = planned.phases.iter().map(|phase| phase.counts.dispatches).sum();
@@ -206,7 +206,7 @@ fn bands_do_not_show() {
         let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap().with_bands(bands));
         let model = load(&emoji(), &runner);
         let mut inputs = inputs(model.configs.version(), 128, 2);
-        inputs.init = Some(cases::picture_of_halves(128));
+        inputs.start_picture = Some(cases::picture_of_halves(128));
         inputs.config = inputs.config.with_strength(0.6);
         let mut generation = Generation::new(&runner, &model, inputs).unwrap();
         let picture = finish(&mut generation).0;
@@ -268,7 +268,7 @@ fn what_overflows_16_bits_is_repeated_in_f32() {
     scale_tensor(&dir.path().join("unet/diffusion_pytorch_model.safetensors"), "conv_in.weight", 8e4);
     scale_tensor(&dir.path().join("vae/diffusion_pytorch_model.safetensors"), "decoder.conv_in.weight", 8e4);
     let folder = Folder::open(dir.path()).unwrap();
-    let case = cases("v1-5").into_iter().find(|case| case.inputs().init.is_none()).unwrap();
+    let case = cases("v1-5").into_iter().find(|case| case.inputs().start_picture.is_none()).unwrap();
     let mut inputs = case.inputs();
     inputs.config = inputs.config.with_steps(3);
     let cpu = Rc::new(CandleRunner::cpu(Precision::F32));

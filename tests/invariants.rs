@@ -51,8 +51,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("weights", &["error", "store", "graph"]),
     ("model", &["error", "json", "graph", "weights"]),
     ("sampler", &["error", "json", "model"]),
-    ("parameters", &["error", "sampler"]),
     ("request", &["error", "model", "sampler", "image"]),
+    ("parameters", &["error", "sampler", "image", "request"]),
     ("hub", &["error", "json", "store", "graph", "weights", "model"]),
     ("run", &["error", "graph", "weights"]),
     (
@@ -73,6 +73,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "parameters",
         ],
     ),
+    ("engine", &["error", "image", "model", "sampler", "request", "hub", "run", "parameters", "pipeline"]),
     ("bench", &["error", "graph", "weights", "model", "run"]),
     (
         "web",
@@ -90,6 +91,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "hub",
             "run",
             "pipeline",
+            "engine",
             "bench",
             "parameters",
         ],
@@ -110,6 +112,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "hub",
             "run",
             "pipeline",
+            "engine",
             "bench",
             "parameters",
         ],

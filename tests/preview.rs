@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use darkroom::hub::folder::Folder;
 use darkroom::image::RgbImage;
-use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelLoader};
+use darkroom::pipeline::{Event, Generation, Inputs, ModelLoader};
 use darkroom::request::SDConfig;
 use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::sampler::SamplerKind;
@@ -45,7 +45,7 @@ fn a_preview_shows_what_comes() {
             .with_guidance_scale(4.0)
             .with_seed(3);
         config.sampler = Some(sampler.into());
-        let inputs = Inputs { config, init: None, mask: None, long_prompt: LongPrompt::Truncate };
+        let inputs = Inputs { config, start_picture: None, mask: None };
         let mut generation = Generation::new(&runner, &model, inputs).unwrap();
         assert!(block_on(generation.preview()).unwrap().is_none(), "there is nothing to see yet");
         let (mut previews, mut picture) = (Vec::new(), None);

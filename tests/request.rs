@@ -2,7 +2,7 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use darkroom::model::version::SDVersion;
-use darkroom::request::{SDConfig, SideRule};
+use darkroom::request::{Attention, LongPrompt, SDConfig, SideRule};
 use darkroom::sampler::Sampler;
 
 fn message<T: std::fmt::Debug>(result: darkroom::Result<T>) -> String {
@@ -176,10 +176,9 @@ fn numbers() {
         xl().with_seed(u64::MAX),
         xl().with_seed(u64::MAX - 3).with_count(4),
         xl().with_clip_skip(Some(10)),
-        xl().with_flash_attention(true),
-        xl().with_sliced_attention(Some(0)),
+        xl().with_attention(Attention::Sliced).with_long_prompt(LongPrompt::Chunks),
         xl().with_original_size(4096, 1).with_crop(0, 16_384),
-        xl().with_sampler("ddim".parse::<Sampler>().unwrap()).with_f16(false).with_negative_prompt("blurry"),
+        xl().with_sampler("ddim".parse::<Sampler>().unwrap()).with_negative_prompt("blurry"),
     ] {
         good.validate().unwrap();
     }
@@ -203,11 +202,6 @@ fn numbers() {
         (
             xl().with_clip_skip(Some(11)),
             "clip skip 11 is not possible: the text encoder of Stable Diffusion XL 1.0 allows 1 to 10",
-        ),
-        (
-            SDConfig { flash_attention: true, ..xl().with_sliced_attention(Some(2)) },
-            "sliced attention together with flash attention is not possible: flash attention never holds the matrix \
-             that slicing would cut up, so choose one of the two",
         ),
         (
             xl().with_original_size(0, 512),

@@ -9,7 +9,7 @@ mod processor;
 use std::rc::Rc;
 
 use darkroom::image::RgbImage;
-use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelLoader};
+use darkroom::pipeline::{Event, Generation, Inputs, ModelLoader};
 use darkroom::request::SDConfig;
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
@@ -31,7 +31,7 @@ async fn draw<R: Runner>(runner: R) -> RgbImage {
         .with_steps(2)
         .with_guidance_scale(4.0)
         .with_seed(1);
-    let inputs = Inputs { config, init: None, mask: None, long_prompt: LongPrompt::Truncate };
+    let inputs = Inputs { config, start_picture: None, mask: None };
     let mut generation = Generation::new(&runner, &model, inputs).expect("the request is good");
     loop {
         let start = now_ms();

@@ -62,6 +62,12 @@ pub struct Settings {
     /// How a start picture of another shape was brought to the size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fit: Option<String>,
+    /// XL's conditioning on the original size, width and height in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original_size: Option<(usize, usize)>,
+    /// XL's conditioning on the crop, left and top in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop: Option<(usize, usize)>,
     /// The program's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -114,6 +120,8 @@ impl Settings {
             timesteps: self.timesteps,
             sigmas: self.sigmas,
             fit: self.fit,
+            original_size: self.original_size,
+            crop: self.crop,
             version: self.version.unwrap_or_default(),
         })
     }
@@ -140,6 +148,8 @@ impl From<Parameters> for Settings {
             timesteps: parameters.timesteps,
             sigmas: parameters.sigmas,
             fit: parameters.fit,
+            original_size: parameters.original_size,
+            crop: parameters.crop,
             version: named(parameters.version),
         }
     }

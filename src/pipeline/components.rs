@@ -38,6 +38,7 @@ pub enum Part {
 
 /// How long weights stay on the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
 pub enum Residency {
     /// From when they are first needed to the end: the next picture begins at once.
     #[default]

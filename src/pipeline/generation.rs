@@ -21,7 +21,7 @@ use crate::pipeline::components::{ModelComponents, Part};
 use crate::pipeline::configs::ModelConfigs;
 use crate::pipeline::foresight::foresee;
 use crate::pipeline::job::{Event, Inputs, Stage, Task};
-use crate::request::SDConfig;
+use crate::request::{Attention, SDConfig};
 use crate::rng::Generator;
 use crate::run::Runner;
 use crate::sampler::{Schedule, schedule_of_consistency_image, schedule_with};
@@ -76,7 +76,7 @@ impl<R: Runner> Drop for Trim<R> {
 pub struct Generation<R: Runner> {
     runner: Rc<R>,
     model: Rc<ModelComponents<R>>,
-    inputs: Inputs,
+    inputs: Rc<Inputs>,
     task: Task,
     schedule: Schedule,
     /// Height and width of the latents.
@@ -131,12 +131,13 @@ impl<R: Runner> Generation<R> {
     ///
     /// # Errors
     /// [`Error::Request`] saying what would work.
-    pub fn new(runner: &Rc<R>, model: &Rc<ModelComponents<R>>, inputs: Inputs) -> Result<Self> {
+    pub fn new(runner: &Rc<R>, model: &Rc<ModelComponents<R>>, inputs: impl Into<Rc<Inputs>>) -> Result<Self> {
+        let inputs: Rc<Inputs> = inputs.into();
         let configs = &model.configs;
         let config = &inputs.config;
         config.validate_for(configs.sides())?;
         check_clip_skip(config, configs)?;
-        let task = match (&inputs.init, &inputs.mask) {
+        let task = match (&inputs.start_picture, &inputs.mask) {
             (None, None) => Task::TextToImage,
             (Some(_), None) => Task::ImageToImage,
             (Some(_), Some(_)) => Task::Inpaint,
@@ -251,8 +252,12 @@ impl<R: Runner> Generation<R> {
     /// the runner says. After an error the request is over.
     pub async fn step(&mut self, progress: &mut dyn FnMut(f64) -> bool) -> Result<Option<Event>> {
         // At every step, because generations that share a runner may differ in it.
-        let config = &self.inputs.config;
-        self.runner.use_attention(config.flash_attention, config.sliced_attention)?;
+        let (flash, sliced) = match self.inputs.config.attention {
+            Attention::Flash => (true, None),
+            Attention::Sliced => (false, Some(1)),
+            Attention::Full => (false, None),
+        };
+        self.runner.use_attention(flash, sliced)?;
         let total = self.total_flops().max(1) as f64;
         let before = self.done_flops;
         let of_stage = match self.stage {

@@ -1,10 +1,8 @@
 //! What is asked of a generation and what it tells: plain data.
 
-use crate::image::{Fit, RgbImage};
-use crate::parameters::Parameters;
+use crate::image::RgbImage;
 use crate::pipeline::prompt::PromptReport;
-use crate::request::{LongPrompt, SDConfig};
-use crate::sampler::Steps;
+use crate::request::SDConfig;
 
 /// What a request starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,49 +21,9 @@ pub struct Inputs {
     /// Prompts, size, steps, seed.
     pub config: SDConfig,
     /// The picture to start from. Of another size than asked for, it is resized as `config.fit` says (Lanczos).
-    pub init: Option<RgbImage>,
-    /// White where the picture is to be drawn anew; resized likewise and cut at one half.
+    pub start_picture: Option<RgbImage>,
+    /// White where the start picture is repainted; resized likewise and cut at one half.
     pub mask: Option<RgbImage>,
-    /// What to do with long prompts.
-    pub long_prompt: LongPrompt,
-}
-
-/// What a picture says of itself: the settings of `config`, drawn by the sampler and the model of these names. The seed is
-/// that of the first picture.
-#[must_use]
-pub fn parameters_of(
-    config: &SDConfig,
-    task: Task,
-    long_prompt: LongPrompt,
-    sampler: String,
-    model: String,
-) -> Parameters {
-    Parameters {
-        prompt: config.prompt.clone(),
-        negative_prompt: config.negative_prompt.clone(),
-        steps: config.steps as u32,
-        sampler,
-        guidance_scale: config.guidance_scale,
-        seed: config.seed,
-        width: config.width as u32,
-        height: config.height as u32,
-        any_size: config.any_size,
-        model,
-        strength: (task != Task::TextToImage).then_some(config.strength),
-        clip_skip: config.clip_skip.map(|skip| skip as u32),
-        long_prompt_chunks: long_prompt == LongPrompt::Chunks,
-        eta: (config.eta != 0.0).then_some(config.eta),
-        timesteps: match &config.given_steps {
-            Some(Steps::Timesteps(timesteps)) => Some(timesteps.clone()),
-            _ => None,
-        },
-        sigmas: match &config.given_steps {
-            Some(Steps::Sigmas(sigmas)) => Some(sigmas.clone()),
-            _ => None,
-        },
-        fit: (task != Task::TextToImage && config.fit != Fit::default()).then(|| config.fit.name().to_owned()),
-        version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
-    }
 }
 
 /// What the next step does.

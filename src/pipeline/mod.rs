@@ -18,9 +18,7 @@ pub use components::{LoadProgress, ModelComponents, ModelLoader, Part, Residency
 pub use configs::ModelConfigs;
 pub use foresight::foresee;
 pub use generation::{Checkpoint, Generation};
-pub use job::{Event, Inputs, Stage, Task, parameters_of};
+pub use job::{Event, Inputs, Stage, Task};
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
 pub use load::{CandleDevice, load_model};
 pub use prompt::PromptReport;
-
-pub use crate::request::LongPrompt;

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::hub::Source;
 use crate::image::RgbImage;
 use crate::model::SDVersion;
-use crate::request::{LongPrompt, Request};
+use crate::request::Request;
 use crate::run::Runner;
 use crate::run::gpu::Caps;
 use crate::run::gpu::kernels::Element;
@@ -231,9 +231,8 @@ fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Res
     }
     Ok(Inputs {
         config,
-        init: if from_picture { Some(picture(128)?) } else { None },
+        start_picture: if from_picture { Some(picture(128)?) } else { None },
         mask: if is_inpaint { Some(picture(255)?) } else { None },
-        long_prompt: LongPrompt::Truncate,
     })
 }
 

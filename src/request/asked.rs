@@ -12,6 +12,7 @@ use crate::model::version::SDVersion;
 
 /// What to do with prompts of more tokens than the text encoder takes at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum LongPrompt {
     /// Cut, as diffusers does, and report what was cut.
@@ -19,6 +20,21 @@ pub enum LongPrompt {
     Truncate,
     /// Encode in chunks, which the UNet sees one behind the other.
     Chunks,
+}
+
+/// How attention's scores, a matrix for each head of as many rows and columns as there are tokens, are held. It decides
+/// memory and speed; pictures differ by rounding at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum Attention {
+    /// Never whole: the least memory, and on the CPU the fastest. The only one on a GPU.
+    #[default]
+    Flash,
+    /// Of one head at a time.
+    Sliced,
+    /// Of all heads at once.
+    Full,
 }
 
 /// What a caller asks for. An absent setting is the model's own.
@@ -75,6 +91,15 @@ pub struct Request {
     /// What to do with long prompts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub long_prompt: Option<LongPrompt>,
+    /// How attention's scores are held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<Attention>,
+    /// XL's conditioning on the size of the original photograph: width and height in pixels; the picture's own where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_size: Option<(usize, usize)>,
+    /// XL's conditioning on the crop of the training photograph: left and top in pixels; (0, 0) where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<(usize, usize)>,
 }
 
 /// What a model draws with where the request is silent.
@@ -171,6 +196,9 @@ impl Request {
         "count",
         "clip_skip",
         "long_prompt",
+        "attention",
+        "original_size",
+        "crop",
     ];
 
     /// Width and height in pixels. A side that is given holds; a start picture (`picture`, in pixels) without a size
@@ -217,7 +245,10 @@ impl Request {
             .with_strength(self.strength.unwrap_or(defaults.strength(has_mask)))
             .with_seed(self.seed.unwrap_or(seed))
             .with_count(self.count.unwrap_or(1))
-            .with_clip_skip(self.clip_skip);
+            .with_clip_skip(self.clip_skip)
+            .with_long_prompt(self.long_prompt.unwrap_or_default())
+            .with_attention(self.attention.unwrap_or_default());
+        (config.original_size, config.crop) = (self.original_size, self.crop);
         config = config.with_optional_negative_prompt(self.negative_prompt.clone());
         config.sampler = self.sampler.as_deref().map(str::parse).transpose()?;
         config = config.with_eta(self.eta.unwrap_or(0.0));
@@ -342,6 +373,9 @@ mod tests {
             count: Some(1),
             clip_skip: Some(1),
             long_prompt: Some(LongPrompt::Chunks),
+            attention: Some(Attention::Sliced),
+            original_size: Some((1024, 768)),
+            crop: Some((0, 16)),
         };
         let json = serde_json::to_value(&all).unwrap();
         let mut names: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();

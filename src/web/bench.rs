@@ -7,7 +7,7 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 use super::failure::refuse;
-use super::studio::{element_of, read_object};
+use super::studio::read_object;
 use super::types::{BenchLine, BenchProfile, BenchRun, BenchSettings, LoadSettings, RunnerName};
 use crate::bench::{self, Case, Part, RandomWeights, Sizes};
 use crate::hub::Source;
@@ -70,7 +70,7 @@ impl Bench {
             ),
             RunnerName::Gpu => {
                 let gpu = super::open_gpu().await?;
-                let element = element_of(dtype, &gpu.caps);
+                let element = crate::engine::Dtype::from(dtype).element(&gpu.caps);
                 // Choices that cannot be read are as good as none.
                 let tiles = tiles.as_deref().and_then(|text| serde_json::from_str(text).ok());
                 let runner = GpuRunner::new(gpu, element)?.with_tiles(tiles.unwrap_or_default());

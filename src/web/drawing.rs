@@ -5,46 +5,11 @@
 use js_sys::{Function, Reflect, Uint8Array, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
 
-use super::failure::{failure, refuse};
-use super::studio::Studio;
+use super::failure::refuse;
 use super::types::StepReport;
+use crate::engine::Generation;
 use crate::image::{RgbImage, encode_png};
-use crate::parameters::Parameters;
-use crate::pipeline::{Checkpoint, Event, Generation, Inputs};
-use crate::run::candle::CandleRunner;
-use crate::run::gpu::runner::GpuRunner;
-
-/// A request on one of the two runners.
-pub(super) enum AnyGeneration {
-    /// On the processor.
-    Cpu(Box<Generation<CandleRunner>>),
-    /// On the GPU.
-    Gpu(Box<Generation<GpuRunner>>),
-}
-
-/// Calls the same function of the generation, whichever runner has it.
-macro_rules! either {
-    ($generation:expr, $inner:ident => $call:expr) => {
-        match $generation {
-            AnyGeneration::Cpu($inner) => $call,
-            AnyGeneration::Gpu($inner) => $call,
-        }
-    };
-}
-
-impl AnyGeneration {
-    pub fn n_steps(&self) -> usize {
-        either!(self, generation => generation.n_steps())
-    }
-
-    pub fn total_flops(&self) -> u64 {
-        either!(self, generation => generation.total_flops())
-    }
-
-    pub fn task(&self) -> crate::pipeline::Task {
-        either!(self, generation => generation.task())
-    }
-}
+use crate::pipeline::Event;
 
 /// A finished picture, with its own seed.
 struct Finished {
@@ -65,19 +30,13 @@ pub(super) fn image_data(image: &RgbImage) -> Result<JsValue, JsValue> {
 /// One request on its way.
 #[wasm_bindgen]
 pub struct Drawing {
-    generation: AnyGeneration,
-    inputs: Inputs,
-    /// The state after the last step that was kept.
-    checkpoint: Option<Checkpoint>,
-    /// Whether the next step goes on from there.
-    resumes: bool,
-    parameters: Parameters,
+    pub(super) generation: Generation,
     finished: Option<Finished>,
 }
 
 impl Drawing {
-    pub(super) fn new(generation: AnyGeneration, inputs: Inputs, parameters: Parameters) -> Self {
-        Drawing { generation, inputs, checkpoint: None, resumes: false, parameters, finished: None }
+    pub(super) fn new(generation: Generation) -> Self {
+        Drawing { generation, finished: None }
     }
 }
 
@@ -101,17 +60,9 @@ impl Drawing {
                 false
             }
         };
-        let event = match &self.checkpoint {
-            Some(checkpoint) if self.resumes => {
-                let resumed =
-                    either!(&mut self.generation, generation => generation.resume(checkpoint, &mut progress).await);
-                self.resumes = resumed.is_err();
-                resumed.map(Some)
-            }
-            _ => either!(&mut self.generation, generation => generation.step(&mut progress).await),
-        };
+        let event = self.generation.step(&mut progress).await;
         if let Some(error) = failed {
-            return Err(failure("request", &format!("the progress callback failed: {error:?}")));
+            return Err(refuse(&format!("the progress callback failed: {error:?}")));
         }
         let report = match event? {
             Some(Event::Encoded { prompt, .. }) => {
@@ -136,8 +87,7 @@ impl Drawing {
     /// When the device is lost.
     #[wasm_bindgen(unchecked_return_type = "ImageData | undefined")]
     pub async fn preview(&self) -> Result<JsValue, JsValue> {
-        let preview = either!(&self.generation, generation => generation.preview().await)?;
-        preview.map_or(Ok(JsValue::UNDEFINED), |preview| image_data(&preview))
+        self.generation.preview().await?.map_or(Ok(JsValue::UNDEFINED), |preview| image_data(&preview))
     }
 
     /// Remembers where the drawing is, to go on from there after [`Drawing::move_to`].
@@ -145,18 +95,7 @@ impl Drawing {
     /// # Errors
     /// When the device is lost.
     pub async fn keep(&mut self) -> Result<(), JsValue> {
-        self.checkpoint = Some(either!(&self.generation, generation => generation.checkpoint().await)?);
-        Ok(())
-    }
-
-    /// Goes on with a model that was loaded anew, from the last step that was kept, or from the start.
-    ///
-    /// # Errors
-    /// When the model is another one that cannot draw the request.
-    pub fn move_to(&mut self, studio: &Studio) -> Result<(), JsValue> {
-        self.generation = studio.generation(self.inputs.clone())?;
-        self.resumes = self.checkpoint.is_some();
-        Ok(())
+        Ok(self.generation.keep().await?)
     }
 
     /// Calls of the UNet for one picture.
@@ -176,7 +115,7 @@ impl Drawing {
     pub fn png(&self) -> Result<Uint8Array, JsValue> {
         let finished = self.finished.as_ref();
         let finished = finished.ok_or_else(|| refuse("no picture is finished yet: call step until it says decoded"))?;
-        let parameters = Parameters { seed: finished.seed, ..self.parameters.clone() };
-        Ok(Uint8Array::from(encode_png(&finished.image, &parameters.to_png_text()?)?.as_slice()))
+        let text = self.generation.parameters(finished.seed).to_png_text()?;
+        Ok(Uint8Array::from(encode_png(&finished.image, &text)?.as_slice()))
     }
 }

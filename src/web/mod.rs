@@ -19,12 +19,14 @@ pub use drawing::Drawing;
 pub use models::Models;
 pub use studio::Studio;
 
+use crate::engine::{self, Device, DeviceName, EngineSettings, Expected};
 use crate::hub::published::Published;
 use crate::image::{decode, picture_text};
 use crate::model::SDVersion;
 use crate::parameters::Found;
 use crate::pipeline;
 use crate::pipeline::plan::PlanSettings;
+use crate::request::Request;
 use crate::run::gpu::{Caps, Gpu};
 use types::{GivenCaps, PictureSays, PlanRequest, VersionInfo};
 
@@ -92,14 +94,16 @@ fn plan_settings(request: JsValue, caps: JsValue) -> Result<(PlanRequest, PlanSe
     let request: PlanRequest = studio::read_object(request, "plan", PlanRequest::FIELDS)?;
     let GivenCaps(caps) = serde_wasm_bindgen::from_value(caps)
         .map_err(|e| failure::refuse(&format!("what the GPU can do cannot be read: {e}")))?;
-    let element = studio::element_of(request.dtype, &caps);
-    let mut settings = PlanSettings::new(caps, element);
-    settings.request.width = request.width;
-    settings.request.height = request.height;
-    settings.request.any_size = request.any_size;
-    settings.request.guidance_scale = request.guidance_scale;
-    settings.from_picture = request.from_picture;
-    settings.budget = request.budget_bytes.map(|bytes| bytes as u64);
+    let element = engine::Dtype::from(request.dtype).element(&caps);
+    let asked = Request {
+        width: request.width,
+        height: request.height,
+        any_size: request.any_size,
+        guidance_scale: request.guidance_scale,
+        ..Request::default()
+    };
+    let expected = Expected { request: asked, from_picture: request.from_picture, ..Expected::default() };
+    let settings = expected.plan(caps, element, request.budget_bytes.map(|bytes| bytes as u64));
     Ok((request, settings))
 }
 
@@ -132,6 +136,14 @@ async fn open_gpu() -> crate::Result<Gpu> {
         gpu.caps.name = name_from_browser(&gpu);
     }
     Ok(gpu)
+}
+
+/// Opens the device that the settings name.
+async fn open_device(settings: &EngineSettings) -> crate::Result<Device> {
+    match settings.device {
+        DeviceName::Gpu => Device::on_gpu(open_gpu().await?, settings),
+        DeviceName::Cpu | DeviceName::Cuda => Device::open(settings).await,
+    }
 }
 
 /// Vendor and architecture, which browsers tell even where they keep the adapter's own name to themselves.

@@ -3,94 +3,44 @@
 //! It keeps no queue and runs no loop: that is the worker's JavaScript.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use js_sys::{Array, Function, Map, Object, Reflect, Uint8Array, Uint8ClampedArray};
 use serde::de::DeserializeOwned;
 use wasm_bindgen::prelude::*;
 
-use super::drawing::{AnyGeneration, Drawing};
+use super::drawing::Drawing;
 use super::failure::refuse;
 use super::models::Models;
 use super::types::{Dtype, LoadSettings, ModelInfo, RunnerName, Work};
+use crate::engine::{self, DeviceName, Engine, EngineSettings, Expected, Pictures, Tune};
 use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
-use crate::hub::published::WithoutWeights;
 use crate::image::{RgbImage, decode, decode_mask, mask_of_rgba};
-use crate::pipeline::plan::{PlanSettings, choose_residency, plan};
-use crate::pipeline::{
-    Generation, Inputs, LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Residency, parameters_of,
-};
-use crate::request::{MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, Request, SDConfig};
-use crate::run::Runner;
-use crate::run::candle::{CandleRunner, Precision};
-use crate::run::gpu::Caps;
-use crate::run::gpu::kernels::Element;
-use crate::run::gpu::runner::GpuRunner;
+use crate::pipeline::LoadProgress;
+use crate::request::{MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, Request};
+use crate::run::gpu::tiles::Tiles;
 use crate::sampler::Sampler;
-
-/// A model on one of the two runners.
-enum Engine {
-    /// On the processor.
-    Cpu(Rc<CandleRunner>, Rc<ModelComponents<CandleRunner>>),
-    /// On the GPU, through WebGPU.
-    Gpu(Rc<GpuRunner>, Rc<ModelComponents<GpuRunner>>),
-}
 
 /// A loaded model, ready to draw.
 #[wasm_bindgen]
-pub struct Studio {
-    engine: Engine,
-    /// Where the model came from, to plan with its own configs.
-    source: Rc<dyn Source>,
-    /// Whether its weights may not be there yet.
-    is_arriving: bool,
-}
+pub struct Studio(Engine);
 
 impl Studio {
-    fn configs(&self) -> &ModelConfigs {
-        match &self.engine {
-            Engine::Cpu(_, model) => &model.configs,
-            Engine::Gpu(_, model) => &model.configs,
-        }
-    }
-
-    fn name(&self) -> &str {
-        match &self.engine {
-            Engine::Cpu(_, model) => &model.name,
-            Engine::Gpu(_, model) => &model.name,
-        }
-    }
-
     /// Refuses what the pipeline would refuse in the command line's words.
     fn check_given(&self, has_picture: bool, has_mask: bool) -> Result<(), JsValue> {
         if has_mask && !has_picture {
             return Err(refuse("mask without a picture is not possible: give the picture to repaint too"));
         }
-        if self.configs().is_inpaint() && !has_mask {
-            let name = self.name();
+        if self.0.configs().is_inpaint() && !has_mask {
+            let name = self.0.name();
             return Err(refuse(&format!("{name} only repaints parts of a picture: give a picture and a mask")));
         }
         Ok(())
     }
 
-    /// The request with the model's own settings where it is silent. `picture` is the width and height of the one that is
-    /// given, in pixels.
-    fn config_of(
-        &self,
-        mut request: Request,
-        picture: Option<(usize, usize)>,
-        has_mask: bool,
-    ) -> Result<SDConfig, JsValue> {
-        // A page's empty field means that nothing was asked for.
-        request.negative_prompt = request.negative_prompt.filter(|text| !text.is_empty());
-        if request.seed.is_none() {
-            return Err(refuse("the request has no seed: give a whole number"));
-        }
-        Ok(request.resolve(&self.configs().defaults(None), picture, has_mask, 0)?)
-    }
-
     /// Loads from wherever the files are.
-    pub(super) async fn load_from(
+    async fn load_from(
         source: Rc<dyn Source>,
         is_arriving: bool,
         settings: &LoadSettings,
@@ -101,52 +51,14 @@ impl Studio {
             let fraction = p.loaded_bytes as f64 / p.total_bytes.max(1) as f64;
             failed = failed.take().or(on_progress.call1(&JsValue::NULL, &fraction.into()).err());
         };
-        let engine = match settings.runner {
-            RunnerName::Cpu => {
-                let precision = if matches!(settings.dtype, Dtype::F16) { Precision::F16 } else { Precision::F32 };
-                let runner = Rc::new(CandleRunner::cpu(precision));
-                let model = if is_arriving {
-                    ModelComponents::open_lazy(Rc::clone(&source), Residency::Resident).await?
-                } else {
-                    ModelLoader::new(&*source, &*runner).load(&mut progress).await?
-                };
-                Engine::Cpu(runner, Rc::new(model))
-            }
-            RunnerName::Gpu => {
-                let gpu = super::open_gpu().await?;
-                let element = element_of(settings.dtype, &gpu.caps);
-                let residency = match settings.budget_bytes {
-                    Some(budget) => {
-                        let mut within = PlanSettings::new(gpu.caps.clone(), element);
-                        within.budget = Some(budget as u64);
-                        let headers = WithoutWeights(&*source);
-                        choose_residency(if is_arriving { &headers } else { &*source }, &within).await?
-                    }
-                    None => Residency::Resident,
-                };
-                // Choices that cannot be read are as good as none.
-                let tiles = settings.tiles.as_deref().and_then(|text| serde_json::from_str(text).ok());
-                let runner = Rc::new(GpuRunner::new(gpu, element)?.with_tiles(tiles.unwrap_or_default()));
-                runner.measure_tiles(settings.tune);
-                let model = if is_arriving {
-                    ModelComponents::open_lazy(Rc::clone(&source), residency).await?
-                } else {
-                    ModelLoader::new(&*source, &*runner).with_residency(residency).load(&mut progress).await?
-                };
-                Engine::Gpu(Rc::clone(&runner), Rc::new(model))
-            }
-        };
+        let settings = EngineSettings { is_arriving, ..engine_settings(settings) };
+        let device = super::open_device(&settings).await?;
+        let engine = Engine::open(&device, source, &settings, &Expected::default()).await?;
+        engine.load(&mut progress).await?;
         match failed {
             Some(error) => Err(error),
-            None => Ok(Studio { engine, source, is_arriving }),
+            None => Ok(Studio(engine)),
         }
-    }
-
-    pub(super) fn generation(&self, inputs: Inputs) -> Result<AnyGeneration, JsValue> {
-        Ok(match &self.engine {
-            Engine::Cpu(runner, model) => AnyGeneration::Cpu(Box::new(Generation::new(runner, model, inputs)?)),
-            Engine::Gpu(runner, model) => AnyGeneration::Gpu(Box::new(Generation::new(runner, model, inputs)?)),
-        })
     }
 }
 
@@ -198,19 +110,15 @@ impl Studio {
     /// When the checkpoint's scheduler is none that can be run.
     #[wasm_bindgen(unchecked_return_type = "ModelInfo")]
     pub fn info(&self) -> Result<JsValue, JsValue> {
-        let configs = self.configs();
-        let defaults = configs.defaults(None);
+        let (engine, configs, defaults) = (&self.0, self.0.configs(), self.0.defaults());
         let (width, height) = defaults.size;
-        let (runner, device) = match &self.engine {
-            Engine::Cpu(runner, _) => ("cpu", runner.describe()),
-            Engine::Gpu(runner, _) => ("gpu", runner.describe()),
-        };
+        let runner = if engine.device().caps().is_some() { "gpu" } else { "cpu" };
         let info = ModelInfo {
-            name: self.name().to_string(),
+            name: engine.name().to_string(),
             version: defaults.version.key(),
             is_inpaint: configs.is_inpaint(),
             runner,
-            device,
+            device: engine.device().describe(),
             width,
             height,
             size_multiple: defaults.size_multiple,
@@ -234,13 +142,8 @@ impl Studio {
     /// # Errors
     /// Never, for now.
     pub fn tiles(&self) -> Result<Option<String>, JsValue> {
-        match &self.engine {
-            Engine::Cpu(..) => Ok(None),
-            Engine::Gpu(runner, _) if runner.tiles().is_empty() => Ok(None),
-            Engine::Gpu(runner, _) => {
-                serde_json::to_string(&runner.tiles()).map(Some).map_err(|e| refuse(&e.to_string()))
-            }
-        }
+        let tiles = self.0.device().tiles();
+        tiles.map(|tiles| serde_json::to_string(&tiles).map_err(|e| refuse(&e.to_string()))).transpose()
     }
 
     /// Width and height, in pixels, that a picture is drawn at where it starts from one of `width` x `height` pixels and
@@ -251,7 +154,7 @@ impl Studio {
     #[wasm_bindgen(unchecked_return_type = "[number, number]")]
     pub fn size_of_picture(&self, width: u32, height: u32, any_size: Option<bool>) -> Result<Array, JsValue> {
         let request = Request { any_size: any_size.unwrap_or_default(), ..Request::default() };
-        let size = request.size(&self.configs().defaults(None), Some((width as usize, height as usize)));
+        let size = request.size(&self.0.defaults(), Some((width as usize, height as usize)));
         Ok(Array::of2(&size.0.into(), &size.1.into()))
     }
 
@@ -261,7 +164,7 @@ impl Studio {
     /// When the tokenizer cannot encode the text.
     #[wasm_bindgen(unchecked_return_type = "[number, number]")]
     pub fn count_tokens(&self, prompt: &str) -> Result<Array, JsValue> {
-        let tokenizer = &self.configs().text_encoders[0].tokenizer;
+        let tokenizer = &self.0.configs().text_encoders[0].tokenizer;
         Ok(Array::of2(&tokenizer.count(prompt)?.into(), &tokenizer.tokens_per_chunk().into()))
     }
 
@@ -277,16 +180,8 @@ impl Studio {
         has_mask: bool,
     ) -> Result<JsValue, JsValue> {
         self.check_given(has_picture, has_mask)?;
-        let request = parsed(request)?;
-        let long_prompt = request.long_prompt.unwrap_or_default();
-        let defaults = self.configs().defaults(None);
-        let config = self.config_of(request, has_picture.then_some(defaults.size), has_mask)?;
-        // How much work a picture is does not depend on its pixels.
-        let blank = || RgbImage { width: 1, height: 1, pixels: vec![255; 3] };
-        let inputs = Inputs { config, init: has_picture.then(blank), mask: has_mask.then(blank), long_prompt };
-        let generation = self.generation(inputs)?;
-        let work = Work { n_steps: generation.n_steps(), flops: generation.total_flops() as f64 };
-        Ok(serde_wasm_bindgen::to_value(&work)?)
+        let work = self.0.work(&read_request(request)?, has_picture, has_mask)?;
+        Ok(serde_wasm_bindgen::to_value(&Work { n_steps: work.n_steps, flops: work.flops as f64 })?)
     }
 
     /// What a picture of this model would ask of the GPU whose `caps` [`super::check`] gave; nothing is computed.
@@ -300,9 +195,7 @@ impl Studio {
         #[wasm_bindgen(unchecked_param_type = "Caps")] caps: JsValue,
     ) -> Result<JsValue, JsValue> {
         let (_, settings) = super::plan_settings(request, caps)?;
-        let headers = WithoutWeights(&*self.source);
-        let plan = plan(if self.is_arriving { &headers } else { &*self.source }, &settings).await?;
-        Ok(serde_wasm_bindgen::to_value(&plan)?)
+        Ok(serde_wasm_bindgen::to_value(&self.0.plan(&settings).await?)?)
     }
 
     /// Checks a request and makes it ready; nothing is computed yet. With `picture` it starts from that; with `mask`,
@@ -316,34 +209,67 @@ impl Studio {
         #[wasm_bindgen(unchecked_param_type = "GivenPicture | undefined")] picture: &JsValue,
         #[wasm_bindgen(unchecked_param_type = "GivenPicture | undefined")] mask: &JsValue,
     ) -> Result<Drawing, JsValue> {
-        let init = given_picture(picture, "picture", false)?;
+        let start_picture = given_picture(picture, "picture", false)?;
         let mask = given_picture(mask, "mask", true)?;
-        self.check_given(init.is_some(), mask.is_some())?;
-        let request = parsed(request)?;
-        let long_prompt = request.long_prompt.unwrap_or_default();
-        let picture = init.as_ref().map(|init| (init.width, init.height));
-        let config = self.config_of(request, picture, mask.is_some())?;
-        let configs = self.configs();
-        let sampler = configs.scheduler.with_optional_sampler(config.sampler).sampler()?;
-        let inputs = Inputs { config, init, mask, long_prompt };
-        let generation = self.generation(inputs.clone())?;
-        let (sampler, model) = (sampler.name().to_string(), self.name().to_string());
-        let parameters = parameters_of(&inputs.config, generation.task(), long_prompt, sampler, model);
-        Ok(Drawing::new(generation, inputs, parameters))
+        self.check_given(start_picture.is_some(), mask.is_some())?;
+        let request = read_request(request)?;
+        Ok(Drawing::new(self.0.draw(&request, Pictures { start_picture, mask }, 0)?))
     }
 }
 
-/// The type of values on a GPU: 16 bits where it has them and nobody says otherwise.
-pub(super) fn element_of(dtype: Dtype, caps: &Caps) -> Element {
-    match dtype {
-        Dtype::Auto => caps.best_element(),
-        Dtype::F32 => Element::F32,
-        Dtype::F16 => Element::F16,
+// Here, because a drawing knows no model, and a model makes drawings.
+#[wasm_bindgen]
+impl Drawing {
+    /// Goes on with a model that was loaded again, from the last step that was kept, or from the start.
+    ///
+    /// # Errors
+    /// When the model is another one that cannot draw the request.
+    pub fn move_to(&mut self, studio: &Studio) -> Result<(), JsValue> {
+        Ok(self.generation.move_to(&studio.0)?)
     }
 }
 
-fn parsed(request: JsValue) -> Result<Request, JsValue> {
-    read_object(request, "request", Request::FIELDS)
+/// The library's form of the page's settings.
+pub(super) fn engine_settings(settings: &LoadSettings) -> EngineSettings {
+    // Choices that cannot be read are as good as none.
+    let tiles: Option<Tiles> = settings.tiles.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    EngineSettings {
+        device: match settings.runner {
+            RunnerName::Cpu => DeviceName::Cpu,
+            RunnerName::Gpu => DeviceName::Gpu,
+        },
+        dtype: settings.dtype.into(),
+        // The page decides itself whether a software adapter is measured.
+        tune: if settings.tune { Tune::Always } else { Tune::Never },
+        tiles: tiles.map(|tiles| Arc::new(tiles) as _),
+        // On the processor everything stays loaded.
+        budget_bytes: match settings.runner {
+            RunnerName::Cpu => None,
+            RunnerName::Gpu => settings.budget_bytes.map(|bytes| bytes as u64),
+        },
+        ..EngineSettings::default()
+    }
+}
+
+impl From<Dtype> for engine::Dtype {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::Auto => engine::Dtype::Auto,
+            Dtype::F32 => engine::Dtype::F32,
+            Dtype::F16 => engine::Dtype::F16,
+        }
+    }
+}
+
+/// A request with a seed, which the page chooses. An empty negative prompt is none: the page's empty field means that nothing
+/// was asked for.
+fn read_request(request: JsValue) -> Result<Request, JsValue> {
+    let mut request: Request = read_object(request, "request", Request::FIELDS)?;
+    request.negative_prompt = request.negative_prompt.filter(|text| !text.is_empty());
+    if request.seed.is_none() {
+        return Err(refuse("the request has no seed: give a whole number"));
+    }
+    Ok(request)
 }
 
 /// An object with no other fields than `fields`. The reader takes what it knows and looks at nothing else, so a setting

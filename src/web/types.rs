@@ -279,6 +279,11 @@ export interface DrawRequest {
   clip_skip?: number;
   /** Longer prompts than the model reads at once are cut, or encoded in chunks. */
   long_prompt?: "truncate" | "chunks";
+  /** How attention's scores are held: never whole, of one head at a time, of all at once. On a GPU `flash` alone. */
+  attention?: "flash" | "sliced" | "full";
+  /** For XL: width and height of the original photograph that the model is told, and left and top of its crop. */
+  original_size?: [number, number];
+  crop?: [number, number];
 }
 
 /** A picture given: a PNG, JPEG, WebP, GIF, BMP or TIFF file, or pixels as a canvas has them. */
@@ -445,6 +450,8 @@ export interface PictureParameters {
   timesteps?: number[];
   sigmas?: number[];
   fit?: string;
+  original_size?: [number, number];
+  crop?: [number, number];
   version?: string;
   /** Whether nothing was found that a request could take. */
   is_empty: boolean;
@@ -473,6 +480,6 @@ export interface Caps {
 
 /** What is thrown: `code` says what a page can do about it. */
 export interface Failure extends Error {
-  code: "request" | "model" | "device" | "memory" | "lost" | "picture" | "cancelled";
+  code: "request" | "model" | "device" | "memory" | "lost" | "picture" | "file" | "storage" | "cancelled";
 }
 "#;

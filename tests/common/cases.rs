@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use darkroom::image::{RgbImage, decode, encode_png};
-use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelComponents, Stage};
+use darkroom::pipeline::{Event, Generation, Inputs, ModelComponents, Stage};
 use darkroom::request::SDConfig;
 use darkroom::run::Runner;
 use darkroom::sampler::{SamplerKind, SigmaSchedule};
@@ -144,9 +144,8 @@ impl Case {
         }
         Inputs {
             config,
-            init: self.init.as_deref().map(|name| picture(&self.folder, name)),
+            start_picture: self.init.as_deref().map(|name| picture(&self.folder, name)),
             mask: self.mask.as_deref().map(|name| picture(&self.folder, name)),
-            long_prompt: LongPrompt::Truncate,
         }
     }
 

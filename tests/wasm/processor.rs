@@ -7,7 +7,7 @@ use darkroom::bench::{RandomWeights, values};
 use darkroom::graph::{GraphBuilder, Path, Phase};
 use darkroom::hub::memory::MemoryFiles;
 use darkroom::image::decode;
-use darkroom::pipeline::{Event, Generation, Inputs, LongPrompt, ModelLoader};
+use darkroom::pipeline::{Event, Generation, Inputs, ModelLoader};
 use darkroom::request::SDConfig;
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
@@ -61,7 +61,7 @@ async fn a_prompt_becomes_diffusers_picture() {
         .with_guidance_scale(4.0)
         .with_seed(1);
     config.negative_prompt = None;
-    let inputs = Inputs { config, init: None, mask: None, long_prompt: LongPrompt::Truncate };
+    let inputs = Inputs { config, start_picture: None, mask: None };
     let mut generation = Generation::new(&runner, &model, inputs).expect("the request is good");
     let mut picture = None;
     loop {

@@ -9,7 +9,7 @@
 #![deny(clippy::unwrap_used)]
 
 mod bar;
-mod device;
+mod engine_args;
 mod generate;
 mod models;
 mod numbers;
@@ -18,6 +18,7 @@ mod plan;
 mod serve;
 mod show;
 mod source;
+mod tiles_folder;
 mod visible;
 
 use std::fmt::Display;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
+use darkroom::error::Class;
 use darkroom::{Error, Result};
 use visible::{visible, visible_json};
 
@@ -149,24 +151,11 @@ fn print(line: &str) -> Result<()> {
 }
 
 fn exit_code(error: &Error) -> u8 {
-    match error {
-        Error::Request { .. } => 2,
-        Error::Config { .. }
-        | Error::Safetensors { .. }
-        | Error::Gguf { .. }
-        | Error::TensorMissing { .. }
-        | Error::TensorShape { .. }
-        | Error::TensorDtype { .. }
-        | Error::Shape { .. }
-        | Error::Tokenizer { .. }
-        | Error::Hub { .. } => 3,
-        Error::Device { .. }
-        | Error::Run { .. }
-        | Error::Limit { .. }
-        | Error::OutOfMemory { .. }
-        | Error::DeviceLost { .. }
-        | Error::NotFinite { .. } => 4,
-        Error::Image { .. } | Error::Io { .. } | Error::Store { .. } | Error::StoreFull { .. } => 5,
-        Error::Cancelled => 130,
+    match error.class() {
+        Class::Request => 2,
+        Class::Model => 3,
+        Class::Device | Class::Memory | Class::Lost => 4,
+        Class::Picture | Class::File | Class::Storage => 5,
+        Class::Cancelled => 130,
     }
 }

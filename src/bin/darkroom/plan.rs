@@ -1,16 +1,17 @@
 //! `darkroom plan`: what a picture will ask of a GPU, without drawing it.
 
 use clap::{Args as ClapArgs, ValueEnum};
-use darkroom::Result;
+use darkroom::engine::{Dtype, Expected};
 use darkroom::hub::published::Published;
 use darkroom::hub::{Source, Variant};
 use darkroom::pipeline::Residency;
 use darkroom::pipeline::plan::{Plan, PlanSettings, plan};
+use darkroom::request::Request;
 use darkroom::run::gpu::{Caps, Gpu};
+use darkroom::{Error, Result};
 
 use crate::bar::Bar;
-use crate::device::Dtype;
-use crate::generate::parse_bytes;
+use crate::numbers::parse_bytes;
 use crate::{print_line, source};
 
 /// Whose limits count.
@@ -20,24 +21,6 @@ enum Limits {
     Default,
     /// Those of this machine's adapter.
     Adapter,
-}
-
-/// How long weights stay on the GPU.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum ResidencyName {
-    /// To the end.
-    Resident,
-    /// As long as their stage lasts.
-    Staged,
-}
-
-impl From<ResidencyName> for Residency {
-    fn from(name: ResidencyName) -> Self {
-        match name {
-            ResidencyName::Resident => Residency::Resident,
-            ResidencyName::Staged => Residency::Staged,
-        }
-    }
 }
 
 /// `darkroom plan`.
@@ -73,7 +56,7 @@ pub struct Args {
     budget: Option<u64>,
     /// How long weights stay on the GPU [default: as the budget allows].
     #[arg(long, value_enum)]
-    residency: Option<ResidencyName>,
+    residency: Option<Residency>,
     /// Whose limits count.
     #[arg(long, value_enum, default_value_t = Limits::Default)]
     limits: Limits,
@@ -92,24 +75,22 @@ pub fn run(args: &Args) -> Result<()> {
         Limits::Adapter => pollster::block_on(Gpu::open())?.caps,
     };
     let element = args.dtype.element(&caps);
-    let mut version = None;
-    let source: Box<dyn Source> = match source::parse(&args.model)? {
-        source::Model::Version(named) => {
-            version = Some(named);
-            Box::new(Published::new(named))
-        }
-        named => Box::new(named.fetch(&Bar::new(), args.variant.as_ref())?),
+    let named = source::parse(&args.model)?;
+    let version = named.version();
+    let source: Box<dyn Source> = match version {
+        Some(version) => Box::new(Published::new(version)),
+        None => Box::new(named.fetch(&Bar::new(), args.variant.as_ref())?),
     };
-    let mut settings = PlanSettings::new(caps, element);
-    settings.version = version;
-    settings.request.width = args.width;
-    settings.request.height = args.height;
-    settings.request.any_size = args.any_size;
-    settings.request.guidance_scale = args.guidance;
-    settings.from_picture = args.from_picture;
-    settings.budget = args.budget;
-    settings.residency = args.residency.map(Residency::from);
-    let plan = pollster::block_on(plan(&*source, &settings)).map_err(source::model_fault)?;
+    let request = Request {
+        width: args.width,
+        height: args.height,
+        any_size: args.any_size,
+        guidance_scale: args.guidance,
+        ..Request::default()
+    };
+    let expected = Expected { request, version, from_picture: args.from_picture, picture: None };
+    let settings = PlanSettings { residency: args.residency, ..expected.plan(caps, element, args.budget) };
+    let plan = pollster::block_on(plan(&*source, &settings)).map_err(Error::of_model)?;
     if args.json {
         return print_line(serde_json::json!(plan));
     }

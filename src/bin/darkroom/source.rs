@@ -42,7 +42,7 @@ pub fn parse(model: &str) -> Result<Model> {
         return Ok(Model::Version(version));
     }
     if is_path(model) || Path::new(model).exists() {
-        return Ok(Model::Folder(Folder::open(model).map_err(model_fault)?));
+        return Ok(Model::Folder(Folder::open(model).map_err(Error::of_model)?));
     }
     let repository = model.split('@').next().unwrap_or(model);
     match model.parse::<RepoId>() {
@@ -77,23 +77,23 @@ pub fn public_name(model: &str) -> String {
     }
 }
 
-/// A model whose file cannot be read is a model that cannot be loaded, unlike a picture that cannot be read or written.
-#[must_use]
-pub fn model_fault(error: Error) -> Error {
-    match error {
-        Error::Io { path, source } => Error::Hub { repo: path, reason: source.to_string() },
-        other => other,
-    }
-}
-
 impl Model {
+    /// The version, where it is named by one.
+    #[must_use]
+    pub fn version(&self) -> Option<SDVersion> {
+        match self {
+            Model::Version(version) => Some(*version),
+            Model::Folder(_) | Model::Repo(_) => None,
+        }
+    }
+
     /// The model's folder, downloaded into the cache where it is not there yet. Without a `variant` the files of a folder
     /// or of the cache are read as diffusers does, and fp16 files are downloaded where there are any.
     ///
     /// # Errors
     /// What the Hub or its cache says; never [`Error::Io`].
     pub fn fetch(&self, bar: &Bar, variant: Option<&Variant>) -> Result<Folder> {
-        self.fetch_files(bar, &variant.cloned().unwrap_or_default()).map_err(model_fault)
+        self.fetch_files(bar, &variant.cloned().unwrap_or_default()).map_err(Error::of_model)
     }
 
     fn fetch_files(&self, bar: &Bar, variant: &Variant) -> Result<Folder> {

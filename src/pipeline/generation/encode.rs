@@ -19,9 +19,9 @@ impl<R: Runner> Generation<R> {
         let (runner, model) = (&*shared_runner, &*shared_model);
         let config = &self.inputs.config;
         let guided = model.configs.is_guided(config.guidance_scale);
-        let mut prompt = tokenize(model, &config.prompt, self.inputs.long_prompt)?;
+        let mut prompt = tokenize(model, &config.prompt, config.long_prompt)?;
         let negative_text = config.negative_prompt.as_deref().unwrap_or("");
-        let mut negative = tokenize(model, negative_text, self.inputs.long_prompt)?;
+        let mut negative = tokenize(model, negative_text, config.long_prompt)?;
         prompt.check(model)?;
         if guided {
             negative.check(model)?;
@@ -134,7 +134,7 @@ impl<R: Runner> Generation<R> {
 
     /// 4. The picture and what the mask leaves of it, as moments of latents.
     async fn encode_pictures(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<()> {
-        let Some(init) = &self.inputs.init else { return Ok(()) };
+        let Some(init) = &self.inputs.start_picture else { return Ok(()) };
         let config = &self.inputs.config;
         let (width, height) = (config.width, config.height);
         let init = init.fitted(width, height, config.fit);

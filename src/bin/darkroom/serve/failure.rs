@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use darkroom::Error;
+use darkroom::error::Class;
 use serde_json::{Value, json};
 
 /// How long a client should wait when the queue or the memory is full, in seconds.
@@ -53,7 +54,7 @@ impl Failure {
 
     /// A setting that cannot be drawn.
     pub fn request(message: impl Into<String>) -> Self {
-        Failure::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+        Failure::new(StatusCode::BAD_REQUEST, Class::Request.code(), message)
     }
 
     /// A fault of this program.
@@ -88,19 +89,24 @@ impl Failure {
     }
 }
 
+/// The status for each class of errors.
+fn status(class: Class) -> StatusCode {
+    match class {
+        Class::Request | Class::Picture => StatusCode::BAD_REQUEST,
+        Class::Cancelled => StatusCode::GONE,
+        Class::Model | Class::Device | Class::Memory | Class::Lost | Class::File | Class::Storage => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let message = error.to_string();
-        match error {
-            Error::Request { field, .. } => Failure::of(&field.replace(' ', "_"), message),
-            Error::Image { .. } => Failure::request(message),
-            Error::Device { .. }
-            | Error::Run { .. }
-            | Error::NotFinite { .. }
-            | Error::Limit { .. }
-            | Error::OutOfMemory { .. }
-            | Error::DeviceLost { .. } => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "device_failed", message),
-            _ => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "model_failed", message),
+        let class = error.class();
+        let failure = Failure::new(status(class), class.code(), error.to_string());
+        match error.field() {
+            Some(field) => failure.about(&field),
+            None => failure,
         }
     }
 }

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 
 use super::failure::Failure;
 use super::memory::{Held, Kind, Memory};
+use super::menu::{Menu, Order};
 use super::metrics::Metrics;
-use super::request::{JobRequest, Menu, Order};
+use super::request::JobRequest;
 use super::room::Room;
 use super::upload::Role;
 use super::webui;
@@ -22,19 +23,6 @@ use super::webui;
 /// Jobs that are over and remembered, those with pictures and those without apart, so that many cancelled ones do not
 /// push out a picture. The bytes of their pictures bound them too.
 const N_REMEMBERED: usize = 128;
-
-/// What one client may ask of the server.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Requests that may wait.
-    pub n_waiting: usize,
-    /// Pixels of a picture's longer side.
-    pub side: usize,
-    /// Pictures of one request.
-    pub count: usize,
-    /// Clients that may listen to events at a time.
-    pub n_listeners: usize,
-}
 
 /// Where a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -125,7 +113,7 @@ impl Job {
     }
 
     /// Everything about it in JSON. `position` counts the requests before it.
-    pub fn to_json(&self, menu: &Menu, position: Option<usize>) -> Value {
+    pub fn to_json(&self, position: Option<usize>) -> Value {
         let config = &self.order.config;
         let images: Vec<Value> = (0..self.images.len())
             .map(|image| json!({ "index": image, "seed": self.images[image].0, "url": self.image_url(image) }))
@@ -133,7 +121,7 @@ impl Job {
         let mut object = json!({
             "id": self.id, "status": self.status, "progress": self.progress, "images": images,
             "request": {
-                "model": menu.models[self.order.model_idx].name, "prompt": config.prompt,
+                "model": self.order.model, "prompt": config.prompt,
                 "negative_prompt": config.negative_prompt, "width": config.width, "height": config.height,
                 "any_size": config.any_size,
                 "steps": config.steps, "guidance_scale": config.guidance_scale, "sampler": self.order.sampler.name(),

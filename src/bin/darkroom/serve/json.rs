@@ -1,6 +1,7 @@
 //! JSON bodies in the words of this server: what is wrong, where, and what would work.
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, DeserializeSeed, Error, IntoDeserializer, MapAccess};
 use serde_json::Value;
 
 use super::failure::Failure;
@@ -34,6 +35,73 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
 /// As [`parse`].
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
     serde_path_to_error::deserialize(value).map_err(|error| explain(&error.path().to_string(), error.inner()))
+}
+
+/// Fields beside those of a struct, in the same object.
+pub trait Others {
+    /// Their names.
+    const NAMES: &[&str];
+
+    /// Reads the value of one of them, which is next in the map.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn read<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
+}
+
+/// The fields of a struct in an object that has others too, which are handed on as they come. Unlike serde's `flatten` it
+/// refuses unknown fields, names the field where something is wrong, and keeps no copy of a value.
+pub struct WithOthers<'o, A, O> {
+    names: &'static [&'static str],
+    map: A,
+    others: &'o mut O,
+}
+
+impl<'o, A, O: Others> WithOthers<'o, A, O> {
+    /// `names` are those of the struct's fields.
+    pub fn new(names: &'static [&'static str], map: A, others: &'o mut O) -> Self {
+        WithOthers { names, map, others }
+    }
+}
+
+impl<'de, A: MapAccess<'de>, O: Others> MapAccess<'de> for WithOthers<'_, A, O> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        while let Some(name) = self.map.next_key::<String>()? {
+            if self.names.contains(&name.as_str()) {
+                return seed.deserialize(name.into_deserializer()).map(Some);
+            }
+            if !O::NAMES.contains(&name.as_str()) {
+                let known: Vec<String> = self.names.iter().chain(O::NAMES).map(|known| format!("`{known}`")).collect();
+                let known = known.join(", ");
+                // In serde's words.
+                return Err(A::Error::custom(format!("unknown field `{name}`, expected one of {known}")));
+            }
+            self.others.read(&name, &mut self.map)?;
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+}
+
+/// Reads an optional value into its place.
+///
+/// # Errors
+/// What is wrong with it, or that it is given twice.
+pub fn put<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    place: &mut Option<T>,
+    name: &'static str,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    if place.is_some() {
+        return Err(A::Error::duplicate_field(name));
+    }
+    *place = map.next_value()?;
+    Ok(())
 }
 
 /// Commas and colons outside of texts, and brackets: about as many as there are values.

@@ -35,6 +35,7 @@ mod intake;
 mod jobs;
 mod json;
 mod memory;
+mod menu;
 mod metrics;
 mod openai;
 mod openai_request;
@@ -60,15 +61,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::bar::Bar;
-use crate::device::{DeviceName, Dtype};
-use crate::generate::Tune;
+use crate::engine_args::EngineArgs;
+use crate::numbers::parse_bytes;
 use crate::{print_line, source};
 use connection::Hall;
 use guard::Guard;
-use jobs::{Desk, Limits};
+use jobs::Desk;
 use memory::{Kind, Memory};
-use painter::Device;
-use request::Menu;
+use menu::{Limits, Menu, Model};
 use signals::Signals;
 
 /// Threads for files of the page and for the room.
@@ -101,24 +101,8 @@ pub struct Args {
     /// The folder of the page [default: www beside the program or where it is started].
     #[arg(long)]
     page: Option<PathBuf>,
-    /// Where the models run.
-    #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
-    device: DeviceName,
-    /// The type that numbers are held in.
-    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
-    dtype: Dtype,
-    /// Multiply with the GPU's cooperative matrices (NVIDIA's tensor cores through Vulkan, Metal's SIMD-group matrices):
-    /// several times as fast in 16 bits, and experimental. Without any they are left out, and that is said.
-    #[arg(long)]
-    matrices: bool,
-    /// GPU memory that may be used: bytes, or 2GB, 1500MB. Where it is too little to keep the whole model loaded, its
-    /// components are loaded one after another.
-    #[arg(long, value_name = "BYTES", value_parser = crate::generate::parse_bytes)]
-    budget: Option<u64>,
-    /// Measure which tile serves which matrix product best, once for this GPU, and remember it in the user's cache folder.
-    /// Software adapters are left out unless this is `always`.
-    #[arg(long, value_enum, default_value_t = Tune::Auto)]
-    tune: Tune,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// How many requests may wait; more are answered with 429.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     queue: u16,
@@ -147,7 +131,7 @@ pub struct Args {
 
 /// Bytes, and not fewer than the server can work with.
 fn parse_memory(text: &str) -> Result<u64, String> {
-    let n_bytes = crate::generate::parse_bytes(text)?;
+    let n_bytes = parse_bytes(text)?;
     if n_bytes < memory::LEAST_LIMIT {
         return Err(format!("use {}MiB or more", memory::LEAST_LIMIT >> 20));
     }
@@ -198,13 +182,8 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
 /// When a model cannot be read, the device does not open, or the address is taken.
 pub fn run(args: Args) -> Result<()> {
     let signals = Signals::install()?;
-    if (args.budget.is_some() || args.matrices) && args.device != DeviceName::Gpu {
-        return Err(Error::Request {
-            field: "setting",
-            got: if args.matrices { "--matrices" } else { "--budget" }.into(),
-            expected: "it is for --device gpu".into(),
-        });
-    }
+    let settings = args.engine.settings();
+    settings.check()?;
     let addresses = resolve(&args.host, args.port)?;
     let token = token(&args)?;
     let is_local = addresses.iter().all(|address| guard::is_loopback(address.ip()));
@@ -237,14 +216,11 @@ pub fn run(args: Args) -> Result<()> {
     let mut models = Vec::new();
     for name in &named {
         let model = source::parse(name)?;
-        let version = match model {
-            source::Model::Version(version) => Some(version),
-            source::Model::Folder(_) | source::Model::Repo(_) => None,
-        };
+        let version = model.version();
         let folder = model.fetch(&bar, args.variant.as_ref())?;
         let name = source::public_name(name);
-        let model = pollster::block_on(request::Model::read(name, version, folder));
-        models.push(model.map_err(source::model_fault)?);
+        let model = pollster::block_on(Model::read(name, version, folder));
+        models.push(model.map_err(Error::of_model)?);
     }
     drop(bar);
 
@@ -261,9 +237,7 @@ pub fn run(args: Args) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(N_THREADS).build();
     let runtime = runtime.map_err(|e| Error::Io { path: "the HTTP server".into(), source: e })?;
     let listeners = runtime.block_on(listen(&addresses))?;
-    let device =
-        Device { name: args.device, dtype: args.dtype, matrices: args.matrices, budget: args.budget, tune: args.tune };
-    painter::start(Arc::clone(&desk), device)?;
+    painter::start(Arc::clone(&desk), settings)?;
     let server = Server { hall: Hall::new(Arc::clone(&desk), n_connections), desk, guard, page };
     runtime.block_on(server.serve(listeners, signals, args.on_exit));
     Ok(())

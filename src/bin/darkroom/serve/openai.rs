@@ -21,9 +21,9 @@ use super::form;
 use super::intake::{Asked, Raw, SMALL_BODY_BYTES};
 use super::jobs::Desk;
 use super::memory::Held;
+use super::menu::Model;
 use super::openai_request::{Delivery, Door, ImagesRequest};
 use super::openai_stream;
-use super::request::Model;
 use super::{answer, json};
 
 /// Names of settings here and there.

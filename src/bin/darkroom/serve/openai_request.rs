@@ -5,7 +5,7 @@
 
 use axum::body::Bytes;
 use darkroom::image::Fit;
-use darkroom::request::LongPrompt;
+use darkroom::request::{LongPrompt, Request};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -133,9 +133,8 @@ impl ImagesRequest {
             _ => {}
         }
         let (width, height) = self.size.as_deref().map_or(Ok((None, None)), parse_size)?;
-        let request = JobRequest {
+        let asked = Request {
             prompt: self.prompt.ok_or_else(|| Failure::of("prompt", "prompt is missing"))?,
-            model: self.model,
             count: self.n,
             width,
             height,
@@ -149,12 +148,16 @@ impl ImagesRequest {
             seed: self.seed,
             clip_skip: self.clip_skip,
             long_prompt: self.long_prompt,
+            ..Request::default()
+        };
+        let request = JobRequest {
+            request: asked,
+            model: self.model,
             output_format: self.output_format,
             output_compression: self.output_compression,
             image: self.image,
             mask: self.mask,
             mask_form: MaskForm::TransparentIsRepainted,
-            ..JobRequest::default()
         };
         Ok((request, Delivery { door, wants_url, is_stream, n_partial_images }))
     }

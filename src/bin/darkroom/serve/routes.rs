@@ -78,13 +78,13 @@ fn no_job(id: &str) -> Failure {
 
 async fn add_job(State(desk): State<Arc<Desk>>, Asked { asked, held }: Asked<JobRequest>) -> Result<Response, Failure> {
     let id = desk.submit(asked, held).await?;
-    let job = desk.look(&id, |job, position| job.to_json(&desk.menu, position)).ok_or_else(|| no_job(&id))?;
+    let job = desk.look(&id, |job, position| job.to_json(position)).ok_or_else(|| no_job(&id))?;
     let location = [(header::LOCATION, format!("/v1/jobs/{id}"))];
     Ok((StatusCode::ACCEPTED, location, Json(job)).into_response())
 }
 
 async fn show_job(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
-    desk.look(&id, |job, position| Json(job.to_json(&desk.menu, position))).ok_or_else(|| no_job(&id))
+    desk.look(&id, |job, position| Json(job.to_json(position))).ok_or_else(|| no_job(&id))
 }
 
 /// Stops the job and says where it is; one that is being drawn stops between two operations.
@@ -150,7 +150,7 @@ impl Listener {
         }
         if job.status.is_over() {
             let kind = if job.failure.is_some() { "error" } else { "done" };
-            tell(kind, job.to_json(&desk.menu, None));
+            tell(kind, job.to_json(None));
             self.is_over = true;
         }
     }

@@ -16,7 +16,6 @@ use super::super::failure::Failure;
 use super::super::follow::Finished;
 use super::super::intake::Posted;
 use super::super::jobs::{Desk, Job};
-use super::super::request::Menu;
 use super::super::upload::Upload;
 use super::Answer;
 use super::request::Delivery;
@@ -29,10 +28,9 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    pub fn of(job: &Job, menu: &Menu, strength: Option<f64>) -> Self {
+    pub fn of(job: &Job) -> Self {
         let order = &job.order;
-        let parameters = order.parameters(menu, strength);
-        Drawn { parameters, sampler: order.sampler.a1111_name(), first_seed: order.config.seed }
+        Drawn { parameters: order.parameters(), sampler: order.sampler.a1111_name(), first_seed: order.config.seed }
     }
 }
 

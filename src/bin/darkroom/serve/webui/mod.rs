@@ -27,7 +27,7 @@ use super::failure::Failure;
 use super::follow::Followed;
 use super::intake::{Asked, Posted};
 use super::jobs::{Desk, Status};
-use super::request::Menu;
+use super::menu::Menu;
 use body::{Body, Given};
 use request::{Door, positive};
 
@@ -222,7 +222,6 @@ async fn draw(desk: Arc<Desk>, Asked { asked: mut body, held }: Asked<Body>, doo
     let (request, delivery) = request::read(&mut body, door, &options, &desk.menu)?;
     let parameters = body.to_json();
     drop(body);
-    let strength = request.strength;
     let id = desk.submit(request, held).await?;
     let listed = Listed::new(&desk, &id);
     let mut job = Followed::new(Arc::clone(&desk), id)?;
@@ -237,7 +236,7 @@ async fn draw(desk: Arc<Desk>, Asked { asked: mut body, held }: Asked<Body>, doo
         other => other?,
     };
     let was_interrupted = job.look(|job| job.status == Status::Cancelled)?;
-    let drawn = job.look(|job| info::Drawn::of(job, &desk.menu, strength))?;
+    let drawn = job.look(|job| info::Drawn::of(job))?;
     drop((listed, job));
     let n_bytes: usize = finished.images.iter().map(|(_, file)| file.len() / 3 * 4).sum();
     let make = move || info::answer(&finished, &drawn, &delivery, parameters, was_interrupted);

@@ -5,10 +5,12 @@
 //! something.
 
 use darkroom::image::{FileFormat, Fit};
+use darkroom::request::Request;
 use darkroom::sampler::{Sampler, SamplerKind, SigmaSchedule};
 
 use super::super::failure::Failure;
-use super::super::request::{JobRequest, Menu};
+use super::super::menu::Menu;
+use super::super::request::JobRequest;
 use super::super::upload::MaskForm;
 use super::Options;
 use super::body::{Body, Given, whole};
@@ -185,9 +187,8 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
     // There a side is any multiple of 8.
     let multiple = menu.models[options.model_idx].defaults.size_multiple.max(1);
     let any_size = [width, height].into_iter().flatten().any(|side| !side.is_multiple_of(multiple));
-    let request = JobRequest {
+    let asked = Request {
         prompt: body.text("prompt")?.to_owned(),
-        model: Some(menu.models[options.model_idx].name.clone()),
         // An empty one is none there, which XL draws differently.
         negative_prompt: (!negative_prompt.is_empty()).then(|| negative_prompt.to_owned()),
         width,
@@ -208,6 +209,11 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         count: Some(batch_size.saturating_mul(n_iter)),
         // 1 is the last layer there, which skips none.
         clip_skip: stops_at.checked_sub(1).filter(|n| *n > 0),
+        ..Request::default()
+    };
+    let request = JobRequest {
+        request: asked,
+        model: Some(menu.models[options.model_idx].name.clone()),
         image,
         mask,
         mask_form: MaskForm::OpaqueIsRepainted { inverted: !body.get("inpainting_mask_invert").is_neutral() },

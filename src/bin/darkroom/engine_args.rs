@@ -1,0 +1,60 @@
+//! How models are opened, as `generate` and `serve` spell it: one set of options for both.
+
+use std::sync::Arc;
+
+use darkroom::Result;
+use darkroom::engine::{Device, DeviceName, Dtype, EngineSettings, Tune};
+
+use crate::numbers::parse_bytes;
+use crate::tiles_folder::TilesFolder;
+
+/// The options.
+#[derive(Clone, clap::Args)]
+pub struct EngineArgs {
+    /// Where the models run.
+    #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
+    /// The type that numbers are held in.
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    dtype: Dtype,
+    /// Multiply with the GPU's cooperative matrices (NVIDIA's tensor cores through Vulkan, Metal's SIMD-group matrices):
+    /// several times as fast in 16 bits, and experimental. Where the GPU has none, they are left out with a note.
+    #[arg(long)]
+    matrices: bool,
+    /// GPU memory that may be used: bytes, or 2GB, 1500MB. Where it is too little to keep the whole model loaded, its
+    /// components are loaded one after another.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
+    budget: Option<u64>,
+    /// Measure which tile serves which matrix product best, once for this GPU, and remember it in the user's cache folder.
+    /// Software adapters are left out unless this is `always`.
+    #[arg(long, value_enum, default_value_t = Tune::Auto)]
+    tune: Tune,
+}
+
+impl EngineArgs {
+    /// The library's form of it.
+    pub fn settings(&self) -> EngineSettings {
+        EngineSettings {
+            device: self.device,
+            dtype: self.dtype,
+            matrices: self.matrices,
+            tune: self.tune,
+            tiles: TilesFolder::of_user().map(|folder| Arc::new(folder) as _),
+            budget_bytes: self.budget,
+            ..EngineSettings::default()
+        }
+    }
+}
+
+/// Opens the device. Says so where matrices are asked for and there are none to use.
+///
+/// # Errors
+/// As [`Device::open`].
+pub async fn open_device(settings: &EngineSettings) -> Result<Device> {
+    let device = Device::open(settings).await?;
+    if let Some(caps) = device.caps().filter(|caps| settings.matrices && caps.matrices.is_none()) {
+        let why = if caps.wrong_matrices { "gives wrong results with them" } else { "has none" };
+        eprintln!("--matrices is left out: {} {why}", caps.name);
+    }
+    Ok(device)
+}

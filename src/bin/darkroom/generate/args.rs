@@ -1,0 +1,133 @@
+//! The options of `darkroom generate`, and the request that they make.
+
+use std::path::PathBuf;
+
+use darkroom::hub::Variant;
+use darkroom::image::Fit;
+use darkroom::request::{Attention, LongPrompt, Request};
+use darkroom::sampler::Sampler;
+
+use crate::engine_args::EngineArgs;
+use crate::numbers::{number, pair, seed, whole};
+
+/// `darkroom generate`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A version (see `darkroom models`), a repository on the Hub (owner/repo[@revision]), or a folder.
+    #[arg(long)]
+    pub model: String,
+    /// The weight files to take where there are several: fp16, or none for the plain ones [default: the plain ones of a
+    /// folder or cache, as in diffusers; fp16 for downloads].
+    #[arg(long, value_name = "fp16|none")]
+    pub variant: Option<Variant>,
+    /// What to draw. Plain text: nothing in it is syntax.
+    #[arg(long, allow_hyphen_values = true)]
+    pub prompt: String,
+    /// What to steer away from.
+    #[arg(long, allow_hyphen_values = true)]
+    pub negative: Option<String>,
+    /// Denoising steps, 1 to 150 [default: the version's].
+    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
+    pub steps: Option<usize>,
+    /// Guidance scale, 0 to 20; at 1 and below there is no guidance [default: the version's].
+    #[arg(long, allow_negative_numbers = true, value_parser = number)]
+    pub guidance: Option<f64>,
+    /// The sampler [default: the model's own].
+    #[arg(long, help = format!("The sampler [default: the model's own]: {}", Sampler::known()))]
+    pub sampler: Option<String>,
+    /// How much noise the samplers ddim and tcd add in each step, 0 to 1 [default: 0].
+    #[arg(long, allow_negative_numbers = true, value_parser = number)]
+    pub eta: Option<f64>,
+    /// The training steps to visit, in place of a number of steps: 999,850,736 and so on down.
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "T,T,…")]
+    pub timesteps: Option<Vec<usize>>,
+    /// The noise levels to visit (for the sampler euler), from large to small, usually with 0 as the last one.
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "S,S,…")]
+    pub sigmas: Option<Vec<f64>>,
+    /// Seed of the first picture; the next ones count on [default: random, printed].
+    #[arg(long, allow_negative_numbers = true, value_parser = seed)]
+    pub seed: Option<u64>,
+    /// Width in pixels [default: the start picture's, rounded down to what the model can draw; without one the model's].
+    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
+    pub width: Option<usize>,
+    /// Height in pixels [default: likewise].
+    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
+    pub height: Option<usize>,
+    /// Allow sides that are any multiple of 8, as diffusers does, and not only of 64 (XL: 32), which models are at their
+    /// best at.
+    #[arg(long)]
+    pub any_size: bool,
+    /// A picture to start from (PNG, JPEG, WebP, GIF, BMP or TIFF).
+    #[arg(long)]
+    pub init: Option<PathBuf>,
+    /// How a start picture of another shape is brought to the size: stretch it, crop around its middle, or pad it with
+    /// its edges [default: stretch, as diffusers does].
+    #[arg(long, value_parser = clap::value_parser!(Fit))]
+    pub fit: Option<Fit>,
+    /// How far to go from it, 0 to 1 [default: 0.8; with a mask 1, for XL 0.9999].
+    #[arg(long, allow_negative_numbers = true, value_parser = number)]
+    pub strength: Option<f64>,
+    /// A picture that is white where `--init` is repainted; one of a single colour is transparent there instead.
+    #[arg(long)]
+    pub mask: Option<PathBuf>,
+    /// How many pictures.
+    #[arg(long, allow_negative_numbers = true, value_parser = whole, default_value_t = 1)]
+    pub count: usize,
+    /// XL's conditioning on the size of the original photograph [default: the picture's own].
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = pair)]
+    pub original_size: Option<(usize, usize)>,
+    /// XL's conditioning on the crop of the training photograph, from the left and the top [default: 0x0].
+    #[arg(long, value_name = "LEFTxTOP", value_parser = pair)]
+    pub crop: Option<(usize, usize)>,
+    /// Leave out this many of the text encoder's last layers.
+    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
+    pub clip_skip: Option<usize>,
+    /// What to do with prompts of more than 75 tokens.
+    #[arg(long, value_enum, default_value_t = LongPrompt::Truncate)]
+    pub long_prompt: LongPrompt,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// How attention's scores are held.
+    #[arg(long, value_enum, default_value_t = Attention::Flash)]
+    pub attention: Attention,
+    /// Print the time of every kernel and shape, from the GPU's clock.
+    #[arg(long)]
+    pub profile: bool,
+    /// Threads on the CPU [default: all].
+    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
+    pub threads: Option<usize>,
+    /// The PNG to write; with `--count` above 1, NAME-1.png, NAME-2.png and so on.
+    #[arg(short, long, value_name = "OUT.png")]
+    pub output: PathBuf,
+    /// Print one JSON object about the run.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Args {
+    /// What is asked for, as the library reads it.
+    pub fn request(&self) -> Request {
+        Request {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative.clone(),
+            width: self.width,
+            height: self.height,
+            any_size: self.any_size,
+            fit: self.fit,
+            steps: self.steps,
+            guidance_scale: self.guidance,
+            strength: self.strength,
+            sampler: self.sampler.clone(),
+            eta: self.eta,
+            timesteps: self.timesteps.clone(),
+            sigmas: self.sigmas.clone(),
+            seed: self.seed,
+            count: Some(self.count),
+            clip_skip: self.clip_skip,
+            long_prompt: Some(self.long_prompt),
+            attention: Some(self.attention),
+            original_size: self.original_size,
+            crop: self.crop,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What this server draws, with its limits, and the check that a request can be drawn before it waits in the queue.
+
+use axum::http::StatusCode;
+use darkroom::Result;
+use darkroom::hub::Source;
+use darkroom::hub::folder::Folder;
+use darkroom::image::FileFormat;
+use darkroom::model::SDVersion;
+use darkroom::parameters::Parameters;
+use darkroom::pipeline::ModelConfigs;
+use darkroom::request::{Defaults, Request, SDConfig};
+use darkroom::sampler::Sampler;
+
+use super::failure::Failure;
+use super::request::JobRequest;
+use super::upload::{Role, Upload};
+use crate::numbers::random_seed;
+
+/// The longest prompt, in bytes: some two hundred times what a text encoder reads at once.
+const MAX_PROMPT_BYTES: usize = 64 << 10;
+
+/// What one client may ask of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests that may wait.
+    pub n_waiting: usize,
+    /// Pixels of a picture's longer side.
+    pub side: usize,
+    /// Pictures of one request.
+    pub count: usize,
+    /// Clients that may listen to events at a time.
+    pub n_listeners: usize,
+}
+
+/// What requests are checked against.
+pub struct Menu {
+    pub models: Vec<Model>,
+    pub limits: Limits,
+    /// What finished pictures may take, in bytes.
+    pub results_bytes: u64,
+}
+
+/// A model that can be asked for, as its own files describe it.
+pub struct Model {
+    pub name: String,
+    /// The version that it was named by, if it was.
+    pub version: Option<SDVersion>,
+    pub folder: Folder,
+    pub is_inpaint: bool,
+    pub defaults: Defaults,
+    pub sampler: Sampler,
+}
+
+impl Model {
+    /// Reads the model's configuration, not its weights. `named` is the version that it was asked for by, if it was.
+    ///
+    /// # Errors
+    /// Where a file of it is at fault, by its name.
+    pub async fn read(name: String, named: Option<SDVersion>, folder: Folder) -> Result<Self> {
+        let configs = ModelConfigs::read(&folder, &folder.list().await?).await?;
+        Ok(Model {
+            name,
+            version: named,
+            folder,
+            is_inpaint: configs.is_inpaint(),
+            defaults: configs.defaults(named),
+            sampler: configs.scheduler.sampler()?,
+        })
+    }
+}
+
+/// A request that was checked. Its pictures stay files until it is drawn.
+pub struct Order {
+    /// The model's place on the menu.
+    pub model_idx: usize,
+    /// Its name.
+    pub model: String,
+    pub config: SDConfig,
+    pub sampler: Sampler,
+    has_start_picture: bool,
+    pub image: Option<Upload>,
+    pub mask: Option<Upload>,
+    pub mask_role: Role,
+    pub format: FileFormat,
+}
+
+impl Order {
+    /// What is written into its pictures; the seed is the first one's.
+    pub fn parameters(&self) -> Parameters {
+        Parameters::of(&self.config, self.has_start_picture, self.sampler, self.model.clone())
+    }
+
+    /// What is drawn, as the library reads it: with everything that the model, this server or chance decided.
+    pub fn request(&self) -> Request {
+        let request = Request::from(self.parameters());
+        Request { count: Some(self.config.count), attention: Some(self.config.attention), ..request }
+    }
+
+    /// What it holds of what the client sent.
+    pub fn n_bytes(&self) -> u64 {
+        let texts = self.config.prompt.len() + self.config.negative_prompt.as_ref().map_or(0, String::len);
+        let pictures = [&self.image, &self.mask].into_iter().flatten().map(Upload::n_bytes).sum::<usize>();
+        (texts + pictures) as u64
+    }
+}
+
+fn refuse<T>(param: &str, message: String) -> Result<T, Failure> {
+    Err(Failure::of(param, message))
+}
+
+/// The format of a picture's file from its name and quality.
+///
+/// # Errors
+/// 400 with what would work.
+fn file_format(name: Option<&str>, quality: Option<i64>) -> Result<FileFormat, Failure> {
+    let of = |message: String| Failure::of("output_compression", message);
+    let percent = match quality {
+        None => 100,
+        Some(n) => u8::try_from(n)
+            .ok()
+            .filter(|n| *n <= 100)
+            .ok_or_else(|| of(format!("output_compression {n} is not possible: use 0 (small) to 100 (best)")))?,
+    };
+    match name {
+        None | Some("png") if percent < 100 => {
+            let message = "is not possible for png, which has no losses: use jpeg or webp as output_format";
+            Err(of(format!("output_compression {percent} {message}")))
+        }
+        None | Some("png") => Ok(FileFormat::Png),
+        Some("jpeg" | "jpg") => Ok(FileFormat::Jpeg { quality: percent }),
+        Some("webp") => Ok(FileFormat::WebP { quality: percent }),
+        Some(other) => {
+            let message = format!("output_format {other:?} is not possible: use png, jpeg or webp");
+            Err(Failure::of("output_format", message))
+        }
+    }
+}
+
+impl Menu {
+    /// The model of that name, or the first one.
+    pub fn model_idx(&self, name: Option<&str>) -> Result<usize, Failure> {
+        let Some(name) = name else { return Ok(0) };
+        self.models.iter().position(|model| model.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.models.iter().map(|model| model.name.as_str()).collect();
+            let message = format!("there is no model {name:?} here: use {}", names.join(" or "));
+            Failure::new(StatusCode::NOT_FOUND, "model_not_found", message).about("model")
+        })
+    }
+
+    /// Checks a request as far as that needs no pixels. `picture` is the start picture's width and height, once they are
+    /// known: it is asked again then.
+    pub fn order(&self, request: &JobRequest, picture: Option<(usize, usize)>) -> Result<Order, Failure> {
+        let model_idx = self.model_idx(request.model.as_deref())?;
+        let model = &self.models[model_idx];
+        let asked = &request.request;
+        for (name, text) in [("prompt", Some(&asked.prompt)), ("negative_prompt", asked.negative_prompt.as_ref())] {
+            let n_bytes = text.map_or(0, String::len);
+            if n_bytes > MAX_PROMPT_BYTES {
+                let message = format!("{name} of {n_bytes} bytes is not possible: use {MAX_PROMPT_BYTES} at most");
+                return Err(Failure::of(name, message));
+            }
+        }
+        let has_mask = request.mask.is_some();
+        if model.is_inpaint && !has_mask {
+            return refuse("mask", format!("{} only repaints parts of a picture: give image and mask", model.name));
+        }
+        let defaults = Defaults { max_side: self.limits.side, ..model.defaults };
+        // Until its size is known, a start picture is taken to have the model's own.
+        let picture = request.image.as_ref().map(|_| picture.unwrap_or(defaults.size));
+        let config = asked.resolve(&defaults, picture, has_mask, random_seed())?;
+        for (side, got) in [("width", config.width), ("height", config.height)] {
+            if got > self.limits.side {
+                let most = self.limits.side - self.limits.side % defaults.sides().multiple(config.any_size);
+                return refuse(side, format!("{side} {got} is not possible: this server allows {most} at most"));
+            }
+        }
+        if config.count > self.limits.count {
+            let most = self.limits.count;
+            return refuse(
+                "count",
+                format!("count {} is not possible: this server allows {most} at most", config.count),
+            );
+        }
+        config.validate_for(defaults.sides())?;
+        // What a job draws is kept until it is fetched, all of it at once.
+        let n_bytes = config.count as u64 * (config.width * config.height * 3) as u64;
+        if n_bytes > self.results_bytes {
+            return refuse(
+                "count",
+                format!(
+                    "{} pictures of {}x{} may take {} MiB, and this server keeps {}: ask for fewer or smaller ones",
+                    config.count,
+                    config.width,
+                    config.height,
+                    n_bytes >> 20,
+                    self.results_bytes >> 20
+                ),
+            );
+        }
+        let sampler = config.sampler.unwrap_or(model.sampler);
+        let (image, mask) = (request.image.clone(), request.mask.clone());
+        let format = file_format(request.output_format.as_deref(), request.output_compression)?;
+        let mask_role = Role::Mask(request.mask_form);
+        let (model, has_start_picture) = (model.name.clone(), image.is_some());
+        Ok(Order { model_idx, model, config, sampler, has_start_picture, image, mask, mask_role, format })
+    }
+}
