@@ -32,6 +32,7 @@ use crate::graph::WeightSpec;
 use crate::weights::{ByteSource, LocalFuture, Weights};
 
 pub use choose::{IndexTexts, Needs, Variant, choose_files, choose_present, index_files};
+pub use address::{FileUrl, RepoFile};
 pub use listing::ListedFile;
 pub use repo::RepoId;
 

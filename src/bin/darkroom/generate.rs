@@ -5,7 +5,6 @@ mod check;
 mod interrupt;
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::Instant;
 
 use darkroom::engine::{Device, Engine, EngineSettings, Expected, Generation, Pictures};
@@ -57,7 +56,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result<()> {
-    let named = source::parse(&args.model)?;
+    let named = args.model.named()?;
     let version = named.version();
     let request = args.request();
     check_request(args, &request, version)?;
@@ -68,11 +67,11 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
     let bar = Bar::new();
     let mut seconds = Seconds::default();
     let clock = Instant::now();
-    let folder = Rc::new(named.fetch(&bar, args.variant.as_ref())?);
+    let model = args.model.fetch(&named, &bar)?.open().await.map_err(Error::of_model)?;
     let expected = Expected { request: request.clone(), version, from_picture: picture.is_some(), picture };
-    let engine = Engine::open(device, folder, settings, &expected).await?;
+    let engine = Engine::open(device, model, settings, &expected).await?;
     // A folder's name is told, and not its path, which is nobody else's business.
-    let engine = engine.with_public_name(source::public_name(&args.model));
+    let engine = engine.with_public_name(source::public_name(&args.model.model));
     for note in engine.notes() {
         bar.say(&note);
     }

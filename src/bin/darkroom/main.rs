@@ -11,6 +11,7 @@
 mod bar;
 mod engine_args;
 mod generate;
+mod model_args;
 mod models;
 mod numbers;
 mod output_file;

@@ -2,8 +2,9 @@
 
 use clap::Args;
 use darkroom::Result;
+use darkroom::checkpoint::local::Place;
 use darkroom::hub::cache::{CacheState, HubCache};
-use darkroom::hub::{Source, Variant};
+use darkroom::hub::Variant;
 use darkroom::model::SDVersion;
 use serde_json::json;
 
@@ -73,7 +74,11 @@ pub fn list(args: &ListArgs) -> Result<()> {
 pub fn download(args: &DownloadArgs) -> Result<()> {
     let model = source::parse(&args.model)?;
     let bar = Bar::new();
-    let folder = model.fetch(&bar, args.variant.as_ref())?;
+    let model = model.fetch(&bar, args.variant.as_ref())?;
     drop(bar);
-    print_line(format_args!("{}\t{}", folder.describe(), folder.root().display()))
+    let path = match &model.place {
+        Place::Folder(folder) => folder.root(),
+        Place::File(path) => path,
+    };
+    print_line(format_args!("{}\t{}", model.label, path.display()))
 }

@@ -1,9 +1,11 @@
 //! `darkroom plan`: what a picture will ask of a GPU, without drawing it.
 
+use std::rc::Rc;
+
 use clap::{Args as ClapArgs, ValueEnum};
 use darkroom::engine::{Dtype, Expected};
 use darkroom::hub::published::Published;
-use darkroom::hub::{Source, Variant};
+use darkroom::hub::Source;
 use darkroom::pipeline::Residency;
 use darkroom::pipeline::plan::{Plan, PlanSettings, plan};
 use darkroom::request::Request;
@@ -11,8 +13,9 @@ use darkroom::run::gpu::{Caps, Gpu};
 use darkroom::{Error, Result};
 
 use crate::bar::Bar;
+use crate::model_args::ModelArgs;
 use crate::numbers::parse_bytes;
-use crate::{print_line, source};
+use crate::print_line;
 
 /// Whose limits count.
 #[derive(Clone, Copy, ValueEnum)]
@@ -26,13 +29,8 @@ enum Limits {
 /// `darkroom plan`.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// A version (needs no download), a repository in the cache, or a folder.
-    #[arg(long)]
-    model: String,
-    /// The weight files to take where there are several: fp16, or none for the plain ones [default: the plain ones of a
-    /// folder or cache, as in diffusers; fp16 for downloads].
-    #[arg(long, value_name = "fp16|none")]
-    variant: Option<Variant>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Width in pixels [default: the version's].
     #[arg(long, allow_negative_numbers = true)]
     width: Option<usize>,
@@ -75,11 +73,14 @@ pub fn run(args: &Args) -> Result<()> {
         Limits::Adapter => pollster::block_on(Gpu::open())?.caps,
     };
     let element = args.dtype.element(&caps);
-    let named = source::parse(&args.model)?;
+    let named = args.model.named()?;
     let version = named.version();
-    let source: Box<dyn Source> = match version {
-        Some(version) => Box::new(Published::new(version)),
-        None => Box::new(named.fetch(&Bar::new(), args.variant.as_ref())?),
+    let source: Rc<dyn Source> = match version {
+        Some(version) if args.model.is_plain() => Rc::new(Published::new(version)),
+        _ => {
+            let model = args.model.fetch(&named, &Bar::new())?;
+            pollster::block_on(model.open()).map_err(Error::of_model)?
+        }
     };
     let request = Request {
         width: args.width,

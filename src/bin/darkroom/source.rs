@@ -1,10 +1,12 @@
-//! `--model`: one of the seven versions, a repository on the Hub, or a folder.
+//! `--model`: one of the seven versions, a repository on the Hub, a folder, or a checkpoint in one file; and the places of
+//! parts (`--vae`, `--taesd`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use darkroom::hub::cache::HubCache;
+use darkroom::checkpoint::local::{LocalModel, Place};
+use darkroom::hub::cache::{HubCache, Progress};
 use darkroom::hub::folder::Folder;
-use darkroom::hub::{RepoId, Variant};
+use darkroom::hub::{FileUrl, RepoFile, RepoId, Source as _, Variant};
 use darkroom::model::SDVersion;
 use darkroom::{Error, Result};
 
@@ -18,6 +20,12 @@ pub enum Model {
     Version(SDVersion),
     /// `owner/repo[@revision]`.
     Repo(RepoId),
+    /// A checkpoint in one file on this machine.
+    File(PathBuf),
+    /// `owner/repo[@revision]/path/file.safetensors`.
+    RepoFile(RepoFile),
+    /// `https://…/file.safetensors`.
+    Url(FileUrl),
 }
 
 /// Whether a name can only be a path.
@@ -41,6 +49,19 @@ pub fn parse(model: &str) -> Result<Model> {
         }
         return Ok(Model::Version(version));
     }
+    if FileUrl::is_meant(model) {
+        return Ok(Model::Url(model.parse()?));
+    }
+    if Path::new(model).is_file() {
+        return Ok(Model::File(model.into()));
+    }
+    if is_path(model) && is_weights(model) {
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        return Err(Error::of_model(Error::io(Path::new(model), source)));
+    }
+    if !is_path(model) && !Path::new(model).exists() && is_weights(model) && model.matches('/').count() >= 2 {
+        return Ok(Model::RepoFile(model.parse()?));
+    }
     if is_path(model) || Path::new(model).exists() {
         return Ok(Model::Folder(Folder::open(model).map_err(Error::of_model)?));
     }
@@ -52,19 +73,32 @@ pub fn parse(model: &str) -> Result<Model> {
             field: "model",
             got: format!("{model:?}"),
             expected: format!(
-                "give one of {}, a repository on the Hub as owner/repo, or the path of a folder that exists",
+                "give one of {}, a repository on the Hub as owner/repo, the path of a folder or of a .safetensors or .gguf \
+                 file that exists, owner/repo/path/file.safetensors, or an https:// address",
                 SDVersion::ALL.map(SDVersion::key).join(", ")
             ),
         }),
     }
 }
 
-/// What a picture may say of the model that drew it: a version or repository as given, a folder by its name alone. A
-/// folder in the Hub's URL layout, owner/repo/resolve/revision, is named owner/repo.
+/// Whether a name is that of a file of weights.
+fn is_weights(name: &str) -> bool {
+    [".safetensors", ".gguf", ".ckpt", ".pt", ".bin"].iter().any(|end| name.to_ascii_lowercase().ends_with(end))
+}
+
+/// What a picture may say of the model that drew it: a version or repository as given, a folder or file by its name alone,
+/// an address by its file. A folder in the Hub's URL layout, owner/repo/resolve/revision, is named owner/repo.
 #[must_use]
 pub fn public_name(model: &str) -> String {
     let path = Path::new(model);
     let is_version = !is_path(model) && model.parse::<SDVersion>().is_ok();
+    if FileUrl::is_meant(model) {
+        let address = model.split(['?', '#']).next().unwrap_or(model);
+        return address.rsplit('/').next().unwrap_or(address).to_string();
+    }
+    if !is_version && path.is_file() {
+        return path.file_name().map_or_else(|| model.to_string(), |name| name.to_string_lossy().into_owned());
+    }
     if is_version || !path.is_dir() {
         return model.to_string();
     }
@@ -83,23 +117,24 @@ impl Model {
     pub fn version(&self) -> Option<SDVersion> {
         match self {
             Model::Version(version) => Some(*version),
-            Model::Folder(_) | Model::Repo(_) => None,
+            Model::Folder(_) | Model::Repo(_) | Model::File(_) | Model::RepoFile(_) | Model::Url(_) => None,
         }
     }
 
-    /// The model's folder, downloaded into the cache where it is not there yet. Without a `variant` the files of a folder
-    /// or of the cache are read as diffusers does, and fp16 files are downloaded where there are any.
+    /// The model on this machine, downloaded into the cache where it is not there yet. Without a `variant` the files of a
+    /// folder or of the cache are read as diffusers does, and fp16 files are downloaded where there are any.
     ///
     /// # Errors
-    /// What the Hub or its cache says; never [`Error::Io`].
-    pub fn fetch(&self, bar: &Bar, variant: Option<&Variant>) -> Result<Folder> {
+    /// What the Hub, a host or the cache says; never [`Error::Io`].
+    pub fn fetch(&self, bar: &Bar, variant: Option<&Variant>) -> Result<LocalModel> {
         self.fetch_files(bar, &variant.cloned().unwrap_or_default()).map_err(Error::of_model)
     }
 
-    fn fetch_files(&self, bar: &Bar, variant: &Variant) -> Result<Folder> {
-        let mut progress = |p: darkroom::hub::cache::Progress<'_>| {
-            let fraction = p.loaded_bytes as f64 / p.total_bytes.max(1) as f64;
-            bar.show(&format!("download {}", p.path.rsplit('/').next().unwrap_or(p.path)), fraction);
+    fn fetch_files(&self, bar: &Bar, variant: &Variant) -> Result<LocalModel> {
+        let mut progress = |p: Progress<'_>| show_download(bar, &p);
+        let of_folder = |folder: Folder| {
+            let label = folder.describe();
+            LocalModel::new(Place::Folder(folder), label)
         };
         match self {
             Model::Folder(folder) => {
@@ -107,12 +142,76 @@ impl Model {
                 if let Some(note) = folder.newer_variant()? {
                     bar.say(&note);
                 }
-                Ok(folder)
+                Ok(of_folder(folder))
             }
             Model::Version(version) => {
-                Ok(HubCache::from_env()?.fetch_version(*version, variant, &mut progress)?.folder)
+                Ok(of_folder(HubCache::from_env()?.fetch_version(*version, variant, &mut progress)?.folder))
             }
-            Model::Repo(repo) => Ok(HubCache::from_env()?.fetch(repo, variant, &mut progress)?.folder),
+            Model::Repo(repo) => Ok(of_folder(HubCache::from_env()?.fetch(repo, variant, &mut progress)?.folder)),
+            Model::File(path) => Ok(LocalModel::new(Place::File(path.clone()), path.display().to_string())),
+            Model::RepoFile(file) => {
+                let path = HubCache::from_env()?.fetch_file(file, &mut progress)?;
+                Ok(LocalModel::new(Place::File(path), file.to_string()))
+            }
+            Model::Url(url) => {
+                let path = HubCache::from_env()?.fetch_url(url, &mut progress)?;
+                Ok(LocalModel::new(Place::File(path), url.to_string()))
+            }
         }
     }
+}
+
+fn show_download(bar: &Bar, progress: &Progress<'_>) {
+    let fraction = progress.loaded_bytes as f64 / progress.total_bytes.max(1) as f64;
+    bar.show(&format!("download {}", progress.path.rsplit('/').next().unwrap_or(progress.path)), fraction);
+}
+
+/// The files that a repository of a VAE alone, or one of a whole model, may have it in; with its configuration beside it.
+const VAE_FILES: [&str; 4] = [
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.fp16.safetensors",
+];
+
+/// A VAE from wherever `--vae` or `--taesd` (`field`) says, as a file or a folder on this machine.
+///
+/// # Errors
+/// [`Error::Request`] for a name that is none of these; what the Hub or a host says.
+pub fn fetch_vae(field: &'static str, name: &str, bar: &Bar) -> Result<PathBuf> {
+    let mut progress = |p: Progress<'_>| show_download(bar, &p);
+    if FileUrl::is_meant(name) {
+        return HubCache::from_env()?.fetch_url(&name.parse()?, &mut progress);
+    }
+    let path = Path::new(name);
+    if path.exists() {
+        return Ok(path.to_path_buf());
+    }
+    if is_path(name) {
+        return Err(Error::of_model(Error::io(path, std::io::Error::from(std::io::ErrorKind::NotFound))));
+    }
+    if is_weights(name) && name.matches('/').count() >= 2 {
+        return HubCache::from_env()?.fetch_file(&name.parse()?, &mut progress);
+    }
+    let repo: RepoId = name.parse().map_err(|_| Error::Request {
+        field,
+        got: format!("{name:?}"),
+        expected: "give the path of a file or folder that exists, owner/repo, owner/repo/file.safetensors, or https://…"
+            .to_owned(),
+    })?;
+    let cache = HubCache::from_env()?;
+    let mut first_error = None;
+    for file in VAE_FILES {
+        let config = file.rsplit_once('/').map_or("config.json".to_owned(), |(folder, _)| format!("{folder}/config.json"));
+        match cache.fetch_file(&RepoFile::new(repo.clone(), file)?, &mut progress) {
+            Ok(weights) => {
+                cache.fetch_file(&RepoFile::new(repo.clone(), &config)?, &mut progress)?;
+                return Ok(weights.parent().map_or_else(|| weights.clone(), Path::to_path_buf));
+            }
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    Err(first_error.unwrap_or(Error::Cancelled))
 }

@@ -2,24 +2,19 @@
 
 use std::path::PathBuf;
 
-use darkroom::hub::Variant;
 use darkroom::image::Fit;
 use darkroom::request::{Attention, LongPrompt, Request};
 use darkroom::sampler::Sampler;
 
 use crate::engine_args::EngineArgs;
+use crate::model_args::ModelArgs;
 use crate::numbers::{number, pair, seed, whole};
 
 /// `darkroom generate`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A version (see `darkroom models`), a repository on the Hub (owner/repo[@revision]), or a folder.
-    #[arg(long)]
-    pub model: String,
-    /// The weight files to take where there are several: fp16, or none for the plain ones [default: the plain ones of a
-    /// folder or cache, as in diffusers; fp16 for downloads].
-    #[arg(long, value_name = "fp16|none")]
-    pub variant: Option<Variant>,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// What to draw. Plain text: nothing in it is syntax.
     #[arg(long, allow_hyphen_values = true)]
     pub prompt: String,

@@ -54,6 +54,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use darkroom::checkpoint::local::Place;
 use darkroom::hub::Variant;
 use darkroom::{Error, Result};
 use tokio::net::TcpListener;
@@ -217,7 +218,13 @@ pub fn run(args: Args) -> Result<()> {
     for name in &named {
         let model = source::parse(name)?;
         let version = model.version();
-        let folder = model.fetch(&bar, args.variant.as_ref())?;
+        let Place::Folder(folder) = model.fetch(&bar, args.variant.as_ref())?.place else {
+            return Err(Error::Request {
+                field: "model",
+                got: format!("{name:?}"),
+                expected: "the server draws with folders in diffusers' layout, versions and repositories".into(),
+            });
+        };
         let name = source::public_name(name);
         let model = pollster::block_on(Model::read(name, version, folder));
         models.push(model.map_err(Error::of_model)?);
