@@ -1,0 +1,231 @@
+//! Models in one file through the command line: drawn with as they are, with parts of others, planned at true size from a
+//! header alone, and refused in one line where they are none.
+#![cfg(not(target_arch = "wasm32"))]
+
+#[path = "cli/desk.rs"]
+#[allow(dead_code, reason = "the command line's tests use all of it")]
+mod desk;
+#[path = "common/numbers.rs"]
+mod numbers;
+#[path = "common/single.rs"]
+mod single;
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::path::Path;
+
+use desk::{Desk, difference, red_half};
+use serde_json::{Value, json};
+
+/// A run of four steps at 64 x 64.
+const DRAW: [&str; 12] = [
+    "--prompt", "a red fox", "--seed", "7", "--steps", "4", "--width", "64", "--height", "64", "--guidance", "5",
+];
+
+/// A desk with the tiny model of a version as a folder and as one file.
+fn desk(version: &str) -> Desk {
+    let desk = Desk::new();
+    tiny::write_model(version, &desk.path("folder"), tiny::Style::F32);
+    tiny::write_model(version, &desk.path("config"), tiny::Style::F32);
+    for component in tiny::components(version) {
+        for entry in std::fs::read_dir(desk.path("config").join(component)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|end| end == "safetensors") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+    single::write(version, &desk.path("model.safetensors"), "F32");
+    desk
+}
+
+#[test]
+fn one_file_draws_what_its_folder_draws() {
+    for version in ["v1-5", "v2-1", "xl"] {
+        let desk = desk(version);
+        let folder = desk.draw(&[&["--model", "folder"][..], &DRAW].concat());
+        let file = desk.draw(&[&["--model", "model.safetensors", "--config", "config"][..], &DRAW].concat());
+        assert_eq!(difference(&folder, &file), 0, "{version}");
+        assert_eq!(desk.shown("out.png")["model"], "model.safetensors", "a file is named, its folder is not");
+    }
+}
+
+#[test]
+fn what_a_file_lacks_comes_from_elsewhere_or_is_asked_for() {
+    let desk = desk("v1-5");
+    let whole = desk.draw(&[&["--model", "folder"][..], &DRAW].concat());
+    single::write("v1-5-no-vae", &desk.path("no-vae.safetensors"), "F32");
+    let model = ["--model", "no-vae.safetensors", "--config", "config"];
+    let refused = desk.generate(&[&model[..], &DRAW].concat());
+    refused.was_refused(3, &["no-vae.safetensors", "no VAE", "--vae"]);
+    for vae in ["folder", "folder/vae", "folder/vae/diffusion_pytorch_model.safetensors", "model.safetensors"] {
+        let drawn = desk.draw(&[&model[..], &["--vae", vae], &DRAW].concat());
+        assert_eq!(difference(&whole, &drawn), 0, "{vae}");
+    }
+    // A UNet alone, and all else from a folder.
+    single::write("v1-5-unet", &desk.path("unet.safetensors"), "F32");
+    let unet = ["--model", "unet.safetensors", "--config", "folder"];
+    assert_eq!(difference(&whole, &desk.draw(&[&unet[..], &DRAW].concat())), 0);
+    let alone = ["--model", "unet.safetensors", "--config", "config"];
+    desk.generate(&[&alone[..], &DRAW].concat()).was_refused(3, &["no text encoder", "--config"]);
+}
+
+#[test]
+fn another_vae_and_a_tiny_decoder_change_the_picture_alone() {
+    let desk = desk("v1-5");
+    let own = desk.draw(&[&["--model", "folder"][..], &DRAW].concat());
+    single::write("vae-b-ldm", &desk.path("vae.safetensors"), "F32");
+    single::write("taesd_decoder", &desk.path("taesd.safetensors"), "F32");
+    // The same with a folder as with a file.
+    for model in [&["--model", "folder"][..], &["--model", "model.safetensors", "--config", "config"]] {
+        let other = desk.draw(&[model, &["--vae", "vae.safetensors"], &DRAW].concat());
+        assert!(difference(&own, &other) > 10);
+        let tiny = desk.draw(&[model, &["--taesd", "taesd.safetensors"], &DRAW].concat());
+        assert!(difference(&own, &tiny) > 10 && difference(&other, &tiny) > 10);
+        // A start picture is encoded by the model's own VAE.
+        desk.put("init.png", &red_half(64, 64));
+        desk.draw(&[model, &["--taesd", "taesd.safetensors", "--init", "init.png"], &DRAW].concat());
+    }
+    let wrong = |args: &[&str], words: &[&str]| {
+        let args = [&["--model", "folder"][..], args, &DRAW].concat();
+        desk.generate(&args).was_refused(3, words);
+    };
+    wrong(&["--taesd", "vae.safetensors"], &["vae.safetensors", "full size", "--vae"]);
+    wrong(&["--vae", "folder/unet/diffusion_pytorch_model.safetensors"], &["UNet", "not a VAE"]);
+    wrong(&["--vae", "./absent.safetensors"], &["absent.safetensors"]);
+}
+
+#[test]
+fn what_is_predicted_is_said_by_the_user_or_the_file() {
+    let desk = desk("v2-1");
+    let own = desk.draw(&[&["--model", "folder"][..], &DRAW].concat());
+    let file = ["--model", "model.safetensors", "--config", "config"];
+    let asked = |prediction: &str| desk.draw(&[&file[..], &["--prediction", prediction], &DRAW].concat());
+    assert_eq!(difference(&own, &asked("v")), 0);
+    let epsilon = asked("epsilon");
+    assert!(difference(&own, &epsilon) > 10);
+    let folder = desk.draw(&[&["--model", "folder", "--prediction", "epsilon"][..], &DRAW].concat());
+    assert_eq!(difference(&folder, &epsilon), 0, "a folder takes it too");
+    let run = desk.generate(&[&file[..], &["--prediction", "sample"], &DRAW].concat());
+    run.was_refused(2, &["sample", "epsilon or v"]);
+}
+
+#[test]
+fn files_that_are_no_models_say_what_they_are() {
+    let desk = Desk::new();
+    let put = |name: &str, bytes: &[u8]| std::fs::write(desk.path(name), bytes).unwrap();
+    put("empty.safetensors", b"");
+    put("noise.safetensors", &[7; 100]);
+    put("page.safetensors", b"<!DOCTYPE html><html><head><title>404</title></head></html>");
+    put("old.ckpt", b"PK\x03\x04\x00\x00\x08\x08\x00\x00archive/data.pkl");
+    header(&desk.path("lora.safetensors"), &[("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", &[4, 8])]);
+    header(&desk.path("embedding.safetensors"), &[("emb_params", &[2, 768])]);
+    header(&desk.path("other.safetensors"), &[("double_blocks.0.img_attn.qkv.weight", &[8, 8])]);
+    let refused = |name: &str, words: &[&str]| {
+        desk.generate(&[&["--model", name][..], &DRAW].concat()).was_refused(3, words);
+    };
+    refused("empty.safetensors", &["empty.safetensors", "0 bytes"]);
+    refused("noise.safetensors", &["noise.safetensors"]);
+    refused("page.safetensors", &["page.safetensors"]);
+    refused("old.ckpt", &["old.ckpt"]);
+    refused("lora.safetensors", &["LoRA"]);
+    refused("embedding.safetensors", &["embedding"]);
+    refused("other.safetensors", &["Flux", "Stable Diffusion 1, 2 and XL"]);
+    refused("./absent.safetensors", &["absent.safetensors"]);
+    let run = desk.generate(&[&["--model", "absent.safetensors"][..], &DRAW].concat());
+    run.was_refused(2, &["absent.safetensors", ".safetensors"]);
+}
+
+/// A file of a header and as many zeros as it promises, which take no room on disk.
+fn header(path: &Path, tensors: &[(&str, &[usize])]) {
+    let mut header = serde_json::Map::new();
+    let mut at = 0;
+    for (name, shape) in tensors {
+        let end = at + 2 * shape.iter().product::<usize>();
+        header.insert((*name).to_owned(), json!({ "dtype": "F16", "shape": shape, "data_offsets": [at, end] }));
+        at = end;
+    }
+    let text = Value::Object(header).to_string();
+    let bytes = [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    std::fs::write(path, &bytes).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(bytes.len() as u64 + at as u64).unwrap();
+}
+
+/// Names and shapes of a published file, from a list that was made without this crate (tools/fixtures/single_names.py).
+fn published(version: &str) -> Vec<(String, Vec<usize>)> {
+    let path = tiny::fixtures_dir().join("single/names").join(format!("{version}.json"));
+    let list: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let lines = |value: &Value, prefix: &str| -> Vec<(String, Vec<usize>)> {
+        let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        texts.flat_map(|line| expand(&format!("{prefix}{line}"))).collect()
+    };
+    let mut all = match list["base"].as_str() {
+        Some(base) => published(base),
+        None => Vec::new(),
+    };
+    for part in list["lists"].as_array().into_iter().flatten() {
+        all.extend(lines(&part["tensors"], part["prefix"].as_str().unwrap()));
+    }
+    for (name, shape) in lines(&list["replaced"], "") {
+        all.iter_mut().find(|(known, _)| *known == name).unwrap().1 = shape;
+    }
+    all
+}
+
+/// `NAME SHAPE`, where `{a..b}` in the name stands for all numbers between and `-` for no side.
+fn expand(line: &str) -> Vec<(String, Vec<usize>)> {
+    let (name, shape) = line.split_once(' ').unwrap();
+    let shape: Vec<usize> = match shape {
+        "-" => Vec::new(),
+        sides => sides.split(',').map(|side| side.parse().unwrap()).collect(),
+    };
+    let Some((start, rest)) = name.split_once('{') else { return vec![(name.to_owned(), shape)] };
+    let (range, end) = rest.split_once('}').unwrap();
+    let (first, last) = range.split_once("..").unwrap();
+    let numbers = first.parse::<usize>().unwrap()..=last.parse::<usize>().unwrap();
+    numbers.map(|number| (format!("{start}{number}{end}"), shape.clone())).collect()
+}
+
+#[test]
+fn published_files_are_recognised_and_planned_from_their_headers() {
+    let desk = Desk::new();
+    for (version, name, weights_gb) in [
+        ("v1-5", "v1-5", 2.13),
+        ("v1-5-inpaint", "v1-5-inpaint", 2.13),
+        ("v2-1", "v2-1", 2.58),
+        ("xl", "xl", 6.94),
+        ("xl-inpaint", "xl-inpaint", 6.94),
+    ] {
+        let path = desk.path(&format!("{name}.safetensors"));
+        let tensors = published(version);
+        let borrowed: Vec<(&str, &[usize])> = tensors.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
+        header(&path, &borrowed);
+        let file = format!("{name}.safetensors");
+        // What Stable Diffusion 2 predicts is in none of its names.
+        let prediction: &[&str] = if version == "v2-1" { &["--prediction", "v"] } else { &[] };
+        let plan = |model: &str, more: &[&str]| {
+            let run = desk.run(&[&["plan", "--model", model, "--json"][..], more].concat());
+            run.succeeded();
+            serde_json::from_str::<Value>(&run.stdout).unwrap()
+        };
+        if !prediction.is_empty() {
+            let run = desk.run(&["plan", "--model", &file]);
+            run.was_refused(3, &["noise or velocity", "--prediction"]);
+        }
+        let (of_file, of_version) = (plan(&file, prediction), plan(version, &[]));
+        let phases = |plan: &Value| {
+            let mut phases = plan["phases"].clone();
+            // Weights are loaded in the order of their file, which cuts submits elsewhere.
+            phases[0].as_object_mut().unwrap().remove("submits");
+            phases
+        };
+        assert_eq!(phases(&of_file), phases(&of_version), "{version}");
+        for field in ["width", "height", "peak_bytes", "weight_bytes", "staged_peak_bytes"] {
+            assert_eq!(of_file[field], of_version[field], "{version}: {field}");
+        }
+        let gb = of_file["weight_bytes"].as_f64().unwrap() / 1e9;
+        assert!((gb - weights_gb).abs() < 0.3, "{version}: {gb} GB");
+        std::fs::remove_file(path).unwrap();
+    }
+}
