@@ -229,3 +229,57 @@ fn published_files_are_recognised_and_planned_from_their_headers() {
         std::fs::remove_file(path).unwrap();
     }
 }
+
+/// The tensors of a safetensors file: type, shape and bytes by name.
+fn contents(path: &Path) -> std::collections::BTreeMap<String, (String, Vec<usize>, Vec<u8>)> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.tensors().into_iter();
+    tensors.map(|(name, t)| (name, (format!("{:?}", t.dtype()), t.shape().to_vec(), t.data().to_vec()))).collect()
+}
+
+#[test]
+fn conversions_lose_nothing_and_come_back() {
+    for version in ["v1-5", "v2-1", "xl"] {
+        let desk = desk(version);
+        let run = |args: &[&str]| desk.run(&[&["convert"][..], args].concat()).succeeded();
+        run(&["--model", "folder", "-o", "one.safetensors"]);
+        let (ours, theirs) = (contents(&desk.path("one.safetensors")), contents(&desk.path("model.safetensors")));
+        for (name, tensor) in &ours {
+            let Some(other) = theirs.get(name) else { panic!("{version}: no other program has {name}") };
+            assert!(tensor == other, "{version}: {name} differs: {:?} and {:?}", tensor.1, other.1);
+        }
+        // What the other file has besides is what no model uses.
+        let more: Vec<&String> = theirs.keys().filter(|name| !ours.contains_key(*name)).collect();
+        let is_spare = |name: &&String| {
+            name.contains("resblocks.") || ["text_projection", "logit_scale", "position_ids"].iter().any(|end| name.ends_with(end))
+        };
+        assert!(more.iter().all(is_spare), "{version}: {more:?}");
+        run(&["--model", "one.safetensors", "--config", "config", "-o", "back", "--type", "f32"]);
+        for component in tiny::components(version) {
+            let stem = if component.starts_with("text") { "model" } else { "diffusion_pytorch_model" };
+            let file = |folder: &str| contents(&desk.path(folder).join(component).join(format!("{stem}.safetensors")));
+            let (back, own) = (file("back"), file("folder"));
+            assert!(back == own, "{version}: {component} is not what it was");
+        }
+        let whole = desk.draw(&[&["--model", "folder"][..], &DRAW].concat());
+        // Every value is an f16, so that loses nothing either.
+        run(&["--model", "folder", "-o", "f16", "--shard-size", "20KB"]);
+        assert!(desk.path("f16/unet/diffusion_pytorch_model.safetensors.index.json").exists());
+        run(&["--model", "folder", "-o", "f16.gguf", "--type", "f16"]);
+        assert_eq!(difference(&whole, &desk.draw(&[&["--model", "f16"][..], &DRAW].concat())), 0, "{version}");
+        let gguf = ["--model", "f16.gguf", "--config", "config"];
+        assert_eq!(difference(&whole, &desk.draw(&[&gguf[..], &DRAW].concat())), 0, "{version}");
+        run(&["--model", "folder", "-o", "q8_0.gguf"]);
+        let eight = desk.draw(&[&["--model", "q8_0.gguf", "--config", "config"][..], &DRAW].concat());
+        let off = desk::mean_difference(&whole, &eight);
+        assert!(off > 0.0 && off < 8.0, "{version}: {off}");
+        let taken = desk.run(&["convert", "--model", "folder", "-o", "one.safetensors"]);
+        taken.was_refused(5, &["one.safetensors", "exists"]);
+        let full = desk.run(&["convert", "--model", "folder", "-o", "back"]);
+        full.was_refused(5, &["back", "not empty"]);
+        let wrong = desk.run(&["convert", "--model", "folder", "-o", "x.safetensors", "--type", "q4_0"]);
+        wrong.was_refused(2, &["q4_0", ".gguf"]);
+        assert!(!desk.names().iter().any(|name| name.contains("part-") || name == "x.safetensors"));
+    }
+}

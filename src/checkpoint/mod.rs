@@ -4,6 +4,7 @@
 //! No tensor is converted or kept: names are a layer over the file ([`crate::weights::Renamed`]).
 
 pub mod assembled;
+pub mod convert;
 pub mod identity;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod local;

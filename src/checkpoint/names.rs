@@ -91,6 +91,41 @@ pub fn places<'n>(
     found
 }
 
+/// Under which names, and how cut, the tensors of a component are written into a single file.
+pub fn written<'n>(
+    component: Component,
+    is_xl: bool,
+    is_open_clip: bool,
+    wanted: impl Iterator<Item = &'n str> + Clone,
+) -> Vec<Place> {
+    let blocks = UnetBlocks::of(wanted.clone());
+    let n_vae_blocks = count(wanted.clone(), "decoder.up_blocks.", 0);
+    let whole = |stored| Place { stored, cut: Cut::Whole };
+    let place = |name: &'n str| match component {
+        Component::Unet => {
+            whole(format!("{}{}", UNET_PREFIXES[0], blocks.ldm_name(name).unwrap_or_else(|| name.to_owned())))
+        }
+        Component::Vae => {
+            let stored = vae_name(name, n_vae_blocks).unwrap_or_else(|| name.to_owned());
+            whole(format!("{}{stored}", VAE_PREFIXES[0]))
+        }
+        Component::TextEncoder | Component::TextEncoder2 => {
+            let short = name.strip_prefix("text_model.").unwrap_or(name);
+            let open_clip = open_clip_names(short).into_iter().next().filter(|_| is_open_clip);
+            match (open_clip, component, is_xl) {
+                (Some((stored, cut)), Component::TextEncoder2, _) => {
+                    Place { stored: format!("{}{stored}", OPEN_CLIP_2_PREFIXES[0]), cut }
+                }
+                (Some((stored, cut)), _, _) => Place { stored: format!("{}{stored}", OPEN_CLIP_PREFIXES[0]), cut },
+                (None, _, true) => whole(format!("{}{name}", CLIP_PREFIXES[1])),
+                (None, _, false) => whole(format!("{}{name}", CLIP_PREFIXES[0])),
+            }
+        }
+        _ => whole(name.to_owned()),
+    };
+    wanted.map(place).collect()
+}
+
 /// The tensors of a component that no place uses, for a note. `places` are those in use.
 #[must_use]
 pub fn unused(component: Component, places: &BTreeMap<String, Place>, file: &dyn TensorSource) -> Vec<String> {

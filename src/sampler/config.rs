@@ -38,6 +38,12 @@ struct Absent {
 }
 
 impl SchedulerConfig {
+    /// Whether the noise schedule is rescaled to end without any signal (`rescale_betas_zero_snr`).
+    #[must_use]
+    pub fn is_zero_snr(&self) -> bool {
+        self.fields.rescale_betas_zero_snr == Some(true)
+    }
+
     /// What the model's output means: `epsilon`, the noise; `v_prediction`, a mixture of noise and clean latents; or
     /// `sample`, the clean latents.
     #[must_use]

@@ -9,6 +9,7 @@
 #![deny(clippy::unwrap_used)]
 
 mod bar;
+mod convert;
 mod engine_args;
 mod generate;
 mod model_args;
@@ -56,6 +57,8 @@ enum Command {
     Models(models::ListArgs),
     /// Bring a model into the cache.
     Download(models::DownloadArgs),
+    /// Write a model in another layout: a diffusers folder, one safetensors file, or GGUF.
+    Convert(convert::Args),
     /// Serve the page, and an HTTP API, on this machine.
     Serve(serve::Args),
 }
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Show(args) => show::run(&args),
         Command::Models(args) => models::list(&args),
         Command::Download(args) => models::download(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Serve(args) => serve::run(args),
     };
     match result {

@@ -1,0 +1,160 @@
+//! `darkroom convert`: a model in another layout.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args as ClapArgs, ValueEnum};
+use darkroom::checkpoint::convert::{Layout, OutputFile, Stored, files};
+use darkroom::{Error, Result};
+use serde_json::json;
+
+use crate::bar::Bar;
+use crate::model_args::ModelArgs;
+use crate::numbers::parse_bytes;
+use crate::{print_json, print_line};
+
+/// The layouts by name.
+#[derive(Clone, Copy, ValueEnum)]
+enum LayoutName {
+    /// A folder that diffusers loads.
+    Diffusers,
+    /// One .safetensors file with the original names, as A1111, ComfyUI and others load it.
+    Safetensors,
+    /// One .gguf file, as stable-diffusion.cpp loads it.
+    Gguf,
+}
+
+/// `darkroom convert`.
+#[derive(ClapArgs)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Where to write: NAME.safetensors, NAME.gguf, or a folder that is empty or does not exist yet.
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// The layout [default: by the output's name].
+    #[arg(long, value_enum)]
+    to: Option<LayoutName>,
+    /// The type of the numbers: f16, f32, bf16, keep (as the model has them), and for GGUF q8_0 or q4_0 [default: f16 for a
+    /// folder, keep for a .safetensors file, q8_0 for a .gguf file].
+    #[arg(long, value_name = "TYPE")]
+    r#type: Option<Stored>,
+    /// Cut the weight files of a folder where they pass this size: 2GB, 500MB.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
+    shard_size: Option<u64>,
+    /// Print one JSON object about what was written.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    fn layout(&self) -> Layout {
+        let has_end = |end: &str| self.output.extension().is_some_and(|found| found.eq_ignore_ascii_case(end));
+        match self.to {
+            Some(LayoutName::Diffusers) => Layout::Diffusers,
+            Some(LayoutName::Safetensors) => Layout::Ldm,
+            Some(LayoutName::Gguf) => Layout::Gguf,
+            None if has_end("safetensors") => Layout::Ldm,
+            None if has_end("gguf") => Layout::Gguf,
+            None => Layout::Diffusers,
+        }
+    }
+
+    fn stored(&self, layout: Layout) -> Stored {
+        self.r#type.unwrap_or(match layout {
+            Layout::Diffusers => Stored::F16,
+            Layout::Ldm => Stored::Keep,
+            Layout::Gguf => Stored::Blocks(darkroom::weights::gguf::BlockType::Q8_0),
+        })
+    }
+}
+
+/// Converts.
+///
+/// # Errors
+/// What is wrong with the model or the settings; [`Error::Io`] where the output is there already or cannot be written, in
+/// which case nothing half written is left.
+pub fn run(args: &Args) -> Result<()> {
+    let layout = args.layout();
+    if args.shard_size.is_some() && layout != Layout::Diffusers {
+        return Err(Error::Request {
+            field: "shard_size",
+            got: "for one file".into(),
+            expected: "it cuts the weights of a folder: give a folder as the output, or leave it out".into(),
+        });
+    }
+    check_free(&args.output, layout)?;
+    let bar = Bar::new();
+    let named = args.model.named()?;
+    let source = pollster::block_on(args.model.fetch(&named, &bar)?.open()).map_err(Error::of_model)?;
+    let outputs = pollster::block_on(files(&source, layout, args.stored(layout), args.shard_size));
+    let outputs = outputs.map_err(Error::of_model)?;
+    let total = outputs.iter().map(OutputFile::n_bytes).sum::<u64>().max(1);
+    // Beside its place, so that what is there under its name is whole.
+    let part = beside(&args.output);
+    let written = write_all(&outputs, &part, layout, &bar, total);
+    let placed = written.and_then(|n_bytes| {
+        if layout == Layout::Diffusers && args.output.is_dir() {
+            fs::remove_dir(&args.output).map_err(|error| Error::io(&args.output, error))?;
+        }
+        fs::rename(&part, &args.output).map_err(|error| Error::io(&args.output, error))?;
+        Ok(n_bytes)
+    });
+    if placed.is_err() {
+        // What is left of it is of no use; that it cannot be removed would hide what went wrong.
+        let _ = if part.is_dir() { fs::remove_dir_all(&part) } else { fs::remove_file(&part) };
+    }
+    let n_bytes = placed?;
+    drop(bar);
+    if args.json {
+        return print_json(&json!({ "output": args.output, "files": outputs.len(), "bytes": n_bytes }));
+    }
+    print_line(args.output.display())
+}
+
+fn beside(output: &Path) -> PathBuf {
+    let name = output.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+    output.with_file_name(format!(".{name}.part-{}", std::process::id()))
+}
+
+/// A file of that name, or a folder with something in it, is not replaced.
+fn check_free(output: &Path, layout: Layout) -> Result<()> {
+    let refuse = |reason: &str| {
+        let error = std::io::Error::new(std::io::ErrorKind::AlreadyExists, reason);
+        Err(Error::io(output, error))
+    };
+    if output.file_name().is_none() {
+        return refuse("this is no name for a new file or folder");
+    }
+    match fs::symlink_metadata(output) {
+        Err(_) => Ok(()),
+        Ok(_) if layout != Layout::Diffusers => refuse("it exists already: choose another name, or remove it"),
+        Ok(there) if !there.is_dir() => refuse("there is a file of that name: choose another one"),
+        Ok(_) => match fs::read_dir(output).map_err(|error| Error::io(output, error))?.next() {
+            Some(_) => refuse("the folder is not empty: choose another name, or empty it"),
+            None => Ok(()),
+        },
+    }
+}
+
+/// Writes the files to `part`, a file or a folder; gives their bytes.
+fn write_all(outputs: &[OutputFile], part: &Path, layout: Layout, bar: &Bar, total: u64) -> Result<u64> {
+    let mut n_written = 0u64;
+    for output in outputs {
+        let path = if layout == Layout::Diffusers { part.join(&output.path) } else { part.to_path_buf() };
+        let failed = |error| Error::io(&path, error);
+        if let (Layout::Diffusers, Some(folder)) = (layout, path.parent()) {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let mut file = BufWriter::new(File::create(&path).map_err(failed)?);
+        pollster::block_on(output.pieces(&mut |bytes| {
+            file.write_all(bytes).map_err(failed)?;
+            n_written += bytes.len() as u64;
+            bar.show("convert", n_written as f64 / total as f64);
+            Ok(())
+        }))?;
+        file.flush().map_err(failed)?;
+    }
+    Ok(n_written)
+}
