@@ -23,6 +23,7 @@ usage() {
     cat <<'TEXT'
 ./build.sh setup                    find or install what the other verbs need
 ./build.sh setup peers              install what `bench` compares with: onnxruntime-web, PyTorch, stable-diffusion.cpp (8 GB)
+./build.sh types                    write the TypeScript of what crosses to the page, from the Rust types: src/web/types.d.ts
 ./build.sh wasm                     compile for the browser into www/pkg and print the size
 ./build.sh serve [--port N]         compile for the browser and serve the page (default port 8080)
 ./build.sh cuda                     compile for NVIDIA cards: the program, its parity tests and a bench, in target/cuda
@@ -53,6 +54,13 @@ wasm_size() {
     local file=www/pkg/darkroom_bg.wasm packed="unknown (brotli is not installed)"
     if command -v brotli >/dev/null; then packed="$(brotli -c -q 11 $file | wc -c | tr -d ' ') bytes"; fi
     echo "$file: $(wc -c <$file | tr -d ' ') bytes, with brotli $packed"
+}
+
+write_types() { DARKROOM_WRITE_TYPES=1 cargo test --lib typescript_declarations; }
+
+verb_types() {
+    verb_setup_for native
+    stage "types" write_types
 }
 
 verb_wasm() {
@@ -237,6 +245,6 @@ verb_env() {
 verb=${1:-}
 [ $# -eq 0 ] || shift
 case $verb in
-    setup | env | wasm | serve | cuda | test | check | bench | kit) "verb_$verb" "$@" ;;
+    setup | env | types | wasm | serve | cuda | test | check | bench | kit) "verb_$verb" "$@" ;;
     *) usage; [ -z "$verb" ] || exit 2 ;;
 esac

@@ -13,6 +13,7 @@ use crate::model::version::SDVersion;
 /// What to do with prompts of more tokens than the text encoder takes at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum LongPrompt {
     /// Cut, as diffusers does, and report what was cut.
     #[default]
@@ -24,6 +25,7 @@ pub enum LongPrompt {
 /// What a caller asks for. An absent setting is the model's own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "DrawRequest", optional_fields))]
 pub struct Request {
     /// What to draw.
     pub prompt: String,
@@ -38,6 +40,7 @@ pub struct Request {
     pub height: Option<usize>,
     /// Whether the sides may be any multiple of 8 (the VAE's factor), as in diffusers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
     pub any_size: bool,
     /// How a start picture of another shape is brought to the size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,6 +68,8 @@ pub struct Request {
     pub sigmas: Option<Vec<f64>>,
     /// The seed of the first picture; each further picture adds one.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::seed::deserialize")]
+    // The page has to give one, so that it knows which picture it gets.
+    #[cfg_attr(test, ts(type = "number | string", optional = false))]
     pub seed: Option<u64>,
     /// Pictures, 1 to 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]

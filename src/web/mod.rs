@@ -26,7 +26,10 @@ use crate::parameters::Found;
 use crate::pipeline;
 use crate::pipeline::plan::PlanSettings;
 use crate::run::gpu::{Caps, Gpu};
-use types::{GivenCaps, PictureSays, PlanRequest, VersionInfo};
+use types::{GivenCaps, PictureParameters, PlanRequest, VersionInfo};
+
+#[wasm_bindgen(typescript_custom_section)]
+const DECLARATIONS: &str = include_str!("types.d.ts");
 
 /// Runs when the module is loaded: from here on a panic shows its message and place in the console.
 #[wasm_bindgen(start)]
@@ -112,7 +115,7 @@ pub fn picture_parameters(file: &Uint8Array) -> Result<JsValue, JsValue> {
     let Some(found) = Found::in_text(&picture_text(&file.to_vec())?) else { return Ok(JsValue::UNDEFINED) };
     let (knows_sampler, is_empty) = (found.settings.knows_sampler(), found.settings.is_empty());
     // Fields are flattened, which makes a map of them; a page expects an object.
-    let says = PictureSays { found, knows_sampler, is_empty };
+    let says = PictureParameters { found, knows_sampler, is_empty };
     Ok(says.serialize(&serde_wasm_bindgen::Serializer::new().serialize_maps_as_objects(true))?)
 }
 

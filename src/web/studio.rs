@@ -159,7 +159,7 @@ impl Studio {
     /// A JavaScript `Error` that names the file at fault, or says that there is no GPU.
     pub async fn load(
         name: String,
-        files: Map,
+        #[wasm_bindgen(unchecked_param_type = "Map<string, Uint8Array>")] files: Map,
         #[wasm_bindgen(unchecked_param_type = "LoadSettings")] settings: JsValue,
         #[wasm_bindgen(unchecked_param_type = "(fraction: number) => void")] on_progress: &Function,
     ) -> Result<Studio, JsValue> {
@@ -202,8 +202,8 @@ impl Studio {
         let defaults = configs.defaults(None);
         let (width, height) = defaults.size;
         let (runner, device) = match &self.engine {
-            Engine::Cpu(runner, _) => ("cpu", runner.describe()),
-            Engine::Gpu(runner, _) => ("gpu", runner.describe()),
+            Engine::Cpu(runner, _) => (RunnerName::Cpu, runner.describe()),
+            Engine::Gpu(runner, _) => (RunnerName::Gpu, runner.describe()),
         };
         let info = ModelInfo {
             name: self.name().to_string(),
