@@ -29,7 +29,8 @@ usage() {
 ./build.sh cuda                     compile for NVIDIA cards: the program, its parity tests and a bench, in target/cuda
 ./build.sh env                      print what puts wasm-pack and its tools on PATH: eval "$(./build.sh env)"
 ./build.sh test [native|web|firefox|node|page]  all tests, or those of one kind; what follows goes to the test runner
-./build.sh check                    formatting, lints of both targets, documentation, invariants, shaders, fuzzing
+./build.sh check                    formatting, lints of both targets, types of the JavaScript, documentation, invariants, shaders,
+                                    fuzzing
 ./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, stream, serve, or all of them
 ./build.sh kit [--with-model]       pack target/kit.tar.xz, which tells all about a borrowed machine's graphics card
 ./build.sh kit test                 what that does, on this machine's adapter
@@ -194,6 +195,9 @@ clippy_wasm() {
     CLIPPY_CONF_DIR=$root/clippy/wasm wasm_clippy "${wasm_flags[@]}" --lib --test web --test web_model --test node -- -D warnings
 }
 
+# The page's JavaScript, whose types are JSDoc, against those of the wasm that it calls.
+javascript() { "$(tsc_bin)" --project "$root/tsconfig.json"; }
+
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib; }
 
 # A time for each target, which run side by side. DARKROOM_FUZZ_SECS=600 is for a night.
@@ -206,8 +210,12 @@ verb_check() {
     attempt "rustfmt" cargo fmt --all --check; failed=$((failed | status))
     attempt "clippy native" clippy_native; failed=$((failed | status))
     attempt "clippy wasm" clippy_wasm; failed=$((failed | status))
+    # Not a lint, but what the JavaScript is checked against: `test page` wants the same build.
+    attempt "wasm" build_wasm; failed=$((failed | status))
+    attempt "javascript" javascript; failed=$((failed | status))
     attempt "docs" docs; failed=$((failed | status))
     attempt "invariants and shaders" cargo test --test invariants --test shaders; failed=$((failed | status))
+    attempt "types" cargo test --lib typescript_declarations; failed=$((failed | status))
     attempt "fuzz" fuzz; failed=$((failed | status))
     [ $failed -eq 0 ]
 }

@@ -12,6 +12,7 @@
  * @typedef {import("./pkg/darkroom.js").ModelInfo} ModelInfo
  * @typedef {import("./pkg/darkroom.js").ModelReport} ModelReport
  * @typedef {import("./pkg/darkroom.js").PictureParameters} PictureParameters
+ * @typedef {import("./pkg/darkroom.js").Pixels} Pixels
  * @typedef {import("./pkg/darkroom.js").Plan} Plan
  * @typedef {import("./pkg/darkroom.js").PlanRequest} PlanRequest
  * @typedef {import("./pkg/darkroom.js").RunnerName} RunnerName
@@ -64,12 +65,7 @@
 
 /**
  * A small picture of what is being drawn, as a canvas takes it.
- * @typedef {object} Preview
- * @property {number} picture
- * @property {number} step
- * @property {number} width
- * @property {number} height
- * @property {Uint8ClampedArray<ArrayBuffer>} data red, green, blue and alpha
+ * @typedef {Pixels & {picture: number, step: number}} Preview
  */
 
 /**
@@ -135,7 +131,7 @@
  * @property {void} pause
  * @property {void} resume
  * @property {PictureParameters | undefined} parameters
- * @property {{width: number, height: number, data: Uint8ClampedArray<ArrayBuffer>}} pixels
+ * @property {Pixels} pixels
  */
 
 /**
@@ -156,7 +152,7 @@
 /**
  * @typedef {{type: "done", value: unknown}} DoneReply
  * @typedef {{type: "error", message: string, code: string}} ErrorReply
- * @typedef {PartReply | DoneReply | ErrorReply} Reply it also has the request's `id`
+ * @typedef {PartReply | DoneReply | ErrorReply} Reply as it is made; it goes out with the request's `id`
  */
 
 /** How many jobs can be cancelled within a step at once: each has a place in shared memory by its id. */

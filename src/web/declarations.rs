@@ -14,8 +14,15 @@ use std::collections::BTreeSet;
 use ts_rs::{Config, TS, TypeVisitor};
 
 /// What no Rust type describes.
-const BY_HAND: &str = r#"/** A picture given: a PNG, JPEG, WebP, GIF, BMP or TIFF file, or pixels as a canvas has them. */
-export type GivenPicture = Uint8Array | ImageData | { width: number; height: number; data: Uint8ClampedArray };
+const BY_HAND: &str = r#"/** Pixels as a canvas has them: red, green, blue and alpha. */
+export type Pixels = {
+  width: number,
+  height: number,
+  data: Uint8ClampedArray<ArrayBuffer>,
+};
+
+/** A picture given: a PNG, JPEG, WebP, GIF, BMP or TIFF file, or pixels as a canvas has them. */
+export type GivenPicture = Uint8Array | ImageData | { width: number, height: number, data: Uint8ClampedArray };
 
 /** What is thrown: `code` says what a page can do about it. */
 export interface Failure extends Error {

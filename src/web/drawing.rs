@@ -134,7 +134,7 @@ impl Drawing {
     ///
     /// # Errors
     /// When the device is lost.
-    #[wasm_bindgen(unchecked_return_type = "ImageData | undefined")]
+    #[wasm_bindgen(unchecked_return_type = "Pixels | undefined")]
     pub async fn preview(&self) -> Result<JsValue, JsValue> {
         let preview = either!(&self.generation, generation => generation.preview().await)?;
         preview.map_or(Ok(JsValue::UNDEFINED), |preview| image_data(&preview))

@@ -123,7 +123,7 @@ pub fn picture_parameters(file: &Uint8Array) -> Result<JsValue, JsValue> {
 ///
 /// # Errors
 /// A JavaScript `Error` that says what works, when the file is no picture that can be read.
-#[wasm_bindgen(unchecked_return_type = "{ width: number; height: number; data: Uint8ClampedArray<ArrayBuffer> }")]
+#[wasm_bindgen(unchecked_return_type = "Pixels")]
 pub fn picture_pixels(file: &Uint8Array) -> Result<JsValue, JsValue> {
     drawing::image_data(&decode(&file.to_vec())?)
 }

@@ -482,8 +482,15 @@ export type Choice = {
   splits: number,
 };
 
+/** Pixels as a canvas has them: red, green, blue and alpha. */
+export type Pixels = {
+  width: number,
+  height: number,
+  data: Uint8ClampedArray<ArrayBuffer>,
+};
+
 /** A picture given: a PNG, JPEG, WebP, GIF, BMP or TIFF file, or pixels as a canvas has them. */
-export type GivenPicture = Uint8Array | ImageData | { width: number; height: number; data: Uint8ClampedArray };
+export type GivenPicture = Uint8Array | ImageData | { width: number, height: number, data: Uint8ClampedArray };
 
 /** What is thrown: `code` says what a page can do about it. */
 export interface Failure extends Error {

@@ -109,8 +109,8 @@ export class Queue {
     });
   }
 
-  /** Settles when the queue runs, or when it is held again. */
-  opened() {
+  /** Settles when the queue is let go, be it to be held again. */
+  released() {
     return this.#gate;
   }
 
