@@ -215,7 +215,7 @@ verb_check() {
     attempt "javascript" javascript; failed=$((failed | status))
     attempt "docs" docs; failed=$((failed | status))
     attempt "invariants and shaders" cargo test --test invariants --test shaders; failed=$((failed | status))
-    attempt "types" cargo test --lib typescript_declarations; failed=$((failed | status))
+    attempt "types" cargo test --lib declarations::; failed=$((failed | status))
     attempt "fuzz" fuzz; failed=$((failed | status))
     [ $failed -eq 0 ]
 }

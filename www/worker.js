@@ -96,10 +96,9 @@ async function answer(request, post) {
   } catch (error) {
     throw new Failure(`the program could not be loaded (${message_of(error)}): reload the page`, "worker");
   }
-  if (!Object.hasOwn(answers, request.type)) {
-    throw new Failure(`the worker does not know the request "${request.type}"`, "request");
-  }
-  return answers[request.type](request, post, request.id);
+  const answered = answers[request.type];
+  if (!answered) throw new Failure(`the worker does not know the request "${request.type}"`, "request");
+  return answered(request, post, request.id);
 }
 
 addEventListener("message", async ({ data: request }) => {

@@ -9,7 +9,7 @@
 #[path = "types.rs"]
 mod types;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use ts_rs::{Config, TS, TypeVisitor};
 
@@ -30,22 +30,24 @@ export interface Failure extends Error {
 }
 "#;
 
-/// The text so far, and the names that are in it.
+/// Declarations by their names: ts-rs gives dependencies in another order after each compilation.
 struct Declarations<'a> {
     config: &'a Config,
-    text: String,
-    names: BTreeSet<String>,
+    found: BTreeMap<String, String>,
 }
 
 impl TypeVisitor for Declarations<'_> {
     fn visit<T: TS + 'static + ?Sized>(&mut self) {
         // Numbers, texts and lists of things are declared nowhere; their elements are visited by themselves.
-        if T::output_path().is_none() || !self.names.insert(T::ident(self.config)) {
+        if T::output_path().is_none() {
+            return;
+        }
+        let name = T::ident(self.config);
+        if self.found.contains_key(&name) {
             return;
         }
         let docs = T::docs().unwrap_or_default();
-        self.text.push_str(&laid_out(&format!("{docs}export {}", T::decl(self.config))));
-        self.text.push('\n');
+        self.found.insert(name, laid_out(&format!("{docs}export {}", T::decl(self.config))));
         T::visit_dependencies(self);
     }
 }
@@ -82,27 +84,28 @@ fn laid_out(declaration: &str) -> String {
 /// All of src/web/types.d.ts.
 fn declarations() -> String {
     let config = Config::new().with_large_int("number");
-    let text = "// Written by `./build.sh types` from the Rust types; src/web/declarations.rs says how.\n\n".to_owned();
-    let mut found = Declarations { config: &config, text, names: BTreeSet::new() };
-    found.visit::<crate::request::Request>();
-    found.visit::<crate::run::gpu::Caps>();
-    found.visit::<crate::pipeline::plan::Plan>();
-    found.visit::<types::PlanRequest>();
-    found.visit::<types::LoadSettings>();
-    found.visit::<types::ModelInfo>();
-    found.visit::<types::VersionInfo>();
-    found.visit::<types::Work>();
-    found.visit::<types::StepReport>();
-    found.visit::<types::PictureParameters>();
-    found.visit::<types::ModelsSettings>();
-    found.visit::<types::ModelReport>();
-    found.visit::<types::TransferProgress<'static>>();
-    found.visit::<types::DamageReport>();
-    found.visit::<types::BenchSettings>();
-    found.visit::<types::BenchRun>();
-    found.visit::<types::BenchProfile>();
-    found.visit::<types::BenchTiles>();
-    found.text + BY_HAND
+    let mut all = Declarations { config: &config, found: BTreeMap::new() };
+    all.visit::<crate::request::Request>();
+    all.visit::<crate::run::gpu::Caps>();
+    all.visit::<crate::pipeline::plan::Plan>();
+    all.visit::<types::PlanRequest>();
+    all.visit::<types::LoadSettings>();
+    all.visit::<types::ModelInfo>();
+    all.visit::<types::VersionInfo>();
+    all.visit::<types::Work>();
+    all.visit::<types::StepReport>();
+    all.visit::<types::PictureParameters>();
+    all.visit::<types::ModelsSettings>();
+    all.visit::<types::ModelReport>();
+    all.visit::<types::TransferProgress<'static>>();
+    all.visit::<types::DamageReport>();
+    all.visit::<types::BenchSettings>();
+    all.visit::<types::BenchRun>();
+    all.visit::<types::BenchProfile>();
+    all.visit::<types::BenchTiles>();
+    let head = "// Written by `./build.sh types` from the Rust types; src/web/declarations.rs says how.\n";
+    let declared: Vec<String> = all.found.into_values().collect();
+    format!("{head}\n{}\n{BY_HAND}", declared.join("\n"))
 }
 
 /// Compares the file with the types; with `DARKROOM_WRITE_TYPES` set, as `./build.sh types` does, it is written instead.
@@ -114,5 +117,33 @@ fn typescript_declarations_are_those_of_the_rust_types() {
         std::fs::write(path, &declared).unwrap();
     }
     let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(written == declared, "src/web/types.d.ts is out of date: run ./build.sh types and commit it\n{declared}");
+    let differs = declared.lines().zip(written.lines().chain(std::iter::repeat(""))).find(|(new, old)| new != old);
+    let what = differs.map(|(new, old)| format!("it says {old:?}, the types {new:?}")).unwrap_or_default();
+    assert!(written == declared, "src/web/types.d.ts is out of date: run ./build.sh types and commit it\n{what}");
+}
+
+/// The names of a declaration's fields, sorted.
+fn field_names<T: TS>() -> Vec<String> {
+    let laid_out = laid_out(&T::decl(&Config::new()));
+    let is_name = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let name = |line: &str| Some(line.trim().split_once(": ")?.0.trim_end_matches('?').to_owned());
+    let mut names: Vec<String> = laid_out.lines().filter_map(name).filter(|name| is_name(name)).collect();
+    names.sort_unstable();
+    names
+}
+
+/// What a page may send is refused by its name where it is not in these lists.
+#[test]
+fn the_lists_of_settings_are_whole() {
+    let sorted = |fields: &[&str]| {
+        let mut fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
+        fields.sort_unstable();
+        fields
+    };
+    assert_eq!(field_names::<types::LoadSettings>(), sorted(types::LoadSettings::FIELDS));
+    assert_eq!(field_names::<types::PlanRequest>(), sorted(types::PlanRequest::FIELDS));
+    // A component is loaded whole, whatever it takes.
+    let mut of_bench = field_names::<types::BenchSettings>();
+    of_bench.retain(|name| name != "budget_bytes");
+    assert_eq!(of_bench, sorted(types::BenchSettings::FIELDS));
 }
