@@ -70,12 +70,26 @@ fn laid_out(declaration: &str) -> String {
             Some(words) => comment.push(words.trim().replace("[`", "`").replace("`]", "`")),
             None if line == "/**" => {}
             None => {
-                for part in line.replace("{ ", "{\n").replace(", ", ",\n").replace(" }", "\n}").lines().map(str::trim) {
+                for part in fields_of(line).lines().map(str::trim).filter(|part| !part.is_empty()) {
                     indent = if part.starts_with("export") || part.starts_with('}') { "" } else { "  " };
                     text.push_str(&format!("{indent}{part}\n"));
                     indent = "  ";
                 }
             }
+        }
+    }
+    text
+}
+
+/// A line with breaks between fields, but not within a tuple.
+fn fields_of(line: &str) -> String {
+    let mut depth = 0;
+    let mut text = String::new();
+    for c in line.replace("{ ", "{\n").replace(" }", "\n}").chars() {
+        depth += i32::from(c == '[') - i32::from(c == ']');
+        text.push(c);
+        if c == ',' && depth == 0 {
+            text.push('\n');
         }
     }
     text
