@@ -23,12 +23,14 @@ usage() {
     cat <<'TEXT'
 ./build.sh setup                    find or install what the other verbs need
 ./build.sh setup peers              install what `bench` compares with: onnxruntime-web, PyTorch, stable-diffusion.cpp (8 GB)
+./build.sh types                    write the TypeScript of what crosses to the page, from the Rust types: src/web/types.d.ts
 ./build.sh wasm                     compile for the browser into www/pkg and print the size
 ./build.sh serve [--port N]         compile for the browser and serve the page (default port 8080)
 ./build.sh cuda                     compile for NVIDIA cards: the program, its parity tests and a bench, in target/cuda
 ./build.sh env                      print what puts wasm-pack and its tools on PATH: eval "$(./build.sh env)"
 ./build.sh test [native|web|firefox|node|page]  all tests, or those of one kind; what follows goes to the test runner
-./build.sh check                    formatting, lints of both targets, documentation, invariants, shaders, fuzzing
+./build.sh check                    formatting, lints of both targets, types of the JavaScript, documentation, invariants, shaders,
+                                    fuzzing
 ./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, stream, serve, or all of them
 ./build.sh kit [--with-model]       pack target/kit.tar.xz, which tells all about a borrowed machine's graphics card
 ./build.sh kit test                 what that does, on this machine's adapter
@@ -53,6 +55,13 @@ wasm_size() {
     local file=www/pkg/darkroom_bg.wasm packed="unknown (brotli is not installed)"
     if command -v brotli >/dev/null; then packed="$(brotli -c -q 11 $file | wc -c | tr -d ' ') bytes"; fi
     echo "$file: $(wc -c <$file | tr -d ' ') bytes, with brotli $packed"
+}
+
+write_types() { DARKROOM_WRITE_TYPES=1 cargo test --lib typescript_declarations; }
+
+verb_types() {
+    verb_setup_for native
+    stage "types" write_types
 }
 
 verb_wasm() {
@@ -186,6 +195,9 @@ clippy_wasm() {
     CLIPPY_CONF_DIR=$root/clippy/wasm wasm_clippy "${wasm_flags[@]}" --lib --test web --test web_model --test node -- -D warnings
 }
 
+# The page's JavaScript, whose types are JSDoc, against those of the wasm that it calls.
+javascript() { "$(tsc_bin)" --project "$root/tsconfig.json"; }
+
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib; }
 
 # A time for each target, which run side by side. DARKROOM_FUZZ_SECS=600 is for a night.
@@ -198,8 +210,12 @@ verb_check() {
     attempt "rustfmt" cargo fmt --all --check; failed=$((failed | status))
     attempt "clippy native" clippy_native; failed=$((failed | status))
     attempt "clippy wasm" clippy_wasm; failed=$((failed | status))
+    # Not a lint, but what the JavaScript is checked against: `test page` wants the same build.
+    attempt "wasm" build_wasm; failed=$((failed | status))
+    attempt "javascript" javascript; failed=$((failed | status))
     attempt "docs" docs; failed=$((failed | status))
     attempt "invariants and shaders" cargo test --test invariants --test shaders; failed=$((failed | status))
+    attempt "types" cargo test --lib declarations::; failed=$((failed | status))
     attempt "fuzz" fuzz; failed=$((failed | status))
     [ $failed -eq 0 ]
 }
@@ -237,6 +253,6 @@ verb_env() {
 verb=${1:-}
 [ $# -eq 0 ] || shift
 case $verb in
-    setup | env | wasm | serve | cuda | test | check | bench | kit) "verb_$verb" "$@" ;;
+    setup | env | types | wasm | serve | cuda | test | check | bench | kit) "verb_$verb" "$@" ;;
     *) usage; [ -z "$verb" ] || exit 2 ;;
 esac

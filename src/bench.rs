@@ -32,6 +32,7 @@ const TIMESTEP: f32 = 500.0;
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Part {
     /// All layers of a text encoder and its final layer norm.
     TextEncoder,

@@ -48,7 +48,8 @@
 //! tests/invariants.rs keeps the first four by reading `src/`.
 //!
 //! 1. Only `web`, `hub::web` and `store::indexed_db` mention JavaScript. Only `run::gpu` mentions wgpu, only
-//!    `run::candle` candle.
+//!    `run::candle` candle. A type that crosses to the page derives its TypeScript, in builds for tests alone; a test compares
+//!    it with src/web/types.d.ts.
 //! 2. `model`, `graph`, `sampler`, `request`, `tokenizer`, `rng`, `image`, `parameters` do no I/O, know no device, and are
 //!    not async.
 //! 3. Dependencies point one way: web, bin → engine, bench → pipeline → model, sampler, run, hub → graph, weights → leaves.
@@ -91,6 +92,9 @@ pub mod engine;
 
 pub mod bench;
 
+#[cfg(all(test, not(target_arch = "wasm32")))]
+#[path = "web/declarations.rs"]
+mod declarations;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 

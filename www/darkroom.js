@@ -6,6 +6,7 @@
 //     const { pictures } = await darkroom.generate({ prompt: "a red apple on a blue background", seed: 1 }).done;
 //     document.querySelector("img").src = URL.createObjectURL(new Blob([pictures[0].png], { type: "image/png" }));
 
+import { message_of } from "./errors.js";
 import { N_CANCEL_SLOTS, nothing_drawn } from "./protocol.js";
 
 /** The model that comes with these files, in the Hub's own URL layout. */
@@ -45,6 +46,14 @@ export class DarkroomError extends Error {
  * @property {Blob | import("./protocol.js").GivenPicture} [mask] white where that picture is to be drawn anew
  */
 
+/**
+ * A request that waits for its last reply.
+ * @typedef {object} Asker
+ * @property {(value: unknown) => void} resolve
+ * @property {(reason: Error) => void} reject
+ * @property {(reply: import("./protocol.js").PartReply) => void} receive
+ */
+
 /** One request: on its way, or waiting for those before it. */
 export class Job {
   #darkroom;
@@ -70,7 +79,7 @@ export class Job {
 export class Darkroom {
   #worker;
   #next_id = 1;
-  /** @type {Map<number, {resolve: (value: any) => void, reject: (reason: Error) => void, receive: (reply: any) => void}>} */
+  /** @type {Map<number, Asker>} */
   #waiting = new Map();
   /** @type {Int32Array | null} */
   #cancelled = null;
@@ -130,7 +139,7 @@ export class Darkroom {
    * `dtype` is the type of values; a `budget_bytes` of GPU memory that is too little for the whole model has its parts
    * loaded one after another.
    * With `kept` it is a model that was downloaded, or that is being downloaded: then a job waits for the parts that it needs.
-   * @param {{kept?: string, endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: "auto" | "f32" | "f16",
+   * @param {{kept?: string, endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: import("./protocol.js").Dtype,
    *   budget_bytes?: number}} [options]
    * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").LoadedModel>}
@@ -173,11 +182,11 @@ export class Darkroom {
   /**
    * Downloads what is missing of a model, and goes on where an earlier download stopped. Then `load({kept: model})`.
    * @param {string} model
-   * @param {(progress: {bytes: number, total: number, bytes_per_sec: number, secs_left: number | null}) => void} [on_progress]
+   * @param {(progress: import("./protocol.js").Transfer) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").ModelReport>}
    */
-  download(model, on_progress = () => {}) {
-    return this.#ask({ type: "download", model }, on_progress);
+  download(model, on_progress) {
+    return this.#ask({ type: "download", model }, on_transfer(on_progress));
   }
 
   /**
@@ -201,21 +210,21 @@ export class Darkroom {
    * Keeps a model from files that were picked or dropped, as if it had been downloaded.
    * @param {string} name a word without a slash, under which it is kept
    * @param {Map<string, Blob>} files by their path in the model's folder, such as `unet/config.json`
-   * @param {(progress: {fraction: number}) => void} [on_progress]
+   * @param {(progress: import("./protocol.js").Transfer) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").ModelReport>}
    */
-  import(name, files, on_progress = () => {}) {
-    return this.#ask({ type: "import", name, files }, on_progress);
+  import(name, files, on_progress) {
+    return this.#ask({ type: "import", name, files }, on_transfer(on_progress));
   }
 
   /**
    * Reads a model back and drops what is damaged; the next download fetches that alone.
    * @param {string} model
-   * @param {(progress: {fraction: number}) => void} [on_progress]
-   * @returns {Promise<{path: string, chunk: number, bytes: number}[]>} what was damaged
+   * @param {(progress: import("./protocol.js").Transfer) => void} [on_progress]
+   * @returns {Promise<import("./protocol.js").DamageReport[]>} what was damaged
    */
-  verify(model, on_progress = () => {}) {
-    return this.#ask({ type: "verify", model }, on_progress);
+  verify(model, on_progress) {
+    return this.#ask({ type: "verify", model }, on_transfer(on_progress));
   }
 
   /**
@@ -269,10 +278,11 @@ export class Darkroom {
     const id = this.#next_id++;
     /** @type {import("./protocol.js").Picture[]} */
     const pictures = [];
+    /** @param {import("./protocol.js").PartReply} reply */
     const receive = (reply) => {
       if (reply.type === "progress") on_progress?.(reply);
       else if (reply.type === "preview") on_preview?.(reply);
-      else {
+      else if (reply.type === "image") {
         pictures.push(reply);
         on_picture?.(reply);
       }
@@ -296,7 +306,7 @@ export class Darkroom {
     const run = async () => {
       const [picture, mask] = await prepared;
       if (state.cancelled) return { ...nothing_drawn(), pictures };
-      const transfer = [picture, mask].filter((given) => given instanceof Uint8Array).map((bytes) => bytes.buffer);
+      const transfer = [picture, mask].flatMap((given) => (given instanceof Uint8Array ? [given.buffer] : []));
       /** @type {import("./protocol.js").GenerateRequest} */
       const message = { type: "generate", request, picture, mask, previews: on_preview !== undefined };
       const outcome = await this.#ask(message, receive, id, transfer);
@@ -350,7 +360,7 @@ export class Darkroom {
    * @returns {Promise<import("./protocol.js").PictureParameters | undefined>}
    */
   async read_parameters(file) {
-    const bytes = await as_given(file);
+    const bytes = await bytes_of(file);
     return this.#ask({ type: "parameters", file: bytes }, () => {}, this.#next_id++, [bytes.buffer]);
   }
 
@@ -361,7 +371,7 @@ export class Darkroom {
    * @returns {Promise<ImageData>}
    */
   async read_picture(file) {
-    const bytes = await as_given(file);
+    const bytes = await bytes_of(file);
     const { data, width, height } = await this.#ask({ type: "pixels", file: bytes }, () => {}, this.#next_id++, [bytes.buffer]);
     return new ImageData(data, width, height);
   }
@@ -373,14 +383,15 @@ export class Darkroom {
   }
 
   /**
-   * @param {import("./protocol.js").Request} request
-   * @param {(reply: any) => void} [receive] takes what comes before the last reply
+   * @template {keyof import("./protocol.js").Answers} Type
+   * @param {import("./protocol.js").RequestOf<Type> & {type: Type}} request
+   * @param {(reply: import("./protocol.js").PartReply) => void} [receive] takes what comes before the last reply
    * @param {number} [id]
    * @param {Transferable[]} [transfer]
-   * @returns {Promise<any>}
+   * @returns {Promise<import("./protocol.js").Answers[Type]>}
    */
-  #ask(request, receive = () => {}, id = this.#next_id++, transfer = []) {
-    return new Promise((resolve, reject) => {
+  async #ask(request, receive = () => {}, id = this.#next_id++, transfer = []) {
+    const answer = await new Promise((resolve, reject) => {
       if (this.#broken) {
         reject(this.#broken);
         return;
@@ -391,12 +402,13 @@ export class Darkroom {
       } catch (error) {
         // Something that cannot be sent to a worker, such as a function inside the request.
         this.#waiting.delete(id);
-        reject(new DarkroomError(`the request cannot be sent: ${error.message}`, "request"));
+        reject(new DarkroomError(`the request cannot be sent: ${message_of(error)}`, "request"));
       }
     });
+    return /** @type {import("./protocol.js").Answers[Type]} */ (answer);
   }
 
-  /** @param {import("./protocol.js").Reply} reply */
+  /** @param {import("./protocol.js").Reply & {id: number}} reply */
   #receive(reply) {
     const asker = this.#waiting.get(reply.id);
     if (!asker) return;
@@ -418,13 +430,30 @@ export class Darkroom {
 }
 
 /**
- * A picture as the worker takes it. Files are read; what the caller holds is copied, so that it can be given again.
+ * Takes the reports of a transfer from among the replies.
+ * @param {((progress: import("./protocol.js").Transfer) => void) | undefined} on_progress
+ */
+function on_transfer(on_progress) {
+  /** @param {import("./protocol.js").PartReply} reply */
+  return (reply) => {
+    if (reply.type === "transfer") on_progress?.(reply);
+  };
+}
+
+/**
+ * A file's bytes, in memory that can be given away: what the caller holds is copied, so that it can be given again.
+ * @param {Blob | Uint8Array} file
+ */
+async function bytes_of(file) {
+  return file instanceof Blob ? new Uint8Array(await file.arrayBuffer()) : file.slice();
+}
+
+/**
+ * A picture as the worker takes it. Files are read, and pixels are copied when they are sent.
  * @param {Blob | import("./protocol.js").GivenPicture | undefined} given
- * @returns {Promise<any>}
  */
 async function as_given(given) {
   if (given === undefined || given === null) return undefined;
-  if (given instanceof Blob) return new Uint8Array(await given.arrayBuffer());
-  if (given instanceof Uint8Array) return given.slice();
+  if (given instanceof Blob || given instanceof Uint8Array) return bytes_of(given);
   return { width: given.width, height: given.height, data: given.data };
 }

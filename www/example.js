@@ -1,6 +1,6 @@
 import { Darkroom } from "./darkroom.js";
 
-const status = document.getElementById("status");
+const [status] = document.getElementsByTagName("p");
 const darkroom = await Darkroom.open();
 const model = await darkroom.load({}, ({ fraction }) => (status.textContent = `Loading: ${Math.round(fraction * 100)} %`));
 const job = darkroom.generate(
@@ -8,5 +8,5 @@ const job = darkroom.generate(
   { on_progress: ({ stage, fraction }) => (status.textContent = `${stage}: ${Math.round(fraction * 100)} %`) },
 );
 const { pictures, seconds } = await job.done;
-document.getElementById("picture").src = URL.createObjectURL(new Blob([pictures[0].png], { type: "image/png" }));
+document.images[0].src = URL.createObjectURL(new Blob([pictures[0].png], { type: "image/png" }));
 status.textContent = `${model.name}, ${model.device}: ${seconds.toFixed(1)} s`;

@@ -1,8 +1,9 @@
 // Brings the page's parts together: opens the worker, loads the model, and takes what is dropped, pasted and pressed.
 
 import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
+import { code_of, message_of } from "./errors.js";
 import { keep_form, load_options, model_is, next_request, open_composer, restore_model, reuse, took, use_defaults } from "./page/composer.js";
-import { element, fill_list } from "./page/elements.js";
+import { closest, element, fill_list } from "./page/elements.js";
 import { open_gallery } from "./page/gallery.js";
 import { notify } from "./page/notices.js";
 import { open_models } from "./page/models.js";
@@ -25,6 +26,9 @@ function device(state, text, why = "") {
   element("device").title = why;
 }
 
+/** What can be done about an error, by what the buttons say. @typedef {Record<string, () => void>} Actions */
+
+/** @returns {Promise<import("./protocol.js").LoadedModel | null>} null where none is loaded, which the page then says */
 async function load_model() {
   element("draw").disabled = true;
   document.documentElement.dataset.state = "starting";
@@ -44,11 +48,13 @@ async function load_model() {
     await model_is(null);
     say("No model is loaded.");
     device("error", "No model is loaded");
+    /** @type {Actions} */
     const actions = { "Try again": load_model };
-    if (error.code !== "network" && element("runner").value !== "cpu") {
+    if (code_of(error) !== "network" && element("runner").value !== "cpu") {
       actions["Use the processor"] = () => choose_runner("cpu");
     }
-    notify("error", `the model could not be loaded: ${error.message}`, actions);
+    notify("error", `the model could not be loaded: ${message_of(error)}`, actions);
+    return null;
   } finally {
     element("draw").disabled = false;
     document.documentElement.dataset.state = is_busy() ? "drawing" : "ready";
@@ -64,7 +70,7 @@ async function choose_runner(runner) {
 
 async function show_machine() {
   const { caps, gpu_error, reason, runner, storage, cancels_within_a_step } = await darkroom.check();
-  const yes = (is) => (is ? "yes" : "no");
+  const yes = (/** @type {boolean} */ is) => (is ? "yes" : "no");
   /** @type {[string, string][]} */
   const rows = [["Faster here", `${runner === "gpu" ? "the GPU" : "the processor"}: ${reason}`]];
   if (caps) {
@@ -95,13 +101,15 @@ async function submit() {
   const request = await next_request();
   if (!request) return;
   await draw(request, given, (error) => {
+    /** @type {Actions} */
     const actions = {};
-    if (["device", "memory", "lost"].includes(error.code) && document.documentElement.dataset.runner === "gpu") {
+    const code = code_of(error) ?? "";
+    if (["device", "memory", "lost"].includes(code) && document.documentElement.dataset.runner === "gpu") {
       actions["Use the processor"] = () => choose_runner("cpu");
       actions["Load the model again"] = load_model;
     }
-    if (error.code === "worker") actions["Reload the page"] = () => location.reload();
-    notify("error", `the picture could not be drawn: ${error.message}`, actions);
+    if (code === "worker") actions["Reload the page"] = () => location.reload();
+    notify("error", `the picture could not be drawn: ${message_of(error)}`, actions);
   });
 }
 
@@ -114,7 +122,7 @@ async function use_settings_of(file) {
   try {
     parameters = await darkroom.read_parameters(file);
   } catch (error) {
-    notify("error", `the settings cannot be read: ${error.message.replace(/^picture: /, "")}`);
+    notify("error", `the settings cannot be read: ${message_of(error).replace(/^picture: /, "")}`);
     return;
   }
   if (parameters && !parameters.is_empty) {
@@ -143,8 +151,8 @@ async function start(file) {
 
 function take_drops() {
   const overlay = element("drop-here");
-  const has_files = (event) => event.dataTransfer?.types.includes("Files");
-  const mark = (target) => {
+  const has_files = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files");
+  const mark = (/** @type {HTMLElement | null} */ target) => {
     for (const each of overlay.children) each.classList.toggle("over", each === target);
   };
   addEventListener("dragenter", (event) => {
@@ -155,7 +163,7 @@ function take_drops() {
   addEventListener("dragover", (event) => {
     if (!has_files(event)) return;
     event.preventDefault();
-    mark(event.target.closest?.(".target"));
+    mark(closest(event, ".target"));
   });
   addEventListener("dragleave", (event) => {
     // Leaving the window has nowhere to go.
@@ -165,9 +173,9 @@ function take_drops() {
     if (!has_files(event)) return;
     event.preventDefault();
     overlay.hidden = true;
-    const file = event.dataTransfer.files[0];
+    const file = event.dataTransfer?.files[0];
     if (!file) return;
-    const target = event.target.closest?.(".target")?.dataset.target;
+    const target = closest(event, ".target")?.dataset.target;
     if (target === "start") start(file);
     else use_settings_of(file);
   });
@@ -196,7 +204,7 @@ function take_keys() {
 
 async function open() {
   // What is thrown where nobody looks is shown, too: the page has no silent failures.
-  addEventListener("unhandledrejection", ({ reason }) => notify("error", reason?.message ?? String(reason)));
+  addEventListener("unhandledrejection", ({ reason }) => notify("error", message_of(reason)));
   addEventListener("error", ({ message }) => notify("error", message));
   try {
     darkroom = await Darkroom.open();
@@ -207,7 +215,7 @@ async function open() {
     element("draw").disabled = false;
     element("draw").textContent = "Reload the page";
     element("draw").addEventListener("click", () => location.reload());
-    notify("error", `the program did not start: ${error.message}`, { "Reload the page": () => location.reload() });
+    notify("error", `the program did not start: ${message_of(error)}`, { "Reload the page": () => location.reload() });
     return;
   }
   element("model").append(new Option("Emoji, 128 × 128 (comes with the page)", EMBEDDED_REPOSITORY));
@@ -220,16 +228,16 @@ async function open() {
   take_keys();
   take_drops();
   element("open-settings").addEventListener("click", () => element("settings").showModal());
-  for (const id of ["runner", "dtype", "budget"]) {
+  for (const id of /** @type {const} */ (["runner", "dtype", "budget"])) {
     element(id).addEventListener("change", () => choose_runner(element("runner").value));
   }
-  const machine = show_machine().catch((error) => notify("error", `this browser cannot be asked what it can do: ${error.message}`));
+  const machine = show_machine().catch((error) => notify("error", `this browser cannot be asked what it can do: ${message_of(error)}`));
   const load = async () => {
     try {
       await open_models(darkroom, choose_model);
       restore_model();
     } catch (error) {
-      notify("error", `the models that this browser keeps cannot be listed: ${error.message}`);
+      notify("error", `the models that this browser keeps cannot be listed: ${message_of(error)}`);
     }
     await load_model();
   };

@@ -1,23 +1,29 @@
 // What darkroom.js and its worker say to each other: types, and the little that both need.
 //
 // Requests carry an `id` and a `type`; every reply carries the request's id and one `type`. `done` or `error` is the last
-// one. Types of the wasm package are in pkg/darkroom.d.ts, which wasm-bindgen writes.
+// one. What the wasm takes and gives is typed in pkg/darkroom.d.ts, from the Rust types; it is only named here.
 
 /**
  * @typedef {import("./pkg/darkroom.js").Caps} Caps
+ * @typedef {import("./pkg/darkroom.js").DamageReport} DamageReport
  * @typedef {import("./pkg/darkroom.js").DrawRequest} DrawRequest
+ * @typedef {import("./pkg/darkroom.js").Dtype} Dtype
  * @typedef {import("./pkg/darkroom.js").GivenPicture} GivenPicture
  * @typedef {import("./pkg/darkroom.js").ModelInfo} ModelInfo
- * @typedef {import("./pkg/darkroom.js").VersionInfo} VersionInfo
+ * @typedef {import("./pkg/darkroom.js").ModelReport} ModelReport
  * @typedef {import("./pkg/darkroom.js").PictureParameters} PictureParameters
- * @typedef {import("./pkg/darkroom.js").Work} Work
+ * @typedef {import("./pkg/darkroom.js").Pixels} Pixels
  * @typedef {import("./pkg/darkroom.js").Plan} Plan
  * @typedef {import("./pkg/darkroom.js").PlanRequest} PlanRequest
+ * @typedef {import("./pkg/darkroom.js").RunnerName} RunnerName
+ * @typedef {import("./pkg/darkroom.js").TransferProgress} TransferProgress
+ * @typedef {import("./pkg/darkroom.js").VersionInfo} VersionInfo
+ * @typedef {import("./pkg/darkroom.js").Work} Work
  */
 
 /**
  * Which runner computes. `auto` takes the GPU where there is a real one, else the processor, and says why.
- * @typedef {"auto" | "cpu" | "gpu"} Runner
+ * @typedef {"auto" | RunnerName} Runner
  */
 
 /**
@@ -25,7 +31,7 @@
  * @typedef {object} Check
  * @property {Caps | null} caps the GPU, or null where there is none
  * @property {string | null} gpu_error why there is no GPU
- * @property {"cpu" | "gpu"} runner what `auto` takes
+ * @property {RunnerName} runner what `auto` takes
  * @property {string} reason why it does, in a sentence
  * @property {{quota_bytes: number, used_bytes: number, persisted: boolean} | null} storage what this origin may keep, where
  *   the browser tells
@@ -53,13 +59,13 @@
  */
 
 /**
+ * How far a model's files are: downloaded, copied into the store, or read back. `fraction` is 0 to 1.
+ * @typedef {TransferProgress & {stage: "downloading" | "importing" | "verifying", fraction: number}} Transfer
+ */
+
+/**
  * A small picture of what is being drawn, as a canvas takes it.
- * @typedef {object} Preview
- * @property {number} picture
- * @property {number} step
- * @property {number} width
- * @property {number} height
- * @property {Uint8ClampedArray<ArrayBuffer>} data red, green, blue and alpha
+ * @typedef {Pixels & {picture: number, step: number}} Preview
  */
 
 /**
@@ -83,46 +89,70 @@
  */
 
 /**
- * @typedef {{type: "open", cancelled: SharedArrayBuffer | null}} OpenRequest
- * @typedef {{type: "check"}} CheckRequest
- * @typedef {{type: "versions"}} VersionsRequest
- * @typedef {{type: "load", endpoint: string | null, repository: string, runner: Runner, dtype: "auto" | "f32" | "f16",
- *   budget_bytes?: number}} LoadRequest
- * @typedef {{type: "plan", request: PlanRequest}} PlanMessage
- * @typedef {{type: "hub", endpoint?: string, token?: string}} HubRequest
- * @typedef {{type: "models"} | {type: "stop_download"}} ModelsRequest
- * @typedef {{type: "needed" | "download" | "remove" | "verify", model: string}} ModelRequest
- * @typedef {{type: "import", name: string, files: Map<string, Blob>}} ImportRequest
- * @typedef {{type: "tokens", prompt: string}} TokensRequest
- * @typedef {{type: "size_of_picture", width: number, height: number, any_size: boolean}} SizeRequest
- * @typedef {{type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean}} WorkRequest
+ * @typedef {{type: "load", endpoint: string | null, repository: string, runner: Runner, dtype: Dtype,
+ *   budget_bytes?: number}} LoadRequest without an endpoint it is a model that the browser keeps
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest
- * @typedef {{type: "cancel", job: number | null}} CancelRequest
- * @typedef {{type: "pause"} | {type: "resume"}} PauseRequest
- * @typedef {{type: "parameters" | "pixels", file: Uint8Array}} FileRequest
- * @typedef {OpenRequest | CheckRequest | VersionsRequest | LoadRequest | PlanMessage | HubRequest | ModelsRequest | ModelRequest | TokensRequest | SizeRequest | WorkRequest | GenerateRequest
- *   | CancelRequest | PauseRequest | FileRequest} Request
+ * @typedef {{type: "open", cancelled: SharedArrayBuffer | null}
+ *   | {type: "check" | "versions" | "models" | "stop_download" | "pause" | "resume"}
+ *   | {type: "plan", request: PlanRequest}
+ *   | {type: "hub", endpoint?: string, token?: string}
+ *   | {type: "needed" | "download" | "remove" | "verify", model: string}
+ *   | {type: "import", name: string, files: Map<string, Blob>}
+ *   | LoadRequest
+ *   | {type: "tokens", prompt: string}
+ *   | {type: "size_of_picture", width: number, height: number, any_size: boolean}
+ *   | {type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean}
+ *   | GenerateRequest
+ *   | {type: "cancel", job: number | null}
+ *   | {type: "parameters" | "pixels", file: Uint8Array}} Request
  */
 
 /**
- * @typedef {{id: number, type: "progress"} & Progress} ProgressReply
- * @typedef {{id: number, type: "preview"} & Preview} PreviewReply
- * @typedef {{id: number, type: "image"} & Picture} ImageReply
- * @typedef {{id: number, type: "done", value: any}} DoneReply
- * @typedef {{id: number, type: "error", message: string, code: string}} ErrorReply
- * @typedef {ProgressReply | PreviewReply | ImageReply | DoneReply | ErrorReply} Reply
+ * What `done` brings, by the request's type.
+ * @typedef {object} Answers
+ * @property {void} open
+ * @property {Check} check
+ * @property {VersionInfo[]} versions
+ * @property {Plan} plan
+ * @property {void} hub
+ * @property {ModelReport[]} models
+ * @property {ModelReport} needed
+ * @property {ModelReport} download
+ * @property {void} stop_download
+ * @property {void} remove
+ * @property {ModelReport} import
+ * @property {DamageReport[]} verify
+ * @property {LoadedModel} load
+ * @property {[number, number]} tokens
+ * @property {[number, number]} size_of_picture
+ * @property {Work} work
+ * @property {Outcome} generate
+ * @property {void} cancel
+ * @property {void} pause
+ * @property {void} resume
+ * @property {PictureParameters | undefined} parameters
+ * @property {Pixels} pixels
  */
 
 /**
- * A model that this browser keeps, or could: what there is of it.
- * @typedef {object} ModelReport
- * @property {string} model
- * @property {string} repo
- * @property {number} total_bytes
- * @property {number} missing_bytes
- * @property {boolean} complete
- * @property {number | null} quota_bytes
- * @property {number | null} usage_bytes
+ * The request of a type.
+ * @template {keyof Answers} Type
+ * @typedef {Extract<Request, {type: Type}> | (Request & {type: Type})} RequestOf
+ */
+
+/**
+ * A reply before the last one.
+ * @typedef {{type: "progress"} & Progress} ProgressReply
+ * @typedef {{type: "transfer"} & Transfer} TransferReply
+ * @typedef {{type: "preview"} & Preview} PreviewReply
+ * @typedef {{type: "image"} & Picture} ImageReply
+ * @typedef {ProgressReply | TransferReply | PreviewReply | ImageReply} PartReply
+ */
+
+/**
+ * @typedef {{type: "done", value: unknown}} DoneReply
+ * @typedef {{type: "error", message: string, code: string}} ErrorReply
+ * @typedef {PartReply | DoneReply | ErrorReply} Reply as it is made; it goes out with the request's `id`
  */
 
 /** How many jobs can be cancelled within a step at once: each has a place in shared memory by its id. */

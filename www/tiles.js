@@ -2,6 +2,8 @@
 //
 // What is lost here is measured again, so a browser that keeps nothing is no failure.
 
+import { message_of } from "./errors.js";
+
 const NAME = "darkroom-tiles";
 const STORE = "tiles";
 
@@ -43,7 +45,7 @@ export async function read_tiles(adapter) {
   try {
     return await in_store("readonly", (store) => store.get(adapter));
   } catch (error) {
-    console.info(`the measured tiles cannot be read (${error.message}): they are measured again`);
+    console.info(`the measured tiles cannot be read (${message_of(error)}): they are measured again`);
     return undefined;
   }
 }
@@ -56,6 +58,6 @@ export async function keep_tiles(adapter, tiles) {
   try {
     await in_store("readwrite", (store) => store.put(tiles, adapter));
   } catch (error) {
-    console.info(`the measured tiles cannot be kept (${error.message}): the next visit measures again`);
+    console.info(`the measured tiles cannot be kept (${message_of(error)}): the next visit measures again`);
   }
 }

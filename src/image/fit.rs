@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 /// How a picture is brought to another width and height.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Fit {
     /// Both sides are resized, whatever becomes of the proportions (diffusers' `default`).
     #[default]

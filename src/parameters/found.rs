@@ -10,6 +10,7 @@ const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// The settings of a picture that were found; what was not there is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Settings {
     /// What to draw.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,6 +29,7 @@ pub struct Settings {
     pub guidance_scale: Option<f64>,
     /// The seed of the noise; in JSON a text where JavaScript's numbers do not hold it.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "number_or_text")]
+    #[cfg_attr(test, ts(type = "number | string", optional))]
     pub seed: Option<u64>,
     /// Pixels in a row.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,6 +39,7 @@ pub struct Settings {
     pub height: Option<u32>,
     /// Whether the sides may be any multiple of 8.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
     pub any_size: bool,
     /// The model's name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,6 +52,7 @@ pub struct Settings {
     pub clip_skip: Option<u32>,
     /// Whether a long prompt was encoded in chunks.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
     pub long_prompt_chunks: bool,
     /// How much noise DDIM or TCD added in each step, where that was chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,6 +161,7 @@ impl From<Parameters> for Settings {
 
 /// Settings, who wrote them, and what could not be taken of them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Found {
     /// The program by the form of what it wrote, such as `ComfyUI`; several write AUTOMATIC1111's.
     pub program: String,

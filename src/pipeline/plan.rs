@@ -65,6 +65,7 @@ impl PlanSettings {
 
 /// What one phase asks for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct PhasePlan {
     /// `load`, `encode`, `prepare`, `first step`, `step` (each later one) or `decode`.
     pub name: &'static str,
@@ -73,8 +74,9 @@ pub struct PhasePlan {
     pub counts: Counts,
 }
 
-/// See the module.
+/// What a picture would ask of the GPU; see the module.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Plan {
     /// The model.
     pub model: String,

@@ -14,6 +14,7 @@ use crate::model::version::SDVersion;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum LongPrompt {
     /// Cut, as diffusers does, and report what was cut.
     #[default]
@@ -27,6 +28,7 @@ pub enum LongPrompt {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Attention {
     /// Never whole: the least memory, and on the CPU the fastest. The only one on a GPU.
     #[default]
@@ -40,6 +42,7 @@ pub enum Attention {
 /// What a caller asks for. An absent setting is the model's own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "DrawRequest", optional_fields))]
 pub struct Request {
     /// What to draw.
     pub prompt: String,
@@ -54,6 +57,7 @@ pub struct Request {
     pub height: Option<usize>,
     /// Whether the sides may be any multiple of 8 (the VAE's factor), as in diffusers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
     pub any_size: bool,
     /// How a start picture of another shape is brought to the size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,6 +85,8 @@ pub struct Request {
     pub sigmas: Option<Vec<f64>>,
     /// The seed of the first picture; each further picture adds one.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::seed::deserialize")]
+    // The page has to give one, so that it knows which picture it gets.
+    #[cfg_attr(test, ts(type = "number | string", optional = false))]
     pub seed: Option<u64>,
     /// Pictures, 1 to 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]

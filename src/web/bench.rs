@@ -8,7 +8,7 @@ use wasm_bindgen::prelude::*;
 
 use super::failure::refuse;
 use super::studio::read_object;
-use super::types::{BenchLine, BenchProfile, BenchRun, BenchSettings, LoadSettings, RunnerName};
+use super::types::{BenchLine, BenchProfile, BenchRun, BenchSettings, BenchTiles, LoadSettings, RunnerName};
 use crate::bench::{self, Case, Part, RandomWeights, Sizes};
 use crate::hub::Source;
 use crate::hub::published::Published;
@@ -160,7 +160,8 @@ impl Bench {
         // The clock stops whatever became of the run.
         let profile = bench.runner().finish_profile().await?;
         ran?;
-        Ok(serde_wasm_bindgen::to_value(&profile)?)
+        let lines = profile.into_iter().flat_map(|profile| profile.lines).map(BenchLine::from).collect();
+        Ok(serde_wasm_bindgen::to_value(&BenchProfile { lines })?)
     }
 
     /// Every measurement of a tile, where tiles were measured while loading; and the choices, as `Studio.tiles()` gives them.
@@ -172,14 +173,8 @@ impl Bench {
         let Engine::Gpu(bench) = &self.engine else { return Ok(JsValue::UNDEFINED) };
         let runner = bench.runner();
         let serializer = serde_wasm_bindgen::Serializer::json_compatible();
-        Ok(TilesReport { measured: runner.measured(), chosen: runner.tiles() }.serialize(&serializer)?)
+        Ok(BenchTiles { measured: runner.measured(), chosen: runner.tiles() }.serialize(&serializer)?)
     }
-}
-
-#[derive(Serialize)]
-struct TilesReport {
-    measured: Vec<crate::run::gpu::tiles::Measured>,
-    chosen: crate::run::gpu::tiles::Tiles,
 }
 
 fn given_inputs(inputs: &JsValue) -> Result<Vec<(String, Vec<f32>)>, JsValue> {

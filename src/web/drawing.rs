@@ -85,7 +85,7 @@ impl Drawing {
     ///
     /// # Errors
     /// When the device is lost.
-    #[wasm_bindgen(unchecked_return_type = "ImageData | undefined")]
+    #[wasm_bindgen(unchecked_return_type = "Pixels | undefined")]
     pub async fn preview(&self) -> Result<JsValue, JsValue> {
         self.generation.preview().await?.map_or(Ok(JsValue::UNDEFINED), |preview| image_data(&preview))
     }

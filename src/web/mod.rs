@@ -28,7 +28,10 @@ use crate::pipeline;
 use crate::pipeline::plan::PlanSettings;
 use crate::request::Request;
 use crate::run::gpu::{Caps, Gpu};
-use types::{GivenCaps, PictureSays, PlanRequest, VersionInfo};
+use types::{GivenCaps, PictureParameters, PlanRequest, VersionInfo};
+
+#[wasm_bindgen(typescript_custom_section)]
+const DECLARATIONS: &str = include_str!("types.d.ts");
 
 /// Runs when the module is loaded: from here on a panic shows its message and place in the console.
 #[wasm_bindgen(start)]
@@ -116,7 +119,7 @@ pub fn picture_parameters(file: &Uint8Array) -> Result<JsValue, JsValue> {
     let Some(found) = Found::in_text(&picture_text(&file.to_vec())?) else { return Ok(JsValue::UNDEFINED) };
     let (knows_sampler, is_empty) = (found.settings.knows_sampler(), found.settings.is_empty());
     // Fields are flattened, which makes a map of them; a page expects an object.
-    let says = PictureSays { found, knows_sampler, is_empty };
+    let says = PictureParameters { found, knows_sampler, is_empty };
     Ok(says.serialize(&serde_wasm_bindgen::Serializer::new().serialize_maps_as_objects(true))?)
 }
 
@@ -124,7 +127,7 @@ pub fn picture_parameters(file: &Uint8Array) -> Result<JsValue, JsValue> {
 ///
 /// # Errors
 /// A JavaScript `Error` that says what works, when the file is no picture that can be read.
-#[wasm_bindgen(unchecked_return_type = "{ width: number; height: number; data: Uint8ClampedArray<ArrayBuffer> }")]
+#[wasm_bindgen(unchecked_return_type = "Pixels")]
 pub fn picture_pixels(file: &Uint8Array) -> Result<JsValue, JsValue> {
     drawing::image_data(&decode(&file.to_vec())?)
 }

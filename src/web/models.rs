@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use js_sys::{Array, Function, Map, Reflect, Uint8Array};
-use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
 use super::failure::refuse;
+use super::types::{DamageReport, FileReport, ModelReport, ModelsSettings, TransferProgress};
 use crate::error::{Error, Result as OwnResult};
 use crate::hub::Variant;
 use crate::hub::arrival::Arrival;
@@ -23,66 +23,6 @@ use crate::weights::{ByteSource, LocalFuture};
 
 /// The database that is used where nothing else is said.
 const DATABASE: &str = "darkroom";
-
-/// Where models come from and go to.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Settings {
-    /// A Hub's address.
-    endpoint: Option<String>,
-    /// An access token, kept in memory only.
-    token: Option<String>,
-    /// The address of a folder that is served in the Hub's layout, instead of a Hub.
-    source: Option<String>,
-    /// The database's name.
-    database: Option<String>,
-    /// Whether full weights are wanted where there are both; fp16 ones where it is not said.
-    full: bool,
-}
-
-/// One file of a model.
-#[derive(Serialize)]
-struct FileReport {
-    path: String,
-    bytes: f64,
-    present_bytes: f64,
-    sha256: Option<String>,
-    complete: bool,
-}
-
-/// A model, with what is there of it.
-#[derive(Serialize)]
-struct ModelReport {
-    model: String,
-    repo: String,
-    commit: String,
-    files: Vec<FileReport>,
-    total_bytes: f64,
-    missing_bytes: f64,
-    complete: bool,
-    quota_bytes: Option<f64>,
-    usage_bytes: Option<f64>,
-}
-
-/// How far something is. Sizes are in bytes, as JavaScript's numbers.
-#[derive(Serialize)]
-struct ProgressReport<'a> {
-    path: &'a str,
-    file_bytes: f64,
-    file_total: f64,
-    bytes: f64,
-    total: f64,
-    bytes_per_sec: f64,
-    secs_left: Option<f64>,
-}
-
-/// A chunk that was damaged.
-#[derive(Serialize)]
-struct DamageReport {
-    path: String,
-    chunk: u32,
-    bytes: f64,
-}
 
 /// Models that this browser keeps. Open it once, in a worker or a page.
 ///
@@ -101,14 +41,15 @@ pub struct Models {
 
 #[wasm_bindgen]
 impl Models {
-    /// Opens the browser's store. `settings`: `{endpoint?, token?, source?, database?, full?}`; `source` is the base address
-    /// of a folder that is served in the Hub's layout, which needs neither ranges nor an API.
+    /// Opens the browser's store.
     ///
     /// # Errors
     /// When an address is none, or the browser gives no database.
-    pub async fn open(settings: JsValue) -> Result<Models, JsValue> {
-        let settings: Settings = if settings.is_undefined() || settings.is_null() {
-            Settings::default()
+    pub async fn open(
+        #[wasm_bindgen(unchecked_param_type = "ModelsSettings | undefined")] settings: JsValue,
+    ) -> Result<Models, JsValue> {
+        let settings: ModelsSettings = if settings.is_undefined() || settings.is_null() {
+            ModelsSettings::default()
         } else {
             serde_wasm_bindgen::from_value(settings)?
         };
@@ -126,24 +67,27 @@ impl Models {
         })
     }
 
-    /// What a model needs and what is there of it: `{model, repo, commit, files: [{path, bytes, present_bytes, sha256,
-    /// complete}], total_bytes, missing_bytes, complete, quota_bytes, usage_bytes}`. The Hub is asked only where the store
-    /// has nothing of the model.
+    /// What a model needs and what is there of it. The Hub is asked only where the store has nothing of the model.
     ///
     /// # Errors
     /// When the Hub does not have it, refuses it or cannot be reached; the message says what to do.
+    #[wasm_bindgen(unchecked_return_type = "ModelReport")]
     pub async fn needed(&self, model: String) -> Result<JsValue, JsValue> {
         let manifest = self.find(&model).await?;
         Ok(serde_wasm_bindgen::to_value(&self.report(&manifest).await?)?)
     }
 
-    /// Downloads what is absent of a model. `on_progress` is called with `{path, file_bytes, file_total, bytes, total,
-    /// bytes_per_sec, secs_left}`. Gives what [`Models::needed`] gives. Waits where another tab does the same. While it is
-    /// under way, `Studio.load_stored` takes the model already.
+    /// Downloads what is absent of a model. Gives what [`Models::needed`] gives. Waits where another tab does the same.
+    /// While it is under way, `Studio.load_stored` takes the model already.
     ///
     /// # Errors
     /// When the transfer cannot go on, there is no room, or [`Models::pause`] stopped it; what came is kept.
-    pub async fn download(&self, model: String, on_progress: &Function) -> Result<JsValue, JsValue> {
+    #[wasm_bindgen(unchecked_return_type = "ModelReport")]
+    pub async fn download(
+        &self,
+        model: String,
+        #[wasm_bindgen(unchecked_param_type = "(progress: TransferProgress) => void")] on_progress: &Function,
+    ) -> Result<JsValue, JsValue> {
         let cancel = Cancel::default();
         self.cancel.borrow().cancel();
         self.cancel.replace(cancel.clone());
@@ -160,7 +104,7 @@ impl Models {
         let mut progress = |progress: Progress<'_>| {
             tell(
                 on_progress,
-                &ProgressReport {
+                &TransferProgress {
                     path: progress.path,
                     file_bytes: progress.file_loaded_bytes as f64,
                     file_total: progress.file_bytes as f64,
@@ -204,6 +148,7 @@ impl Models {
     ///
     /// # Errors
     /// When the database cannot be read.
+    #[wasm_bindgen(unchecked_return_type = "ModelReport[]")]
     pub async fn list(&self) -> Result<JsValue, JsValue> {
         let mut reports = Vec::new();
         for manifest in self.store.manifests().await? {
@@ -222,16 +167,20 @@ impl Models {
         Ok(self.store.remove(&name).await?)
     }
 
-    /// Reads a model back and drops the chunks that are damaged, which the next download fetches again alone. Gives them:
-    /// `[{path, chunk, bytes}]`.
+    /// Reads a model back and drops the chunks that are damaged, which the next download fetches again alone. Gives them.
     ///
     /// # Errors
     /// When the model is not there.
-    pub async fn verify(&self, model: String, on_progress: &Function) -> Result<JsValue, JsValue> {
+    #[wasm_bindgen(unchecked_return_type = "DamageReport[]")]
+    pub async fn verify(
+        &self,
+        model: String,
+        #[wasm_bindgen(unchecked_param_type = "(progress: TransferProgress) => void")] on_progress: &Function,
+    ) -> Result<JsValue, JsValue> {
         let name = self.stored_name(&model).await?.unwrap_or(model);
         let total = self.store.manifest(&name).await?.map_or(0, |manifest| manifest.total_bytes()) as f64;
         let damaged = stored::verify(&*self.store, &name, &mut |path, n_bytes| {
-            tell(on_progress, &ProgressReport::of_all(path, n_bytes as f64, total));
+            tell(on_progress, &TransferProgress::of_all(path, n_bytes as f64, total));
         })
         .await?;
         let report = |damage: stored::Damage| DamageReport {
@@ -247,8 +196,13 @@ impl Models {
     ///
     /// # Errors
     /// When the files are no complete model, or there is no room.
-    #[wasm_bindgen(js_name = "import")]
-    pub async fn import_files(&self, name: String, files: Map, on_progress: &Function) -> Result<JsValue, JsValue> {
+    #[wasm_bindgen(js_name = "import", unchecked_return_type = "ModelReport")]
+    pub async fn import_files(
+        &self,
+        name: String,
+        #[wasm_bindgen(unchecked_param_type = "Map<string, Blob>")] files: Map,
+        #[wasm_bindgen(unchecked_param_type = "(progress: TransferProgress) => void")] on_progress: &Function,
+    ) -> Result<JsValue, JsValue> {
         if name.is_empty() || name.contains('/') {
             return Err(refuse("the name of an import is a word without a slash: with one it would be of the Hub"));
         }
@@ -260,7 +214,7 @@ impl Models {
             sources.push((path.clone(), Box::new(BlobSource { path, blob })));
         }
         let manifest = stored::import(&*self.store, &name, sources, &mut |path, n_bytes, total| {
-            tell(on_progress, &ProgressReport::of_all(path, n_bytes as f64, total as f64));
+            tell(on_progress, &TransferProgress::of_all(path, n_bytes as f64, total as f64));
         })
         .await?;
         Ok(serde_wasm_bindgen::to_value(&self.report(&manifest).await?)?)
@@ -352,14 +306,14 @@ impl Models {
     }
 }
 
-impl<'a> ProgressReport<'a> {
+impl<'a> TransferProgress<'a> {
     fn of_all(path: &'a str, bytes: f64, total: f64) -> Self {
-        ProgressReport { path, file_bytes: 0.0, file_total: 0.0, bytes, total, bytes_per_sec: 0.0, secs_left: None }
+        TransferProgress { path, file_bytes: 0.0, file_total: 0.0, bytes, total, bytes_per_sec: 0.0, secs_left: None }
     }
 }
 
 /// Calls back. What the callback throws is shown in the console: a page that cannot draw progress still wants its model.
-fn tell(on_progress: &Function, report: &ProgressReport<'_>) {
+fn tell(on_progress: &Function, report: &TransferProgress<'_>) {
     let called = serde_wasm_bindgen::to_value(report)
         .map_err(JsValue::from)
         .and_then(|report| on_progress.call1(&JsValue::NULL, &report));

@@ -71,7 +71,7 @@ impl Studio {
     /// A JavaScript `Error` that names the file at fault, or says that there is no GPU.
     pub async fn load(
         name: String,
-        files: Map,
+        #[wasm_bindgen(unchecked_param_type = "Map<string, Uint8Array>")] files: Map,
         #[wasm_bindgen(unchecked_param_type = "LoadSettings")] settings: JsValue,
         #[wasm_bindgen(unchecked_param_type = "(fraction: number) => void")] on_progress: &Function,
     ) -> Result<Studio, JsValue> {
@@ -112,7 +112,7 @@ impl Studio {
     pub fn info(&self) -> Result<JsValue, JsValue> {
         let (engine, configs, defaults) = (&self.0, self.0.configs(), self.0.defaults());
         let (width, height) = defaults.size;
-        let runner = if engine.device().caps().is_some() { "gpu" } else { "cpu" };
+        let runner = if engine.device().caps().is_some() { RunnerName::Gpu } else { RunnerName::Cpu };
         let info = ModelInfo {
             name: engine.name().to_string(),
             version: defaults.version.key(),

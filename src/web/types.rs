@@ -1,15 +1,17 @@
-//! The objects that cross to JavaScript and back, in Rust and, for the generated package, in TypeScript.
+//! The objects that cross to JavaScript and back. Their TypeScript is generated: see `declarations.rs`, beside this file.
 //!
-//! Both are written out here side by side: a field that is added to one belongs into the other.
+//! A type of the library crosses as it is, where it has serde's derives. The rest is here: plain values, nothing of
+//! JavaScript, so that the test that writes the declarations compiles this file natively.
 
 use serde::{Deserialize, Serialize, Serializer};
-use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::bench::Part;
 use crate::parameters::Found;
 use crate::run::gpu::Caps;
 use crate::run::gpu::kernels::gemm::Matrices;
 use crate::run::gpu::ledger::Counts;
+use crate::run::gpu::profile::ProfileLine;
+use crate::run::gpu::tiles::{Measured, Tiles};
 
 /// A seed as a number where JavaScript's numbers hold it, and as a text where they do not.
 fn number_or_text<S: Serializer>(seed: &u64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -38,35 +40,62 @@ impl PlanRequest {
         &["version", "width", "height", "any_size", "guidance_scale", "from_picture", "dtype", "budget_bytes"];
 }
 
+/// Which runner computes.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) enum RunnerName {
+    Cpu,
+    Gpu,
+}
+
+/// The type of values: on the GPU of all but weights, on the CPU of weights. `auto` is f16 where the GPU has it.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) enum Dtype {
+    #[default]
+    Auto,
+    F32,
+    F16,
+}
+
 /// How a model is loaded.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub(super) struct LoadSettings {
     pub runner: RunnerName,
     #[serde(default)]
+    #[cfg_attr(test, ts(optional, as = "Option<Dtype>"))]
     pub dtype: Dtype,
-    /// Bytes of GPU memory; without one everything stays loaded.
+    /// Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
+    /// budget everything stays loaded.
     #[serde(default)]
     pub budget_bytes: Option<f64>,
-    /// What [`super::Studio::tiles`] gave earlier on this adapter.
+    /// What `Studio.tiles()` gave earlier on the same adapter.
     #[serde(default)]
     pub tiles: Option<String>,
-    /// Whether tiles that nobody measured are measured before the first picture.
+    /// Whether to measure, before the first picture, which tile suits which matrix product. Not for software adapters.
     #[serde(default)]
+    #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
     pub tune: bool,
 }
 
-/// What is timed.
+/// What is timed: a component of one of the seven versions, or of a config, on a runner.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub(super) struct BenchSettings {
     pub part: Part,
-    /// One of the seven versions, or `config`.
+    /// The key of one of the seven versions.
     #[serde(default)]
     pub version: Option<String>,
-    /// The component's `config.json`.
+    /// The text of the component's `config.json`.
     #[serde(default)]
     pub config: Option<String>,
     pub batch: usize,
+    /// Height of the latents.
     pub height: usize,
+    /// Width of the latents.
     pub width: usize,
     #[serde(flatten)]
     pub load: LoadSettings,
@@ -74,46 +103,50 @@ pub(super) struct BenchSettings {
 
 /// One timed run.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub(super) struct BenchRun {
     pub secs: f64,
-    /// Of them, what the processor spent recording commands.
+    /// Of them, what the CPU spent recording commands, on a GPU.
     pub record_secs: Option<f64>,
+    /// What the GPU was asked for, on a GPU.
     pub counts: Option<Counts>,
 }
 
-/// Times of operations, as [`crate::run::gpu::profile::Profile`] has those of kernels.
+/// Times of kernels by the GPU's own clock, or of operations by the CPU's, the slowest first.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(super) struct BenchProfile {
     pub lines: Vec<BenchLine>,
 }
 
 /// What the operations of one kind and shape took together.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub(super) struct BenchLine {
     pub kernel: &'static str,
     pub shape: String,
     pub n: u64,
     pub secs: f64,
     pub flops: u64,
+    /// Bytes of all operands, on a GPU.
     pub n_bytes: Option<u64>,
 }
 
-/// What computes.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum RunnerName {
-    Cpu,
-    Gpu,
+impl From<ProfileLine> for BenchLine {
+    fn from(line: ProfileLine) -> Self {
+        let ProfileLine { kernel, shape, n, secs, flops, n_bytes } = line;
+        BenchLine { kernel, shape, n, secs, flops, n_bytes: Some(n_bytes) }
+    }
 }
 
-/// The type of values: on the GPU of all but weights, on the processor of weights.
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Dtype {
-    #[default]
-    Auto,
-    F32,
-    F16,
+/// Tiles of matrix products.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) struct BenchTiles {
+    /// Every measurement.
+    pub measured: Vec<Measured>,
+    /// What was chosen for each class of shape.
+    pub chosen: Tiles,
 }
 
 /// What [`super::check`] gave, on its way back.
@@ -143,8 +176,9 @@ pub(super) struct CapsFields {
 #[serde(transparent)]
 pub(super) struct GivenCaps(#[serde(with = "CapsFields")] pub Caps);
 
-/// What is planned.
+/// What is planned: a picture of one of the seven versions, or of the loaded model where none is named, on the GPU.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub(super) struct PlanRequest {
     #[serde(default)]
     pub version: Option<String>,
@@ -153,24 +187,32 @@ pub(super) struct PlanRequest {
     #[serde(default)]
     pub height: Option<usize>,
     #[serde(default)]
+    #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
     pub any_size: bool,
     #[serde(default)]
     pub guidance_scale: Option<f64>,
+    /// Whether it starts from a picture, which the VAE encodes.
     #[serde(default)]
+    #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
     pub from_picture: bool,
     #[serde(default)]
+    #[cfg_attr(test, ts(optional, as = "Option<Dtype>"))]
     pub dtype: Dtype,
     #[serde(default)]
     pub budget_bytes: Option<f64>,
 }
 
-/// What a model is, for the page's controls.
+/// A loaded model, its own settings and its bounds.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(super) struct ModelInfo {
     pub name: String,
+    /// The closest of the seven versions.
     pub version: &'static str,
+    /// Whether the model only repaints parts of a picture.
     pub is_inpaint: bool,
-    pub runner: &'static str,
+    pub runner: RunnerName,
+    /// What computes, for people.
     pub device: String,
     pub width: usize,
     pub height: usize,
@@ -181,7 +223,9 @@ pub(super) struct ModelInfo {
     pub max_count: usize,
     pub steps: usize,
     pub guidance_scale: f64,
+    /// How far to depart from a picture, without a mask.
     pub strength: f64,
+    /// The same with a mask.
     pub mask_strength: f64,
     pub sampler: String,
     pub samplers: Vec<String>,
@@ -189,17 +233,22 @@ pub(super) struct ModelInfo {
 
 /// How much work a request is.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(super) struct Work {
+    /// Calls of the UNet for one picture.
     pub n_steps: usize,
+    /// Floating-point operations in all.
     pub flops: f64,
 }
 
-/// What a step did.
+/// What one step did.
 #[derive(Serialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(super) enum StepReport {
     Encoded {
         n_tokens: usize,
+        #[cfg_attr(test, ts(optional))]
         truncated: Option<String>,
     },
     Prepared {
@@ -214,23 +263,28 @@ pub(super) enum StepReport {
     Decoded {
         picture: usize,
         #[serde(serialize_with = "number_or_text")]
+        #[cfg_attr(test, ts(type = "number | string"))]
         seed: u64,
         repeated_in_f32: bool,
     },
     Done,
 }
 
-/// What a picture says of itself.
+/// What made a picture, as far as its file says and it can be understood. Our own pictures have all of it.
 #[derive(Serialize)]
-pub(super) struct PictureSays {
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) struct PictureParameters {
     #[serde(flatten)]
     pub found: Found,
+    /// Whether the sampler can be asked for here.
     pub knows_sampler: bool,
+    /// Whether nothing was found that a request could take.
     pub is_empty: bool,
 }
 
-/// One of the seven versions.
+/// One of the seven versions, with its defaults.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(super) struct VersionInfo {
     pub key: &'static str,
     pub name: &'static str,
@@ -241,245 +295,74 @@ pub(super) struct VersionInfo {
     pub guidance_scale: f64,
     pub size_multiple: usize,
     pub is_inpaint: bool,
+    /// About how much there is to download.
     pub download_bytes: f64,
 }
 
-#[wasm_bindgen(typescript_custom_section)]
-const TYPESCRIPT: &str = r#"
-/** What to draw. Absent settings are the model's own. */
-export interface DrawRequest {
-  prompt: string;
-  negative_prompt?: string;
-  /** Pixels; a multiple of the model's `size_multiple`. Without a size a picture that is given keeps its own, as far as the model can. */
-  width?: number;
-  height?: number;
-  /** Whether the sides may be any multiple of 8, as in diffusers. */
-  any_size?: boolean;
-  /** How a given picture of another shape is brought to the size; `stretch` where absent. */
-  fit?: "stretch" | "crop" | "pad";
-  /** 1 to 150. */
-  steps?: number;
-  /** 0 to 20; at 1 and below there is no guidance. */
-  guidance_scale?: number;
-  /** How far to depart from the picture, 0 to 1. */
-  strength?: number;
-  /** One of the model's `samplers`. */
-  sampler?: string;
-  /** How much noise ddim and tcd add in each step, 0 to 1. */
-  eta?: number;
-  /** The training steps to visit, from high to low, in place of a number of steps. */
-  timesteps?: number[];
-  /** The noise levels to visit (for euler), from large to small. */
-  sigmas?: number[];
-  /** A whole number, 0 to 2^64 - 1; from 2^53 on as a text. Picture i of the request has the seed `seed + i`. */
-  seed: number | string;
-  /** How many pictures, 1 to 64. */
-  count?: number;
-  /** How many of the text encoder's last layers are left out. */
-  clip_skip?: number;
-  /** Longer prompts than the model reads at once are cut, or encoded in chunks. */
-  long_prompt?: "truncate" | "chunks";
-  /** How attention's scores are held: never whole, of one head at a time, of all at once. On a GPU `flash` alone. */
-  attention?: "flash" | "sliced" | "full";
-  /** For XL: width and height of the original photograph that the model is told, and left and top of its crop. */
-  original_size?: [number, number];
-  crop?: [number, number];
+/// Where models come from and go to.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub(super) struct ModelsSettings {
+    /// A Hub's address; Hugging Face's where none is given.
+    pub endpoint: Option<String>,
+    /// An access token, kept in memory only.
+    pub token: Option<String>,
+    /// The address of a folder that is served in the Hub's layout, instead of a Hub. It needs neither ranges nor an API.
+    pub source: Option<String>,
+    /// The database's name.
+    pub database: Option<String>,
+    /// Whether full weights are wanted where there are both; fp16 ones where it is not said.
+    #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
+    pub full: bool,
 }
 
-/** A picture given: a PNG, JPEG, WebP, GIF, BMP or TIFF file, or pixels as a canvas has them. */
-export type GivenPicture = Uint8Array | ImageData | { width: number; height: number; data: Uint8ClampedArray };
-
-/** A loaded model, its own settings and its bounds. */
-export interface ModelInfo {
-  name: string;
-  /** The closest of the seven versions. */
-  version: string;
-  /** Whether the model only repaints parts of a picture. */
-  is_inpaint: boolean;
-  runner: "cpu" | "gpu";
-  /** What computes, for people. */
-  device: string;
-  width: number;
-  height: number;
-  size_multiple: number;
-  max_side: number;
-  max_steps: number;
-  max_guidance_scale: number;
-  max_count: number;
-  steps: number;
-  guidance_scale: number;
-  /** How far to depart from a picture, without a mask and with one. */
-  strength: number;
-  mask_strength: number;
-  sampler: string;
-  samplers: string[];
+/// One file of a model.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub(super) struct FileReport {
+    pub path: String,
+    pub bytes: f64,
+    pub present_bytes: f64,
+    pub sha256: Option<String>,
+    pub complete: bool,
 }
 
-/** How a model is loaded. */
-export interface LoadSettings {
-  runner: "cpu" | "gpu";
-  /** On the GPU of all values but weights, on the processor of weights; `auto` is f16 where the GPU has it. */
-  dtype?: "auto" | "f32" | "f16";
-  /** Bytes of GPU memory: where it is too little for the whole model, its parts are loaded one after another. */
-  budget_bytes?: number;
-  /** What `Studio.tiles()` gave earlier on the same adapter. */
-  tiles?: string;
-  /** Whether to measure, before the first picture, which tile suits which matrix product. Not for software adapters. */
-  tune?: boolean;
+/// A model that this browser keeps, or could: what there is of it.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub(super) struct ModelReport {
+    pub model: String,
+    pub repo: String,
+    pub commit: String,
+    pub files: Vec<FileReport>,
+    pub total_bytes: f64,
+    pub missing_bytes: f64,
+    pub complete: bool,
+    /// What this origin may keep, where the browser tells.
+    pub quota_bytes: Option<f64>,
+    /// What it keeps, where the browser tells.
+    pub usage_bytes: Option<f64>,
 }
 
-/** What is timed: a component of one of the seven versions, or of a config, on a runner. */
-export interface BenchSettings {
-  part: "text_encoder" | "unet" | "vae_decoder";
-  version?: string;
-  /** The text of the component's `config.json`. */
-  config?: string;
-  batch: number;
-  /** Height and width of the latents. */
-  height: number;
-  width: number;
-  runner: "cpu" | "gpu";
-  dtype?: "auto" | "f32" | "f16";
-  tiles?: string;
-  tune?: boolean;
+/// How far a download, an import or a check is. Sizes are in bytes.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub(super) struct TransferProgress<'a> {
+    pub path: &'a str,
+    pub file_bytes: f64,
+    pub file_total: f64,
+    pub bytes: f64,
+    pub total: f64,
+    pub bytes_per_sec: f64,
+    pub secs_left: Option<f64>,
 }
 
-/** One timed run; what the GPU was asked for, on a GPU. */
-export interface BenchRun {
-  secs: number;
-  /** Of them, what the processor spent recording commands. */
-  record_secs?: number;
-  counts?: Record<string, number>;
+/// A chunk that was damaged.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) struct DamageReport {
+    pub path: String,
+    pub chunk: u32,
+    pub bytes: f64,
 }
-
-/** Times of kernels by the GPU's own clock, or of operations by the processor's, the slowest first. */
-export interface BenchProfile {
-  lines: Array<{ kernel: string; shape: string; n: number; secs: number; flops: number; n_bytes?: number }>;
-}
-
-/** Tiles of matrix products: every measurement, and what was chosen for each class of shape. */
-export interface BenchTiles {
-  measured: Array<{ class: string; tile: string; splits: number; secs: number; gflops: number }>;
-  chosen: Record<string, { tile: string; splits: number }>;
-}
-
-/** What is planned: one of the seven versions, or the loaded model where none is named, at a size, on the GPU. */
-export interface PlanRequest {
-  version?: string;
-  width?: number;
-  height?: number;
-  any_size?: boolean;
-  guidance_scale?: number;
-  from_picture?: boolean;
-  dtype?: "auto" | "f32" | "f16";
-  budget_bytes?: number;
-}
-
-/** What a picture would ask of the GPU. */
-export interface Plan {
-  model: string;
-  width: number;
-  height: number;
-  dtype: "f16" | "f32";
-  residency: "resident" | "staged";
-  peak_bytes: number;
-  resident_peak_bytes: number;
-  staged_peak_bytes: number;
-  weight_bytes: number;
-  largest_binding_bytes: number;
-  max_binding_bytes: number;
-  budget_bytes?: number;
-  fits: boolean;
-  /** What would fit, where it does not. */
-  advice?: string;
-  phases: Array<Record<string, any> & { name: string; dispatches: number; flops: number }>;
-}
-
-/** How much work a request is: calls of the UNet a picture, floating-point operations in all. */
-export interface Work {
-  n_steps: number;
-  flops: number;
-}
-
-/** What one step did. */
-export type StepReport =
-  | { stage: "encoded"; n_tokens: number; truncated?: string }
-  | { stage: "prepared"; picture: number }
-  | { stage: "denoised"; picture: number; step: number; n_steps: number; repeated_in_f32: boolean }
-  | { stage: "decoded"; picture: number; seed: number | string; repeated_in_f32: boolean }
-  | { stage: "done" };
-
-/** One of the seven versions, with its defaults. */
-export interface VersionInfo {
-  key: string;
-  name: string;
-  repository: string;
-  width: number;
-  height: number;
-  steps: number;
-  guidance_scale: number;
-  size_multiple: number;
-  is_inpaint: boolean;
-  /** About how much there is to download. */
-  download_bytes: number;
-}
-
-/** What made a picture, as far as its file says and it can be understood. Our own pictures have all of it. */
-export interface PictureParameters {
-  /** Which program wrote it, by its form. */
-  program: string;
-  prompt?: string;
-  negative_prompt?: string;
-  steps?: number;
-  /** Our name of it, or, where it is none of ours, as it was written. */
-  sampler?: string;
-  /** Whether the sampler can be asked for here. */
-  knows_sampler: boolean;
-  guidance_scale?: number;
-  /** A text from 2^53 on. */
-  seed?: number | string;
-  width?: number;
-  height?: number;
-  /** Whether the sides may be any multiple of 8. */
-  any_size?: boolean;
-  model?: string;
-  strength?: number;
-  clip_skip?: number;
-  long_prompt_chunks?: boolean;
-  eta?: number;
-  timesteps?: number[];
-  sigmas?: number[];
-  fit?: string;
-  original_size?: [number, number];
-  crop?: [number, number];
-  version?: string;
-  /** Whether nothing was found that a request could take. */
-  is_empty: boolean;
-  /** What could not be taken, in sentences. */
-  notes: string[];
-}
-
-/** What a GPU can do. */
-export interface Caps {
-  name: string;
-  backend: string;
-  /** True where a processor draws in the GPU's place. */
-  software: boolean;
-  shader_f16: boolean;
-  /** Cooperative matrices, which no browser has. */
-  matrices: null;
-  wrong_matrices: false;
-  timestamp_query: boolean;
-  max_buffer_bytes: number;
-  max_binding_bytes: number;
-  max_storage_buffers: number;
-  max_workgroup_bytes: number;
-  max_workgroup_invocations: number;
-  max_workgroups_per_dimension: number;
-}
-
-/** What is thrown: `code` says what a page can do about it. */
-export interface Failure extends Error {
-  code: "request" | "model" | "device" | "memory" | "lost" | "picture" | "file" | "storage" | "cancelled";
-}
-"#;

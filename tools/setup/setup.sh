@@ -43,6 +43,7 @@ verb_setup_for() {
             run_setup "wasm-bindgen" wasm_bindgen
             ;;
     esac
+    case " $what " in *" check "*) run_setup "typescript" typescript ;; esac
     case " $what " in
         *" browser "*)
             run_setup "geckodriver" geckodriver
@@ -131,6 +132,8 @@ missing_packages() {
             have_firefox || missing="$missing firefox-esr"
             ;;
     esac
+    # TypeScript comes through npm. Debian's nodejs does not bring that; others' does.
+    case " $1 " in *" check "*) command -v npm >/dev/null || missing="$missing nodejs npm" ;; esac
     echo $missing
 }
 
@@ -164,7 +167,7 @@ package_advice() {
     elif command -v pacman >/dev/null; then
         echo "  sudo pacman -S $(echo "$packages" | sed 's/ *libc6-dev//; s/ *chromium-driver//; s/firefox-esr/firefox/; s/mesa-vulkan-drivers/vulkan-swrast/')"
     elif command -v brew >/dev/null; then
-        echo "  xcode-select --install; brew install --cask chromium chromedriver"
+        echo "  xcode-select --install; brew install node; brew install --cask chromium chromedriver"
     else
         echo "Install them with this system's package manager; the names above are Debian's."
     fi
@@ -197,6 +200,29 @@ install_wasm_bindgen() {
         --bin wasm-bindgen --bin wasm-bindgen-test-runner)
     rm -rf "$cache/wasm-bindgen-$(locked_version wasm-bindgen)"
     mv "$temporary/out" "$cache/wasm-bindgen-$(locked_version wasm-bindgen)"
+}
+
+# TypeScript, which looks at the types of the page's JavaScript.
+
+typescript_version=7.0.2
+
+tsc_bin() { echo "$cache/typescript-$typescript_version/node_modules/.bin/tsc"; }
+
+have_typescript() { [ -x "$(tsc_bin)" ]; }
+
+install_typescript() {
+    have_typescript && return
+    mkdir -p "$cache"
+    local temporary
+    temporary=$(mktemp -d "$cache/building.XXXXXX")
+    # shellcheck disable=SC2064 # As above.
+    trap "rm -rf '$temporary'" EXIT
+    # A package of its own, so that npm looks for none in the folders above.
+    (cd "$temporary" && echo '{}' >package.json &&
+        npm install --no-audit --no-fund --ignore-scripts "typescript@$typescript_version")
+    rm -rf "$cache/typescript-$typescript_version"
+    chmod 755 "$temporary"
+    mv "$temporary" "$cache/typescript-$typescript_version"
 }
 
 # geckodriver, through which Firefox is driven; Debian has no package of it.

@@ -27,15 +27,25 @@ export function count_gpu_calls() {
   };
   /** @type {WeakSet<GPUBuffer>} */
   const gone = new WeakSet();
+  /**
+   * Has `before` see every call of a method. A type that this browser lacks has none.
+   * @template {object} Self
+   * @template {keyof Self & string} Name
+   * @param {{prototype: Self} | undefined} type
+   * @param {Name} name
+   * @param {Self[Name] extends (...given: infer Given) => unknown ? (this: Self, ...given: Given) => void : never} before
+   */
   const wrap = (type, name, before) => {
     const inner = type?.prototype[name];
-    if (!inner) return;
-    type.prototype[name] = function (...given) {
-      before.call(this, ...given);
-      return inner.apply(this, given);
+    if (!type || typeof inner !== "function") return;
+    /** @this {Self} @param {...unknown} given */
+    const wrapped = function (...given) {
+      Reflect.apply(before, this, given);
+      return Reflect.apply(inner, this, given);
     };
+    Object.assign(type.prototype, { [name]: wrapped });
   };
-  const scope = globalThis;
+  const scope = /** @type {Partial<typeof globalThis>} */ (globalThis);
   wrap(scope.GPUComputePassEncoder, "dispatchWorkgroups", () => { counts.dispatches += 1; });
   wrap(scope.GPUComputePassEncoder, "dispatchWorkgroupsIndirect", () => { counts.dispatches += 1; });
   wrap(scope.GPUCommandEncoder, "beginComputePass", () => { counts.passes += 1; });
@@ -59,7 +69,7 @@ export function count_gpu_calls() {
     counts.live_bytes -= this.size;
   });
   wrap(scope.GPUQueue, "writeBuffer", (_buffer, _offset, data, from = 0, length) => {
-    const unit = data.BYTES_PER_ELEMENT ?? 1;
+    const unit = "BYTES_PER_ELEMENT" in data ? Number(data.BYTES_PER_ELEMENT) : 1;
     counts.uploads += 1;
     counts.uploaded_bytes += length === undefined ? data.byteLength - from * unit : length * unit;
   });
@@ -74,6 +84,7 @@ export function count_gpu_calls() {
  * @returns {GpuCalls}
  */
 export function calls_since(later, earlier) {
-  const difference = Object.entries(later).map(([name, n]) => [name, n - earlier[name]]);
-  return { ...Object.fromEntries(difference), live_bytes: later.live_bytes, peak_bytes: later.peak_bytes };
+  const difference = { ...later };
+  for (const name of /** @type {(keyof GpuCalls)[]} */ (Object.keys(later))) difference[name] -= earlier[name];
+  return { ...difference, live_bytes: later.live_bytes, peak_bytes: later.peak_bytes };
 }

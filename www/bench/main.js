@@ -1,45 +1,114 @@
 // The benchmark page: times the parts of a model on this machine, and shows what was found in words and as JSON.
 
-import { element, make } from "../page/elements.js";
+import { message_of } from "../errors.js";
+import { make } from "../page/elements.js";
 import { bytes, sentence } from "../page/words.js";
 import { Remote } from "./remote.js";
+
+/**
+ * The elements of bench.html that have an id.
+ * @typedef {Record<"device" | "needs" | "figures" | "stage" | "details" | "record", HTMLElement>
+ *   & Record<"settings", HTMLFormElement>
+ *   & Record<"version" | "runner" | "dtype", HTMLSelectElement>
+ *   & Record<"width" | "height" | "runs" | "profile" | "tune", HTMLInputElement>
+ *   & Record<"start" | "stop" | "copy", HTMLButtonElement>
+ *   & Record<"times" | "asked", HTMLTableElement>
+ *   & Record<"json", HTMLTextAreaElement>} BenchElements
+ */
+
+/**
+ * @typedef {import("../pkg/darkroom.js").Caps} Caps
+ * @typedef {import("../pkg/darkroom.js").VersionInfo} VersionInfo
+ * @typedef {import("../pkg/darkroom.js").Part} Part
+ * @typedef {import("../pkg/darkroom.js").BenchProfile} BenchProfile
+ * @typedef {import("../pkg/darkroom.js").BenchTiles} BenchTiles
+ * @typedef {import("./gpu_calls.js").GpuCalls} GpuCalls
+ * @typedef {import("./worker.js").BenchFunctions} BenchFunctions
+ */
+
+/**
+ * What was found of a part.
+ * @typedef {object} Entry
+ * @property {Part} part
+ * @property {number} batch
+ * @property {Awaited<ReturnType<BenchFunctions["run"]>>[]} runs
+ * @property {number} [flops]
+ * @property {string} [device]
+ * @property {{secs: number, calls: GpuCalls}} [load]
+ * @property {number} [heap_bytes]
+ * @property {BenchTiles} [tiles]
+ * @property {BenchProfile} [profile]
+ */
+
+/**
+ * What was found, as it is shown and copied.
+ * @typedef {object} Found
+ * @property {string} bench
+ * @property {string} at
+ * @property {string} agent
+ * @property {string} darkroom its version
+ * @property {number} threads
+ * @property {Caps | undefined} adapter
+ * @property {ReturnType<typeof settings>} settings
+ * @property {Entry[]} parts
+ * @property {string} [failed]
+ */
+
+/**
+ * @template {keyof BenchElements} Id
+ * @param {Id} id
+ */
+const element = (id) => /** @type {BenchElements[Id]} */ (document.getElementById(id));
+
+/** @returns {Remote<BenchFunctions>} */
+const new_worker = () => new Remote(new URL("./worker.js", import.meta.url));
 
 const part_names = { text_encoder: "Text encoder", unet: "UNet step", vae_decoder: "VAE decoder" };
 
 /** Counts of a run, in the words of the page. */
-const count_names = {
+const count_names = /** @type {const} */ ({
   dispatches: "Dispatches", submits: "Submits", bind_groups: "Bind groups made", pipelines: "Pipelines compiled",
   buffers: "Buffers made", allocated_bytes: "Bytes of buffers made", uploads: "Uploads",
   uploaded_bytes: "Bytes uploaded", readbacks: "Readbacks",
-};
+});
 
 /** A pixel of the latents is so many of the picture. */
 const vae_factor = 8;
 
-let remote = new Remote(new URL("./worker.js", import.meta.url));
+let remote = new_worker();
+/** @type {Caps | undefined} */
 let caps;
-let versions;
+/** @type {VersionInfo[]} */
+let versions = [];
 let is_running = false;
 let n_asked = 0;
 
+/** The least, the median and the most. @param {number[]} secs */
 const spread = (secs) => {
   const sorted = [...secs].sort((a, b) => a - b);
   return [sorted[0], sorted[sorted.length >> 1], sorted.at(-1)];
 };
 
-/** Seconds in three digits. */
+/** Seconds in three digits. @param {number | undefined} secs */
 function seconds(secs) {
   if (secs === undefined) return "–";
   if (secs >= 1) return `${secs.toPrecision(3)} s`;
   return `${(secs * 1000).toPrecision(3)} ms`;
 }
 
-const chosen_version = () => versions.find(({ key }) => key === element("version").value);
-const chosen_parts = () => [...document.querySelectorAll("[name=part]:checked")].map((box) => box.value);
+function chosen_version() {
+  const chosen = versions.find(({ key }) => key === element("version").value);
+  if (!chosen) throw new Error("choose a model");
+  return chosen;
+}
+
+const chosen_parts = () =>
+  [...document.querySelectorAll("[name=part]:checked")].map((box) => /** @type {Part} */ (box.getAttribute("value")));
 
 /** What the form says, or what is wrong with it. */
 function settings() {
   const { key: version, size_multiple, guidance_scale } = chosen_version();
+  /** @type {(id: "width" | "height" | "runs", least: number, most: number, what: string) => number} */
   const whole = (id, least, most, what) => {
     const value = Number(element(id).value);
     if (!Number.isInteger(value) || value < least || value > most)
@@ -51,11 +120,11 @@ function settings() {
     throw new Error(`width and height of ${version} are multiples of ${size_multiple}`);
   const parts = chosen_parts();
   if (!parts.length) throw new Error("choose at least one part");
-  const runner = element("runner").value;
+  const runner = /** @type {import("../pkg/darkroom.js").RunnerName} */ (element("runner").value);
   return {
     version, width, height, parts, runner, guidance_scale,
     runs: whole("runs", 1, 100, "the number of runs"),
-    dtype: element("dtype").value,
+    dtype: /** @type {import("../pkg/darkroom.js").Dtype} */ (element("dtype").value),
     tune: runner === "gpu" && element("tune").checked,
     profile: element("profile").checked && (runner === "cpu" || caps?.timestamp_query === true),
   };
@@ -65,7 +134,7 @@ function settings() {
 async function show_needs() {
   const asked_now = (n_asked += 1);
   const needs = element("needs");
-  const fail = (message) => {
+  const fail = (/** @type {string} */ message) => {
     needs.textContent = sentence(message);
     needs.dataset.state = "error";
     element("start").disabled = true;
@@ -74,11 +143,11 @@ async function show_needs() {
   try {
     asked = settings();
   } catch (error) {
-    return fail(error.message);
+    return fail(message_of(error));
   }
   if (asked.runner === "gpu" && !caps) return fail("this browser gives no GPU: choose the processor");
   let text = "";
-  if (asked.runner === "gpu") {
+  if (asked.runner === "gpu" && caps) {
     const { version, width, height, dtype } = asked;
     try {
       const plan = await remote.call("plan", { version, width, height, dtype }, caps);
@@ -86,7 +155,7 @@ async function show_needs() {
       if (asked_now !== n_asked) return;
       text = `Up to ${bytes(plan.staged_peak_bytes)} of GPU memory, one part at a time.`;
     } catch (error) {
-      return asked_now === n_asked ? fail(error.message) : undefined;
+      return asked_now === n_asked ? fail(message_of(error)) : undefined;
     }
     if (caps.software) text += " A processor stands in for the GPU: its times are not a GPU's, and large sizes take hours.";
   } else if (chosen_version().download_bytes > 4e9 && asked.parts.includes("unet")) {
@@ -99,33 +168,42 @@ async function show_needs() {
   element("start").disabled = is_running;
 }
 
+/**
+ * @param {HTMLTableElement} table
+ * @param {string[]} head
+ * @param {(string | number)[][]} lines
+ */
 function rows(table, head, lines) {
-  const cells = (tag, values) => values.map((value, i) => make(i ? tag : "th", {}, String(value)));
-  table.tHead.replaceChildren(make("tr", {}, ...head.map((text) => make("th", {}, text))));
-  table.tBodies[0].replaceChildren(...lines.map((line) => make("tr", {}, ...cells("td", line))));
+  const cells = (/** @type {(string | number)[]} */ line) => line.map((value, i) => make(i ? "td" : "th", {}, String(value)));
+  table.tHead?.replaceChildren(make("tr", {}, ...head.map((text) => make("th", {}, text))));
+  table.tBodies[0]?.replaceChildren(...lines.map((line) => make("tr", {}, ...cells(line))));
   table.hidden = lines.length === 0;
 }
 
+/** @param {Found} record */
 function show(record) {
-  const done = record.parts.filter((part) => part.runs?.length);
+  const done = record.parts.filter(({ runs }) => runs.length > 0);
   rows(
     element("times"),
     ["Part", "Loading", "First run", "Least", "Median", "Most", "GFLOP/s"],
     done.map(({ part, load, runs, flops }) => {
       const later = runs.slice(1).map(({ secs }) => secs);
       const [least, median, most] = later.length ? spread(later) : [];
-      const speed = median ? (flops / median / 1e9).toPrecision(3) : "–";
-      return [part_names[part], seconds(load.secs), ...[runs[0].secs, least, median, most].map(seconds), speed];
+      const speed = median && flops ? (flops / median / 1e9).toPrecision(3) : "–";
+      return [part_names[part], seconds(load?.secs), ...[runs[0]?.secs, least, median, most].map(seconds), speed];
     }),
   );
-  const on_gpu = done.filter(({ runs }) => runs[0].counts);
+  const on_gpu = done.filter(({ runs }) => runs[0]?.counts);
+  /** @param {keyof typeof count_names} name */
   const of_run = (name) => on_gpu.map(({ runs }) => {
-    const say = (n) => (name.endsWith("bytes") ? bytes(n) : n);
-    return [runs[0], runs.at(-1)].map(({ calls }) => say(calls[name])).join(" → ");
+    const say = (/** @type {number} */ n) => (name.endsWith("bytes") ? bytes(n) : n);
+    return [...runs.slice(0, 1), ...runs.slice(-1)].map(({ calls }) => say(calls[name])).join(" → ");
   });
-  const lines = Object.entries(count_names).map(([name, words]) => [words, ...of_run(name)]);
-  lines.push(["GPU memory at the peak", ...on_gpu.map(({ runs }) => bytes(runs.at(-1).counts.peak_bytes))]);
-  lines.push(["Processor's time to record", ...on_gpu.map(({ runs }) => seconds(runs.at(-1).record_secs))]);
+  const names = /** @type {(keyof typeof count_names)[]} */ (Object.keys(count_names));
+  /** @type {string[][]} */
+  const lines = names.map((name) => [count_names[name], ...of_run(name)]);
+  lines.push(["GPU memory at the peak", ...on_gpu.map(({ runs }) => bytes(runs.at(-1)?.counts?.peak_bytes ?? 0))]);
+  lines.push(["Processor's time to record", ...on_gpu.map(({ runs }) => seconds(runs.at(-1)?.record_secs))]);
   lines.push(["Memory of the program", ...on_gpu.map(({ heap_bytes }) => (heap_bytes ? bytes(heap_bytes) : "–"))]);
   rows(element("asked"), ["", ...on_gpu.map(({ part }) => part_names[part])], on_gpu.length ? lines : []);
   element("details").replaceChildren(...done.flatMap(({ part, profile, tiles }) => {
@@ -139,12 +217,21 @@ function show(record) {
   element("copy").textContent = "Copy";
 }
 
+/**
+ * @param {string} title
+ * @param {string[]} head
+ * @param {(string | number)[][]} lines
+ */
 function details(title, head, lines) {
   const table = make("table", {}, make("thead"), make("tbody"));
   rows(table, head, lines);
   return make("details", {}, make("summary", {}, title), make("div", { class: "scroll" }, table));
 }
 
+/**
+ * @param {Part} part
+ * @param {BenchProfile} profile
+ */
 function profile_table(part, { lines }) {
   const total = lines.reduce((sum, { secs }) => sum + secs, 0);
   return details(
@@ -157,6 +244,10 @@ function profile_table(part, { lines }) {
   );
 }
 
+/**
+ * @param {Part} part
+ * @param {BenchTiles} tiles
+ */
 function tiles_table(part, { measured, chosen }) {
   return details(
     `${part_names[part]}: tiles of matrix products`,
@@ -176,9 +267,16 @@ function set_state(state) {
   element("stop").disabled = !is_running;
 }
 
+/**
+ * @param {Part} part
+ * @param {ReturnType<typeof settings>} asked
+ * @param {Found} record gets what is found
+ * @param {(text: string) => void} say
+ */
 async function time_part(part, asked, record, say) {
   const { version, width, height, runner, dtype, tune, runs, profile, guidance_scale } = asked;
   // Guidance asks for everything twice but the picture.
+  /** @type {Entry} */
   const entry = { part, batch: guidance_scale > 1 && part !== "vae_decoder" ? 2 : 1, runs: [] };
   record.parts.push(entry);
   const name = part_names[part];
@@ -204,7 +302,8 @@ async function time_part(part, asked, record, say) {
 
 async function start() {
   const asked = settings();
-  const say = (text) => { element("stage").textContent = text; };
+  const say = (/** @type {string} */ text) => { element("stage").textContent = text; };
+  /** @type {Found} */
   const record = {
     bench: "page", at: new Date().toISOString(), agent: navigator.userAgent, darkroom: await remote.call("version"),
     threads: navigator.hardwareConcurrency, adapter: caps, settings: asked, parts: [],
@@ -215,15 +314,15 @@ async function start() {
       await time_part(part, asked, record, say);
       // A part's memory is given back with its worker.
       remote.end();
-      remote = new Remote(new URL("./worker.js", import.meta.url));
+      remote = new_worker();
     }
     say("Done.");
   } catch (error) {
-    record.failed = error.message;
-    say(sentence(error.message));
+    record.failed = message_of(error);
+    say(sentence(message_of(error)));
     if (record.parts.length) show(record);
     remote.end();
-    remote = new Remote(new URL("./worker.js", import.meta.url));
+    remote = new_worker();
   }
   set_state("idle");
   await show_needs();
@@ -234,8 +333,8 @@ function set_size() {
   const { width, height, size_multiple } = chosen_version();
   const is_slow = element("runner").value === "cpu" || !caps || caps.software;
   const least = Math.max(size_multiple, 64);
-  element("width").value = is_slow ? Math.min(width, least * 2) : width;
-  element("height").value = is_slow ? Math.min(height, least * 2) : height;
+  element("width").value = String(is_slow ? Math.min(width, least * 2) : width);
+  element("height").value = String(is_slow ? Math.min(height, least * 2) : height);
 }
 
 element("settings").addEventListener("submit", (event) => {
@@ -243,7 +342,7 @@ element("settings").addEventListener("submit", (event) => {
   if (!element("start").disabled) start();
 });
 element("settings").addEventListener("input", show_needs);
-for (const id of ["version", "runner"]) element(id).addEventListener("change", () => { set_size(); show_needs(); });
+for (const id of /** @type {const} */ (["version", "runner"])) element(id).addEventListener("change", () => { set_size(); show_needs(); });
 element("stop").addEventListener("click", () => remote.end());
 element("copy").addEventListener("click", async () => {
   try {
@@ -267,14 +366,14 @@ try {
     device.dataset.state = "ready";
     element("tune").checked = !caps.software;
   } catch (error) {
-    device.textContent = sentence(error.message);
+    device.textContent = sentence(message_of(error));
     device.dataset.state = "error";
     element("runner").value = "cpu";
   }
   set_size();
   await show_needs();
 } catch (error) {
-  device.textContent = sentence(error.message);
+  device.textContent = sentence(message_of(error));
   device.dataset.state = "error";
 }
 document.documentElement.dataset.state = "ready";

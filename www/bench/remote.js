@@ -1,34 +1,43 @@
 // Functions of a worker, called from the page: one message there, one back.
 
+import { code_of, message_of } from "../errors.js";
+
+/** Functions by their names. @typedef {Record<string, (...given: never[]) => unknown>} Functions */
+
 /**
  * Lets the page call these functions. Their arguments and results are cloned; an error keeps its message and code.
- * @param {Record<string, (...given: any[]) => any>} functions
+ * @param {Functions} functions
  */
 export function answer_calls(functions) {
   self.addEventListener("message", async ({ data: { id, name, given } }) => {
     try {
-      self.postMessage({ id, value: await functions[name](...given) });
+      const called = functions[name];
+      if (!called) throw new Error(`the worker has no function ${name}`);
+      self.postMessage({ id, value: await called(.../** @type {never[]} */ (given)) });
     } catch (error) {
-      self.postMessage({ id, error: { message: String(error?.message ?? error), code: error?.code } });
+      self.postMessage({ id, error: { message: message_of(error), code: code_of(error) } });
     }
   });
 }
 
-/** A worker whose functions can be called. */
+/**
+ * A worker whose functions can be called.
+ * @template {Functions} F
+ */
 export class Remote {
   #worker;
   #n_calls = 0;
-  /** @type {Map<number, {resolve: (value: any) => void, reject: (error: Error) => void}>} */
+  /** @type {Map<number, {resolve: (value: unknown) => void, reject: (error: Error) => void}>} */
   #waiting = new Map();
 
   /** @param {string | URL} url of a module that calls {@link answer_calls} */
   constructor(url) {
     this.#worker = new Worker(url, { type: "module" });
     this.#worker.addEventListener("message", ({ data: { id, value, error } }) => {
-      const { resolve, reject } = this.#waiting.get(id);
+      const asker = this.#waiting.get(id);
       this.#waiting.delete(id);
-      if (error) reject(Object.assign(new Error(error.message), { code: error.code }));
-      else resolve(value);
+      if (error) asker?.reject(Object.assign(new Error(error.message), { code: error.code }));
+      else asker?.resolve(value);
     });
     this.#worker.addEventListener("error", (event) => {
       event.preventDefault();
@@ -44,9 +53,10 @@ export class Remote {
 
   /**
    * Calls a function; its arguments are cloned.
-   * @param {string} name
-   * @param {...any} given
-   * @returns {Promise<any>}
+   * @template {keyof F & string} Name
+   * @param {Name} name
+   * @param {Parameters<F[Name]>} given
+   * @returns {Promise<Awaited<ReturnType<F[Name]>>>}
    */
   call(name, ...given) {
     return this.hand_over([], name, ...given);
@@ -54,17 +64,19 @@ export class Remote {
 
   /**
    * Calls a function; of its arguments these buffers are given away, which costs no copy.
+   * @template {keyof F & string} Name
    * @param {Transferable[]} buffers
-   * @param {string} name
-   * @param {...any} given
-   * @returns {Promise<any>}
+   * @param {Name} name
+   * @param {Parameters<F[Name]>} given
+   * @returns {Promise<Awaited<ReturnType<F[Name]>>>}
    */
-  hand_over(buffers, name, ...given) {
+  async hand_over(buffers, name, ...given) {
     const id = (this.#n_calls += 1);
-    return new Promise((resolve, reject) => {
+    const value = await new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       this.#worker.postMessage({ id, name, given }, buffers);
     });
+    return /** @type {Awaited<ReturnType<F[Name]>>} */ (value);
   }
 
   /** Ends the worker; what still waits for it fails. */

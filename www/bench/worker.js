@@ -8,10 +8,17 @@ const gpu_calls = count_gpu_calls();
 // Not awaited here: a message that comes while a module still runs is lost.
 const ready = init();
 
-/** @type {import("../pkg/darkroom.js").Bench | undefined} */
+/** @type {Bench | undefined} */
 let bench;
 
-answer_calls({
+function loaded() {
+  if (!bench) throw new Error("nothing is loaded: load a component first");
+  return bench;
+}
+
+/** What the page can call. @typedef {typeof functions} BenchFunctions */
+
+const functions = {
   async check() {
     await ready;
     return check();
@@ -22,6 +29,10 @@ answer_calls({
     return versions();
   },
 
+  /**
+   * @param {import("../pkg/darkroom.js").PlanRequest} request
+   * @param {import("../pkg/darkroom.js").Caps} caps
+   */
   async plan(request, caps) {
     await ready;
     return plan(request, caps);
@@ -32,7 +43,12 @@ answer_calls({
     return Bench.version();
   },
 
-  /** Loads a component; gives the seconds and what was asked of WebGPU. */
+  /**
+   * Loads a component; gives the seconds and what was asked of WebGPU.
+   * @param {import("../pkg/darkroom.js").BenchSettings} settings
+   * @param {Uint8Array} [weights]
+   * @param {Record<string, Float32Array>} [inputs]
+   */
   async load(settings, weights, inputs) {
     await ready;
     const [start, before] = [performance.now(), gpu_calls()];
@@ -44,14 +60,16 @@ answer_calls({
   /** One run, until the device is done. */
   async run() {
     const before = gpu_calls();
-    const run = await bench.run();
+    const run = await loaded().run();
     return { ...run, calls: calls_since(gpu_calls(), before) };
   },
 
-  result: () => bench.result(),
-  profile: () => bench.profile(),
-  tiles: () => bench.tiles(),
+  result: () => loaded().result(),
+  profile: () => loaded().profile(),
+  tiles: () => loaded().tiles(),
 
   /** Bytes of the wasm's memory, which never shrinks. */
   heap: async () => (await ready).memory.buffer.byteLength,
-});
+};
+
+answer_calls(functions);

@@ -2,7 +2,8 @@
 // put back into it.
 
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
-import { element } from "./elements.js";
+import { message_of } from "../errors.js";
+import { element, part } from "./elements.js";
 import { is_downloading } from "./models.js";
 import { announce, notify } from "./notices.js";
 import * as start_picture from "./start_picture.js";
@@ -16,13 +17,19 @@ const SPEED_KEY = "darkroom.speed";
 const REST_MS = 150;
 
 /** Settings of how the model is loaded. */
-const LOAD_FIELDS = ["runner", "dtype", "budget", "endpoint"];
+const LOAD_FIELDS = /** @type {const} */ (["runner", "dtype", "budget", "endpoint"]);
 
-const FIELDS = ["prompt", "negative", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "count", "strength"];
+const FIELDS = /** @type {const} */ (
+  ["prompt", "negative", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "count", "strength"]
+);
+
+/** @typedef {typeof FIELDS[number]} Field */
+/** @typedef {import("../protocol.js").DrawRequest} DrawRequest */
+/** @typedef {import("../protocol.js").LoadedModel} LoadedModel */
 
 /** @type {import("../darkroom.js").Darkroom} */
 let darkroom;
-/** @type {import("../protocol.js").LoadedModel | null} */
+/** @type {LoadedModel | null} */
 let model = null;
 let resting = 0;
 /** Whether the strength that is shown is the model's own, which the slider may only come close to. */
@@ -30,7 +37,11 @@ let is_own_strength = false;
 /** Checks that were started: the answer to an old one is not shown any more. */
 let n_checks = 0;
 
-/** Reads what is kept; a browser that keeps nothing, or something that somebody changed, is like a first visit. */
+/**
+ * Reads what is kept; a browser that keeps nothing, or something that somebody changed, is like a first visit.
+ * @param {string} key
+ * @returns {Record<string, unknown>}
+ */
 function read(key) {
   try {
     return JSON.parse(localStorage.getItem(key) ?? "{}") ?? {};
@@ -39,7 +50,11 @@ function read(key) {
   }
 }
 
-/** Nothing that the reader asked for is lost where a browser keeps nothing, so it is no failure to tell of. */
+/**
+ * Nothing that the reader asked for is lost where a browser keeps nothing, so it is no failure to tell of.
+ * @param {string} key
+ * @param {Record<string, unknown>} value
+ */
 export function write(key, value) {
   try {
     localStorage.setItem(key, JSON.stringify(value));
@@ -48,7 +63,7 @@ export function write(key, value) {
   }
 }
 
-const next_seed = () => document.querySelector("[name=next-seed]:checked").value;
+const next_seed = () => part(document, "[name=next-seed]:checked", HTMLInputElement).value;
 
 export function keep_form() {
   const kept = Object.fromEntries([...FIELDS, ...LOAD_FIELDS].map((id) => [id, element(id).value]));
@@ -57,17 +72,20 @@ export function keep_form() {
 
 function restore_form() {
   const kept = read(FORM_KEY);
-  for (const id of [...FIELDS, ...LOAD_FIELDS]) if (typeof kept[id] === "string") element(id).value = kept[id];
-  const choice = document.querySelector(`[name=next-seed][value="${CSS.escape(kept.next_seed ?? "random")}"]`);
-  if (choice) choice.checked = true;
+  for (const id of [...FIELDS, ...LOAD_FIELDS]) {
+    const value = kept[id];
+    if (typeof value === "string") element(id).value = value;
+  }
+  const choice = document.querySelector(`[name=next-seed][value="${CSS.escape(String(kept.next_seed ?? "random"))}"]`);
+  if (choice instanceof HTMLInputElement) choice.checked = true;
   show_strength();
 }
 
 /** Chooses the model of the last visit, once it is known which there are. */
 export function restore_model() {
   const { model: wanted } = read(FORM_KEY);
-  const options = [...element("model").options];
-  if (options.some(({ value }) => value === wanted)) element("model").value = wanted;
+  const option = [...element("model").options].find(({ value }) => value === wanted);
+  if (option) element("model").value = option.value;
 }
 
 function show_strength() {
@@ -99,14 +117,15 @@ export function open_composer(given) {
     had_mask = has_mask;
     changed();
   }, own_size);
-  element("request").addEventListener("input", (event) => {
+  element("request").addEventListener("input", ({ target }) => {
+    const id = target instanceof Element ? target.id : "";
     show_strength();
-    if (event.target.id === "strength") is_own_strength = false;
+    if (id === "strength") is_own_strength = false;
     show_eta();
-    if (event.target.id === "width" || event.target.id === "height") {
+    if (id === "width" || id === "height") {
       start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
     }
-    if (event.target.id === "sides") show_steps_of_sides();
+    if (id === "sides") show_steps_of_sides();
     changed();
   });
 }
@@ -118,10 +137,14 @@ const is_any_size = () => element("sides").value === "any";
 function show_steps_of_sides() {
   if (!model) return;
   const step = is_any_size() ? Math.min(8, model.size_multiple) : model.size_multiple;
-  for (const side of ["width", "height"]) Object.assign(element(side), { min: step, step, max: model.max_side });
+  for (const side of /** @type {const} */ (["width", "height"])) Object.assign(element(side), { min: step, step, max: model.max_side });
 }
 
-/** A new start picture keeps its size, as far as the model can. */
+/**
+ * A new start picture keeps its size, as far as the model can.
+ * @param {number} width
+ * @param {number} height
+ */
 async function own_size(width, height) {
   if (!model) return;
   [width, height] = await darkroom.size_of_picture(width, height, is_any_size());
@@ -142,38 +165,45 @@ export function load_options() {
   const budget_bytes = gigabytes > 0 ? Math.round(gigabytes * 1e9) : undefined;
   const chosen = element("model").value;
   const kept = chosen === "" || chosen === EMBEDDED_REPOSITORY ? undefined : chosen.replace(/^kept:/, "");
-  return { kept, runner: element("runner").value, dtype: element("dtype").value, budget_bytes };
+  const runner = /** @type {import("../protocol.js").Runner} */ (element("runner").value);
+  const dtype = /** @type {import("../protocol.js").Dtype} */ (element("dtype").value);
+  return { kept, runner, dtype, budget_bytes };
 }
 
-/** @param {import("../protocol.js").LoadedModel | null} loaded */
+/** @param {LoadedModel | null} loaded */
 export async function model_is(loaded) {
   model = loaded;
-  if (!model) return;
-  const sampler = element("sampler");
-  const wanted = sampler.value || read(FORM_KEY).sampler || model.sampler;
-  sampler.replaceChildren(
-    ...model.samplers.map((name) => new Option(name === model.sampler ? `${name} (default)` : name, name)),
-  );
-  sampler.value = model.samplers.includes(wanted) ? wanted : model.sampler;
+  if (!loaded) return;
+  const { samplers, sampler: own } = loaded;
+  const menu = element("sampler");
+  const wanted = String(menu.value || read(FORM_KEY).sampler || own);
+  menu.replaceChildren(...samplers.map((name) => new Option(name === own ? `${name} (default)` : name, name)));
+  menu.value = samplers.includes(wanted) ? wanted : own;
   show_steps_of_sides();
   show_eta();
   await look();
 }
 
-/** Puts the model's own settings into the form. @param {import("../protocol.js").LoadedModel} own */
+/** Puts the model's own settings into the form. @param {LoadedModel} own */
 export function use_defaults(own) {
-  for (const [id, value] of Object.entries({ width: own.width, height: own.height, steps: own.steps, guidance: own.guidance_scale })) {
-    element(id).value = String(value);
-  }
+  fill({ width: own.width, height: own.height, steps: own.steps, guidance: own.guidance_scale });
   element("sampler").value = own.sampler;
   show_eta();
   start_picture.set_size(own.width, own.height);
   changed();
 }
 
-/** Settings that only mean something with a start picture. A strength that nobody chose is left to the model. */
+/** Puts values into fields; what is undefined stays as it is. @param {Partial<Record<Field, string | number>>} values */
+function fill(values) {
+  for (const id of FIELDS) if (values[id] !== undefined) element(id).value = String(values[id]);
+}
+
+/**
+ * Settings that only mean something with a start picture. A strength that nobody chose is left to the model.
+ * @param {number} strength
+ */
 function of_picture(strength) {
-  return { fit: element("fit").value, ...(is_own_strength ? {} : { strength }) };
+  return { fit: /** @type {DrawRequest["fit"]} */ (element("fit").value), ...(is_own_strength ? {} : { strength }) };
 }
 
 /**
@@ -187,9 +217,10 @@ function seed_of(text) {
 
 /**
  * The request that the form describes.
- * @returns {import("../protocol.js").DrawRequest}
+ * @returns {Required<Pick<DrawRequest, "width" | "height" | "steps" | "guidance_scale" | "count">> & DrawRequest}
  */
 export function request() {
+  /** @param {"width" | "height" | "steps" | "guidance" | "eta" | "count" | "strength"} id */
   const number = (id) => (Number.isFinite(element(id).valueAsNumber) ? element(id).valueAsNumber : Number.NaN);
   return {
     prompt: element("prompt").value.trim(),
@@ -207,12 +238,17 @@ export function request() {
   };
 }
 
-/** What is wrong with the form that the model need not be asked about: the field and a sentence. */
+/**
+ * What is wrong with the form that the model need not be asked about: the field and a sentence.
+ * @param {ReturnType<typeof request>} asked
+ * @returns {[Field, string] | null}
+ */
 function fault(asked) {
   if (asked.prompt === "") return ["prompt", "write what to draw"];
   if (Number.isNaN(asked.seed)) return ["seed", `Seed has to be a whole number, 0 to ${2n ** 64n - 1n}`];
-  const whole = { width: "Width", height: "Height", steps: "Steps", count: "Pictures" };
-  for (const [id, name] of Object.entries(whole)) {
+  /** @type {["width" | "height" | "steps" | "count", string][]} */
+  const whole = [["width", "Width"], ["height", "Height"], ["steps", "Steps"], ["count", "Pictures"]];
+  for (const [id, name] of whole) {
     if (!Number.isSafeInteger(asked[id]) || asked[id] < 0) return [id, `${name} has to be a whole number`];
   }
   if (!Number.isFinite(asked.guidance_scale)) return ["guidance", "Guidance has to be a number"];
@@ -220,11 +256,10 @@ function fault(asked) {
   return null;
 }
 
-/** Which field a refusal of the model is about. */
+/** Which field a refusal of the model is about. @param {string} message */
 function field_of(message) {
-  const names = { width: "width", height: "height", steps: "steps", guidance: "guidance", count: "count", seed: "seed", sampler: "sampler", eta: "eta" };
-  const found = Object.keys(names).find((name) => message.startsWith(name));
-  return found ? names[found] : null;
+  const fields = /** @type {const} */ (["width", "height", "steps", "guidance", "count", "seed", "sampler", "eta"]);
+  return fields.find((name) => message.startsWith(name)) ?? null;
 }
 
 /**
@@ -234,6 +269,7 @@ function field_of(message) {
 async function check() {
   const asked = request();
   const check_id = ++n_checks;
+  /** @type {(state: "ready" | "error", text: string, field: Field | null) => void} */
   const say = (state, text, field) => {
     if (check_id !== n_checks) return;
     element("needs").dataset.state = state;
@@ -245,27 +281,30 @@ async function check() {
     say("error", sentence(wrong[1]), wrong[0]);
     return null;
   }
-  if (!model) return null;
+  const loaded = model;
+  if (!loaded) return null;
   try {
     const work = await darkroom.work(asked, start_picture.given());
-    say("ready", needs(asked, work, await memory(asked)), null);
+    say("ready", needs(asked, work, await memory(asked, loaded), loaded), null);
     return work;
   } catch (error) {
     // What the command line and programs call it is here a choice.
-    const text = error.message.replace(" with --any-size (any_size)", " (choose it at Sides)");
-    say("error", sentence(text), field_of(error.message));
+    const text = message_of(error).replace(" with --any-size (any_size)", " (choose it at Sides)");
+    say("error", sentence(text), field_of(message_of(error)));
     return null;
   }
 }
 
-const speed_name = () => `${model.repository} by ${model.device}`;
+/** @param {LoadedModel} loaded */
+const speed_name = (loaded) => `${loaded.repository} by ${loaded.device}`;
 
 /**
  * What the request takes of the GPU's memory, in words; nothing where the processor draws.
- * @param {import("../protocol.js").DrawRequest} asked
+ * @param {DrawRequest} asked
+ * @param {LoadedModel} loaded
  */
-async function memory({ width, height, any_size, guidance_scale }) {
-  if (model.runner !== "gpu") return null;
+async function memory({ width, height, any_size, guidance_scale }, loaded) {
+  if (loaded.runner !== "gpu") return null;
   const { dtype, budget_bytes } = load_options();
   const { has_picture } = start_picture.given();
   const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, budget_bytes });
@@ -273,16 +312,17 @@ async function memory({ width, height, any_size, guidance_scale }) {
 }
 
 /**
- * @param {import("../protocol.js").DrawRequest} asked
+ * @param {DrawRequest} asked
  * @param {import("../protocol.js").Work} work
  * @param {string | null} memory
+ * @param {LoadedModel} loaded
  */
-function needs(asked, work, memory) {
+function needs(asked, work, memory, loaded) {
   const parts = [is_downloading(load_options().kept) ? "Begins while the model is downloaded" : "Nothing to download"];
   const pictures = asked.count === 1 ? "" : `${asked.count} pictures of `;
   parts.push(`${pictures}${work.n_steps} steps at ${asked.width} × ${asked.height}`);
   if (memory) parts.push(memory);
-  const speed = read(SPEED_KEY)[speed_name()];
+  const speed = Number(read(SPEED_KEY)[speed_name(loaded)] ?? 0);
   parts.push(speed > 0 ? `about ${duration(work.flops / speed)} here` : "how long it takes is known after the first picture");
   return `${parts.join(" · ")}.`;
 }
@@ -293,7 +333,7 @@ function needs(asked, work, memory) {
  */
 export function took({ flops, seconds }) {
   if (!model || !(seconds > 0)) return;
-  write(SPEED_KEY, { ...read(SPEED_KEY), [speed_name()]: flops / seconds });
+  write(SPEED_KEY, { ...read(SPEED_KEY), [speed_name(model)]: flops / seconds });
   changed();
 }
 
@@ -303,16 +343,16 @@ async function look() {
     await check();
     return;
   }
-  for (const id of ["prompt", "negative"]) {
+  for (const id of /** @type {const} */ (["prompt", "negative"])) {
     const text = element(id).value;
-    const shown = element(`${id}-tokens`);
+    const shown = element(/** @type {const} */ (`${id}-tokens`));
     try {
       const [n_tokens, limit] = await darkroom.count_tokens(text);
       const is_over = n_tokens > limit;
       shown.textContent = is_over ? `${n_tokens} tokens; the model reads ${limit}` : text ? `${n_tokens} of ${limit} tokens` : "";
       shown.dataset.state = is_over ? "over" : "";
     } catch (error) {
-      shown.textContent = sentence(error.message);
+      shown.textContent = sentence(message_of(error));
     }
   }
   await check();
@@ -320,14 +360,14 @@ async function look() {
 
 /**
  * The request to draw now, its seed chosen; null where the form says what is wrong.
- * @returns {Promise<import("../protocol.js").DrawRequest | null>}
+ * @returns {Promise<DrawRequest | null>}
  */
 export async function next_request() {
   if (next_seed() === "random") element("seed").value = String(Math.floor(Math.random() * 2 ** 32));
   const work = await check();
   if (!work) {
     announce(element("needs").textContent);
-    document.querySelector("[aria-invalid=true]")?.focus();
+    FIELDS.map(element).find((field) => field.getAttribute("aria-invalid") === "true")?.focus();
     return null;
   }
   const asked = request();
@@ -356,21 +396,22 @@ export function reuse(parameters) {
     element("sides").value = parameters.any_size ? "any" : "";
     show_steps_of_sides();
   }
-  for (const [id, value] of Object.entries(fields)) if (value !== undefined) element(id).value = String(value);
+  fill(fields);
   element("count").value = "1";
-  if (parameters.seed !== undefined) document.querySelector("[name=next-seed][value=keep]").checked = true;
+  if (parameters.seed !== undefined) part(document, "[name=next-seed][value=keep]", HTMLInputElement).checked = true;
   if (parameters.strength !== undefined) is_own_strength = false;
   const differences = [...(parameters.notes ?? [])];
-  const missing = Object.entries({ width: "size", steps: "steps", guidance: "guidance", seed: "seed" }).filter(([id]) => fields[id] === undefined);
-  if (parameters.sampler === undefined) missing.push(["sampler", "sampler"]);
-  if (missing.length > 0) differences.push(`it does not say its ${missing.map(([, name]) => name).join(", ")}`);
-  if (parameters.sampler !== undefined) {
+  const { width: size, steps, guidance, seed } = fields;
+  const { sampler, knows_sampler } = parameters;
+  const missing = Object.entries({ size, steps, guidance, seed, sampler }).filter(([, value]) => value === undefined);
+  if (missing.length > 0) differences.push(`it does not say its ${missing.map(([name]) => name).join(", ")}`);
+  if (sampler !== undefined) {
     const menu = element("sampler");
-    const sampler = [...menu.options].find((option) => option.value.toLowerCase() === parameters.sampler.toLowerCase());
+    const option = [...menu.options].find(({ value }) => value.toLowerCase() === sampler.toLowerCase());
     // Not every schedule of every sampler is in the menu.
-    if (!sampler && parameters.knows_sampler) menu.append(new Option(parameters.sampler, parameters.sampler));
-    if (sampler || parameters.knows_sampler) menu.value = sampler?.value ?? parameters.sampler;
-    else differences.push(`its sampler ${parameters.sampler} is not one of ours`);
+    if (!option && knows_sampler) menu.append(new Option(sampler, sampler));
+    if (option || knows_sampler) menu.value = option?.value ?? sampler;
+    else differences.push(`its sampler ${sampler} is not one of ours`);
   }
   if (parameters.eta !== undefined) element("eta").value = String(parameters.eta);
   show_eta();

@@ -1,29 +1,32 @@
 // The pictures on the page, and the dialog that shows one large.
 
+import { message_of } from "../errors.js";
 import { forget, keep, all } from "./album.js";
-import { element, fill_list, make } from "./elements.js";
+import { closest, element, fill_list, make, part } from "./elements.js";
 import { notify } from "./notices.js";
 import { duration } from "./words.js";
 
 /** @typedef {import("./album.js").Kept} Kept */
 
-/** @type {{reuse: (parameters: any) => void, start_from: (png: Blob) => void}} */
+/** What the buttons below a picture do. @typedef {{reuse: (parameters: Kept["parameters"]) => void, start_from: (png: Blob) => void}} Actions */
+
+/** @type {Actions} */
 let actions;
 const viewer = element("viewer");
 
 /**
  * Shows the pictures of earlier visits.
- * @param {{reuse: (parameters: any) => void, start_from: (png: Blob) => void}} given what the buttons below a picture do
+ * @param {Actions} given
  */
 export async function open_gallery(given) {
   actions = given;
   viewer.addEventListener("click", (event) => {
-    if (event.target === viewer || event.target.closest("[data-close]")) viewer.close();
+    if (event.target === viewer || closest(event, "[data-close]")) viewer.close();
   });
   try {
     for (const picture of await all()) show(picture);
   } catch (error) {
-    notify("error", `the pictures of earlier visits cannot be read (${error.message}): the browser may forbid this page to keep data`);
+    notify("error", `the pictures of earlier visits cannot be read (${message_of(error)}): the browser may forbid this page to keep data`);
   }
   count();
 }
@@ -37,7 +40,8 @@ export async function add_picture(picture) {
   try {
     id = await keep(picture);
   } catch (error) {
-    const reason = error.name === "QuotaExceededError" ? "this browser's space for the page is used up" : error.message;
+    const is_full = error instanceof DOMException && error.name === "QuotaExceededError";
+    const reason = is_full ? "this browser's space for the page is used up" : message_of(error);
     notify("error", `the picture is here, but it will be gone after a reload, because ${reason}: save it, or delete others first`);
   }
   show({ ...picture, id });
@@ -49,10 +53,14 @@ function count() {
   element("pictures-count").textContent = n === 0 ? "none yet" : n === 1 ? "1 picture" : `${n} pictures`;
 }
 
-/** @param {Kept} picture */
+/**
+ * @param {Kept} picture
+ * @param {string} url of its file
+ * @param {() => void} remove
+ */
 function buttons(picture, url, remove) {
   const { prompt, seed } = picture.parameters;
-  const named = (label) => `${label}: ${prompt}, seed ${seed}`;
+  const named = (/** @type {string} */ label) => `${label}: ${prompt}, seed ${seed}`;
   return [
     make("a", { href: url, download: `darkroom-${seed}.png`, "aria-label": named("Save") }, "Save"),
     make("button", { type: "button", "aria-label": named("Use the settings of"), title: "Put its settings into the form", onclick: () => actions.reuse(picture.parameters) }, "Reuse"),
@@ -64,13 +72,13 @@ function buttons(picture, url, remove) {
 /** @param {Kept} picture */
 function show(picture) {
   const url = URL.createObjectURL(picture.png);
-  const { prompt, seed } = picture.parameters;
+  const { prompt = "", seed } = picture.parameters;
   const card = make("li", { class: "card" });
   const remove = async () => {
     try {
       if (picture.id) await forget(picture.id);
     } catch (error) {
-      notify("error", `the picture could not be deleted: ${error.message}`);
+      notify("error", `the picture could not be deleted: ${message_of(error)}`);
       return;
     }
     const next = card.nextElementSibling ?? card.previousElementSibling;
@@ -79,7 +87,7 @@ function show(picture) {
     URL.revokeObjectURL(url);
     count();
     // Whoever uses a keyboard goes on from the neighbour.
-    next?.querySelector(".open").focus();
+    if (next) part(next, ".open", HTMLElement).focus();
   };
   const look = () => {
     element("viewer-image").src = url;
@@ -106,6 +114,7 @@ function show(picture) {
 
 /** @param {Kept} picture @returns {[string, string][]} */
 function rows({ parameters, seconds, made_at }) {
+  /** @type {[string, string | undefined][]} */
   const rows = [
     ["Left out", parameters.negative_prompt],
     ["Size", `${parameters.width} × ${parameters.height}`],
@@ -118,5 +127,6 @@ function rows({ parameters, seconds, made_at }) {
     ["Took", duration(seconds)],
     ["Made", new Date(made_at).toLocaleString()],
   ];
-  return rows.filter(([, value]) => value !== undefined && value !== null);
+  // Pictures of earlier versions have null where there is nothing.
+  return rows.flatMap(([name, value]) => (value === undefined || value === null ? [] : [[name, value]]));
 }

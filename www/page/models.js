@@ -1,9 +1,12 @@
 // The models that this browser keeps: download, pause, go on, verify, delete; and which of them draws.
 
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
-import { element, make } from "./elements.js";
+import { code_of, message_of } from "../errors.js";
+import { element, make, part } from "./elements.js";
 import { announce, notify } from "./notices.js";
 import { bytes, duration, sentence } from "./words.js";
+
+/** @typedef {import("../protocol.js").ModelReport} ModelReport */
 
 /** @type {import("../darkroom.js").Darkroom} */
 let darkroom;
@@ -38,7 +41,7 @@ export async function open_models(given, on_chosen) {
   });
   element("import-folder").addEventListener("click", () => element("import-files").click());
   element("import-files").addEventListener("change", take_folder);
-  for (const id of ["endpoint", "token"]) element(id).addEventListener("change", use_hub);
+  for (const id of /** @type {const} */ (["endpoint", "token"])) element(id).addEventListener("change", use_hub);
   versions = await darkroom.versions();
   await use_hub();
 }
@@ -47,7 +50,7 @@ async function use_hub() {
   try {
     await darkroom.use_hub({ endpoint: element("endpoint").value.trim() || undefined, token: element("token").value || undefined });
   } catch (error) {
-    notify("error", error.message);
+    notify("error", message_of(error));
   }
   await refresh();
 }
@@ -62,11 +65,11 @@ async function plan_versions() {
       memory.set(key, ` · ${bytes(peak_bytes)} of GPU memory, ${bytes(staged_peak_bytes)} part by part`);
     } catch (error) {
       // Without a GPU there is nothing to plan for; a version that is too large for this one says so in its row.
-      if (error.code === "device") return;
-      memory.set(key, ` · not on this GPU: ${error.message}`);
+      if (code_of(error) === "device") return;
+      memory.set(key, ` · not on this GPU: ${message_of(error)}`);
     }
     const shown = element("models-list").querySelector(`[data-model="${CSS.escape(key)}"] .memory`);
-    if (shown) shown.textContent = memory.get(key);
+    if (shown) shown.textContent = memory.get(key) ?? "";
   }
 }
 
@@ -76,10 +79,10 @@ export async function refresh() {
   try {
     reports = await darkroom.models();
   } catch (error) {
-    element("models-space").textContent = sentence(error.message);
+    element("models-space").textContent = sentence(message_of(error));
     return;
   }
-  const of_version = (version) => reports.find(({ model, repo }) => [model, repo].includes(version.key) || [model, repo].includes(version.repository));
+  const of_version = (/** @type {import("../protocol.js").VersionInfo} */ version) => reports.find(({ model, repo }) => [model, repo].includes(version.key) || [model, repo].includes(version.repository));
   const rows = versions.map((version) => row(version.key, version.name, version.download_bytes, of_version(version)));
   const listed = new Set(versions.map(of_version));
   for (const report of reports) if (!listed.has(report)) rows.push(row(report.model, report.model, report.total_bytes, report));
@@ -91,6 +94,7 @@ export async function refresh() {
   const before = select.value;
   const options = [new Option("Emoji, 128 × 128 (comes with the page)", EMBEDDED_REPOSITORY)];
   // What is being downloaded can be used already.
+  /** @type {(report: ModelReport | undefined, name: string) => boolean | undefined} */
   const is_usable = (report, name) => report?.complete || downloading === name;
   for (const version of versions) if (is_usable(of_version(version), version.key)) options.push(new Option(version.name, version.key));
   for (const report of reports) {
@@ -106,9 +110,10 @@ export async function refresh() {
  * @param {string} model
  * @param {string} name
  * @param {number} n_bytes
- * @param {import("../protocol.js").ModelReport | undefined} report
+ * @param {ModelReport | undefined} report
  */
 function row(model, name, n_bytes, report) {
+  /** @type {(label: string, act: () => void) => HTMLButtonElement} */
   const button = (label, act) => make("button", { type: "button", class: "plain", "aria-label": `${label}: ${name}`, onclick: act }, label);
   const state = make("span", { class: "state" });
   const bar = make("progress", { max: 1, hidden: true, "aria-label": `Download of ${name}` });
@@ -154,28 +159,30 @@ async function download(model) {
   downloading = model;
   await refresh();
   let is_listed = false;
+  /** @param {import("../protocol.js").Transfer} progress */
   const follow = ({ bytes: done, total, bytes_per_sec, secs_left }) => {
     // A repository that was named has a row once it is known what there is.
     if (!is_listed) refresh();
     is_listed = true;
     const line = element("models-list").querySelector(`[data-model="${CSS.escape(model)}"]`);
-    const left = secs_left === null || secs_left === undefined ? "" : `, ${duration(secs_left)} left`;
+    const left = secs_left === undefined ? "" : `, ${duration(secs_left)} left`;
     const text = `${bytes(done)} of ${bytes(total)}, ${bytes(bytes_per_sec)} a second${left}`;
     element("models-now").textContent = `${model}: ${text}`;
     if (!line) return;
-    line.querySelector(".state").textContent = text;
-    line.querySelector("progress").hidden = false;
-    line.querySelector("progress").value = done / total;
+    part(line, ".state", HTMLElement).textContent = text;
+    const bar = part(line, "progress", HTMLProgressElement);
+    bar.hidden = false;
+    bar.value = done / total;
   };
   try {
     await darkroom.download(model, follow);
     announce(`${model} is downloaded`);
     element("models-now").textContent = `${model} is here: use it, or choose it in the form.`;
   } catch (error) {
-    if (error.code === "cancelled") element("models-now").textContent = `${model} is paused; what came is kept.`;
+    if (code_of(error) === "cancelled") element("models-now").textContent = `${model} is paused; what came is kept.`;
     else {
-      element("models-now").textContent = sentence(error.message);
-      notify("error", `${model} could not be downloaded: ${error.message}`, { "Go on": () => download(model) });
+      element("models-now").textContent = sentence(message_of(error));
+      notify("error", `${model} could not be downloaded: ${message_of(error)}`, { "Go on": () => download(model) });
     }
   }
   downloading = null;
@@ -183,17 +190,18 @@ async function download(model) {
 }
 
 function stop() {
-  darkroom.stop_download().catch((error) => notify("error", error.message));
+  darkroom.stop_download().catch((error) => notify("error", message_of(error)));
 }
 
 /** Keeps the model in a folder that was picked, under the folder's name. */
 async function take_folder() {
-  const picked = [...element("import-files").files];
+  const picked = [...(element("import-files").files ?? [])];
   element("import-files").value = "";
-  if (picked.length === 0) return;
+  const first = picked[0];
+  if (!first) return;
   // Paths begin with the folder that was picked.
-  const parts = ({ webkitRelativePath, name }) => (webkitRelativePath || name).split("/");
-  const folder = parts(picked[0]).length > 1 ? parts(picked[0])[0] : "model";
+  const parts = (/** @type {File} */ { webkitRelativePath, name }) => (webkitRelativePath || name).split("/");
+  const [folder = "model"] = parts(first).slice(0, -1);
   const files = new Map(picked.map((file) => [parts(file).slice(1).join("/") || file.name, file]));
   try {
     await darkroom.import(folder, files, ({ fraction }) => {
@@ -201,13 +209,16 @@ async function take_folder() {
     });
     element("models-now").textContent = `${folder} is here: choose it in the form.`;
   } catch (error) {
-    element("models-now").textContent = sentence(error.message);
-    notify("error", `${folder} could not be taken over: ${error.message}`);
+    element("models-now").textContent = sentence(message_of(error));
+    notify("error", `${folder} could not be taken over: ${message_of(error)}`);
   }
   await refresh();
 }
 
-/** @param {string} model */
+/**
+ * @param {string} model
+ * @param {string} name
+ */
 async function verify(model, name) {
   try {
     const damaged = await darkroom.verify(model, ({ fraction }) => {
@@ -216,18 +227,21 @@ async function verify(model, name) {
     element("models-now").textContent =
       damaged.length === 0 ? `${name} is whole.` : `${name} was damaged in ${damaged.length} places: go on downloading to mend it.`;
   } catch (error) {
-    notify("error", `${name} could not be verified: ${error.message}`);
+    notify("error", `${name} could not be verified: ${message_of(error)}`);
   }
   await refresh();
 }
 
-/** @param {string} model */
+/**
+ * @param {string} model
+ * @param {string} name
+ */
 async function remove(model, name) {
   try {
     await darkroom.remove(model);
     element("models-now").textContent = `${name} is deleted.`;
   } catch (error) {
-    notify("error", `${name} could not be deleted: ${error.message}`);
+    notify("error", `${name} could not be deleted: ${message_of(error)}`);
   }
   await refresh();
 }

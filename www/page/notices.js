@@ -11,7 +11,7 @@ import { sentence } from "./words.js";
  */
 export function notify(state, message, actions = {}) {
   const text = sentence(message);
-  const same = [...element("notices").children].find((notice) => notice.dataset.text === text);
+  const same = [...element("notices").children].find((notice) => notice.getAttribute("data-text") === text);
   same?.remove();
   const notice = make("div", { class: "notice", "data-state": state, "data-text": text, role: state === "error" ? "alert" : "status" });
   notice.append(make("p", {}, text));

@@ -4,7 +4,8 @@
 // or padded, as the reader chooses; the library does that, and the canvas shows it. The mask is a canvas of the request's size: opaque
 // where the picture is to be drawn anew.
 
-import { element } from "./elements.js";
+import { message_of } from "../errors.js";
+import { element, part, pen_of } from "./elements.js";
 import { notify } from "./notices.js";
 
 /** How many strokes can be taken back. */
@@ -13,7 +14,7 @@ const MAX_UNDO = 30;
 const shown = element("start-canvas");
 const mask = element("mask-canvas");
 const cursor = element("brush-cursor");
-const pen = mask.getContext("2d", { willReadFrequently: true });
+const pen = pen_of(mask, { willReadFrequently: true });
 
 /** @type {{file: Blob, bitmap: ImageBitmap} | null} */
 let picture = null;
@@ -25,7 +26,7 @@ let brush = { x: 0, y: 0 };
 let changed = () => {};
 /** Reads a file's pixels. @type {(file: Blob) => Promise<ImageData>} */
 let read;
-/** Asks for the request's size: width and height of a new picture, in pixels. */
+/** Asks for the request's size: width and height of a new picture, in pixels. @type {(width: number, height: number) => Promise<void>} */
 let took = async () => {};
 
 /** What the picture and mask are, for a request. */
@@ -46,17 +47,15 @@ export function open_start_picture(read_picture, on_change, on_picture) {
   const file = element("picture-file");
   element("choose-picture").addEventListener("click", () => file.click());
   file.addEventListener("change", () => {
-    if (file.files[0]) start_from(file.files[0]);
+    const chosen = file.files?.[0];
+    if (chosen) start_from(chosen);
     file.value = "";
   });
   element("remove-picture").addEventListener("click", () => {
     remove();
     element("choose-picture").focus();
   });
-  element("mask-undo").addEventListener("click", () => {
-    pen.putImageData(undo.pop(), 0, 0);
-    mask_changed();
-  });
+  element("mask-undo").addEventListener("click", take_back);
   element("mask-clear").addEventListener("click", () => {
     remember();
     pen.clearRect(0, 0, mask.width, mask.height);
@@ -103,7 +102,7 @@ export async function start_from(file) {
   try {
     bitmap = await createImageBitmap(await read(file));
   } catch (error) {
-    const reason = error.message.replace(/^picture: /, "");
+    const reason = message_of(error).replace(/^picture: /, "");
     notify("error", file instanceof File ? `the file ${file.name}: ${reason}` : reason);
     return false;
   }
@@ -145,31 +144,33 @@ export function set_size(width, height) {
 
 /** The shape of the request, filled with the picture as `fit` says. */
 function show_picture() {
-  const { width, height } = picture.bitmap;
+  if (!picture) return;
+  const { bitmap } = picture;
+  const { width, height } = bitmap;
   const is_other_shape = width * size.height !== height * size.width;
   element("fit-field").hidden = !is_other_shape;
   [shown.width, shown.height] = [size.width, size.height];
-  const canvas = shown.getContext("2d");
+  const canvas = pen_of(shown);
   const fit = is_other_shape ? element("fit").value : "stretch";
   const across = size.width / width;
   const down = size.height / height;
-  const scale = { stretch: null, crop: Math.max(across, down), pad: Math.min(across, down) }[fit];
+  const scale = fit === "crop" ? Math.max(across, down) : fit === "pad" ? Math.min(across, down) : null;
   const [w, h] = scale === null ? [size.width, size.height] : [Math.floor(width * scale), Math.floor(height * scale)];
   const [x, y] = [Math.floor((size.width - w) / 2), Math.floor((size.height - h) / 2)];
   if (fit === "pad") {
     // The edges, drawn out to the sides that stay free.
-    canvas.drawImage(picture.bitmap, 0, 0, 1, height, 0, y, x, h);
-    canvas.drawImage(picture.bitmap, width - 1, 0, 1, height, x + w, y, size.width - x - w, h);
-    canvas.drawImage(picture.bitmap, 0, 0, width, 1, x, 0, w, y);
-    canvas.drawImage(picture.bitmap, 0, height - 1, width, 1, x, y + h, w, size.height - y - h);
+    canvas.drawImage(bitmap, 0, 0, 1, height, 0, y, x, h);
+    canvas.drawImage(bitmap, width - 1, 0, 1, height, x + w, y, size.width - x - w, h);
+    canvas.drawImage(bitmap, 0, 0, width, 1, x, 0, w, y);
+    canvas.drawImage(bitmap, 0, height - 1, width, 1, x, y + h, w, size.height - y - h);
   }
-  canvas.drawImage(picture.bitmap, x, y, w, h);
+  canvas.drawImage(bitmap, x, y, w, h);
 }
 
 /** @param {boolean} fresh whether what was painted is forgotten */
 function resize_mask(fresh) {
-  const before = fresh ? null : mask.cloneNode();
-  if (before) before.getContext("2d").drawImage(mask, 0, 0);
+  const before = fresh ? null : Object.assign(document.createElement("canvas"), { width: mask.width, height: mask.height });
+  if (before) pen_of(before).drawImage(mask, 0, 0);
   [mask.width, mask.height] = [size.width, size.height];
   if (before) pen.drawImage(before, 0, 0, size.width, size.height);
   undo = [];
@@ -179,7 +180,7 @@ function resize_mask(fresh) {
 /** Half the brush's width, in the mask's pixels. */
 const radius = () => (Math.max(size.width, size.height) * element("brush-size").valueAsNumber) / 200;
 
-const is_erasing = () => document.querySelector("[name=tool][value=erase]").checked;
+const is_erasing = () => part(document, "[name=tool][value=erase]", HTMLInputElement).checked;
 
 /** @param {PointerEvent} event */
 function place(event) {
@@ -193,6 +194,13 @@ function place(event) {
 function remember() {
   undo.push(pen.getImageData(0, 0, mask.width, mask.height));
   if (undo.length > MAX_UNDO) undo.shift();
+}
+
+/** Takes the last stroke back. */
+function take_back() {
+  const before = undo.pop();
+  if (before) pen.putImageData(before, 0, 0);
+  mask_changed();
 }
 
 /**
@@ -227,10 +235,12 @@ function show_cursor() {
 /** @param {KeyboardEvent} event */
 function key(event) {
   const by = Math.max(1, radius() / 2);
+  /** @type {Record<string, [number, number]>} */
   const moves = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, -by], ArrowDown: [0, by] };
   const from = { ...brush };
-  if (event.key in moves) {
-    const [dx, dy] = moves[event.key];
+  const move = moves[event.key];
+  if (move) {
+    const [dx, dy] = move;
     brush = { x: Math.min(mask.width, Math.max(0, brush.x + dx)), y: Math.min(mask.height, Math.max(0, brush.y + dy)) };
     if (event.shiftKey) {
       remember();
@@ -242,8 +252,7 @@ function key(event) {
     stroke(brush, brush, event.key === " " ? is_erasing() : true);
     mask_changed();
   } else if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && undo.length > 0) {
-    pen.putImageData(undo.pop(), 0, 0);
-    mask_changed();
+    take_back();
   } else {
     return;
   }

@@ -1,7 +1,8 @@
 // What is being drawn and what waits: the developing picture, one bar for the whole job, stop, pause, the queue.
 
+import { message_of } from "../errors.js";
 import { add_picture } from "./gallery.js";
-import { element, make } from "./elements.js";
+import { element, make, part, pen_of } from "./elements.js";
 import { announce, notify } from "./notices.js";
 import { duration, sentence, stage } from "./words.js";
 
@@ -48,7 +49,7 @@ export function stop() {
   sheet.is_stopping = true;
   element("stop").disabled = true;
   element("stage").textContent = "Stopping …";
-  sheet.job.cancel().catch((error) => notify("error", `it could not be stopped: ${error.message}`));
+  sheet.job.cancel().catch((error) => notify("error", `it could not be stopped: ${message_of(error)}`));
 }
 
 /** @param {boolean} hold */
@@ -56,7 +57,7 @@ async function pause(hold) {
   try {
     await (hold ? darkroom.pause() : darkroom.resume());
   } catch (error) {
-    notify("error", `that did not work: ${error.message}`);
+    notify("error", `that did not work: ${message_of(error)}`);
     return;
   }
   is_paused = hold;
@@ -82,21 +83,22 @@ export function say(text) {
  * Asks for a picture and follows it until it is done.
  * @param {import("../protocol.js").DrawRequest} request
  * @param {import("../darkroom.js").Pictures} given
- * @param {(error: Error) => void} on_error
+ * @param {(error: unknown) => void} on_error
  */
 export async function draw(request, given, on_error) {
-  /** @type {Sheet} */
-  const sheet = { job: null, request, row: make("li"), progress: null, is_stopping: false };
+  /** @type {Promise<void>[]} */
   const kept = [];
-  sheet.job = darkroom.generate(request, {
+  const job = darkroom.generate(request, {
     ...given,
     on_progress: (progress) => follow(sheet, progress),
     on_preview: show_pixels,
     on_picture: (picture) => kept.push(keep(picture, sheet)),
   });
+  /** @type {Sheet} */
+  const sheet = { job, request, row: make("li"), progress: null, is_stopping: false };
   const drop = make("button", { type: "button", class: "plain", "aria-label": `Take out of the queue: ${request.prompt}` }, "Remove");
   drop.addEventListener("click", () => {
-    sheet.job.cancel().catch((error) => notify("error", `it could not be removed: ${error.message}`));
+    sheet.job.cancel().catch((error) => notify("error", `it could not be removed: ${message_of(error)}`));
   });
   sheet.row.append(make("span", {}, request.prompt), make("small", { class: "count" }), drop);
   sheets.push(sheet);
@@ -141,7 +143,7 @@ function begin(sheet) {
 function follow(sheet, progress) {
   sheet.progress = progress;
   if (sheet !== sheets[0]) {
-    sheet.row.querySelector("small").textContent = stage(progress);
+    part(sheet.row, "small", HTMLElement).textContent = stage(progress);
     return;
   }
   if (sheet.is_stopping) return;
@@ -164,6 +166,7 @@ function follow(sheet, progress) {
 function end(sheet, outcome) {
   const { step = 0, n_steps = 0 } = sheet.progress ?? {};
   const { prompt } = sheet.request;
+  /** @type {(state: "failed" | "stopped" | "done", text: string) => void} */
   const says = (state, text) => {
     element("bath").dataset.state = state;
     element("stage").textContent = text;
@@ -194,7 +197,7 @@ function end(sheet, outcome) {
 /** @param {import("../protocol.js").Preview} preview */
 function show_pixels({ width, height, data }) {
   [canvas.width, canvas.height] = [width, height];
-  canvas.getContext("2d").putImageData(new ImageData(data, width, height), 0, 0);
+  pen_of(canvas).putImageData(new ImageData(data, width, height), 0, 0);
 }
 
 /**
@@ -208,12 +211,13 @@ async function keep({ png }, sheet) {
   try {
     const bitmap = await createImageBitmap(file);
     [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
-    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    pen_of(canvas).drawImage(bitmap, 0, 0);
     bitmap.close();
     const parameters = await darkroom.read_parameters(file);
+    if (!parameters) throw new Error("its file does not say what made it");
     await add_picture({ png: file, parameters, seconds, made_at: Date.now() });
   } catch (error) {
-    notify("error", sentence(`the picture was drawn but cannot be shown: ${error.message}`));
+    notify("error", sentence(`the picture was drawn but cannot be shown: ${message_of(error)}`));
   }
 }
 

@@ -9,6 +9,7 @@ use super::kernels::gemm::{Machine, Matrices};
 
 /// Name, limits and optional features of an adapter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Caps {
     /// The adapter's own name, such as `llvmpipe (LLVM 15.0.6, 256 bits)`. Browsers may leave it empty to make
     /// fingerprinting harder; see `web::check` for what is shown then.
@@ -20,9 +21,11 @@ pub struct Caps {
     /// Whether WGSL may use `f16`.
     pub shader_f16: bool,
     /// The cooperative matrices that kernels can multiply with: f16 factors, f32 sums, in subgroups of one size.
+    #[cfg_attr(test, ts(skip))]
     pub matrices: Option<Matrices>,
     /// Whether the adapter has such matrices, but gave wrong results with them when the device was opened: then they are not
     /// used.
+    #[cfg_attr(test, ts(skip))]
     pub wrong_matrices: bool,
     /// Whether kernels can be timed on the GPU's own clock.
     pub timestamp_query: bool,

@@ -11,6 +11,7 @@ use super::kernels::PipelineKey;
 
 /// The counts since the ledger was opened, or since [`Counts::since`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Counts {
     /// Bytes of all buffers that exist now.
     pub live_bytes: u64,

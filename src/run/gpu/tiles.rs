@@ -13,10 +13,12 @@ use crate::error::Result;
 
 /// Choices for one adapter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Tiles(BTreeMap<String, Choice>);
 
 /// A tile by its name, with the parts that the sums are cut into.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 struct Choice {
     tile: String,
     splits: u32,
@@ -24,6 +26,7 @@ struct Choice {
 
 /// What one shape was cut into and how long that took.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Measured {
     /// The class of shape.
     pub class: String,

@@ -1,0 +1,498 @@
+// Written by `./build.sh types` from the Rust types; src/web/declarations.rs says how.
+
+/** What the operations of one kind and shape took together. */
+export type BenchLine = {
+  kernel: string,
+  shape: string,
+  n: number,
+  secs: number,
+  flops: number,
+  /** Bytes of all operands, on a GPU. */
+  n_bytes?: number,
+};
+
+/** Times of kernels by the GPU's own clock, or of operations by the CPU's, the slowest first. */
+export type BenchProfile = {
+  lines: Array<BenchLine>,
+};
+
+/** One timed run. */
+export type BenchRun = {
+  secs: number,
+  /** Of them, what the CPU spent recording commands, on a GPU. */
+  record_secs?: number,
+  /** What the GPU was asked for, on a GPU. */
+  counts?: Counts,
+};
+
+/** What is timed: a component of one of the seven versions, or of a config, on a runner. */
+export type BenchSettings = {
+  part: Part,
+  /** The key of one of the seven versions. */
+  version?: string,
+  /** The text of the component's `config.json`. */
+  config?: string,
+  batch: number,
+  /** Height of the latents. */
+  height: number,
+  /** Width of the latents. */
+  width: number,
+  runner: RunnerName,
+  dtype?: Dtype,
+  /**
+   * Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
+   * budget everything stays loaded.
+   */
+  budget_bytes?: number,
+  /** What `Studio.tiles()` gave earlier on the same adapter. */
+  tiles?: string,
+  /** Whether to measure, before the first picture, which tile suits which matrix product. Not for software adapters. */
+  tune?: boolean,
+};
+
+/** Tiles of matrix products. */
+export type BenchTiles = {
+  /** Every measurement. */
+  measured: Array<Measured>,
+  /** What was chosen for each class of shape. */
+  chosen: Tiles,
+};
+
+/** Name, limits and optional features of an adapter. */
+export type Caps = {
+  /**
+   * The adapter's own name, such as `llvmpipe (LLVM 15.0.6, 256 bits)`. Browsers may leave it empty to make
+   * fingerprinting harder; see `web::check` for what is shown then.
+   */
+  name: string,
+  /** The interface below wgpu: `vulkan`, `metal`, `dx12` or, in a page, `webgpu`. */
+  backend: string,
+  /** Whether this is a processor drawing in the GPU's place (SwiftShader, lavapipe, WARP). Right, but very slow. */
+  software: boolean,
+  /** Whether WGSL may use `f16`. */
+  shader_f16: boolean,
+  /** Whether kernels can be timed on the GPU's own clock. */
+  timestamp_query: boolean,
+  /** The largest buffer in bytes. */
+  max_buffer_bytes: number,
+  /** The largest part of a buffer that one binding of a kernel can see, in bytes. A weight above it must be split. */
+  max_binding_bytes: number,
+  /** How many storage buffers one kernel can bind. */
+  max_storage_buffers: number,
+  /** Workgroup memory of one workgroup in bytes. */
+  max_workgroup_bytes: number,
+  /** Invocations in one workgroup. */
+  max_workgroup_invocations: number,
+  /** Workgroups along one dimension of a dispatch. */
+  max_workgroups_per_dimension: number,
+};
+
+/** A tile by its name, with the parts that the sums are cut into. */
+export type Choice = {
+  tile: string,
+  splits: number,
+};
+
+/** The counts since the ledger was opened, or since `Counts::since`. */
+export type Counts = {
+  /** Bytes of all buffers that exist now. */
+  live_bytes: number,
+  /** The most that `Counts::live_bytes` has been. */
+  peak_bytes: number,
+  /** Bytes of weights among the live ones. */
+  weight_bytes: number,
+  /** Bytes of the arena among the live ones. */
+  arena_bytes: number,
+  /** Bytes of everything else among the live ones: latents, keys and values, parameters. */
+  other_bytes: number,
+  /** Buffers made. */
+  buffers: number,
+  /** Bytes of buffers made. */
+  allocated_bytes: number,
+  /** The largest range that one binding saw. */
+  largest_binding_bytes: number,
+  /** Dispatches recorded. */
+  dispatches: number,
+  /** Command buffers submitted. */
+  submits: number,
+  /** Pipelines that dispatches were recorded with, each once, whenever they were compiled. */
+  pipelines: number,
+  /** Bind groups made. */
+  bind_groups: number,
+  /** Floating-point operations of the dispatches. */
+  flops: number,
+  /** Bytes that the dispatches' operands have, each counted once a dispatch. */
+  moved_bytes: number,
+  /** Bytes written from the host. */
+  uploaded_bytes: number,
+  /** Times the host waited for bytes. */
+  readbacks: number,
+  /** Bytes that it waited for. */
+  readback_bytes: number,
+};
+
+/** A chunk that was damaged. */
+export type DamageReport = {
+  path: string,
+  chunk: number,
+  bytes: number,
+};
+
+/** What a caller asks for. An absent setting is the model's own. */
+export type DrawRequest = {
+  /** What to draw. */
+  prompt: string,
+  /** What to steer away from. Absent and empty are not the same for XL, as in diffusers. */
+  negative_prompt?: string,
+  /** Width in pixels. */
+  width?: number,
+  /** Height in pixels. */
+  height?: number,
+  /** Whether the sides may be any multiple of 8 (the VAE's factor), as in diffusers. */
+  any_size?: boolean,
+  /** How a start picture of another shape is brought to the size. */
+  fit?: Fit,
+  /** Denoising steps, 1 to 150. */
+  steps?: number,
+  /** Classifier-free guidance, 0 to 20; at 1 and below there is none. */
+  guidance_scale?: number,
+  /** How far to depart from the start picture, 0 to 1. */
+  strength?: number,
+  /** The sampler's name, in any spelling that `crate::sampler::Sampler` parses. */
+  sampler?: string,
+  /** How much noise DDIM and TCD add in each step, 0 to 1. */
+  eta?: number,
+  /** The steps as training steps, from noise to picture, in place of their number. */
+  timesteps?: Array<number>,
+  /** The noise levels of the steps, one more than there are steps, in place of their number. */
+  sigmas?: Array<number>,
+  /** The seed of the first picture; each further picture adds one. */
+  seed: number | string,
+  /** Pictures, 1 to 64. */
+  count?: number,
+  /** How many of the text encoder's last layers are skipped. */
+  clip_skip?: number,
+  /** What to do with long prompts. */
+  long_prompt?: LongPrompt,
+};
+
+/** The type of values: on the GPU of all but weights, on the CPU of weights. `auto` is f16 where the GPU has it. */
+export type Dtype = "auto" | "f32" | "f16";
+
+/** One file of a model. */
+export type FileReport = {
+  path: string,
+  bytes: number,
+  present_bytes: number,
+  sha256?: string,
+  complete: boolean,
+};
+
+/** How a picture is brought to another width and height. */
+export type Fit = "stretch" | "crop" | "pad";
+
+/** How a model is loaded. */
+export type LoadSettings = {
+  runner: RunnerName,
+  dtype?: Dtype,
+  /**
+   * Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
+   * budget everything stays loaded.
+   */
+  budget_bytes?: number,
+  /** What `Studio.tiles()` gave earlier on the same adapter. */
+  tiles?: string,
+  /** Whether to measure, before the first picture, which tile suits which matrix product. Not for software adapters. */
+  tune?: boolean,
+};
+
+/** What to do with prompts of more tokens than the text encoder takes at once. */
+export type LongPrompt = "truncate" | "chunks";
+
+/** What one shape was cut into and how long that took. */
+export type Measured = {
+  /** The class of shape. */
+  class: string,
+  /** The tile's name. */
+  tile: string,
+  /** Parts of the sums. */
+  splits: number,
+  /** Seconds of one run. */
+  secs: number,
+  /** 10⁹ floating-point operations a second. */
+  gflops: number,
+};
+
+/** A loaded model, its own settings and its bounds. */
+export type ModelInfo = {
+  name: string,
+  /** The closest of the seven versions. */
+  version: string,
+  /** Whether the model only repaints parts of a picture. */
+  is_inpaint: boolean,
+  runner: RunnerName,
+  /** What computes, for people. */
+  device: string,
+  width: number,
+  height: number,
+  size_multiple: number,
+  max_side: number,
+  max_steps: number,
+  max_guidance_scale: number,
+  max_count: number,
+  steps: number,
+  guidance_scale: number,
+  /** How far to depart from a picture, without a mask. */
+  strength: number,
+  /** The same with a mask. */
+  mask_strength: number,
+  sampler: string,
+  samplers: Array<string>,
+};
+
+/** A model that this browser keeps, or could: what there is of it. */
+export type ModelReport = {
+  model: string,
+  repo: string,
+  commit: string,
+  files: Array<FileReport>,
+  total_bytes: number,
+  missing_bytes: number,
+  complete: boolean,
+  /** What this origin may keep, where the browser tells. */
+  quota_bytes?: number,
+  /** What it keeps, where the browser tells. */
+  usage_bytes?: number,
+};
+
+/** Where models come from and go to. */
+export type ModelsSettings = {
+  /** A Hub's address; Hugging Face's where none is given. */
+  endpoint?: string,
+  /** An access token, kept in memory only. */
+  token?: string,
+  /** The address of a folder that is served in the Hub's layout, instead of a Hub. It needs neither ranges nor an API. */
+  source?: string,
+  /** The database's name. */
+  database?: string,
+  /** Whether full weights are wanted where there are both; fp16 ones where it is not said. */
+  full?: boolean,
+};
+
+/** What is timed. */
+export type Part = "text_encoder" | "unet" | "vae_decoder";
+
+/** What one phase asks for. */
+export type PhasePlan = {
+  /** `load`, `encode`, `prepare`, `first step`, `step` (each later one) or `decode`. */
+  name: string,
+  /** Bytes of all buffers that exist now. */
+  live_bytes: number,
+  /** The most that `Counts::live_bytes` has been. */
+  peak_bytes: number,
+  /** Bytes of weights among the live ones. */
+  weight_bytes: number,
+  /** Bytes of the arena among the live ones. */
+  arena_bytes: number,
+  /** Bytes of everything else among the live ones: latents, keys and values, parameters. */
+  other_bytes: number,
+  /** Buffers made. */
+  buffers: number,
+  /** Bytes of buffers made. */
+  allocated_bytes: number,
+  /** The largest range that one binding saw. */
+  largest_binding_bytes: number,
+  /** Dispatches recorded. */
+  dispatches: number,
+  /** Command buffers submitted. */
+  submits: number,
+  /** Pipelines that dispatches were recorded with, each once, whenever they were compiled. */
+  pipelines: number,
+  /** Bind groups made. */
+  bind_groups: number,
+  /** Floating-point operations of the dispatches. */
+  flops: number,
+  /** Bytes that the dispatches' operands have, each counted once a dispatch. */
+  moved_bytes: number,
+  /** Bytes written from the host. */
+  uploaded_bytes: number,
+  /** Times the host waited for bytes. */
+  readbacks: number,
+  /** Bytes that it waited for. */
+  readback_bytes: number,
+};
+
+/** What made a picture, as far as its file says and it can be understood. Our own pictures have all of it. */
+export type PictureParameters = {
+  /** Whether the sampler can be asked for here. */
+  knows_sampler: boolean,
+  /** Whether nothing was found that a request could take. */
+  is_empty: boolean,
+  /** The program by the form of what it wrote, such as `ComfyUI`; several write AUTOMATIC1111's. */
+  program: string,
+  /** What could not, in sentences without a full stop. */
+  notes: Array<string>,
+  /** What to draw. */
+  prompt?: string,
+  /** What to avoid. */
+  negative_prompt?: string,
+  /** Denoising steps. */
+  steps?: number,
+  /** The sampler: our name of it where it is one of ours, otherwise as it was written. */
+  sampler?: string,
+  /** Classifier-free guidance scale. */
+  guidance_scale?: number,
+  /** The seed of the noise; in JSON a text where JavaScript's numbers do not hold it. */
+  seed?: number | string,
+  /** Pixels in a row. */
+  width?: number,
+  /** Rows. */
+  height?: number,
+  /** Whether the sides may be any multiple of 8. */
+  any_size?: boolean,
+  /** The model's name. */
+  model?: string,
+  /** How far the picture departed from another one, 0 to 1; absent for text-to-image. */
+  strength?: number,
+  /** Layers of the text encoder that were left out at the end, counted as in diffusers. */
+  clip_skip?: number,
+  /** Whether a long prompt was encoded in chunks. */
+  long_prompt_chunks?: boolean,
+  /** How much noise DDIM or TCD added in each step, where that was chosen. */
+  eta?: number,
+  /** The steps as training steps, where they were chosen one by one. */
+  timesteps?: Array<number>,
+  /** The noise levels of the steps, where they were chosen one by one. */
+  sigmas?: Array<number>,
+  /** How a start picture of another shape was brought to the size. */
+  fit?: string,
+  /** The program's version. */
+  version?: string,
+};
+
+/** What a picture would ask of the GPU; see the module. */
+export type Plan = {
+  /** The model. */
+  model: string,
+  /** Pixels. */
+  width: number,
+  /** Pixels. */
+  height: number,
+  /** `f16` or `f32`. */
+  dtype: string,
+  /** `resident` or `staged`. */
+  residency: string,
+  /** In order. */
+  phases: Array<PhasePlan>,
+  /** The most bytes of GPU memory at once. */
+  peak_bytes: number,
+  /** The same if everything stayed loaded. */
+  resident_peak_bytes: number,
+  /** The same if components were loaded one after another. */
+  staged_peak_bytes: number,
+  /** Bytes of all weights as they lie on the GPU. */
+  weight_bytes: number,
+  /** The largest range that one binding sees. */
+  largest_binding_bytes: number,
+  /** The adapter's limit of that. */
+  max_binding_bytes: number,
+  /** The budget, if there is one. */
+  budget_bytes?: number,
+  /** Whether the peak is within the budget. */
+  fits: boolean,
+  /** What would fit, where it does not. */
+  advice?: string,
+};
+
+/** What is planned: a picture of one of the seven versions, or of the loaded model where none is named, on the GPU. */
+export type PlanRequest = {
+  version?: string,
+  width?: number,
+  height?: number,
+  any_size?: boolean,
+  guidance_scale?: number,
+  /** Whether it starts from a picture, which the VAE encodes. */
+  from_picture?: boolean,
+  dtype?: Dtype,
+  budget_bytes?: number,
+};
+
+/** Which runner computes. */
+export type RunnerName = "cpu" | "gpu";
+
+/** What one step did. */
+export type StepReport = {
+  "stage": "encoded",
+  n_tokens: number,
+  truncated?: string,
+} | {
+  "stage": "prepared",
+  picture: number,
+} | {
+  "stage": "denoised",
+  picture: number,
+  step: number,
+  n_steps: number,
+  repeated_in_f32: boolean,
+} | {
+  "stage": "decoded",
+  picture: number,
+  seed: number | string,
+  repeated_in_f32: boolean,
+} | {
+  "stage": "done"
+};
+
+/** Choices for one adapter. */
+export type Tiles = {
+  [key in string]: Choice
+};
+
+/** How far a download, an import or a check is. Sizes are in bytes. */
+export type TransferProgress = {
+  path: string,
+  file_bytes: number,
+  file_total: number,
+  bytes: number,
+  total: number,
+  bytes_per_sec: number,
+  secs_left?: number,
+};
+
+/** One of the seven versions, with its defaults. */
+export type VersionInfo = {
+  key: string,
+  name: string,
+  repository: string,
+  width: number,
+  height: number,
+  steps: number,
+  guidance_scale: number,
+  size_multiple: number,
+  is_inpaint: boolean,
+  /** About how much there is to download. */
+  download_bytes: number,
+};
+
+/** How much work a request is. */
+export type Work = {
+  /** Calls of the UNet for one picture. */
+  n_steps: number,
+  /** Floating-point operations in all. */
+  flops: number,
+};
+
+/** Pixels as a canvas has them: red, green, blue and alpha. */
+export type Pixels = {
+  width: number,
+  height: number,
+  data: Uint8ClampedArray<ArrayBuffer>,
+};
+
+/** A picture given: a PNG, JPEG, WebP, GIF, BMP or TIFF file, or pixels as a canvas has them. */
+export type GivenPicture = Uint8Array | ImageData | { width: number, height: number, data: Uint8ClampedArray };
+
+/** What is thrown: `code` says what a page can do about it. */
+export interface Failure extends Error {
+  code: "request" | "model" | "device" | "memory" | "lost" | "storage" | "picture" | "cancelled";
+}

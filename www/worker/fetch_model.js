@@ -1,0 +1,69 @@
+// A whole model into memory, for the small one that comes with the page. What the browser keeps is downloaded in Rust.
+
+import { Failure, message_of } from "../errors.js";
+
+/**
+ * Downloads one file.
+ * @param {string} url
+ * @param {(n_bytes: number) => void} on_bytes
+ */
+async function fetch_file(url, on_bytes) {
+  let response;
+  try {
+    response = await fetch(url);
+  } catch (error) {
+    throw new Failure(`${url} cannot be reached (${message_of(error)}): check the connection and load again`, "network");
+  }
+  if (!response.ok || !response.body) {
+    throw new Failure(`${url}: the server answered ${response.status} ${response.statusText}`, "network");
+  }
+  const parts = [];
+  let n_bytes = 0;
+  for (const reader = response.body.getReader(); ; ) {
+    let part;
+    try {
+      part = await reader.read();
+    } catch (error) {
+      throw new Failure(`${url} broke off after ${n_bytes} bytes (${message_of(error)}): load again`, "network");
+    }
+    if (part.done) break;
+    parts.push(part.value);
+    n_bytes += part.value.length;
+    on_bytes(part.value.length);
+  }
+  const bytes = new Uint8Array(n_bytes);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+/**
+ * Downloads every file of a model.
+ * @param {string} endpoint
+ * @param {string} repository
+ * @param {(fraction: number) => void} progress
+ * @returns {Promise<Map<string, Uint8Array>>}
+ */
+export async function fetch_model(endpoint, repository, progress) {
+  const listing = await fetch_file(`${endpoint}/api/models/${repository}/tree/main?recursive=true`, () => {});
+  /** @type {{type: string, path: string, size: number}[]} */
+  const listed = JSON.parse(new TextDecoder().decode(listing));
+  const wanted = listed.filter(({ type, path }) => type === "file" && /\.(json|txt|safetensors)$/.test(path));
+  const total = wanted.reduce((sum, { size }) => sum + size, 0);
+  let n_bytes = 0;
+  const files = new Map();
+  for (const { path, size } of wanted) {
+    const bytes = await fetch_file(`${endpoint}/${repository}/resolve/main/${path}`, (n) => {
+      n_bytes += n;
+      progress(Math.min(1, n_bytes / total));
+    });
+    if (bytes.length !== size) {
+      throw new Failure(`${path} has ${bytes.length} bytes instead of ${size}: load again`, "network");
+    }
+    files.set(path, bytes);
+  }
+  return files;
+}

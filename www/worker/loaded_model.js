@@ -1,0 +1,144 @@
+// The one model that is loaded: how it was, so that it can be again after a lost GPU, and which tiles were measured for it.
+
+import { keep_tiles, read_tiles } from "../tiles.js";
+import { Failure } from "../errors.js";
+import { Studio } from "../pkg/darkroom.js";
+import { check_browser } from "./browser.js";
+import { fetch_model } from "./fetch_model.js";
+import { throttled } from "./pace.js";
+
+/** @typedef {import("../pkg/darkroom.js").LoadSettings} LoadSettings */
+
+/**
+ * @param {import("./queue.js").Job} job
+ * @param {"downloading" | "loading"} stage
+ */
+const tells = (job, stage) => throttled((/** @type {number} */ fraction) => job.post({ type: "progress", stage, fraction }));
+
+export class LoadedModel {
+  #kept_models;
+  /** @type {Studio | undefined} */
+  #studio;
+  /** How it was loaded, to load it again. @type {{name: string, is_kept: boolean, settings: LoadSettings} | undefined} */
+  #loaded_as;
+  /** The adapter, and what is known of its tiles. @type {{adapter: string, known?: string} | undefined} */
+  #tiles_of;
+  /** The files that were fetched last, so that changing the runner downloads nothing. @type {Map<string, Uint8Array>} */
+  #files = new Map();
+  /** Where those come from. */
+  #files_source = "";
+
+  /** @param {import("./kept_models.js").KeptModels} kept_models */
+  constructor(kept_models) {
+    this.#kept_models = kept_models;
+  }
+
+  /** The model, or a failure that says that none is loaded. */
+  get studio() {
+    if (!this.#studio) throw new Failure("no model is loaded: load one first", "model");
+    return this.#studio;
+  }
+
+  /** Whether it is loaded while its files come. */
+  get is_arriving() {
+    return this.#loaded_as !== undefined && this.#loaded_as.is_kept && this.#kept_models.is_arriving(this.#loaded_as.name);
+  }
+
+  /**
+   * @param {import("../protocol.js").LoadRequest} request
+   * @param {import("./queue.js").Job} job
+   * @returns {Promise<import("../protocol.js").LoadedModel>}
+   */
+  async load({ endpoint, repository, runner: wanted, dtype, budget_bytes }, job) {
+    const { runner, why } = await choose(wanted);
+    const source = `${endpoint}/${repository}`;
+    if (endpoint !== null && this.#files_source !== source) {
+      const files = await fetch_model(endpoint, repository, tells(job, "downloading"));
+      [this.#files, this.#files_source] = [files, source];
+    }
+    // What is there goes first: two models at once may be more than the memory holds.
+    this.drop();
+    // Only a GPU's memory has a budget here.
+    const settings = { runner, dtype, budget_bytes: runner === "gpu" ? budget_bytes : undefined };
+    this.#loaded_as = { name: repository, is_kept: endpoint === null, settings };
+    job.post({ type: "progress", stage: "loading", fraction: 0 });
+    const studio = await this.#open(this.#loaded_as, tells(job, "loading"));
+    return { ...studio.info(), repository, why };
+  }
+
+  /** Loads it again where a recovery that failed left nothing; perhaps the GPU is back by now. @param {import("./queue.js").Job} job */
+  async ensure(job) {
+    if (!this.#studio && this.#loaded_as) await this.#open(this.#loaded_as, tells(job, "loading"));
+    return this.studio;
+  }
+
+  /** After a lost GPU: opens it anew. */
+  async reload() {
+    this.drop();
+    if (this.#loaded_as) await this.#open(this.#loaded_as, () => {});
+    return this.studio;
+  }
+
+  /** Gives the memory back. */
+  drop() {
+    const old = this.#studio;
+    this.#studio = undefined;
+    try {
+      old?.free();
+    } catch {
+      // Something is being planned with it at this moment; the browser frees it afterwards.
+    }
+  }
+
+  /** Drops it where it is that one, whose missing files do not come any more; the next job loads it anew. @param {string} kept */
+  drop_kept(kept) {
+    if (this.#loaded_as?.is_kept && this.#loaded_as.name === kept) this.drop();
+  }
+
+  /**
+   * @param {{name: string, is_kept: boolean, settings: LoadSettings}} as
+   * @param {(fraction: number) => void} progress
+   */
+  async #open({ name, is_kept, settings: given }, progress) {
+    const settings = { ...given };
+    this.#tiles_of = undefined;
+    const { caps } = settings.runner === "gpu" ? await check_browser() : { caps: null };
+    if (caps) {
+      const known = await read_tiles(caps.name);
+      this.#tiles_of = { adapter: caps.name, known };
+      Object.assign(settings, { tiles: known, tune: !caps.software });
+    }
+    const studio = is_kept
+      ? await Studio.load_stored(await this.#kept_models.opened(), name, settings, progress)
+      : await Studio.load(name, this.#files, settings, progress);
+    this.#studio = studio;
+    return studio;
+  }
+
+  /** Keeps what was measured while a picture was prepared. */
+  async keep_measured() {
+    const measured = this.#studio?.tiles();
+    if (!this.#tiles_of || !measured || measured === this.#tiles_of.known) return;
+    this.#tiles_of.known = measured;
+    await keep_tiles(this.#tiles_of.adapter, measured);
+  }
+}
+
+/**
+ * Which runner computes, and the sentence why.
+ * @param {import("../protocol.js").Runner} wanted
+ */
+async function choose(wanted) {
+  switch (wanted) {
+    case "auto": {
+      const { runner, reason } = await check_browser();
+      return { runner, why: reason };
+    }
+    case "cpu":
+      return { runner: wanted, why: "the processor was chosen" };
+    case "gpu":
+      return { runner: wanted, why: "the GPU was chosen" };
+    default:
+      throw new Failure(`runner ${wanted} is not possible: use auto, cpu or gpu`, "request");
+  }
+}
