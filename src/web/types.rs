@@ -8,7 +8,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use crate::bench::Part;
 use crate::parameters::Found;
 use crate::run::gpu::Caps;
-use crate::run::gpu::kernels::gemm::Matrices;
+use crate::run::gpu::Matrices;
 use crate::run::gpu::ledger::Counts;
 
 /// A seed as a number where JavaScript's numbers hold it, and as a text where they do not.

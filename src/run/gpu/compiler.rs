@@ -9,7 +9,7 @@ mod platform;
 #[path = "compiler/browser.rs"]
 mod platform;
 
-use super::kernels::{Launch, pipeline};
+use super::kernel::{Launch, pipeline};
 use super::recorder::Fault;
 
 pub(super) use platform::Compiler;

@@ -16,7 +16,7 @@ use web_time::Instant;
 
 use super::arena::ALIGNMENT;
 use super::compiler::{Compiled, Compiler};
-use super::kernels::{Launch, PipelineKey, UNUSED_BYTES};
+use super::kernel::{Launch, PipelineKey, UNUSED_BYTES};
 use super::ledger::{Counts, Ledger, Purpose};
 use super::profile::Profiler;
 use super::signal::Signal;

@@ -14,14 +14,17 @@ pub use tensor::GpuTensor;
 
 use super::arena::ALIGNMENT;
 use super::bands::BandSizes;
-use super::kernels::{
-    Element, Launch, UNUSED_BYTES, blend, cast_from_f32, cast_to_f32, copy, count_non_finite, lincomb, rgba,
-};
+use super::emit::four;
+use super::kernel::{Bind, Binding, Element, Launch, UNUSED_BYTES};
+use super::kernels::elementwise::{cast_from_f32, cast_to_f32, copy, count_non_finite, rgba};
+use super::kernels::sampling::{blend, lincomb};
 use super::ledger::{Counts, Purpose};
+use super::lower::{Lowered, lower};
 use super::profile::Profile;
-use super::program::{Program, Settings, four};
+use super::program::{Program, Settings};
 use super::recorder::{Buffer, Command, Range, Recorder};
 use super::tiles::{Measured, Tiles};
+use super::weight_layout::WeightKey;
 use super::{Caps, Gpu};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -37,7 +40,7 @@ const MAX_UNUSED: u64 = 8;
 #[derive(Debug)]
 pub struct GpuWeights {
     id: u64,
-    buffers: HashMap<String, Buffer>,
+    buffers: HashMap<WeightKey, Buffer>,
 }
 
 /// A program with its parameters on the device.
@@ -212,8 +215,26 @@ impl GpuRunner {
         }
     }
 
+    /// The ranges that a launch is bound to: what no binding may be without is put where a launch does not use one.
+    fn filled<'a>(&'a self, launch: &Launch, operands: Vec<Option<Range<'a>>>) -> Vec<Range<'a>> {
+        let bindings = &launch.kernel.bindings[1..];
+        let fill = |(i, (operand, (_, binding))): (usize, (Option<Range<'a>>, &(&str, Binding)))| match binding {
+            _ if operand.is_some() => operand,
+            Binding::Read => Some(self.unused_weight()),
+            Binding::ReadWrite | Binding::Uniform => Some(self.unused(i)),
+        };
+        operands.into_iter().zip(bindings).enumerate().filter_map(fill).collect()
+    }
+
+    /// The ranges of typed bindings.
+    fn bound<'a, B: Bind<Operand = Range<'a>>>(&'a self, launch: &Launch, bindings: B) -> Vec<Range<'a>> {
+        debug_assert_eq!(launch.kernel.bindings, B::BINDINGS, "{}: bound as another kernel", launch.kernel.name);
+        self.filled(launch, bindings.list())
+    }
+
     /// One launch outside any program.
-    fn run_once(&self, launch: &Launch, operands: &[Range<'_>]) {
+    fn run_once<'a, B: Bind<Operand = Range<'a>>>(&'a self, launch: &Launch, bindings: B) {
+        let operands = &self.bound(launch, bindings);
         let params = self.recorder.pooled(launch.params.len() as u64);
         self.recorder.write(&params, 0, &launch.params);
         let pipeline = self.recorder.pipeline(launch);
@@ -248,17 +269,27 @@ impl GpuRunner {
     fn cast(&self, tensor: &GpuTensor, element: Element) -> Result<GpuTensor> {
         let out = self.floats(&tensor.shape, element);
         let n_values = tensor.n_values() as u32;
-        let launch = match element {
-            Element::F32 => cast_to_f32::launch(n_values, tensor.element())?,
-            Element::F16 => cast_from_f32::launch(n_values, element)?,
-        };
-        self.run_once(&launch, &[tensor.range(), out.range()]);
+        let (x, into) = (tensor.range(), out.range());
+        match element {
+            Element::F32 => {
+                let launch = cast_to_f32::launch(n_values, tensor.element())?;
+                self.run_once(&launch, cast_to_f32::Bindings { x, out: into });
+            }
+            Element::F16 => {
+                let launch = cast_from_f32::launch(n_values, element)?;
+                self.run_once(&launch, cast_from_f32::Bindings { x, out: into });
+            }
+        }
         Ok(out)
     }
 
-    fn program(&self, graph: &Graph, element: Element) -> Result<Program> {
+    fn program(&self, graph: &Graph, lowered: &Lowered, element: Element) -> Result<Program> {
         let tiles = self.tiles.borrow();
-        Program::new(graph, self.settings(element, &tiles))
+        Program::new(graph, lowered, self.settings(element, &tiles))
+    }
+
+    fn lowered(&self, graph: &Graph) -> Rc<Lowered> {
+        Rc::new(lower(graph))
     }
 
     fn knows_tiles(&self, program: &Program) -> bool {
@@ -336,7 +367,8 @@ impl Runner for GpuRunner {
         if self.recorder.is_planned() {
             return;
         }
-        for program in graphs.iter().filter_map(|graph| self.program(graph, self.element).ok()) {
+        let program = |graph: &Graph| self.program(graph, &self.lowered(graph), self.element).ok();
+        for program in graphs.iter().filter_map(program) {
             // Which kernels multiply is not known before the tiles are.
             if !self.measures_tiles.get() || self.knows_tiles(&program) {
                 self.recorder.compile_ahead(program.dispatches.iter().map(|dispatch| &dispatch.launch));
@@ -346,12 +378,13 @@ impl Runner for GpuRunner {
     }
 
     async fn prepare(&self, graph: Graph) -> Result<GpuProgram> {
-        let mut program = self.program(&graph, self.element)?;
+        let lowered = self.lowered(&graph);
+        let mut program = self.program(&graph, &lowered, self.element)?;
         if self.measures_tiles.get() {
             let before = self.tiles.borrow().len();
             self.tune(&program.gemms, program.element).await?;
             if self.tiles.borrow().len() > before {
-                program = self.program(&graph, self.element)?;
+                program = self.program(&graph, &lowered, self.element)?;
             }
         }
         Ok(self.ready(program))
@@ -361,7 +394,7 @@ impl Runner for GpuRunner {
         if self.element == Element::F32 || graph.needs_f32 {
             return Ok(None);
         }
-        Ok(Some(self.ready(self.program(&graph, Element::F32)?)))
+        Ok(Some(self.ready(self.program(&graph, &self.lowered(&graph), Element::F32)?)))
     }
 
     async fn run(
@@ -402,7 +435,7 @@ impl Runner for GpuRunner {
         self.recorder.write(&counter, 0, &[0; 4]);
         let launch = count_non_finite::launch(tensor.n_values() as u32, tensor.element())?;
         let range = Range { buffer: &counter, offset: 0, n_bytes: UNUSED_BYTES };
-        self.run_once(&launch, &[tensor.range(), range]);
+        self.run_once(&launch, count_non_finite::Bindings { x: tensor.range(), total: range });
         let word = Range { n_bytes: 4, ..range };
         let bytes = self.recorder.read(word).await.map_err(|error| self.recorder.explain("check of values", error))?;
         Ok(bytes.first_chunk().map_or(0, |word| u64::from(u32::from_le_bytes(*word))))
@@ -413,7 +446,7 @@ impl Runner for GpuRunner {
         let launch = rgba::launch([height, width], step as u32, channels, colours, tensor.element())?;
         let [out_h, out_w] = rgba::out_size([height, width], step as u32);
         let out = self.tensor(&[(out_h * out_w) as usize], Kind::Ids);
-        self.run_once(&launch, &[tensor.range(), out.range()]);
+        self.run_once(&launch, rgba::Bindings { x: tensor.range(), out: out.range() });
         let range = Range { n_bytes: out.n_bytes(), ..out.range() };
         self.recorder.read(range).await.map_err(|error| self.recorder.explain("picture", error))
     }
@@ -437,10 +470,8 @@ impl Runner for GpuRunner {
         let clamp = clamp.map(|(low, high)| (low as f32, high as f32));
         let launch = lincomb::launch(&coefficients, first.n_values() as u32, clamp, element)?;
         let out = self.floats(&first.shape, element);
-        let mut operands: Vec<Range> = merged.iter().map(|(_, tensor)| tensor.range()).collect();
-        operands.extend((operands.len()..lincomb::MAX_TERMS).map(|i| self.unused(i)));
-        operands.push(out.range());
-        self.run_once(&launch, &operands);
+        let terms = merged.iter().map(|(_, tensor)| tensor.range()).collect();
+        self.run_once(&launch, lincomb::Bindings { terms, result: out.range() });
         Ok(out)
     }
 
@@ -450,7 +481,8 @@ impl Runner for GpuRunner {
         let pixels = a.n_values() as u32 / channels.max(1);
         let launch = blend::launch(pixels, channels, element)?;
         let out = self.floats(&a.shape, element);
-        self.run_once(&launch, &[mask, a, b, &out].map(GpuTensor::range));
+        let [mask, a, b, into] = [mask, a, b, &out].map(GpuTensor::range);
+        self.run_once(&launch, blend::Bindings { mask, a, b, out: into });
         Ok(out)
     }
 
@@ -479,7 +511,7 @@ impl Runner for GpuRunner {
         for part in parts {
             let size = four(&part.shape)?;
             let launch = copy::launch(&copy::Copy::into_part(size, four(&shape)?, axis4, start), element)?;
-            self.run_once(&launch, &[part.range(), out.range()]);
+            self.run_once(&launch, copy::Bindings { source: part.range(), out: out.range() });
             start += size[axis4];
         }
         Ok(out)
@@ -502,7 +534,7 @@ impl Runner for GpuRunner {
         let slice = copy::Copy::slice(four(&tensor.shape)?, axis4, start as u32, len as u32);
         let out = self.tensor(&shape, tensor.kind);
         let launch = copy::launch(&slice, tensor.element())?;
-        self.run_once(&launch, &[tensor.range(), out.range()]);
+        self.run_once(&launch, copy::Bindings { source: tensor.range(), out: out.range() });
         Ok(out)
     }
 }

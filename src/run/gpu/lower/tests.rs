@@ -8,23 +8,27 @@ fn summary(graph: &Graph) -> Vec<String> {
     let lowered = lower(graph);
     let name = |id: NodeId| graph.node(id).name.as_str();
     let of_task = |task: &Task| match &task.kind {
-        TaskKind::Gemm(gemm) => format!(
+        TaskKind::Product(product) => format!(
             "{}{}{}{}{}{}{}",
-            if gemm.norm.is_some() { "norm+" } else { "" },
-            if gemm.x.len() > 1 { "two:" } else { "" },
-            gemm.weights.iter().map(|&w| name(w).trim_end_matches(".weight")).collect::<Vec<_>>().join("&"),
-            if gemm.time_embedding.is_some() { "+temb" } else { "" },
-            if gemm.geglu { "+geglu" } else { "" },
-            if gemm.residual.is_some() { "+residual" } else { "" },
-            if gemm.activation.is_some() { "+act" } else { "" },
+            if product.norm.is_some() { "norm+" } else { "" },
+            if product.x.len() > 1 { "two:" } else { "" },
+            product.weights.iter().map(|&w| name(w).trim_end_matches(".weight")).collect::<Vec<_>>().join("&"),
+            if product.time_embedding.is_some() { "+temb" } else { "" },
+            if product.geglu { "+geglu" } else { "" },
+            if product.residual.is_some() { "+residual" } else { "" },
+            if product.activation.is_some() { "+act" } else { "" },
         ),
-        TaskKind::GroupNorm { silu, x } => {
+        TaskKind::GroupNorm(Normed { silu, x, .. }) => {
             let two = if x.len() > 1 { "two:" } else { "" };
             format!("{two}{}{}", name(task.node), if *silu { "+silu" } else { "" })
         }
-        TaskKind::PackedAttention { .. } => format!("{}:packed", name(task.node)),
-        TaskKind::Embedding { .. } => format!("{}+positions", name(task.node)),
-        TaskKind::Plain => format!("{}:{}", name(task.node), graph.node(task.node).op.name()),
+        TaskKind::Attention(Attended { packed: Some(_), .. }) => format!("{}:packed", name(task.node)),
+        TaskKind::Elementwise(Elementwise::Embedding { positions: Some(_) }) => {
+            format!("{}+positions", name(task.node))
+        }
+        TaskKind::LayerNorm { .. } | TaskKind::Attention(_) | TaskKind::Elementwise(_) => {
+            format!("{}:{}", name(task.node), graph.node(task.node).op.name())
+        }
     };
     lowered.tasks.iter().map(of_task).collect()
 }
@@ -69,7 +73,7 @@ fn layers_of_one_input_are_one_product() {
     g.output("n", n);
     let graph = g.finish();
     assert_eq!(summary(&graph), ["norm+q&k&v", "attn:packed", "out+residual", "norm2:layer_norm", "q2"]);
-    let keys: Vec<String> = lower(&graph).weights(&graph).into_iter().map(|buffer| buffer.key).collect();
+    let keys: Vec<String> = lower(&graph).weights(&graph).into_iter().map(|buffer| buffer.key.to_string()).collect();
     assert!(keys.contains(&"q.weight+k.weight+v.weight".to_string()), "{keys:?}");
     assert!(keys.contains(&"norm.weight+norm.bias".to_string()), "{keys:?}");
 }

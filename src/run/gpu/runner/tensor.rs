@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::super::kernels::{Element, UNUSED_BYTES};
+use super::super::kernel::{Element, UNUSED_BYTES};
 use super::super::recorder::{Pooled, Range};
 
 /// A tensor in a buffer, which it may share with others.
