@@ -9,8 +9,8 @@ mod platform;
 #[path = "compiler/browser.rs"]
 mod platform;
 
+use super::faults::Fault;
 use super::kernel::{Launch, pipeline};
-use super::recorder::Fault;
 
 pub(super) use platform::Compiler;
 

@@ -53,8 +53,8 @@ impl<'a> Fusing<'a> {
             }
         }
         let mut is_output = vec![false; n_nodes];
-        for (_, id) in &graph.outputs {
-            is_output[id.idx()] = true;
+        for output in &graph.outputs {
+            is_output[output.id.idx()] = true;
         }
         Fusing {
             graph,

@@ -4,7 +4,9 @@
 //! Fusions depend on widths only, never on how large a picture is, so that weights are packed once for all sizes
 //! ([`Lowered::weights`]). No sizes of memory and no kernels' parameters are decided here.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use super::fusing::{Fusing, Values};
 use super::kernels::attention::{self, Attended};
@@ -104,6 +106,33 @@ impl Lowered {
         let buffers = self.tasks.iter().flat_map(|task| task.weights(graph, &self.values));
         let buffers: BTreeMap<WeightKey, WeightBuffer> = buffers.map(|buffer| (buffer.key.clone(), buffer)).collect();
         buffers.into_values().collect()
+    }
+}
+
+/// Graphs that a runner keeps lowered: those of one picture.
+const MAX_LOWERED: usize = 8;
+
+/// Graphs that were lowered lately, so that one which is foreseen, loaded, prepared and prepared again in f32 is lowered
+/// once.
+#[derive(Default)]
+pub(super) struct Memo(RefCell<VecDeque<(Graph, Rc<Lowered>)>>);
+
+impl Memo {
+    /// The tasks of a graph.
+    pub fn of(&self, graph: &Graph) -> Rc<Lowered> {
+        let mut known = self.0.borrow_mut();
+        if let Some((_, lowered)) = known.iter().find(|(known, _)| known == graph) {
+            return Rc::clone(lowered);
+        }
+        let lowered = Rc::new(lower(graph));
+        known.truncate(MAX_LOWERED - 1);
+        known.push_front((graph.clone(), Rc::clone(&lowered)));
+        lowered
+    }
+
+    /// Forgets them.
+    pub fn clear(&self) {
+        self.0.borrow_mut().clear();
     }
 }
 

@@ -16,9 +16,11 @@
 
 pub mod arena;
 pub mod bands;
+mod buffer;
 pub mod caps;
 mod compiler;
 pub mod emit;
+mod faults;
 mod fusing;
 mod instance;
 pub mod kernel;

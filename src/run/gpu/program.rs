@@ -15,7 +15,7 @@ use super::kernels::products::{Gemm, Parts, Products, tiles::Tiles};
 use super::kernels::{attention, elementwise, group_norm, layer_norm};
 use super::lower::{Lowered, Task, TaskKind};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, InputKind, NodeId, Op, Phase};
+use crate::graph::{Graph, InputKind, NodeId, Op, Output, OutputKind};
 
 /// A value given at a run.
 #[derive(Clone, Debug)]
@@ -204,12 +204,12 @@ fn is_time(graph: &Graph, id: NodeId) -> bool {
 fn emit_outputs(emitter: &mut Emitter<'_>) -> Result<Vec<ProgramOutput>> {
     let graph = emitter.graph;
     let mut outputs = Vec::new();
-    for (name, id) in &graph.outputs {
+    for Output { name, id, kind } in &graph.outputs {
         emitter.name.clone_from(name);
         let shape = graph.node(*id).shape.clone();
         let mut operand = emitter.whole(*id)?;
         let mut element = emitter.element;
-        if graph.phase != Phase::Prompt && element != Element::F32 {
+        if *kind == OutputKind::Values && element != Element::F32 {
             (operand, element) = (elementwise::widen(emitter, operand, &shape)?, Element::F32);
         }
         outputs.push(ProgramOutput { operand, shape, element });

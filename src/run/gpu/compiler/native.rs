@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, OnceLock};
 
+use super::super::faults::Fault;
 use super::super::kernel::{Launch, PipelineKey};
-use super::super::recorder::Fault;
 use super::Compiled;
 
 /// What is compiled by whoever comes first, a thread of the pool or the one that needs it; the other waits.

@@ -1,7 +1,7 @@
 //! Small graphs and the tasks that they become.
 
 use super::*;
-use crate::graph::{Conv, GraphBuilder, Path, Phase};
+use crate::graph::{Conv, GraphBuilder, Path};
 
 /// Each task in a few words.
 fn summary(graph: &Graph) -> Vec<String> {
@@ -35,7 +35,7 @@ fn summary(graph: &Graph) -> Vec<String> {
 
 #[test]
 fn epilogues_are_fused_and_shared_values_are_not() {
-    let mut g = GraphBuilder::new("toy", Phase::Step);
+    let mut g = GraphBuilder::new("toy");
     let w = Path::root();
     let x = g.input("x", &[1, 4, 4, 8]);
     let t = g.input("t", &[1, 6]);
@@ -59,7 +59,7 @@ fn epilogues_are_fused_and_shared_values_are_not() {
 
 #[test]
 fn layers_of_one_input_are_one_product() {
-    let mut g = GraphBuilder::new("toy", Phase::Step);
+    let mut g = GraphBuilder::new("toy");
     let w = Path::root();
     let x = g.input("x", &[2, 9, 8]);
     let h = g.layer_norm(x, &w.pp("norm"), 1e-5).unwrap();
@@ -87,7 +87,7 @@ fn concatenations_are_read_where_they_lie_and_time_embeddings_are_merged() {
 }
 
 fn check_merged_time_embeddings(batch: usize, height: usize, width: usize) {
-    let mut g = GraphBuilder::new("toy", Phase::Step);
+    let mut g = GraphBuilder::new("toy");
     let w = Path::root();
     let x = g.input("x", &[batch, height, width, 8]);
     let t = g.input("t", &[batch, 6]);

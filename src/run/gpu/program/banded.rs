@@ -21,8 +21,8 @@ pub(super) fn banded(graph: &Graph, lowered: &Lowered, element: Element, sizes: 
             *can.entry(root).or_insert(true) &= spatial && picture;
         }
     }
-    for (_, id) in &graph.outputs {
-        can.insert(lowered.values.root(*id), false);
+    for output in &graph.outputs {
+        can.insert(lowered.values.root(output.id), false);
     }
     // A norm of a cut picture is done as a convolution asks for its rows; nothing else can ask for them.
     let norms: HashSet<NodeId> =

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use super::super::buffer::{Buffer, Range};
 use super::super::kernel::{Launch, UNUSED_BYTES};
 use super::super::kernels::products::repack;
 use super::super::ledger::Purpose;
-use super::super::recorder::{Buffer, Range};
 use super::super::weight_layout::{WeightBuffer, WeightElement, WeightKey, WeightLayout, n_values};
 use super::{GpuRunner, GpuWeights};
 use crate::error::{Error, Result};
@@ -48,7 +48,7 @@ impl GpuRunner {
     ) -> Result<GpuWeights> {
         let mut wanted: BTreeMap<WeightKey, WeightBuffer> = BTreeMap::new();
         for graph in graphs {
-            wanted.extend(self.lowered(graph).weights(graph).into_iter().map(|buffer| (buffer.key.clone(), buffer)));
+            wanted.extend(self.lowered.of(graph).weights(graph).into_iter().map(|buffer| (buffer.key.clone(), buffer)));
         }
         let matrices = wanted.values().filter(|buffer| matches!(buffer.layout(), WeightLayout::Packed { .. }));
         let parts = matrices.flat_map(|buffer| buffer.parts.iter().map(|part| buffer.layout().part_bytes(part)));

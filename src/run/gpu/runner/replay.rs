@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use web_time::Instant;
 
+use super::super::buffer::{Buffer, Range};
 use super::super::emit::{Dispatch, Operand};
 use super::super::kernel::Element;
 use super::super::ledger::Purpose;
 use super::super::program::Program;
-use super::super::recorder::{Buffer, Command, Group, Pipeline, Range};
+use super::super::recorder::{Command, Group, Pipeline};
 use super::tensor::{GpuTensor, Kind};
 use super::{GpuProgram, GpuRunner, GpuWeights};
 use crate::error::{Error, Result};

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use web_time::Instant;
 
+use super::super::buffer::{Buffer, Range};
 use super::super::kernel::{Element, Launch};
 use super::super::kernels::products::{self, Epilogue, Gemm, gemm, splitk_reduce};
 use super::super::ledger::Purpose;
-use super::super::recorder::{Buffer, Command, Range};
+use super::super::recorder::Command;
 use super::super::tiles::{Measured, Tiles};
 use super::super::weight_layout::WeightLayout;
 use super::GpuRunner;
