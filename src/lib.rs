@@ -30,9 +30,10 @@
 //! - [`hub`]: which files a model needs and where they are: a folder, memory, the Hugging Face cache, a store that is
 //!   filled from the Hub by ranges, resumed and verified, and that is read while the rest comes ([`hub::arrival`]); what
 //!   can be planned with before weights are there: the seven versions' configs, and headers alone ([`hub::published`]).
-//! - [`run`]: runners execute graphs. [`run::candle`] on the CPU, in wasm and on CUDA; [`run::gpu`] through WebGPU, where
-//!   a graph is fused ([`run::gpu::lower`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything
-//!   that a device is asked for is counted ([`run::gpu::ledger`]), with a device or without.
+//! - [`run`]: runners execute graphs. [`run::candle`] on the CPU and in wasm, with kernels of our own (`run::cpu`), and on
+//!   CUDA; [`run::gpu`] through WebGPU, where a graph is fused ([`run::gpu::lower`]) by families of kernels
+//!   ([`run::gpu::kernels`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything that a device is
+//!   asked for is counted ([`run::gpu::ledger`]), with a device or without.
 //! - [`pipeline`]: text, picture and mask to pictures, one [`pipeline::Generation::step`] at a time; what that will ask of a
 //!   GPU ([`pipeline::plan`]), found by drawing on none.
 //! - [`mod@bench`]: one component of a model, or one operation of it, timed on any runner; random weights.
@@ -46,7 +47,8 @@
 //!    `run::candle` candle.
 //! 2. `model`, `graph`, `sampler`, `request`, `tokenizer`, `rng`, `image`, `parameters` do no I/O, know no device, and are
 //!    not async.
-//! 3. Dependencies point one way: web, bin → bench, pipeline → model, sampler, run, hub → graph, weights → leaves.
+//! 3. Dependencies point one way: web, bin → bench, pipeline → model, sampler, run, hub → graph, weights → leaves; below
+//!    `run` too, down to what every GPU kernel stands on ([`run::gpu::kernel`]).
 //! 4. Platforms differ by module, never by `cfg` inside a function body, never by a dummy module.
 //! 5. Everything about a checkpoint comes from its own JSON files; the table of versions has names, repositories and
 //!    defaults only.

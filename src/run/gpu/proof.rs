@@ -76,7 +76,7 @@ async fn product(gpu: &Gpu, gemm: &Gemm, machine: &Machine, tile: Tile) -> Resul
         bias: Some(floats(gemm.n as usize)),
         time_embedding: None,
         residual: Some(halves(4, n_out)),
-        out: Some(halves(0, n_out)),
+        out: Some(vec![0; n_out * size_of::<half::f16>()]),
         partial_sums: None,
     };
     run(gpu, &launch, bindings).await
@@ -89,7 +89,7 @@ async fn attended(gpu: &Gpu, attention: &Attention, machine: &Machine) -> Result
         q: halves(5, rows(queries)),
         k: Some(halves(6, rows(keys))),
         v: Some(halves(7, rows(keys))),
-        out: halves(0, rows(queries)),
+        out: vec![0; rows(queries) * size_of::<half::f16>()],
     };
     run(gpu, &attention::launch(attention, machine)?, bindings).await
 }

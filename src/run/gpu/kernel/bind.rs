@@ -1,6 +1,6 @@
 //! What a kernel is bound to, by name: its parameters and its storage buffers.
 
-use super::Binding;
+use super::entry::Binding;
 
 /// The storage buffers of one kernel, a field for each, whatever stands for a buffer: a place in a plan, a range of bytes,
 /// the values of a test. The one place where names become an order; a test compares names, order and access with the WGSL.

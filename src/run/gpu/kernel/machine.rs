@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Element;
+use super::element::Element;
 
 /// The cooperative matrices of an adapter: f16 factors of `side` x `side`, summed in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]

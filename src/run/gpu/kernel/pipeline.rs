@@ -2,7 +2,8 @@
 //!
 //! Keeps nothing; whoever compiles caches by [`Launch::pipeline_key`].
 
-use super::{Binding, Kernel, Launch};
+use super::entry::{Binding, Kernel};
+use super::launch::Launch;
 
 /// Group 0 of a kernel as the table has it. The uniform takes a dynamic offset; no size is checked beyond what the file
 /// declares.

@@ -3,7 +3,8 @@
 //!
 //! An import is a line `#import name`, and stands for `shared/name.wgsl`, here or in the folder of the kernel's family. There is no other preprocessing.
 
-use super::{Element, Import, Kernel, Width};
+use super::element::{Element, Width};
+use super::entry::{Import, Kernel};
 
 const ELEMENT_F32: &str = include_str!("shared/element_f32.wgsl");
 const ELEMENT_F16: &str = include_str!("shared/element_f16.wgsl");

@@ -13,6 +13,8 @@ pub(super) const THREADS: u32 = 256;
 const MAX_SLAB_CELLS: u32 = 128;
 /// Parts of a group at most. Every workgroup of the second kernel joins them all.
 pub const MAX_CHUNKS: u32 = 64;
+/// Bytes of a measured part: mean and sum of squared deviations, f32.
+const PARTIAL_BYTES: u64 = size_of::<[f32; 2]>() as u64;
 /// Pixels that an invocation measures at least, unless there are fewer.
 const PIXELS_PER_THREAD: u32 = 16;
 /// Pixels that an invocation normalises.
@@ -94,13 +96,13 @@ impl GroupNorm {
     /// # Errors
     /// As [`GroupNorm::n_chunks`].
     pub fn partial_bytes(&self) -> Result<u64> {
-        Ok(u64::from(self.batch) * u64::from(self.groups) * u64::from(self.n_chunks()?) * 8)
+        Ok(u64::from(self.batch) * u64::from(self.groups) * u64::from(self.n_chunks()?) * PARTIAL_BYTES)
     }
 
     /// Bytes of the first kernel's result for a picture in bands.
     #[must_use]
     pub fn partial_bytes_of(&self, band: &Band) -> u64 {
-        u64::from(self.batch) * u64::from(self.groups) * u64::from(band.n_partials()) * 8
+        u64::from(self.batch) * u64::from(self.groups) * u64::from(band.n_partials()) * PARTIAL_BYTES
     }
 
     /// Whether one dispatch of [`KERNEL`] is enough.

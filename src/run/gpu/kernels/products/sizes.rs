@@ -3,7 +3,7 @@
 use super::tile::Tile;
 use crate::Result;
 use crate::graph::Activation;
-use crate::run::gpu::kernel::{Width, activation_code, count, refuse};
+use crate::run::gpu::kernel::{Element, Width, activation_code, count, refuse};
 
 /// The operation's name in errors.
 const NAME: &str = "gemm";
@@ -150,7 +150,8 @@ impl Gemm {
     /// # Errors
     /// As [`Gemm::m`].
     pub fn partial_bytes(&self, splits: u32) -> Result<u64> {
-        Ok(u64::from(splits) * u64::from(self.m()?) * u64::from(self.n.next_multiple_of(4)) * 4)
+        let n_values = u64::from(splits) * u64::from(self.m()?) * u64::from(self.n.next_multiple_of(4));
+        Ok(n_values * Element::F32.bytes())
     }
 
     /// Whether every row that is read is a multiple of eight elements, and the width is four: what cooperative matrices need.
