@@ -1,4 +1,4 @@
-//! Pictures too large for one range of memory are cut into bands of whole rows: how large the bands are.
+//! How pictures too large for one range of memory are cut into bands of whole rows.
 //!
 //! Which values are cut is decided by the program, from their size and from who reads them; a band is computed exactly as
 //! the same rows of the whole would be, so nothing shows where they meet.
@@ -20,7 +20,7 @@ pub struct BandSizes {
 }
 
 impl BandSizes {
-    /// What costs little and saves much.
+    /// Little overhead, most of the savings.
     pub const DEFAULT: BandSizes = BandSizes { min_bytes: MIN_BYTES, band_bytes: BAND_BYTES };
 
     /// Rows of a band of a picture \[H,W,C\] in `n_bytes` bytes; the last band may have fewer.

@@ -1,4 +1,4 @@
-//! Buffers of one device: counted, given back with their owner, reused by size.
+//! Buffers of one device: counted, destroyed on drop, reused by size.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::ledger::{Ledger, Purpose};
 
-/// A buffer that is given back to the GPU with its owner: in the browser dropping alone frees nothing.
+/// A buffer that destroys its GPU memory when dropped: in the browser dropping alone frees nothing.
 #[derive(Debug)]
 pub(super) struct Buffer {
     /// Nothing without a device.
@@ -39,18 +39,18 @@ impl Buffer {
     }
 }
 
-/// Buffers that nobody uses now, by size, for the next who wants one.
+/// Unused buffers, by size, to be reused.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pool(Rc<RefCell<HashMap<u64, Vec<Buffer>>>>);
 
 impl Pool {
-    /// Reuses a pooled buffer of `n_bytes`, or takes one that is made now.
+    /// Reuses a pooled buffer of `n_bytes`, or calls `make`.
     pub fn take(&self, n_bytes: u64, make: impl FnOnce() -> Buffer) -> Pooled {
         let used = self.0.borrow_mut().get_mut(&n_bytes).and_then(Vec::pop);
         Pooled { buffer: Some(used.unwrap_or_else(make)), pool: self.clone() }
     }
 
-    /// Gives back the buffers that nobody uses now.
+    /// Frees the unused buffers.
     pub fn clear(&self) {
         self.0.borrow_mut().clear();
     }

@@ -1,7 +1,7 @@
-//! Dispatches as they are put one behind the other: where each value lies, how long its place is taken, what is bound to
-//! what. What every family's emission stands on; no kernel is named here.
+//! The emitter: appends dispatches, and tracks where each value lies, how long its place is live and what each dispatch
+//! binds. Every family's emission stands on it; no kernel is named here.
 //!
-//! Nothing is allocated: places are slots with lifetimes, which the arena packs afterwards.
+//! Allocates nothing: places are slots with lifetimes, which the arena packs afterwards.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -47,13 +47,13 @@ pub(super) enum Storage {
     Whole(Operand),
     /// In bands of rows.
     Bands(Vec<(Rows, Operand)>),
-    /// Nowhere yet: computed as its rows are asked for.
+    /// Not computed yet: rows are computed on request.
     Deferred(Rc<dyn Deferred>),
 }
 
-/// A picture whose rows are computed as they are asked for.
+/// A picture whose rows are computed on request.
 pub(super) trait Deferred {
-    /// The rows, in a place of their own.
+    /// Emits the dispatches that compute the rows into a new slot.
     fn rows(&self, emitter: &mut Emitter<'_>, wanted: Rows) -> Result<Operand>;
 }
 
@@ -147,7 +147,7 @@ impl<'a> Emitter<'a> {
         Err(Error::Shape { node: format!("{}: {}", self.graph.name, self.name), op, reason: reason.into() })
     }
 
-    /// A slot whose life begins with the next dispatch.
+    /// A new slot, live from the next dispatch on.
     pub fn slot(&mut self, n_bytes: u64) -> Operand {
         let at = self.dispatches.len();
         self.spans.push(Span { n_bytes: n_bytes.next_multiple_of(4).max(16), first: at, last: at });
@@ -160,13 +160,13 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Keeps results until all dispatches are done.
+    /// Keeps results live until all dispatches are done.
     pub fn keep_to_the_end<'o>(&mut self, operands: impl IntoIterator<Item = &'o Operand>) {
         let end = self.dispatches.len();
         operands.into_iter().for_each(|operand| self.keep_until(operand, end));
     }
 
-    /// A slot that was made early is alive from now on.
+    /// Begins the lifetime of a slot that was made ahead of its first dispatch.
     pub fn begin(&mut self, operand: &Operand) {
         if let Operand::Slot(slot) = operand {
             let at = self.dispatches.len();
@@ -175,7 +175,7 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Adds a dispatch. None is ever taken back: what depends on later readers is decided before.
+    /// Appends a dispatch. None is ever removed again: what depends on later readers is decided before the call.
     pub fn emit<B: Bind<Operand = Operand>>(&mut self, launch: Launch, bindings: B, shape: String, flops: u64) {
         debug_assert_eq!(launch.kernel.bindings, B::BINDINGS, "{}: bound as another kernel", launch.kernel.name);
         let at = self.dispatches.len();
@@ -197,7 +197,7 @@ impl<'a> Emitter<'a> {
         matches!(self.storages.get(&root), Some(Storage::Whole(_)))
     }
 
-    /// Where a value is that lies in one place, for a task that reads it.
+    /// The place of a value that lies in one piece, for a task that reads it.
     pub fn whole(&mut self, id: NodeId) -> Result<Operand> {
         let root = self.root(id);
         match self.storages.get(&root) {
@@ -208,7 +208,7 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Where a task writes its value, which lies in one place. Its slot is made with the first dispatch that writes it.
+    /// The place where a task writes its value in one piece; made with the first dispatch that writes it.
     pub fn room(&mut self, id: NodeId) -> Result<Operand> {
         let root = self.root(id);
         if self.storages.contains_key(&root) {
@@ -219,12 +219,12 @@ impl<'a> Emitter<'a> {
         Ok(operand)
     }
 
-    /// A weight that an operation reads by itself.
+    /// A weight that has a buffer of its own.
     pub fn weight(&self, id: NodeId) -> Operand {
         Operand::Weight(WeightKey::of(self.graph, &[id], WeightLayout::of_shape(self.shape(id))))
     }
 
-    /// An operand of an operation that reads weights by themselves: such a weight, or a value.
+    /// An operand that is a value or a weight with a buffer of its own.
     pub fn operand(&mut self, id: NodeId) -> Result<Operand> {
         let root = self.root(id);
         if matches!(self.node(root).op, Op::Weight) { Ok(self.weight(root)) } else { self.whole(id) }

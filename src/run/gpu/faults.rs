@@ -1,4 +1,4 @@
-//! What a device refuses outside of error scopes, kept until somebody asks.
+//! Device errors outside error scopes, kept until the next check.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -28,12 +28,12 @@ struct State {
     waiting: Option<Waker>,
 }
 
-/// The first thing that went wrong since the last look, told by callbacks of any thread.
+/// The first fault since the last check, recorded by callbacks of any thread.
 #[derive(Clone, Default)]
 pub(super) struct Faults(Arc<Mutex<State>>);
 
 impl Faults {
-    /// Keeps a fault and wakes whoever waits.
+    /// Records a fault and wakes the waiting task.
     pub fn record(&self, fault: Fault) {
         let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The first one is the cause, but nothing matters beside a lost device.
@@ -45,7 +45,7 @@ impl Faults {
         }
     }
 
-    /// The fault, which is forgotten, unless it is that the device is lost: it stays lost.
+    /// Takes the fault out; that of a lost device stays.
     pub fn take(&self) -> Option<Fault> {
         let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fault = faults.fault.take()?;
@@ -55,7 +55,7 @@ impl Faults {
         Some(fault)
     }
 
-    /// Whether there is a fault; if not, `waker` is woken by the next one.
+    /// Whether there is a fault; if not, the next one wakes `waker`.
     pub fn is_there_or_wakes(&self, waker: &Waker) -> bool {
         let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if faults.fault.is_none() {

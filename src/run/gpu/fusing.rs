@@ -1,5 +1,5 @@
-//! What the match rules of all families ask of a graph: who reads a value, where it is stored, and which nodes are already
-//! part of another node's work.
+//! What the match rules of all families query: readers of a value, its storage, and the nodes that another node's task
+//! already covers.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ impl Values {
     }
 }
 
-/// A graph while it is lowered.
+/// The state of lowering one graph.
 pub(super) struct Fusing<'a> {
     pub graph: &'a Graph,
     readers: Vec<Vec<NodeId>>,
@@ -106,7 +106,7 @@ impl<'a> Fusing<'a> {
         }
     }
 
-    /// Makes a node part of another one's work.
+    /// Marks a node as covered by another node's task.
     pub fn claim(&mut self, id: NodeId) {
         self.claimed[id.idx()] = true;
     }

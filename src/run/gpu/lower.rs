@@ -1,5 +1,5 @@
-//! A graph's nodes to the tasks that run on the GPU: which family does what, in which order. What a family takes along in
-//! passing is its own rule (`fuse.rs` in its folder).
+//! Lowers a graph's nodes to tasks for the families of kernels, in order. Which nodes a family fuses is its own rule
+//! (`fuse.rs` in its folder).
 //!
 //! Fusions depend on widths only, never on how large a picture is, so that weights are packed once for all sizes
 //! ([`Lowered::weights`]). No sizes of memory and no kernels' parameters are decided here.
@@ -93,7 +93,7 @@ impl Task {
 /// A graph as tasks.
 #[derive(Clone, Debug)]
 pub struct Lowered {
-    /// In an order in which operands come first.
+    /// Operands first.
     pub tasks: Vec<Task>,
     /// Where values are stored.
     pub values: Values,
@@ -109,11 +109,10 @@ impl Lowered {
     }
 }
 
-/// Graphs that a runner keeps lowered: those of one picture.
+/// Lowered graphs that a runner keeps: about those of one picture.
 const MAX_LOWERED: usize = 8;
 
-/// Graphs that were lowered lately, so that one which is foreseen, loaded, prepared and prepared again in f32 is lowered
-/// once.
+/// The graphs lowered last, so that one that is foreseen, loaded, prepared, tuned and prepared again in f32 is lowered once.
 #[derive(Default)]
 pub(super) struct Memo(RefCell<VecDeque<(Graph, Rc<Lowered>)>>);
 
@@ -136,7 +135,7 @@ impl Memo {
     }
 }
 
-/// Fuses what can be fused.
+/// Lowers a graph.
 #[must_use]
 pub fn lower(graph: &Graph) -> Lowered {
     let mut fusing = Fusing::new(graph);
@@ -172,7 +171,7 @@ pub fn lower(graph: &Graph) -> Lowered {
     Lowered { tasks: ends.into_iter().flatten().collect(), values: fusing.into_values() }
 }
 
-/// The task of a node; none where its value is given or lies in another's storage. Every operation has its arm: one without
+/// The task of a node; none for inputs, weights and reshapes. The match is exhaustive on purpose: an op without a GPU arm
 /// does not compile.
 fn task(fusing: &mut Fusing<'_>, found: &Found, id: NodeId, packed: Option<NodeId>) -> Option<Task> {
     let alone = |operation| (TaskKind::Elementwise(operation), id);

@@ -1,4 +1,4 @@
-//! A graph to dispatches: which kernel does each task, on which sizes, and where its operands lie.
+//! Compiles a graph to dispatches: the kernel and sizes of each task, and where its operands lie.
 //!
 //! Nothing is allocated and no device is known here but its limits, so that a program can be looked at without one.
 //!
@@ -77,7 +77,7 @@ pub struct Program {
     pub inputs: Vec<ProgramInput>,
     /// What comes out.
     pub outputs: Vec<ProgramOutput>,
-    /// The products in it, for whoever measures tiles.
+    /// The products in it, for the tuner.
     pub gemms: Vec<Gemm>,
 }
 
@@ -124,7 +124,7 @@ impl Program {
     }
 }
 
-/// One task. `parts` is what the task before left for it; what this one leaves for `next` comes back.
+/// Emits one task. `parts` are what the task before left for it; returns what this one leaves for `next`.
 fn emit_task(
     emitter: &mut Emitter<'_>,
     products: &mut Products<'_>,
@@ -135,7 +135,7 @@ fn emit_task(
     let Task { out, node, kind } = task;
     match kind {
         TaskKind::Product(product) => {
-            // The next task alone can add the parts: others would read them after their memory was given away.
+            // Only the next task can add the parts: their slot lives no longer.
             let norm = next.and_then(|next| match &next.kind {
                 TaskKind::GroupNorm(normed) => {
                     group_norm::of_one_whole(emitter, normed, next.node, next.out, emitter.root(*out))
@@ -155,7 +155,7 @@ fn emit_task(
     Ok(None)
 }
 
-/// Values go to slots in f32, and from there to the type of activations where they are not of it.
+/// Gives inputs their slots, in f32, and casts them to the type of activations.
 fn emit_inputs(emitter: &mut Emitter<'_>) -> Result<Vec<ProgramInput>> {
     let graph = emitter.graph;
     let ids = || (0..graph.nodes.len()).map(|idx| NodeId(idx as u32));
@@ -200,7 +200,7 @@ fn is_time(graph: &Graph, id: NodeId) -> bool {
     readers.all(|node| matches!(node.op, Op::TimestepEmbedding { .. }))
 }
 
-/// What goes on to the sampler or the caller leaves in f32.
+/// Casts the results that go to the sampler or the caller to f32.
 fn emit_outputs(emitter: &mut Emitter<'_>) -> Result<Vec<ProgramOutput>> {
     let graph = emitter.graph;
     let mut outputs = Vec::new();

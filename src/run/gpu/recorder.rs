@@ -178,7 +178,7 @@ impl Recorder {
         self.pool.take(n_bytes, || self.buffer("tensor", n_bytes, usage, Purpose::Other))
     }
 
-    /// Gives back the buffers that nobody uses now.
+    /// Frees the unused buffers.
     pub fn trim(&self) {
         self.pool.clear();
     }

@@ -3,6 +3,7 @@
 
 mod arithmetic;
 mod load;
+mod once;
 mod replay;
 mod tensor;
 mod tune;
@@ -16,14 +17,14 @@ pub use tensor::GpuTensor;
 use super::arena::ALIGNMENT;
 use super::bands::BandSizes;
 use super::buffer::{Buffer, Range};
-use super::kernel::{Bind, Binding, Element, Launch, UNUSED_BYTES};
+use super::kernel::{Element, Launch};
 use super::kernels::elementwise::{copy, count_non_finite};
 use super::kernels::sampling::lincomb;
 use super::ledger::{Counts, Purpose};
 use super::lower::{Lowered, Memo};
 use super::profile::Profile;
 use super::program::{Program, Settings};
-use super::recorder::{Command, Recorder};
+use super::recorder::Recorder;
 use super::tiles::{Measured, Tiles};
 use super::weight_layout::WeightKey;
 use super::{Caps, Gpu};
@@ -219,35 +220,6 @@ impl GpuRunner {
         }
     }
 
-    /// The ranges that a launch is bound to: what no binding may be without is put where a launch does not use one.
-    fn filled<'a>(&'a self, launch: &Launch, operands: Vec<Option<Range<'a>>>) -> Vec<Range<'a>> {
-        let bindings = &launch.kernel.bindings[1..];
-        let fill = |(i, (operand, (_, binding))): (usize, (Option<Range<'a>>, &(&str, Binding)))| match binding {
-            _ if operand.is_some() => operand,
-            Binding::Read => Some(self.unused_weight()),
-            Binding::ReadWrite | Binding::Uniform => Some(self.unused(i)),
-        };
-        operands.into_iter().zip(bindings).enumerate().filter_map(fill).collect()
-    }
-
-    /// The ranges of typed bindings.
-    fn bound<'a, B: Bind<Operand = Range<'a>>>(&'a self, launch: &Launch, bindings: B) -> Vec<Range<'a>> {
-        debug_assert_eq!(launch.kernel.bindings, B::BINDINGS, "{}: bound as another kernel", launch.kernel.name);
-        self.filled(launch, bindings.list())
-    }
-
-    /// One launch outside any program.
-    fn run_once<'a, B: Bind<Operand = Range<'a>>>(&'a self, launch: &Launch, bindings: B) {
-        let operands = &self.bound(launch, bindings);
-        let params = self.recorder.pooled(launch.params.len() as u64);
-        self.recorder.write(&params, 0, &launch.params);
-        let pipeline = self.recorder.pipeline(launch);
-        let group = self.recorder.group(launch, &pipeline, &params, operands);
-        let command =
-            Command::Dispatch { launch, pipeline: &pipeline, group: &group, params_offset: 0, shape: "", flops: 0 };
-        self.recorder.submit(&[command]);
-    }
-
     fn tensor(&self, shape: &[usize], kind: Kind) -> GpuTensor {
         let n_bytes = shape.iter().product::<usize>() as u64 * kind.bytes();
         GpuTensor { buffer: Rc::new(self.recorder.pooled(n_bytes)), offset: 0, shape: shape.to_vec(), kind }
@@ -255,14 +227,6 @@ impl GpuRunner {
 
     fn floats(&self, shape: &[usize], element: Element) -> GpuTensor {
         self.tensor(shape, Kind::Floats(element))
-    }
-
-    fn unused(&self, i: usize) -> Range<'_> {
-        Range { buffer: &self.unused, offset: i as u64 * ALIGNMENT, n_bytes: UNUSED_BYTES }
-    }
-
-    fn unused_weight(&self) -> Range<'_> {
-        Range { buffer: &self.unused_weight, offset: 0, n_bytes: UNUSED_BYTES }
     }
 
     fn fail<T>(&self, node: &str, reason: String) -> Result<T> {

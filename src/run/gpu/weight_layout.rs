@@ -1,14 +1,14 @@
-//! How a weight lies on the device, for the loader, the planner, the tuner and the kernels alike; and the key that a buffer
-//! of weights is known by.
+//! The layout of weights on the device, shared by the loader, the planner, the tuner and the kernels; and the key of a
+//! buffer of weights.
 //!
-//! Says nothing of where values come from or who converts them.
+//! Knows nothing of where values come from or how they are converted.
 
 use std::fmt;
 
 use crate::graph::{Graph, NodeId, WeightSpec};
 
-/// The type of a weight's values on the device. Values are counted in blocks: of one value in plain types, of as many as
-/// share a scale in block-quantised ones.
+/// The type of a weight's values on the device. Values come in blocks: of one value for plain types, of the values that
+/// share a scale for block-quantised ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WeightElement {
     /// Four bytes.
@@ -34,7 +34,7 @@ impl WeightElement {
     }
 }
 
-/// How the tensors of one buffer lie.
+/// The layout of the tensors of one buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WeightLayout {
     /// f32, one tensor behind the other: biases and the weights of norms.
@@ -52,7 +52,7 @@ impl WeightLayout {
     /// Columns of a packed matrix are filled up to a multiple of it, which is what a kernel reads at once.
     pub const PACKED_COLUMNS: u64 = 4;
 
-    /// The layout of a weight that an operation reads by itself.
+    /// The layout of a weight that has a buffer of its own.
     #[must_use]
     pub fn of_shape(shape: &[usize]) -> Self {
         if shape.len() == 1 { WeightLayout::Vector } else { WeightLayout::Table }
@@ -98,7 +98,7 @@ pub(super) fn n_values(part: &WeightSpec) -> u64 {
     part.shape.iter().product::<usize>() as u64
 }
 
-/// What a buffer of weights is known by: its tensors in order, and how they lie.
+/// The key of a buffer of weights: its tensors in order, and their layout.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WeightKey {
     names: Vec<String>,

@@ -1,13 +1,17 @@
-//! The register of kernels, by family. A family is one folder: its kernels (a `.wgsl` file each, and beside it a `.rs` file
-//! of the same name with the parameters, the bindings, `launch()`, which turns sizes into a launch, and `reference()`, the
-//! same formula in plain Rust), what it takes from a graph (`fuse.rs`), and how it is turned into dispatches (`emit.rs`,
-//! `bands.rs`).
+//! The register of kernels, by family. A family is one folder:
 //!
-//! Families stand on [`kernel`](super::kernel) and may use those above them in this list: nothing here is used by what
-//! they stand on.
+//! - its kernels: a `.wgsl` file each, and beside it a `.rs` file of the same name with the parameters, the bindings,
+//!   `launch()`, which turns sizes into a launch, and `reference()`, the same formula in plain Rust; `shared/` holds what
+//!   several of its shaders import;
+//! - `fuse.rs`: its match rule, which says what it takes from a graph;
+//! - `emit.rs` and `bands.rs`: its tasks as dispatches, of whole pictures and of pictures in bands of rows.
+//!
+//! Families stand on [`kernel`](super::kernel), `fusing` and [`emit`](super::emit), and may use families listed before them;
+//! tests/invariants.rs keeps that. This module is a list and nothing else.
+
+pub mod sampling;
 
 pub mod elementwise;
-pub mod sampling;
 
 pub mod layer_norm;
 
@@ -17,13 +21,13 @@ pub mod attention;
 pub mod group_norm;
 
 use super::kernel::Kernel;
-// HACK: for callers outside of `run::gpu` that still name it here.
+// HACK: for callers outside `run::gpu` that name it by this path; new ones use `run::gpu::Element`.
 pub use super::kernel::Element;
 
 /// Every kernel, family by family.
 pub const FAMILIES: &[&[&Kernel]] = &[
-    elementwise::KERNELS,
     sampling::KERNELS,
+    elementwise::KERNELS,
     layer_norm::KERNELS,
     products::KERNELS,
     attention::KERNELS,

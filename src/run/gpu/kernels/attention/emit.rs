@@ -1,4 +1,4 @@
-//! An attention as a dispatch.
+//! Emits attentions.
 
 use super::fuse::Attended;
 use super::sizes::{Attention, Bindings};

@@ -1,5 +1,5 @@
-//! What an attention takes from a graph: the linear layers that make its queries, keys and values of one input, as one
-//! product whose rows hold all three.
+//! The match rule of attention: linear layers that make queries, keys and values from one input become one product, whose
+//! rows hold all three.
 
 use crate::graph::NodeId;
 use crate::run::gpu::fusing::Fusing;
@@ -23,11 +23,11 @@ pub(in crate::run::gpu) struct Packed {
     pub product: Product,
     /// The node whose storage the product writes.
     pub out: NodeId,
-    /// The node in whose place it is done.
+    /// The node whose position in the order it takes.
     pub place: NodeId,
 }
 
-/// Makes the queries, keys and values of the attention `id` one product, if they can be.
+/// Merges the queries, keys and values of the attention `id` into one product, if possible.
 pub(in crate::run::gpu) fn pack(fusing: &mut Fusing<'_>, id: NodeId) -> Option<Packed> {
     let node = fusing.node(id);
     let &[q, k, v] = &node.inputs[..] else { return None };

@@ -1,4 +1,4 @@
-//! Elementwise work as dispatches: one each, and one for each part of a concatenation.
+//! Emits elementwise work: one dispatch each, and one for each part of a concatenation.
 
 use super::fuse::Elementwise;
 use super::{activation, add, affine, cast_from_f32, cast_to_f32, copy, embedding, gather, geglu, timestep_embedding};
@@ -27,7 +27,7 @@ pub(in crate::run::gpu) fn widen(emitter: &mut Emitter<'_>, x: Operand, shape: &
     Ok(out)
 }
 
-/// The position embeddings that are added to a lookup.
+/// The layout of position embeddings that a lookup adds.
 pub(in crate::run::gpu) fn positions_layout() -> WeightLayout {
     WeightLayout::Vector
 }

@@ -1,5 +1,5 @@
-//! What elementwise work takes from a graph: position embeddings are added as the tokens' are looked up, and a concatenation
-//! of channels that only norms and convolutions read is not made, but read from its two parts.
+//! The match rules of elementwise work: position embeddings are added during the token lookup, and a concatenation of
+//! channels that only norms and convolutions read is never materialised but read from its two parts.
 
 use crate::graph::{Activation, NodeId, Op};
 use crate::run::gpu::fusing::Fusing;
@@ -55,7 +55,7 @@ pub enum Elementwise {
     },
 }
 
-/// Has a concatenation of channels read from its two parts, if all its readers can.
+/// Marks a concatenation of channels to be read from its two parts, if all its readers can.
 pub(in crate::run::gpu) fn read_from_parts(fusing: &mut Fusing<'_>, id: NodeId, axis: usize) {
     let node = fusing.node(id);
     if axis != 3 || node.shape.len() != 4 || node.inputs.len() != 2 {
@@ -72,7 +72,7 @@ pub(in crate::run::gpu) fn read_from_parts(fusing: &mut Fusing<'_>, id: NodeId, 
     }
 }
 
-/// A lookup, with the addition of positions if that is all that follows; and the node that the chain ends with.
+/// A lookup with the addition of positions, if that is its only reader; and the last node of the chain.
 pub(in crate::run::gpu) fn embedding(fusing: &mut Fusing<'_>, id: NodeId) -> (Elementwise, NodeId) {
     match positions_behind(fusing, id) {
         Some((positions, end)) => {

@@ -1,4 +1,4 @@
-//! Elementwise work, lookups and copies: whatever reads each value once and no sum joins.
+//! Elementwise work, lookups and copies.
 
 pub mod activation;
 pub mod add;

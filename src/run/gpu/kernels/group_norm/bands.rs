@@ -1,4 +1,4 @@
-//! The group norm of a picture in bands of rows: statistics band by band, values as a convolution asks for their rows.
+//! Group norms of pictures in bands of rows: statistics band by band, values as a convolution asks for their rows.
 
 use std::rc::Rc;
 
@@ -10,7 +10,7 @@ use crate::graph::NodeId;
 use crate::run::gpu::bands::Rows;
 use crate::run::gpu::emit::{Deferred, Emitter, Operand, Storage};
 
-/// A measured picture whose rows are normalised as they are asked for.
+/// A measured picture whose rows are normalised on request.
 struct Measured {
     normed: Normed,
     node: NodeId,

@@ -1,4 +1,4 @@
-//! A group norm as dispatches: one for small pictures, two for large ones, and one with the sum of a product's parts.
+//! Emits group norms: one dispatch for small pictures, two for large ones, one with the reduction of a split product.
 
 use super::fuse::Normed;
 use super::sizes::GroupNorm;
@@ -8,8 +8,8 @@ use crate::graph::NodeId;
 use crate::run::gpu::emit::{Emitter, Operand, Storage};
 use crate::run::gpu::kernels::products::Parts;
 
-/// What a norm of the operation of `node` writes to the storage of `out`. With `parts` it adds the parts of the product that
-/// it alone reads, and writes the product's result too.
+/// Emits the norm of `node` into the storage of `out`. `parts` are those of the product in front, which the norm then adds,
+/// writing the product's result too.
 pub(in crate::run::gpu) fn emit(
     emitter: &mut Emitter<'_>,
     normed: &Normed,
@@ -64,7 +64,7 @@ pub(in crate::run::gpu) fn emit(
     Ok(())
 }
 
-/// The sizes of a norm that can add the parts of a product in front of it: one that reads exactly the storage `x`, whole.
+/// The sizes of a norm that reads exactly the storage `x`, whole: one that may add the parts of the product that writes `x`.
 pub(in crate::run::gpu) fn of_one_whole(
     emitter: &Emitter<'_>,
     normed: &Normed,
@@ -76,7 +76,7 @@ pub(in crate::run::gpu) fn of_one_whole(
     (normed.x == [x] && !is_cut).then(|| normed.whole_sizes(emitter.graph, node))
 }
 
-/// Weights of the norm that `node` is, for a band.
+/// Weight and bias of the norm `node`.
 pub(super) fn weights(emitter: &Emitter<'_>, node: NodeId) -> (Operand, Operand) {
     let inputs = &emitter.node(node).inputs;
     (emitter.weight(inputs[1]), emitter.weight(inputs[2]))

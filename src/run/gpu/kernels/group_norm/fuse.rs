@@ -1,4 +1,4 @@
-//! What a group norm takes from a graph: the silu behind it, and a concatenation of channels read from its parts.
+//! The match rule of group norms: the silu behind, and a concatenation of channels in front that is read from its parts.
 
 use super::sizes::GroupNorm;
 use crate::graph::{Activation, Graph, NodeId, Op};
@@ -37,7 +37,7 @@ impl Normed {
     }
 }
 
-/// The group norm `id`, and the node that the chain ends with.
+/// The group norm `id`, and the last node of the chain.
 pub(in crate::run::gpu) fn fuse(fusing: &mut Fusing<'_>, id: NodeId, groups: usize, eps: f64) -> (Normed, NodeId) {
     let x = fusing.sources(fusing.node(id).inputs[0]);
     match fusing.only_reader(id) {

@@ -1,4 +1,4 @@
-//! A layer norm by itself as a dispatch, where no product does it.
+//! Emits layer norms that no product does.
 
 use crate::error::Result;
 use crate::graph::NodeId;

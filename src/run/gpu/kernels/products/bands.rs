@@ -1,4 +1,4 @@
-//! A convolution whose picture is cut into bands of rows, before or behind it: the same product for each band.
+//! Convolutions whose input or output is cut into bands of rows: the same product for each band.
 
 use super::emit::{Factors, Products};
 use super::fuse::Product;
@@ -80,8 +80,8 @@ impl Products<'_> {
     }
 }
 
-/// Rows of a picture in one place, and which rows that place holds: the picture itself, one of its bands, or a copy made
-/// now.
+/// A place that holds the wanted rows of a picture, and the rows that it holds: the picture itself, one of its bands, or a
+/// copy.
 fn rows_of(emitter: &mut Emitter<'_>, root: NodeId, wanted: Rows) -> Result<(Operand, Rows)> {
     let &[_, height, width, channels] = emitter.shape(root) else {
         return emitter.refuse("conv2d", "wants a picture");

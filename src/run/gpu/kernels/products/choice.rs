@@ -1,4 +1,4 @@
-//! Which tile serves which product where nothing was measured, and which tiles can.
+//! The default tile of a product where nothing was measured, and the tiles that it allows.
 
 use super::sizes::Gemm;
 use super::tile::{TILES, Tile};

@@ -1,4 +1,4 @@
-//! A product as dispatches: whole, or as parts of its sums that [`splitk_reduce`] or a reader adds.
+//! Emits products: in one dispatch, or split along K with partial sums that [`splitk_reduce`] or the next reader adds.
 
 use super::fuse::{Product, RowsOf};
 use super::params::Bindings;
@@ -14,11 +14,11 @@ use crate::run::gpu::kernels::layer_norm;
 pub(in crate::run::gpu) struct Products<'a> {
     /// Which tile serves which product.
     pub tiles: &'a Tiles,
-    /// Every product so far, for whoever measures tiles.
+    /// Every product so far, for the tuner.
     pub gemms: Vec<Gemm>,
 }
 
-/// A product whose sums are left in parts: whoever reads it adds them, applies the epilogue and writes the result.
+/// A split-K product before its reduction: the reader adds the partial sums, applies the epilogue and writes the result.
 pub(in crate::run::gpu) struct Parts {
     pub gemm: Gemm,
     pub splits: u32,
@@ -28,7 +28,7 @@ pub(in crate::run::gpu) struct Parts {
     pub residual: Option<Operand>,
 }
 
-/// A product of whole operands, or one band of one.
+/// The operands of a product, or of one band of it.
 pub(super) struct Factors {
     pub source_0: Operand,
     pub source_1: Option<Operand>,
@@ -82,8 +82,8 @@ fn sizes(emitter: &Emitter<'_>, product: &Product, node: NodeId) -> Gemm {
 }
 
 impl Products<'_> {
-    /// Computes a product into the storage of `out`; or leaves its sums in parts, where they are in parts and
-    /// `reader_adds` says so of the product and the number of parts.
+    /// Emits a product into the storage of `out`. Where it is split and `reader_adds` holds for the product and its number of
+    /// parts, the reduction is left to the next task.
     pub fn emit(
         &mut self,
         emitter: &mut Emitter<'_>,
@@ -107,7 +107,7 @@ impl Products<'_> {
         self.one(emitter, product, &gemm, factors, |emitter| emitter.room(out), reader_adds)
     }
 
-    /// One product, as one dispatch or as parts of its sums and whatever adds them.
+    /// Emits one product, whole or split.
     pub(super) fn one(
         &mut self,
         emitter: &mut Emitter<'_>,
@@ -183,7 +183,7 @@ impl Products<'_> {
     }
 }
 
-/// The rows of a product, layer-normalised into a slot of their own; `vectors` is what the product itself would read.
+/// Emits the layer norm of a product's rows into a slot of their own, with the product's buffer of vectors.
 fn normalised_rows(emitter: &mut Emitter<'_>, gemm: &Gemm, eps: f32, x: Operand, vectors: &Operand) -> Result<Operand> {
     let (rows, columns) = (gemm.m()?, gemm.k());
     let out = emitter.slot(u64::from(rows) * u64::from(columns) * emitter.element.bytes());

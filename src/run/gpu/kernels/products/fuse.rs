@@ -1,11 +1,10 @@
-//! What a product takes from a graph: a convolution or linear layers, with whatever can be done to the rows before they are
-//! multiplied and to the results before they are written.
+//! The match rule of products: a convolution or linear layers, with what can be fused in front (prologue) and behind
+//! (epilogue).
 //!
 //! - Behind a convolution or linear layer: the time embedding, an activation, a residual, GEGLU, as far as the result has no
 //!   other reader.
 //! - In front of a narrow linear layer: the layer norm that it alone reads.
-//! - Linear layers of one input are one product where somebody says so ([`merged`]); the time embeddings of all residual
-//!   blocks are.
+//! - Linear layers of one input can be merged into one product ([`merged`]): the time embeddings of all residual blocks.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -112,7 +111,7 @@ impl Product {
 /// products takes longer than a norm by itself.
 const MAX_NORMED_COLUMNS: usize = 1280;
 
-/// Linear layers that can be one product: the same input, widths in fours, and all or none with a bias.
+/// Whether linear layers can be one product: the same input, widths in fours, and all or none with a bias.
 pub(in crate::run::gpu) fn can_merge(fusing: &Fusing<'_>, ids: &[NodeId]) -> bool {
     let distinct: HashSet<NodeId> = ids.iter().copied().collect();
     // What is given has no inputs, and is no linear layer.
@@ -147,7 +146,7 @@ pub(in crate::run::gpu) fn merged(fusing: &Fusing<'_>, ids: &[NodeId]) -> Produc
     }
 }
 
-/// Has a product of `n_columns` columns do the layer norm in front of its linear layers, if it can.
+/// Fuses the layer norm in front of linear layers into their product of `n_columns` columns, if possible.
 pub(in crate::run::gpu) fn take_norm(
     fusing: &mut Fusing<'_>,
     product: &mut Product,
@@ -177,18 +176,18 @@ fn put_norm(fusing: &Fusing<'_>, product: &mut Product, norm: NodeId) {
     product.x = vec![fusing.root(fusing.node(norm).inputs[0])];
 }
 
-/// What is found before products are made, because other nodes lie between.
+/// What has to be found before products are made, because other nodes lie between.
 #[derive(Default)]
 pub(in crate::run::gpu) struct Found {
-    /// For linear layers the norm that they do themselves.
+    /// The layer norm that a linear layer does itself.
     norms: HashMap<NodeId, NodeId>,
     /// Where the rows of merged time embeddings are.
     rows_of: HashMap<NodeId, RowsOf>,
 }
 
 impl Found {
-    /// The linear layers whose only use is to be added to the rows of a convolution become one product in the place of
-    /// the first, since all read the same time embedding. Gives each product with that place.
+    /// Merges the linear layers whose only use is to be added to the rows of a convolution: all read the same time embedding.
+    /// Gives each product with the node whose position it takes.
     pub fn merge_time_embeddings(&mut self, fusing: &mut Fusing<'_>) -> Vec<(NodeId, Product)> {
         let mut by_input: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
         for (idx, node) in fusing.graph.nodes.iter().enumerate() {
@@ -227,7 +226,7 @@ impl Found {
         products
     }
 
-    /// Has a linear layer do the norm in front of it, if it can.
+    /// Fuses the layer norm in front of a linear layer, if possible.
     pub fn look_for_norm(&mut self, fusing: &mut Fusing<'_>, linear: NodeId) {
         if fusing.is_claimed(linear) {
             return;
@@ -238,8 +237,7 @@ impl Found {
         }
     }
 
-    /// A convolution or linear layer with everything behind it that can be done in passing; and the node that the chain
-    /// ends with.
+    /// A convolution or linear layer with everything behind it that its epilogue can do; and the last node of the chain.
     pub fn fuse(&self, fusing: &mut Fusing<'_>, id: NodeId) -> (Product, NodeId) {
         let node = fusing.node(id);
         let mut product = Product {

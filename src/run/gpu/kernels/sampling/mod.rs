@@ -1,4 +1,4 @@
-//! Sampling: the arithmetic on latents between two steps, as linear combinations, and the blending of inpainting.
+//! Sampling: arithmetic on latents between two steps, as linear combinations, and the blend of inpainting.
 
 pub mod blend;
 pub mod lincomb;
