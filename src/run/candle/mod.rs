@@ -1,7 +1,7 @@
 //! The candle runner: a graph node by node on candle tensors, on the CPU, in wasm, or on CUDA. The reference for the
 //! WebGPU runner, and what serves machines without a GPU.
 //!
-//! On the CPU activations are f32 and the heavy operations are this crate's own ([`cpu`]); weights are held in the type
+//! On the CPU activations are f32 and the heavy operations are this crate's own (`run::cpu`); weights are held in the type
 //! asked for. On CUDA everything is candle's own operations (`plain.rs`) in the type asked for, except graphs that need
 //! f32: for those the weights are widened when they are used. Between graphs the sampler's tensors are f32. A value is
 //! freed after its last use.

@@ -1,5 +1,6 @@
 //! Emits attentions.
 
+use super::attention::launch;
 use super::fuse::Attended;
 use super::sizes::{Attention, Bindings};
 use crate::error::Result;
@@ -25,7 +26,7 @@ pub(in crate::run::gpu) fn emit(emitter: &mut Emitter<'_>, id: NodeId, attended:
             (q?, Some(k?), Some(v?))
         }
     };
-    let launch = super::launch(&attention, &emitter.machine)?;
+    let launch = launch(&attention, &emitter.machine)?;
     let out = emitter.room(id)?;
     let shape = format!("{batch}x{heads}x{queries}x{keys}x{head_size}");
     emitter.emit(launch, Bindings { q, k, v, out }, shape, emitter.flops(id));

@@ -90,7 +90,8 @@ impl Deferred for Measured {
                 to_pixel: ((part.first - wanted.first) * width) as u32,
             };
             let launch = group_norm_apply::launch_band(&sizes, &band, emitter.element, self.normed.silu)?;
-            let (weight, bias) = super::emit::weights(emitter, self.node);
+            let inputs = &emitter.node(self.node).inputs;
+            let (weight, bias) = (emitter.weight(inputs[1]), emitter.weight(inputs[2]));
             let (partials, out) = (self.partials.clone(), gathered.clone());
             let bindings = group_norm_apply::Bindings { source_0, source_1: None, partials, weight, bias, out };
             emitter.emit(launch, bindings, format!("{}x{channels}", part.n * width), 0);

@@ -2,10 +2,10 @@
 
 use super::fuse::Normed;
 use super::sizes::GroupNorm;
-use super::{group_norm_apply, group_norm_stats, splitk_group_norm};
+use super::{bands, group_norm, group_norm_apply, group_norm_stats, splitk_group_norm};
 use crate::error::Result;
 use crate::graph::NodeId;
-use crate::run::gpu::emit::{Emitter, Operand, Storage};
+use crate::run::gpu::emit::{Emitter, Storage};
 use crate::run::gpu::kernels::products::Parts;
 
 /// Emits the norm of `node` into the storage of `out`. `parts` are those of the product in front, which the norm then adds,
@@ -20,7 +20,7 @@ pub(in crate::run::gpu) fn emit(
     if let [x] = normed.x[..]
         && (emitter.banded.contains(&out) || matches!(emitter.storage(x), Some(Storage::Bands(_))))
     {
-        return super::bands::emit(emitter, normed, node, out, x);
+        return bands::emit(emitter, normed, node, out, x);
     }
     let norm = normed.whole_sizes(emitter.graph, node);
     let inputs = &emitter.node(node).inputs;
@@ -50,8 +50,8 @@ pub(in crate::run::gpu) fn emit(
     };
     if norm.fits_one_dispatch()? {
         let out = emitter.room(out)?;
-        let bindings = super::Bindings { source_0, source_1, weight, bias, out };
-        emitter.emit(super::launch(&norm, element, silu)?, bindings, shape, flops);
+        let bindings = group_norm::Bindings { source_0, source_1, weight, bias, out };
+        emitter.emit(group_norm::launch(&norm, element, silu)?, bindings, shape, flops);
         return Ok(());
     }
     let partials = emitter.slot(norm.partial_bytes()?);
@@ -74,10 +74,4 @@ pub(in crate::run::gpu) fn of_one_whole(
 ) -> Option<GroupNorm> {
     let is_cut = emitter.banded.contains(&out) || emitter.banded.contains(&x);
     (normed.x == [x] && !is_cut).then(|| normed.whole_sizes(emitter.graph, node))
-}
-
-/// Weight and bias of the norm `node`.
-pub(super) fn weights(emitter: &Emitter<'_>, node: NodeId) -> (Operand, Operand) {
-    let inputs = &emitter.node(node).inputs;
-    (emitter.weight(inputs[1]), emitter.weight(inputs[2]))
 }

@@ -105,7 +105,7 @@ impl GroupNorm {
         u64::from(self.batch) * u64::from(self.groups) * u64::from(band.n_partials()) * PARTIAL_BYTES
     }
 
-    /// Whether one dispatch of [`KERNEL`] is enough.
+    /// Whether one dispatch of [`KERNEL`](super::KERNEL) is enough.
     ///
     /// # Errors
     /// As [`GroupNorm::n_chunks`].

@@ -80,7 +80,7 @@ pub fn launch(gemm: &Gemm, splits: u32, norm: &GroupNorm, element: Element, silu
 }
 
 /// The product \[B, pixels, C\] of partial sums \[splits, B, pixels, C\], of whose operands the bias, the time embedding and
-/// the residual are read. What follows is [`super::reference`]'s.
+/// the residual are read. What follows is [`reference`](super::reference)'s.
 #[must_use]
 pub fn reference(gemm: &Gemm, splits: u32, partial_sums: &[f32], operands: Operands<'_>) -> Vec<f32> {
     let width = gemm.n as usize;

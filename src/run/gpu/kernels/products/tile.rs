@@ -32,7 +32,7 @@ pub enum Work {
         quads: u32,
     },
     /// Each of `subgroups`, along the rows and along the columns, has `matrices` of `side` x `side`, at most 4x4: for adapters
-    /// whose [`Matrices`] have that side.
+    /// whose [`Matrices`](crate::run::gpu::Matrices) have that side.
     Matrices {
         /// Rows and columns of one matrix.
         side: u32,
