@@ -34,7 +34,7 @@ mod steps;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use darkroom::run::gpu::kernels::Element;
+use darkroom::run::gpu::Element;
 use rows::Rows;
 
 /// Seconds that a subcommand may take where none are given.

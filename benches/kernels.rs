@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use darkroom::bench::{Bench, Case, OpCase, Part, RandomWeights, Sizes, ops};
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
-use darkroom::run::gpu::kernels::Element;
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::run::gpu::tiles::Measured;
 use darkroom::weights::Weights;

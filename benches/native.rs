@@ -13,8 +13,8 @@ use std::rc::Rc;
 
 use darkroom::bench::{Bench, Case, Part, RandomWeights, Sizes};
 use darkroom::run::candle::{CandleRunner, Precision};
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
-use darkroom::run::gpu::kernels::Element;
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::weights::{ByteSource, DiskSource, Weights};
 use darkroom::{Error, Result};

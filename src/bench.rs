@@ -125,7 +125,7 @@ impl Case {
     #[must_use]
     pub fn inputs(&self) -> Vec<CaseInput> {
         let computed: Vec<&str> =
-            self.prompt.iter().flat_map(|graph| &graph.outputs).map(|(name, _)| name.as_str()).collect();
+            self.prompt.iter().flat_map(|graph| &graph.outputs).map(|output| output.name.as_str()).collect();
         let all = self.prompt.iter().chain([&self.timed]).flat_map(Graph::inputs);
         all.filter(|(name, ..)| !computed.contains(name))
             .map(|(name, shape, kind)| CaseInput { name: name.to_owned(), shape: shape.to_vec(), kind })
@@ -182,7 +182,7 @@ impl<R: Runner> Bench<R> {
             inputs.push((name, tensor));
         }
         if let Some(graph) = &case.prompt {
-            let names: Vec<String> = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
+            let names: Vec<String> = graph.outputs.iter().map(|output| output.name.clone()).collect();
             let program = runner.prepare(graph.clone()).await?;
             let given: Vec<_> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
             let computed = runner.run(&program, &weights, &given, &mut |_| true).await?;

@@ -33,9 +33,10 @@
 //!   rest comes ([`hub::arrival`]). What can be planned with before weights are there: the seven versions' configs, and
 //!   headers alone ([`hub::published`]).
 //! - [`checkpoint`]: models in one file, and parts of models: what a file is, and how it stands in a folder's place.
-//! - [`run`]: runners execute graphs. [`run::candle`] on the CPU, in wasm and on CUDA; [`run::gpu`] through WebGPU, where
-//!   a graph is fused ([`run::gpu::lower`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything
-//!   that a device is asked for is counted ([`run::gpu::ledger`]), with a device or without.
+//! - [`run`]: runners execute graphs. [`run::candle`] on the CPU and in wasm, with kernels of our own (`run::cpu`), and on
+//!   CUDA; [`run::gpu`] through WebGPU, where a graph is fused ([`run::gpu::lower`]) by families of kernels
+//!   ([`run::gpu::kernels`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything that a device is
+//!   asked for is counted ([`run::gpu::ledger`]), with a device or without.
 //! - [`pipeline`]: text, picture and mask to pictures, one [`pipeline::Generation::step`] at a time; what that will ask of a
 //!   GPU ([`pipeline::plan`]), found by drawing on none.
 //! - [`engine`]: the front door of the command line, the server and the page: a model opened on a device, which plans, draws,
@@ -52,7 +53,8 @@
 //!    it with src/web/types.d.ts.
 //! 2. `model`, `graph`, `sampler`, `request`, `tokenizer`, `rng`, `image`, `parameters` do no I/O, know no device, and are
 //!    not async.
-//! 3. Dependencies point one way: web, bin → engine, bench → pipeline → model, sampler, run, hub → graph, weights → leaves.
+//! 3. Dependencies point one way: web, bin → engine, bench → checkpoint → pipeline → model, sampler, run, hub → graph,
+//!    weights → leaves; below `run` too, down to what every GPU kernel stands on ([`run::gpu::kernel`]).
 //! 4. Platforms differ by module, never by `cfg` inside a function body, never by a dummy module.
 //! 5. Everything about a checkpoint comes from its own JSON files; the table of versions has names, repositories and
 //!    defaults only.

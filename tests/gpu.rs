@@ -4,8 +4,8 @@
 mod cases;
 
 use cases::rig::Rig;
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
-use darkroom::run::gpu::kernels::Element;
 use pollster::block_on;
 
 /// Opens the GPU, or gives nothing where the tests were told that there is none. Any other failure is loud: a test that

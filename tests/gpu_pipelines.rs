@@ -13,8 +13,8 @@ use std::rc::Rc;
 use cases::{Tolerance, cases_in};
 use darkroom::hub::folder::Folder;
 use darkroom::pipeline::ModelLoader;
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
-use darkroom::run::gpu::kernels::Element;
 use darkroom::run::gpu::runner::GpuRunner;
 
 /// f32 activations and f16 weights, which the tiny models' values fit exactly.

@@ -25,9 +25,9 @@ use darkroom::pipeline::{Event, Generation, Inputs, ModelComponents, ModelLoader
 use darkroom::request::SDConfig;
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::bands::BandSizes;
-use darkroom::run::gpu::kernels::Element;
-use darkroom::run::gpu::kernels::gemm::{Epilogue, Gemm, Source};
+use darkroom::run::gpu::kernels::products::{Epilogue, Gemm, Source};
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::run::gpu::tiles::Tiles;
 use darkroom::run::gpu::{Caps, Gpu};

@@ -14,8 +14,10 @@ use darkroom::model::vae::{decoder_graph, encoder_graph};
 use darkroom::pipeline::{ModelComponents, ModelLoader, Part};
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
-use darkroom::run::gpu::kernels::Element;
+use darkroom::run::gpu::kernels::attention::Attended;
+use darkroom::run::gpu::kernels::elementwise::Elementwise;
 use darkroom::run::gpu::lower::{Task, TaskKind, lower};
 use darkroom::run::gpu::runner::GpuRunner;
 use numbers::assert_close;
@@ -181,20 +183,22 @@ fn whole_models_agree_at_any_small_size() {
 fn outline(graph: &Graph, task: &Task) -> String {
     let name = &graph.node(task.node).name;
     match &task.kind {
-        TaskKind::Gemm(gemm) => format!(
+        TaskKind::Product(product) => format!(
             "{name}: {} sources, {} weights, {} vectors, {:?}{}{}{}",
-            gemm.x.len(),
-            gemm.weights.len(),
-            gemm.vectors(graph).len(),
-            gemm.activation,
-            if gemm.time_embedding.is_some() { ", time embedding" } else { "" },
-            if gemm.geglu { ", geglu" } else { "" },
-            if gemm.residual.is_some() { ", residual" } else { "" },
+            product.x.len(),
+            product.weights.len(),
+            product.vectors(graph).len(),
+            product.activation,
+            if product.time_embedding.is_some() { ", time embedding" } else { "" },
+            if product.geglu { ", geglu" } else { "" },
+            if product.residual.is_some() { ", residual" } else { "" },
         ),
-        TaskKind::GroupNorm { x, silu } => format!("{name}: group norm of {}, silu {silu}", x.len()),
-        TaskKind::PackedAttention { .. } => format!("{name}: packed attention"),
-        TaskKind::Embedding { .. } => format!("{name}: embedding"),
-        TaskKind::Plain => format!("{name}: {}", graph.node(task.node).op.name()),
+        TaskKind::GroupNorm(normed) => format!("{name}: group norm of {}, silu {}", normed.x.len(), normed.silu),
+        TaskKind::Attention(Attended { packed: Some(_), .. }) => format!("{name}: packed attention"),
+        TaskKind::Elementwise(Elementwise::Embedding { positions: Some(_) }) => format!("{name}: embedding"),
+        TaskKind::LayerNorm { .. } | TaskKind::Attention(_) | TaskKind::Elementwise(_) => {
+            format!("{name}: {}", graph.node(task.node).op.name())
+        }
     }
 }
 
@@ -214,16 +218,7 @@ fn what_is_fused_depends_on_no_size() {
             let given = |id: darkroom::graph::NodeId| matches!(graph.node(id).op, Op::Input(_) | Op::Weight);
             let mut written = std::collections::HashSet::new();
             for task in &lowered.tasks {
-                let reads: Vec<_> = match &task.kind {
-                    TaskKind::Gemm(gemm) => {
-                        let rows = gemm.time_embedding.map(|rows| rows.root);
-                        gemm.x.iter().copied().chain(rows).chain(gemm.residual).collect()
-                    }
-                    TaskKind::GroupNorm { x, .. } => x.clone(),
-                    TaskKind::PackedAttention { qkv } => vec![*qkv],
-                    TaskKind::Embedding { .. } | TaskKind::Plain => graph.node(task.node).inputs.clone(),
-                };
-                for read in reads.into_iter().map(|id| lowered.roots[id.idx()]) {
+                for read in task.reads(&graph, &lowered.values) {
                     let name = &graph.node(read).name;
                     assert!(
                         given(read) || written.contains(&read),
@@ -231,7 +226,7 @@ fn what_is_fused_depends_on_no_size() {
                         outline(&graph, task)
                     );
                 }
-                written.insert(lowered.roots[task.out.idx()]);
+                written.insert(lowered.values.root(task.out));
             }
             let outlines: Vec<String> = lowered.tasks.iter().map(|task| outline(&graph, task)).collect();
             (outlines, lowered.weights(&graph))

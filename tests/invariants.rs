@@ -21,11 +21,7 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
         "only web/, hub/web.rs and store/indexed_db.rs know JavaScript",
     ),
     (&["wgpu", "naga"], &["run/gpu/"], "only run/gpu/ knows wgpu"),
-    (
-        &["candle_core", "candle_nn", "candle_transformers"],
-        &["run/candle.rs", "run/candle/"],
-        "only run/candle.rs knows candle",
-    ),
+    (&["candle_core", "candle_nn", "candle_transformers"], &["run/candle/"], "only run/candle/ knows candle"),
 ];
 
 /// The modules that compute and nothing else.
@@ -116,6 +112,30 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "bench",
             "parameters",
         ],
+    ),
+];
+
+/// Folders with an order of their own: the folder's path, and its modules, lowest first. A module uses none that stands
+/// behind it, however the path is spelled; modules in one row may use each other.
+const ORDERS: &[(&[&str], &[&[&str]])] = &[
+    (&["run"], &[&["cpu"], &["candle", "gpu"]]),
+    (
+        &["run", "gpu"],
+        &[
+            &["kernel", "weight_layout", "arena", "bands", "signal"],
+            &["fusing"],
+            &["emit"],
+            &["kernels"],
+            &["lower"],
+            &["program"],
+            &["caps", "ledger", "instance"],
+            &["readback", "profile", "proof", "buffer", "faults", "compiler", "recorder"],
+            &["runner"],
+        ],
+    ),
+    (
+        &["run", "gpu", "kernels"],
+        &[&["sampling"], &["elementwise"], &["layer_norm"], &["products"], &["attention", "group_norm"]],
     ),
 ];
 
@@ -311,6 +331,35 @@ fn names_below_root(tokens: &[Token], module: &[&str]) -> Vec<Token> {
     names
 }
 
+/// The names that `tokens`, found in the module with path `module`, uses directly below the module with path `folder`.
+fn names_below_folder(tokens: &[Token], module: &[&str], folder: &[&str]) -> Vec<Token> {
+    let mut names = Vec::new();
+    for i in 0..tokens.len() {
+        let below_something = i > 0 && tokens[i - 1].text == ":";
+        let from = match tokens[i].text.as_str() {
+            "crate" if !below_something => Some((Vec::new(), i + 1)),
+            "super" if !below_something => {
+                let mut n_up = 1;
+                while reads(tokens, i + 3 * n_up - 2, &[":", ":", "super"]) {
+                    n_up += 1;
+                }
+                Some((module[..module.len().saturating_sub(n_up)].to_vec(), i + 3 * n_up - 2))
+            }
+            _ => None,
+        };
+        let Some((mut at, mut next)) = from else { continue };
+        // Along the folder's path, as far as it is spelled here.
+        while at.len() < folder.len() && folder.starts_with(&at) && reads(tokens, next, &[":", ":", folder[at.len()]]) {
+            at.push(folder[at.len()]);
+            next += 3;
+        }
+        if at == folder {
+            names.extend(names_below(tokens, next));
+        }
+    }
+    names
+}
+
 /// Lines inside function bodies on which the code asks what it is compiled for.
 fn cfgs_in_bodies(tokens: &[Token]) -> Vec<usize> {
     let (mut lines, mut i) = (Vec::new(), 0);
@@ -382,6 +431,20 @@ fn violations(path: &str, source: &str) -> Vec<String> {
         }
     }
 
+    for (folder, rows) in ORDERS.iter().filter(|(folder, _)| module.starts_with(folder)) {
+        let row_of = |name: &str| rows.iter().position(|row| row.contains(&name));
+        let Some(own) = module.get(folder.len()) else { continue };
+        let Some(own_row) = row_of(own) else {
+            report(1, format!("`{own}` is not in the order of {} in tests/invariants.rs", folder.join("/")));
+            continue;
+        };
+        for name in names_below_folder(&tokens, &module, folder) {
+            if row_of(&name.text).is_some_and(|row| row > own_row) {
+                report(name.line, format!("{own} may not use `{}`, which stands on it", name.text));
+            }
+        }
+    }
+
     for line in cfgs_in_bodies(&tokens) {
         report(line, "platforms differ by module, not by `cfg` inside a function".into());
     }
@@ -427,8 +490,9 @@ fn violations_are_found() {
     for (path, source) in [
         ("pipeline/mod.rs", "use wasm_bindgen::JsValue;"),
         ("hub/native.rs", "fn a() { js_sys::Date::now(); }"),
-        ("run/candle.rs", "type A = wgpu::Device;"),
+        ("run/candle/mod.rs", "type A = wgpu::Device;"),
         ("run/mod.rs", "use candle_core::Tensor;"),
+        ("run/cpu/conv.rs", "use candle_core::Tensor;"),
         ("model/unet.rs", "use std::fs;"),
         ("graph/mod.rs", "use std::{collections::HashMap, net::TcpStream};"),
         ("sampler/mod.rs", "pub async fn step() {}"),
@@ -437,9 +501,16 @@ fn violations_are_found() {
         ("graph/cost.rs", "use super::super::run::Runner;"),
         ("rng.rs", "use super::graph::Graph;"),
         ("weights/mod.rs", "use crate::{Error, graph::{Graph, Op}, pipeline::Step};"),
-        ("run/gpu/plan.rs", "fn a() { let x = crate::pipeline::step(); }"),
+        ("run/gpu/program.rs", "fn a() { let x = crate::pipeline::step(); }"),
         ("run/mod.rs", "fn a<T>(x: [u8; 2]) -> u8 { #[cfg(target_arch = \"wasm32\")] return 1; 2 }"),
         ("run/mod.rs", "impl A { fn a(&self) -> bool { cfg!(unix) } }"),
+        ("run/gpu/kernel/mod.rs", "use crate::run::gpu::kernels::products::Gemm;"),
+        ("run/gpu/kernel/source.rs", "use super::super::kernels::products;"),
+        ("run/gpu/emit.rs", "use super::{kernels, kernel::Launch};"),
+        ("run/gpu/kernels/layer_norm/mod.rs", "use crate::run::gpu::kernels::products::Gemm;"),
+        ("run/gpu/kernels/products/emit.rs", "use super::super::attention;"),
+        ("run/gpu/novelty.rs", ""),
+        ("run/cpu/conv.rs", "use crate::run::candle::Precision;"),
         ("novelty/mod.rs", ""),
     ] {
         assert!(!violations(path, source).is_empty(), "not found in {path}: {source}");
@@ -451,8 +522,10 @@ fn what_is_allowed_is_not_reported() {
     for (path, source) in [
         ("web/mod.rs", "use wasm_bindgen::JsValue; use crate::pipeline::Step;"),
         ("hub/web.rs", "use js_sys::Promise;"),
-        ("run/gpu/mod.rs", "use wgpu::Device; use crate::graph::Graph;"),
-        ("run/candle.rs", "use candle_core::Tensor;"),
+        ("run/gpu/mod.rs", "use wgpu::Device; use crate::graph::Graph; use kernels::products;"),
+        ("run/gpu/kernels/products/emit.rs", "use super::super::layer_norm; use crate::run::gpu::emit::Emitter;"),
+        ("run/gpu/runner/load.rs", "use super::super::kernels::products; use super::GpuRunner;"),
+        ("run/candle/mod.rs", "use candle_core::Tensor;"),
         (
             "model/unet.rs",
             "// std::fs and wgpu\nuse crate::graph::Graph; /* async /* nested */ wgpu */ const A: &str = \"wgpu\";",

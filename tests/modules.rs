@@ -12,7 +12,7 @@ mod tiny;
 use std::path::Path;
 use std::rc::Rc;
 
-use darkroom::graph::{Graph, Path as ModelPath};
+use darkroom::graph::{Graph, Output, OutputKind, Path as ModelPath};
 use darkroom::hub::folder::Folder;
 use darkroom::model::clip::{self, ClipOutputs};
 use darkroom::model::unet::{UNetShape, prompt_graph, step_graph};
@@ -56,11 +56,11 @@ fn tap(graph: &mut Graph, fixture: &Fixture, component: &str, prefix: &str) {
         {
             let path = ModelPath::root().pp(format!("{prefix}{module}"));
             if let Some(id) = graph.result_of(path.as_str()) {
-                taps.push((name.to_string(), id));
+                taps.push(Output { name: name.to_string(), id, kind: OutputKind::Values });
             }
         }
     }
-    taps.sort_by_key(|(_, id)| *id);
+    taps.sort_by_key(|tap| tap.id);
     taps.append(&mut graph.outputs);
     graph.outputs = taps;
 }
@@ -71,7 +71,8 @@ fn run(
     weights: &<CandleRunner as Runner>::Weights,
     inputs: &[(&str, <CandleRunner as Runner>::Tensor)],
 ) -> Vec<(String, Vec<f32>, Vec<usize>)> {
-    let names: Vec<_> = graph.outputs.iter().map(|(name, id)| (name.clone(), graph.node(*id).shape.clone())).collect();
+    let names: Vec<_> =
+        graph.outputs.iter().map(|output| (output.name.clone(), graph.node(output.id).shape.clone())).collect();
     let program = pollster::block_on(runner.prepare(graph)).unwrap();
     let inputs: Vec<_> = inputs.iter().map(|(name, value)| (*name, value)).collect();
     let values = pollster::block_on(runner.run(&program, weights, &inputs, &mut |_| true)).unwrap();

@@ -72,7 +72,7 @@ impl Ours {
         weights: &<CandleRunner as Runner>::Weights,
         inputs: &[(&str, <CandleRunner as Runner>::Tensor)],
     ) -> Vec<(String, <CandleRunner as Runner>::Tensor)> {
-        let names: Vec<String> = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = graph.outputs.iter().map(|output| output.name.clone()).collect();
         let program = pollster::block_on(self.runner.prepare(graph)).unwrap();
         let inputs: Vec<_> = inputs.iter().map(|(name, value)| (*name, value)).collect();
         let values = pollster::block_on(self.runner.run(&program, weights, &inputs, &mut |_| true)).unwrap();
@@ -178,7 +178,7 @@ fn vae() {
     let scaled: Vec<f32> = nchw_to_nhwc(&latents, &shape).iter().map(|x| x * config.scaling_factor as f32).collect();
     let latents = ours.runner.upload(&scaled, &[1, 6, 10, 4]).unwrap();
     let graph = decoder_graph(config, 1, 6, 10).unwrap();
-    let name = graph.outputs[0].0.clone();
+    let name = graph.outputs[0].name.clone();
     let got = ours.run(graph, &part(&ours.runner, &ours.model, Part::VaeDecoder), &[("latents", latents)]);
     agree("VAE decoder", &ours.download(&got, &name), &values(&expected));
 
@@ -193,7 +193,7 @@ fn vae() {
     let expected = their_vae.encode(&theirs(&image, &shape)).unwrap().sample().unwrap();
     let image = ours.runner.upload(&nchw_to_nhwc(&image, &shape), &[1, 48, 80, 3]).unwrap();
     let graph = encoder_graph(config, 1, 48, 80).unwrap();
-    let name = graph.outputs[0].0.clone();
+    let name = graph.outputs[0].name.clone();
     let got = ours.run(graph, &part(&ours.runner, &ours.model, Part::VaeEncoder), &[("image", image)]);
     let moments = ours.download(&got, &name);
     let mean: Vec<f32> = moments.chunks_exact(8).flat_map(|pixel| pixel[..4].to_vec()).collect();

@@ -5,24 +5,35 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use darkroom::run::gpu::kernels::{Binding, Element, KERNELS, Kernel, Width};
+use darkroom::run::gpu::kernel::{Binding, Element, Kernel, Width};
+use darkroom::run::gpu::kernels;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
-/// Names without `.wgsl` and texts of the files in one folder of kernels.
-fn wgsl_files(folder: &str) -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/run/gpu/kernels").join(folder);
+/// The folder, the name without `.wgsl` and the text of each WGSL file of the kernels and of what they stand on.
+fn wgsl_files() -> Vec<(PathBuf, String, String)> {
+    let gpu = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/run/gpu");
+    let mut folders = vec![gpu.join("kernel"), gpu.join("kernels")];
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).expect("a readable folder") {
-        let path = entry.expect("a readable entry").path();
-        if path.extension().is_some_and(|extension| extension == "wgsl") {
-            let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
-            files.push((name, std::fs::read_to_string(&path).expect("a readable file")));
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a readable folder") {
+            let path = entry.expect("a readable entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "wgsl") {
+                let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
+                files.push((folder.clone(), name, std::fs::read_to_string(&path).expect("a readable file")));
+            }
         }
     }
     assert!(!files.is_empty());
     files
+}
+
+/// Whether a folder holds what shaders import.
+fn is_shared(folder: &Path) -> bool {
+    folder.ends_with("shared")
 }
 
 /// Parses and validates `wgsl` as a browser would that has f16 or has not. `unpack2x16float` belongs to every browser.
@@ -70,7 +81,9 @@ fn module_agreement(kernel: &Kernel, module: &naga::Module) -> Result<(), String
             other => return Err(format!("binds {other:?}")),
         };
         let expected = kernel.bindings.get(resource.binding as usize);
-        if expected != Some(&found) {
+        let name = variable.name.as_deref().unwrap_or("?");
+        if expected != Some(&(name, found)) {
+            let found = (name, found);
             return Err(format!("binding {} is {found:?} in the file, {expected:?} in the table", resource.binding));
         }
         if found == Binding::Uniform {
@@ -115,31 +128,30 @@ fn constants_agreement(kernel: &Kernel, module: &naga::Module) -> Result<(), Str
 
 #[test]
 fn every_wgsl_file_is_in_the_table() {
-    for (name, wgsl) in wgsl_files("") {
-        let kernel = KERNELS.iter().find(|kernel| kernel.name == name);
-        let kernel = kernel.unwrap_or_else(|| panic!("{name}.wgsl is not in KERNELS"));
-        assert_eq!(kernel.wgsl, wgsl, "{name} in KERNELS includes another file");
+    for (folder, name, wgsl) in wgsl_files().into_iter().filter(|(folder, ..)| !is_shared(folder)) {
+        let kernel = kernels::all().find(|kernel| kernel.name == name);
+        let kernel = kernel.unwrap_or_else(|| panic!("{name}.wgsl is not in the register"));
+        assert_eq!(kernel.wgsl, wgsl, "{name} in the register includes another file than that in {}", folder.display());
     }
 }
 
 #[test]
 fn every_shared_file_is_used() {
-    let sources: Vec<String> = KERNELS
-        .iter()
+    let sources: Vec<String> = kernels::all()
         .flat_map(|kernel| kernel.elements.iter().map(move |element| (kernel, element)))
         .flat_map(|(kernel, element)| kernel.widths.iter().map(|width| kernel.source(*element, *width)))
         .collect();
-    for (name, wgsl) in wgsl_files("shared") {
+    for (_, name, wgsl) in wgsl_files().into_iter().filter(|(folder, ..)| is_shared(folder)) {
         // Imports inside a shared file are replaced, so its text is looked for piece by piece.
         for piece in wgsl.split("\n\n").filter(|piece| !piece.contains("#import")) {
-            assert!(sources.iter().any(|source| source.contains(piece)), "shared/{name}.wgsl is not imported: {piece}");
+            assert!(sources.iter().any(|source| source.contains(piece)), "{name}.wgsl is not imported: {piece}");
         }
     }
 }
 
 #[test]
 fn every_kernel_agrees_with_its_file() {
-    for kernel in KERNELS {
+    for kernel in kernels::all() {
         if let Err(reason) = agreement(kernel) {
             panic!("{}: {reason}", kernel.name);
         }
@@ -156,7 +168,8 @@ fn disagreements_are_found() {
     const GOOD: Kernel = Kernel {
         name: "probe",
         wgsl: WGSL,
-        bindings: &[Binding::Uniform, Binding::Read],
+        bindings: &[("params", Binding::Uniform), ("x", Binding::Read)],
+        imports: &[],
         params_bytes: 16,
         params_fields: &[("n", 0), ("c", 8)],
         constants: &["kind"],
@@ -168,10 +181,21 @@ fn disagreements_are_found() {
     assert!(agreement(&Kernel { wgsl: "@compute @workgroup_size(1) fn run() {}", ..GOOD }).is_err(), "no main");
     assert!(agreement(&Kernel { params_fields: &[("n", 0), ("c", 4)], ..GOOD }).is_err(), "a wrong offset");
     assert!(agreement(&Kernel { params_bytes: 12, ..GOOD }).is_err(), "a wrong size");
-    assert!(agreement(&Kernel { bindings: &[Binding::Uniform, Binding::ReadWrite], ..GOOD }).is_err(), "wrong access");
+    assert!(
+        agreement(&Kernel { bindings: &[("params", Binding::Uniform), ("x", Binding::ReadWrite)], ..GOOD }).is_err(),
+        "wrong access"
+    );
+    assert!(
+        agreement(&Kernel { bindings: &[("params", Binding::Uniform), ("y", Binding::Read)], ..GOOD }).is_err(),
+        "another name"
+    );
     assert!(agreement(&Kernel { constants: &[], ..GOOD }).is_err(), "an unknown constant");
     assert!(
-        agreement(&Kernel { bindings: &[Binding::Uniform, Binding::Read, Binding::Read], ..GOOD }).is_err(),
+        agreement(&Kernel {
+            bindings: &[("params", Binding::Uniform), ("x", Binding::Read), ("y", Binding::Read)],
+            ..GOOD
+        })
+        .is_err(),
         "a binding too many"
     );
 }
@@ -179,5 +203,5 @@ fn disagreements_are_found() {
 #[test]
 #[should_panic(expected = "imports nothing_of_the_kind")]
 fn unknown_imports_are_refused() {
-    let _ = Kernel { wgsl: "#import nothing_of_the_kind", ..*KERNELS[0] }.source(Element::F32, Width::One);
+    let _ = Kernel { wgsl: "#import nothing_of_the_kind", ..*kernels::FAMILIES[0][0] }.source(Element::F32, Width::One);
 }

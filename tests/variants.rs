@@ -17,8 +17,8 @@ use darkroom::hub::folder::Folder;
 use darkroom::pipeline::ModelLoader;
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
-use darkroom::run::gpu::kernels::Element;
 use darkroom::run::gpu::runner::GpuRunner;
 
 /// Both sides sum in f32, in other orders.

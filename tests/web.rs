@@ -4,9 +4,9 @@
 
 mod cases;
 
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
-use darkroom::run::gpu::kernels::Element;
-use darkroom::run::gpu::kernels::gemm::{Epilogue, Gemm, Source};
+use darkroom::run::gpu::kernels::products::{Epilogue, Gemm, Source};
 use darkroom::run::gpu::runner::GpuRunner;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 

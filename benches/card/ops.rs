@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use darkroom::bench::{Bench, OpCase, RandomWeights, ops};
 use darkroom::graph::Op;
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
-use darkroom::run::gpu::kernels::Element;
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::weights::Weights;
 use serde_json::{Value, json};

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use darkroom::bench::{Bench, RandomWeights};
 use darkroom::run::Runner;
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
-use darkroom::run::gpu::kernels::Element;
 use darkroom::run::gpu::profile::Profile;
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::run::gpu::tiles::{Measured, Tiles};

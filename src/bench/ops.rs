@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Case;
-use crate::graph::{Graph, InputKind, Node, NodeId, Op, Phase};
+use crate::graph::{Graph, InputKind, Node, NodeId, Op, Output, OutputKind};
 
 /// One operation and how often a graph has it.
 #[derive(Clone, Debug)]
@@ -101,14 +101,13 @@ fn label(graph: &Graph, node: &Node) -> String {
 
 /// A graph with that node alone. What it reads is computed before, so that it has the type that it has in the model.
 fn alone(graph: &Graph, node: &Node) -> Case {
-    let empty = |name: &str, phase| Graph {
+    let empty = |name: &str| Graph {
         name: name.to_owned(),
-        phase,
         needs_f32: graph.needs_f32,
         nodes: Vec::new(),
         outputs: Vec::new(),
     };
-    let (mut prompt, mut timed) = (empty("inputs", Phase::Prompt), empty("operation", Phase::Prompt));
+    let (mut prompt, mut timed) = (empty("inputs"), empty("operation"));
     let push = |graph: &mut Graph, node: Node| {
         graph.nodes.push(node);
         NodeId(graph.nodes.len() as u32 - 1)
@@ -126,7 +125,7 @@ fn alone(graph: &Graph, node: &Node) -> Case {
                 let given = push(&mut prompt, Node { inputs: Vec::new(), ..given });
                 let scale = Node { op: Op::Scale { factor: 1.0 }, inputs: vec![given], name, ..operand.clone() };
                 let scaled = push(&mut prompt, scale.clone());
-                prompt.outputs.push((scale.name.clone(), scaled));
+                prompt.outputs.push(Output { name: scale.name.clone(), id: scaled, kind: OutputKind::Computed });
                 let computed = Node { op: Op::Input(InputKind::Computed), inputs: Vec::new(), ..scale };
                 inputs.push(push(&mut timed, computed));
                 continue;
@@ -135,7 +134,7 @@ fn alone(graph: &Graph, node: &Node) -> Case {
         inputs.push(push(&mut timed, Node { op, inputs: Vec::new(), ..operand.clone() }));
     }
     let result = push(&mut timed, Node { inputs, ..node.clone() });
-    timed.outputs.push(("result".into(), result));
+    timed.outputs.push(Output { name: "result".into(), id: result, kind: OutputKind::Computed });
     Case { layers: vec![timed.clone()], prompt: Some(prompt).filter(|graph| !graph.nodes.is_empty()), timed }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Activation, Graph, InputKind, Node, NodeId, Op, Path, Phase};
+use super::{Activation, Graph, InputKind, Node, NodeId, Op, Output, OutputKind, Path};
 use crate::error::{Error, Result};
 
 /// To which size a picture is taken before a convolution, by repeating pixels.
@@ -71,8 +71,8 @@ pub struct GraphBuilder {
 impl GraphBuilder {
     /// An empty graph under a name.
     #[must_use]
-    pub fn new(name: &str, phase: Phase) -> Self {
-        let graph = Graph { name: name.to_string(), phase, needs_f32: false, nodes: Vec::new(), outputs: Vec::new() };
+    pub fn new(name: &str) -> Self {
+        let graph = Graph { name: name.to_string(), needs_f32: false, nodes: Vec::new(), outputs: Vec::new() };
         GraphBuilder { graph, weights: HashMap::new() }
     }
 
@@ -363,7 +363,12 @@ impl GraphBuilder {
 
     /// Names a result.
     pub fn output(&mut self, name: &str, id: NodeId) {
-        self.graph.outputs.push((name.to_string(), id));
+        self.graph.outputs.push(Output { name: name.to_string(), id, kind: OutputKind::Values });
+    }
+
+    /// Makes a value a result that another graph of the same model reads ([`InputKind::Computed`]).
+    pub fn output_computed(&mut self, name: &str, id: NodeId) {
+        self.graph.outputs.push(Output { name: name.to_string(), id, kind: OutputKind::Computed });
     }
 
     /// The graph, without the nodes that no output depends on. Inputs stay, so that callers need not know which matter.
@@ -371,7 +376,7 @@ impl GraphBuilder {
     pub fn finish(mut self) -> Graph {
         let n_nodes = self.graph.nodes.len();
         let mut live = vec![false; n_nodes];
-        for (_, id) in &self.graph.outputs {
+        for Output { id, .. } in &self.graph.outputs {
             live[id.idx()] = true;
         }
         for idx in (0..n_nodes).rev() {
@@ -392,7 +397,7 @@ impl GraphBuilder {
             }
         }
         self.graph.nodes = nodes;
-        self.graph.outputs.iter_mut().for_each(|(_, id)| *id = renumbered[id.idx()]);
+        self.graph.outputs.iter_mut().for_each(|output| output.id = renumbered[output.id.idx()]);
         self.graph
     }
 }
@@ -403,7 +408,7 @@ mod tests {
 
     #[test]
     fn odd_sides_are_halved_upwards_and_restored() {
-        let mut g = GraphBuilder::new("unet", Phase::Step);
+        let mut g = GraphBuilder::new("unet");
         let w = Path::root();
         let x = g.input("sample", &[2, 5, 1, 4]);
         let down = g.conv2d(x, &w.pp("down"), Conv::down(4, [1; 4])).unwrap();
@@ -418,7 +423,7 @@ mod tests {
 
     #[test]
     fn wrong_shapes_are_refused_by_name() {
-        let mut g = GraphBuilder::new("unet", Phase::Step);
+        let mut g = GraphBuilder::new("unet");
         let x = g.input("sample", &[1, 8, 8, 6]);
         let w = Path::root().pp("mid_block").pp("norm");
         let message = g.group_norm(x, &w, 4, 1e-5).unwrap_err().to_string();
@@ -435,14 +440,14 @@ mod tests {
 
     #[test]
     fn unused_nodes_are_dropped_and_work_is_counted() {
-        let mut g = GraphBuilder::new("toy", Phase::Picture);
+        let mut g = GraphBuilder::new("toy");
         let x = g.input("x", &[2, 8, 8, 3]);
         let w = Path::root();
         let y = g.conv2d(x, &w.pp("conv"), Conv::up(5)).unwrap();
         g.linear(x, &w.pp("unused"), 7, true).unwrap();
         g.output("y", y);
         let graph = g.finish();
-        assert_eq!(graph.node(graph.outputs[0].1).shape, [2, 16, 16, 5]);
+        assert_eq!(graph.node(graph.outputs[0].id).shape, [2, 16, 16, 5]);
         assert_eq!(graph.weights().len(), 2);
         assert_eq!(graph.n_parameters(), 5 * 3 * 9 + 5);
         assert_eq!(graph.flops(), 2 * (2 * 16 * 16 * 5) * (3 * 9));

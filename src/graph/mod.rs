@@ -24,19 +24,28 @@ impl NodeId {
     }
 }
 
-/// How often a graph runs while pictures are drawn.
+/// A result of a graph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// Its name.
+    pub name: String,
+    /// The value.
+    pub id: NodeId,
+    /// Who reads it.
+    pub kind: OutputKind,
+}
+
+/// Who reads a result, and so in which type a runner gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// Once for a prompt: text encoders, cross-attention keys and values, added conditioning.
-    Prompt,
-    /// Once for a denoising step: the UNet.
-    Step,
-    /// Once for a picture: the VAE.
-    Picture,
+pub enum OutputKind {
+    /// The sampler or the caller, in f32.
+    Values,
+    /// Another graph of the same model, as an [`InputKind::Computed`], in the runner's own type.
+    Computed,
 }
 
 /// One operation and the value that it makes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// What is computed.
     pub op: Op,
@@ -66,19 +75,16 @@ pub struct WeightSpec {
 }
 
 /// A model, or one phase of it, as data.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
     /// What the graph is, for progress bars and errors: `unet`, `vae.decoder`.
     pub name: String,
-    /// How often it runs. What a prompt's graph gives is another graph's [`InputKind::Computed`]; all other results go to
-    /// the sampler or the caller, in f32.
-    pub phase: Phase,
     /// Whether its values can exceed what f16 holds, so that it has to run in f32 everywhere.
     pub needs_f32: bool,
     /// The nodes, each after its inputs.
     pub nodes: Vec<Node>,
-    /// The results, by name.
-    pub outputs: Vec<(String, NodeId)>,
+    /// The results.
+    pub outputs: Vec<Output>,
 }
 
 impl Graph {
@@ -128,7 +134,7 @@ impl Graph {
                 last[input.idx()] = idx;
             }
         }
-        for (_, id) in &self.outputs {
+        for Output { id, .. } in &self.outputs {
             last[id.idx()] = usize::MAX;
         }
         last

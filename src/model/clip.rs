@@ -3,7 +3,7 @@
 //! Tokenizing and padding are not done here: the graph takes ids.
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, GraphBuilder, NodeId, Path, Phase, WeightSpec};
+use crate::graph::{Graph, GraphBuilder, NodeId, Path, WeightSpec};
 use crate::model::config::ClipTextConfig;
 
 /// Which states of the encoder are wanted.
@@ -31,7 +31,7 @@ pub fn text_encoder(config: &ClipTextConfig, name: &str, batch: usize, outputs: 
             expected: format!("{name} has {n_layers} layers, so at most {} can be skipped", n_layers - 1),
         });
     }
-    let mut g = GraphBuilder::new(name, Phase::Prompt);
+    let mut g = GraphBuilder::new(name);
     let root = Path::root();
     let w = root.pp("text_model");
     let (n_tokens, width) = (config.max_position_embeddings, config.hidden_size);
@@ -54,7 +54,7 @@ pub fn text_encoder(config: &ClipTextConfig, name: &str, batch: usize, outputs: 
     if outputs.final_layer_norm {
         state = g.layer_norm(state, &w.pp("final_layer_norm"), config.layer_norm_eps)?;
     }
-    g.output("hidden_states", state);
+    g.output_computed("hidden_states", state);
     if outputs.pooled {
         let last = g.layer_norm(h, &w.pp("final_layer_norm"), config.layer_norm_eps)?;
         let rows = g.reshape(last, &[batch * n_tokens, width])?;
@@ -63,7 +63,7 @@ pub fn text_encoder(config: &ClipTextConfig, name: &str, batch: usize, outputs: 
         if config.has_projection() {
             pooled = g.linear(pooled, &root.pp("text_projection"), config.projection_dim, false)?;
         }
-        g.output("pooled", pooled);
+        g.output_computed("pooled", pooled);
     }
     Ok(g.finish())
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::graph::{Conv, Graph, GraphBuilder, Op, Path, Phase, WeightSpec};
+use crate::graph::{Conv, Graph, GraphBuilder, Op, Path, WeightSpec};
 use crate::model::blocks::{Transformer, cross_attention_names, resnet_block, transformer_2d};
 use crate::model::config::{MidBlock, UNet2DConditionConfig, UNetLevel};
 
@@ -33,7 +33,7 @@ pub fn step_graph(config: &UNet2DConditionConfig, shape: UNetShape) -> Result<Gr
         let reason = format!("of {height}x{width} latents has no pixel");
         return Err(Error::Shape { node: "unet".into(), op: "input", reason });
     }
-    let mut g = GraphBuilder::new("unet", Phase::Step);
+    let mut g = GraphBuilder::new("unet");
     let w = Path::root();
     let (groups, eps) = (config.norm_num_groups, config.norm_eps);
     let transformer = |level: &UNetLevel, layers: usize| Transformer {
@@ -155,13 +155,13 @@ pub fn prompt_graph(config: &UNet2DConditionConfig, batch: usize, n_context: usi
     let widths: BTreeMap<&str, usize> =
         step.inputs().filter_map(|(name, shape, _)| Some((name, *shape.last()?))).collect();
 
-    let mut g = GraphBuilder::new("unet.prompt", Phase::Prompt);
+    let mut g = GraphBuilder::new("unet.prompt");
     let context = g.input_computed("encoder_hidden_states", &[batch, n_context, config.cross_attention_dim]);
     for node in step.nodes.iter().filter(|node| matches!(node.op, Op::Attention { .. })) {
         let Some(attn2) = node.name.ends_with(".attn2").then(|| Path::root().pp(&node.name)) else { continue };
         for (name, projection) in cross_attention_names(&attn2).iter().zip(["to_k", "to_v"]) {
             let value = g.linear(context, &attn2.pp(projection), widths[name.as_str()], false)?;
-            g.output(name, value);
+            g.output_computed(name, value);
         }
     }
 
@@ -191,14 +191,14 @@ pub fn prompt_graph(config: &UNet2DConditionConfig, batch: usize, n_context: usi
         let h = g.linear(h, &w.pp("linear_1"), config.time_embed_dim(), true)?;
         let h = g.silu(h);
         let h = g.linear(h, &w.pp("linear_2"), config.time_embed_dim(), true)?;
-        g.output("add_embedding", h);
+        g.output_computed("add_embedding", h);
     }
 
     if let Some(dim) = config.time_cond_proj_dim {
         let w = Path::root().pp("time_embedding.cond_proj");
         let condition = g.input("timestep_cond", &[batch, dim]);
         let h = g.linear(condition, &w, config.levels[0].out_channels, false)?;
-        g.output("time_cond", h);
+        g.output_computed("time_cond", h);
     }
     Ok(g.finish())
 }

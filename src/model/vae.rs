@@ -4,7 +4,7 @@
 //! Drawing from the encoder's distribution is not done here: the encoder gives its moments.
 
 use crate::error::{Error, Result};
-use crate::graph::{Conv, Graph, GraphBuilder, NodeId, Path, Phase, WeightSpec};
+use crate::graph::{Conv, Graph, GraphBuilder, NodeId, Path, WeightSpec};
 use crate::model::blocks::{resnet_block, vae_attention};
 use crate::model::config::{AutoencoderKlConfig, VaeArchitecture, VaeConfig};
 use crate::model::vae_tiny;
@@ -18,7 +18,7 @@ const EPS: f64 = 1e-6;
 /// # Errors
 /// When the config does not describe a model.
 pub fn decoder_graph(config: &VaeConfig, batch: usize, height: usize, width: usize) -> Result<Graph> {
-    let mut g = GraphBuilder::new("vae.decoder", Phase::Picture);
+    let mut g = GraphBuilder::new("vae.decoder");
     let latents = g.input("latents", &[batch, height, width, config.latent_channels]);
     let w = Path::root().pp("scaling_factor");
     let h = match &config.statistics {
@@ -43,7 +43,7 @@ pub fn decoder_graph(config: &VaeConfig, batch: usize, height: usize, width: usi
 /// # Errors
 /// When the config does not describe a model.
 pub fn encoder_graph(config: &VaeConfig, batch: usize, height: usize, width: usize) -> Result<Graph> {
-    let mut g = GraphBuilder::new("vae.encoder", Phase::Picture);
+    let mut g = GraphBuilder::new("vae.encoder");
     let image = g.input("image", &[batch, height, width, config.in_channels]);
     match &config.architecture {
         VaeArchitecture::Kl(kl) => {

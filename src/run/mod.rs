@@ -1,10 +1,11 @@
-//! Runners execute graphs. [`candle`] runs them node by node on the CPU or CUDA; it is the reference. [`gpu`] compiles
-//! them for WebGPU.
+//! Runners execute graphs. [`candle`] runs them node by node on the CPU, with kernels of our own (`cpu`), or on CUDA; it
+//! is the reference. [`gpu`] compiles them for WebGPU.
 //!
 //! A runner knows nothing of prompts, samplers or pictures: it loads weights, runs graphs, and does the sampler's
 //! arithmetic on whatever device holds the tensors.
 
 pub mod candle;
+mod cpu;
 pub mod gpu;
 
 use crate::error::Result;

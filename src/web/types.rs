@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::bench::Part;
 use crate::parameters::Found;
 use crate::run::gpu::Caps;
-use crate::run::gpu::kernels::gemm::Matrices;
+use crate::run::gpu::Matrices;
 use crate::run::gpu::ledger::Counts;
 use crate::run::gpu::profile::ProfileLine;
 use crate::run::gpu::tiles::{Measured, Tiles};

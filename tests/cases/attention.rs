@@ -1,6 +1,6 @@
 //! Cases of attention.
 
-use darkroom::run::gpu::kernels::attention::{Attention, launch, reference};
+use darkroom::run::gpu::kernels::attention::{Attention, Bindings, launch, reference};
 
 use super::rig::{Bench, Rig};
 use super::{compare_with_slack, elements, stored_scatter};
@@ -108,16 +108,16 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
         let is_packed = case.attention.packed;
         let width = (heads * head_size) as usize;
         let (k, v) = if is_packed { (&q[width..], &q[2 * width..]) } else { (&k[..], &v[..]) };
-        let mut keys_or_values = |x| if is_packed { bench.unused() } else { bench.elements(element, x) };
+        let mut keys_or_values = |x| (!is_packed).then(|| bench.elements(element, x));
         let (k_operand, v_operand) = (keys_or_values(k), keys_or_values(v));
-        let operands = [bench.elements(element, &q), k_operand, v_operand, bench.room(element, n_values)];
+        let (q_operand, out) = (bench.elements(element, &q), bench.room(element, n_values));
         let machine = rig.gpu.caps.machine(element);
         let launch = launch(&case.attention, &machine).expect(case.name);
         // Weights are rounded to f16 where cooperative matrices multiply them with the values.
         let slack = if launch.kernel.name == "attention_matrix" { WEIGHTS_F16 } else { 0.0 };
-        bench.launch(launch, &operands);
+        bench.launch(launch, Bindings { q: q_operand, k: k_operand, v: v_operand, out });
         let results = rig.run(case.name, bench).await;
-        let got = results.elements(element, operands[3], n_values);
+        let got = results.elements(element, out, n_values);
         compare_with_slack(case.name, element, &got, &reference(&case.attention, &q, k, v), slack);
     }
 }

@@ -2,10 +2,12 @@
 
 use darkroom::graph::Activation;
 use darkroom::run::Colours;
-use darkroom::run::gpu::kernels::copy::Copy;
-use darkroom::run::gpu::kernels::{
-    Element, activation, add, affine, blend, cast_from_f32, cast_to_f32, copy, count_non_finite, geglu, rgba,
+use darkroom::run::gpu::Element;
+use darkroom::run::gpu::kernels::elementwise::copy::Copy;
+use darkroom::run::gpu::kernels::elementwise::{
+    activation, add, affine, cast_from_f32, cast_to_f32, copy, count_non_finite, geglu, rgba,
 };
+use darkroom::run::gpu::kernels::sampling::blend;
 
 use super::rig::{Bench, Rig};
 use super::{compare, elements, stored, stored_scatter};
@@ -201,14 +203,20 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
         What::Activation { activation, n_values } => {
             let x = values(1, n_values);
             let operands = [bench.elements(element, &x), bench.room(element, n_values)];
-            bench.launch(activation::launch(activation, n_values as u32, element).expect(name), &operands);
+            bench.launch(
+                activation::launch(activation, n_values as u32, element).expect(name),
+                activation::Bindings { x: operands[0], out: operands[1] },
+            );
             let got = rig.run(name, bench).await.elements(element, operands[1], n_values);
             compare(name, element, &got, &activation::reference(activation, &x));
         }
         What::Affine { factors, offsets, n_values } => {
             let x = values(1, n_values);
             let operands = [bench.elements(element, &x), bench.room(element, n_values)];
-            bench.launch(affine::launch(factors, offsets, n_values as u32, element).expect(name), &operands);
+            bench.launch(
+                affine::launch(factors, offsets, n_values as u32, element).expect(name),
+                affine::Bindings { x: operands[0], out: operands[1] },
+            );
             let got = rig.run(name, bench).await.elements(element, operands[1], n_values);
             compare(name, element, &got, &affine::reference(factors, offsets, &x));
         }
@@ -216,7 +224,10 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
             let n_values = (rows * columns) as usize;
             let x = values(1, 2 * n_values);
             let operands = [bench.elements(element, &x), bench.room(element, n_values)];
-            bench.launch(geglu::launch(rows, columns, element).expect(name), &operands);
+            bench.launch(
+                geglu::launch(rows, columns, element).expect(name),
+                geglu::Bindings { x: operands[0], out: operands[1] },
+            );
             let got = rig.run(name, bench).await.elements(element, operands[1], n_values);
             compare(name, element, &got, &geglu::reference(&x, columns as usize));
         }
@@ -224,7 +235,10 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
             let len = |shape: [u32; 4]| shape.iter().product::<u32>() as usize;
             let (a, b) = (values(1, len(shape)), values(2, len(b_shape)));
             let operands = [bench.elements(element, &a), bench.elements(element, &b), bench.room(element, a.len())];
-            bench.launch(add::launch(shape, b_shape, element).expect(name), &operands);
+            bench.launch(
+                add::launch(shape, b_shape, element).expect(name),
+                add::Bindings { a: operands[0], b: operands[1], out: operands[2] },
+            );
             let got = rig.run(name, bench).await.elements(element, operands[2], a.len());
             compare(name, element, &got, &add::reference(&a, &b, shape, b_shape));
         }
@@ -238,7 +252,10 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
                 bench.elements(element, &b),
                 bench.room(element, n_values),
             ];
-            bench.launch(blend::launch(pixels, channels, element).expect(name), &operands);
+            bench.launch(
+                blend::launch(pixels, channels, element).expect(name),
+                blend::Bindings { mask: operands[0], a: operands[1], b: operands[2], out: operands[3] },
+            );
             let got = rig.run(name, bench).await.elements(element, operands[3], n_values);
             let expected = blend::reference(&mask, &a, &b, channels as usize);
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
@@ -250,21 +267,30 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
         What::CastFromF32 { n_values } => {
             let x = super::scatter(1, n_values, case.magnitude);
             let operands = [bench.floats(&x), bench.room(element, n_values)];
-            bench.launch(cast_from_f32::launch(n_values as u32, element).expect(name), &operands);
+            bench.launch(
+                cast_from_f32::launch(n_values as u32, element).expect(name),
+                cast_from_f32::Bindings { x: operands[0], out: operands[1] },
+            );
             let got = rig.run(name, bench).await.elements(element, operands[1], n_values);
             compare(name, element, &got, &cast_from_f32::reference(&x, element));
         }
         What::CastToF32 { n_values } => {
             let x = values(1, n_values);
             let operands = [bench.elements(element, &x), bench.room_bytes(4 * n_values)];
-            bench.launch(cast_to_f32::launch(n_values as u32, element).expect(name), &operands);
+            bench.launch(
+                cast_to_f32::launch(n_values as u32, element).expect(name),
+                cast_to_f32::Bindings { x: operands[0], out: operands[1] },
+            );
             let got = rig.run(name, bench).await.floats(operands[1], n_values);
             assert_eq!(got, cast_to_f32::reference(&x), "{name}, {element:?}");
         }
         What::Copy { copy, from_len, to_len } => {
             let from = values(1, from_len);
             let operands = [bench.elements(element, &from), bench.room(element, to_len)];
-            bench.launch(copy::launch(&copy, element).expect(name), &operands);
+            bench.launch(
+                copy::launch(&copy, element).expect(name),
+                copy::Bindings { source: operands[0], out: operands[1] },
+            );
             let got = rig.run(name, bench).await.elements(element, operands[1], to_len);
             // What is not part of the box stays untouched, which the rig makes NaN.
             let mut expected = vec![f32::NAN; to_len];
@@ -280,7 +306,10 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
                 x[*i] = *value;
             }
             let operands = [bench.elements(element, &x), bench.counter()];
-            bench.launch(count_non_finite::launch(n_values as u32, element).expect(name), &operands);
+            bench.launch(
+                count_non_finite::launch(n_values as u32, element).expect(name),
+                count_non_finite::Bindings { x: operands[0], total: operands[1] },
+            );
             let got = rig.run(name, bench).await.words(operands[1], 1);
             assert_eq!(got, [count_non_finite::reference(&x)], "{name}, {element:?}");
         }
@@ -290,7 +319,10 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
             let ends = stored(element, vec![1.0, -1.0, 0.0]);
             x[..3].copy_from_slice(&ends);
             let operands = [bench.elements(element, &x), bench.room_bytes(4 * pixels as usize)];
-            bench.launch(rgba::launch([1, pixels], 1, channels, &colours, element).expect(name), &operands);
+            bench.launch(
+                rgba::launch([1, pixels], 1, channels, &colours, element).expect(name),
+                rgba::Bindings { x: operands[0], out: operands[1] },
+            );
             let got = rig.run(name, bench).await.words(operands[1], pixels as usize);
             for (i, (got, expected)) in got.iter().zip(rgba::reference(&x, channels as usize, &colours)).enumerate() {
                 // A sum that is added in another order may fall on the other side of a half.

@@ -1,6 +1,6 @@
 //! Cases of rows by number and of embedded time steps.
 
-use darkroom::run::gpu::kernels::{embedding, gather, timestep_embedding};
+use darkroom::run::gpu::kernels::elementwise::{embedding, gather, timestep_embedding};
 use half::f16;
 
 use super::rig::{Bench, Rig};
@@ -99,14 +99,13 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
                     scatter(1, (rows * columns) as usize, 0.5).into_iter().map(f16::from_f32).collect();
                 let n_values = ids.len() * columns as usize;
                 let added = scatter(2, positions.map_or(0, |n| (n * columns) as usize), 1.0);
-                let operands = [
-                    bench.words(ids),
-                    bench.half_weight(&table),
-                    bench.room(element, n_values),
-                    if added.is_empty() { bench.unused_weight() } else { bench.float_weight(&added) },
-                ];
+                let operands = [bench.words(ids), bench.half_weight(&table), bench.room(element, n_values)];
+                let positions_operand = (!added.is_empty()).then(|| bench.float_weight(&added));
                 let launch = embedding::launch(ids.len() as u32, rows, columns, positions, element).expect(name);
-                bench.launch(launch, &operands);
+                let [ids_operand, table_operand, out] = operands;
+                let bindings =
+                    embedding::Bindings { ids: ids_operand, table: table_operand, out, positions: positions_operand };
+                bench.launch(launch, bindings);
                 let table: Vec<f32> = table.into_iter().map(f16::to_f32).collect();
                 let got = rig.run(name, bench).await.elements(element, operands[2], n_values);
                 let mut expected = embedding::reference(ids, &table, columns as usize);
@@ -121,7 +120,7 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
                 let n_values = ids.len() * columns as usize;
                 let operands = [bench.words(ids), bench.elements(element, &table), bench.room(element, n_values)];
                 let launch = gather::launch(ids.len() as u32, rows, columns, element).expect(name);
-                bench.launch(launch, &operands);
+                bench.launch(launch, gather::Bindings { ids: operands[0], table: operands[1], out: operands[2] });
                 let got = rig.run(name, bench).await.elements(element, operands[2], n_values);
                 assert_eq!(got, embedding::reference(ids, &table, columns as usize), "{name}, {element:?}");
             }
@@ -129,7 +128,7 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
                 let n_values = t.len() * dim as usize;
                 let operands = [bench.floats(t), bench.room(element, n_values)];
                 let launch = timestep_embedding::launch(t.len() as u32, dim, flip_sin_to_cos, freq_shift, element);
-                bench.launch(launch.expect(name), &operands);
+                bench.launch(launch.expect(name), timestep_embedding::Bindings { t: operands[0], out: operands[1] });
                 let got = rig.run(name, bench).await.elements(element, operands[1], n_values);
                 let expected = timestep_embedding::reference(t, dim as usize, flip_sin_to_cos, freq_shift);
                 compare_with_slack(name, element, &got, &expected, ANGLE_SLACK);

@@ -1,9 +1,12 @@
 //! Cases of the matrix product: linear layers and convolutions, every tile, every epilogue, whole and in parts.
 
 use darkroom::graph::Activation;
-use darkroom::run::gpu::kernels::gemm::{self, Epilogue, Gemm, Machine, Operands, RowVector, Source, TILES, Tile};
-use darkroom::run::gpu::kernels::repack::{self, Raw, Repack};
-use darkroom::run::gpu::kernels::{Element, splitk_reduce};
+use darkroom::run::gpu::Element;
+use darkroom::run::gpu::kernel::Machine;
+use darkroom::run::gpu::kernels::products::repack::{self, Raw, Repack};
+use darkroom::run::gpu::kernels::products::{
+    Bindings, Epilogue, Gemm, Operands, RowVector, Source, TILES, Tile, gemm, reference, splitk_reduce,
+};
 use half::f16;
 
 use super::rig::{Bench, Rig};
@@ -259,56 +262,66 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
 
 /// The same for one type of activations.
 pub async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
-    let gemm = &case.gemm;
+    let product = &case.gemm;
     let machine = rig.gpu.caps.machine(element);
-    let Source { batch, in_size, channels, kernel, .. } = gemm.source;
+    let Source { batch, in_size, channels, kernel, .. } = product.source;
     let in_pixels = (batch * in_size[0] * in_size[1]) as usize;
     let taps = kernel * kernel;
     let inputs = channels[0] + channels[1];
-    let (m, n) = (gemm.m().expect(case.name) as usize, gemm.n as usize);
-    let n_stored = gemm.n_stored() as usize;
+    let (m, n) = (product.m().expect(case.name) as usize, product.n as usize);
+    let n_stored = product.n_stored() as usize;
     // A large sum has to stay inside f16.
     let magnitude = if element == Element::F16 { case.magnitude.min(1e3) } else { case.magnitude };
     let source_0 = stored_scatter(element, 1, in_pixels * channels[0] as usize, magnitude);
     let source_1 = stored_scatter(element, 2, in_pixels * channels[1] as usize, magnitude);
-    let halves: Vec<f16> = scatter(3, (gemm.n * inputs * taps) as usize, 1.0).into_iter().map(f16::from_f32).collect();
+    let halves: Vec<f16> =
+        scatter(3, (product.n * inputs * taps) as usize, 1.0).into_iter().map(f16::from_f32).collect();
     let weight: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
     // Biases, then the weight and bias of a layer norm.
-    let n_biases = if gemm.epilogue.bias { n } else { 0 };
-    let n_norm = if gemm.norm_eps.is_some() { 2 * inputs as usize } else { 0 };
+    let n_biases = if product.epilogue.bias { n } else { 0 };
+    let n_norm = if product.norm_eps.is_some() { 2 * inputs as usize } else { 0 };
     let bias = scatter(4, n_biases + n_norm, 1.0);
-    let first_out = gemm.first_out_row as usize * n_stored;
-    let vector = gemm.epilogue.time_embedding;
+    let first_out = product.first_out_row as usize * n_stored;
+    let vector = product.epilogue.time_embedding;
     let time_embedding = stored_scatter(element, 5, vector.map_or(0, |vector| (vector.stride * batch) as usize), 1.0);
     let residual = stored_scatter(element, 6, first_out + m * n_stored, 1.0);
 
-    let repack = Repack::alone(gemm.n, inputs, taps, gemm.epilogue.geglu, Raw::F16);
+    let repack = Repack::alone(product.n, inputs, taps, product.epilogue.geglu, Raw::F16);
     // Packing is checked by its own cases; here the packed weight has to be bound as a weight.
     let packed = repack::reference(&repack, &halves);
     let (tile, splits) = match case.tile {
         Some(tile) => (tile, case.splits),
-        None => gemm.default_plan(&machine).expect(case.name),
+        None => product.default_plan(&machine).expect(case.name),
     };
 
     let mut bench = Bench::default();
     let a = bench.elements(element, &source_0);
-    let b = if channels[1] > 0 { bench.elements(element, &source_1) } else { bench.unused() };
+    let b = (channels[1] > 0).then(|| bench.elements(element, &source_1));
     let w = bench.half_weight(&packed);
-    let bias_operand = if bias.is_empty() { bench.unused_weight() } else { bench.float_weight(&bias) };
-    let t = if vector.is_some() { bench.elements(element, &time_embedding) } else { bench.unused() };
-    let r = if gemm.epilogue.residual { bench.elements(element, &residual) } else { bench.unused() };
+    let bias_operand = (!bias.is_empty()).then(|| bench.float_weight(&bias));
+    let time_embedding_operand = vector.map(|_| bench.elements(element, &time_embedding));
+    let residual_operand = product.epilogue.residual.then(|| bench.elements(element, &residual));
     let out = bench.room(element, first_out + m * n_stored);
-    let launch = gemm::launch(gemm, &machine, tile, splits).expect(case.name);
-    if splits == 1 {
-        let unused = bench.unused();
-        bench.launch(launch, &[a, b, w, bias_operand, t, r, out, unused]);
-    } else {
-        let partial = bench.room_bytes(gemm.partial_bytes(splits).expect(case.name) as usize);
-        let unused = [bench.unused_weight(), bench.unused(), bench.unused(), bench.unused()];
-        let norm = if gemm.norm_eps.is_some() { bias_operand } else { unused[0] };
-        bench.launch(launch, &[a, b, w, norm, unused[1], unused[2], unused[3], partial]);
-        let launch = splitk_reduce::launch(gemm, element, splits).expect(case.name);
-        bench.launch(launch, &[partial, bias_operand, t, r, out]);
+    let launch = gemm::launch(product, &machine, tile, splits).expect(case.name);
+    let whole = splits == 1;
+    let n_bytes = product.partial_bytes(splits).expect(case.name) as usize;
+    let partial_sums = (!whole).then(|| bench.room_bytes(n_bytes));
+    let bindings = Bindings {
+        source_0: a,
+        source_1: b,
+        weight: w,
+        bias: bias_operand.filter(|_| whole || product.norm_eps.is_some()),
+        time_embedding: time_embedding_operand.filter(|_| whole),
+        residual: residual_operand.filter(|_| whole),
+        out: Some(out).filter(|_| whole),
+        partial_sums,
+    };
+    bench.launch(launch, bindings);
+    if let Some(partial_sums) = partial_sums {
+        let launch = splitk_reduce::launch(product, element, splits).expect(case.name);
+        let (time_embedding, residual) = (time_embedding_operand, residual_operand);
+        let bindings = splitk_reduce::Bindings { partial_sums, bias: bias_operand, time_embedding, residual, out };
+        bench.launch(launch, bindings);
     }
     let operands = Operands {
         source_0: &source_0,
@@ -318,7 +331,7 @@ pub async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
         time_embedding: &time_embedding,
         residual: &residual[first_out..],
     };
-    let expected = gemm::reference(gemm, operands);
+    let expected = reference(product, operands);
     let results = rig.run(case.name, bench).await;
     let got = results.elements(element, out, first_out + m * n_stored);
     assert!(got[..first_out].iter().all(|x| x.is_nan()), "{}: rows before the first were written", case.name);

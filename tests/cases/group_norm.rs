@@ -1,7 +1,7 @@
 //! Cases of group normalisation, both halves.
 
-use darkroom::run::gpu::kernels::group_norm::{GroupNorm, reference};
-use darkroom::run::gpu::kernels::{Element, group_norm, group_norm_apply, group_norm_stats};
+use darkroom::run::gpu::Element;
+use darkroom::run::gpu::kernels::group_norm::{self, GroupNorm, group_norm_apply, group_norm_stats, reference};
 
 use super::rig::{Bench, Rig};
 use super::{compare_with_slack, elements, scatter, stored};
@@ -82,17 +82,21 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
 
     let mut bench = Bench::default();
     let a = bench.elements(element, &source_0);
-    let b = if c1 > 0 { bench.elements(element, &source_1) } else { bench.unused() };
+    let b = (c1 > 0).then(|| bench.elements(element, &source_1));
     let w = bench.float_weight(&weight);
     let bias_operand = bench.float_weight(&bias);
     let n_bytes = norm.partial_bytes().expect(case.name) as usize;
     let parts = bench.room_bytes(n_bytes);
     let out = bench.room(element, joined.len());
     let at_once = bench.room(element, joined.len());
-    bench.launch(group_norm::launch(norm, element, case.silu).expect(case.name), &[a, b, w, bias_operand, at_once]);
-    bench.launch(group_norm_stats::launch(norm, element).expect(case.name), &[a, b, parts]);
+    let whole = group_norm::Bindings { source_0: a, source_1: b, weight: w, bias: bias_operand, out: at_once };
+    bench.launch(group_norm::launch(norm, element, case.silu).expect(case.name), whole);
+    let stats = group_norm_stats::Bindings { source_0: a, source_1: b, partials: parts };
+    bench.launch(group_norm_stats::launch(norm, element).expect(case.name), stats);
     let apply = group_norm_apply::launch(norm, element, case.silu).expect(case.name);
-    bench.launch(apply, &[a, b, parts, w, bias_operand, out]);
+    let bindings =
+        group_norm_apply::Bindings { source_0: a, source_1: b, partials: parts, weight: w, bias: bias_operand, out };
+    bench.launch(apply, bindings);
     let results = rig.run(case.name, bench).await;
     check_parts(case, &results.floats(parts, n_bytes / 4), &joined);
     let expected = reference(norm, &joined, &weight, &bias, case.silu);
@@ -134,25 +138,27 @@ async fn check_bands(
     let mut bench = Bench::default();
     let (first, second) = x.split_at(split as usize * channels);
     let inputs = [bench.elements(element, first), bench.elements(element, second)];
-    let unused = bench.unused();
     let parts = bench.room_bytes(case.norm.partial_bytes_of(&band(0, 0, 0)) as usize);
     let (w, b) = (bench.float_weight(weight), bench.float_weight(bias));
     let out = bench.room(element, x.len());
     let stats = |pixels, before| {
         group_norm_stats::launch_band(&of_pixels(pixels), &band(before, 0, 0), element).expect(case.name)
     };
-    bench.launch(stats(split, 0), &[inputs[0], unused, parts]);
-    bench.launch(stats(total_pixels - split, split), &[inputs[1], unused, parts]);
+    for (source_0, launch) in inputs.into_iter().zip([stats(split, 0), stats(total_pixels - split, split)]) {
+        bench.launch(launch, group_norm_stats::Bindings { source_0, source_1: None, partials: parts });
+    }
     // All but the first part of the first band, then the second band, then that first part.
     let pieces = [
         (inputs[0], split - partial_pixels, partial_pixels, partial_pixels),
         (inputs[1], total_pixels - split, 0, split),
         (inputs[0], partial_pixels, 0, 0),
     ];
-    for (input, pixels, from_pixel, to_pixel) in pieces {
+    for (source_0, pixels, from_pixel, to_pixel) in pieces {
         let band = band(0, from_pixel, to_pixel);
         let launch = group_norm_apply::launch_band(&of_pixels(pixels), &band, element, case.silu).expect(case.name);
-        bench.launch(launch, &[input, unused, parts, w, b, out]);
+        let bindings =
+            group_norm_apply::Bindings { source_0, source_1: None, partials: parts, weight: w, bias: b, out };
+        bench.launch(launch, bindings);
     }
     let results = rig.run(case.name, bench).await;
     compare_with_slack(case.name, element, &results.elements(element, out, x.len()), expected, slack);

@@ -1,6 +1,6 @@
 //! Cases of layer normalisation.
 
-use darkroom::run::gpu::kernels::layer_norm::{launch, reference};
+use darkroom::run::gpu::kernels::layer_norm::{Bindings, launch, reference};
 
 use super::rig::{Bench, Rig};
 use super::{compare, elements, scatter, stored};
@@ -55,7 +55,8 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
             bench.float_weight(&bias),
             bench.room(element, x.len()),
         ];
-        bench.launch(launch(case.rows, case.columns, 1e-5, element).expect(case.name), &operands);
+        let bindings = Bindings { x: operands[0], weight: operands[1], bias: operands[2], out: operands[3] };
+        bench.launch(launch(case.rows, case.columns, 1e-5, element).expect(case.name), bindings);
         let results = rig.run(case.name, bench).await;
         let got = results.elements(element, operands[3], x.len());
         compare(case.name, element, &got, &reference(&x, &weight, &bias, 1e-5));

@@ -1,8 +1,7 @@
 //! Cases of the linear combination.
 
-use darkroom::run::gpu::Gpu;
-use darkroom::run::gpu::kernels::Element;
-use darkroom::run::gpu::kernels::lincomb::{MAX_TERMS, launch, reference};
+use darkroom::run::gpu::kernels::sampling::lincomb::{Bindings, MAX_TERMS, launch, reference};
+use darkroom::run::gpu::{Element, Gpu};
 
 use super::rig::{Bench, Rig};
 use super::{elements, stored_scatter};
@@ -99,12 +98,10 @@ async fn combine(rig: &mut Rig<'_>, name: &str, element: Element, terms: &[(f32,
     let coefficients: Vec<f32> = terms.iter().map(|(c, _)| *c).collect();
     let n_values = terms[0].1.len();
     let mut bench = Bench::default();
-    let mut operands: Vec<_> = terms.iter().map(|(_, values)| bench.elements(element, values)).collect();
-    operands.resize_with(MAX_TERMS, || bench.unused());
+    let operands = terms.iter().map(|(_, values)| bench.elements(element, values)).collect();
     let result = bench.room(element, n_values);
-    operands.push(result);
     let launch = launch(&coefficients, n_values as u32, case.clamp, element).expect(name);
-    bench.launch(launch, &operands);
+    bench.launch(launch, Bindings { terms: operands, result });
     rig.run(name, bench).await.elements(element, result, n_values)
 }
 

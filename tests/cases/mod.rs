@@ -16,8 +16,8 @@ pub mod repack;
 pub mod rig;
 pub mod splitk_group_norm;
 
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
-use darkroom::run::gpu::kernels::Element;
 use half::f16;
 
 // Tolerances. A value may be off by ROUNDING times itself, for storing it, plus SUMS times the root mean square of all

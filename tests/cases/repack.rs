@@ -1,6 +1,6 @@
 //! Cases of packing weights.
 
-use darkroom::run::gpu::kernels::repack::{Raw, Repack, launch, reference};
+use darkroom::run::gpu::kernels::products::repack::{Bindings, Raw, Repack, launch, reference};
 use half::f16;
 
 use super::rig::{Bench, Rig};
@@ -63,7 +63,7 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
         }
     };
     let packed = bench.room_bytes(case.repack.packed_bytes() as usize);
-    bench.launch(launch(&case.repack).expect(case.name), &[source, packed]);
+    bench.launch(launch(&case.repack).expect(case.name), Bindings { raw: source, packed });
     let expected = reference(&case.repack, &halves);
     let results = rig.run(case.name, bench).await;
     let got = results.halves(packed, expected.len());

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use darkroom::run::gpu::kernels::{Binding, Element, Launch, PipelineKey, UNUSED_BYTES, pipeline};
-use darkroom::run::gpu::{Gpu, readback};
+use darkroom::run::gpu::kernel::{Bind, Binding, Launch, PipelineKey, UNUSED_BYTES, pipeline};
+use darkroom::run::gpu::{Element, Gpu, readback};
 use half::f16;
 use wgpu::util::DeviceExt;
 
@@ -101,27 +101,26 @@ impl Bench {
     }
 
     /// What a binding without use is filled with.
-    pub fn unused(&mut self) -> Operand {
+    fn unused(&mut self) -> Operand {
         self.place(&[UNTOUCHED; UNUSED_BYTES as usize], false, false)
     }
 
     /// What an unused binding of weights is filled with.
-    pub fn unused_weight(&mut self) -> Operand {
+    fn unused_weight(&mut self) -> Operand {
         self.place(&[UNTOUCHED; UNUSED_BYTES as usize], true, false)
     }
 
-    /// A launch with what it is bound to, in the order that its kernel documents.
-    pub fn launch(&mut self, launch: Launch, operands: &[Operand]) {
-        assert_eq!(
-            launch.kernel.bindings.len(),
-            operands.len() + 1,
-            "{} is bound to too few or many",
-            launch.kernel.name
-        );
-        for (binding, operand) in launch.kernel.bindings[1..].iter().zip(operands) {
-            assert_eq!(operand.in_weights, *binding == Binding::Read, "{}: {operand:?}", launch.kernel.name);
+    /// A launch with what it is bound to. What it does not use is filled.
+    pub fn launch<B: Bind<Operand = Operand>>(&mut self, launch: Launch, bindings: B) {
+        assert_eq!(launch.kernel.bindings, B::BINDINGS, "{} is bound as another kernel", launch.kernel.name);
+        let mut operands = Vec::new();
+        for ((name, binding), operand) in launch.kernel.bindings[1..].iter().zip(bindings.list()) {
+            let is_weight = *binding == Binding::Read;
+            let operand = operand.unwrap_or_else(|| if is_weight { self.unused_weight() } else { self.unused() });
+            assert_eq!(operand.in_weights, is_weight, "{}: {name} is {operand:?}", launch.kernel.name);
+            operands.push(operand);
         }
-        self.launches.push((launch, operands.to_vec()));
+        self.launches.push((launch, operands));
     }
 }
 

@@ -1,8 +1,8 @@
 //! Cases of a group norm that adds the parts of the product in front of it.
 
-use darkroom::run::gpu::kernels::gemm::{Epilogue, Gemm, Operands, RowVector, Source};
-use darkroom::run::gpu::kernels::group_norm::{GroupNorm, reference};
-use darkroom::run::gpu::kernels::{Element, splitk_group_norm};
+use darkroom::run::gpu::Element;
+use darkroom::run::gpu::kernels::group_norm::{GroupNorm, reference, splitk_group_norm};
+use darkroom::run::gpu::kernels::products::{Epilogue, Gemm, Operands, RowVector, Source};
 
 use super::rig::{Bench, Rig};
 use super::{compare, elements, scatter, stored, stored_scatter};
@@ -118,14 +118,24 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
 
     let mut bench = Bench::default();
     let partial = bench.floats(&parts);
-    let b = if bias.is_empty() { bench.unused_weight() } else { bench.float_weight(&bias) };
-    let t = if vector.is_some() { bench.elements(element, &time_embedding) } else { bench.unused() };
-    let r = if residual.is_empty() { bench.unused() } else { bench.elements(element, &residual) };
+    let b = (!bias.is_empty()).then(|| bench.float_weight(&bias));
+    let t = vector.map(|_| bench.elements(element, &time_embedding));
+    let r = (!residual.is_empty()).then(|| bench.elements(element, &residual));
     let sum = bench.room(element, n_values);
     let (w, n) = (bench.float_weight(&weight), bench.float_weight(&norm_bias));
     let out = bench.room(element, n_values);
     let launch = splitk_group_norm::launch(&gemm, splits, &norm, element, silu).expect(name);
-    bench.launch(launch, &[partial, b, t, r, sum, w, n, out]);
+    let bindings = splitk_group_norm::Bindings {
+        partial_sums: partial,
+        product_bias: b,
+        time_embedding: t,
+        residual: r,
+        product: sum,
+        weight: w,
+        bias: n,
+        out,
+    };
+    bench.launch(launch, bindings);
     let results = rig.run(name, bench).await;
     compare(name, element, &results.elements(element, sum, n_values), &product);
     compare(name, element, &results.elements(element, out, n_values), &expected);

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use darkroom::bench::{RandomWeights, values};
-use darkroom::graph::{GraphBuilder, Path, Phase};
+use darkroom::graph::{GraphBuilder, Path};
 use darkroom::hub::memory::MemoryFiles;
 use darkroom::image::decode;
 use darkroom::pipeline::{Event, Generation, Inputs, ModelLoader};
@@ -92,7 +92,7 @@ async fn a_prompt_becomes_diffusers_picture() {
 #[wasm_bindgen_test]
 async fn products_of_any_size_are_right_on_the_processor() {
     for (m, n, k) in [(1, 1, 1), (2, 7, 3), (5, 8, 4), (3, 9, 259), (131, 17, 6), (6, 265, 33), (130, 300, 520)] {
-        let mut graph = GraphBuilder::new("product", Phase::Step);
+        let mut graph = GraphBuilder::new("product");
         let x = graph.input("x", &[m, k]);
         let y = graph.linear(x, &Path::root(), n, false).expect("the shapes fit");
         graph.output("y", y);

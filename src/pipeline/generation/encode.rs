@@ -106,7 +106,7 @@ impl<R: Runner> Generation<R> {
     ) -> Result<Vec<(String, R::Tensor)>> {
         let (runner, config) = (&*self.runner, &self.inputs.config);
         let graph = prompt_graph(&self.model.configs.unet, shape.batch, shape.n_context)?;
-        let names: Vec<String> = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = graph.outputs.iter().map(|output| output.name.clone()).collect();
         let program = runner.prepare(graph).await?;
         let weights = self.model.part(runner, Part::Unet, &mut |_| report(0)).await?;
         // original size, crop, target size, each as height and width or top and left

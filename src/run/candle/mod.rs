@@ -1,25 +1,22 @@
 //! The candle runner: a graph node by node on candle tensors, on the CPU, in wasm, or on CUDA. The reference for the
 //! WebGPU runner, and what serves machines without a GPU.
 //!
-//! On the CPU activations are f32 and the heavy operations are this crate's own (`cpu.rs`); weights are held in the type
+//! On the CPU activations are f32 and the heavy operations are this crate's own (`run::cpu`); weights are held in the type
 //! asked for. On CUDA everything is candle's own operations (`plain.rs`) in the type asked for, except graphs that need
 //! f32: for those the weights are widened when they are used. Between graphs the sampler's tensors are f32. A value is
 //! freed after its last use.
 
-mod cpu;
 mod plain;
-mod product;
 
 use std::cell::Cell;
 use std::collections::HashMap;
 
 use candle_core::{CpuStorage, DType, Device, Shape, Storage, Tensor};
 
-pub use cpu::Scores;
-use cpu::{AttentionSizes, ConvSizes};
-
 use crate::error::{Error, Result};
 use crate::graph::{Activation, Graph, Node, NodeId, Op, WeightSpec};
+pub use crate::run::cpu::Scores;
+use crate::run::cpu::{self, AttentionSizes, ConvSizes};
 use crate::run::{Colours, Runner};
 use crate::weights::Weights;
 
@@ -439,7 +436,7 @@ impl Runner for CandleRunner {
         }
         // CUDA's operations are only queued until here, and so are their errors.
         self.wrap(&graph.name, self.device.synchronize())?;
-        Ok(graph.outputs.iter().filter_map(|(_, id)| values[id.idx()].clone()).collect())
+        Ok(graph.outputs.iter().filter_map(|output| values[output.id.idx()].clone()).collect())
     }
 
     fn upload(&self, values: &[f32], shape: &[usize]) -> Result<Tensor> {

@@ -5,8 +5,8 @@
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::ops::{sigmoid, softmax_last_dim};
 
-use super::cpu::{AttentionSizes, ConvSizes, Scores};
 use crate::graph::Activation;
+use crate::run::cpu::{AttentionSizes, ConvSizes, Scores};
 
 /// Queries whose scores exist at a time when scores must never exist all at once.
 const QUERIES_AT_ONCE: usize = 256;

@@ -1,13 +1,7 @@
-//! Pictures too large for one range of memory, cut into bands of whole rows.
+//! How pictures too large for one range of memory are cut into bands of whole rows.
 //!
-//! Which values are cut is decided by their size and by who reads them; a band is computed exactly as the same rows of the
-//! whole would be, so nothing shows where they meet.
-
-use std::collections::{HashMap, HashSet};
-
-use super::kernels::Element;
-use super::lower::{Lowered, TaskKind};
-use crate::graph::{Graph, NodeId};
+//! Which values are cut is decided by the program, from their size and from who reads them; a band is computed exactly as
+//! the same rows of the whole would be, so nothing shows where they meet.
 
 /// Values of fewer bytes stay whole.
 const MIN_BYTES: u64 = 48 << 20;
@@ -26,7 +20,7 @@ pub struct BandSizes {
 }
 
 impl BandSizes {
-    /// What costs little and saves much.
+    /// Little overhead, most of the savings.
     pub const DEFAULT: BandSizes = BandSizes { min_bytes: MIN_BYTES, band_bytes: BAND_BYTES };
 
     /// Rows of a band of a picture \[H,W,C\] in `n_bytes` bytes; the last band may have fewer.
@@ -39,65 +33,22 @@ impl BandSizes {
     }
 }
 
-/// The storages that are cut: pictures of one batch item that only convolutions and norms make and read.
-#[must_use]
-pub fn banded(graph: &Graph, lowered: &Lowered, element: Element, sizes: BandSizes) -> HashSet<NodeId> {
-    let mut can: HashMap<NodeId, bool> = HashMap::new();
-    for task in &lowered.tasks {
-        let (reads, spatial): (Vec<NodeId>, bool) = match &task.kind {
-            TaskKind::Gemm(gemm) => {
-                let rows = gemm.time_embedding.map(|rows| rows.root);
-                let reads = gemm.x.iter().copied().chain(rows).chain(gemm.residual).collect();
-                (reads, gemm.conv.is_some() && gemm.x.len() == 1)
-            }
-            TaskKind::GroupNorm { x, .. } => (x.clone(), x.len() == 1),
-            TaskKind::PackedAttention { qkv } => (vec![*qkv], false),
-            TaskKind::Embedding { .. } => (Vec::new(), false),
-            TaskKind::Plain => {
-                let inputs = &graph.node(task.node).inputs;
-                (inputs.iter().map(|input| lowered.roots[input.idx()]).collect(), false)
-            }
-        };
-        let out = graph.node(task.out);
-        let is_picture = out.shape.len() == 4 && out.shape[0] == 1;
-        *can.entry(task.out).or_insert(true) &= spatial && is_picture;
-        for root in reads {
-            let picture = graph.node(root).shape.len() == 4;
-            *can.entry(root).or_insert(true) &= spatial && picture;
-        }
+/// Rows of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rows {
+    pub first: usize,
+    pub n: usize,
+}
+
+impl Rows {
+    /// The row behind the last.
+    pub fn end(self) -> usize {
+        self.first + self.n
     }
-    for (_, id) in &graph.outputs {
-        can.insert(lowered.roots[id.idx()], false);
+
+    /// The rows in both.
+    pub fn and(self, other: Rows) -> Rows {
+        let first = self.first.max(other.first);
+        Rows { first, n: self.end().min(other.end()).saturating_sub(first) }
     }
-    // A norm of a cut picture is done as a convolution asks for its rows; nothing else can ask for them.
-    let norms: HashSet<NodeId> =
-        lowered.tasks.iter().filter(|t| matches!(t.kind, TaskKind::GroupNorm { .. })).map(|t| t.out).collect();
-    for task in &lowered.tasks {
-        let others: Vec<NodeId> = match &task.kind {
-            TaskKind::Gemm(gemm) => gemm.residual.into_iter().collect(),
-            TaskKind::GroupNorm { x, .. } => x.clone(),
-            _ => continue,
-        };
-        for norm in others.iter().filter(|id| norms.contains(id)) {
-            can.insert(*norm, false);
-        }
-    }
-    // A residual is added band by band, so it is cut if and only if the sum is.
-    loop {
-        let mut changed = false;
-        for task in &lowered.tasks {
-            let TaskKind::Gemm(gemm) = &task.kind else { continue };
-            let Some(residual) = gemm.residual else { continue };
-            let both = can.get(&task.out) == Some(&true) && can.get(&residual) == Some(&true);
-            for id in [task.out, residual] {
-                changed |= !both && can.insert(id, false) == Some(true);
-            }
-        }
-        if !changed {
-            break;
-        }
-    }
-    let is_large = |id: &NodeId| graph.node(*id).n_elements() as u64 * element.bytes() > sizes.min_bytes;
-    let is_made = |id: &NodeId| lowered.tasks.iter().any(|task| task.out == *id);
-    can.into_iter().filter(|(id, can)| *can && is_large(id) && is_made(id)).map(|(id, _)| id).collect()
 }

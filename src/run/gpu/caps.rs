@@ -4,8 +4,7 @@
 
 use serde::Serialize;
 
-use super::kernels::Element;
-use super::kernels::gemm::{Machine, Matrices};
+use super::kernel::{Element, Machine, Matrices};
 
 /// Name, limits and optional features of an adapter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

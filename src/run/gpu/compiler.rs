@@ -9,8 +9,8 @@ mod platform;
 #[path = "compiler/browser.rs"]
 mod platform;
 
-use super::kernels::{Launch, pipeline};
-use super::recorder::Fault;
+use super::faults::Fault;
+use super::kernel::{Launch, pipeline};
 
 pub(super) use platform::Compiler;
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::kernels::PipelineKey;
+use super::kernel::PipelineKey;
 
 /// The counts since the ledger was opened, or since [`Counts::since`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -1,88 +1,37 @@
-//! A graph's nodes to the tasks that run on the GPU, one task a kernel family: fusing what a kernel can do in passing.
+//! Lowers a graph's nodes to tasks for the families of kernels, in order. Which nodes a family fuses is its own rule
+//! (`fuse.rs` in its folder).
 //!
-//! - Reshapes vanish: a value and its reshapes are one storage, that of its root.
-//! - Silu behind a group norm is done by the norm.
-//! - Behind a convolution or linear layer: the time embedding, an activation, a residual, GEGLU are done as its results
-//!   are written, as far as the result has no other reader.
-//! - A layer norm in front of a narrow linear layer that alone reads it is done as the rows are read.
-//! - Queries, keys and values of one input are one product, and so are the time embeddings of all residual blocks.
-//! - A concatenation of channels that only norms and convolutions read is read from its two parts.
-//! - Position embeddings are added as the tokens' are looked up.
-//!
-//! These fusions depend on widths only, never on how large a picture is, so that weights are packed once for all sizes
-//! ([`Lowered::weights`]); [`super::program`] has one that does. No sizes of memory and no kernels' parameters are
-//! decided here.
+//! Fusions depend on widths only, never on how large a picture is, so that weights are packed once for all sizes
+//! ([`Lowered::weights`]). No sizes of memory and no kernels' parameters are decided here.
 
-mod fuse;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
-use std::collections::{BTreeMap, HashMap};
-
-pub use fuse::lower;
-
-use crate::graph::{Activation, Graph, NodeId, Op, WeightSpec};
-
-/// The geometry of a convolution, beside the shapes of its operands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConvTask {
-    /// Side of the kernel.
-    pub kernel: usize,
-    /// Step.
-    pub stride: usize,
-    /// Zeros: top, left, bottom, right.
-    pub pad: [usize; 4],
-    /// Height and width that the picture is enlarged to first.
-    pub upsample: Option<[usize; 2]>,
-}
-
-/// A row for each batch item inside a wider tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowsOf {
-    /// The tensor.
-    pub root: NodeId,
-    /// Elements from one row to the next.
-    pub stride: usize,
-    /// The first element.
-    pub offset: usize,
-}
-
-/// A matrix product with what is done to its rows before, and to its results before they are written, in this order.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GemmTask {
-    /// The rows, or the picture that a convolution gathers them from; two where they stand for their concatenation.
-    pub x: Vec<NodeId>,
-    /// The layer norm that the rows go through first.
-    pub norm: Option<NodeId>,
-    /// The weights whose outputs lie side by side.
-    pub weights: Vec<NodeId>,
-    /// Added to every row, side by side like the weights.
-    pub biases: Vec<NodeId>,
-    /// How rows are gathered; `None` for a linear layer.
-    pub conv: Option<ConvTask>,
-    /// Added to the rows of batch item b.
-    pub time_embedding: Option<RowsOf>,
-    /// Applied to the sum.
-    pub activation: Option<Activation>,
-    /// Halves the columns.
-    pub geglu: bool,
-    /// \[M,N\], added last.
-    pub residual: Option<NodeId>,
-    /// Whether negative sums become 0 after that.
-    pub relu_last: bool,
-}
+use super::fusing::{Fusing, Values};
+use super::kernels::attention::{self, Attended};
+use super::kernels::elementwise::{self, Elementwise};
+use super::kernels::group_norm::{self, Normed};
+use super::kernels::products::{Found, Product};
+use super::weight_layout::{WeightBuffer, WeightKey, WeightLayout};
+use crate::graph::{Graph, NodeId, Op};
 
 /// What one or a few dispatches of one kernel family do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TaskKind {
     /// A convolution or linear layers.
-    Gemm(GemmTask),
-    /// A group norm of one tensor, or of the concatenation of two, with silu if asked for.
-    GroupNorm { x: Vec<NodeId>, silu: bool },
-    /// An attention whose queries, keys and values are one tensor.
-    PackedAttention { qkv: NodeId },
-    /// A lookup of tokens to which the positions' rows are added.
-    Embedding { positions: NodeId },
-    /// The node's own operation on its own operands.
-    Plain,
+    Product(Product),
+    /// A group norm.
+    GroupNorm(Normed),
+    /// A layer norm that no product does.
+    LayerNorm {
+        /// Added to the variance.
+        eps: f64,
+    },
+    /// An attention.
+    Attention(Attended),
+    /// An elementwise operation, a lookup or a copy.
+    Elementwise(Elementwise),
 }
 
 /// One task.
@@ -96,91 +45,166 @@ pub struct Task {
     pub kind: TaskKind,
 }
 
-/// How weights lie in a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Form {
-    /// f32, one behind the other.
-    Vector,
-    /// f16 matrices side by side, as `repack` lays them out; with `geglu` values and gates interleaved.
-    Packed { geglu: bool },
-    /// f16 as in the checkpoint.
-    Table,
-}
+impl Task {
+    /// The storages and weights that the task reads by themselves, without the weights that a product reads packed.
+    #[must_use]
+    pub fn reads(&self, graph: &Graph, values: &Values) -> Vec<NodeId> {
+        match &self.kind {
+            TaskKind::Product(product) => product.reads(),
+            TaskKind::GroupNorm(normed) => normed.x.clone(),
+            TaskKind::Attention(Attended { packed: Some(qkv), .. }) => vec![*qkv],
+            TaskKind::LayerNorm { .. } | TaskKind::Attention(_) | TaskKind::Elementwise(_) => {
+                graph.node(self.node).inputs.iter().map(|input| values.root(*input)).collect()
+            }
+        }
+    }
 
-/// One buffer of weights.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WeightBuffer {
-    /// The names of its tensors, joined; what dispatches know it by.
-    pub key: String,
-    /// How they lie.
-    pub form: Form,
-    /// The tensors.
-    pub parts: Vec<WeightSpec>,
+    /// Whether a picture in bands of rows can be made and read by it.
+    #[must_use]
+    pub fn can_be_cut(&self) -> bool {
+        match &self.kind {
+            TaskKind::Product(product) => product.can_be_cut(),
+            TaskKind::GroupNorm(normed) => normed.x.len() == 1,
+            TaskKind::LayerNorm { .. } | TaskKind::Attention(_) | TaskKind::Elementwise(_) => false,
+        }
+    }
+
+    /// The buffers of weights that the task reads.
+    fn weights(&self, graph: &Graph, values: &Values) -> Vec<WeightBuffer> {
+        let by_themselves = || {
+            let inputs = graph.node(self.node).inputs.iter().map(|input| values.root(*input));
+            let weights = inputs.filter(|id| matches!(graph.node(*id).op, Op::Weight));
+            weights.map(|id| WeightBuffer::of(graph, &[id], WeightLayout::of_shape(&graph.node(id).shape)))
+        };
+        match &self.kind {
+            TaskKind::Product(product) => product.weight_buffers(graph),
+            TaskKind::Elementwise(Elementwise::Embedding { positions: Some(positions) }) => {
+                let positions = WeightBuffer::of(graph, &[*positions], elementwise::positions_layout());
+                by_themselves().chain([positions]).collect()
+            }
+            TaskKind::Attention(Attended { packed: Some(_), .. }) => Vec::new(),
+            TaskKind::GroupNorm(_) | TaskKind::LayerNorm { .. } | TaskKind::Attention(_) | TaskKind::Elementwise(_) => {
+                by_themselves().collect()
+            }
+        }
+    }
 }
 
 /// A graph as tasks.
 #[derive(Clone, Debug)]
 pub struct Lowered {
-    /// In an order in which operands come first.
+    /// Operands first.
     pub tasks: Vec<Task>,
-    /// For each node the node whose storage holds its value.
-    pub roots: Vec<NodeId>,
-    /// Elements of a storage that holds more than its root's value.
-    pub n_elements: HashMap<NodeId, usize>,
-}
-
-/// The name of a buffer that holds some weights.
-#[must_use]
-pub fn weight_key(graph: &Graph, parts: &[NodeId]) -> String {
-    parts.iter().map(|id| graph.node(*id).name.as_str()).collect::<Vec<_>>().join("+")
-}
-
-impl GemmTask {
-    /// What the buffer of vectors holds: biases, then the layer norm's weight and bias.
-    #[must_use]
-    pub fn vectors(&self, graph: &Graph) -> Vec<NodeId> {
-        let norm = self.norm.map(|norm| &graph.node(norm).inputs[1..]).unwrap_or_default();
-        self.biases.iter().chain(norm).copied().collect()
-    }
+    /// Where values are stored.
+    pub values: Values,
 }
 
 impl Lowered {
     /// The buffers of weights that the tasks read, each once.
     #[must_use]
     pub fn weights(&self, graph: &Graph) -> Vec<WeightBuffer> {
-        let mut buffers: BTreeMap<String, WeightBuffer> = BTreeMap::new();
-        let mut add = |parts: &[NodeId], form| {
-            if parts.is_empty() {
-                return;
-            }
-            let key = weight_key(graph, parts);
-            let parts = parts.iter().map(|id| graph.node(*id));
-            let parts = parts.map(|node| WeightSpec { name: node.name.clone(), shape: node.shape.clone() }).collect();
-            buffers.entry(key.clone()).or_insert(WeightBuffer { key, form, parts });
-        };
-        for task in &self.tasks {
-            match &task.kind {
-                TaskKind::Gemm(gemm) => {
-                    add(&gemm.weights, Form::Packed { geglu: gemm.geglu });
-                    add(&gemm.vectors(graph), Form::Vector);
-                }
-                TaskKind::Embedding { positions } => {
-                    add(&graph.node(task.node).inputs[1..], Form::Table);
-                    add(&[*positions], Form::Vector);
-                }
-                TaskKind::PackedAttention { .. } => {}
-                TaskKind::GroupNorm { .. } | TaskKind::Plain => {
-                    for id in &graph.node(task.node).inputs {
-                        let weight = graph.node(*id);
-                        if matches!(weight.op, Op::Weight) {
-                            add(&[*id], if weight.shape.len() == 1 { Form::Vector } else { Form::Table });
-                        }
-                    }
-                }
-            }
-        }
+        let buffers = self.tasks.iter().flat_map(|task| task.weights(graph, &self.values));
+        let buffers: BTreeMap<WeightKey, WeightBuffer> = buffers.map(|buffer| (buffer.key.clone(), buffer)).collect();
         buffers.into_values().collect()
     }
+}
+
+/// Lowered graphs that a runner keeps: about those of one picture.
+const MAX_LOWERED: usize = 8;
+
+/// The graphs lowered last, so that one that is foreseen, loaded, prepared, tuned and prepared again in f32 is lowered once.
+#[derive(Default)]
+pub(super) struct Memo(RefCell<VecDeque<(Graph, Rc<Lowered>)>>);
+
+impl Memo {
+    /// The tasks of a graph.
+    pub fn of(&self, graph: &Graph) -> Rc<Lowered> {
+        let mut known = self.0.borrow_mut();
+        if let Some((_, lowered)) = known.iter().find(|(known, _)| known == graph) {
+            return Rc::clone(lowered);
+        }
+        let lowered = Rc::new(lower(graph));
+        known.truncate(MAX_LOWERED - 1);
+        known.push_front((graph.clone(), Rc::clone(&lowered)));
+        lowered
+    }
+
+    /// Forgets them.
+    pub fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+}
+
+/// Lowers a graph.
+#[must_use]
+pub fn lower(graph: &Graph) -> Lowered {
+    let mut fusing = Fusing::new(graph);
+    let mut found = Found::default();
+    // For each node that ends a chain, the task that writes it.
+    let mut ends: Vec<Option<Task>> = vec![None; graph.nodes.len()];
+    let ids = || (0..graph.nodes.len()).map(|idx| NodeId(idx as u32));
+    for (place, product) in found.merge_time_embeddings(&mut fusing) {
+        ends[place.idx()] = Some(Task { out: place, node: place, kind: TaskKind::Product(product) });
+    }
+    // What has to be known before a node's readers are lowered.
+    for id in ids() {
+        match &graph.node(id).op {
+            Op::Attention { .. } => {
+                if let Some(attention::Packed { product, out, place }) = attention::pack(&mut fusing, id) {
+                    ends[place.idx()] = Some(Task { out, node: out, kind: TaskKind::Product(product) });
+                    ends[id.idx()] = task(&mut fusing, &found, id, Some(out));
+                }
+            }
+            Op::Concat { axis } => elementwise::read_from_parts(&mut fusing, id, *axis),
+            Op::Linear => found.look_for_norm(&mut fusing, id),
+            _ => {}
+        }
+    }
+    for id in ids() {
+        if !fusing.is_claimed(id)
+            && let Some(task) = task(&mut fusing, &found, id, None)
+        {
+            let place = task.out;
+            ends[place.idx()] = Some(task);
+        }
+    }
+    Lowered { tasks: ends.into_iter().flatten().collect(), values: fusing.into_values() }
+}
+
+/// The task of a node; none for inputs, weights and reshapes. The match is exhaustive on purpose: an op without a GPU arm
+/// does not compile.
+fn task(fusing: &mut Fusing<'_>, found: &Found, id: NodeId, packed: Option<NodeId>) -> Option<Task> {
+    let alone = |operation| (TaskKind::Elementwise(operation), id);
+    let (kind, out) = match fusing.node(id).op.clone() {
+        Op::Input(_) | Op::Weight | Op::Reshape => return None,
+        Op::Conv2d { .. } | Op::Linear => {
+            let (product, end) = found.fuse(fusing, id);
+            (TaskKind::Product(product), end)
+        }
+        Op::GroupNorm { groups, eps } => {
+            let (normed, end) = group_norm::fuse(fusing, id, groups, eps);
+            (TaskKind::GroupNorm(normed), end)
+        }
+        Op::Embedding => {
+            let (lookup, end) = elementwise::fuse_embedding(fusing, id);
+            (TaskKind::Elementwise(lookup), end)
+        }
+        Op::LayerNorm { eps } => (TaskKind::LayerNorm { eps }, id),
+        Op::Attention { heads, scale, causal, upcast: _ } => {
+            (TaskKind::Attention(Attended { packed, heads, scale, causal }), id)
+        }
+        Op::Activation(activation) => alone(Elementwise::Activation(activation)),
+        Op::Geglu => alone(Elementwise::Geglu),
+        Op::Add => alone(Elementwise::Add),
+        Op::Scale { factor } => alone(Elementwise::Scale { factor }),
+        Op::Affine { factors, offsets } => alone(Elementwise::Affine { factors, offsets }),
+        Op::Concat { axis } => alone(Elementwise::Concat { axis }),
+        Op::Slice { axis, start, len } => alone(Elementwise::Slice { axis, start, len }),
+        Op::TimestepEmbedding { dim, flip_sin_to_cos, freq_shift } => {
+            alone(Elementwise::TimestepEmbedding { dim, flip_sin_to_cos, freq_shift })
+        }
+    };
+    Some(Task { out, node: id, kind })
 }
 
 #[cfg(test)]

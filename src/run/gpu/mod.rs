@@ -1,16 +1,29 @@
 //! The WebGPU runner: one code path for the browser's WebGPU and, natively, for Vulkan, Metal and DX12, all through wgpu.
 //!
-//! Opens a device and knows what it can do ([`Caps`]); [`lower`] fuses a graph's nodes, [`program`] turns them into
-//! dispatches of [`kernels`] with places in one [`arena`], large pictures cut into [`bands`], and [`runner`] records and
-//! replays them. Whatever is asked of the device is counted ([`ledger`]) and can be timed ([`profile`]); [`tiles`] knows
-//! which matrix product wants which tile. Nothing here knows models or JavaScript: whatever only the browser can tell is
-//! added in `web/`.
+//! Opens a device and knows what it can do ([`Caps`]). [`lower`] turns a graph's nodes into tasks of the families of
+//! [`kernels`], [`program`] those into dispatches with places in one [`arena`], large pictures cut into [`bands`], and
+//! [`runner`] records and replays them. Whatever is asked of the device is counted ([`ledger`]) and can be timed
+//! ([`profile`]). Nothing here knows models or JavaScript: whatever only the browser can tell is added in `web/`.
+//!
+//! # The modules, lowest first
+//!
+//! - [`kernel`]: what every kernel stands on. [`weight_layout`]: how weights lie on the device. [`arena`], [`bands`].
+//! - `fusing`: what match rules ask of a graph. [`emit`]: dispatches put one behind the other.
+//! - [`kernels`]: the families, each with its match rule, its kernels and its emission.
+//! - [`lower`], [`program`]: a graph through the families. [`caps`], [`ledger`], `recorder`, [`runner`]: the device.
+//!
+//! tests/invariants.rs keeps that order.
 
 pub mod arena;
 pub mod bands;
+mod buffer;
 pub mod caps;
 mod compiler;
+pub mod emit;
+mod faults;
+mod fusing;
 mod instance;
+pub mod kernel;
 pub mod kernels;
 pub mod ledger;
 pub mod lower;
@@ -21,9 +34,11 @@ pub mod readback;
 mod recorder;
 pub mod runner;
 mod signal;
-pub mod tiles;
+pub mod weight_layout;
 
 pub use caps::Caps;
+pub use kernel::{Element, Matrices};
+pub use kernels::products::tiles;
 
 use crate::{Error, Result};
 

@@ -9,9 +9,9 @@
 
 use wgpu::util::DeviceExt;
 
+use super::kernel::{Bind, Element, Launch, Machine, UNUSED_BYTES, pipeline};
 use super::kernels::attention::{self, Attention};
-use super::kernels::gemm::{self, Epilogue, Gemm, Machine, Source, TILES, Tile};
-use super::kernels::{Binding, Element, Launch, UNUSED_BYTES, pipeline};
+use super::kernels::products::{self, Epilogue, Gemm, Source, TILES, Tile, gemm};
 use super::{Gpu, readback};
 use crate::error::{Error, Result};
 
@@ -69,29 +69,38 @@ async fn product(gpu: &Gpu, gemm: &Gemm, machine: &Machine, tile: Tile) -> Resul
     let pixels = (batch * in_size[0] * in_size[1]) as usize;
     let n_out = gemm.m()? as usize * gemm.n_stored() as usize;
     let launch = gemm::launch(gemm, machine, tile, 1)?;
-    let operands = [
-        halves(1, pixels * channels[0] as usize),
-        halves(2, pixels * channels[1] as usize),
-        halves(3, (gemm.k() * gemm.n.next_multiple_of(4)) as usize),
-        floats(gemm.n as usize),
-        Vec::new(),
-        halves(4, n_out),
-        vec![0; 2 * n_out],
-        Vec::new(),
-    ];
-    run(gpu, &launch, &operands, 6).await
+    let bindings = products::Bindings {
+        source_0: halves(1, pixels * channels[0] as usize),
+        source_1: Some(halves(2, pixels * channels[1] as usize)),
+        weight: halves(3, (gemm.k() * gemm.n.next_multiple_of(4)) as usize),
+        bias: Some(floats(gemm.n as usize)),
+        time_embedding: None,
+        residual: Some(halves(4, n_out)),
+        out: Some(vec![0; n_out * size_of::<half::f16>()]),
+        partial_sums: None,
+    };
+    run(gpu, &launch, bindings).await
 }
 
 async fn attended(gpu: &Gpu, attention: &Attention, machine: &Machine) -> Result<Vec<f32>> {
     let Attention { batch, queries, keys, heads, head_size, .. } = *attention;
     let rows = |n: u32| (batch * n * heads * head_size) as usize;
-    let operands = [halves(5, rows(queries)), halves(6, rows(keys)), halves(7, rows(keys)), vec![0; 2 * rows(queries)]];
-    run(gpu, &attention::launch(attention, machine)?, &operands, 3).await
+    let bindings = attention::Bindings {
+        q: halves(5, rows(queries)),
+        k: Some(halves(6, rows(keys))),
+        v: Some(halves(7, rows(keys))),
+        out: vec![0; rows(queries) * size_of::<half::f16>()],
+    };
+    run(gpu, &attention::launch(attention, machine)?, bindings).await
 }
 
 /// One launch; the operand `out` as it is afterwards, f16 as f32.
-async fn run(gpu: &Gpu, launch: &Launch, operands: &[Vec<u8>], out: usize) -> Result<Vec<f32>> {
+async fn run<B: Bind<Operand = Vec<u8>>>(gpu: &Gpu, launch: &Launch, bindings: B) -> Result<Vec<f32>> {
+    debug_assert_eq!(launch.kernel.bindings, B::BINDINGS);
     let device = &gpu.device;
+    let operands: Vec<Vec<u8>> = bindings.list().into_iter().map(Option::unwrap_or_default).collect();
+    // The parameters are no operand.
+    let out = B::BINDINGS.iter().position(|(name, _)| *name == "out").map_or(0, |binding| binding - 1);
     // The last is asked first.
     let scopes =
         [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal].map(|filter| device.push_error_scope(filter));
@@ -106,7 +115,6 @@ async fn run(gpu: &Gpu, launch: &Launch, operands: &[Vec<u8>], out: usize) -> Re
     let buffers: Vec<wgpu::Buffer> = operands.iter().map(|contents| buffer(contents, storage)).collect();
     let layout = pipeline::bind_group_layout(device, launch.kernel);
     let compiled = pipeline::compile(device, &layout, launch);
-    debug_assert_eq!(launch.kernel.bindings[0], Binding::Uniform);
     let entries: Vec<_> = (0..)
         .zip([&params].into_iter().chain(&buffers))
         .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })

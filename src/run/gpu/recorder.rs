@@ -9,80 +9,21 @@ use std::future::Future;
 use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::sync::Arc;
+use std::task::Poll;
 
 use web_time::Instant;
 
 use super::arena::ALIGNMENT;
+use super::buffer::{Buffer, Pool, Pooled, Range};
 use super::compiler::{Compiled, Compiler};
-use super::kernels::{Launch, PipelineKey, UNUSED_BYTES};
+use super::faults::{Fault, Faults, one_line};
+use super::kernel::{Launch, PipelineKey, UNUSED_BYTES};
 use super::ledger::{Counts, Ledger, Purpose};
 use super::profile::Profiler;
 use super::signal::Signal;
 use super::{Caps, Gpu, readback};
 use crate::error::{Error, Result};
-
-/// A buffer that is given back to the GPU with its owner: in the browser dropping alone frees nothing.
-#[derive(Debug)]
-pub(super) struct Buffer {
-    raw: Option<wgpu::Buffer>,
-    /// Different for every buffer of a recorder.
-    pub id: u64,
-    pub n_bytes: u64,
-    purpose: Purpose,
-    ledger: Ledger,
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        if let Some(raw) = &self.raw {
-            raw.destroy();
-        }
-        self.ledger.destroyed(self.purpose, self.n_bytes);
-    }
-}
-
-impl Buffer {
-    pub fn whole(&self) -> Range<'_> {
-        Range { buffer: self, offset: 0, n_bytes: self.n_bytes }
-    }
-}
-
-/// Buffers that nobody uses now, by size, for the next who wants one.
-type Pool = Rc<RefCell<HashMap<u64, Vec<Buffer>>>>;
-
-/// A buffer that goes back to the pool with its owner.
-#[derive(Debug)]
-pub(super) struct Pooled {
-    buffer: Option<Buffer>,
-    pool: Pool,
-}
-
-impl Drop for Pooled {
-    fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            self.pool.borrow_mut().entry(buffer.n_bytes).or_default().push(buffer);
-        }
-    }
-}
-
-impl std::ops::Deref for Pooled {
-    type Target = Buffer;
-
-    fn deref(&self) -> &Buffer {
-        // Taken only while dropping.
-        self.buffer.as_ref().unwrap_or_else(|| unreachable!("a pooled buffer has its buffer until it is dropped"))
-    }
-}
-
-/// A part of a buffer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Range<'a> {
-    pub buffer: &'a Buffer,
-    pub offset: u64,
-    pub n_bytes: u64,
-}
 
 /// A compiled kernel; nothing without a device.
 #[derive(Debug)]
@@ -110,33 +51,6 @@ pub(super) enum Command<'a> {
     },
 }
 
-/// What went wrong outside of a scope.
-#[derive(Clone, Debug)]
-pub(super) enum Fault {
-    Memory(String),
-    Lost(String),
-    Other(String),
-}
-
-impl From<wgpu::Error> for Fault {
-    fn from(error: wgpu::Error) -> Self {
-        let reason = one_line(&error.to_string());
-        match error {
-            wgpu::Error::OutOfMemory { .. } => Fault::Memory(reason),
-            _ => Fault::Other(reason),
-        }
-    }
-}
-
-#[derive(Default)]
-struct FaultState {
-    fault: Option<Fault>,
-    /// Who waits for work that a lost device will not finish.
-    waiting: Option<Waker>,
-}
-
-type Faults = Arc<Mutex<FaultState>>;
-
 /// The end of a submit, to be waited for.
 pub(super) struct Ticket {
     done: Signal<()>,
@@ -161,16 +75,16 @@ impl Recorder {
     /// On a device.
     pub fn new(gpu: Gpu) -> Self {
         let recorder = Self::empty(gpu.caps.clone());
-        let faults = Arc::clone(&recorder.faults);
+        let faults = recorder.faults.clone();
         // Without a handler wgpu ends the program on the first error outside a scope, such as running out of memory.
-        gpu.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| record(&faults, error.into())));
-        let faults = Arc::clone(&recorder.faults);
+        gpu.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| faults.record(error.into())));
+        let faults = recorder.faults.clone();
         gpu.device.set_device_lost_callback(move |reason, message| {
             let reason = match one_line(&message) {
                 message if message.is_empty() => format!("{reason:?}").to_lowercase(),
                 message => message,
             };
-            record(&faults, Fault::Lost(reason));
+            faults.record(Fault::Lost(reason));
         });
         let compiler = Some(Compiler::new(&gpu.device));
         Recorder { gpu: Some(gpu), compiler, ..recorder }
@@ -250,27 +164,23 @@ impl Recorder {
                 mapped_at_creation: false,
             })
         });
-        self.ledger.made(purpose, n_bytes);
-        let id = self.next_id.get();
-        self.next_id.set(id + 1);
-        Buffer { raw, id, n_bytes, purpose, ledger: self.ledger.clone() }
+        let id = self.next_id.replace(self.next_id.get() + 1);
+        Buffer::new(raw, id, n_bytes, purpose, self.ledger.clone())
     }
 
-    /// A buffer for a tensor or for parameters, a used one where there is one of the size.
+    /// A buffer for a tensor or for parameters; reuses a pooled buffer of equal size.
     pub fn pooled(&self, n_bytes: u64) -> Pooled {
         let n_bytes = n_bytes.next_multiple_of(ALIGNMENT).max(ALIGNMENT);
-        let used = self.pool.borrow_mut().get_mut(&n_bytes).and_then(Vec::pop);
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::UNIFORM
             | wgpu::BufferUsages::COPY_SRC
             | wgpu::BufferUsages::COPY_DST;
-        let buffer = used.unwrap_or_else(|| self.buffer("tensor", n_bytes, usage, Purpose::Other));
-        Pooled { buffer: Some(buffer), pool: Rc::clone(&self.pool) }
+        self.pool.take(n_bytes, || self.buffer("tensor", n_bytes, usage, Purpose::Other))
     }
 
-    /// Gives back the buffers that nobody uses now.
+    /// Frees the unused buffers.
     pub fn trim(&self) {
-        self.pool.borrow_mut().clear();
+        self.pool.clear();
     }
 
     /// Bytes to a place whose offset is a multiple of four. The last word is filled up with zeros.
@@ -305,7 +215,7 @@ impl Recorder {
         }
         let mut compiled = self.compiler.as_ref().map(|compiler| compiler.compiled(launch));
         if let Some(fault) = compiled.as_mut().and_then(|compiled| compiled.fault.take()) {
-            record(&self.faults, fault);
+            self.faults.record(fault);
         }
         let pipeline = Rc::new(Pipeline(compiled));
         self.ledger.compiled(key.clone());
@@ -408,12 +318,7 @@ impl Recorder {
             if Pin::new(&mut done).poll(context).is_ready() {
                 return Poll::Ready(());
             }
-            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-            if faults.fault.is_some() {
-                return Poll::Ready(());
-            }
-            faults.waiting = Some(context.waker().clone());
-            Poll::Pending
+            if self.faults.is_there_or_wakes(context.waker()) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
@@ -462,13 +367,7 @@ impl Recorder {
             // Natively callbacks run while somebody polls, that of a lost device too, which makes this fail as well.
             let _told_by_the_callback = gpu.device.poll(wgpu::PollType::Poll);
         }
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(fault) = faults.fault.take() else { return Ok(()) };
-        if matches!(fault, Fault::Lost(_)) {
-            // A lost device stays lost.
-            faults.fault = Some(fault.clone());
-        }
-        Err(self.failure(stage, fault))
+        self.faults.take().map_or(Ok(()), |fault| Err(self.failure(stage, fault)))
     }
 
     /// An error of the device, which is that it is lost if it is.
@@ -493,19 +392,4 @@ fn record_dispatch(pass: &mut wgpu::ComputePass<'_>, command: &Command<'_>) {
     pass.set_bind_group(0, group, &[*params_offset]);
     let [x, y, z] = launch.workgroups;
     pass.dispatch_workgroups(x, y, z);
-}
-
-fn record(faults: &Faults, fault: Fault) {
-    let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
-    // The first one is the cause, but nothing matters beside a lost device.
-    if faults.fault.is_none() || matches!(fault, Fault::Lost(_)) {
-        faults.fault = Some(fault);
-    }
-    if let Some(waiting) = faults.waiting.take() {
-        waiting.wake();
-    }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

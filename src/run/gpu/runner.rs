@@ -1,7 +1,9 @@
 //! The WebGPU runner: programs recorded into command buffers, on any wgpu adapter, natively and in the browser; or on none
 //! ([`GpuRunner::planned`]), to find out what a device would be asked for.
 
+mod arithmetic;
 mod load;
+mod once;
 mod replay;
 mod tensor;
 mod tune;
@@ -14,14 +16,17 @@ pub use tensor::GpuTensor;
 
 use super::arena::ALIGNMENT;
 use super::bands::BandSizes;
-use super::kernels::{
-    Element, Launch, UNUSED_BYTES, blend, cast_from_f32, cast_to_f32, copy, count_non_finite, lincomb, rgba,
-};
+use super::buffer::{Buffer, Range};
+use super::kernel::{Element, Launch};
+use super::kernels::elementwise::{copy, count_non_finite};
+use super::kernels::sampling::lincomb;
 use super::ledger::{Counts, Purpose};
+use super::lower::{Lowered, Memo};
 use super::profile::Profile;
-use super::program::{Program, Settings, four};
-use super::recorder::{Buffer, Command, Range, Recorder};
+use super::program::{Program, Settings};
+use super::recorder::Recorder;
 use super::tiles::{Measured, Tiles};
+use super::weight_layout::WeightKey;
 use super::{Caps, Gpu};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -37,7 +42,7 @@ const MAX_UNUSED: u64 = 8;
 #[derive(Debug)]
 pub struct GpuWeights {
     id: u64,
-    buffers: HashMap<String, Buffer>,
+    buffers: HashMap<WeightKey, Buffer>,
 }
 
 /// A program with its parameters on the device.
@@ -66,6 +71,8 @@ pub struct GpuRunner {
     measures_tiles: Cell<bool>,
     measured: RefCell<Vec<Measured>>,
     arena: RefCell<Vec<Rc<Buffer>>>,
+    /// Graphs that were lowered lately.
+    lowered: Memo,
     unused: Buffer,
     unused_weight: Buffer,
     next_weights: Cell<u64>,
@@ -112,6 +119,7 @@ impl GpuRunner {
             measures_tiles: Cell::new(false),
             measured: RefCell::default(),
             arena: RefCell::default(),
+            lowered: Memo::default(),
             unused,
             unused_weight,
             next_weights: Cell::new(0),
@@ -212,17 +220,6 @@ impl GpuRunner {
         }
     }
 
-    /// One launch outside any program.
-    fn run_once(&self, launch: &Launch, operands: &[Range<'_>]) {
-        let params = self.recorder.pooled(launch.params.len() as u64);
-        self.recorder.write(&params, 0, &launch.params);
-        let pipeline = self.recorder.pipeline(launch);
-        let group = self.recorder.group(launch, &pipeline, &params, operands);
-        let command =
-            Command::Dispatch { launch, pipeline: &pipeline, group: &group, params_offset: 0, shape: "", flops: 0 };
-        self.recorder.submit(&[command]);
-    }
-
     fn tensor(&self, shape: &[usize], kind: Kind) -> GpuTensor {
         let n_bytes = shape.iter().product::<usize>() as u64 * kind.bytes();
         GpuTensor { buffer: Rc::new(self.recorder.pooled(n_bytes)), offset: 0, shape: shape.to_vec(), kind }
@@ -232,33 +229,13 @@ impl GpuRunner {
         self.tensor(shape, Kind::Floats(element))
     }
 
-    fn unused(&self, i: usize) -> Range<'_> {
-        Range { buffer: &self.unused, offset: i as u64 * ALIGNMENT, n_bytes: UNUSED_BYTES }
-    }
-
-    fn unused_weight(&self) -> Range<'_> {
-        Range { buffer: &self.unused_weight, offset: 0, n_bytes: UNUSED_BYTES }
-    }
-
     fn fail<T>(&self, node: &str, reason: String) -> Result<T> {
         Err(Error::Run { node: node.to_string(), device: self.describe(), reason })
     }
 
-    /// The values of a tensor in another type.
-    fn cast(&self, tensor: &GpuTensor, element: Element) -> Result<GpuTensor> {
-        let out = self.floats(&tensor.shape, element);
-        let n_values = tensor.n_values() as u32;
-        let launch = match element {
-            Element::F32 => cast_to_f32::launch(n_values, tensor.element())?,
-            Element::F16 => cast_from_f32::launch(n_values, element)?,
-        };
-        self.run_once(&launch, &[tensor.range(), out.range()]);
-        Ok(out)
-    }
-
-    fn program(&self, graph: &Graph, element: Element) -> Result<Program> {
+    fn program(&self, graph: &Graph, lowered: &Lowered, element: Element) -> Result<Program> {
         let tiles = self.tiles.borrow();
-        Program::new(graph, self.settings(element, &tiles))
+        Program::new(graph, lowered, self.settings(element, &tiles))
     }
 
     fn knows_tiles(&self, program: &Program) -> bool {
@@ -290,13 +267,6 @@ impl GpuRunner {
         self.recorder.write(&buffer, 0, &params);
         GpuProgram { program, params: buffer, offsets, recorded: RefCell::new(None) }
     }
-
-    fn same_element(&self, what: &str, tensors: &[&GpuTensor]) -> Result<Element> {
-        match tensors {
-            [first, rest @ ..] if rest.iter().all(|tensor| tensor.kind == first.kind) => Ok(first.element()),
-            _ => self.fail(what, "cannot combine tensors of different types".into()),
-        }
-    }
 }
 
 impl Runner for GpuRunner {
@@ -318,6 +288,7 @@ impl Runner for GpuRunner {
 
     fn trim(&self) {
         self.arena.borrow_mut().clear();
+        self.lowered.clear();
         self.recorder.trim();
     }
 
@@ -336,7 +307,8 @@ impl Runner for GpuRunner {
         if self.recorder.is_planned() {
             return;
         }
-        for program in graphs.iter().filter_map(|graph| self.program(graph, self.element).ok()) {
+        let program = |graph: &Graph| self.program(graph, &self.lowered.of(graph), self.element).ok();
+        for program in graphs.iter().filter_map(program) {
             // Which kernels multiply is not known before the tiles are.
             if !self.measures_tiles.get() || self.knows_tiles(&program) {
                 self.recorder.compile_ahead(program.dispatches.iter().map(|dispatch| &dispatch.launch));
@@ -346,12 +318,13 @@ impl Runner for GpuRunner {
     }
 
     async fn prepare(&self, graph: Graph) -> Result<GpuProgram> {
-        let mut program = self.program(&graph, self.element)?;
+        let lowered = self.lowered.of(&graph);
+        let mut program = self.program(&graph, &lowered, self.element)?;
         if self.measures_tiles.get() {
             let before = self.tiles.borrow().len();
             self.tune(&program.gemms, program.element).await?;
             if self.tiles.borrow().len() > before {
-                program = self.program(&graph, self.element)?;
+                program = self.program(&graph, &lowered, self.element)?;
             }
         }
         Ok(self.ready(program))
@@ -361,7 +334,7 @@ impl Runner for GpuRunner {
         if self.element == Element::F32 || graph.needs_f32 {
             return Ok(None);
         }
-        Ok(Some(self.ready(self.program(&graph, Element::F32)?)))
+        Ok(Some(self.ready(self.program(&graph, &self.lowered.of(&graph), Element::F32)?)))
     }
 
     async fn run(
@@ -398,111 +371,26 @@ impl Runner for GpuRunner {
     }
 
     async fn count_non_finite(&self, tensor: &GpuTensor) -> Result<u64> {
-        let counter = self.recorder.pooled(4);
-        self.recorder.write(&counter, 0, &[0; 4]);
-        let launch = count_non_finite::launch(tensor.n_values() as u32, tensor.element())?;
-        let range = Range { buffer: &counter, offset: 0, n_bytes: UNUSED_BYTES };
-        self.run_once(&launch, &[tensor.range(), range]);
-        let word = Range { n_bytes: 4, ..range };
-        let bytes = self.recorder.read(word).await.map_err(|error| self.recorder.explain("check of values", error))?;
-        Ok(bytes.first_chunk().map_or(0, |word| u64::from(u32::from_le_bytes(*word))))
+        self.count_bad(tensor).await
     }
 
     async fn rgba(&self, tensor: &GpuTensor, step: usize, colours: &Colours) -> Result<Vec<u8>> {
-        let [_, height, width, channels] = four(&tensor.shape)?;
-        let launch = rgba::launch([height, width], step as u32, channels, colours, tensor.element())?;
-        let [out_h, out_w] = rgba::out_size([height, width], step as u32);
-        let out = self.tensor(&[(out_h * out_w) as usize], Kind::Ids);
-        self.run_once(&launch, &[tensor.range(), out.range()]);
-        let range = Range { n_bytes: out.n_bytes(), ..out.range() };
-        self.recorder.read(range).await.map_err(|error| self.recorder.explain("picture", error))
+        self.pixels(tensor, step, colours).await
     }
 
     fn lincomb(&self, terms: &[(f64, &GpuTensor)], clamp: Option<(f64, f64)>) -> Result<GpuTensor> {
-        let Some((_, first)) = terms.first() else { return self.fail("lincomb", "wants at least one term".into()) };
-        if let Some((_, other)) = terms.iter().find(|(_, x)| x.shape != first.shape) {
-            return self.fail("lincomb", format!("cannot add {:?} to {:?}", other.shape, first.shape));
-        }
-        let element = self.same_element("lincomb", &terms.iter().map(|(_, x)| *x).collect::<Vec<_>>())?;
-        // Two ranges of a dispatch must not be the same: factors of one tensor are added up first.
-        let mut merged: Vec<(f32, &GpuTensor)> = Vec::new();
-        for (factor, tensor) in terms {
-            let same = |known: &GpuTensor| Rc::ptr_eq(&known.buffer, &tensor.buffer) && known.offset == tensor.offset;
-            match merged.iter_mut().find(|(_, known)| same(known)) {
-                Some((sum, _)) => *sum += *factor as f32,
-                None => merged.push((*factor as f32, tensor)),
-            }
-        }
-        let coefficients: Vec<f32> = merged.iter().map(|(factor, _)| *factor).collect();
-        let clamp = clamp.map(|(low, high)| (low as f32, high as f32));
-        let launch = lincomb::launch(&coefficients, first.n_values() as u32, clamp, element)?;
-        let out = self.floats(&first.shape, element);
-        let mut operands: Vec<Range> = merged.iter().map(|(_, tensor)| tensor.range()).collect();
-        operands.extend((operands.len()..lincomb::MAX_TERMS).map(|i| self.unused(i)));
-        operands.push(out.range());
-        self.run_once(&launch, &operands);
-        Ok(out)
+        self.combined(terms, clamp)
     }
 
     fn blend(&self, mask: &GpuTensor, a: &GpuTensor, b: &GpuTensor) -> Result<GpuTensor> {
-        let element = self.same_element("blend", &[mask, a, b])?;
-        let channels = a.shape.last().copied().unwrap_or(1) as u32;
-        let pixels = a.n_values() as u32 / channels.max(1);
-        let launch = blend::launch(pixels, channels, element)?;
-        let out = self.floats(&a.shape, element);
-        self.run_once(&launch, &[mask, a, b, &out].map(GpuTensor::range));
-        Ok(out)
+        self.blended(mask, a, b)
     }
 
     fn concat(&self, parts: &[&GpuTensor], axis: usize) -> Result<GpuTensor> {
-        let Some(first) = parts.first() else { return self.fail("concat", "wants at least one tensor".into()) };
-        let element = self.same_element("concat", parts)?;
-        let mut shape = first.shape.clone();
-        shape[axis] = parts.iter().map(|part| part.shape[axis]).sum();
-        let out = self.tensor(&shape, first.kind);
-        // Parts that lie one behind the other are copied as they are.
-        let is_outermost = shape[..axis].iter().all(|&n| n == 1);
-        if is_outermost && parts.iter().all(|part| part.n_bytes().is_multiple_of(4)) {
-            let mut commands = Vec::new();
-            let mut to_offset = 0;
-            for part in parts {
-                let n_bytes = part.n_bytes();
-                commands.push(Command::Copy { from: Range { n_bytes, ..part.range() }, to: &out.buffer, to_offset });
-                to_offset += n_bytes;
-            }
-            self.recorder.submit(&commands);
-            drop(commands);
-            return Ok(out);
-        }
-        let axis4 = axis + 4 - shape.len();
-        let mut start = 0;
-        for part in parts {
-            let size = four(&part.shape)?;
-            let launch = copy::launch(&copy::Copy::into_part(size, four(&shape)?, axis4, start), element)?;
-            self.run_once(&launch, &[part.range(), out.range()]);
-            start += size[axis4];
-        }
-        Ok(out)
+        self.joined(parts, axis)
     }
 
     fn slice(&self, tensor: &GpuTensor, axis: usize, start: usize, len: usize) -> Result<GpuTensor> {
-        let mut shape = tensor.shape.clone();
-        if start + len > shape[axis] {
-            return self.fail("slice", format!("{start}..{} is outside axis {axis} of {shape:?}", start + len));
-        }
-        shape[axis] = len;
-        // What lies in one piece at a place that can be bound needs no copy.
-        let piece = tensor.shape[axis + 1..].iter().product::<usize>() as u64 * tensor.kind.bytes();
-        let offset = tensor.offset + start as u64 * piece;
-        let is_outermost = tensor.shape[..axis].iter().all(|&n| n == 1);
-        if is_outermost && offset.is_multiple_of(ALIGNMENT) && (len as u64 * piece).is_multiple_of(ALIGNMENT) {
-            return Ok(GpuTensor { buffer: Rc::clone(&tensor.buffer), offset, shape, kind: tensor.kind });
-        }
-        let axis4 = axis + 4 - shape.len();
-        let slice = copy::Copy::slice(four(&tensor.shape)?, axis4, start as u32, len as u32);
-        let out = self.tensor(&shape, tensor.kind);
-        let launch = copy::launch(&slice, tensor.element())?;
-        self.run_once(&launch, &[tensor.range(), out.range()]);
-        Ok(out)
+        self.sliced(tensor, axis, start, len)
     }
 }

@@ -1,7 +1,7 @@
 //! In the browser a pipeline is made when it is needed. Its process takes commands in order, so that asking for pipelines
 //! earlier would only delay the weights, and wgpu has no `createComputePipelineAsync`.
 
-use super::super::kernels::Launch;
+use super::super::kernel::Launch;
 use super::Compiled;
 
 /// See the module above.

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, OnceLock};
 
-use super::super::kernels::{Launch, PipelineKey};
-use super::super::recorder::Fault;
+use super::super::faults::Fault;
+use super::super::kernel::{Launch, PipelineKey};
 use super::Compiled;
 
 /// What is compiled by whoever comes first, a thread of the pool or the one that needs it; the other waits.
@@ -79,7 +79,8 @@ impl Drop for Compiler {
 #[cfg(test)]
 mod tests {
     use super::super::super::Gpu;
-    use super::super::super::kernels::{Element, Kernel, count_non_finite};
+    use super::super::super::kernel::{Element, Kernel};
+    use super::super::super::kernels::elementwise::count_non_finite;
     use super::*;
 
     static BROKEN: Kernel = Kernel { name: "broken", wgsl: "fn main() {", ..count_non_finite::KERNEL };

@@ -1,37 +1,41 @@
 //! Small graphs and the tasks that they become.
 
 use super::*;
-use crate::graph::{Conv, GraphBuilder, Path, Phase};
+use crate::graph::{Conv, GraphBuilder, Path};
 
 /// Each task in a few words.
 fn summary(graph: &Graph) -> Vec<String> {
     let lowered = lower(graph);
     let name = |id: NodeId| graph.node(id).name.as_str();
     let of_task = |task: &Task| match &task.kind {
-        TaskKind::Gemm(gemm) => format!(
+        TaskKind::Product(product) => format!(
             "{}{}{}{}{}{}{}",
-            if gemm.norm.is_some() { "norm+" } else { "" },
-            if gemm.x.len() > 1 { "two:" } else { "" },
-            gemm.weights.iter().map(|&w| name(w).trim_end_matches(".weight")).collect::<Vec<_>>().join("&"),
-            if gemm.time_embedding.is_some() { "+temb" } else { "" },
-            if gemm.geglu { "+geglu" } else { "" },
-            if gemm.residual.is_some() { "+residual" } else { "" },
-            if gemm.activation.is_some() { "+act" } else { "" },
+            if product.norm.is_some() { "norm+" } else { "" },
+            if product.x.len() > 1 { "two:" } else { "" },
+            product.weights.iter().map(|&w| name(w).trim_end_matches(".weight")).collect::<Vec<_>>().join("&"),
+            if product.time_embedding.is_some() { "+temb" } else { "" },
+            if product.geglu { "+geglu" } else { "" },
+            if product.residual.is_some() { "+residual" } else { "" },
+            if product.activation.is_some() { "+act" } else { "" },
         ),
-        TaskKind::GroupNorm { silu, x } => {
+        TaskKind::GroupNorm(Normed { silu, x, .. }) => {
             let two = if x.len() > 1 { "two:" } else { "" };
             format!("{two}{}{}", name(task.node), if *silu { "+silu" } else { "" })
         }
-        TaskKind::PackedAttention { .. } => format!("{}:packed", name(task.node)),
-        TaskKind::Embedding { .. } => format!("{}+positions", name(task.node)),
-        TaskKind::Plain => format!("{}:{}", name(task.node), graph.node(task.node).op.name()),
+        TaskKind::Attention(Attended { packed: Some(_), .. }) => format!("{}:packed", name(task.node)),
+        TaskKind::Elementwise(Elementwise::Embedding { positions: Some(_) }) => {
+            format!("{}+positions", name(task.node))
+        }
+        TaskKind::LayerNorm { .. } | TaskKind::Attention(_) | TaskKind::Elementwise(_) => {
+            format!("{}:{}", name(task.node), graph.node(task.node).op.name())
+        }
     };
     lowered.tasks.iter().map(of_task).collect()
 }
 
 #[test]
 fn epilogues_are_fused_and_shared_values_are_not() {
-    let mut g = GraphBuilder::new("toy", Phase::Step);
+    let mut g = GraphBuilder::new("toy");
     let w = Path::root();
     let x = g.input("x", &[1, 4, 4, 8]);
     let t = g.input("t", &[1, 6]);
@@ -55,7 +59,7 @@ fn epilogues_are_fused_and_shared_values_are_not() {
 
 #[test]
 fn layers_of_one_input_are_one_product() {
-    let mut g = GraphBuilder::new("toy", Phase::Step);
+    let mut g = GraphBuilder::new("toy");
     let w = Path::root();
     let x = g.input("x", &[2, 9, 8]);
     let h = g.layer_norm(x, &w.pp("norm"), 1e-5).unwrap();
@@ -69,7 +73,7 @@ fn layers_of_one_input_are_one_product() {
     g.output("n", n);
     let graph = g.finish();
     assert_eq!(summary(&graph), ["norm+q&k&v", "attn:packed", "out+residual", "norm2:layer_norm", "q2"]);
-    let keys: Vec<String> = lower(&graph).weights(&graph).into_iter().map(|buffer| buffer.key).collect();
+    let keys: Vec<String> = lower(&graph).weights(&graph).into_iter().map(|buffer| buffer.key.to_string()).collect();
     assert!(keys.contains(&"q.weight+k.weight+v.weight".to_string()), "{keys:?}");
     assert!(keys.contains(&"norm.weight+norm.bias".to_string()), "{keys:?}");
 }
@@ -83,7 +87,7 @@ fn concatenations_are_read_where_they_lie_and_time_embeddings_are_merged() {
 }
 
 fn check_merged_time_embeddings(batch: usize, height: usize, width: usize) {
-    let mut g = GraphBuilder::new("toy", Phase::Step);
+    let mut g = GraphBuilder::new("toy");
     let w = Path::root();
     let x = g.input("x", &[batch, height, width, 8]);
     let t = g.input("t", &[batch, 6]);

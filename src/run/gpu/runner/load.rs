@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::super::kernels::{Launch, UNUSED_BYTES, repack};
+use super::super::buffer::{Buffer, Range};
+use super::super::kernel::{Launch, UNUSED_BYTES};
+use super::super::kernels::products::repack;
 use super::super::ledger::Purpose;
-use super::super::lower::{Form, WeightBuffer, lower};
-use super::super::recorder::{Buffer, Range};
+use super::super::weight_layout::{WeightBuffer, WeightElement, WeightKey, WeightLayout, n_values};
 use super::{GpuRunner, GpuWeights};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, WeightSpec};
@@ -23,7 +24,7 @@ const MAX_UNTAKEN_BYTES: u64 = 64 << 20;
 
 /// What packs each part of a buffer of weights; nothing where they lie as in the checkpoint.
 fn repacks(wanted: &WeightBuffer) -> Result<Vec<Launch>> {
-    let Form::Packed { geglu } = wanted.form else { return Ok(Vec::new()) };
+    let WeightLayout::Packed { geglu } = wanted.layout() else { return Ok(Vec::new()) };
     let columns = wanted.parts.iter().map(|part| part.shape[0] as u32).sum();
     let mut first_column = 0;
     let mut launches = Vec::with_capacity(wanted.parts.len());
@@ -45,13 +46,13 @@ impl GpuRunner {
         weights: &Weights,
         progress: &mut dyn FnMut(u64),
     ) -> Result<GpuWeights> {
-        let mut wanted: BTreeMap<String, WeightBuffer> = BTreeMap::new();
+        let mut wanted: BTreeMap<WeightKey, WeightBuffer> = BTreeMap::new();
         for graph in graphs {
-            wanted.extend(lower(graph).weights(graph).into_iter().map(|buffer| (buffer.key.clone(), buffer)));
+            wanted.extend(self.lowered.of(graph).weights(graph).into_iter().map(|buffer| (buffer.key.clone(), buffer)));
         }
-        let n_bytes_of = |spec: &WeightSpec| 2 * spec.shape.iter().product::<usize>() as u64;
-        let matrices = wanted.values().filter(|buffer| matches!(buffer.form, Form::Packed { .. }));
-        let largest = matrices.flat_map(|buffer| &buffer.parts).map(n_bytes_of).max().unwrap_or(0);
+        let matrices = wanted.values().filter(|buffer| matches!(buffer.layout(), WeightLayout::Packed { .. }));
+        let parts = matrices.flat_map(|buffer| buffer.parts.iter().map(|part| buffer.layout().part_bytes(part)));
+        let largest = parts.max().unwrap_or(0);
         let scope = self.recorder.open_scope();
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let raw = self.recorder.buffer("raw weight", largest, usage, Purpose::Other);
@@ -64,13 +65,13 @@ impl GpuRunner {
         let place_of = |buffer: &WeightBuffer| {
             buffer.parts.first().and_then(|part| weights.get(&part.name)).map(|info| (info.file, info.offset))
         };
-        let mut wanted: Vec<(String, WeightBuffer)> = wanted.into_iter().collect();
-        wanted.sort_by_key(|(_, buffer)| place_of(buffer));
-        for (key, buffer) in wanted {
+        let mut wanted: Vec<WeightBuffer> = wanted.into_values().collect();
+        wanted.sort_by_key(place_of);
+        for buffer in wanted {
             let placed = self.place(&buffer, weights, &raw).await?;
             unwaited += placed.n_bytes;
-            buffers.insert(key, placed);
             n_bytes += buffer.parts.iter().filter_map(|part| weights.get(&part.name)).map(|i| i.n_bytes).sum::<u64>();
+            buffers.insert(buffer.key, placed);
             progress(n_bytes);
             // What is written is copied once more on its way, until the device has taken it. It takes the last part while
             // the next is read.
@@ -89,60 +90,45 @@ impl GpuRunner {
 
     /// One buffer of weights, a piece of the checkpoint at a time. `raw` has room for the largest matrix in f16.
     async fn place(&self, wanted: &WeightBuffer, weights: &Weights, raw: &Buffer) -> Result<Buffer> {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let make = |n_bytes| self.recorder.buffer(&wanted.key, n_bytes, usage, Purpose::Weights);
-        let n_values = |spec: &WeightSpec| spec.shape.iter().product::<usize>() as u64;
-        if !matches!(wanted.form, Form::Packed { .. }) {
-            let width = if wanted.form == Form::Vector { 4 } else { 2 };
-            let buffer = make(self.buffer_bytes(wanted)?);
-            let mut at = 0;
-            for part in &wanted.parts {
-                self.upload_weight(part, weights, &buffer, at, wanted.form == Form::Vector).await?;
-                at += width * n_values(part);
-            }
-            return Ok(buffer);
+        let layout = wanted.layout();
+        let (needs, allows) = (wanted.n_bytes(), self.recorder.caps().max_binding_bytes);
+        if needs > allows {
+            return Err(Error::Limit { what: format!("the weight {}", wanted.key), needs, allows });
         }
-        let buffer = make(self.buffer_bytes(wanted)?);
-        for (part, launch) in wanted.parts.iter().zip(repacks(wanted)?) {
-            self.upload_weight(part, weights, raw, 0, false).await?;
-            let n_bytes = (2 * n_values(part)).next_multiple_of(4).max(UNUSED_BYTES);
-            self.run_once(&launch, &[Range { buffer: raw, offset: 0, n_bytes }, buffer.whole()]);
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.recorder.buffer(&wanted.key.to_string(), needs, usage, Purpose::Weights);
+        match layout {
+            WeightLayout::Vector | WeightLayout::Table => {
+                let mut at = 0;
+                for part in &wanted.parts {
+                    self.upload_weight(part, weights, &buffer, at, layout.element()).await?;
+                    at += layout.part_bytes(part);
+                }
+            }
+            WeightLayout::Packed { .. } => {
+                for (part, launch) in wanted.parts.iter().zip(repacks(wanted)?) {
+                    self.upload_weight(part, weights, raw, 0, layout.element()).await?;
+                    let n_bytes = layout.part_bytes(part).next_multiple_of(4).max(UNUSED_BYTES);
+                    let raw = Range { buffer: raw, offset: 0, n_bytes };
+                    self.run_once(&launch, repack::Bindings { raw, packed: buffer.whole() });
+                }
+            }
         }
         Ok(buffer)
     }
 
-    /// Bytes of one buffer of weights.
-    fn buffer_bytes(&self, wanted: &WeightBuffer) -> Result<u64> {
-        let n_values = wanted.parts.iter().map(|part| part.shape.iter().product::<usize>() as u64).sum::<u64>();
-        let n_bytes = match wanted.form {
-            Form::Vector => 4 * n_values,
-            Form::Table => 2 * n_values,
-            Form::Packed { .. } => {
-                let columns = wanted.parts.iter().map(|part| part.shape[0]).sum::<usize>();
-                let rows = wanted.parts[0].shape[1..].iter().product::<usize>();
-                2 * rows as u64 * columns.next_multiple_of(4) as u64
-            }
-        };
-        let allows = self.recorder.caps().max_binding_bytes;
-        if n_bytes > allows {
-            return Err(Error::Limit { what: format!("the weight {}", wanted.key), needs: n_bytes, allows });
-        }
-        Ok(n_bytes)
-    }
-
-    /// A tensor of the checkpoint to a buffer, in f32 or f16.
+    /// A tensor of the checkpoint to a buffer, in the type of the device's layout.
     async fn upload_weight(
         &self,
         spec: &WeightSpec,
         weights: &Weights,
         to: &Buffer,
         offset: u64,
-        wide: bool,
+        element: WeightElement,
     ) -> Result<()> {
-        let n_values = spec.shape.iter().product::<usize>() as u64;
-        let to_bytes = if wide { 4 } else { 2 };
+        let n_values = n_values(spec);
         if self.recorder.is_planned() {
-            self.recorder.count_upload(n_values * to_bytes);
+            self.recorder.count_upload(element.bytes(n_values));
             return Ok(());
         }
         let Some(info) = weights.get(&spec.name) else {
@@ -155,18 +141,19 @@ impl GpuRunner {
         while first < n_values {
             let n = piece.min(n_values - first);
             let bytes = weights.read_part(&spec.name, first * from_bytes, (n * from_bytes) as usize).await?;
-            let at = offset + first * to_bytes;
-            if !wide && dtype == Dtype::F16 {
+            let at = offset + element.bytes(first);
+            if element == WeightElement::F16 && dtype == Dtype::F16 {
                 self.recorder.write(to, at, &bytes);
             } else {
                 let Some(values) = f32_from_le_bytes(&dtype, &bytes) else {
                     return self.fail(&spec.name, format!("the weight has type {}", dtype.name()));
                 };
                 drop(bytes);
-                if wide {
-                    self.recorder.write(to, at, bytemuck::cast_slice(&values));
-                } else {
-                    self.recorder.write(to, at, bytemuck::cast_slice(&self.halves(&spec.name, &values)?));
+                match element {
+                    WeightElement::F32 => self.recorder.write(to, at, bytemuck::cast_slice(&values)),
+                    WeightElement::F16 => {
+                        self.recorder.write(to, at, bytemuck::cast_slice(&self.halves(&spec.name, &values)?));
+                    }
                 }
             }
             first += n;

@@ -4,10 +4,12 @@ use std::rc::Rc;
 
 use web_time::Instant;
 
-use super::super::kernels::{Binding, Element, Kernel};
+use super::super::buffer::{Buffer, Range};
+use super::super::emit::{Dispatch, Operand};
+use super::super::kernel::Element;
 use super::super::ledger::Purpose;
-use super::super::program::{Dispatch, Operand, Program};
-use super::super::recorder::{Buffer, Command, Group, Pipeline, Range};
+use super::super::program::Program;
+use super::super::recorder::{Command, Group, Pipeline};
 use super::tensor::{GpuTensor, Kind};
 use super::{GpuProgram, GpuRunner, GpuWeights};
 use crate::error::{Error, Result};
@@ -118,16 +120,14 @@ impl GpuRunner {
     fn ranges<'a>(
         &'a self,
         program: &'a GpuProgram,
-        dispatch: &Dispatch,
+        dispatch: &'a Dispatch,
         arena: &'a [Rc<Buffer>],
         weights: &'a GpuWeights,
         inputs: &'a [(String, GpuTensor)],
     ) -> Result<Vec<Range<'a>>> {
         let Dispatch { launch, operands, name, .. } = dispatch;
-        debug_assert!(fits(launch.kernel, operands), "{name}: operands do not fit {}", launch.kernel.name);
-        let mut ranges = Vec::with_capacity(operands.len());
-        for (i, operand) in operands.iter().enumerate() {
-            ranges.push(match operand {
+        let range = |operand: &'a Operand| {
+            Ok(match operand {
                 Operand::Slot(slot) => {
                     let (place, n_bytes) = program.program.slots[*slot];
                     Range { buffer: &arena[place.buffer], offset: place.offset, n_bytes }
@@ -140,11 +140,10 @@ impl GpuRunner {
                     Some(buffer) => buffer.whole(),
                     None => return self.fail(name, format!("the weight {wanted} is not loaded")),
                 },
-                Operand::Unused => self.unused(i),
-                Operand::UnusedWeight => self.unused_weight(),
-            });
-        }
-        Ok(ranges)
+            })
+        };
+        let ranges = operands.iter().map(|operand| operand.as_ref().map(range).transpose());
+        Ok(self.filled(launch, ranges.collect::<Result<_>>()?))
     }
 
     /// The bind groups of a program: those of the last run where nothing else is bound now.
@@ -227,9 +226,4 @@ impl GpuRunner {
             self.flops_per_sec.set(0.5 * self.flops_per_sec.get() + 0.5 * flops as f64 / secs.max(1e-6));
         }
     }
-}
-
-/// Whether there is an operand for each binding.
-fn fits(kernel: &Kernel, operands: &[Operand]) -> bool {
-    kernel.bindings.len() == operands.len() + 1 && kernel.bindings[0] == Binding::Uniform
 }

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::super::kernels::{Element, UNUSED_BYTES};
-use super::super::recorder::{Pooled, Range};
+use super::super::buffer::{Pooled, Range};
+use super::super::kernel::{Element, UNUSED_BYTES};
 
 /// A tensor in a buffer, which it may share with others.
 #[derive(Clone, Debug)]

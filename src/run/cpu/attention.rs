@@ -1,0 +1,95 @@
+//! Attention, by blocks of queries whose scores stay in cache, by heads, or with all scores at once.
+
+use rayon::prelude::*;
+
+use super::math::exp_all;
+use super::product::{Strided, matmul};
+
+/// Queries whose scores are computed at once.
+const ATTENTION_BLOCK: usize = 64;
+
+/// How attention's scores are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scores {
+    /// By blocks of queries: never more than a few rows of scores a thread.
+    Flash,
+    /// All the scores of this many heads at a time.
+    Heads(usize),
+    /// All at once.
+    Whole,
+}
+
+/// The sizes of an attention.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionSizes {
+    /// Batch B.
+    pub batch: usize,
+    /// Queries T.
+    pub n_queries: usize,
+    /// Keys S.
+    pub n_keys: usize,
+    /// Width D of all heads together.
+    pub width: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Scores are multiplied by it.
+    pub scale: f32,
+    /// Hide later keys.
+    pub causal: bool,
+}
+
+/// q \[B,T,D\], k and v \[B,S,D\] → \[B,T,D\].
+pub fn attention(q: &[f32], k: &[f32], v: &[f32], sizes: AttentionSizes, scores: Scores) -> Vec<f32> {
+    let AttentionSizes { batch, n_queries, n_keys, width, heads, .. } = sizes;
+    let mut out = vec![0.0; batch * n_queries * width];
+    let (queries_at_once, heads_at_once) = match scores {
+        Scores::Flash => (ATTENTION_BLOCK, heads),
+        Scores::Heads(n) => (n_queries.max(1), n.clamp(1, heads)),
+        Scores::Whole => (n_queries.max(1), heads),
+    };
+    let n_blocks = n_queries.div_ceil(queries_at_once);
+    let head_width = width / heads;
+    for first_head in (0..heads).step_by(heads_at_once) {
+        let n_heads = heads_at_once.min(heads - first_head);
+        let done: Vec<(usize, usize, usize, Vec<f32>)> = (0..batch * n_heads * n_blocks)
+            .into_par_iter()
+            .map_init(Vec::new, |scores, task| {
+                let block = task % n_blocks;
+                let head = first_head + task / n_blocks % n_heads;
+                let b = task / (n_blocks * n_heads);
+                let first = block * queries_at_once;
+                let n = queries_at_once.min(n_queries - first);
+                let at = (b * n_queries + first) * width + head * head_width;
+                let q = Strided { values: &q[at..], row: width, col: 1 };
+                let kv = b * n_keys * width + head * head_width;
+                let kt = Strided { values: &k[kv..], row: 1, col: width };
+                scores.clear();
+                scores.resize(n * n_keys, 0.0);
+                matmul([n, n_keys, head_width], scores, false, q, kt, false);
+                let mut sums = vec![0.0; n];
+                for (row, (scores, sum)) in scores.chunks_exact_mut(n_keys).zip(&mut sums).enumerate() {
+                    let visible = if sizes.causal { (first + row + 1).min(n_keys) } else { n_keys };
+                    scores[visible..].fill(0.0);
+                    *sum = exp_all(&mut scores[..visible], sizes.scale);
+                }
+                let p = Strided { values: scores, row: n_keys, col: 1 };
+                let v = Strided { values: &v[kv..], row: width, col: 1 };
+                let mut out = vec![0.0; n * head_width];
+                matmul([n, head_width, n_keys], &mut out, false, p, v, false);
+                // The division of the softmax, where there are fewest values.
+                for (row, sum) in out.chunks_exact_mut(head_width).zip(&sums) {
+                    let inverse = sum.recip();
+                    row.iter_mut().for_each(|value| *value *= inverse);
+                }
+                (b, head, first, out)
+            })
+            .collect();
+        for (b, head, first, rows) in done {
+            for (row, values) in rows.chunks_exact(head_width).enumerate() {
+                let at = (b * n_queries + first + row) * width + head * head_width;
+                out[at..at + head_width].copy_from_slice(values);
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,103 @@
+//! Linear layers and convolutions: products, for which convolutions gather their input rows a block at a time.
+
+use rayon::prelude::*;
+
+use super::product::{Strided, matmul};
+
+/// Rows of the gathered input of a convolution that are multiplied at once: enough to amortise packing the weights, few
+/// enough for the gathered block to stay in the second-level cache.
+const CONV_BLOCK_ROWS: usize = 256;
+
+/// Rows of `width` filled with the bias, or zeros.
+fn bias_rows(n_rows: usize, width: usize, bias: Option<&[f32]>) -> Vec<f32> {
+    match bias {
+        Some(bias) => bias.iter().copied().cycle().take(n_rows * width).collect(),
+        None => vec![0.0; n_rows * width],
+    }
+}
+
+/// x \[M,K\], weight \[N,K\], bias \[N\] → \[M,N\].
+pub fn linear(x: &[f32], weight: &[f32], bias: Option<&[f32]>, k: usize, n: usize) -> Vec<f32> {
+    let m = x.len() / k.max(1);
+    let mut out = bias_rows(m, n, bias);
+    let lhs = Strided { values: x, row: k, col: 1 };
+    let rhs = Strided { values: weight, row: 1, col: k };
+    matmul([m, n, k], &mut out, true, lhs, rhs, true);
+    out
+}
+
+/// The sizes of a convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvSizes {
+    /// \[B,H,W,C\] of the input.
+    pub input: [usize; 4],
+    /// \[B,H',W',O\] of the output.
+    pub output: [usize; 4],
+    /// Side of the kernel.
+    pub kernel: usize,
+    /// Step.
+    pub stride: usize,
+    /// Zeros on the top and on the left; the output's size says how many there are on the other sides.
+    pub pad: [usize; 2],
+    /// \[H,W\] that the picture is first taken to by repeating each pixel 2x2, where a side is odd without the last one.
+    pub upsample: Option<[usize; 2]>,
+}
+
+/// x \[B,H,W,C\], weight \[K*K*C,O\] (rows by kernel row, kernel column, channel), bias \[O\] → \[B,H',W',O\].
+pub fn conv2d(x: &[f32], weight: &[f32], bias: &[f32], sizes: ConvSizes) -> Vec<f32> {
+    let [_, _, _, channels] = sizes.input;
+    let [batch, out_h, out_w, out_channels] = sizes.output;
+    let n_rows = batch * out_h * out_w;
+    let depth = sizes.kernel * sizes.kernel * channels;
+    let rhs = Strided { values: weight, row: out_channels, col: 1 };
+    if sizes.kernel == 1 && sizes.stride == 1 && sizes.upsample.is_none() && sizes.pad == [0, 0] {
+        let mut out = bias_rows(n_rows, out_channels, Some(bias));
+        let lhs = Strided { values: x, row: channels, col: 1 };
+        matmul([n_rows, out_channels, depth], &mut out, true, lhs, rhs, true);
+        return out;
+    }
+    let mut out = bias_rows(n_rows, out_channels, Some(bias));
+    // Where there are few rows, the product is split along its columns, over the block; else each thread takes blocks.
+    let n_blocks = n_rows.div_ceil(CONV_BLOCK_ROWS);
+    if n_blocks >= 2 * rayon::current_num_threads() {
+        out.par_chunks_mut(CONV_BLOCK_ROWS * out_channels).enumerate().for_each_init(Vec::new, |rows, (block, out)| {
+            let m = out.len() / out_channels;
+            gather_rows(x, sizes, block * CONV_BLOCK_ROWS, m, rows);
+            let lhs = Strided { values: rows, row: depth, col: 1 };
+            matmul([m, out_channels, depth], out, true, lhs, rhs, false);
+        });
+    } else {
+        let mut rows = Vec::new();
+        gather_rows(x, sizes, 0, n_rows, &mut rows);
+        let lhs = Strided { values: &rows, row: depth, col: 1 };
+        matmul([n_rows, out_channels, depth], &mut out, true, lhs, rhs, true);
+    }
+    out
+}
+
+/// For each of `n` output pixels from `first`, everything that its kernel covers: \[n,K*K*C\].
+fn gather_rows(x: &[f32], sizes: ConvSizes, first: usize, n: usize, rows: &mut Vec<f32>) {
+    let [_, height, width, channels] = sizes.input;
+    let [_, out_h, out_w, _] = sizes.output;
+    let ConvSizes { kernel, stride, pad, upsample, .. } = sizes;
+    let shift = usize::from(upsample.is_some());
+    let [full_h, full_w] = upsample.unwrap_or([height, width]);
+    rows.clear();
+    rows.reserve(n * kernel * kernel * channels);
+    for pixel in first..first + n {
+        let (b, y, x_out) = (pixel / (out_h * out_w), pixel / out_w % out_h, pixel % out_w);
+        for ky in 0..kernel {
+            let row = (y * stride + ky).checked_sub(pad[0]).filter(|&row| row < full_h);
+            for kx in 0..kernel {
+                let col = (x_out * stride + kx).checked_sub(pad[1]).filter(|&col| col < full_w);
+                match (row, col) {
+                    (Some(row), Some(col)) => {
+                        let at = ((b * height + (row >> shift)) * width + (col >> shift)) * channels;
+                        rows.extend_from_slice(&x[at..at + channels]);
+                    }
+                    _ => rows.resize(rows.len() + channels, 0.0),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Operations on each value by itself, sums of tensors, and embedded time steps.
+
+use rayon::prelude::*;
+
+use super::math::{PARALLEL_FROM, exp, for_each, gelu, silu, vectorised};
+use crate::graph::Activation;
+
+/// Elementwise, in place.
+pub fn activate(values: &mut [f32], activation: Activation) {
+    match activation {
+        Activation::Silu => for_each(values, |values| values.iter_mut().for_each(|x| *x = silu(*x))),
+        Activation::Gelu => for_each(values, |values| values.iter_mut().for_each(|x| *x = gelu(*x))),
+        Activation::QuickGelu => {
+            for_each(values, |values| values.iter_mut().for_each(|x| *x /= 1.0 + exp(-1.702 * *x)));
+        }
+        // Written so that a NaN stays one.
+        Activation::Relu => for_each(values, |values| {
+            values.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
+        }),
+        Activation::Tanh => for_each(values, |values| values.iter_mut().for_each(|x| *x = x.tanh())),
+    }
+}
+
+/// x \[M,2D\] → \[M,D\]: first half times gelu of the second.
+pub fn geglu(x: &[f32], width: usize) -> Vec<f32> {
+    let mut out = vec![0.0; x.len() / 2];
+    out.par_chunks_mut(width).zip(x.par_chunks(2 * width)).with_min_len(16).for_each(|(out, row)| {
+        let (value, gate) = row.split_at(width);
+        vectorised(|| {
+            for ((out, value), gate) in out.iter_mut().zip(value).zip(gate) {
+                *out = value * gelu(*gate);
+            }
+        });
+    });
+    out
+}
+
+/// a += b, where b repeats as `add` allows: each dimension of b is a's or 1.
+pub fn add_assign(a: &mut [f32], b: &[f32], a_shape: &[usize], b_shape: &[usize]) {
+    if a_shape == b_shape {
+        a.par_chunks_mut(PARALLEL_FROM).zip(b.par_chunks(PARALLEL_FROM)).for_each(|(a, b)| {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        });
+        return;
+    }
+    // The trailing dimensions that agree are added a run at a time; the others are counted through.
+    let agree = a_shape.iter().zip(b_shape).rev().take_while(|(n, m)| n == m).count();
+    let split = a_shape.len() - agree;
+    let run: usize = a_shape[split..].iter().product();
+    for (idx, a) in a.chunks_exact_mut(run.max(1)).enumerate() {
+        let (mut rest, mut at, mut stride) = (idx, 0, run);
+        for (&n, &m) in a_shape[..split].iter().zip(&b_shape[..split]).rev() {
+            at += if m == 1 { 0 } else { rest % n * stride };
+            rest /= n;
+            stride *= m;
+        }
+        a.iter_mut().zip(&b[at..at + run]).for_each(|(a, b)| *a += b);
+    }
+}
+
+/// The sum of slices of one length, each times a scalar, clamped if asked for; sums are rounded once.
+pub fn lincomb(terms: &[(f64, &[f32])], clamp: Option<(f64, f64)>) -> Vec<f32> {
+    let len = terms.first().map_or(0, |(_, values)| values.len());
+    (0..len)
+        .map(|i| {
+            let sum: f64 = terms.iter().map(|(factor, values)| factor * f64::from(values[i])).sum();
+            clamp.map_or(sum, |(low, high)| sum.clamp(low, high)) as f32
+        })
+        .collect()
+}
+
+/// t \[B\] → \[B,dim\]. Frequencies are rounded to f32 before they meet t, as diffusers does.
+pub fn timestep_embedding(t: &[f32], dim: usize, flip_sin_to_cos: bool, freq_shift: f64) -> Vec<f32> {
+    let half = dim / 2;
+    let mut out = Vec::with_capacity(t.len() * dim);
+    for &t in t {
+        let angle = |i: usize| {
+            let exponent = (-(10_000f64.ln()) as f32 * i as f32) / (half as f64 - freq_shift) as f32;
+            f64::from(t * f64::from(exponent).exp() as f32)
+        };
+        let sines = (0..half).map(|i| angle(i).sin() as f32);
+        let cosines = (0..half).map(|i| angle(i).cos() as f32);
+        if flip_sin_to_cos { out.extend(cosines.chain(sines)) } else { out.extend(sines.chain(cosines)) }
+    }
+    out
+}

@@ -1,0 +1,38 @@
+//! Elementwise work, lookups and copies.
+
+pub mod activation;
+pub mod add;
+pub mod affine;
+pub mod cast_from_f32;
+pub mod cast_to_f32;
+pub mod copy;
+pub mod count_non_finite;
+pub mod embedding;
+mod emit;
+mod fuse;
+pub mod gather;
+pub mod geglu;
+pub mod rgba;
+pub mod timestep_embedding;
+
+pub(in crate::run::gpu) use emit::{emit, narrow, positions_layout, widen};
+pub use fuse::Elementwise;
+pub(in crate::run::gpu) use fuse::{embedding as fuse_embedding, read_from_parts};
+
+use crate::run::gpu::kernel::Kernel;
+
+/// The family's kernels.
+pub const KERNELS: &[&Kernel] = &[
+    &activation::KERNEL,
+    &add::KERNEL,
+    &affine::KERNEL,
+    &cast_from_f32::KERNEL,
+    &cast_to_f32::KERNEL,
+    &copy::KERNEL,
+    &count_non_finite::KERNEL,
+    &embedding::KERNEL,
+    &gather::KERNEL,
+    &geglu::KERNEL,
+    &rgba::KERNEL,
+    &timestep_embedding::KERNEL,
+];

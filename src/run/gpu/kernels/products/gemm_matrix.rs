@@ -1,0 +1,41 @@
+//! `gemm_matrix`: the products of [`super::gemm`] with cooperative matrices, which hardware multiplies as a whole: tensor cores
+//! through Vulkan, SIMD-group matrices through Metal. Factors are f16, sums f32.
+//!
+//! [`super::gemm::launch`] launches it for the tiles that name matrices, and its plain kernel stays the reference. Only for
+//! activations in f16 whose rows are multiples of eight, and for adapters that have such matrices
+//! ([`Matrices`](crate::run::gpu::kernel::Matrices)).
+
+use super::params::{Bindings, Params};
+use super::shared::IMPORTS;
+use crate::run::gpu::kernel::{Bind, Element, Kernel, Width};
+
+/// With matrices of 16x16. Bindings are those of [`super::gemm`].
+pub const KERNEL_16: Kernel = Kernel {
+    name: "gemm_matrix_16",
+    wgsl: include_str!("gemm_matrix_16.wgsl"),
+    bindings: Bindings::<()>::BINDINGS,
+    imports: IMPORTS,
+    params_bytes: size_of::<Params>(),
+    params_fields: Params::FIELDS,
+    constants: &[
+        "subgroups_m",
+        "subgroups_n",
+        "subgroup_size",
+        "matrices_m",
+        "matrices_n",
+        "two_halves",
+        "upsample",
+        "has_bias",
+        "has_time_embedding",
+        "has_residual",
+        "relu_last",
+        "activation",
+        "geglu",
+        "split",
+    ],
+    elements: &[Element::F16],
+    widths: &[Width::Four],
+};
+
+/// With matrices of 8x8.
+pub const KERNEL_8: Kernel = Kernel { name: "gemm_matrix_8", wgsl: include_str!("gemm_matrix_8.wgsl"), ..KERNEL_16 };

@@ -1,0 +1,31 @@
+//! Matrix products: linear layers and convolutions, whole or with their sums in parts, with cooperative matrices or without;
+//! the packing of their weights, and which tile serves which shape.
+
+mod bands;
+mod choice;
+mod emit;
+mod fuse;
+pub mod gemm;
+pub mod gemm_matrix;
+mod params;
+mod reference;
+pub mod repack;
+mod shared;
+mod sizes;
+pub mod splitk_reduce;
+mod tile;
+pub mod tiles;
+
+pub(in crate::run::gpu) use emit::{Parts, Products};
+pub use fuse::{Conv, Product, RowsOf};
+pub(in crate::run::gpu) use fuse::{Found, can_merge, merged, take_norm};
+pub use params::Bindings;
+pub use reference::{Operands, reference};
+pub use sizes::{Epilogue, Gemm, RowVector, Source};
+pub use tile::{TILE_K, TILES, Tile, Work};
+
+use crate::run::gpu::kernel::Kernel;
+
+/// The family's kernels.
+pub const KERNELS: &[&Kernel] =
+    &[&gemm::KERNEL, &gemm_matrix::KERNEL_16, &gemm_matrix::KERNEL_8, &repack::KERNEL, &splitk_reduce::KERNEL];

@@ -1,0 +1,134 @@
+//! Which tile serves which matrix product: what was measured on this adapter, or a guess that is never bad.
+//!
+//! Choices are kept by class of shape, since neighbouring sizes want the same. Measuring is the runner's business
+//! (`GpuRunner::tune`); where choices are kept between runs is the caller's: they go to and from JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::sizes::Gemm;
+use super::tile::{TILES, Tile};
+use crate::error::Result;
+use crate::run::gpu::kernel::{Element, Machine};
+
+/// Choices for one adapter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Tiles(BTreeMap<String, Choice>);
+
+/// A tile by its name, with the parts that the sums are cut into.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+struct Choice {
+    tile: String,
+    splits: u32,
+}
+
+/// What one shape was cut into and how long that took.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Measured {
+    /// The class of shape.
+    pub class: String,
+    /// The tile's name.
+    pub tile: &'static str,
+    /// Parts of the sums.
+    pub splits: u32,
+    /// Seconds of one run.
+    pub secs: f64,
+    /// 10⁹ floating-point operations a second.
+    pub gflops: f64,
+}
+
+impl Tiles {
+    /// The class that a product belongs to: kind of kernel, powers of two of its sizes, type of activations.
+    ///
+    /// # Errors
+    /// When the product has more rows than can be addressed.
+    pub fn class(gemm: &Gemm, element: Element) -> Result<String> {
+        let kind = match (gemm.source.kernel, gemm.epilogue.geglu) {
+            (1, true) => "geglu",
+            (1, false) => "linear",
+            _ => "conv",
+        };
+        let power = |n: u32| (f64::from(n.max(1))).log2().round() as u32;
+        Ok(format!("{kind} m{} n{} k{} {element:?}", power(gemm.m()?), power(gemm.n), power(gemm.k())))
+    }
+
+    /// The tile and the parts of the sums for a product.
+    ///
+    /// # Errors
+    /// As [`Gemm::m`].
+    pub fn choose(&self, gemm: &Gemm, machine: &Machine) -> Result<(Tile, u32)> {
+        if let Some(choice) = self.0.get(&Self::class(gemm, machine.element)?)
+            && let Some(&tile) = TILES.iter().find(|tile| tile.name == choice.tile)
+            && gemm.allows(tile, choice.splits, machine)
+        {
+            return Ok((tile, choice.splits));
+        }
+        gemm.default_plan(machine)
+    }
+
+    /// Whether a class was measured.
+    ///
+    /// # Errors
+    /// As [`Tiles::class`].
+    pub fn knows(&self, gemm: &Gemm, element: Element) -> Result<bool> {
+        Ok(self.0.contains_key(&Self::class(gemm, element)?))
+    }
+
+    /// Keeps the fastest of one class's measurements.
+    pub fn learn(&mut self, measured: &[Measured]) {
+        if let Some(best) = measured.iter().min_by(|a, b| a.secs.total_cmp(&b.secs)) {
+            let choice = Choice { tile: best.tile.to_string(), splits: best.splits };
+            self.0.insert(best.class.clone(), choice);
+        }
+    }
+
+    /// How many classes were measured.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing was measured.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sizes::{Epilogue, Source};
+    use super::*;
+
+    const F32: Machine = Machine::plain(Element::F32);
+
+    #[test]
+    fn the_fastest_is_chosen_for_its_class_alone() {
+        let gemm = Gemm::new(Source::rows(2, 4096, 320), 320, Epilogue::default());
+        let small = Gemm::new(Source::rows(2, 64, 320), 320, Epilogue::default());
+        let mut tiles = Tiles::default();
+        assert_eq!(tiles.choose(&gemm, &F32).unwrap(), gemm.default_plan(&F32).unwrap());
+        let class = Tiles::class(&gemm, Element::F32).unwrap();
+        let measured =
+            |tile: Tile, secs| Measured { class: class.clone(), tile: tile.name, splits: 1, secs, gflops: 0.0 };
+        tiles.learn(&[measured(TILES[0], 2.0), measured(TILES[4], 1.0), measured(TILES[1], 3.0)]);
+        assert_eq!(tiles.choose(&gemm, &F32).unwrap(), (TILES[4], 1));
+        assert_eq!(tiles.choose(&gemm, &Machine::plain(Element::F16)).unwrap(), gemm.default_plan(&F32).unwrap());
+        assert_eq!(tiles.choose(&small, &F32).unwrap(), small.default_plan(&F32).unwrap());
+        let text = serde_json::to_string(&tiles).unwrap();
+        assert_eq!(serde_json::from_str::<Tiles>(&text).unwrap(), tiles);
+    }
+
+    #[test]
+    fn a_tile_that_cannot_do_it_is_not_chosen() {
+        let geglu = Gemm::new(Source::rows(1, 64, 320), 2560, Epilogue { geglu: true, ..Epilogue::default() });
+        let class = Tiles::class(&geglu, Element::F32).unwrap();
+        let mut tiles = Tiles::default();
+        tiles.learn(&[Measured { class, tile: TILES[0].name, splits: 1, secs: 1.0, gflops: 0.0 }]);
+        assert_eq!(tiles.choose(&geglu, &F32).unwrap(), geglu.default_plan(&F32).unwrap());
+    }
+}

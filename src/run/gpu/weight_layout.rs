@@ -1,0 +1,171 @@
+//! The layout of weights on the device, shared by the loader, the planner, the tuner and the kernels; and the key of a
+//! buffer of weights.
+//!
+//! Knows nothing of where values come from or how they are converted.
+
+use std::fmt;
+
+use crate::graph::{Graph, NodeId, WeightSpec};
+
+/// The type of a weight's values on the device. Values come in blocks: of one value for plain types, of the values that
+/// share a scale for block-quantised ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WeightElement {
+    /// Four bytes.
+    F32,
+    /// Two bytes.
+    F16,
+}
+
+impl WeightElement {
+    /// Values and bytes of one block.
+    const fn block(self) -> (u64, u64) {
+        match self {
+            WeightElement::F32 => (1, 4),
+            WeightElement::F16 => (1, 2),
+        }
+    }
+
+    /// Bytes of `n_values` values, whole blocks.
+    #[must_use]
+    pub const fn bytes(self, n_values: u64) -> u64 {
+        let (values, bytes) = self.block();
+        n_values.div_ceil(values) * bytes
+    }
+}
+
+/// The layout of the tensors of one buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WeightLayout {
+    /// f32, one tensor behind the other: biases and the weights of norms.
+    Vector,
+    /// f16 as in the checkpoint: tables of embeddings.
+    Table,
+    /// f16 \[K,N\], matrices side by side along N, as `repack` lays them out; with `geglu` values and gates interleaved.
+    Packed {
+        /// Whether values and gates are interleaved.
+        geglu: bool,
+    },
+}
+
+impl WeightLayout {
+    /// Columns of a packed matrix are filled up to a multiple of it, which is what a kernel reads at once.
+    pub const PACKED_COLUMNS: u64 = 4;
+
+    /// The layout of a weight that has a buffer of its own.
+    #[must_use]
+    pub fn of_shape(shape: &[usize]) -> Self {
+        if shape.len() == 1 { WeightLayout::Vector } else { WeightLayout::Table }
+    }
+
+    /// The type of its values.
+    #[must_use]
+    pub const fn element(self) -> WeightElement {
+        match self {
+            WeightLayout::Vector => WeightElement::F32,
+            WeightLayout::Table | WeightLayout::Packed { .. } => WeightElement::F16,
+        }
+    }
+
+    /// Bytes of a packed matrix of `k` rows and `n` columns.
+    #[must_use]
+    pub const fn packed_bytes(k: u64, n: u64) -> u64 {
+        WeightLayout::Packed { geglu: false }.element().bytes(k * n.next_multiple_of(Self::PACKED_COLUMNS))
+    }
+
+    /// Bytes of one tensor as it is uploaded, before it is packed.
+    #[must_use]
+    pub fn part_bytes(self, part: &WeightSpec) -> u64 {
+        self.element().bytes(n_values(part))
+    }
+
+    /// Bytes of a buffer of tensors.
+    #[must_use]
+    pub fn bytes(self, parts: &[WeightSpec]) -> u64 {
+        match self {
+            WeightLayout::Vector | WeightLayout::Table => parts.iter().map(|part| self.part_bytes(part)).sum(),
+            WeightLayout::Packed { .. } => {
+                let columns = parts.iter().map(|part| part.shape[0] as u64).sum();
+                let rows = parts.first().map_or(0, |part| part.shape[1..].iter().product::<usize>());
+                Self::packed_bytes(rows as u64, columns)
+            }
+        }
+    }
+}
+
+/// Values of a tensor.
+pub(super) fn n_values(part: &WeightSpec) -> u64 {
+    part.shape.iter().product::<usize>() as u64
+}
+
+/// The key of a buffer of weights: its tensors in order, and their layout.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WeightKey {
+    names: Vec<String>,
+    layout: WeightLayout,
+}
+
+impl WeightKey {
+    /// The key of a buffer that holds the weights `parts` of a graph.
+    pub(super) fn of(graph: &Graph, parts: &[NodeId], layout: WeightLayout) -> Self {
+        WeightKey { names: parts.iter().map(|id| graph.node(*id).name.clone()).collect(), layout }
+    }
+
+    /// The tensors' names, in order.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+}
+
+/// For labels and errors.
+impl fmt::Display for WeightKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.names.join("+"))
+    }
+}
+
+/// One buffer of weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightBuffer {
+    /// What dispatches know it by.
+    pub key: WeightKey,
+    /// The tensors.
+    pub parts: Vec<WeightSpec>,
+}
+
+impl WeightBuffer {
+    /// The buffer of the weights `parts` of a graph.
+    pub(super) fn of(graph: &Graph, parts: &[NodeId], layout: WeightLayout) -> Self {
+        let specs = parts.iter().map(|id| graph.node(*id));
+        let specs = specs.map(|node| WeightSpec { name: node.name.clone(), shape: node.shape.clone() }).collect();
+        WeightBuffer { key: WeightKey::of(graph, parts, layout), parts: specs }
+    }
+
+    /// How the tensors lie.
+    #[must_use]
+    pub fn layout(&self) -> WeightLayout {
+        self.key.layout
+    }
+
+    /// Bytes on the device.
+    #[must_use]
+    pub fn n_bytes(&self) -> u64 {
+        self.layout().bytes(&self.parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_follow_from_the_layout() {
+        let part = |shape: &[usize]| WeightSpec { name: "w".into(), shape: shape.to_vec() };
+        assert_eq!(WeightLayout::Vector.bytes(&[part(&[3]), part(&[5])]), 32);
+        assert_eq!(WeightLayout::Table.bytes(&[part(&[3, 5])]), 30);
+        // 18 rows of 3 + 6 columns, filled up to 12.
+        let packed = WeightLayout::Packed { geglu: false };
+        assert_eq!(packed.bytes(&[part(&[3, 2, 3, 3]), part(&[6, 2, 3, 3])]), 18 * 12 * 2);
+    }
+}
