@@ -11,10 +11,12 @@
 mod bar;
 mod device;
 mod generate;
+mod logger;
 mod models;
 mod numbers;
 mod output_file;
 mod plan;
+mod random;
 mod serve;
 mod show;
 mod source;
@@ -34,6 +36,9 @@ use visible::{visible, visible_json};
 #[derive(Parser)]
 #[command(name = "darkroom", version, after_help = EXIT_CODES)]
 struct Cli {
+    /// Tell what is done; twice: in detail.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
     #[command(subcommand)]
     command: Command,
 }
@@ -69,6 +74,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),
     };
+    logger::install(cli.verbose);
     let result = match cli.command {
         Command::Generate(args) => generate::run(*args),
         Command::Plan(args) => plan::run(&args),

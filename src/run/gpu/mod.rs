@@ -20,7 +20,6 @@ mod proof;
 pub mod readback;
 mod recorder;
 pub mod runner;
-mod signal;
 pub mod tiles;
 
 pub use caps::Caps;

@@ -5,13 +5,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::Future;
 use std::num::NonZeroU64;
-use std::pin::Pin;
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use event_listener::Event;
+use futures_channel::oneshot;
+use futures_util::future::select;
 use web_time::Instant;
 
 use super::arena::ALIGNMENT;
@@ -19,7 +20,6 @@ use super::compiler::{Compiled, Compiler};
 use super::kernels::{Launch, PipelineKey, UNUSED_BYTES};
 use super::ledger::{Counts, Ledger, Purpose};
 use super::profile::Profiler;
-use super::signal::Signal;
 use super::{Caps, Gpu, readback};
 use crate::error::{Error, Result};
 
@@ -130,16 +130,33 @@ impl From<wgpu::Error> for Fault {
 
 #[derive(Default)]
 struct FaultState {
-    fault: Option<Fault>,
-    /// Who waits for work that a lost device will not finish.
-    waiting: Option<Waker>,
+    fault: Mutex<Option<Fault>>,
+    /// Told of every fault, for those who wait for work that a lost device will not finish.
+    changed: Event,
 }
 
-type Faults = Arc<Mutex<FaultState>>;
+impl FaultState {
+    fn lock(&self) -> MutexGuard<'_, Option<Fault>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is one.
+    async fn wait(&self) {
+        loop {
+            let changed = self.changed.listen();
+            if self.lock().is_some() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+type Faults = Arc<FaultState>;
 
 /// The end of a submit, to be waited for.
 pub(super) struct Ticket {
-    done: Signal<()>,
+    done: oneshot::Receiver<()>,
     index: Option<wgpu::SubmissionIndex>,
 }
 
@@ -350,11 +367,9 @@ impl Recorder {
                 }
             }
         });
-        let done = Signal::default();
-        let Some(gpu) = &self.gpu else {
-            done.send(());
-            return Ticket { done, index: None };
-        };
+        let (ran, done) = oneshot::channel();
+        // Without a device `ran` is dropped here, which ends the wait as well.
+        let Some(gpu) = &self.gpu else { return Ticket { done, index: None } };
         let start = Instant::now();
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut profiler = self.profiler.borrow_mut();
@@ -389,8 +404,8 @@ impl Recorder {
         // A software adapter may compute within the submit, which says nothing about recording.
         self.record_secs.set(self.record_secs.get() + start.elapsed().as_secs_f64());
         let index = gpu.queue.submit([commands]);
-        let signal = done.clone();
-        gpu.queue.on_submitted_work_done(move || signal.send(()));
+        // Nobody waits any more where sending fails.
+        gpu.queue.on_submitted_work_done(move || ran.send(()).unwrap_or(()));
         Ticket { done, index: Some(index) }
     }
 
@@ -402,20 +417,8 @@ impl Recorder {
                 return;
             }
         }
-        let mut done = ticket.done;
-        // A device that is lost calls nobody back.
-        std::future::poll_fn(|context| {
-            if Pin::new(&mut done).poll(context).is_ready() {
-                return Poll::Ready(());
-            }
-            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-            if faults.fault.is_some() {
-                return Poll::Ready(());
-            }
-            faults.waiting = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        // A lost device does not call back.
+        select(ticket.done, pin!(self.faults.wait())).await;
     }
 
     /// Brings bytes back, a multiple of four; zeros without a device.
@@ -462,11 +465,11 @@ impl Recorder {
             // Natively callbacks run while somebody polls, that of a lost device too, which makes this fail as well.
             let _told_by_the_callback = gpu.device.poll(wgpu::PollType::Poll);
         }
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(fault) = faults.fault.take() else { return Ok(()) };
+        let mut faults = self.faults.lock();
+        let Some(fault) = faults.take() else { return Ok(()) };
         if matches!(fault, Fault::Lost(_)) {
             // A lost device stays lost.
-            faults.fault = Some(fault.clone());
+            *faults = Some(fault.clone());
         }
         Err(self.failure(stage, fault))
     }
@@ -496,14 +499,13 @@ fn record_dispatch(pass: &mut wgpu::ComputePass<'_>, command: &Command<'_>) {
 }
 
 fn record(faults: &Faults, fault: Fault) {
-    let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = faults.lock();
     // The first one is the cause, but nothing matters beside a lost device.
-    if faults.fault.is_none() || matches!(fault, Fault::Lost(_)) {
-        faults.fault = Some(fault);
+    if known.is_none() || matches!(fault, Fault::Lost(_)) {
+        *known = Some(fault);
     }
-    if let Some(waiting) = faults.waiting.take() {
-        waiting.wake();
-    }
+    drop(known);
+    faults.changed.notify(usize::MAX);
 }
 
 fn one_line(text: &str) -> String {
