@@ -17,8 +17,8 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
             "serde_wasm_bindgen",
             "console_error_panic_hook",
         ],
-        &["web/", "hub/web.rs", "store/indexed_db.rs"],
-        "only web/, hub/web.rs and store/indexed_db.rs know JavaScript",
+        &["web/", "hub/web.rs", "store/indexed_db"],
+        "only web/, hub/web.rs and store/indexed_db know JavaScript",
     ),
     (&["wgpu", "naga"], &["run/gpu/"], "only run/gpu/ knows wgpu"),
     (
