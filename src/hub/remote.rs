@@ -2,7 +2,7 @@
 //! Finds which files a model has there, pinned to a commit, and where each is.
 //!
 //! `GET /api/models/{repo}/revision/{revision}` tells the commit, `…/tree/{commit}` the files with lengths and digests.
-//! A server of plain files has no commits; it may have the listing as a file, else names are tried ([`probe`]).
+//! A server of plain files has no commits; it may have the listing as a file, else names are tried.
 
 mod probe;
 mod refusal;

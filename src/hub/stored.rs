@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::arrival::Arrival;
-use super::{Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, index_files};
+use super::{IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, index_files};
 use crate::error::{Error, Result};
 use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, Store, StoredFile, sha256_hex};
 use crate::weights::{ByteSource, LocalFuture};
@@ -312,11 +312,4 @@ pub async fn import(
         store.write_manifest(&manifest).await?;
     }
     Ok(manifest)
-}
-
-/// Whether a component's weights are all there already, so that it can be loaded while others still come.
-#[must_use]
-pub fn is_loadable(manifest: &Manifest, component: Component) -> bool {
-    let mut files = manifest.files.iter().filter(|file| file.path.starts_with(component.folder())).peekable();
-    files.peek().is_some() && files.all(|file| file.complete)
 }
