@@ -240,9 +240,6 @@ impl Remote {
             let reason = format!("{} does not tell the length of the file: download it and give its path", url.host());
             return Err(Error::Hub { repo: name, reason });
         };
-        if !head.has_ranges {
-            log::warn!("{} sends no ranges: a download that breaks starts from the beginning", url.host());
-        }
         let behind: Option<FileUrl> = head.url.parse().ok();
         let path = head.disposition.as_deref().and_then(name_in_disposition);
         // An address such as /download/123 may redirect to one with a name.
