@@ -9,7 +9,7 @@ use crate::pipeline::plan::PlanSettings;
 use crate::request::Request;
 use crate::run::candle::Precision;
 use crate::run::gpu::Caps;
-use crate::run::gpu::kernels::Element;
+use crate::run::gpu::Element;
 use crate::run::gpu::tiles::Tiles;
 
 /// Where the models run.

@@ -199,6 +199,53 @@ impl RepoFile {
     }
 }
 
+/// What a name stands for that is no folder or file here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A version's short name or `owner/repo[@revision]`, unchecked; in a store also the name of an import.
+    Model(String),
+    /// One file of a repository.
+    File(RepoFile),
+    /// One file at an address that is not on the Hub.
+    Address(FileUrl),
+}
+
+impl Origin {
+    /// Reads a name; `endpoint` is the Hub's address, whose files are those of repositories.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a file's path or an address that is none.
+    pub fn parse(name: &str, endpoint: &str) -> Result<Self> {
+        if FileUrl::is_meant(name) {
+            let url: FileUrl = name.parse()?;
+            return Ok(url.on_hub(endpoint).map_or_else(|| Origin::Address(url), Origin::File));
+        }
+        // A revision may have slashes, too, so behind one only the ending tells that a file is meant.
+        let is_repo = name.parse::<RepoId>().is_ok() && !has_weights_ending(name);
+        if is_repo || name.matches('/').count() <= 1 {
+            return Ok(Origin::Model(name.to_owned()));
+        }
+        name.parse().map(Origin::File)
+    }
+}
+
+/// Whether a name ends as files of weights do.
+fn has_weights_ending(name: &str) -> bool {
+    let ending = name.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending);
+    matches!(ending, Some("safetensors" | "gguf" | "ckpt" | "bin" | "pt" | "pth"))
+}
+
+/// The name that it is kept under.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Model(name) => f.write_str(name),
+            Origin::File(file) => file.fmt(f),
+            Origin::Address(url) => url.fmt(f),
+        }
+    }
+}
+
 fn is_plain_char(c: char) -> bool {
     !c.is_control() && !matches!(c, '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')
 }
@@ -272,6 +319,26 @@ mod tests {
         assert_eq!(name_in_disposition("attachment; filename=\"a b.safetensors\"").as_deref(), Some("a b.safetensors"));
         assert_eq!(name_in_disposition("attachment; filename=../../x.gguf; size=3").as_deref(), Some("x.gguf"));
         assert_eq!(name_in_disposition("inline"), None);
+    }
+
+    #[test]
+    fn names_say_where_a_model_comes_from() {
+        let hub = "https://huggingface.co";
+        let parsed = |name: &str| Origin::parse(name, hub);
+        for name in ["turbo", "owner/repo", "owner/v1.bin", "owner/repo@v1/b.2", "owner/repo@refs/pr/7", "owner/re po"]
+        {
+            assert_eq!(parsed(name).unwrap(), Origin::Model(name.to_owned()));
+        }
+        for name in ["owner/repo/a.json", "owner/repo@v1/a.gguf", "owner/repo@refs/pr/7/vae/a.safetensors"] {
+            assert_eq!(parsed(name).unwrap(), Origin::File(name.parse().unwrap()));
+        }
+        let file = "owner/repo/a.safetensors";
+        assert_eq!(parsed(file).unwrap(), Origin::File(file.parse().unwrap()));
+        assert_eq!(parsed(&format!("{hub}/owner/repo/resolve/main/a.safetensors")).unwrap().to_string(), file);
+        let url = "https://a.example/x.safetensors?token=secret";
+        assert_eq!(parsed(url).unwrap(), Origin::Address(url.parse().unwrap()));
+        assert_eq!(parsed(url).unwrap().to_string(), "https://a.example/x.safetensors");
+        assert!(parsed("owner/repo/../x").is_err() && parsed("https://").is_err());
     }
 
     #[test]

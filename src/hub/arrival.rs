@@ -1,7 +1,6 @@
 //! A model that is on its way into a store: its first files can be used while the rest comes.
 //!
-//! A download tells of every file that is complete and verified; whoever needs a file waits for that, so that nothing
-//! unverified is ever read.
+//! The download announces every file that is complete and verified; readers wait for that, so nothing unverified is read.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -10,7 +9,7 @@ use super::http::Bell;
 use crate::error::{Error, Result};
 use crate::store::Manifest;
 
-/// What has come of one download. The download tells, others wait.
+/// The files of one download that are complete. The download announces them, readers wait.
 #[derive(Default)]
 pub struct Arrival {
     state: RefCell<State>,
@@ -19,15 +18,15 @@ pub struct Arrival {
 
 #[derive(Default)]
 struct State {
-    /// What is to come; known once the download has begun.
+    /// The files of the download; known once it has begun.
     manifest: Option<Manifest>,
     complete: BTreeSet<String>,
-    /// Why nothing more comes.
+    /// Why the download ended.
     failure: Option<String>,
 }
 
 impl Arrival {
-    /// The download begins; the files of the manifest that are complete are there.
+    /// The download begins; some files of the manifest may be complete already.
     pub(super) fn begin(&self, manifest: &Manifest) {
         let mut state = self.state.borrow_mut();
         state.complete = manifest.files.iter().filter(|file| file.complete).map(|file| file.path.clone()).collect();
@@ -42,28 +41,28 @@ impl Arrival {
         self.bell.ring();
     }
 
-    /// Nothing more comes.
+    /// The download failed; all who wait get this reason.
     pub fn fail(&self, reason: &Error) {
         self.state.borrow_mut().failure = Some(reason.to_string());
         self.bell.ring();
     }
 
-    /// Has everybody who waits ask again whether to go on.
+    /// Makes all who wait ask `go_on` again.
     pub fn nudge(&self) {
         self.bell.ring();
     }
 
-    /// Waits until it is known what is to come.
+    /// Waits until the list of files is known.
     ///
     /// # Errors
-    /// [`Error::Hub`] when the download ended before that.
+    /// [`Error::Hub`] when the download ended before.
     pub async fn manifest(&self) -> Result<Manifest> {
         self.bell.wait_until(|| self.state.borrow().manifest.is_some() || self.is_over()).await;
         let state = self.state.borrow();
         state.manifest.clone().ok_or_else(|| self.ended("the model", &state))
     }
 
-    /// Waits until a file is complete. `go_on` is asked whenever something came, and by [`Arrival::nudge`].
+    /// Waits until a file is complete. `go_on` is asked after each file and each [`Arrival::nudge`].
     ///
     /// # Errors
     /// [`Error::Hub`] when the download ended without it; [`Error::Cancelled`] when `go_on` said so.

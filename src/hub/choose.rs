@@ -8,84 +8,21 @@
 //!
 //! It reads no file: the texts of index files are given to it, after [`index_files`] said which those are.
 
+mod part;
+mod variant;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
 
 use serde_json::Value;
 
+use self::part::{MAX_SHARDS, Part, Spelling};
+use self::variant::FP16;
 use super::{Component, ListedFile, ModelFile};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::model::ModelIndex;
 
-/// The most files that one component may be split into.
-const MAX_SHARDS: usize = 1000;
-
-/// The variant that most repositories publish beside their plain files.
-const FP16: &str = "fp16";
-
-/// Which of several files of the same weights is taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Variant {
-    /// The plain files, and where a component has none its fp16 ones. What lies in a folder or cache is read so: files
-    /// that somebody changed are the plain ones, because that is what `save_pretrained` writes.
-    #[default]
-    PlainFirst,
-    /// The fp16 files, and where a component has none its plain ones: half the bytes, for downloads of what one
-    /// publisher made.
-    Fp16First,
-    /// The plain files: `none` on the command line. As [`Variant::PlainFirst`], but at least one component must have them.
-    Plain,
-    /// The files of this variant, and where a component has none its plain ones, as `variant="…"` in diffusers. At least
-    /// one component must have it.
-    Named(String),
-}
-
-impl Variant {
-    /// Whether this is what somebody asked for, and not a default.
-    #[must_use]
-    pub fn is_asked_for(&self) -> bool {
-        matches!(self, Variant::Plain | Variant::Named(_))
-    }
-
-    /// The spellings of a file's name to look for, best first; `None` is the plain one.
-    fn names(&self) -> Vec<Option<&str>> {
-        match self {
-            Variant::PlainFirst | Variant::Plain => vec![None, Some(FP16)],
-            Variant::Fp16First => vec![Some(FP16), None],
-            Variant::Named(name) => vec![Some(name), None],
-        }
-    }
-}
-
-impl FromStr for Variant {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let is_word = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-        match text {
-            "none" => Ok(Variant::Plain),
-            _ if is_word => Ok(Variant::Named(text.to_owned())),
-            _ => Err(Error::Request {
-                field: "variant",
-                got: format!("{text:?}"),
-                expected: "use fp16, none for the plain files, or another variant's name".to_owned(),
-            }),
-        }
-    }
-}
-
-impl fmt::Display for Variant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Variant::PlainFirst => "plain files first",
-            Variant::Fp16First => "fp16 files first",
-            Variant::Plain => "none",
-            Variant::Named(name) => name,
-        })
-    }
-}
+pub use variant::Variant;
 
 /// What a model consists of, beyond what all have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -467,52 +404,4 @@ impl From<Error> for Incomplete {
 
 fn chosen(component: Component, file: &ListedFile, f16: bool) -> ModelFile {
     ModelFile { component, path: file.path.clone(), bytes: file.bytes, sha256: file.sha256.clone(), f16 }
-}
-
-/// Where a part's name has its variant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Spelling {
-    /// `model-00001-of-00002.safetensors`, `model.fp16-00001-of-00002.safetensors`.
-    Before,
-    /// `model-00001-of-00002.fp16.safetensors`, which diffusers wrote until 2024.
-    After,
-}
-
-impl Spelling {
-    fn spell(self, stem: &str, variant: Option<&str>, part: usize, n_parts: usize) -> String {
-        let variant = variant.map(|variant| format!(".{variant}")).unwrap_or_default();
-        let (before, after) = match self {
-            Spelling::Before => (variant.as_str(), ""),
-            Spelling::After => ("", variant.as_str()),
-        };
-        format!("{stem}{before}-{part:05}-of-{n_parts:05}{after}.safetensors")
-    }
-}
-
-/// A part of a file of weights, read from its name.
-struct Part {
-    spelling: Spelling,
-    part: usize,
-    n_parts: usize,
-}
-
-impl Part {
-    fn parse(name: &str, stem: &str, variant: Option<&str>) -> Option<Part> {
-        let rest = name.strip_prefix(stem)?.strip_suffix(".safetensors")?;
-        let (spelling, rest) = match variant.map(|variant| format!(".{variant}")) {
-            None => (Spelling::Before, rest),
-            Some(variant) => match (rest.strip_prefix(&variant), rest.strip_suffix(&variant)) {
-                (Some(rest), _) => (Spelling::Before, rest),
-                (None, Some(rest)) => (Spelling::After, rest),
-                (None, None) => return None,
-            },
-        };
-        let (part, n_parts) = rest.strip_prefix('-')?.split_once("-of-")?;
-        let number = |text: &str| {
-            let is_number = text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-            if is_number { text.parse::<usize>().ok() } else { None }
-        };
-        let (part, n_parts) = (number(part)?, number(n_parts)?);
-        ((1..=n_parts).contains(&part) && n_parts <= MAX_SHARDS).then_some(Part { spelling, part, n_parts })
-    }
 }

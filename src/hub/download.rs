@@ -1,20 +1,18 @@
-//! Fills a store from the Hub: a few ranges at a time, each one chunk, resumed at the first chunk that is not there.
+//! Fills a store from a server: a few ranges at a time, one chunk each, resumed at the first missing chunk.
 //!
 //! A chunk is hashed as it comes and written once, with its digest. The digest of the whole file needs the chunks in
-//! order. Those that come in order, or a little early, are hashed from memory; those of an earlier run, and those that
-//! came much too early, are read back from the store, which checks them as well: a chunk that a crash damaged is fetched
-//! again alone. So an undisturbed download reads nothing twice. A cut transfer goes on at the byte where it was cut; when
-//! the program itself ends, what it had of unfinished chunks is lost, at most 4 MiB a request: a chunk can only be verified
-//! as a whole, and nothing unverified is ever kept.
+//! order. Chunks in order, or slightly early ones, are hashed from memory; chunks of an earlier run, and much too early
+//! ones, are read back from the store and checked: a damaged chunk is fetched again alone. So an undisturbed download reads
+//! nothing twice. A cut transfer resumes at its byte; when the program ends, unfinished chunks are lost, at most 4 MiB a
+//! request, because a chunk can only be verified as a whole.
 //!
-//! A server that gives no ranges, or that no request with a range gets through to, is read as one stream, of which the
-//! chunks that are there already are skipped. A file whose tag changes between two ranges, or whose digest is wrong in the
-//! end, is discarded and started again.
+//! A server without ranges, or behind a proxy that blocks them, is read as one stream; chunks that are there are skipped. A
+//! file whose tag changes between two ranges, or whose digest is wrong, is discarded and started again.
 //!
 //! Files come one after another, so that the first are complete, verified and in use while the rest comes: texts, text
 //! encoders, UNet, VAE.
 //!
-//! Here is what is wanted of all files; `transfer` is one file's state, `worker` the tasks that bring it.
+//! This module handles the list of files; `transfer` is the state of one file, `worker` its tasks.
 
 mod transfer;
 mod worker;
@@ -86,7 +84,7 @@ pub struct Download<'a> {
     pub cancel: Cancel,
     /// How it behaves.
     pub patience: Patience,
-    /// Told of the files that are complete, for those who use the first ones while the rest comes.
+    /// Announces complete files to readers that use them while the rest comes.
     pub arrival: Rc<Arrival>,
 }
 
@@ -104,12 +102,12 @@ impl From<Error> for Stop {
 }
 
 impl Download<'_> {
-    /// Brings a model into the store: all that `wanted`, from [`Remote::find`], lists and the store lacks. Waits while
-    /// somebody else does the same. Gives the manifest as it is in the end, complete.
+    /// Downloads into the store what `wanted`, from [`Remote::find_origin`], lists and the store lacks. Waits while another
+    /// program or tab downloads the same. Returns the complete manifest.
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::StoreFull`] with how much is missing, [`Error::Store`], and [`Error::Hub`] that
-    /// says what the server refused or did wrong. Whatever chunks are there stay, and the next call goes on with them.
+    /// says what the server refused or did wrong. Chunks that are there are kept, and the next call resumes.
     pub async fn run(&self, wanted: Manifest, on_progress: &mut dyn FnMut(Progress<'_>)) -> Result<Manifest> {
         let ended = self.cancel.run(self.run_to_end(wanted, on_progress)).await;
         if let Err(error) = &ended {
@@ -127,6 +125,7 @@ impl Download<'_> {
             return Err(Error::StoreFull { missing_bytes, free_bytes });
         }
         let total_bytes = manifest.total_bytes();
+        log::info!("{}: {missing_bytes} of {total_bytes} bytes are missing", manifest.model);
         let counters = RefCell::new(Counters {
             loaded_bytes: total_bytes - missing_bytes,
             total_bytes,
@@ -140,13 +139,13 @@ impl Download<'_> {
             self.arrival.nudge();
         };
         self.arrival.begin(&manifest);
-        // What says how to compute comes first, then weights in the order of their use, which is the manifest's.
+        // Texts first, then weights in the order of use, which is the manifest's.
         let is_weights = |i: &usize| manifest.files[*i].path.ends_with(".safetensors");
         let (weights, texts): (Vec<usize>, Vec<usize>) = (0..manifest.files.len()).partition(is_weights);
         for i in texts.into_iter().chain(weights) {
             if !manifest.files[i].complete {
                 match self.file(&mut manifest, i, &counters, &on_progress).await {
-                    // Only here is it known how much is missing in all.
+                    // The store knows about one chunk only; here the missing bytes of all files are known.
                     Err(Error::StoreFull { free_bytes, .. }) => {
                         let missing_bytes = crate::hub::download::missing_bytes(self.store, &manifest).await?;
                         return Err(Error::StoreFull { missing_bytes, free_bytes });
@@ -159,8 +158,7 @@ impl Download<'_> {
         Ok(manifest)
     }
 
-    /// Takes over what the store has of the model: all of it where it is of the same commit, else the files whose
-    /// digests are the same.
+    /// Adopts what the store has of the model: all of it at the same commit, else the files with equal digests.
     async fn adopt(&self, mut wanted: Manifest) -> Result<Manifest> {
         let Some(stored) = self.store.manifest(&wanted.model).await? else {
             self.store.write_manifest(&wanted).await?;
@@ -184,7 +182,7 @@ impl Download<'_> {
         Ok(wanted)
     }
 
-    /// Brings one file.
+    /// Downloads one file, starting again where it changes or its digest is wrong.
     async fn file(
         &self,
         manifest: &mut Manifest,
@@ -213,7 +211,7 @@ impl Download<'_> {
                 manifest.files[index].sha256 = digest;
                 return self.store.write_manifest(manifest).await;
             }
-            // What came is not what it should be, and it cannot be told which chunk is at fault.
+            // The content is wrong, and it is unknown which chunk is at fault.
             let file = &mut manifest.files[index];
             let lost: u64 = self.chunk_bytes(&manifest.model, file).await?;
             self.store.remove_file(&manifest.model, &file.path).await?;
@@ -242,7 +240,7 @@ impl Download<'_> {
         Ok(self.store.chunks(model, &file.path).await?.keys().map(|chunk| file.chunk_bytes(*chunk)).sum())
     }
 
-    /// Brings all chunks of a file that are absent, and gives the digest of the whole.
+    /// Downloads the missing chunks of a file. Returns the digest of the whole.
     async fn attempt(
         &self,
         manifest: &mut Manifest,
@@ -292,7 +290,7 @@ impl Download<'_> {
     }
 }
 
-/// How many bytes a model lacks in a store.
+/// How many bytes of a model are missing in a store.
 ///
 /// # Errors
 /// Where the store cannot be read.

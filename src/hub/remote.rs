@@ -2,7 +2,7 @@
 //! Finds which files a model has there, pinned to a commit, and where each is.
 //!
 //! `GET /api/models/{repo}/revision/{revision}` tells the commit, `…/tree/{commit}` the files with lengths and digests.
-//! A server of plain files has no commits; it may have the listing as a file, else names are tried ([`probe`]).
+//! A server of plain files has no commits; it may have the listing as a file, else names are tried.
 
 mod probe;
 mod refusal;
@@ -10,7 +10,7 @@ mod request;
 
 use serde_json::Value;
 
-use super::address::{FileUrl, RepoFile, endpoint, escaped_part, escaped_path, name_in_disposition};
+use super::address::{FileUrl, Origin, RepoFile, endpoint, escaped_part, escaped_path, name_in_disposition};
 use super::http::{Http, Reply};
 use super::listing::parse_tree;
 use super::{IndexTexts, ListedFile, ModelFile, Needs, RepoId, Variant, choose_files, index_files};
@@ -108,6 +108,27 @@ impl Remote {
     pub fn with_retries(mut self, max_attempts: u32, base_ms: u64) -> Self {
         (self.max_attempts, self.base_ms) = (max_attempts, base_ms);
         self
+    }
+
+    /// Where something comes from: this server, or the host of an address.
+    #[must_use]
+    pub fn of(&self, origin: &Origin) -> Self {
+        match origin {
+            Origin::Address(url) => Remote::address(url.clone()).with_retries(self.max_attempts, self.base_ms),
+            Origin::Model(_) | Origin::File(_) => self.clone(),
+        }
+    }
+
+    /// Finds what a name stands for on the server of [`Remote::of`], and lists its files. Nothing is downloaded.
+    ///
+    /// # Errors
+    /// As [`Remote::find`], [`Remote::find_file`] and [`Remote::find_address`].
+    pub async fn find_origin(&self, http: &dyn Http, origin: &Origin, variant: &Variant) -> Result<Manifest> {
+        match origin {
+            Origin::Model(name) => self.find(http, name, variant).await,
+            Origin::File(file) => self.find_file(http, file).await,
+            Origin::Address(_) => self.find_address(http).await,
+        }
     }
 
     /// The address without a slash at its end.
@@ -219,9 +240,6 @@ impl Remote {
             let reason = format!("{} does not tell the length of the file: download it and give its path", url.host());
             return Err(Error::Hub { repo: name, reason });
         };
-        if !head.has_ranges {
-            log::warn!("{} sends no ranges: a download that breaks starts from the beginning", url.host());
-        }
         let behind: Option<FileUrl> = head.url.parse().ok();
         let path = head.disposition.as_deref().and_then(name_in_disposition);
         // An address such as /download/123 may redirect to one with a name.

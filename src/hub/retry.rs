@@ -28,8 +28,7 @@ pub fn retry_after_ms(header: &str) -> Option<u64> {
     if let Ok(secs) = header.parse::<u64>() {
         return secs.checked_mul(1000);
     }
-    let since_epoch = |time: std::time::SystemTime| Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs());
-    let at = since_epoch(httpdate::parse_http_date(header).ok()?)?;
+    let at = httpdate::parse_http_date(header).ok()?.duration_since(UNIX_EPOCH).ok()?.as_secs();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
     Some(at.saturating_sub(now) * 1000)
 }

@@ -1,10 +1,10 @@
-//! A model in a store, as a [`Source`]: its tensors are read by range, so that a file is never in memory as a whole.
-//! Models get there by [`super::download`], or by [`import`] from files that are somewhere else already.
+//! A model in a store, as a [`Source`]: tensors are read by range, so a file is never in memory as a whole. Models get there
+//! by [`super::download`], or by [`import`] from files picked elsewhere.
 
 use std::rc::Rc;
 
 use super::arrival::Arrival;
-use super::{Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, index_files};
+use super::{IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, index_files};
 use crate::error::{Error, Result};
 use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, Store, StoredFile, sha256_hex};
 use crate::weights::{ByteSource, LocalFuture};
@@ -97,7 +97,7 @@ impl Source for StoredModel {
     fn ready<'a>(&'a self, path: &'a str, go_on: &'a mut dyn FnMut() -> bool) -> LocalFuture<'a, Result<()>> {
         Box::pin(async move {
             match &self.arrival {
-                // What the model does not have is refused below, not waited for.
+                // A file that the model does not have is refused by the caller, not waited for.
                 Some(arrival) if self.manifest.file(path).is_some() => arrival.file(path, go_on).await,
                 _ => Ok(()),
             }
@@ -210,7 +210,7 @@ pub async fn verify(store: &dyn Store, model: &str, on_bytes: &mut dyn FnMut(&st
             } else {
                 is_whole = false;
                 store.remove_chunk(model, &file.path, chunk).await?;
-                // One that never came is no damage.
+                // A chunk that never came is not damaged.
                 if known.is_some() || file.complete {
                     damaged.push(Damage { path: file.path.clone(), chunk, bytes: n_bytes });
                 }
@@ -220,7 +220,7 @@ pub async fn verify(store: &dyn Store, model: &str, on_bytes: &mut dyn FnMut(&st
         }
         let digest = whole.finish();
         if is_whole && file.sha256.as_ref().is_some_and(|expected| *expected != digest) {
-            // Every chunk is what came, so what came was wrong, and it cannot be told where.
+            // Every chunk is as it came, so the content was wrong from the start; where is unknown.
             store.remove_file(model, &file.path).await?;
             damaged.push(Damage { path: file.path.clone(), chunk: 0, bytes: file.bytes });
             is_whole = false;
@@ -264,7 +264,7 @@ pub async fn import(
     let needs = Needs::from_model_index("model_index.json", &text(index, "model_index.json").await?)?;
     let all: Vec<ListedFile> =
         files.iter().map(|(path, source)| ListedFile::new(path.clone(), Some(source.len()))).collect();
-    // What somebody picks may be changed by them, and changed files are plain ones.
+    // Picked files may have been changed by their owner, and changed files are the plain ones.
     let variant = Variant::default();
     let mut indexes = IndexTexts::new();
     for path in index_files(&all, needs, &variant) {
@@ -306,17 +306,10 @@ pub async fn import(
             n_done += end - start;
             on_bytes(&file.path, n_done, total_bytes);
         }
-        // Nobody published a digest, so the one of what was read is what a later check compares with.
+        // No digest was published; a later check compares with that of what was read.
         manifest.files[i].sha256 = Some(whole.finish());
         manifest.files[i].complete = true;
         store.write_manifest(&manifest).await?;
     }
     Ok(manifest)
-}
-
-/// Whether a component's weights are all there already, so that it can be loaded while others still come.
-#[must_use]
-pub fn is_loadable(manifest: &Manifest, component: Component) -> bool {
-    let mut files = manifest.files.iter().filter(|file| file.path.starts_with(component.folder())).peekable();
-    files.peek().is_some() && files.all(|file| file.complete)
 }

@@ -15,12 +15,12 @@ use crate::store::LocalFuture;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WebHttp;
 
-/// Aborts a request when nobody waits for it any more.
+/// Aborts a request when its reply is dropped.
 struct Abort(AbortController);
 
 impl Drop for Abort {
     fn drop(&mut self) {
-        // A request that has ended takes no notice.
+        // Aborting a finished request does nothing.
         self.0.abort();
     }
 }
@@ -86,7 +86,7 @@ impl Http for WebHttp {
 
 struct WebReply {
     response: Response,
-    /// Nothing where an answer has no body.
+    /// `None` for an answer without a body.
     reader: Option<ReadableStreamDefaultReader>,
     _abort: Abort,
 }

@@ -18,7 +18,7 @@ use crate::model::SDVersion;
 use crate::request::Request;
 use crate::run::Runner;
 use crate::run::gpu::Caps;
-use crate::run::gpu::kernels::Element;
+use crate::run::gpu::Element;
 use crate::run::gpu::ledger::Counts;
 use crate::run::gpu::runner::GpuRunner;
 

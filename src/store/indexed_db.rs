@@ -2,31 +2,29 @@
 //!
 //! Two object stores: `models` has a manifest a model, as JSON; `chunks` has, by model, path and number, an object of a
 //! chunk's digest and bytes, so that both are written or neither. An index of the digests answers which chunks are there
-//! without reading their bytes. A lock is one of the Web Locks API, which the browser releases when its tab dies.
+//! without reading their bytes. `layout` has the object stores, `request` the futures, `lock` the locks.
+
+mod layout;
+mod lock;
+mod request;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
+use js_sys::{Array, Reflect, Uint8Array};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    DomException, IdbDatabase, IdbFactory, IdbKeyRange, IdbObjectStore, IdbOpenDbRequest, IdbRequest, IdbTransaction,
-    IdbTransactionMode, IdbVersionChangeEvent, StorageEstimate, StorageManager,
+    IdbDatabase, IdbFactory, IdbObjectStore, IdbOpenDbRequest, IdbTransaction, IdbTransactionMode,
+    IdbVersionChangeEvent, StorageEstimate, StorageManager,
 };
 
+use self::layout::{CHUNKS, MODELS, VERSION, below, key, record, upgrade};
+use self::request::{committed, error_name, failed, finished, global, words};
 use super::{LocalFuture, Lock, Manifest, Space, Store};
 use crate::error::{Error, Result};
-
-/// The version of the layout. 1 had the digests beside the chunks and no index of them; its chunks are taken over.
-const VERSION: u32 = 2;
-
-const MODELS: &str = "models";
-const CHUNKS: &str = "chunks";
-/// Where layout 1 had the digests.
-const DIGESTS_1: &str = "digests";
 
 /// The chunk that was read last: model, path, number and bytes, which stay outside of the wasm heap.
 type Recent = Option<(String, String, u32, Uint8Array)>;
@@ -36,139 +34,6 @@ pub struct IndexedDbStore {
     database: IdbDatabase,
     name: String,
     recent: RefCell<Recent>,
-}
-
-/// What a browser throws, by its name: `QuotaExceededError` and the like.
-fn error_name(error: &JsValue) -> String {
-    let name = Reflect::get(error, &"name".into()).ok().and_then(|name| name.as_string());
-    name.unwrap_or_default()
-}
-
-fn words(error: &JsValue) -> String {
-    let message = Reflect::get(error, &"message".into()).ok().and_then(|message| message.as_string());
-    let message = message.filter(|message| !message.is_empty()).unwrap_or_else(|| format!("{error:?}"));
-    match error_name(error) {
-        name if name.is_empty() => message,
-        name => format!("{name}: {message}"),
-    }
-}
-
-fn failed(store: &str, doing: &str, error: &JsValue) -> Error {
-    if error_name(error) == "QuotaExceededError" {
-        return Error::StoreFull { missing_bytes: 0, free_bytes: None };
-    }
-    Error::Store { store: store.to_owned(), reason: format!("cannot {doing} ({})", words(error)) }
-}
-
-/// Waits for a request. Its handlers live as long as the promise's own closure does: until one of them is called.
-async fn finished(request: &IdbRequest) -> Result<JsValue, JsValue> {
-    let promise = Promise::new(&mut |resolve: Function, reject: Function| {
-        let of = request.clone();
-        let done = Closure::once_into_js(move || {
-            let _ = resolve.call1(&JsValue::NULL, &of.result().unwrap_or(JsValue::UNDEFINED));
-        });
-        let of = request.clone();
-        let failed = Closure::once_into_js(move || {
-            let error = of.error().ok().flatten().map_or(JsValue::NULL, DomException::into);
-            let _ = reject.call1(&JsValue::NULL, &error);
-        });
-        request.set_onsuccess(Some(done.unchecked_ref()));
-        request.set_onerror(Some(failed.unchecked_ref()));
-    });
-    JsFuture::from(promise).await
-}
-
-/// Waits until a transaction's writes are there.
-async fn committed(transaction: &IdbTransaction) -> Result<(), JsValue> {
-    let promise = Promise::new(&mut |resolve: Function, reject: Function| {
-        let done = Closure::once_into_js(move || {
-            let _ = resolve.call0(&JsValue::NULL);
-        });
-        let of = transaction.clone();
-        let failed = Closure::once_into_js(move || {
-            let error = of.error().map_or(JsValue::NULL, DomException::into);
-            let _ = reject.call1(&JsValue::NULL, &error);
-        });
-        transaction.set_oncomplete(Some(done.unchecked_ref()));
-        transaction.set_onabort(Some(failed.unchecked_ref()));
-    });
-    JsFuture::from(promise).await.map(|_| ())
-}
-
-/// Something of the page's or worker's global object.
-fn global(path: &[&str]) -> JsValue {
-    let mut value: JsValue = js_sys::global().into();
-    for name in path {
-        value = Reflect::get(&value, &(*name).into()).unwrap_or(JsValue::UNDEFINED);
-    }
-    value
-}
-
-/// Makes what the layout has and the database lacks.
-fn upgrade(database: &IdbDatabase, transaction: &IdbTransaction, from: u32) -> Result<(), JsValue> {
-    if from < 1 {
-        database.create_object_store(MODELS)?;
-        database.create_object_store(CHUNKS)?;
-    }
-    let chunks = transaction.object_store(CHUNKS)?;
-    let path = Array::of4(&"model".into(), &"path".into(), &"chunk".into(), &"sha256".into());
-    chunks.create_index_with_str_sequence("digests", &path)?;
-    if from == 1 {
-        take_over_1(&chunks, &transaction.object_store(DIGESTS_1)?, database)?;
-    }
-    Ok(())
-}
-
-/// Layout 1 had bare bytes in `chunks` and their digests under the same keys in `digests`. Each pair becomes an object.
-fn take_over_1(chunks: &IdbObjectStore, digests: &IdbObjectStore, database: &IdbDatabase) -> Result<(), JsValue> {
-    let request = digests.open_cursor()?;
-    let (chunks, database, of) = (chunks.clone(), database.clone(), request.clone());
-    // Called once a pair, then once at the end; it keeps itself alive, as an upgrade happens once in a database's life.
-    let step = Closure::<dyn FnMut() -> Result<(), JsValue>>::new(move || {
-        let cursor = of.result()?;
-        let Ok(cursor) = cursor.dyn_into::<web_sys::IdbCursorWithValue>() else {
-            return database.delete_object_store(DIGESTS_1);
-        };
-        let (key, sha256) = (cursor.key()?, cursor.value()?);
-        let got = chunks.get(&key)?;
-        let (chunks, of) = (chunks.clone(), got.clone());
-        let put = Closure::once_into_js(move || -> Result<(), JsValue> {
-            let bytes = of.result()?;
-            if bytes.is_undefined() {
-                return Ok(());
-            }
-            chunks.put_with_key(&record(&key, &sha256, &bytes)?.into(), &key)?;
-            Ok(())
-        });
-        got.set_onsuccess(Some(put.unchecked_ref()));
-        cursor.continue_()
-    });
-    request.set_onsuccess(Some(step.as_ref().unchecked_ref()));
-    step.forget();
-    Ok(())
-}
-
-/// A chunk as the database has it; `key` is `[model, path, chunk]`.
-fn record(key: &JsValue, sha256: &JsValue, bytes: &JsValue) -> Result<Object, JsValue> {
-    let (key, record) = (Array::from(key), Object::new());
-    for (name, value) in
-        [("model", &key.get(0)), ("path", &key.get(1)), ("chunk", &key.get(2)), ("sha256", sha256), ("bytes", bytes)]
-    {
-        Reflect::set(&record, &name.into(), value)?;
-    }
-    Ok(record)
-}
-
-fn key(model: &str, path: &str, chunk: u32) -> JsValue {
-    Array::of3(&model.into(), &path.into(), &chunk.into()).into()
-}
-
-/// All keys that start with these parts; an array sorts behind every string and number.
-fn below(parts: &[&str]) -> Result<IdbKeyRange, JsValue> {
-    let from: Array = parts.iter().map(|part| JsValue::from_str(part)).collect();
-    let to = from.slice(0, from.length());
-    to.push(&Array::new());
-    IdbKeyRange::bound(&from, &to)
 }
 
 impl IndexedDbStore {
@@ -420,38 +285,7 @@ impl Store for IndexedDbStore {
     }
 
     fn lock<'a>(&'a self, model: &'a str) -> LocalFuture<'a, Result<Box<dyn Lock>>> {
-        Box::pin(async move {
-            let locks = global(&["navigator", "locks"]);
-            let request = Reflect::get(&locks, &"request".into()).ok().and_then(|f| f.dyn_into::<Function>().ok());
-            let request = request.ok_or_else(|| Error::Store {
-                store: self.describe(),
-                reason: "this browser gives no locks here: open the page over https, or from localhost".to_owned(),
-            })?;
-            // The browser holds the lock until the promise that the callback gave is settled, which dropping does, also
-            // before the lock was granted.
-            let mut release = None;
-            let hold = Promise::new(&mut |resolve, _| release = Some(resolve));
-            let held = Held(release);
-            let name = format!("darkroom/{}/{model}", self.name);
-            let mut asked = Ok(JsValue::UNDEFINED);
-            let granted = Promise::new(&mut |resolve, reject| {
-                let hold = hold.clone();
-                let callback = Closure::once_into_js(move || -> JsValue {
-                    let _ = resolve.call0(&JsValue::NULL);
-                    hold.into()
-                });
-                asked = request.call2(&locks, &name.as_str().into(), &callback);
-                if let Ok(promise) = &asked {
-                    // A request that the browser refuses must not be waited for.
-                    let _ = Reflect::get(promise, &"catch".into())
-                        .and_then(|catch| catch.dyn_into::<Function>())
-                        .and_then(|catch| catch.call1(promise, &reject));
-                }
-            });
-            self.told("lock it", asked)?;
-            self.told("lock it", JsFuture::from(granted).await)?;
-            Ok(Box::new(held) as Box<dyn Lock>)
-        })
+        Box::pin(lock::hold(format!("darkroom/{}/{model}", self.name), self.describe()))
     }
 }
 
@@ -460,17 +294,4 @@ fn lost_chunk(store: &str, model: &str, path: &str, chunk: u32) -> Error {
     let reason =
         format!("chunk {chunk} of {path} of {model} is lost or damaged: verify the model, then download again");
     Error::Store { store: store.to_owned(), reason }
-}
-
-/// Settles the promise that holds a lock.
-struct Held(Option<Function>);
-
-impl Lock for Held {}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(release) = self.0.take() {
-            let _ = release.call0(&JsValue::NULL);
-        }
-    }
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod drawing;
 mod failure;
+mod logger;
 mod models;
 mod studio;
 mod types;
@@ -16,6 +17,7 @@ use wasm_bindgen::prelude::*;
 
 pub use bench::Bench;
 pub use drawing::Drawing;
+pub use logger::set_log_level;
 pub use models::Models;
 pub use studio::Studio;
 
@@ -33,10 +35,11 @@ use types::{GivenCaps, PictureParameters, PlanRequest, VersionInfo};
 #[wasm_bindgen(typescript_custom_section)]
 const DECLARATIONS: &str = include_str!("types.d.ts");
 
-/// Runs when the module is loaded: from here on a panic shows its message and place in the console.
+/// Runs when the module is loaded: from here on a panic shows its message and place in the console, and warnings show, too.
 #[wasm_bindgen(start)]
 pub fn start() {
     console_error_panic_hook::set_once();
+    logger::install();
 }
 
 /// Opens the GPU and tells what it can do: an object with the fields of [`Caps`].

@@ -11,6 +11,7 @@ use super::failure::refuse;
 use super::types::{DamageReport, FileReport, ModelReport, ModelsSettings, TransferProgress};
 use crate::error::{Error, Result as OwnResult};
 use crate::hub::Variant;
+use crate::hub::address::Origin;
 use crate::hub::arrival::Arrival;
 use crate::hub::download::{Download, Patience, Progress};
 use crate::hub::http::Cancel;
@@ -26,8 +27,9 @@ const DATABASE: &str = "darkroom";
 
 /// Models that this browser keeps. Open it once, in a worker or a page.
 ///
-/// A model is a version's short name (`turbo`), `owner/repo` or `owner/repo@revision`, or the name of an import. Errors
-/// have a `code`: `storage` when there is no room, `cancelled` after [`Models::pause`] or [`Models::cancel`], else
+/// A model is a version's short name (`turbo`), `owner/repo` or `owner/repo@revision`, or the name of an import; or one file:
+/// `owner/repo/path` or `owner/repo@revision/path`, or an address, which is kept without what follows its path. Errors have
+/// a `code`: `storage` when there is no room, `cancelled` after [`Models::pause`] or [`Models::cancel`], else
 /// `model` or `request`.
 #[wasm_bindgen]
 pub struct Models {
@@ -93,10 +95,11 @@ impl Models {
         self.cancel.replace(cancel.clone());
         let arrival = Rc::new(Arrival::default());
         self.arriving.replace(Some((model.clone(), Rc::clone(&arrival))));
+        let remote = self.remote.of(&self.origin(&model)?);
         let download = Download {
             http: &WebHttp,
             store: &*self.store,
-            remote: &self.remote,
+            remote: &remote,
             cancel: cancel.clone(),
             patience: Patience::default(),
             arrival: Rc::clone(&arrival),
@@ -247,28 +250,38 @@ impl Models {
         StoredModel::open(Rc::clone(&self.store) as Rc<dyn Store>, &name).await
     }
 
+    /// What a name stands for.
+    fn origin(&self, model: &str) -> OwnResult<Origin> {
+        Origin::parse(model, self.remote.endpoint())
+    }
+
     /// The name under which the store has a model, where it has it: a version's is that of one of its repositories.
     async fn stored_name(&self, model: &str) -> OwnResult<Option<String>> {
-        if self.store.manifest(model).await?.is_some() {
-            return Ok(Some(model.to_owned()));
+        let origin = self.origin(model)?;
+        let name = origin.to_string();
+        if self.store.manifest(&name).await?.is_some() {
+            return Ok(Some(name));
         }
         let mut names: Vec<Manifest> = Vec::new();
-        // A name that is of no repository is that of an import, or of nothing.
-        for repo in repositories(model).unwrap_or_default() {
-            names.extend(self.store.manifest(&repo.to_string()).await?);
+        if matches!(origin, Origin::Model(_)) {
+            // Not a repository: an import, or unknown.
+            for repo in repositories(model).unwrap_or_default() {
+                names.extend(self.store.manifest(&repo.to_string()).await?);
+            }
         }
         names.sort_by_key(|manifest| !manifest.is_complete());
         Ok(names.into_iter().next().map(|manifest| manifest.model))
     }
 
-    /// What the store knows of a model, else what the Hub does.
+    /// What the store knows of a model, else what its server does.
     async fn find(&self, model: &str) -> OwnResult<Manifest> {
         if let Some(name) = self.stored_name(model).await?
             && let Some(manifest) = self.store.manifest(&name).await?
         {
             return Ok(manifest);
         }
-        self.remote.find(&WebHttp, model, &self.variant).await
+        let origin = self.origin(model)?;
+        self.remote.of(&origin).find_origin(&WebHttp, &origin, &self.variant).await
     }
 
     async fn report(&self, manifest: &Manifest) -> OwnResult<ModelReport> {

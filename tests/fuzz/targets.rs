@@ -4,6 +4,7 @@
 //! Each returns words for what happened. The mutation loop keeps inputs whose words are new, since an error of a kind not
 //! seen before comes from code not reached before: a poor man's coverage, which needs no special compiler.
 
+use darkroom::hub::address::{FileUrl, RepoFile};
 use darkroom::hub::{Needs, listing};
 use darkroom::image::{decode, decode_edit_mask, decode_mask, memory_needed, picture_text};
 use darkroom::model::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
@@ -130,6 +131,8 @@ pub fn configs(bytes: &[u8]) -> String {
         said(AutoencoderKlConfig::from_json(text, "f").map(drop).map_err(error)),
         said(SchedulerConfig::from_json(text, "f").and_then(|config| config.kind()).map(drop).map_err(error)),
         said(Needs::from_model_index("f", text).map(drop).map_err(error)),
+        said(text.parse::<RepoFile>().map(drop).map_err(error)),
+        said(text.parse::<FileUrl>().map(drop).map_err(error)),
         said(listing::parse_tree(text).map(drop)),
     ]
     .join(" | ")

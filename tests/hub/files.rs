@@ -126,7 +126,10 @@ fn a_file_at_an_address_is_resumed_and_verified() {
     let rig = Rig::new();
     rig.hub.order("/files/", Fault::Delay(0), 2);
     rig.hub.order("/files/", Fault::Reset, usize::MAX);
-    let said = message(rig.url(&format!("/files/{UNET}")));
+    // One request at a time: the first chunk is there before the second fails.
+    let patience = Patience { n_parallel: 1, max_attempts: 2, base_ms: 5, max_ms: 40, stall_ms: 60_000 };
+    let url: FileUrl = format!("{}/files/{UNET}", rig.hub.endpoint).parse().unwrap();
+    let said = message(rig.cache(&[]).with_patience(patience).fetch_url(&url, &mut |_| {}));
     assert!(said.contains("what came is kept"), "{said}");
     rig.hub.behave();
     rig.hub.wait_until_quiet();

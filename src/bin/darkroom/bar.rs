@@ -1,12 +1,29 @@
 //! One progress bar over a whole job, on standard error, with stage, step and time left. Silent when standard error is
 //! not a terminal.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::visible::visible;
 
 /// Parts that a bar is divided into.
 const PARTS: u64 = 10_000;
+
+/// The bar on the screen, above which lines are printed.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+fn shown() -> MutexGuard<'static, Option<ProgressBar>> {
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Prints a line on standard error, above the bar where there is one.
+pub fn say_above(line: &str) {
+    match &*shown() {
+        Some(bar) => bar.suspend(|| eprintln!("{line}")),
+        None => eprintln!("{line}"),
+    }
+}
 
 /// See the module.
 pub struct Bar(ProgressBar);
@@ -20,6 +37,7 @@ impl Bar {
         {
             bar.set_style(style);
         }
+        shown().replace(bar.clone());
         Bar(bar)
     }
 
@@ -39,6 +57,7 @@ impl Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
+        shown().take();
         self.0.finish_and_clear();
     }
 }

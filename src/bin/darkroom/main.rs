@@ -12,11 +12,13 @@ mod bar;
 mod convert;
 mod engine_args;
 mod generate;
+mod logger;
 mod model_args;
 mod models;
 mod numbers;
 mod output_file;
 mod plan;
+mod random;
 mod serve;
 mod show;
 mod source;
@@ -38,6 +40,9 @@ use visible::{visible, visible_json};
 #[derive(Parser)]
 #[command(name = "darkroom", version, after_help = EXIT_CODES)]
 struct Cli {
+    /// Tell what is done; twice: in detail.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
     #[command(subcommand)]
     command: Command,
 }
@@ -75,6 +80,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),
     };
+    logger::install(cli.verbose);
     let result = match cli.command {
         Command::Generate(args) => generate::run(*args),
         Command::Plan(args) => plan::run(&args),

@@ -48,8 +48,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A seed that differs from run to run, below 2^32: the standard library's hasher keys come from the system's random source.
+/// A seed that differs from run to run, below 2^32.
 pub fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id()) & u64::from(u32::MAX)
+    crate::random::number() & u64::from(u32::MAX)
 }

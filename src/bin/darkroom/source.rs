@@ -42,10 +42,7 @@ pub fn parse(model: &str) -> Result<Model> {
     let version = if is_path(model) { None } else { model.parse::<SDVersion>().ok() };
     if let Some(version) = version {
         if Path::new(model).is_dir() {
-            eprintln!(
-                "darkroom: {model} is the version {}; the folder of that name here is ./{model}",
-                version.repository()
-            );
+            log::warn!("{model} is the version {}; the folder of that name here is ./{model}", version.repository());
         }
         return Ok(Model::Version(version));
     }

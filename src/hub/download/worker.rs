@@ -181,6 +181,7 @@ impl Worker<'_, '_> {
             }
             let wait_ms =
                 backoff_ms(n_failed, patience.base_ms, patience.max_ms, self.download.http.jitter()).max(after_ms);
+            log::info!("{}: {reason}; trying again in {wait_ms} ms", self.transfer.file.borrow().path);
             if after_ms > 0 {
                 self.transfer.not_before.set(Some(Instant::now() + Duration::from_millis(after_ms)));
             }
@@ -320,6 +321,7 @@ impl Worker<'_, '_> {
         let remote = self.download.remote;
         let url = direct.unwrap_or_else(|| remote.file_url(&repo, &commit, &path));
         let get = Get { range, ..Get::whole(&url, remote.token_for(&url)) };
+        log::debug!("requesting {path}{}", range.map_or_else(String::new, |(start, end)| format!(" {start}..{end}")));
         let answer = async { self.download.http.get(&get).await.map_err(|broken| broken.0) };
         let reply = match self.in_time(answer).await {
             Ok(reply) => reply,

@@ -20,8 +20,6 @@ pub(super) struct Head {
     pub(super) disposition: Option<String>,
     /// The address behind all redirects.
     pub(super) url: String,
-    /// The server sends ranges.
-    pub(super) has_ranges: bool,
 }
 
 impl Remote {
@@ -45,7 +43,7 @@ impl Remote {
             200 => bytes = bytes.or_else(|| reply.header("content-length")?.parse().ok()),
             status => return Err(Refusal::Status(status)),
         }
-        Ok(Head { bytes, disposition: reply.header("content-disposition"), url: reply.url(), has_ranges })
+        Ok(Head { bytes, disposition: reply.header("content-disposition"), url: reply.url() })
     }
 
     /// A text and the header `Link`.

@@ -1,7 +1,8 @@
 //! Device errors outside error scopes, kept until the next check.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Waker;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_listener::Event;
 
 /// What went wrong outside of a scope.
 #[derive(Clone, Debug)]
@@ -23,45 +24,50 @@ impl From<wgpu::Error> for Fault {
 
 #[derive(Default)]
 struct State {
-    fault: Option<Fault>,
-    /// Who waits for work that a lost device will not finish.
-    waiting: Option<Waker>,
+    fault: Mutex<Option<Fault>>,
+    /// Told of every fault, for those who wait for work that a lost device will not finish.
+    changed: Event,
 }
 
 /// The first fault since the last check, recorded by callbacks of any thread.
 #[derive(Clone, Default)]
-pub(super) struct Faults(Arc<Mutex<State>>);
+pub(super) struct Faults(Arc<State>);
 
 impl Faults {
-    /// Records a fault and wakes the waiting task.
+    fn lock(&self) -> MutexGuard<'_, Option<Fault>> {
+        self.0.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a fault and wakes those who wait for one.
     pub fn record(&self, fault: Fault) {
-        let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.lock();
         // The first one is the cause, but nothing matters beside a lost device.
-        if faults.fault.is_none() || matches!(fault, Fault::Lost(_)) {
-            faults.fault = Some(fault);
+        if found.is_none() || matches!(fault, Fault::Lost(_)) {
+            *found = Some(fault);
         }
-        if let Some(waiting) = faults.waiting.take() {
-            waiting.wake();
-        }
+        drop(found);
+        self.0.changed.notify(usize::MAX);
     }
 
     /// Takes the fault out; that of a lost device stays.
     pub fn take(&self) -> Option<Fault> {
-        let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fault = faults.fault.take()?;
+        let mut found = self.lock();
+        let fault = found.take()?;
         if matches!(fault, Fault::Lost(_)) {
-            faults.fault = Some(fault.clone());
+            *found = Some(fault.clone());
         }
         Some(fault)
     }
 
-    /// Whether there is a fault; if not, the next one wakes `waker`.
-    pub fn is_there_or_wakes(&self, waker: &Waker) -> bool {
-        let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if faults.fault.is_none() {
-            faults.waiting = Some(waker.clone());
+    /// Waits until there is one.
+    pub async fn wait(&self) {
+        loop {
+            let changed = self.0.changed.listen();
+            if self.lock().is_some() {
+                return;
+            }
+            changed.await;
         }
-        faults.fault.is_some()
     }
 }
 

@@ -33,7 +33,6 @@ mod proof;
 pub mod readback;
 mod recorder;
 pub mod runner;
-mod signal;
 pub mod weight_layout;
 
 pub use caps::Caps;

@@ -2,8 +2,9 @@
 //!
 //! Meant for results, previews and tests. Nothing in a step reads back, because each wait costs a round trip.
 
+use futures_channel::oneshot;
+
 use super::Gpu;
-use super::signal::Signal;
 use crate::{Error, Result};
 
 /// Reads `n_values` f32 values from the start of `buffer`, which needs the usage `COPY_SRC`.
@@ -37,13 +38,14 @@ pub async fn read_bytes(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, n_bytes: 
         return Err(failed(error.to_string()));
     }
 
-    let mapped: Signal<Result<(), String>> = Signal::default();
-    let done = mapped.clone();
-    staging.map_async(wgpu::MapMode::Read, .., move |result| done.send(result.map_err(|e| e.to_string())));
+    let (send, mapped) = oneshot::channel();
+    // Nobody waits any more where sending fails.
+    staging.map_async(wgpu::MapMode::Read, .., move |result| drop(send.send(result)));
     // Natively this blocks until the callback has run. In the browser it does nothing: the event loop runs the callback
-    // while the signal is awaited.
+    // while the result is awaited.
     gpu.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| failed(e.to_string()))?;
-    mapped.await.map_err(failed)?;
+    let mapped = mapped.await.map_err(|_| failed("the device was lost".to_owned()))?;
+    mapped.map_err(|e| failed(e.to_string()))?;
 
     let mapped_bytes = staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
     let bytes = mapped_bytes.to_vec();

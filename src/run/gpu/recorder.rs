@@ -5,13 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::Future;
 use std::num::NonZeroU64;
-use std::pin::Pin;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
+use futures_channel::oneshot;
+use futures_util::future::select;
 use web_time::Instant;
 
 use super::arena::ALIGNMENT;
@@ -21,7 +21,6 @@ use super::faults::{Fault, Faults, one_line};
 use super::kernel::{Launch, PipelineKey, UNUSED_BYTES};
 use super::ledger::{Counts, Ledger, Purpose};
 use super::profile::Profiler;
-use super::signal::Signal;
 use super::{Caps, Gpu, readback};
 use crate::error::{Error, Result};
 
@@ -53,7 +52,7 @@ pub(super) enum Command<'a> {
 
 /// The end of a submit, to be waited for.
 pub(super) struct Ticket {
-    done: Signal<()>,
+    done: oneshot::Receiver<()>,
     index: Option<wgpu::SubmissionIndex>,
 }
 
@@ -260,11 +259,9 @@ impl Recorder {
                 }
             }
         });
-        let done = Signal::default();
-        let Some(gpu) = &self.gpu else {
-            done.send(());
-            return Ticket { done, index: None };
-        };
+        let (ran, done) = oneshot::channel();
+        // Without a device `ran` is dropped here, which ends the wait as well.
+        let Some(gpu) = &self.gpu else { return Ticket { done, index: None } };
         let start = Instant::now();
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut profiler = self.profiler.borrow_mut();
@@ -299,8 +296,8 @@ impl Recorder {
         // A software adapter may compute within the submit, which says nothing about recording.
         self.record_secs.set(self.record_secs.get() + start.elapsed().as_secs_f64());
         let index = gpu.queue.submit([commands]);
-        let signal = done.clone();
-        gpu.queue.on_submitted_work_done(move || signal.send(()));
+        // Nobody waits any more where sending fails.
+        gpu.queue.on_submitted_work_done(move || ran.send(()).unwrap_or(()));
         Ticket { done, index: Some(index) }
     }
 
@@ -312,15 +309,8 @@ impl Recorder {
                 return;
             }
         }
-        let mut done = ticket.done;
-        // A device that is lost calls nobody back.
-        std::future::poll_fn(|context| {
-            if Pin::new(&mut done).poll(context).is_ready() {
-                return Poll::Ready(());
-            }
-            if self.faults.is_there_or_wakes(context.waker()) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        // A lost device does not call back.
+        select(ticket.done, pin!(self.faults.wait())).await;
     }
 
     /// Brings bytes back, a multiple of four; zeros without a device.

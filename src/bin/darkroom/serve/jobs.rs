@@ -207,10 +207,9 @@ impl Drop for Place<'_> {
     }
 }
 
-/// A name that nobody else can guess: the standard library's hasher keys come from the system's random source.
+/// A name that nobody else can guess.
 fn random_id() -> String {
-    use std::hash::{BuildHasher, RandomState};
-    format!("{:016x}{:016x}", RandomState::new().hash_one(1), RandomState::new().hash_one(2))
+    format!("{:016x}{:016x}", crate::random::number(), crate::random::number())
 }
 
 fn is_ending() -> Failure {

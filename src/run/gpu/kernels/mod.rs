@@ -21,8 +21,6 @@ pub mod attention;
 pub mod group_norm;
 
 use super::kernel::Kernel;
-// HACK: for callers outside `run::gpu` that name it by this path; new ones use `run::gpu::Element`.
-pub use super::kernel::Element;
 
 /// Every kernel, family by family.
 pub const FAMILIES: &[&[&Kernel]] = &[

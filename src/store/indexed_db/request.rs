@@ -1,0 +1,76 @@
+//! The browser's requests and transactions as futures, and what they throw as errors.
+
+use js_sys::{Function, Promise, Reflect};
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{DomException, IdbRequest, IdbTransaction};
+
+use crate::error::Error;
+
+/// What a browser throws, by its name: `QuotaExceededError` and the like.
+pub(super) fn error_name(error: &JsValue) -> String {
+    let name = Reflect::get(error, &"name".into()).ok().and_then(|name| name.as_string());
+    name.unwrap_or_default()
+}
+
+/// The browser's words for what it throws.
+pub(super) fn words(error: &JsValue) -> String {
+    let message = Reflect::get(error, &"message".into()).ok().and_then(|message| message.as_string());
+    let message = message.filter(|message| !message.is_empty()).unwrap_or_else(|| format!("{error:?}"));
+    match error_name(error) {
+        name if name.is_empty() => message,
+        name => format!("{name}: {message}"),
+    }
+}
+
+pub(super) fn failed(store: &str, doing: &str, error: &JsValue) -> Error {
+    if error_name(error) == "QuotaExceededError" {
+        return Error::StoreFull { missing_bytes: 0, free_bytes: None };
+    }
+    Error::Store { store: store.to_owned(), reason: format!("cannot {doing} ({})", words(error)) }
+}
+
+/// Waits for a request. Its handlers live as long as the promise's own closure does: until one of them is called.
+pub(super) async fn finished(request: &IdbRequest) -> Result<JsValue, JsValue> {
+    let promise = Promise::new(&mut |resolve: Function, reject: Function| {
+        let of = request.clone();
+        let done = Closure::once_into_js(move || {
+            let _ = resolve.call1(&JsValue::NULL, &of.result().unwrap_or(JsValue::UNDEFINED));
+        });
+        let of = request.clone();
+        let failed = Closure::once_into_js(move || {
+            let error = of.error().ok().flatten().map_or(JsValue::NULL, DomException::into);
+            let _ = reject.call1(&JsValue::NULL, &error);
+        });
+        request.set_onsuccess(Some(done.unchecked_ref()));
+        request.set_onerror(Some(failed.unchecked_ref()));
+    });
+    JsFuture::from(promise).await
+}
+
+/// Waits until a transaction's writes are there.
+pub(super) async fn committed(transaction: &IdbTransaction) -> Result<(), JsValue> {
+    let promise = Promise::new(&mut |resolve: Function, reject: Function| {
+        let done = Closure::once_into_js(move || {
+            let _ = resolve.call0(&JsValue::NULL);
+        });
+        let of = transaction.clone();
+        let failed = Closure::once_into_js(move || {
+            let error = of.error().map_or(JsValue::NULL, DomException::into);
+            let _ = reject.call1(&JsValue::NULL, &error);
+        });
+        transaction.set_oncomplete(Some(done.unchecked_ref()));
+        transaction.set_onabort(Some(failed.unchecked_ref()));
+    });
+    JsFuture::from(promise).await.map(|_| ())
+}
+
+/// Something of the page's or worker's global object.
+pub(super) fn global(path: &[&str]) -> JsValue {
+    let mut value: JsValue = js_sys::global().into();
+    for name in path {
+        value = Reflect::get(&value, &(*name).into()).unwrap_or(JsValue::UNDEFINED);
+    }
+    value
+}
