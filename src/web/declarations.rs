@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 use ts_rs::{Config, TS, TypeVisitor};
 
+use crate::error::Class;
+
 /// What no Rust type describes.
 const BY_HAND: &str = r#"/** Pixels as a canvas has them: red, green, blue and alpha. */
 export type Pixels = {
@@ -23,11 +25,6 @@ export type Pixels = {
 
 /** A picture given: a PNG, JPEG, WebP, GIF, BMP or TIFF file, or pixels as a canvas has them. */
 export type GivenPicture = Uint8Array | ImageData | { width: number, height: number, data: Uint8ClampedArray };
-
-/** What is thrown: `code` says what a page can do about it. */
-export interface Failure extends Error {
-  code: "request" | "model" | "device" | "memory" | "lost" | "storage" | "picture" | "cancelled";
-}
 "#;
 
 /// Declarations by their names: ts-rs gives dependencies in another order after each compilation.
@@ -119,7 +116,11 @@ fn declarations() -> String {
     all.visit::<types::BenchTiles>();
     let head = "// Written by `./build.sh types` from the Rust types; src/web/declarations.rs says how.\n";
     let declared: Vec<String> = all.found.into_values().collect();
-    format!("{head}\n{}\n{BY_HAND}", declared.join("\n"))
+    let codes = Class::ALL.map(|class| format!("{:?}", class.code())).join(" | ");
+    let failure = format!(
+        "/** What is thrown: `code` says what a page can do about it. */\nexport interface Failure extends Error {{\n  code: {codes};\n}}\n"
+    );
+    format!("{head}\n{}\n{BY_HAND}\n{failure}", declared.join("\n"))
 }
 
 /// Compares the file with the types; with `DARKROOM_WRITE_TYPES` set, as `./build.sh types` does, it is written instead.

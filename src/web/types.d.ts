@@ -1,5 +1,11 @@
 // Written by `./build.sh types` from the Rust types; src/web/declarations.rs says how.
 
+/**
+ * How attention's scores, a matrix for each head of as many rows and columns as there are tokens, are held. It decides
+ * memory and speed; pictures differ by rounding at most.
+ */
+export type Attention = "flash" | "sliced" | "full";
+
 /** What the operations of one kind and shape took together. */
 export type BenchLine = {
   kernel: string,
@@ -174,6 +180,12 @@ export type DrawRequest = {
   clip_skip?: number,
   /** What to do with long prompts. */
   long_prompt?: LongPrompt,
+  /** How attention's scores are held. */
+  attention?: Attention,
+  /** XL's conditioning on the size of the original photograph: width and height in pixels; the picture's own where absent. */
+  original_size?: [number, number],
+  /** XL's conditioning on the crop of the training photograph: left and top in pixels; (0, 0) where absent. */
+  crop?: [number, number],
 };
 
 /** The type of values: on the GPU of all but weights, on the CPU of weights. `auto` is f16 where the GPU has it. */
@@ -366,6 +378,10 @@ export type PictureParameters = {
   sigmas?: Array<number>,
   /** How a start picture of another shape was brought to the size. */
   fit?: string,
+  /** XL's conditioning on the original size, width and height in pixels. */
+  original_size?: [number, number],
+  /** XL's conditioning on the crop, left and top in pixels. */
+  crop?: [number, number],
   /** The program's version. */
   version?: string,
 };
@@ -494,5 +510,5 @@ export type GivenPicture = Uint8Array | ImageData | { width: number, height: num
 
 /** What is thrown: `code` says what a page can do about it. */
 export interface Failure extends Error {
-  code: "request" | "model" | "device" | "memory" | "lost" | "storage" | "picture" | "cancelled";
+  code: "request" | "model" | "device" | "memory" | "lost" | "picture" | "file" | "storage" | "cancelled";
 }
