@@ -18,9 +18,8 @@ use desk::{Desk, difference, red_half};
 use serde_json::{Value, json};
 
 /// A run of four steps at 64 x 64.
-const DRAW: [&str; 12] = [
-    "--prompt", "a red fox", "--seed", "7", "--steps", "4", "--width", "64", "--height", "64", "--guidance", "5",
-];
+const DRAW: [&str; 12] =
+    ["--prompt", "a red fox", "--seed", "7", "--steps", "4", "--width", "64", "--height", "64", "--guidance", "5"];
 
 /// A desk with the tiny model of a version as a folder and as one file.
 fn desk(version: &str) -> Desk {
@@ -252,7 +251,8 @@ fn conversions_lose_nothing_and_come_back() {
         // What the other file has besides is what no model uses.
         let more: Vec<&String> = theirs.keys().filter(|name| !ours.contains_key(*name)).collect();
         let is_spare = |name: &&String| {
-            name.contains("resblocks.") || ["text_projection", "logit_scale", "position_ids"].iter().any(|end| name.ends_with(end))
+            name.contains("resblocks.")
+                || ["text_projection", "logit_scale", "position_ids"].iter().any(|end| name.ends_with(end))
         };
         assert!(more.iter().all(is_spare), "{version}: {more:?}");
         run(&["--model", "one.safetensors", "--config", "config", "-o", "back", "--type", "f32"]);

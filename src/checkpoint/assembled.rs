@@ -5,8 +5,8 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::identity::{Identity, Kind};
-use super::single::open_layers;
 use super::names;
+use super::single::open_layers;
 use crate::error::{Error, Result};
 use crate::graph::WeightSpec;
 use crate::hub::{Component, ModelFile, Source};

@@ -229,8 +229,7 @@ fn markers(configs: &ModelConfigs) -> Vec<Wanted> {
     if configs.unet.text_time.is_none() || configs.scheduler.prediction_type() != "v_prediction" {
         return Vec::new();
     }
-    let marker =
-        |name: &str| Wanted { name: name.into(), shape: vec![0], parts: Vec::new(), dtype: BlockType::F32 };
+    let marker = |name: &str| Wanted { name: name.into(), shape: vec![0], parts: Vec::new(), dtype: BlockType::F32 };
     let mut markers = vec![marker("v_pred")];
     if configs.scheduler.is_zero_snr() {
         markers.push(marker("ztsnr"));
@@ -434,7 +433,8 @@ impl OutputFile {
                 Ok(())
             }
             Content::Gguf { metadata, tensors } => {
-                let texts: Vec<(&str, &str)> = metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+                let texts: Vec<(&str, &str)> =
+                    metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
                 let listed = tensors.iter().map(|tensor| NewTensor {
                     name: tensor.name.clone(),
                     shape: tensor.shape.clone(),

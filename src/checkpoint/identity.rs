@@ -363,7 +363,8 @@ fn model(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Option<Identit
     let context = view.last_side(prefix, "attn2.to_k.weight");
     let label = if is_ldm { "label_emb.0.0.weight" } else { "add_embedding.linear_1.weight" };
     let label = view.shape(&format!("{prefix}{label}")).and_then(|shape| shape.get(1)).copied();
-    let deep = if is_ldm { "input_blocks.7.1.transformer_blocks." } else { "down_blocks.2.attentions.0.transformer_blocks." };
+    let deep =
+        if is_ldm { "input_blocks.7.1.transformer_blocks." } else { "down_blocks.2.attentions.0.transformer_blocks." };
     let depth = view.count(&format!("{prefix}{deep}"));
     let mut task = Task::of_channels(channels);
     let mut obstacle = None;
@@ -391,7 +392,8 @@ fn model(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Option<Identit
     match (family, task) {
         (Some(family @ Family::Other(_)), _) => obstacle = refuse(&format!("this is {}", family.name())),
         (Some(Family::XlRefiner), _) => {
-            obstacle = Some("this is XL's refiner, which only works on what the base model began: use the base model".into());
+            obstacle =
+                Some("this is XL's refiner, which only works on what the base model began: use the base model".into());
         }
         (_, Task::TextToImage | Task::Inpaint) => {}
         (_, task) => {

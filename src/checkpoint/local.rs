@@ -143,8 +143,8 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let of_name = |name: &str| {
         files.iter().find(|file| file.file_name().is_some_and(|found| found == name)).map(|file| vec![file.clone()])
     };
-    let own = of_name("diffusion_pytorch_model.safetensors")
-        .or_else(|| of_name("diffusion_pytorch_model.fp16.safetensors"));
+    let own =
+        of_name("diffusion_pytorch_model.safetensors").or_else(|| of_name("diffusion_pytorch_model.fp16.safetensors"));
     if let Some(own) = own {
         return Ok(own);
     }

@@ -61,9 +61,8 @@ pub(super) fn look(view: &View<'_>) -> Option<Found> {
 
 /// The family whose layers it changes.
 pub(super) fn family(view: &View<'_>) -> Option<Family> {
-    let is_second_encoder = |name: &str| {
-        ["lora_te2_", "text_encoder_2.", "lora_te1_"].iter().any(|start| name.starts_with(start))
-    };
+    let is_second_encoder =
+        |name: &str| ["lora_te2_", "text_encoder_2.", "lora_te1_"].iter().any(|start| name.starts_with(start));
     if view.any(|name| name.contains("double_blocks") || name.contains("single_transformer_blocks")) {
         return Some(Family::Other("Flux"));
     }
@@ -82,7 +81,8 @@ pub(super) fn family(view: &View<'_>) -> Option<Family> {
     }
     // What goes into the keys of the attention to the text is as wide as the text encoder.
     let width = view.names.iter().find_map(|name| {
-        let is_key = name.contains("attn2_to_k") || name.contains("attn2.to_k") || name.contains("attn2.processor.to_k");
+        let is_key =
+            name.contains("attn2_to_k") || name.contains("attn2.to_k") || name.contains("attn2.processor.to_k");
         let (_, form, _) = FORMS.iter().find(|(end, ..)| is_key && name.ends_with(end))?;
         let shape = view.file.tensor(name)?.shape;
         match *form {

@@ -272,7 +272,11 @@ fn vae_name(name: &str, n_blocks: usize) -> Option<String> {
         format!("mid.attn_1.{theirs}{}", &rest[ours.len()..])
     } else if let Some(rest) = rest.strip_prefix("mid_block.resnets.") {
         let (number, rest) = rest.split_once('.')?;
-        format!("mid.block_{}.{}", number.parse::<usize>().ok()?.checked_add(1)?, rest.replace("conv_shortcut", "nin_shortcut"))
+        format!(
+            "mid.block_{}.{}",
+            number.parse::<usize>().ok()?.checked_add(1)?,
+            rest.replace("conv_shortcut", "nin_shortcut")
+        )
     } else {
         let (block, rest) = rest.split_once('.')?;
         let (number, rest) = rest.split_once('.')?;
@@ -285,9 +289,10 @@ fn vae_name(name: &str, n_blocks: usize) -> Option<String> {
         if let Some(rest) = rest.strip_prefix("resnets.") {
             format!("{block}.{number}.block.{}", rest.replace("conv_shortcut", "nin_shortcut"))
         } else {
-            let rest = rest.strip_prefix("downsamplers.0.").map(|rest| format!("downsample.{rest}")).or_else(|| {
-                Some(format!("upsample.{}", rest.strip_prefix("upsamplers.0.")?))
-            })?;
+            let rest = rest
+                .strip_prefix("downsamplers.0.")
+                .map(|rest| format!("downsample.{rest}"))
+                .or_else(|| Some(format!("upsample.{}", rest.strip_prefix("upsamplers.0.")?)))?;
             format!("{block}.{number}.{rest}")
         }
     };

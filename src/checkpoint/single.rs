@@ -194,7 +194,10 @@ impl SingleFile {
     /// Texts as they were published for the family.
     async fn write_texts(&mut self, clip_merges: &Option<String>) -> Result<()> {
         let Some(version) = self.version() else {
-            return Err(Error::Hub { repo: self.label.clone(), reason: "it is of no family that can be drawn with".into() });
+            return Err(Error::Hub {
+                repo: self.label.clone(),
+                reason: "it is of no family that can be drawn with".into(),
+            });
         };
         let Some((prediction, _)) = self.identity.prediction else {
             let reason = "it is a Stable Diffusion 2, and whether it predicts noise or velocity cannot be told from the file: \
@@ -266,7 +269,10 @@ impl SingleFile {
             }
             _ => ("UNet", "use a whole model"),
         };
-        Error::Hub { repo: self.label.clone(), reason: format!("the file has no {what} ({}): {flag}", component.folder()) }
+        Error::Hub {
+            repo: self.label.clone(),
+            reason: format!("the file has no {what} ({}): {flag}", component.folder()),
+        }
     }
 }
 

@@ -80,7 +80,8 @@ mod tests {
             tokenizer: None,
         };
         let config = TokenizerConfig::from_files(&files).unwrap();
-        let tokenizer = Tokenizer::new(&vocab_json(built_in().unwrap()).unwrap(), built_in().unwrap(), &config).unwrap();
+        let tokenizer =
+            Tokenizer::new(&vocab_json(built_in().unwrap()).unwrap(), built_in().unwrap(), &config).unwrap();
         // As transformers' CLIPTokenizer of openai/clip-vit-large-patch14 gives them.
         let ids = tokenizer.encode("a photo of a cat").unwrap().ids;
         assert_eq!(ids[..8], [49406, 320, 1125, 539, 320, 2368, 49407, 0]);

@@ -6,7 +6,9 @@
 use std::path::{Component as PathPart, Path, PathBuf};
 use std::time::Duration;
 
-use super::{Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, choose_present, index_files};
+use super::{
+    Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, choose_present, index_files,
+};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::weights::{ByteSource, DiskSource, LocalFuture};

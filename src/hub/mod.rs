@@ -31,8 +31,8 @@ use crate::error::Result;
 use crate::graph::WeightSpec;
 use crate::weights::{ByteSource, LocalFuture, Weights};
 
-pub use choose::{IndexTexts, Needs, Variant, choose_files, choose_present, index_files};
 pub use address::{FileUrl, RepoFile};
+pub use choose::{IndexTexts, Needs, Variant, choose_files, choose_present, index_files};
 pub use listing::ListedFile;
 pub use repo::RepoId;
 

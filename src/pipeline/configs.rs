@@ -231,7 +231,9 @@ impl ModelConfigs {
                 Some(tiny) => Ok(vae::decoder_graph(tiny, 1, 1, 1)?.weights()),
                 None => Ok(Vec::new()),
             },
-            Component::ModelIndex | Component::Scheduler | Component::Tokenizer | Component::Tokenizer2 => Ok(Vec::new()),
+            Component::ModelIndex | Component::Scheduler | Component::Tokenizer | Component::Tokenizer2 => {
+                Ok(Vec::new())
+            }
         }
     }
 }

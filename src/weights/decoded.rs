@@ -71,7 +71,8 @@ impl Decoded {
         let mut values = Vec::new();
         gguf::dequantize(kind, &stored, &mut values)
             .ok_or_else(|| broken(format!("tensor {} has blocks that are cut off", tensor.name)))?;
-        let wanted = values.get(skip..skip + n).ok_or_else(|| broken(format!("tensor {} is too short", tensor.name)))?;
+        let wanted =
+            values.get(skip..skip + n).ok_or_else(|| broken(format!("tensor {} is too short", tensor.name)))?;
         Ok(bytemuck::cast_slice(wanted).to_vec())
     }
 

@@ -113,11 +113,7 @@ pub(super) struct Header {
 
 /// Reads and checks the header of one file; `file_idx` goes into [`TensorInfo::file`]. Its tensors are taken from
 /// `n_left`, what the files before left of [`MAX_TENSORS`].
-pub(super) async fn read(
-    source: &dyn ByteSource,
-    file_idx: usize,
-    n_left: &mut usize,
-) -> Result<Header> {
+pub(super) async fn read(source: &dyn ByteSource, file_idx: usize, n_left: &mut usize) -> Result<Header> {
     // A message may quote the file, and the file may be made of one endless word, or speak to the terminal.
     let broken = |reason: String| Error::Safetensors {
         file: source.name().to_owned(),

@@ -25,9 +25,9 @@ use crate::error::{Dims, Error, Result};
 use crate::graph::WeightSpec;
 
 pub use aliases::Aliased;
+pub use decoded::Decoded;
 #[cfg(not(target_arch = "wasm32"))]
 pub use disk::DiskSource;
-pub use decoded::Decoded;
 pub use dtype::Dtype;
 pub use files::Files;
 pub use header::{MAX_HEADER_BYTES, MAX_TENSORS, TensorInfo, header_of_f16};

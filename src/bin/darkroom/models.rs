@@ -3,8 +3,8 @@
 use clap::Args;
 use darkroom::Result;
 use darkroom::checkpoint::local::Place;
-use darkroom::hub::cache::{CacheState, HubCache};
 use darkroom::hub::Variant;
+use darkroom::hub::cache::{CacheState, HubCache};
 use darkroom::model::SDVersion;
 use serde_json::json;
 

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use clap::{Args as ClapArgs, ValueEnum};
 use darkroom::engine::{Dtype, Expected};
-use darkroom::hub::published::Published;
 use darkroom::hub::Source;
+use darkroom::hub::published::Published;
 use darkroom::pipeline::Residency;
 use darkroom::pipeline::plan::{Plan, PlanSettings, plan};
 use darkroom::request::Request;

@@ -193,13 +193,15 @@ pub fn fetch_vae(field: &'static str, name: &str, bar: &Bar) -> Result<PathBuf> 
     let repo: RepoId = name.parse().map_err(|_| Error::Request {
         field,
         got: format!("{name:?}"),
-        expected: "give the path of a file or folder that exists, owner/repo, owner/repo/file.safetensors, or https://…"
-            .to_owned(),
+        expected:
+            "give the path of a file or folder that exists, owner/repo, owner/repo/file.safetensors, or https://…"
+                .to_owned(),
     })?;
     let cache = HubCache::from_env()?;
     let mut first_error = None;
     for file in VAE_FILES {
-        let config = file.rsplit_once('/').map_or("config.json".to_owned(), |(folder, _)| format!("{folder}/config.json"));
+        let config =
+            file.rsplit_once('/').map_or("config.json".to_owned(), |(folder, _)| format!("{folder}/config.json"));
         match cache.fetch_file(&RepoFile::new(repo.clone(), file)?, &mut progress) {
             Ok(weights) => {
                 cache.fetch_file(&RepoFile::new(repo.clone(), &config)?, &mut progress)?;
