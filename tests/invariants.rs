@@ -69,6 +69,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "parameters",
         ],
     ),
+    ("checkpoint", &["error", "json", "graph", "weights", "model", "sampler", "hub", "pipeline"]),
     ("engine", &["error", "image", "model", "sampler", "request", "hub", "run", "parameters", "pipeline"]),
     ("bench", &["error", "graph", "weights", "model", "run"]),
     (
@@ -87,6 +88,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "hub",
             "run",
             "pipeline",
+            "checkpoint",
             "engine",
             "bench",
             "parameters",
@@ -108,6 +110,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "hub",
             "run",
             "pipeline",
+            "checkpoint",
             "engine",
             "bench",
             "parameters",
@@ -122,7 +125,7 @@ const ORDERS: &[(&[&str], &[&[&str]])] = &[
     (
         &["run", "gpu"],
         &[
-            &["kernel", "weight_layout", "arena", "bands", "signal"],
+            &["kernel", "weight_layout", "arena", "bands"],
             &["fusing"],
             &["emit"],
             &["kernels"],
