@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use tokio::sync::watch;
 
+use super::desk::Desk;
 use super::failure::Failure;
-use super::jobs::{Desk, Job, Png, Status};
+use super::job::{Job, Png, Status};
 
 /// See the module.
 pub struct Followed {

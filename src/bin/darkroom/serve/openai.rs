@@ -15,11 +15,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::desk::Desk;
 use super::failure::Failure;
 use super::follow::{Finished, Followed};
 use super::form;
 use super::intake::{Asked, Raw, SMALL_BODY_BYTES};
-use super::jobs::Desk;
 use super::memory::Held;
 use super::menu::Model;
 use super::openai_request::{Delivery, Door, ImagesRequest};

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::answer;
 use super::failure::Failure;
 use super::follow::Followed;
-use super::jobs::{Job, Png};
+use super::job::{Job, Png};
 use super::openai::{now, size, usage};
 use super::openai_request::{Delivery, Door};
 

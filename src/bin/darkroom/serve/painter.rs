@@ -17,7 +17,8 @@ use darkroom::{Error, Result};
 use crate::engine_args::open_device;
 use crate::exit_code;
 
-use super::jobs::{Desk, Job, Png, Progress, Status};
+use super::desk::Desk;
+use super::job::{Job, Png, Progress, Status};
 use super::upload::{Role, Upload};
 
 /// Progress is told at most this often.

@@ -19,10 +19,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::connection::Hall;
+use super::desk::{Desk, Listening};
 use super::failure::Failure;
 use super::guard::{self, Guard};
 use super::intake::Asked;
-use super::jobs::{Desk, Job, Listening, Progress};
+use super::job::{Job, Progress};
 use super::request::JobRequest;
 use super::{metrics, openai, webui};
 

@@ -23,10 +23,11 @@ use darkroom::image::FileFormat;
 use serde_json::json;
 
 use super::answer;
+use super::desk::Desk;
 use super::failure::Failure;
 use super::follow::Followed;
 use super::intake::{Asked, Posted};
-use super::jobs::{Desk, Status};
+use super::job::Status;
 use super::menu::Menu;
 use body::{Body, Given};
 use request::{Door, positive};

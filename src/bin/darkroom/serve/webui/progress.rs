@@ -11,8 +11,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::super::desk::Desk;
 use super::super::failure::Failure;
-use super::super::jobs::{Desk, Progress, Status};
+use super::super::job::{Progress, Status};
 use super::Refusal;
 
 /// The drawing under way, or else the one that waits longest: its id, and when it began.
