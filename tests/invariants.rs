@@ -26,6 +26,11 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
         &["run/candle.rs", "run/candle/"],
         "only run/candle.rs knows candle",
     ),
+    (
+        &["ModelLoader", "ModelComponents", "CandleRunner", "GpuRunner"],
+        &["run/", "pipeline/", "engine.rs", "engine/", "bench.rs", "bench/", "web/bench.rs", "lib.rs"],
+        "the command line, the server and the page draw through engine",
+    ),
 ];
 
 /// The modules that compute and nothing else.
@@ -429,6 +434,7 @@ fn violations_are_found() {
         ("hub/native.rs", "fn a() { js_sys::Date::now(); }"),
         ("run/candle.rs", "type A = wgpu::Device;"),
         ("run/mod.rs", "use candle_core::Tensor;"),
+        ("bin/darkroom/serve/painter.rs", "use darkroom::pipeline::ModelLoader;"),
         ("model/unet.rs", "use std::fs;"),
         ("graph/mod.rs", "use std::{collections::HashMap, net::TcpStream};"),
         ("sampler/mod.rs", "pub async fn step() {}"),

@@ -176,7 +176,7 @@ impl<R: Runner> Setup<R> {
         let config = &self.inputs.config;
         let mask = Mask::from_image(mask, config.width, config.height, config.fit);
         if mask.is_empty() {
-            return refuse("mask", "without white", "make white what is to be drawn anew");
+            return refuse("mask", "without white", "make white what is to be repainted");
         }
         let masked_moments = if self.model.configs.is_inpaint() {
             let shown: Vec<f32> = values

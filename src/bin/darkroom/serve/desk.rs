@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::failure::Failure;
 use super::job::{Job, Png, Progress, Status};
 use super::memory::{Held, Kind, Memory};
-use super::menu::{Menu, Order};
+use super::menu::{CheckedRequest, Menu};
 use super::metrics::Metrics;
 use super::queue::Queue;
 use super::request::JobRequest;
@@ -105,26 +105,26 @@ impl Desk {
             failure
         };
         let place = self.reserve().map_err(refused)?;
-        let order = self.check(request).await.map_err(refused)?;
-        held.set(order.n_bytes());
-        Ok(self.add(place, order, held))
+        let checked = self.check(request).await.map_err(refused)?;
+        held.set(checked.n_bytes());
+        Ok(self.add(place, checked, held))
     }
 
-    async fn check(&self, request: JobRequest) -> Result<Order, Failure> {
-        let order = self.menu.order(&request, None)?;
-        let Some(image) = &request.image else { return Ok(order) };
+    async fn check(&self, request: JobRequest) -> Result<CheckedRequest, Failure> {
+        let checked = self.menu.check(&request, None)?;
+        let Some(image) = &request.image else { return Ok(checked) };
         let size = image.check(&self.room, Role::Image).await?;
         if let Some(mask) = &request.mask {
-            mask.check(&self.room, order.mask_role).await?;
+            mask.check(&self.room, checked.mask_role).await?;
         }
-        self.menu.order(&request, Some(size))
+        self.menu.check(&request, Some(size))
     }
 
-    fn add(&self, place: Place<'_>, order: Order, held: Held) -> String {
+    fn add(&self, place: Place<'_>, checked: CheckedRequest, held: Held) -> String {
         let id = random_id();
         let job = Job {
             id: id.clone(),
-            order,
+            request: checked,
             status: Status::Queued,
             progress: Progress { stage: "queued", ..Progress::default() },
             images: Vec::new(),

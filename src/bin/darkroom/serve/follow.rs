@@ -107,7 +107,7 @@ impl Followed {
         let finished = self.look(|job| Finished {
             images: job.images.clone(),
             urls: (0..job.images.len()).map(|image| job.image_url(image)).collect(),
-            size: (job.order.config.width, job.order.config.height),
+            size: (job.request.config.width, job.request.config.height),
             n_tokens: job.n_tokens,
             truncated: job.truncated.clone(),
         })?;

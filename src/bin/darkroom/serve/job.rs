@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::failure::Failure;
 use super::memory::{Held, Kind, Memory};
-use super::menu::Order;
+use super::menu::CheckedRequest;
 
 /// Where a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -73,7 +73,7 @@ impl AsRef<[u8]> for Png {
 /// One request that was taken, and what is known of it.
 pub struct Job {
     pub id: String,
-    pub order: Order,
+    pub request: CheckedRequest,
     pub status: Status,
     pub progress: Progress,
     /// Finished pictures with their seeds.
@@ -103,17 +103,17 @@ impl Job {
 
     /// Everything about it in JSON. `position` counts the requests before it.
     pub fn to_json(&self, position: Option<usize>) -> Value {
-        let config = &self.order.config;
+        let config = &self.request.config;
         let images: Vec<Value> = (0..self.images.len())
             .map(|image| json!({ "index": image, "seed": self.images[image].0, "url": self.image_url(image) }))
             .collect();
         let mut object = json!({
             "id": self.id, "status": self.status, "progress": self.progress, "images": images,
             "request": {
-                "model": self.order.model, "prompt": config.prompt,
+                "model": self.request.model, "prompt": config.prompt,
                 "negative_prompt": config.negative_prompt, "width": config.width, "height": config.height,
                 "any_size": config.any_size,
-                "steps": config.steps, "guidance_scale": config.guidance_scale, "sampler": self.order.sampler.name(),
+                "steps": config.steps, "guidance_scale": config.guidance_scale, "sampler": self.request.sampler.name(),
                 "seed": config.seed, "count": config.count,
             },
         });
@@ -131,8 +131,8 @@ impl Job {
 
     /// Forgets the pictures that it was given, once nobody needs them.
     pub fn forget_uploads(&mut self) {
-        (self.order.image, self.order.mask) = (None, None);
-        self.held.set(self.order.n_bytes());
+        (self.request.image, self.request.mask) = (None, None);
+        self.held.set(self.request.n_bytes());
     }
 
     /// It is over: nothing that it was given is needed any more.

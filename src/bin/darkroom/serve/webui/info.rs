@@ -30,8 +30,12 @@ pub struct Drawn {
 
 impl Drawn {
     pub fn of(job: &Job) -> Self {
-        let order = &job.order;
-        Drawn { parameters: order.parameters(), sampler: order.sampler.a1111_name(), first_seed: order.config.seed }
+        let checked = &job.request;
+        Drawn {
+            parameters: checked.parameters(),
+            sampler: checked.sampler.a1111_name(),
+            first_seed: checked.config.seed,
+        }
     }
 }
 

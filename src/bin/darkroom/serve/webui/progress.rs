@@ -28,7 +28,7 @@ fn current(desk: &Desk) -> Option<(String, Option<Instant>)> {
 pub async fn progress(State(desk): State<Arc<Desk>>, RawQuery(query): RawQuery) -> Json<Value> {
     let seen = current(&desk).and_then(|(id, started)| {
         desk.look(&id, |job, _| {
-            let n_pictures = job.order.config.count;
+            let n_pictures = job.request.config.count;
             (job.status, job.progress.clone(), n_pictures, job.preview.clone(), started)
         })
     });
