@@ -28,7 +28,7 @@ impl<R: Runner> Setup<R> {
         Ok(configs.vae_graph(decoder_graph(&configs.vae, 1, self.latent[0], self.latent[1])?))
     }
 
-    /// 8. Latents to pixels; where there is a mask, the rest of the picture is put back untouched. Besides, whether the decoder
+    /// Latents to pixels; where there is a mask, the rest of the picture is put back untouched. Besides, whether the decoder
     /// was repeated in f32.
     pub async fn decode(
         &self,

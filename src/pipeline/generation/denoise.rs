@@ -39,8 +39,8 @@ impl<R: Runner> Denoiser<R> {
 }
 
 impl<R: Runner> Setup<R> {
-    /// 7. One call of the UNet and the sampler's arithmetic on its result; again in f32 where 16 bits were not enough, which
-    /// it tells.
+    /// One call of the UNet and the sampler's arithmetic on its result; again in f32 where 16 bits were not enough, which is
+    /// what it returns.
     pub async fn denoise(
         &self,
         ready: &mut Ready<R>,

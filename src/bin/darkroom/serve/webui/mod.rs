@@ -237,7 +237,7 @@ async fn draw(desk: Arc<Desk>, Asked { asked: mut body, held }: Asked<Body>, doo
         other => other?,
     };
     let was_interrupted = job.look(|job| job.status == Status::Cancelled)?;
-    let drawn = job.look(|job| info::Drawn::of(job))?;
+    let drawn = job.look(info::Drawn::of)?;
     drop((listed, job));
     let n_bytes: usize = finished.images.iter().map(|(_, file)| file.len() / 3 * 4).sum();
     let make = move || info::answer(&finished, &drawn, &delivery, parameters, was_interrupted);
