@@ -71,13 +71,13 @@ pub struct SDConfig {
     /// Whether sides may be any multiple of the VAE's factor, as in diffusers, and not only of what models are at their
     /// best at. See [`SideRule`].
     pub any_size: bool,
-    /// How an initial picture of another shape is brought to that size. Without one it has no effect.
+    /// How a start picture of another shape is brought to that size. Without one it has no effect.
     pub fit: Fit,
-    /// Denoising steps, 1 to 150. With an initial picture, `strength` of them are run.
+    /// Denoising steps, 1 to 150. With a start picture, `strength` of them are run.
     pub steps: usize,
     /// Classifier-free guidance, 0 to 20. At 1 or below the UNet runs once a step instead of twice.
     pub guidance_scale: f64,
-    /// How far an initial picture is changed, 0 (not at all) to 1 (replaced). Without one it has no effect.
+    /// How far a start picture is changed, 0 (not at all) to 1 (replaced). Without one it has no effect.
     pub strength: f64,
     /// The seed of the first picture; the picture with index `i` uses `seed + i`.
     pub seed: u64,
@@ -144,7 +144,7 @@ impl SDConfig {
         self
     }
 
-    /// Sets how an initial picture of another shape is brought to the size.
+    /// Sets how a start picture of another shape is brought to the size.
     #[must_use]
     pub fn with_fit(mut self, fit: Fit) -> Self {
         self.fit = fit;
@@ -165,7 +165,7 @@ impl SDConfig {
         self
     }
 
-    /// Sets how far an initial picture is changed.
+    /// Sets how far a start picture is changed.
     #[must_use]
     pub fn with_strength(mut self, strength: f64) -> Self {
         self.strength = strength;

@@ -262,6 +262,8 @@ fn programs_that_speak_openais_api_are_served() {
         ("size", json!("100x128"), "use 96 or 128"),
         ("model", json!("dall-e-3"), "darkroom/tiny-emoji"),
         ("quality", json!("hd"), "quality"),
+        ("width", json!(128), "there is no setting"),
+        ("eta", json!(2), "eta 2 is not possible"),
     ] {
         let mut body = json!({ "prompt": APPLE });
         body[field] = value;
@@ -343,6 +345,8 @@ fn what_cannot_be_drawn_is_refused_with_what_would_work() {
         (json!({ "prompt": "x", "width": 512 }), 400, "allows 256 at most"),
         (json!({ "prompt": "x", "count": 3 }), 400, "allows 2 at most"),
         (json!({ "prompt": "x", "sampler": "magic" }), 400, "euler"),
+        (json!({ "prompt": "x", "attention": "none" }), 400, "flash or sliced or full"),
+        (json!({ "prompt": "x", "crop": [0, 0] }), 400, "conditioned"),
         (json!({ "prompt": "x", "model": "xl" }), 404, "darkroom/tiny-emoji"),
         (json!({ "prompt": "x", "mask": "" }), 400, "mask"),
         (json!({ "prompt": "x", "strength": 0.5 }), 400, "image"),
@@ -357,7 +361,10 @@ fn what_cannot_be_drawn_is_refused_with_what_would_work() {
         assert_eq!(got, status, "{body}: {answer}");
         assert!(answer["error"]["message"].as_str().unwrap().contains(words), "{body}: {answer}");
         assert_eq!(answer["error"]["type"], "invalid_request_error");
+        assert_eq!(answer["error"]["code"], if status == 404 { "model_not_found" } else { "request" });
     }
+    let sliced = json!({ "prompt": "x", "steps": 1, "attention": "sliced", "any_size": null });
+    assert_eq!(server.wait_until_over(&server.add(&sliced))["status"], "done");
     // What only the model's own files tell comes with the job.
     let job = server.wait_until_over(&server.add(&json!({ "prompt": "x", "clip_skip": 9 })));
     assert_eq!(job["status"], "failed");

@@ -1,6 +1,6 @@
 //! What a picture says of how it was made, as far as it can be understood.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{A1111_KEY, JSON_KEY, Parameters, a1111, other_programs};
 use crate::sampler::Sampler;
@@ -9,7 +9,8 @@ use crate::sampler::Sampler;
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// The settings of a picture that were found; what was not there is absent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Settings {
     /// What to draw.
@@ -104,58 +105,15 @@ impl Settings {
         self.any_size = sides().all(|side| side.is_multiple_of(8)) && sides().any(|side| !side.is_multiple_of(64));
     }
 
-    /// All parameters, where none is missing that every picture has.
+    /// All parameters, where none is missing that every picture has. Both have the same names.
     pub(super) fn complete(self) -> Option<Parameters> {
-        Some(Parameters {
-            prompt: self.prompt.unwrap_or_default(),
-            negative_prompt: self.negative_prompt,
-            steps: self.steps?,
-            sampler: self.sampler?,
-            guidance_scale: self.guidance_scale?,
-            seed: self.seed?,
-            width: self.width?,
-            height: self.height?,
-            any_size: self.any_size,
-            model: self.model.unwrap_or_default(),
-            strength: self.strength,
-            clip_skip: self.clip_skip,
-            long_prompt_chunks: self.long_prompt_chunks,
-            eta: self.eta,
-            timesteps: self.timesteps,
-            sigmas: self.sigmas,
-            fit: self.fit,
-            original_size: self.original_size,
-            crop: self.crop,
-            version: self.version.unwrap_or_default(),
-        })
-    }
-}
-
-impl From<Parameters> for Settings {
-    fn from(parameters: Parameters) -> Self {
-        let named = |text: String| Some(text).filter(|text| !text.is_empty());
-        Settings {
-            prompt: Some(parameters.prompt),
-            negative_prompt: parameters.negative_prompt,
-            steps: Some(parameters.steps),
-            sampler: Some(parameters.sampler),
-            guidance_scale: Some(parameters.guidance_scale),
-            seed: Some(parameters.seed),
-            width: Some(parameters.width),
-            height: Some(parameters.height),
-            any_size: parameters.any_size,
-            model: named(parameters.model),
-            strength: parameters.strength,
-            clip_skip: parameters.clip_skip,
-            long_prompt_chunks: parameters.long_prompt_chunks,
-            eta: parameters.eta,
-            timesteps: parameters.timesteps,
-            sigmas: parameters.sigmas,
-            fit: parameters.fit,
-            original_size: parameters.original_size,
-            crop: parameters.crop,
-            version: named(parameters.version),
+        let seed = self.seed?;
+        let mut json = serde_json::to_value(self).ok()?;
+        json["seed"] = seed.into();
+        if json["prompt"].is_null() {
+            json["prompt"] = "".into();
         }
+        serde_json::from_value(json).ok()
     }
 }
 
@@ -178,9 +136,14 @@ impl Found {
     #[must_use]
     pub fn in_text(text: &[(String, String)]) -> Option<Self> {
         let find = |key: &str| text.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str());
-        let own = find(JSON_KEY).map(serde_json::from_str::<Parameters>);
-        if let Some(Ok(parameters)) = own {
-            return Some(Found { program: "darkroom".to_owned(), settings: parameters.into(), notes: Vec::new() });
+        // Ours is whole, or was tampered with.
+        if let Some(own) = find(JSON_KEY)
+            && serde_json::from_str::<Parameters>(own).is_ok()
+            && let Ok(settings) = serde_json::from_str::<Settings>(own)
+        {
+            let named = |name: Option<String>| name.filter(|name| !name.is_empty());
+            let settings = Settings { model: named(settings.model), version: named(settings.version), ..settings };
+            return Some(Found { program: "darkroom".to_owned(), settings, notes: Vec::new() });
         }
         let in_a1111 = find(A1111_KEY).or(find("UserComment")).and_then(a1111::read).map(|mut found| {
             if let Some(version) = found.settings.version.as_deref().filter(|version| version.starts_with("darkroom")) {

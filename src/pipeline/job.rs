@@ -11,7 +11,7 @@ pub enum Task {
     TextToImage,
     /// From a picture, noised by `strength`.
     ImageToImage,
-    /// From a picture of which only the white part of a mask is drawn anew.
+    /// From a picture of which only the white part of a mask is repainted.
     Inpaint,
 }
 

@@ -9,8 +9,6 @@ mod constructor;
 mod foresight;
 mod generation;
 mod job;
-#[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
-mod load;
 pub mod plan;
 mod prompt;
 
@@ -19,6 +17,4 @@ pub use configs::ModelConfigs;
 pub use foresight::foresee;
 pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task};
-#[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
-pub use load::{CandleDevice, load_model};
 pub use prompt::PromptReport;

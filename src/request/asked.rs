@@ -3,7 +3,7 @@
 //! The command line, the server and the page build a [`Request`]; [`Request::resolve`] turns it into the
 //! [`SDConfig`] that is drawn. It computes no pixels: of a start picture it needs width and height.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{MAX_SIDE, SDConfig, SideRule, refuse};
 use crate::error::Result;
@@ -56,7 +56,7 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<usize>,
     /// Whether the sides may be any multiple of 8 (the VAE's factor), as in diffusers.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", deserialize_with = "null_is_false")]
     #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
     pub any_size: bool,
     /// How a start picture of another shape is brought to the size.
@@ -106,6 +106,11 @@ pub struct Request {
     /// XL's conditioning on the crop of the training photograph: left and top in pixels; (0, 0) where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<(usize, usize)>,
+}
+
+/// A switch, for which `null` is the same as nothing, as it is for every other setting.
+fn null_is_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Option::<bool>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// What a model draws with where the request is silent.

@@ -199,7 +199,7 @@ impl Studio {
     }
 
     /// Checks a request and makes it ready; nothing is computed yet. With `picture` it starts from that; with `mask`,
-    /// only what is white there is drawn anew.
+    /// only what is white there is repainted.
     ///
     /// # Errors
     /// A JavaScript `Error` that says what would work.

@@ -59,6 +59,8 @@ fn settings_that_cannot_be_drawn() {
         (&["--threads", "100000"], &["threads 100000", "1 to 1024"]),
         (&["--device", "tpu"], &["tpu", "--device", "cpu, cuda, gpu"]),
         (&["--dtype", "f64"], &["f64", "--dtype", "f32, f16"]),
+        (&["--crop", "7"], &["--crop", "1024x768"]),
+        (&["--original-size", "64x64"], &["original size 64x64", "conditioned"]),
         (&["--attention", "none"], &["none", "flash, sliced, full"]),
         (&["--long-prompt", "drop"], &["drop", "truncate, chunks"]),
         (&["--promt", "x"], &["--promt", "--prompt"]),

@@ -1,8 +1,9 @@
 //! Where a generation was after a step, and going on from there on another device.
 
-use super::{Generation, State, refuse};
+use super::prepare::State;
+use super::{At, Generation, refuse};
 use crate::error::Result;
-use crate::pipeline::job::{Event, Stage};
+use crate::pipeline::job::Event;
 use crate::rng::Generator;
 use crate::run::Runner;
 
@@ -32,17 +33,18 @@ impl<R: Runner> Generation<R> {
     /// When the device is lost.
     pub async fn checkpoint(&self) -> Result<Checkpoint> {
         let mut kept = None;
-        if let Some(picture) = &self.picture {
-            let latents = self.runner.download(&picture.state.latents).await?;
+        if let Some(picture) = self.picture() {
+            let runner = &self.setup.runner;
+            let latents = runner.download(&picture.state.latents).await?;
             let mut buffers = Vec::with_capacity(picture.state.buffers.len());
             for buffer in &picture.state.buffers {
                 buffers.push(match buffer {
-                    Some(buffer) => Some(self.runner.download(buffer).await?),
+                    Some(buffer) => Some(runner.download(buffer).await?),
                     None => None,
                 });
             }
             let generator = picture.generator.clone();
-            kept = Some(PictureCheckpoint { step_idx: self.step_idx, generator, latents, buffers });
+            kept = Some(PictureCheckpoint { step_idx: picture.step_idx, generator, latents, buffers });
         }
         Ok(Checkpoint { picture_idx: self.picture_idx, picture: kept })
     }
@@ -53,39 +55,41 @@ impl<R: Runner> Generation<R> {
     /// # Errors
     /// As [`Generation::step`]; [`crate::Error::Request`] after the first step, or for another request's checkpoint.
     pub async fn resume(&mut self, checkpoint: &Checkpoint, progress: &mut dyn FnMut(f64) -> bool) -> Result<Event> {
-        let fits = checkpoint.picture_idx < self.inputs.config.count
+        let setup = &self.setup;
+        let fits = checkpoint.picture_idx < setup.count()
             && checkpoint.picture.as_ref().is_none_or(|kept| {
-                let n_values = self.latent.iter().product::<usize>() * self.model.configs.vae.latent_channels;
-                kept.step_idx <= self.n_steps()
-                    && kept.latents.len() == n_values
-                    && kept.buffers.len() == self.schedule.n_buffers
+                kept.step_idx <= setup.n_steps()
+                    && kept.latents.len() == setup.latent_shape().iter().product::<usize>()
+                    && kept.buffers.len() == setup.schedule.n_buffers
             });
-        if self.stage != Stage::Encode || !fits {
+        if !matches!(self.at, At::Encode) || !fits {
             return refuse("checkpoint", "of another request or after the first step", "resume the same request first");
         }
         let Some(encoded) = self.step(progress).await? else {
             return refuse("checkpoint", "of nothing", "resume a request that is not done");
         };
+        let setup = &self.setup;
         self.picture_idx = checkpoint.picture_idx;
-        let a_picture = self.step_flops * self.n_steps() as u64 + self.decode_flops;
-        self.done_flops += a_picture * self.picture_idx as u64;
-        if let Some(PictureCheckpoint { step_idx, generator, latents, buffers }) = &checkpoint.picture {
-            self.prepare()?;
-            let [h, w] = self.latent;
-            let shape = [1, h, w, self.model.configs.vae.latent_channels];
-            let upload = |values: &Vec<f32>| self.runner.upload(values, &shape);
-            let state = State {
-                latents: upload(latents)?,
-                buffers: buffers.iter().map(|b| b.as_ref().map(upload).transpose()).collect::<Result<_>>()?,
-            };
-            if let Some(picture) = &mut self.picture {
+        self.done_flops += setup.picture_flops() * self.picture_idx as u64;
+        let Some(PictureCheckpoint { step_idx, generator, latents, buffers }) = &checkpoint.picture else {
+            return Ok(encoded);
+        };
+        self.at = match std::mem::replace(&mut self.at, At::Done) {
+            At::Prepare(ready) => {
+                let mut picture = setup.prepare(ready.start_picture.as_ref(), self.picture_idx)?;
+                let upload = |values: &Vec<f32>| setup.runner.upload(values, &setup.latent_shape());
+                picture.state = State {
+                    latents: upload(latents)?,
+                    buffers: buffers.iter().map(|b| b.as_ref().map(upload).transpose()).collect::<Result<_>>()?,
+                };
                 picture.generator = generator.clone();
-                picture.state = state;
+                picture.step_idx = *step_idx;
+                self.done_flops += setup.work.step * *step_idx as u64;
+                setup.after_step(ready, Box::new(picture))
             }
-            self.step_idx = *step_idx;
-            self.done_flops += self.step_flops * *step_idx as u64;
-            self.stage = if self.step_idx == self.n_steps() { Stage::Decode } else { Stage::Denoise };
-        }
+            // Encoding leads to no other place.
+            at @ (At::Encode | At::Denoise(..) | At::Decode(..) | At::Done) => at,
+        };
         Ok(encoded)
     }
 }

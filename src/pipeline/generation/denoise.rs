@@ -1,64 +1,95 @@
 //! Stage 7: one call of the UNet and the sampler's arithmetic on its result.
 
-use std::rc::Rc;
-
-use super::{Generation, Picture, State, not_finite, refuse};
+use super::encode::Repaint;
+use super::prepare::{Picture, State};
+use super::setup::Setup;
+use super::{Ready, not_finite, refuse};
 use crate::error::Result;
-use crate::model::unet::step_graph;
+use crate::model::unet::{UNetShape, step_graph};
 use crate::pipeline::components::Part;
 use crate::run::Runner;
 use crate::sampler::{Limit, SamplerStep, Slot};
 
-impl<R: Runner> Generation<R> {
-    /// 7. One call of the UNet and the sampler's arithmetic on its result; again in f32 where 16 bits were not enough.
-    pub(super) async fn denoise(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<bool> {
-        let stage = format!("step {}", self.step_idx + 1);
-        let (shared_runner, shared_model) = (Rc::clone(&self.runner), Rc::clone(&self.model));
-        let runner = &*shared_runner;
-        let Some(mut picture) = self.picture.take() else {
-            return refuse("step", "before its stage", "the stages run in order");
-        };
-        let step = self.schedule.steps[self.step_idx].clone();
-        let [h, w] = self.latent;
+/// The UNet made ready, with its inputs that depend on the prompts alone.
+pub(super) struct Denoiser<R: Runner> {
+    program: R::Program,
+    /// In f32, once a step overflowed 16 bits; used from then on.
+    f32: Option<R::Program>,
+    shape: UNetShape,
+    conditioning: Conditioning<R::Tensor>,
+}
+
+/// Inputs by name.
+type Inputs<T> = Vec<(String, T)>;
+
+/// How the prompts reach the UNet.
+pub(super) enum Conditioning<T> {
+    /// The prompt alone, without guidance.
+    Prompt(Inputs<T>),
+    /// The negative prompt and the prompt in one batch.
+    Both(Inputs<T>),
+    /// One after the other, where the device cannot hold both.
+    Apart { negative: Inputs<T>, prompt: Inputs<T> },
+}
+
+impl<R: Runner> Denoiser<R> {
+    pub fn new(program: R::Program, shape: UNetShape, conditioning: Conditioning<R::Tensor>) -> Self {
+        Denoiser { program, f32: None, shape, conditioning }
+    }
+}
+
+impl<R: Runner> Setup<R> {
+    /// One call of the UNet and the sampler's arithmetic on its result; again in f32 where 16 bits were not enough, which is
+    /// what it returns.
+    pub async fn denoise(
+        &self,
+        ready: &mut Ready<R>,
+        picture: &mut Picture<R::Tensor>,
+        report: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<bool> {
+        let runner = &*self.runner;
+        let stage = format!("step {}", picture.step_idx + 1);
+        let step = &self.schedule.steps[picture.step_idx];
+        let repaint = ready.start_picture.as_ref().and_then(|start| start.repaint.as_ref());
+        let denoiser = &mut ready.denoiser;
         let noise = if step.draws_noise {
             let values = self.draw(&mut picture.generator);
-            Some(runner.upload(&values, &[1, h, w, self.model.configs.vae.latent_channels])?)
+            Some(runner.upload(&values, &self.latent_shape())?)
         } else {
             None
         };
         let mut repeated = false;
         loop {
-            let output = self.predict(&picture, &step, report).await?;
-            let state = self.advance(&picture, &step, &output, noise.as_ref()).await?;
+            let output = self.predict(denoiser, picture, step, report).await?;
+            let state = self.advance(repaint, picture, step, &output, noise.as_ref()).await?;
             if runner.count_non_finite(&state.latents).await? == 0 {
                 picture.state = state;
                 picture.output = Some(output);
-                self.picture = Some(picture);
+                picture.step_idx += 1;
                 return Ok(repeated);
             }
-            let Some(shape) = self.unet_shape.filter(|_| self.unet_f32.is_none()) else { return not_finite(stage) };
-            let graph = step_graph(&shared_model.configs.unet, shape)?;
-            self.unet_f32 = runner.prepare_f32(graph).await?;
-            if self.unet_f32.is_none() {
+            if denoiser.f32.is_some() {
+                return not_finite(stage);
+            }
+            let graph = step_graph(&self.model.configs.unet, denoiser.shape)?;
+            denoiser.f32 = runner.prepare_f32(graph).await?;
+            if denoiser.f32.is_none() {
                 return not_finite(stage);
             }
             repeated = true;
         }
     }
 
-    /// What the UNet says of a picture's latents, with guidance.
+    /// The UNet's output for a picture's latents, with guidance.
     async fn predict(
         &self,
+        denoiser: &Denoiser<R>,
         picture: &Picture<R::Tensor>,
         step: &SamplerStep,
         report: &mut dyn FnMut(u64) -> bool,
     ) -> Result<R::Tensor> {
         let runner = &*self.runner;
-        let config = &self.inputs.config;
-        let Some(denoiser) = &self.denoiser else {
-            return refuse("step", "before its stage", "the stages run in order");
-        };
-        let program = self.unet_f32.as_ref().unwrap_or(&denoiser.program);
+        let program = denoiser.f32.as_ref().unwrap_or(&denoiser.program);
         let weights = self.model.part(runner, Part::Unet, &mut |_| report(0)).await?;
         let mut input = picture.state.latents.clone();
         if step.input_scale != 1.0 {
@@ -67,37 +98,37 @@ impl<R: Runner> Generation<R> {
         if let Some(beside) = &picture.beside {
             input = runner.concat(&[&input, beside], 3)?;
         }
-        let guided = self.model.configs.is_guided(config.guidance_scale);
-        let batch = self.unet_shape.map_or(1, |shape| shape.batch);
+        let batch = denoiser.shape.batch;
         if batch == 2 {
             input = runner.concat(&[&input, &input], 0)?;
         }
         let timestep = runner.upload(&vec![step.timestep as f32; batch], &[batch])?;
-        let mut outputs = Vec::new();
-        let n_runs = denoiser.conditioning.len() as u64;
-        for (run, conditioning) in (0..).zip(&denoiser.conditioning) {
+        let run = async |conditioning: &Inputs<R::Tensor>, report: &mut dyn FnMut(u64) -> bool| {
             let mut inputs: Vec<(&str, &R::Tensor)> = vec![("sample", &input), ("timestep", &timestep)];
             inputs.extend(conditioning.iter().map(|(name, value)| (name.as_str(), value)));
-            // One run for each prompt is half of a guided step.
-            let share = self.step_flops / n_runs;
-            let mut report = |flops: u64| report(run * share + flops);
-            outputs.extend(runner.run(program, &weights, &inputs, &mut report).await?);
-        }
-        if !guided {
-            return outputs.pop().map_or_else(|| refuse("step", "without a result", "the UNet has one"), Ok);
-        }
-        let halves = match outputs.as_slice() {
-            [both] => [runner.slice(both, 0, 0, 1)?, runner.slice(both, 0, 1, 1)?],
-            [negative, positive] => [negative.clone(), positive.clone()],
-            _ => return refuse("step", "without a result", "the UNet has one"),
+            runner.run(program, &weights, &inputs, report).await.map(|mut outputs| outputs.swap_remove(0))
         };
-        let scale = config.guidance_scale;
-        runner.lincomb(&[(1.0 - scale, &halves[0]), (scale, &halves[1])], None)
+        let [negative, positive] = match &denoiser.conditioning {
+            Conditioning::Prompt(prompt) => return run(prompt, report).await,
+            Conditioning::Both(both) => {
+                let both = run(both, report).await?;
+                [runner.slice(&both, 0, 0, 1)?, runner.slice(&both, 0, 1, 1)?]
+            }
+            Conditioning::Apart { negative, prompt } => {
+                let negative = run(negative, report).await?;
+                // One run for each prompt is half of a guided step.
+                let half = self.work.step / 2;
+                [negative, run(prompt, &mut |flops| report(half + flops)).await?]
+            }
+        };
+        let scale = self.inputs.config.guidance_scale;
+        runner.lincomb(&[(1.0 - scale, &negative), (scale, &positive)], None)
     }
 
     /// The sampler's arithmetic, and the blending of a 4-channel model.
     async fn advance(
         &self,
+        repaint: Option<&Repaint<R::Tensor>>,
         picture: &Picture<R::Tensor>,
         step: &SamplerStep,
         output: &R::Tensor,
@@ -141,12 +172,12 @@ impl<R: Runner> Generation<R> {
                 }
             }
         }
-        if let (Some((image, noise)), Some(inpainting)) = (&picture.blend, &self.inpainting) {
+        if let (Some((image, noise)), Some(repaint)) = (&picture.blend, repaint) {
             let known = match step.renoise {
                 Some((keep, add)) => runner.lincomb(&[(keep, image), (add, noise)], None)?,
                 None => image.clone(),
             };
-            state.latents = runner.blend(&inpainting.mask_latents, &state.latents, &known)?;
+            state.latents = runner.blend(&repaint.mask_latents, &state.latents, &known)?;
         }
         Ok(state)
     }

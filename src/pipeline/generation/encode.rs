@@ -1,10 +1,10 @@
 //! Stages 2 to 4: prompts to what the UNet computes from them alone, the picture and the mask to moments of latents.
 
-use std::rc::Rc;
-
-use super::{Denoiser, Generation, Inpainting, not_finite, refuse};
+use super::denoise::{Conditioning, Denoiser};
+use super::setup::Setup;
+use super::{Decoder, Ready, not_finite, refuse};
 use crate::error::{Error, Result};
-use crate::image::{Mask, to_unit};
+use crate::image::{Mask, RgbImage, to_unit};
 use crate::model::unet::{UNetShape, guidance_embedding, prompt_graph, step_graph};
 use crate::model::vae::encoder_graph;
 use crate::pipeline::components::Part;
@@ -12,13 +12,29 @@ use crate::pipeline::job::Event;
 use crate::pipeline::prompt::{Encoded, Tokens, tokenize};
 use crate::run::Runner;
 
-impl<R: Runner> Generation<R> {
-    /// 2. and 3. Prompts to the UNet's conditioning, pictures to moments.
-    pub(super) async fn encode(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<Event> {
-        let (shared_runner, shared_model) = (Rc::clone(&self.runner), Rc::clone(&self.model));
-        let (runner, model) = (&*shared_runner, &*shared_model);
+/// The start picture at the size that is drawn, encoded.
+pub(super) struct StartPicture<T> {
+    pub pixels: RgbImage,
+    /// Moments of its latents, \[h,w,2C\]; `None` where a 9-channel UNet starts from noise alone.
+    pub moments: Option<Vec<f32>>,
+    pub repaint: Option<Repaint<T>>,
+}
+
+/// Which part of it is repainted.
+pub(super) struct Repaint<T> {
+    pub mask: Mask,
+    /// 1 where the picture is repainted, \[1,h,w,1\].
+    pub mask_latents: T,
+    /// Moments of the picture without its masked part, for a 9-channel UNet.
+    pub masked_moments: Option<Vec<f32>>,
+}
+
+impl<R: Runner> Setup<R> {
+    /// 2. to 4. Prompts to the UNet's conditioning, pictures to moments.
+    pub async fn encode(&self, report: &mut dyn FnMut(u64) -> bool) -> Result<(Ready<R>, Event)> {
+        let (runner, model) = (&*self.runner, &*self.model);
         let config = &self.inputs.config;
-        let guided = model.configs.is_guided(config.guidance_scale);
+        let guided = self.is_guided();
         let mut prompt = tokenize(model, &config.prompt, config.long_prompt)?;
         let negative_text = config.negative_prompt.as_deref().unwrap_or("");
         let mut negative = tokenize(model, negative_text, config.long_prompt)?;
@@ -44,25 +60,25 @@ impl<R: Runner> Generation<R> {
         };
         let encoders: Vec<Part> = (0..model.configs.text_encoders.len()).map(Part::TextEncoder).collect();
         model.release(&encoders);
-        self.encode_pictures(report).await?;
+        let start_picture = self.encode_pictures(report).await?;
         model.release(&[Part::VaeEncoder]);
-        let shape = Self::unet_shape(&self.inputs.config, self.latent, n_chunks, model);
+        let shape = self.unet_shape(n_chunks);
         let conditioning = self.condition(&both, shape, report).await?;
-        self.denoiser = Some(self.prepare_denoiser(shape, conditioning).await?);
-        Ok(Event::Encoded { prompt: prompt.report, negative: negative.report })
+        let denoiser = self.prepare_denoiser(shape, conditioning).await?;
+        let ready = Ready { denoiser, decoder: Decoder::default(), start_picture };
+        Ok((ready, Event::Encoded { prompt: prompt.report, negative: negative.report }))
     }
 
     /// The UNet for both prompts at once; where its values are too large for the device, for one after the other.
-    async fn prepare_denoiser(
-        &mut self,
-        shape: UNetShape,
-        conditioning: Vec<(String, R::Tensor)>,
-    ) -> Result<Denoiser<R>> {
-        let (runner, unet) = (Rc::clone(&self.runner), &self.model.configs.unet);
+    async fn prepare_denoiser(&self, shape: UNetShape, conditioning: Vec<(String, R::Tensor)>) -> Result<Denoiser<R>> {
+        let (runner, unet) = (&*self.runner, &self.model.configs.unet);
         let error = match runner.prepare(step_graph(unet, shape)?).await {
             Ok(program) => {
-                self.unet_shape = Some(shape);
-                return Ok(Denoiser { program, conditioning: vec![conditioning] });
+                let conditioning = match self.is_guided() {
+                    true => Conditioning::Both(conditioning),
+                    false => Conditioning::Prompt(conditioning),
+                };
+                return Ok(Denoiser::new(program, shape, conditioning));
             }
             Err(error @ Error::Limit { .. }) if shape.batch == 2 => error,
             Err(error) => return Err(error),
@@ -73,9 +89,8 @@ impl<R: Runner> Generation<R> {
             let part = |(name, value): &(String, R::Tensor)| Ok((name.clone(), runner.slice(value, 0, idx, 1)?));
             conditioning.iter().map(part).collect::<Result<Vec<_>>>()
         };
-        let conditioning = vec![of_prompt(0)?, of_prompt(1)?];
-        self.unet_shape = Some(shape);
-        Ok(Denoiser { program, conditioning })
+        let conditioning = Conditioning::Apart { negative: of_prompt(0)?, prompt: of_prompt(1)? };
+        Ok(Denoiser::new(program, shape, conditioning))
     }
 
     /// The negative prompt's states: for XL without a negative prompt zeros, if the pipeline's config says so.
@@ -132,40 +147,50 @@ impl<R: Runner> Generation<R> {
         Ok(names.into_iter().zip(values).collect())
     }
 
-    /// 4. The picture and what the mask leaves of it, as moments of latents.
-    async fn encode_pictures(&mut self, report: &mut dyn FnMut(u64) -> bool) -> Result<()> {
-        let Some(init) = &self.inputs.start_picture else { return Ok(()) };
+    /// 4. The start picture and what the mask leaves of it, as moments of latents.
+    async fn encode_pictures(&self, report: &mut dyn FnMut(u64) -> bool) -> Result<Option<StartPicture<R::Tensor>>> {
+        let Some(start_picture) = &self.inputs.start_picture else { return Ok(None) };
         let config = &self.inputs.config;
-        let (width, height) = (config.width, config.height);
-        let init = init.fitted(width, height, config.fit);
-        let pixels = to_unit(&init);
-        let is_inpaint_model = self.model.configs.is_inpaint();
+        let pixels = start_picture.fitted(config.width, config.height, config.fit);
+        let values = to_unit(&pixels);
         // A 9-channel model that starts from noise alone never looks at the whole picture.
-        if !(is_inpaint_model && config.strength >= 1.0) {
-            self.init_moments = Some(self.moments(&pixels, report).await?);
+        let moments = if self.model.configs.is_inpaint() && config.strength >= 1.0 {
+            None
+        } else {
+            Some(self.moments(&values, report).await?)
+        };
+        let repaint = match &self.inputs.mask {
+            Some(mask) => Some(self.encode_mask(mask, &values, report).await?),
+            None => None,
+        };
+        Ok(Some(StartPicture { pixels, moments, repaint }))
+    }
+
+    /// The mask, and for a 9-channel model the moments of what it leaves of the picture's `values`, \[H,W,3\].
+    async fn encode_mask(
+        &self,
+        mask: &RgbImage,
+        values: &[f32],
+        report: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Repaint<R::Tensor>> {
+        let config = &self.inputs.config;
+        let mask = Mask::from_image(mask, config.width, config.height, config.fit);
+        if mask.is_empty() {
+            return refuse("mask", "without white", "make white what is to be repainted");
         }
-        if let Some(mask) = &self.inputs.mask {
-            let mask = Mask::from_image(mask, width, height, config.fit);
-            if mask.is_empty() {
-                return refuse("mask", "without white", "make white what is to be drawn anew");
-            }
-            let masked_moments = if is_inpaint_model {
-                let shown: Vec<f32> = pixels
-                    .chunks_exact(3)
-                    .zip(&mask.values)
-                    .flat_map(|(pixel, &hidden)| pixel.iter().map(move |x| if hidden < 0.5 { *x } else { 0.0 }))
-                    .collect();
-                Some(self.moments(&shown, report).await?)
-            } else {
-                None
-            };
-            let [h, w] = self.latent;
-            let mask_latents = self.runner.upload(&mask.resize_nearest(w, h).values, &[1, h, w, 1])?;
-            self.inpainting = Some(Inpainting { mask_latents, masked_moments });
-            self.mask = Some(mask);
-        }
-        self.init_pixels = Some(init);
-        Ok(())
+        let masked_moments = if self.model.configs.is_inpaint() {
+            let shown: Vec<f32> = values
+                .chunks_exact(3)
+                .zip(&mask.values)
+                .flat_map(|(pixel, &hidden)| pixel.iter().map(move |x| if hidden < 0.5 { *x } else { 0.0 }))
+                .collect();
+            Some(self.moments(&shown, report).await?)
+        } else {
+            None
+        };
+        let [h, w] = self.latent;
+        let mask_latents = self.runner.upload(&mask.resize_nearest(w, h).values, &[1, h, w, 1])?;
+        Ok(Repaint { mask, mask_latents, masked_moments })
     }
 
     async fn moments(&self, pixels: &[f32], report: &mut dyn FnMut(u64) -> bool) -> Result<Vec<f32>> {

@@ -15,28 +15,30 @@ impl<R: Runner> Generation<R> {
     /// # Errors
     /// When the device is lost.
     pub async fn preview(&self) -> Result<Option<RgbImage>> {
-        let Some(picture) = &self.picture else { return Ok(None) };
-        let [h, w] = self.latent;
+        let Some(picture) = self.picture() else { return Ok(None) };
+        let setup = &self.setup;
+        let [h, w] = setup.latent;
         let step = (1..).find(|step| h.div_ceil(*step) * w.div_ceil(*step) <= MAX_PREVIEW_PIXELS).unwrap_or(1);
-        let colours = self.model.configs.preview_colours();
-        let rgba = self.runner.rgba(&self.without_noise(picture)?, step, &colours).await?;
+        let colours = setup.model.configs.preview_colours();
+        let rgba = setup.runner.rgba(&self.without_noise(picture)?, step, &colours).await?;
         let pixels = rgba.chunks_exact(4).flat_map(|pixel| pixel[..3].iter().copied()).collect();
         Ok(Some(RgbImage::new(w.div_ceil(step), h.div_ceil(step), pixels)?))
     }
 
-    /// The latents as they would be if the UNet's last word were right: at the noise level that the last step led to they
-    /// are keep·clean + add·noise, and the UNet tells the noise, or a mixture of both.
+    /// x0 as the last step predicted it: at the noise level that the step led to, latents are keep·x0 + add·noise, and the
+    /// UNet predicts the noise, or a mixture of both.
     fn without_noise(&self, picture: &Picture<R::Tensor>) -> Result<R::Tensor> {
+        let setup = &self.setup;
         let latents = &picture.state.latents;
-        let done = self.step_idx.checked_sub(1).and_then(|idx| self.schedule.steps.get(idx));
+        let done = picture.step_idx.checked_sub(1).and_then(|idx| setup.schedule.steps.get(idx));
         let (Some(output), Some((keep, add))) = (&picture.output, done.and_then(|step| step.renoise)) else {
             return Ok(latents.clone());
         };
-        match self.model.configs.scheduler.prediction_type() {
-            "epsilon" => self.runner.lincomb(&[(1.0 / keep, latents), (-add / keep, output)], None),
+        match setup.model.configs.scheduler.prediction_type() {
+            "epsilon" => setup.runner.lincomb(&[(1.0 / keep, latents), (-add / keep, output)], None),
             "v_prediction" => {
                 let square = keep * keep + add * add;
-                self.runner.lincomb(&[(keep / square, latents), (-add / square.sqrt(), output)], None)
+                setup.runner.lincomb(&[(keep / square, latents), (-add / square.sqrt(), output)], None)
             }
             _ => Ok(output.clone()),
         }

@@ -5,8 +5,8 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::desk::Desk;
 use super::failure::Failure;
-use super::jobs::Desk;
 use super::memory::{Held, Kind};
 
 /// Bytes that are sent, and what is counted for them.

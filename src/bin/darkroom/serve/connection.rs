@@ -27,8 +27,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
+use super::desk::Desk;
 use super::failure::Failure;
-use super::jobs::Desk;
 use super::memory::{Held, Kind};
 
 /// The longest that a request's head may take, and that a connection may wait for the next one.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use tokio::sync::watch;
 
+use super::desk::Desk;
 use super::failure::Failure;
-use super::jobs::{Desk, Job, Png, Status};
+use super::job::{Job, Png, Status};
 
 /// See the module.
 pub struct Followed {
@@ -106,7 +107,7 @@ impl Followed {
         let finished = self.look(|job| Finished {
             images: job.images.clone(),
             urls: (0..job.images.len()).map(|image| job.image_url(image)).collect(),
-            size: (job.order.config.width, job.order.config.height),
+            size: (job.request.config.width, job.request.config.height),
             n_tokens: job.n_tokens,
             truncated: job.truncated.clone(),
         })?;

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Doing, Seat};
+use super::desk::Desk;
 use super::failure::Failure;
-use super::jobs::Desk;
 use super::json;
 use super::memory::{Held, Kind};
 

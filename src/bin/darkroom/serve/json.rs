@@ -1,7 +1,12 @@
 //! JSON bodies in the words of this server: what is wrong, where, and what would work.
 
-use serde::Deserialize;
-use serde::de::{DeserializeOwned, DeserializeSeed, Error, IntoDeserializer, MapAccess};
+use std::fmt;
+use std::marker::PhantomData;
+
+use darkroom::request::Request;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::failure::Failure;
@@ -37,48 +42,65 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
     serde_path_to_error::deserialize(value).map_err(|error| explain(&error.path().to_string(), error.inner()))
 }
 
-/// Fields beside those of a struct, in the same object.
-pub trait Others {
-    /// Their names.
+/// What a door takes beside the settings of a [`Request`], in the same object.
+pub trait Beside: Default {
+    /// The names of its fields.
     const NAMES: &[&str];
+    /// Settings of the request that this door has other names for.
+    const RENAMED: &[&str] = &[];
 
-    /// Reads the value of one of them, which is next in the map.
+    /// Reads the value of a field, which is next in the map.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with it; a name that is none of [`Beside::NAMES`].
     fn read<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
 }
 
-/// The fields of a struct in an object that has others too, which are handed on as they come. Unlike serde's `flatten` it
-/// refuses unknown fields, names the field where something is wrong, and keeps no copy of a value.
-pub struct WithOthers<'o, A, O> {
-    names: &'static [&'static str],
-    map: A,
-    others: &'o mut O,
-}
+/// Reads a request and what stands beside it. Unlike serde's `flatten` this refuses unknown fields, names the field where
+/// something is wrong, and keeps no copy of a value.
+///
+/// # Errors
+/// What is wrong with the object.
+pub fn request_and<'de, D: Deserializer<'de>, B: Beside>(deserializer: D) -> Result<(Request, B), D::Error> {
+    struct Both<B>(PhantomData<B>);
+    impl<'de, B: Beside> Visitor<'de> for Both<B> {
+        type Value = (Request, B);
 
-impl<'o, A, O: Others> WithOthers<'o, A, O> {
-    /// `names` are those of the struct's fields.
-    pub fn new(names: &'static [&'static str], map: A, others: &'o mut O) -> Self {
-        WithOthers { names, map, others }
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("struct Request")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(Request, B), A::Error> {
+            let mut beside = B::default();
+            let request = Request::deserialize(MapAccessDeserializer::new(Split { map, beside: &mut beside }))?;
+            Ok((request, beside))
+        }
     }
+    deserializer.deserialize_map(Both(PhantomData))
 }
 
-impl<'de, A: MapAccess<'de>, O: Others> MapAccess<'de> for WithOthers<'_, A, O> {
+/// The fields of a request; what stands beside them is handed on as it comes.
+struct Split<'b, A, B> {
+    map: A,
+    beside: &'b mut B,
+}
+
+impl<'de, A: MapAccess<'de>, B: Beside> MapAccess<'de> for Split<'_, A, B> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        let of_request = || Request::FIELDS.iter().filter(|field| !B::RENAMED.contains(field));
         while let Some(name) = self.map.next_key::<String>()? {
-            if self.names.contains(&name.as_str()) {
+            if of_request().any(|field| *field == name) {
                 return seed.deserialize(name.into_deserializer()).map(Some);
             }
-            if !O::NAMES.contains(&name.as_str()) {
-                let known: Vec<String> = self.names.iter().chain(O::NAMES).map(|known| format!("`{known}`")).collect();
-                let known = known.join(", ");
-                // In serde's words.
-                return Err(A::Error::custom(format!("unknown field `{name}`, expected one of {known}")));
+            if !B::NAMES.contains(&name.as_str()) {
+                let known: Vec<String> = of_request().chain(B::NAMES).map(|known| format!("`{known}`")).collect();
+                // In serde's words, which `explain` reads.
+                let message = format!("unknown field `{name}`, expected one of {}", known.join(", "));
+                return Err(A::Error::custom(message));
             }
-            self.others.read(&name, &mut self.map)?;
+            self.beside.read(&name, &mut self.map)?;
         }
         Ok(None)
     }

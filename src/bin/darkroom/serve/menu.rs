@@ -70,7 +70,7 @@ impl Model {
 }
 
 /// A request that was checked. Its pictures stay files until it is drawn.
-pub struct Order {
+pub struct CheckedRequest {
     /// The model's place on the menu.
     pub model_idx: usize,
     /// Its name.
@@ -84,14 +84,14 @@ pub struct Order {
     pub format: FileFormat,
 }
 
-impl Order {
+impl CheckedRequest {
     /// What is written into its pictures; the seed is the first one's.
     pub fn parameters(&self) -> Parameters {
         Parameters::of(&self.config, self.has_start_picture, self.sampler, self.model.clone())
     }
 
     /// What is drawn, as the library reads it: with everything that the model, this server or chance decided.
-    pub fn request(&self) -> Request {
+    pub fn resolved(&self) -> Request {
         let request = Request::from(self.parameters());
         Request { count: Some(self.config.count), attention: Some(self.config.attention), ..request }
     }
@@ -149,7 +149,7 @@ impl Menu {
 
     /// Checks a request as far as that needs no pixels. `picture` is the start picture's width and height, once they are
     /// known: it is asked again then.
-    pub fn order(&self, request: &JobRequest, picture: Option<(usize, usize)>) -> Result<Order, Failure> {
+    pub fn check(&self, request: &JobRequest, picture: Option<(usize, usize)>) -> Result<CheckedRequest, Failure> {
         let model_idx = self.model_idx(request.model.as_deref())?;
         let model = &self.models[model_idx];
         let asked = &request.request;
@@ -202,6 +202,6 @@ impl Menu {
         let format = file_format(request.output_format.as_deref(), request.output_compression)?;
         let mask_role = Role::Mask(request.mask_form);
         let (model, has_start_picture) = (model.name.clone(), image.is_some());
-        Ok(Order { model_idx, model, config, sampler, has_start_picture, image, mask, mask_role, format })
+        Ok(CheckedRequest { model_idx, model, config, sampler, has_start_picture, image, mask, mask_role, format })
     }
 }

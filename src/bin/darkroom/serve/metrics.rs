@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::connection::Hall;
-use super::jobs::{Desk, Status};
+use super::desk::Desk;
+use super::job::Status;
 use super::memory::{self, Kind};
 
 #[derive(Default)]

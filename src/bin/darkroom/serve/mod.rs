@@ -17,7 +17,7 @@
 //! 2. It makes a [`request::JobRequest`] of it and calls `desk.submit(request, held).await`, with the `held` that came
 //!    with the body. That checks what is cheap first, decodes the pictures once in their turn, and gives the job's id.
 //! 3. It waits with `desk.watch(&id)`, looks with `desk.look(&id, ..)`, takes pictures with `desk.fetch(&id, n)` (a
-//!    [`jobs::Png`], which shares its bytes and counts them), cancels with `desk.cancel(&id)`.
+//!    [`job::Png`], which shares its bytes and counts them), cancels with `desk.cancel(&id)`.
 //! 4. Answers of more than a few kilobytes that are made of pictures are encoded in the room too, and are counted while
 //!    they are sent: [`answer::json`].
 //!
@@ -26,13 +26,14 @@
 mod answer;
 mod base64_text;
 mod connection;
+mod desk;
 mod failure;
 mod files;
 mod follow;
 mod form;
 mod guard;
 mod intake;
-mod jobs;
+mod job;
 mod json;
 mod memory;
 mod menu;
@@ -41,6 +42,7 @@ mod openai;
 mod openai_request;
 mod openai_stream;
 mod painter;
+mod queue;
 mod request;
 mod room;
 mod routes;
@@ -66,8 +68,8 @@ use crate::engine_args::EngineArgs;
 use crate::numbers::parse_bytes;
 use crate::{print_line, source};
 use connection::Hall;
+use desk::Desk;
 use guard::Guard;
-use jobs::Desk;
 use memory::{Kind, Memory};
 use menu::{Limits, Menu, Model};
 use signals::Signals;

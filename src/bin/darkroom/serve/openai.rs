@@ -15,11 +15,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::desk::Desk;
 use super::failure::Failure;
 use super::follow::{Finished, Followed};
 use super::form;
 use super::intake::{Asked, Raw, SMALL_BODY_BYTES};
-use super::jobs::Desk;
 use super::memory::Held;
 use super::menu::Model;
 use super::openai_request::{Delivery, Door, ImagesRequest};
@@ -98,7 +98,7 @@ async fn draw(
         return Ok(openai_stream::answer(job, &delivery));
     }
     let finished = job.finished(|_| {}).await?;
-    let format = job.look(|job| job.order.format.name())?;
+    let format = job.look(|job| job.request.format.name())?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost").to_owned();
     let n_bytes: usize = finished.images.iter().map(|(_, file)| file.len() / 3 * 4 + 200).sum();
     answer::json(job.desk(), n_bytes as u64, move || response(&finished, format, &delivery, &host)).await

@@ -4,14 +4,14 @@
 //! name, as is a setting that is not known. What only diffusion has (`steps`, `seed` and so on) may be given beside.
 
 use axum::body::Bytes;
-use darkroom::image::Fit;
-use darkroom::request::{LongPrompt, Request};
-use serde::Deserialize;
+use darkroom::request::Request;
+use serde::de::{Error, MapAccess};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use super::form::Part;
-use super::json;
+use super::json::{self, Beside, put};
 use super::request::JobRequest;
 use super::upload::{MaskForm, Upload};
 
@@ -19,10 +19,10 @@ use super::upload::{MaskForm, Upload};
 const MAX_PARTIAL_IMAGES: u64 = 3;
 
 /// The settings of `images.generate` and `images.edit`. `null` is the same as nothing.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default)]
 pub struct ImagesRequest {
-    prompt: Option<String>,
+    /// What has the same name here and there, and what only diffusion has.
+    request: Request,
     model: Option<String>,
     n: Option<usize>,
     /// `auto` or `512x512`.
@@ -39,23 +39,65 @@ pub struct ImagesRequest {
     stream: Option<bool>,
     partial_images: Option<u64>,
     /// Who asks; it changes nothing.
-    #[serde(rename = "user")]
-    _user: Option<String>,
-    #[serde(rename = "safety_identifier")]
-    _safety_identifier: Option<String>,
-    negative_prompt: Option<String>,
-    any_size: Option<bool>,
-    fit: Option<Fit>,
-    steps: Option<usize>,
-    guidance_scale: Option<f64>,
-    strength: Option<f64>,
-    sampler: Option<String>,
-    seed: Option<u64>,
-    clip_skip: Option<usize>,
-    long_prompt: Option<LongPrompt>,
+    user: Option<String>,
+    safety_identifier: Option<String>,
     /// Base64 in JSON; a form's files are put here too.
     image: Option<Upload>,
     mask: Option<Upload>,
+}
+
+impl Beside for ImagesRequest {
+    const NAMES: &[&str] = &[
+        "model",
+        "n",
+        "size",
+        "quality",
+        "style",
+        "background",
+        "moderation",
+        "input_fidelity",
+        "response_format",
+        "output_format",
+        "output_compression",
+        "stream",
+        "partial_images",
+        "user",
+        "safety_identifier",
+        "image",
+        "mask",
+    ];
+    /// They are `size` and `n` here.
+    const RENAMED: &[&str] = &["width", "height", "count"];
+
+    fn read<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            "model" => put(&mut self.model, "model", map),
+            "n" => put(&mut self.n, "n", map),
+            "size" => put(&mut self.size, "size", map),
+            "quality" => put(&mut self.quality, "quality", map),
+            "style" => put(&mut self.style, "style", map),
+            "background" => put(&mut self.background, "background", map),
+            "moderation" => put(&mut self.moderation, "moderation", map),
+            "input_fidelity" => put(&mut self.input_fidelity, "input_fidelity", map),
+            "response_format" => put(&mut self.response_format, "response_format", map),
+            "output_format" => put(&mut self.output_format, "output_format", map),
+            "output_compression" => put(&mut self.output_compression, "output_compression", map),
+            "stream" => put(&mut self.stream, "stream", map),
+            "partial_images" => put(&mut self.partial_images, "partial_images", map),
+            "user" => put(&mut self.user, "user", map),
+            "safety_identifier" => put(&mut self.safety_identifier, "safety_identifier", map),
+            "image" => put(&mut self.image, "image", map),
+            "mask" => put(&mut self.mask, "mask", map),
+            other => Err(A::Error::unknown_field(other, Self::NAMES)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ImagesRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (request, images) = json::request_and::<D, ImagesRequest>(deserializer)?;
+        Ok(ImagesRequest { request, ..images })
+    }
 }
 
 /// Which of the two asks.
@@ -133,25 +175,8 @@ impl ImagesRequest {
             _ => {}
         }
         let (width, height) = self.size.as_deref().map_or(Ok((None, None)), parse_size)?;
-        let asked = Request {
-            prompt: self.prompt.ok_or_else(|| Failure::of("prompt", "prompt is missing"))?,
-            count: self.n,
-            width,
-            height,
-            negative_prompt: self.negative_prompt,
-            any_size: self.any_size.unwrap_or(false),
-            fit: self.fit,
-            steps: self.steps,
-            guidance_scale: self.guidance_scale,
-            strength: self.strength,
-            sampler: self.sampler,
-            seed: self.seed,
-            clip_skip: self.clip_skip,
-            long_prompt: self.long_prompt,
-            ..Request::default()
-        };
         let request = JobRequest {
-            request: asked,
+            request: Request { count: self.n, width, height, ..self.request },
             model: self.model,
             output_format: self.output_format,
             output_compression: self.output_compression,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::answer;
 use super::failure::Failure;
 use super::follow::Followed;
-use super::jobs::{Job, Png};
+use super::job::{Job, Png};
 use super::openai::{now, size, usage};
 use super::openai_request::{Delivery, Door};
 
@@ -133,8 +133,8 @@ impl Told {
 
 /// What the client does not know yet. Partial pictures are spread evenly over the steps of a picture.
 fn news(job: &Job, n_finished: usize, n_partial: u64, wanted: u64) -> News {
-    let config = &job.order.config;
-    let (size, format) = ((config.width, config.height), job.order.format);
+    let config = &job.request.config;
+    let (size, format) = ((config.width, config.height), job.request.format);
     if let Some((seed, file)) = job.images.get(n_finished) {
         return News::Finished { file: file.clone(), seed: *seed, size, format, n_tokens: job.n_tokens };
     }

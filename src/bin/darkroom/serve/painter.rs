@@ -17,7 +17,8 @@ use darkroom::{Error, Result};
 use crate::engine_args::open_device;
 use crate::exit_code;
 
-use super::jobs::{Desk, Job, Png, Progress, Status};
+use super::desk::Desk;
+use super::job::{Job, Png, Progress, Status};
 use super::upload::{Role, Upload};
 
 /// Progress is told at most this often.
@@ -114,7 +115,7 @@ impl Painter<'_> {
     /// The model that a job wants: what is open, or opened now.
     async fn open(&mut self, id: &str) -> Result<&Engine> {
         let desk = self.desk;
-        let asked = |job: &Job| (job.order.model_idx, job.order.request(), job.order.image.is_some());
+        let asked = |job: &Job| (job.request.model_idx, job.request.resolved(), job.request.image.is_some());
         // Only jobs that are over are forgotten, and this one is about to begin.
         let (model_idx, request, from_picture) = desk.look(id, |job, _| asked(job)).ok_or(Error::Cancelled)?;
         let model = &desk.menu.models[model_idx];
@@ -140,7 +141,7 @@ impl Painter<'_> {
         let engine = self.open(id).await?;
         let opening = start.elapsed();
         let (format, model_idx) =
-            desk.look(id, |job, _| (job.order.format, job.order.model_idx)).ok_or(Error::Cancelled)?;
+            desk.look(id, |job, _| (job.request.format, job.request.model_idx)).ok_or(Error::Cancelled)?;
         let tell = |progress: Progress| desk.change(id, |job| job.progress = progress);
         let (config, pictures) = desk.look(id, |job, _| Wanted::of(job)).ok_or(Error::Cancelled)?.read(desk)?;
         // Small copies of its pictures are all that is needed from here on.
@@ -219,12 +220,12 @@ struct Wanted {
 
 impl Wanted {
     fn of(job: &Job) -> Self {
-        let order = &job.order;
+        let checked = &job.request;
         Wanted {
-            config: order.config.clone(),
-            image: order.image.clone(),
-            mask: order.mask.clone(),
-            mask_role: order.mask_role,
+            config: checked.config.clone(),
+            image: checked.image.clone(),
+            mask: checked.mask.clone(),
+            mask_role: checked.mask_role,
         }
     }
 

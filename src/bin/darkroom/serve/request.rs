@@ -1,13 +1,10 @@
 //! The body of `POST /v1/jobs`: a request as the library reads it, and what only a server takes beside.
 
-use std::fmt;
-
 use darkroom::request::Request;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, Visitor};
+use serde::de::{Error, MapAccess};
 use serde::{Deserialize, Deserializer};
 
-use super::json::{Others, WithOthers, put};
+use super::json::{self, Beside, put};
 use super::upload::{MaskForm, Upload};
 
 /// A request with the fields of [`Request`] and its own side by side. Absent settings are the model's own.
@@ -28,7 +25,7 @@ pub struct JobRequest {
     pub output_compression: Option<i64>,
 }
 
-impl Others for JobRequest {
+impl Beside for JobRequest {
     const NAMES: &[&str] = &["model", "image", "mask", "output_format", "output_compression"];
 
     fn read<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
@@ -45,21 +42,7 @@ impl Others for JobRequest {
 
 impl<'de> Deserialize<'de> for JobRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Job;
-        impl<'de> Visitor<'de> for Job {
-            type Value = JobRequest;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("struct JobRequest")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<JobRequest, A::Error> {
-                let mut job = JobRequest::default();
-                let fields = WithOthers::new(Request::FIELDS, map, &mut job);
-                let request = Request::deserialize(MapAccessDeserializer::new(fields))?;
-                Ok(JobRequest { request, ..job })
-            }
-        }
-        deserializer.deserialize_map(Job)
+        let (request, job) = json::request_and::<D, JobRequest>(deserializer)?;
+        Ok(JobRequest { request, ..job })
     }
 }

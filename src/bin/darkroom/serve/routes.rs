@@ -19,10 +19,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::connection::Hall;
+use super::desk::{Desk, Listening};
 use super::failure::Failure;
 use super::guard::{self, Guard};
 use super::intake::Asked;
-use super::jobs::{Desk, Job, Listening, Progress};
+use super::job::{Job, Progress};
 use super::request::JobRequest;
 use super::{metrics, openai, webui};
 
@@ -97,7 +98,7 @@ async fn job_image(
     State(desk): State<Arc<Desk>>,
     Path((id, image)): Path<(String, usize)>,
 ) -> Result<Response, Failure> {
-    let format = desk.look(&id, |job, _| job.order.format).ok_or_else(|| no_job(&id))?;
+    let format = desk.look(&id, |job, _| job.request.format).ok_or_else(|| no_job(&id))?;
     let file = desk.fetch(&id, image).ok_or_else(|| no_job(&id))?.ok_or_else(|| {
         Failure::new(StatusCode::NOT_FOUND, "no_image", format!("the job has no picture {image}, or not yet"))
     })?;

@@ -38,11 +38,11 @@ impl From<Bytes> for Upload {
 pub enum Role {
     /// The picture to start from.
     Image,
-    /// Where it is to be drawn anew.
+    /// Where it is repainted.
     Mask(MaskForm),
 }
 
-/// How a mask says what is drawn anew. Transparency decides where it is not the same everywhere, the colours elsewhere.
+/// How a mask says what is repainted. Transparency decides where it is not the same everywhere, the colours elsewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MaskForm {
     /// White, and what the library makes of transparency.

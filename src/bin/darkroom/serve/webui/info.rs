@@ -12,10 +12,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::super::answer;
+use super::super::desk::Desk;
 use super::super::failure::Failure;
 use super::super::follow::Finished;
 use super::super::intake::Posted;
-use super::super::jobs::{Desk, Job};
+use super::super::job::Job;
 use super::super::upload::Upload;
 use super::Answer;
 use super::request::Delivery;
@@ -29,8 +30,12 @@ pub struct Drawn {
 
 impl Drawn {
     pub fn of(job: &Job) -> Self {
-        let order = &job.order;
-        Drawn { parameters: order.parameters(), sampler: order.sampler.a1111_name(), first_seed: order.config.seed }
+        let checked = &job.request;
+        Drawn {
+            parameters: checked.parameters(),
+            sampler: checked.sampler.a1111_name(),
+            first_seed: checked.config.seed,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use darkroom::sampler::{Sampler, SamplerKind, SigmaSchedule};
 use serde_json::{Value, json};
 
-use super::super::jobs::Desk;
+use super::super::desk::Desk;
 use super::super::memory::resident_bytes;
 
 /// Lists of what is not here.

@@ -23,10 +23,11 @@ use darkroom::image::FileFormat;
 use serde_json::json;
 
 use super::answer;
+use super::desk::Desk;
 use super::failure::Failure;
 use super::follow::Followed;
 use super::intake::{Asked, Posted};
-use super::jobs::{Desk, Status};
+use super::job::Status;
 use super::menu::Menu;
 use body::{Body, Given};
 use request::{Door, positive};
@@ -236,7 +237,7 @@ async fn draw(desk: Arc<Desk>, Asked { asked: mut body, held }: Asked<Body>, doo
         other => other?,
     };
     let was_interrupted = job.look(|job| job.status == Status::Cancelled)?;
-    let drawn = job.look(|job| info::Drawn::of(job))?;
+    let drawn = job.look(info::Drawn::of)?;
     drop((listed, job));
     let n_bytes: usize = finished.images.iter().map(|(_, file)| file.len() / 3 * 4).sum();
     let make = move || info::answer(&finished, &drawn, &delivery, parameters, was_interrupted);

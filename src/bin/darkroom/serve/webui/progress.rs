@@ -11,8 +11,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::super::desk::Desk;
 use super::super::failure::Failure;
-use super::super::jobs::{Desk, Progress, Status};
+use super::super::job::{Progress, Status};
 use super::Refusal;
 
 /// The drawing under way, or else the one that waits longest: its id, and when it began.
@@ -27,7 +28,7 @@ fn current(desk: &Desk) -> Option<(String, Option<Instant>)> {
 pub async fn progress(State(desk): State<Arc<Desk>>, RawQuery(query): RawQuery) -> Json<Value> {
     let seen = current(&desk).and_then(|(id, started)| {
         desk.look(&id, |job, _| {
-            let n_pictures = job.order.config.count;
+            let n_pictures = job.request.config.count;
             (job.status, job.progress.clone(), n_pictures, job.preview.clone(), started)
         })
     });

@@ -219,7 +219,6 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         mask_form: MaskForm::OpaqueIsRepainted { inverted: !body.get("inpainting_mask_invert").is_neutral() },
         output_format,
         output_compression,
-        ..JobRequest::default()
     };
     Ok((request, Delivery { sends_images: body.flag("send_images", true)?, batch_size, ignored }))
 }

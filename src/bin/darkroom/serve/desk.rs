@@ -1,178 +1,22 @@
-//! The queue and what came of each request: shared between the thread that answers and the one that draws.
+//! The desk, which the threads that answer and the one that draws share: it takes requests as jobs, and tells of them.
 
-use std::collections::{HashMap, VecDeque};
-use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use axum::http::StatusCode;
-use serde::Serialize;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::failure::Failure;
+use super::job::{Job, Png, Progress, Status};
 use super::memory::{Held, Kind, Memory};
-use super::menu::{Menu, Order};
+use super::menu::{CheckedRequest, Menu};
 use super::metrics::Metrics;
+use super::queue::Queue;
 use super::request::JobRequest;
 use super::room::Room;
 use super::upload::Role;
 use super::webui;
-
-/// Jobs that are over and remembered, those with pictures and those without apart, so that many cancelled ones do not
-/// push out a picture. The bytes of their pictures bound them too.
-const N_REMEMBERED: usize = 128;
-
-/// Where a request is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    Queued,
-    Running,
-    Done,
-    Cancelled,
-    Failed,
-}
-
-impl Status {
-    pub fn is_over(self) -> bool {
-        matches!(self, Status::Done | Status::Cancelled | Status::Failed)
-    }
-}
-
-/// How far a request is, in the words of the page's protocol.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Progress {
-    /// `queued`, `loading`, `encoding`, `denoising` or `decoding`.
-    pub stage: &'static str,
-    /// The part of the whole that is done, 0 to 1.
-    pub fraction: f64,
-    /// Which picture, from 0.
-    pub picture: usize,
-    /// The step that is computed, from 1; 0 before the first.
-    pub step: usize,
-    /// Steps of one picture; 0 before it is known.
-    pub n_steps: usize,
-}
-
-/// A picture's file, a PNG unless the order says otherwise, counted until the last answer that sends it is sent. A clone shares it.
-#[derive(Clone)]
-pub struct Png(Arc<(Vec<u8>, Held)>);
-
-impl Png {
-    pub fn new(bytes: Vec<u8>, memory: &Arc<Memory>) -> Self {
-        let held = memory.count(Kind::Results, bytes.len() as u64);
-        Png(Arc::new((bytes, held)))
-    }
-}
-
-impl Deref for Png {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0.0
-    }
-}
-
-impl AsRef<[u8]> for Png {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-/// One request and what is known of it.
-pub struct Job {
-    pub id: String,
-    pub order: Order,
-    pub status: Status,
-    pub progress: Progress,
-    /// Finished pictures with their seeds.
-    pub images: Vec<(u64, Png)>,
-    /// The newest preview, and how many there were.
-    pub preview: Option<Png>,
-    pub n_previews: u64,
-    /// Tokens of the prompt, once it is read.
-    pub n_tokens: usize,
-    /// The end of the prompt that the model could not read.
-    pub truncated: Option<String>,
-    pub failure: Option<Failure>,
-    /// What its prompts and pictures take.
-    held: Held,
-    /// Whether somebody was given each picture.
-    is_fetched: Vec<bool>,
-    added: Instant,
-    cancelled: Arc<AtomicBool>,
-    changed: watch::Sender<()>,
-}
-
-impl Job {
-    /// Whoever drew `image` finds it there.
-    pub fn image_url(&self, image: usize) -> String {
-        format!("/v1/jobs/{}/images/{image}", self.id)
-    }
-
-    /// Everything about it in JSON. `position` counts the requests before it.
-    pub fn to_json(&self, position: Option<usize>) -> Value {
-        let config = &self.order.config;
-        let images: Vec<Value> = (0..self.images.len())
-            .map(|image| json!({ "index": image, "seed": self.images[image].0, "url": self.image_url(image) }))
-            .collect();
-        let mut object = json!({
-            "id": self.id, "status": self.status, "progress": self.progress, "images": images,
-            "request": {
-                "model": self.order.model, "prompt": config.prompt,
-                "negative_prompt": config.negative_prompt, "width": config.width, "height": config.height,
-                "any_size": config.any_size,
-                "steps": config.steps, "guidance_scale": config.guidance_scale, "sampler": self.order.sampler.name(),
-                "seed": config.seed, "count": config.count,
-            },
-        });
-        if let Some(position) = position {
-            object["position"] = json!(position);
-        }
-        if let Some(truncated) = &self.truncated {
-            object["truncated"] = json!(truncated);
-        }
-        if let Some(failure) = &self.failure {
-            object["error"] = failure.body();
-        }
-        object
-    }
-
-    /// Forgets the pictures that it was given, once nobody needs them.
-    pub fn forget_uploads(&mut self) {
-        (self.order.image, self.order.mask) = (None, None);
-        self.held.set(self.order.n_bytes());
-    }
-
-    /// It is over: nothing that it was given is needed any more.
-    fn let_go(&mut self) {
-        self.forget_uploads();
-        self.held.turn_into(Kind::Results);
-        self.preview = None;
-    }
-
-    fn is_fetched(&self) -> bool {
-        (0..self.images.len()).all(|image| self.is_fetched.get(image) == Some(&true))
-    }
-}
-
-#[derive(Default)]
-struct State {
-    jobs: HashMap<String, Job>,
-    /// Ids that wait, in order.
-    waiting: VecDeque<String>,
-    /// Places of requests that are being checked.
-    n_reserved: usize,
-    /// The one that is drawn.
-    running: Option<String>,
-    /// Ids that are over and have pictures, the oldest first; and those that have none.
-    drawn: VecDeque<String>,
-    undrawn: VecDeque<String>,
-    /// No more requests are taken.
-    is_ending: bool,
-}
 
 /// See the module.
 pub struct Desk {
@@ -181,7 +25,7 @@ pub struct Desk {
     pub room: Room,
     pub metrics: Metrics,
     pub webui: webui::Session,
-    state: Mutex<State>,
+    state: Mutex<Queue>,
     arrived: Condvar,
     is_busy: watch::Sender<bool>,
     /// The model that is loaded, by its place on the menu, plus one; 0 for none.
@@ -212,14 +56,6 @@ fn random_id() -> String {
     format!("{:016x}{:016x}", crate::random::number(), crate::random::number())
 }
 
-fn is_ending() -> Failure {
-    Failure::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "shutting_down",
-        "the server is shutting down and takes no more requests",
-    )
-}
-
 impl Desk {
     pub fn new(menu: Menu, memory: Arc<Memory>) -> Self {
         Desk {
@@ -237,7 +73,7 @@ impl Desk {
     }
 
     /// The state is whole between any two statements, so a thread that panicked while it held the lock broke nothing.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Queue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -268,26 +104,26 @@ impl Desk {
             failure
         };
         let place = self.reserve().map_err(refused)?;
-        let order = self.check(request).await.map_err(refused)?;
-        held.set(order.n_bytes());
-        Ok(self.add(place, order, held))
+        let checked = self.check(request).await.map_err(refused)?;
+        held.set(checked.n_bytes());
+        Ok(self.add(place, checked, held))
     }
 
-    async fn check(&self, request: JobRequest) -> Result<Order, Failure> {
-        let order = self.menu.order(&request, None)?;
-        let Some(image) = &request.image else { return Ok(order) };
+    async fn check(&self, request: JobRequest) -> Result<CheckedRequest, Failure> {
+        let checked = self.menu.check(&request, None)?;
+        let Some(image) = &request.image else { return Ok(checked) };
         let size = image.check(&self.room, Role::Image).await?;
         if let Some(mask) = &request.mask {
-            mask.check(&self.room, order.mask_role).await?;
+            mask.check(&self.room, checked.mask_role).await?;
         }
-        self.menu.order(&request, Some(size))
+        self.menu.check(&request, Some(size))
     }
 
-    fn add(&self, place: Place<'_>, order: Order, held: Held) -> String {
+    fn add(&self, place: Place<'_>, checked: CheckedRequest, held: Held) -> String {
         let id = random_id();
         let job = Job {
             id: id.clone(),
-            order,
+            request: checked,
             status: Status::Queued,
             progress: Progress { stage: "queued", ..Progress::default() },
             images: Vec::new(),
@@ -459,70 +295,5 @@ impl Desk {
     /// Whether a job has pictures that nobody was given yet.
     pub fn has_unfetched(&self, id: &str) -> bool {
         self.state().jobs.get(id).is_some_and(|job| !job.is_fetched())
-    }
-}
-
-impl State {
-    fn has_place(&self, n_places: usize) -> Result<(), Failure> {
-        if self.is_ending {
-            return Err(is_ending());
-        }
-        let n_taken = self.waiting.len() + self.n_reserved;
-        if n_taken < n_places {
-            return Ok(());
-        }
-        let message = format!("{n_taken} requests wait already: try again later");
-        Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message))
-    }
-
-    /// Files a request that has just ended.
-    fn is_over(&mut self, id: &str, metrics: &Metrics) {
-        let Some(job) = self.jobs.get_mut(id) else { return };
-        job.let_go();
-        metrics.ended(job.status);
-        let list = if job.images.is_empty() { &mut self.undrawn } else { &mut self.drawn };
-        list.push_back(id.to_string());
-    }
-
-    /// Forgets what is too much: first requests without pictures, then those whose pictures were given to somebody, then
-    /// the oldest; never the last one.
-    fn forget(&mut self, memory: &Memory) {
-        while self.undrawn.len() > N_REMEMBERED {
-            self.undrawn.pop_front().and_then(|id| self.jobs.remove(&id));
-        }
-        let is_full = || memory.held(Kind::Results) > memory.share(Kind::Results);
-        while self.drawn.len() > N_REMEMBERED || (is_full() && self.drawn.len() + self.undrawn.len() > 1) {
-            if is_full()
-                && let Some(id) = self.undrawn.pop_front()
-            {
-                self.jobs.remove(&id);
-                continue;
-            }
-            let is_fetched = |id: &String| self.jobs.get(id).is_none_or(Job::is_fetched);
-            let oldest = self.drawn.iter().position(is_fetched).unwrap_or(0);
-            let Some(id) = self.drawn.remove(oldest) else { return };
-            self.jobs.remove(&id);
-        }
-    }
-
-    fn end_waiting(&mut self, metrics: &Metrics) {
-        for id in std::mem::take(&mut self.waiting) {
-            let Some(job) = self.jobs.get_mut(&id) else { continue };
-            (job.status, job.failure) = (Status::Cancelled, Some(is_ending()));
-            self.is_over(&id, metrics);
-            self.tell(&id);
-        }
-    }
-
-    fn tell(&self, id: &str) {
-        if let Some(job) = self.jobs.get(id) {
-            job.changed.send_replace(());
-        }
-    }
-
-    fn tell_waiting(&self) {
-        for id in &self.waiting {
-            self.tell(id);
-        }
     }
 }
