@@ -3,9 +3,11 @@
 //!
 //! No tensor is converted or kept: names are a layer over the file ([`crate::weights::Renamed`]).
 
+mod adapters;
 pub mod assembled;
 pub mod identity;
-mod lora;
+pub mod lora;
 pub mod names;
+mod others;
 pub mod single;
 pub mod vocabulary;

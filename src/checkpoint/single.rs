@@ -129,7 +129,7 @@ impl SingleFile {
         if let Some(prediction) = settings.prediction {
             self.identity.prediction = Some((prediction, Evidence::Asked));
         }
-        if self.identity.prediction.is_none_or(|(_, evidence)| evidence == Evidence::Family)
+        if self.identity.prediction.is_none_or(|(_, evidence)| evidence.is_rule())
             && let Some(prediction) = settings.yaml.as_deref().and_then(prediction_of_yaml)
         {
             self.identity.prediction = Some((prediction, Evidence::Yaml));
