@@ -470,7 +470,7 @@ pub(super) fn unet_place(view: &View<'_>) -> Option<(&'static str, bool)> {
     })
 }
 
-fn vae_prefix(view: &View<'_>) -> Option<&'static str> {
+pub(super) fn vae_prefix(view: &View<'_>) -> Option<&'static str> {
     VAE_PREFIXES.into_iter().find(|prefix| view.has(&format!("{prefix}decoder.conv_in.weight")))
 }
 

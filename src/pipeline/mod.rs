@@ -6,6 +6,7 @@
 mod components;
 mod configs;
 mod constructor;
+pub mod fit;
 mod foresight;
 mod generation;
 mod job;
