@@ -30,6 +30,8 @@
 //! - [`hub`]: which files a model needs and where they are: a folder, memory, the Hugging Face cache, a store that is
 //!   filled from the Hub by ranges, resumed and verified, and that is read while the rest comes ([`hub::arrival`]); what
 //!   can be planned with before weights are there: the seven versions' configs, and headers alone ([`hub::published`]).
+//! - [`checkpoint`]: what a file of weights is ([`checkpoint::inspect`]), and checkpoints in one file in the place of a
+//!   folder ([`checkpoint::single`]).
 //! - [`run`]: runners execute graphs. [`run::candle`] on the CPU, in wasm and on CUDA; [`run::gpu`] through WebGPU, where
 //!   a graph is fused ([`run::gpu::lower`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything
 //!   that a device is asked for is counted ([`run::gpu::ledger`]), with a device or without.

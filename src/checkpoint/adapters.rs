@@ -23,7 +23,8 @@ fn steers(kind: Kind, what: &str) -> Identity {
 
 fn controlnet(view: &View<'_>) -> Option<Identity> {
     let find = |prefix: &'static str| {
-        let ldm = view.has(&format!("{prefix}input_hint_block.0.weight")) || view.starts(&format!("{prefix}zero_convs.0."));
+        let ldm =
+            view.has(&format!("{prefix}input_hint_block.0.weight")) || view.starts(&format!("{prefix}zero_convs.0."));
         let diffusers = view.has(&format!("{prefix}controlnet_cond_embedding.conv_in.weight"));
         (ldm || diffusers).then_some((prefix, if ldm { Layout::Ldm } else { Layout::Diffusers }))
     };
@@ -66,9 +67,9 @@ fn ip_adapter(view: &View<'_>) -> Option<Identity> {
 }
 
 fn t2i_adapter(view: &View<'_>) -> Option<Identity> {
-    let prefix = ["adapter.", ""].into_iter().find(|prefix| {
-        view.has(&format!("{prefix}conv_in.weight")) && view.starts(&format!("{prefix}body.0."))
-    })?;
+    let prefix = ["adapter.", ""]
+        .into_iter()
+        .find(|prefix| view.has(&format!("{prefix}conv_in.weight")) && view.starts(&format!("{prefix}body.0.")))?;
     // Pixels of a square, 8 or for XL 16 wide, are its channels; of a grey picture, or of one in colour.
     let family = match view.shape(&format!("{prefix}conv_in.weight"))?.get(1) {
         Some(64 | 192) => Some(Family::Sd1),

@@ -73,8 +73,10 @@ impl Format {
             return Format::Html;
         }
         let is_lfs = begins(b"version https://git-lfs");
-        let is_text = start.len() >= 8
-            && start.iter().all(|&byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace() || byte >= 0x80);
+        // The last letter may be cut in two.
+        let is_utf8 = std::str::from_utf8(start).map_or_else(|error| error.error_len().is_none(), |_| true);
+        let is_hidden = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+        let is_text = start.len() >= 8 && is_utf8 && !start.iter().any(is_hidden);
         if is_text && !is_lfs { Format::Text } else { Format::Safetensors }
     }
 
@@ -93,7 +95,9 @@ impl Format {
                 "it is a web page in place of the file: the download was answered with a page, often for want of a login or \
                  an access token; download it again"
             }
-            Format::Text => "it is a text, not a file of weights: an error message in place of a download, or a configuration",
+            Format::Text => {
+                "it is a text, not a file of weights: an error message in place of a download, or a configuration"
+            }
             Format::Picture => "it is a picture: darkroom show prints what a picture carries",
             Format::Zeros => "it begins with zeros: the download did not finish; download it again",
             Format::Empty => "it is empty: the download did not begin; download it again",
@@ -142,6 +146,7 @@ mod tests {
             (b"{\"error\":\"Unauthorized\"}".to_vec(), Format::Text),
             (b"version https://git-lfs.github.com/spec/v1\noid".to_vec(), Format::Safetensors),
             (vec![0; 512], Format::Zeros),
+            ([&[0xff; 8][..], b"{}"].concat(), Format::Safetensors),
             (b"\x89PNG\r\n\x1a\n".to_vec(), Format::Picture),
             (Vec::new(), Format::Empty),
         ] {

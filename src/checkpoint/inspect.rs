@@ -13,12 +13,11 @@ use std::rc::Rc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::identity::{
-    Evidence, Family, Identity, Kind, Prediction, TEXT_2_STARTS, TEXT_STARTS, View, unet_place, vae_prefix,
-};
+use super::foreign;
+use super::identity::{Evidence, Family, Identity, Kind, Layout, Prediction, View};
+use super::models::{TEXT_2_STARTS, TEXT_STARTS, unet_place, vae_prefix};
 use super::names::is_left_over;
 use super::single::decide_prediction;
-use super::{foreign, others};
 use crate::error::{Error, Result};
 use crate::hub::{Component, ModelFile, Source};
 use crate::json;
@@ -253,6 +252,7 @@ pub async fn inspect_model(source: &dyn Source, files: &[ModelFile]) -> Result<R
         identity.zero_snr = config.get("rescale_betas_zero_snr").and_then(Value::as_bool).unwrap_or(false);
     }
     let mut report = Report::new(source.describe(), "folder", &identity, unet.metadata());
+    report.words.kind = "model in diffusers' layout";
     let index = json::value(&source.read_text("model_index.json").await?)
         .map_err(|error| Error::Config { file: "model_index.json".into(), reason: error.to_string() })?;
     let mut all = Share::default();
@@ -292,7 +292,8 @@ pub async fn inspect_model(source: &dyn Source, files: &[ModelFile]) -> Result<R
 pub fn other_pipeline(name: String, reason: String) -> Report {
     let identity = Identity { is_refused: true, ..Identity::of_kind(Kind::OtherModel) };
     let report = Report::new(name, "folder", &identity, &BTreeMap::new());
-    Report { problem: Some(reason), opens: false, ..report }
+    let words = Words { kind: "model in diffusers' layout", ..report.words };
+    Report { problem: Some(reason), opens: false, words, ..report }
 }
 
 /// The types of a share, those with the most bytes first.
@@ -310,7 +311,7 @@ impl Report {
         };
         let lora = identity.lora.as_ref().map(|lora| Lora {
             format: lora.format,
-            spelling: lora.spelling.map(super::identity::Layout::id),
+            spelling: lora.spelling.map(Layout::id),
             rank: lora.rank,
             ranks: lora.ranks.clone(),
             parts: lora.parts.clone(),
@@ -329,7 +330,7 @@ impl Report {
             kind: identity.kind.id(),
             family: identity.family.map(Family::id),
             variant: identity.variant,
-            layout: identity.layout.map(super::identity::Layout::id),
+            layout: identity.layout.map(Layout::id),
             components: Components {
                 present: BTreeMap::new(),
                 missing: identity.missing().into_iter().map(Component::folder).collect(),
@@ -419,7 +420,9 @@ impl Report {
             Ok(fit) => self.fits = Some(fit),
             Err(error) => {
                 self.problem = Some(about::cut(&error.to_string(), MAX_TEXT_CHARS));
-                if matches!(error, Error::TensorMissing { .. } | Error::TensorShape { .. }) && self.format == "safetensors" {
+                if matches!(error, Error::TensorMissing { .. } | Error::TensorShape { .. })
+                    && self.format == "safetensors"
+                {
                     self.advice.push(
                         "the file is not whole, or a model with other sizes than the published one: download it again, or pass \
                          the folder with its JSON files and tokenizer (--config FOLDER)"
@@ -429,12 +432,6 @@ impl Report {
             }
         }
         self
-    }
-
-    /// What another family would be refused with.
-    #[must_use]
-    pub fn refusal(&self) -> Option<String> {
-        self.words.family.map(others::refuse)
     }
 }
 

@@ -100,7 +100,9 @@ pub(super) fn look(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Opti
         _ if REFUSED.contains(&facts.format) => {
             (format!("its form ({}) is not read: LoRA, LoCon, LoHa, LoKr, IA3 and DoRA are", facts.format), true)
         }
-        Some(Family::Other(_, name)) => (format!("it is a LoRA for {name}: Stable Diffusion 1, 2 and XL can be drawn with"), true),
+        Some(Family::Other(_, name)) => {
+            (format!("it is a LoRA for {name}: Stable Diffusion 1, 2 and XL can be drawn with"), true)
+        }
         Some(family) => (format!("a LoRA changes a model and is none: it is for {}", family.name()), false),
         None => ("a LoRA changes a model and is none".into(), false),
     };
@@ -195,9 +197,8 @@ fn context_width(view: &View<'_>, name: &str) -> Option<usize> {
         // The product of both factors' columns.
         "lokr" => {
             let layer = name.strip_suffix(end)?;
-            let factor = |which: &str| {
-                columns(&format!("{layer}.{which}")).or_else(|| columns(&format!("{layer}.{which}_b")))
-            };
+            let factor =
+                |which: &str| columns(&format!("{layer}.{which}")).or_else(|| columns(&format!("{layer}.{which}_b")));
             factor("lokr_w1")?.checked_mul(factor("lokr_w2")?)
         }
         _ => None,

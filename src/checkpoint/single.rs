@@ -9,7 +9,8 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
-use super::identity::{Evidence, Family, Identity, Kind, Prediction, Task, View, prediction_of_yaml, unet_place};
+use super::identity::{Evidence, Family, Identity, Kind, Prediction, Task, View, prediction_of_yaml};
+use super::models::unet_place;
 use super::{foreign, names, vocabulary};
 use crate::error::{Error, Result};
 use crate::graph::WeightSpec;

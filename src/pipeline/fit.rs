@@ -50,7 +50,8 @@ pub async fn fit_single(source: Box<dyn ByteSource>, settings: SingleFileSetting
     if undecided {
         assumed.push("as a model of 768 pixels, with --prediction v".to_owned());
     }
-    let file = SingleFile::open(source.name().to_owned(), source, SingleFileSettings { prediction, ..settings }).await?;
+    let file =
+        SingleFile::open(source.name().to_owned(), source, SingleFileSettings { prediction, ..settings }).await?;
     let identity = file.identity().clone();
     let missing = identity.missing();
     if !missing.is_empty() {

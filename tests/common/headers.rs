@@ -117,7 +117,12 @@ pub struct Sparse {
 impl Sparse {
     pub fn of(lists: &Value, case: &Value) -> Self {
         let (header, len) = header(lists, case);
-        Sparse { name: format!("{}.safetensors", case["name"].as_str().unwrap()), header, len, n_data_read: Default::default() }
+        Sparse {
+            name: format!("{}.safetensors", case["name"].as_str().unwrap()),
+            header,
+            len,
+            n_data_read: Default::default(),
+        }
     }
 }
 

@@ -217,10 +217,15 @@ fn several(path: &Path, name: &str) -> Result<Found> {
     found.sort_by(|one, other| one.0.cmp(&other.0));
     match (found.len(), found.pop()) {
         (0, _) | (_, None) => {
-            let reason = "the folder has no model_index.json and no file of weights: name the folder or file of a model";
+            let reason =
+                "the folder has no model_index.json and no file of weights: name the folder or file of a model";
             Err(Error::Hub { repo: name.to_owned(), reason: reason.to_owned() })
         }
-        (1, Some((_, report))) => one(report?),
+        (1, Some((file, report))) => {
+            let mut report = report?;
+            report.file = format!("{}/{file}", name.trim_end_matches('/'));
+            one(report)
+        }
         (_, Some(last)) => {
             found.push(last);
             Ok(Found::Several(name.to_owned(), found))

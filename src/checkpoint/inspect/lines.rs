@@ -1,9 +1,14 @@
 //! A report for people: a dozen lines.
 
+use std::cmp::Reverse;
+
 use super::{Fit, Report, Share};
 
 /// How many tags are shown.
 const N_TAGS: usize = 8;
+
+/// What training left is told about from so many bytes on.
+const WORTH_TELLING: u64 = 1_000_000;
 
 /// The memory of graphics cards, in gigabytes.
 const CARDS: [u64; 12] = [1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 48];
@@ -26,7 +31,7 @@ impl Report {
             }
         }
         if let Some(n) = self.vectors {
-            what += &format!(", {n} vector{}", if n == 1 { "" } else { "s" });
+            what += &format!(", {}", counted(n, "vector"));
         }
         if self.prediction == Some("v") {
             what += ", v-prediction";
@@ -39,20 +44,30 @@ impl Report {
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("{}: {}", self.file, self.line())];
         let mut say = |what: &str, text: String| lines.push(format!("  {what:<12} {text}"));
+        let types = if self.types.is_empty() { "none".to_owned() } else { self.types.join(" ") };
         let layout = self.layout.map_or(String::new(), |layout| format!(", {layout} names"));
-        say("tensors", format!("{}, {}{layout}", self.tensors, self.types.join(" ")));
+        say("tensors", format!("{}, {types}{layout}", self.tensors));
         if let Some(pipeline) = &self.about.pipeline {
             say("pipeline", pipeline.clone());
         }
         if !self.components.present.is_empty() {
-            let present: Vec<String> = self.components.present.iter().map(|(name, share)| part(name, share)).collect();
+            let mut present: Vec<_> = self.components.present.iter().collect();
+            present.sort_by_key(|(_, share)| Reverse(share.bytes));
+            let present: Vec<String> = present.into_iter().map(|(name, share)| part(name, share)).collect();
             say("components", present.join(", "));
         }
         if !self.components.missing.is_empty() {
             say("missing", self.components.missing.join(", "));
         }
-        if self.leftovers.bytes > 0 {
-            say("left over", format!("{} in {} tensors that no picture needs", in_words(self.leftovers.bytes), self.leftovers.tensors));
+        if self.leftovers.bytes >= WORTH_TELLING {
+            say(
+                "left over",
+                format!(
+                    "{} in {} tensors that no picture needs",
+                    in_words(self.leftovers.bytes),
+                    self.leftovers.tensors
+                ),
+            );
         }
         if let Some(prediction) = self.prediction {
             let how = self.words.evidence.map_or(String::new(), |evidence| format!(", {evidence}"));
@@ -60,7 +75,7 @@ impl Report {
             say("prediction", format!("{prediction}{how}{schedule}"));
         }
         if let Some(lora) = &self.lora {
-            let mut of = vec![format!("{} layers of {}", lora.layers, lora.parts.join(", "))];
+            let mut of = vec![format!("{} of {}", counted(lora.layers, "layer"), lora.parts.join(", "))];
             if lora.ranks.len() > 1 {
                 let ranks: Vec<String> = lora.ranks.iter().take(12).map(ToString::to_string).collect();
                 of.push(format!("ranks {}", ranks.join(" ")));
@@ -68,12 +83,13 @@ impl Report {
             of.extend(lora.spelling.map(|spelling| format!("{spelling} names")));
             of.extend(lora.locon.then(|| "kernels of convolutions (LoCon)".to_owned()));
             of.extend(lora.dora.then(|| "magnitudes (DoRA)".to_owned()));
-            of.extend((lora.embeddings > 0).then(|| format!("{} embeddings", lora.embeddings)));
+            of.extend((lora.embeddings > 0).then(|| counted(lora.embeddings, "embedding")));
             say("changes", of.join(", "));
         }
         self.say_about(&mut say);
         if let Some(problem) = &self.problem {
-            let what = if self.refused || self.loads == Some(false) || self.kind == "checkpoint" { "problem" } else { "use" };
+            let is_problem = self.refused || matches!(self.kind, "checkpoint" | "unet" | "other");
+            let what = if is_problem { "problem" } else { "use" };
             say(what, problem.clone());
         }
         for advice in &self.advice {
@@ -122,8 +138,9 @@ fn part(name: &str, share: &Share) -> String {
 }
 
 fn gpu(fit: &Fit) -> String {
+    // A tenth is left for the screen and the driver.
     let card = |bytes: u64| {
-        let card = CARDS.into_iter().find(|card| card * 1_000_000_000 >= bytes);
+        let card = CARDS.into_iter().find(|card| card * 900_000_000 >= bytes);
         card.map_or_else(|| in_words(bytes), |card| format!("{card} GB"))
     };
     let (resident, staged) = (fit.gpu_resident_bytes, fit.gpu_staged_bytes);
@@ -135,8 +152,12 @@ fn gpu(fit: &Fit) -> String {
     text + &format!("; f16, {}x{})", fit.width, fit.height)
 }
 
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Bytes as people say them.
-pub(super) fn in_words(n_bytes: u64) -> String {
+fn in_words(n_bytes: u64) -> String {
     match n_bytes {
         0..1_000 => format!("{n_bytes} bytes"),
         1_000..1_000_000 => format!("{} kB", n_bytes / 1_000),

@@ -12,8 +12,6 @@ use darkroom::weights::{ByteSource, LocalFuture};
 use darkroom::{Error, Result};
 use pollster::block_on;
 
-
-
 /// What is asked for at first; most headers are no longer.
 const FIRST_BYTES: u64 = 256 << 10;
 
