@@ -213,6 +213,7 @@ fn folders_are_models_or_lists_of_files() {
     assert_eq!(unet["files"], json!(["unet/diffusion_pytorch_model.fp16.safetensors"]), "{got}");
     assert_eq!(got["components"]["missing"], json!([]), "{got}");
     assert_eq!((&got["format"], &got["loads"]), (&json!("folder"), &json!(true)), "{got}");
+    assert_eq!((&got["family"], &got["problem"]), (&json!("sd1"), &Value::Null), "{got}");
     assert_eq!((&got["prediction"], &got["decided_by"]), (&json!("epsilon"), &json!("config")), "{got}");
     assert_eq!(got["fits"]["width"], 128, "{got}");
     // A component that is missing is named.
@@ -293,7 +294,7 @@ fn the_hub_is_asked_for_headers_alone() {
     assert_eq!((&got["kind"], got["bytes"].as_u64()), (&json!("lora"), Some(len)), "{got}");
     assert!(hub.take_body_bytes() as u64 <= 256 << 10, "more than the first range");
     let got = json_of(&run(REPO));
-    assert_eq!((&got["loads"], &got["family"]), (&json!(true), &Value::Null), "{got}");
+    assert_eq!((&got["loads"], &got["family"]), (&json!(true), &json!("sd1")), "{got}");
     assert!(!desk.path("hub").exists());
     run(&format!("{REPO}/loras/dog.safetensors")).was_refused(3, &["404", "loras/dog.safetensors"]);
     let address = format!("{}/{REPO}/resolve/main/loras/cat.safetensors", hub.endpoint);

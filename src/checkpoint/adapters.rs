@@ -82,8 +82,8 @@ fn t2i_adapter(view: &View<'_>) -> Option<Identity> {
 /// Vectors for a word.
 fn embedding(view: &View<'_>) -> Option<Identity> {
     let vectors = |name: &str| match view.shape(name)? {
-        &[width] => Some((1, width)),
-        &[n, width] if n <= MOST_VECTORS => Some((n, width)),
+        [width] => Some((1, *width)),
+        [n, width] if *n <= MOST_VECTORS => Some((*n, *width)),
         _ => None,
     };
     let (n_vectors, family) = if let (Some((n, _)), true) = (vectors("clip_l"), view.has("clip_g")) {

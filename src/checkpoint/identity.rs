@@ -357,6 +357,8 @@ pub struct Identity {
     pub n_vectors: Option<usize>,
     /// Why it cannot be drawn with, and what would work.
     pub obstacle: Option<String>,
+    /// Whether a UNet has the sizes of a published model, so that no configuration is needed.
+    pub is_published: bool,
     /// Whether it is of no use here in any place, neither as a model nor beside one.
     pub is_refused: bool,
 }
@@ -376,6 +378,7 @@ impl Identity {
             lora: None,
             n_vectors: None,
             obstacle: None,
+            is_published: false,
             is_refused: false,
         }
     }
@@ -395,10 +398,16 @@ impl Identity {
         })
     }
 
-    /// Whether it is a model that can be drawn with; what it lacks may come from elsewhere.
+    /// Whether it is a model that can be drawn with as it is; components that it lacks may come from elsewhere.
     #[must_use]
     pub fn is_model(&self) -> bool {
-        matches!(self.kind, Kind::Checkpoint | Kind::Unet) && self.obstacle.is_none() && self.family.is_some()
+        self.is_drawable() && self.is_published
+    }
+
+    /// The same, with a configuration (`--config`) where it has sizes of its own.
+    #[must_use]
+    pub fn is_drawable(&self) -> bool {
+        matches!(self.kind, Kind::Checkpoint | Kind::Unet) && self.obstacle.is_none()
     }
 
     /// The components that a model of this family has and this file does not; none where it is no model.

@@ -202,7 +202,7 @@ pub async fn inspect_files(
 ) -> Result<Report> {
     let files = Rc::new(Files::open(sources).await?);
     let mut identity = Identity::of(&*files, files.metadata());
-    if identity.is_model() {
+    if identity.is_drawable() {
         let tensors: Rc<dyn TensorSource> = Rc::new(Aliased(Rc::clone(&files) as Rc<dyn TensorSource>));
         match decide_prediction(&mut identity, None, yaml, &tensors).await {
             // A norm of a type that is no number tells nothing.
@@ -256,7 +256,9 @@ pub async fn inspect_model(source: &dyn Source, files: &[ModelFile]) -> Result<R
     let index = json::value(&source.read_text("model_index.json").await?)
         .map_err(|error| Error::Config { file: "model_index.json".into(), reason: error.to_string() })?;
     let mut all = Share::default();
+    // The UNet's file alone lacks what other files of the folder have.
     report.components = Components::default();
+    report.problem = identity.obstacle.clone();
     for component in [Component::Unet, Component::Vae, Component::TextEncoder, Component::TextEncoder2] {
         let folder = component.folder();
         let is_wanted = index.get(folder).and_then(|pair| pair.get(1)).is_some_and(Value::is_string);
@@ -307,7 +309,7 @@ impl Report {
     fn new(file: String, format: &'static str, identity: &Identity, metadata: &BTreeMap<String, String>) -> Self {
         let prediction = match identity.prediction {
             Some((prediction, _)) => Some(prediction.name()),
-            None => (identity.is_model() && identity.family == Some(Family::Sd2)).then_some("undecided"),
+            None => (identity.is_drawable() && identity.family == Some(Family::Sd2)).then_some("undecided"),
         };
         let lora = identity.lora.as_ref().map(|lora| Lora {
             format: lora.format,
@@ -380,8 +382,7 @@ impl Report {
 
     fn advise(&mut self, identity: &Identity) {
         self.advice.clear();
-        let is_unet = matches!(identity.kind, Kind::Checkpoint | Kind::Unet);
-        if is_unet && identity.family.is_none() && identity.obstacle.is_none() && self.format == "safetensors" {
+        if identity.is_drawable() && !identity.is_published && self.format == "safetensors" {
             self.problem = Some("its UNet has sizes of no published model".into());
             self.advice.push("pass the folder with its JSON files and tokenizer: --config FOLDER".into());
         }

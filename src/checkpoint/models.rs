@@ -32,11 +32,29 @@ const QUANTISED: [(&str, &str); 4] = [
     (".qweight", "GPTQ"),
 ];
 
+/// How many channels the first layer of Stable Diffusion 1, 2 and XL gives.
+const PUBLISHED_WIDTH: usize = 320;
+
+/// The family of a UNet of other sizes than the published ones: XL has an added embedding, 2 has matrices where 1 has
+/// convolutions.
+fn family_of_form(view: &View<'_>, prefix: &str, context: Option<usize>, label: Option<usize>) -> Option<Family> {
+    context?;
+    if label.is_some() {
+        return Some(Family::Xl);
+    }
+    let name = view.names.iter().find(|name| name.starts_with(prefix) && name.ends_with(".proj_in.weight"))?;
+    match view.shape(name)?.len() {
+        2 => Some(Family::Sd2),
+        4 => Some(Family::Sd1),
+        _ => None,
+    }
+}
+
 /// A UNet of Stable Diffusion 1, 2 or XL, with whatever comes with it.
 pub(super) fn look(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Option<Identity> {
     let (prefix, is_ldm) = unet_place(view)?;
     let conv_in = if is_ldm { "input_blocks.0.0.weight" } else { "conv_in.weight" };
-    let channels = view.shape(&format!("{prefix}{conv_in}"))?.get(1).copied()?;
+    let &[width, channels, ..] = view.shape(&format!("{prefix}{conv_in}"))? else { return None };
     let context = view.last_side(prefix, "attn2.to_k.weight");
     let label = if is_ldm { "label_emb.0.0.weight" } else { "add_embedding.linear_1.weight" };
     let label = view.shape(&format!("{prefix}{label}")).and_then(|shape| shape.get(1)).copied();
@@ -71,6 +89,9 @@ pub(super) fn look(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Opti
         (Some(1280), Some(_)) => Some(Family::XlRefiner),
         _ => None,
     };
+    // All of them are as wide; what is not has a family's form at sizes of its own.
+    let is_published = family.is_some() && width == PUBLISHED_WIDTH;
+    let family = family.or_else(|| family_of_form(view, prefix, context, label));
     let variant = if has("edm_vpred.sigma_max") || has("edm_vpred.sigma_min") {
         obstacle = Some("this is CosXL, whose noise levels (EDM) are not supported: use an XL model".into());
         Some("cosxl")
@@ -131,6 +152,7 @@ pub(super) fn look(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Opti
         zero_snr,
         obstacle,
         is_refused,
+        is_published,
         ..Identity::of_kind(kind)
     };
     Some(Identity { task: Some(task), ..model })

@@ -92,7 +92,7 @@ impl SingleFile {
         if let (Some(obstacle), false) = (&identity.obstacle, has_config) {
             return refuse(obstacle.clone());
         }
-        if identity.family.is_none() && !has_config {
+        if !identity.is_published && !has_config {
             return refuse(
                 "its UNet has sizes of no published model: pass the folder with its JSON files and tokenizer (--config FOLDER)"
                     .into(),
@@ -312,7 +312,7 @@ pub async fn judge_prediction(tensors: &Rc<dyn TensorSource>) -> Result<Option<P
     };
     let weights = Weights::of(Rc::clone(tensors));
     let n = weights.get(&name).map(|tensor| tensor.shape.iter().product::<usize>());
-    if !n.is_some_and(|n| n <= MAX_NORM) {
+    if n.is_none_or(|n| n > MAX_NORM) {
         return Ok(None);
     }
     let values = weights.read_f32(&name).await?;
