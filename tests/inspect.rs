@@ -10,6 +10,12 @@ mod headers;
 #[path = "hub_server/mod.rs"]
 #[allow(dead_code, reason = "the Hub behaves here")]
 mod hub_server;
+#[path = "common/numbers.rs"]
+mod numbers;
+#[path = "common/single.rs"]
+mod single;
+#[path = "common/tiny.rs"]
+mod tiny;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -137,6 +143,27 @@ fn what_a_checkpoint_lacks_is_named_with_what_to_pass() {
             assert!(run.stdout.contains(word), "{case}: no {word:?} in {}", run.stdout);
         }
         assert!(run.stdout.lines().count() <= 16, "{}", run.stdout);
+    }
+}
+
+#[test]
+fn a_model_with_sizes_of_its_own_has_a_family_and_asks_for_its_configuration() {
+    let desk = Desk::new();
+    for version in tiny::VERSIONS {
+        single::write(version, &desk.path("tiny.safetensors"), "F16");
+        let got = json_of(&desk.run(&["inspect", "tiny.safetensors", "--json"]));
+        let (family, variant) = match version {
+            "v1-5" => ("sd1", "base"),
+            "v1-5-inpaint" => ("sd1", "inpaint"),
+            "v2-1" => ("sd2", "base"),
+            "v2-inpaint" => ("sd2", "inpaint"),
+            "xl-inpaint" => ("xl", "inpaint"),
+            _ => ("xl", "base"),
+        };
+        assert_eq!((&got["family"], &got["variant"]), (&json!(family), &json!(variant)), "{version}: {got}");
+        assert_eq!((&got["kind"], &got["opens"]), (&json!("checkpoint"), &json!(false)), "{version}: {got}");
+        assert_eq!(got["components"]["missing"], json!([]), "{version}: {got}");
+        assert!(got["advice"].to_string().contains("--config FOLDER"), "{version}: {got}");
     }
 }
 

@@ -54,7 +54,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("parameters", &["error", "sampler"]),
     ("request", &["error", "model", "sampler", "image"]),
     ("hub", &["error", "json", "store", "graph", "weights", "model"]),
-    ("checkpoint", &["error", "json", "graph", "weights", "model", "hub"]),
+    ("checkpoint", &["error", "json", "tokenizer", "graph", "weights", "model", "hub"]),
     ("run", &["error", "graph", "weights"]),
     (
         "pipeline",

@@ -181,7 +181,7 @@ fn other_model(path: &Path, name: &str, error: Error) -> Result<Report> {
     let place = path.join("model_index.json");
     let is_short = std::fs::metadata(&place).is_ok_and(|file| file.len() <= MAX_TEXT_BYTES);
     let text = if is_short { std::fs::read_to_string(&place).ok() } else { None };
-    let index = text.and_then(|text| darkroom::json::value(&text).ok());
+    let index = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
     match index.as_ref().and_then(|index| index.get("_class_name")).is_some_and(Value::is_string) {
         true => Ok(other_pipeline(name.to_owned(), one_line(&error))),
         false => Err(error),
