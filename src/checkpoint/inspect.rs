@@ -186,33 +186,45 @@ pub(super) struct Words {
 /// read.
 pub async fn inspect(source: Box<dyn ByteSource>, yaml: Option<&str>) -> Result<Report> {
     foreign::refuse(&*source).await?;
-    let (name, n_bytes) = (source.name().to_owned(), source.len());
-    inspect_files(name, n_bytes, vec![source], yaml).await
+    let name = source.name().to_owned();
+    inspect_files(name, vec![source], yaml).await
 }
 
 /// The same of one model that is split into several files.
 ///
 /// # Errors
 /// As [`inspect`].
-pub async fn inspect_files(
+pub async fn inspect_files(name: String, sources: Vec<Box<dyn ByteSource>>, yaml: Option<&str>) -> Result<Report> {
+    let n_bytes = sources.iter().map(|source| source.len()).sum();
+    let files = Rc::new(Files::open(sources).await?);
+    let metadata = files.metadata().clone();
+    inspect_tensors(name, "safetensors", n_bytes, files, &metadata, yaml).await
+}
+
+/// The same of tensors that were found in a file of any format: its name, the format's, and its bytes.
+///
+/// # Errors
+/// Whatever the file returns when it cannot be read.
+pub async fn inspect_tensors(
     name: String,
+    format: &'static str,
     n_bytes: u64,
-    sources: Vec<Box<dyn ByteSource>>,
+    tensors: Rc<dyn TensorSource>,
+    metadata: &BTreeMap<String, String>,
     yaml: Option<&str>,
 ) -> Result<Report> {
-    let files = Rc::new(Files::open(sources).await?);
-    let mut identity = Identity::of(&*files, files.metadata());
+    let mut identity = Identity::of(&*tensors, metadata);
     if identity.is_drawable() {
-        let tensors: Rc<dyn TensorSource> = Rc::new(Aliased(Rc::clone(&files) as Rc<dyn TensorSource>));
-        match decide_prediction(&mut identity, None, yaml, &tensors).await {
+        let aliased: Rc<dyn TensorSource> = Rc::new(Aliased(Rc::clone(&tensors)));
+        match decide_prediction(&mut identity, None, yaml, &aliased).await {
             // A norm of a type that is no number tells nothing.
             Ok(()) | Err(Error::TensorDtype { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    let mut report = Report::new(name, "safetensors", &identity, files.metadata());
+    let mut report = Report::new(name, format, &identity, metadata);
     report.bytes = n_bytes;
-    report.count(&files, &identity);
+    report.count(&*tensors, &identity);
     Ok(report)
 }
 
@@ -362,12 +374,12 @@ impl Report {
     }
 
     /// What a file's tensors are parts of.
-    fn count(&mut self, files: &Files, identity: &Identity) {
+    fn count(&mut self, file: &dyn TensorSource, identity: &Identity) {
         let mut all = Share::default();
-        let view = View { file: files, names: files.names() };
+        let view = View { file, names: file.names() };
         let places = Places::of(&view, identity);
         for name in &view.names {
-            let Some(tensor) = files.tensor(name) else { continue };
+            let Some(tensor) = file.tensor(name) else { continue };
             let dtype = tensor.dtype.name();
             all.add(dtype, tensor.n_bytes);
             match places.component(name) {

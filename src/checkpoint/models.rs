@@ -61,6 +61,8 @@ pub(super) fn look(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Opti
     let deep =
         if is_ldm { "input_blocks.7.1.transformer_blocks." } else { "down_blocks.2.attentions.0.transformer_blocks." };
     let depth = view.count(&format!("{prefix}{deep}"));
+    // Models that were distilled to a few steps take the guidance scale as an input.
+    let guidance = if is_ldm { "time_embed.cond_proj.weight" } else { "time_embedding.cond_proj.weight" };
     let has = |name: &str| view.has(name);
     let mut task = Task::of_channels(channels);
     let mut variant = None;
@@ -105,6 +107,8 @@ pub(super) fn look(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Opti
     } else if has("cc_projection.weight") {
         obstacle = Some("this is Zero123, which turns an object in a picture: use a model for text to image".into());
         Some("zero123")
+    } else if task == Task::TextToImage && has(&format!("{prefix}{guidance}")) {
+        Some("lcm")
     } else {
         variant.or_else(|| family.is_some().then(|| task.id()))
     };

@@ -251,8 +251,7 @@ fn joined(name: String, parts: &[PathBuf]) -> Result<Report> {
     for part in parts {
         sources.push(Box::new(DiskSource::open(part)?));
     }
-    let n_bytes = sources.iter().map(|source| source.len()).sum();
-    block_on(inspect_files(name, n_bytes, sources, None))
+    block_on(inspect_files(name, sources, None))
 }
 
 /// A repository's file or model: from the cache where it is there, else the headers from the Hub.

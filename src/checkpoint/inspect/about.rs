@@ -63,16 +63,31 @@ impl About {
             base: word(&["ss_sd_model_name", "modelspec.merged_from", "ss_base_model_version"]),
             resolution: word(&["modelspec.resolution", "ss_resolution"]),
             trigger: word(&["modelspec.trigger_phrase", "trigger_phrase", "activation text"]),
-            tags: metadata.get("ss_tag_frequency").map_or_else(Vec::new, |text| tags(text)),
+            tags: tags(metadata),
         }
     }
 }
 
-/// `{"folder": {"tag": count, ..}, ..}`: the counts of all folders together.
-fn tags(text: &str) -> Vec<(String, u64)> {
-    let Ok(folders) = serde_json::from_str::<BTreeMap<&str, BTreeMap<String, Value>>>(text) else { return Vec::new() };
+/// Folders of pictures, and how often each tag comes with them.
+type Frequencies = BTreeMap<String, BTreeMap<String, Value>>;
+
+/// One of kohya's data sets.
+#[derive(serde::Deserialize)]
+struct Dataset {
+    #[serde(default)]
+    tag_frequency: Frequencies,
+}
+
+/// The counts of all folders and data sets together.
+fn tags(metadata: &BTreeMap<String, String>) -> Vec<(String, u64)> {
+    let text = |key: &str| metadata.get(key).map_or("", String::as_str);
+    let mut folders: Vec<Frequencies> = serde_json::from_str(text("ss_tag_frequency")).into_iter().collect();
+    if folders.is_empty() {
+        let datasets: Vec<Dataset> = serde_json::from_str(text("ss_datasets")).unwrap_or_default();
+        folders.extend(datasets.into_iter().map(|dataset| dataset.tag_frequency));
+    }
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for (tag, count) in folders.values().flatten() {
+    for (tag, count) in folders.iter().flat_map(BTreeMap::values).flatten() {
         let sum = counts.entry(tag.trim()).or_default();
         *sum = sum.saturating_add(count.as_u64().unwrap_or(0));
     }
@@ -93,5 +108,28 @@ pub(super) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", text[..end].trim_end()),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_of_all_folders_are_counted_together() {
+        let of = |key: &str, text: &str| tags(&BTreeMap::from([(key.to_owned(), text.to_owned())]));
+        let counted = vec![("cat".to_owned(), 11), ("a \"dog\"".to_owned(), 3)];
+        assert_eq!(of("ss_tag_frequency", r#"{"1\"_a":{"cat ":10,"a \"dog\"":3,"":9},"b":{"cat":1}}"#), counted);
+        let sets =
+            r#"[{"tag_frequency":{"a":{"cat":10}},"batch":1},{"tag_frequency":{"b":{"cat":1,"a \"dog\"":3}}},{}]"#;
+        assert_eq!(of("ss_datasets", sets), counted);
+        assert_eq!(of("ss_tag_frequency", r#"{"a":"#), vec![]);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_letters() {
+        assert_eq!(short("  a\n\tb  ", 10), "a b");
+        assert_eq!(cut("äöü", 2), "äö…");
+        assert_eq!(short(&"é".repeat(500), 100).chars().count(), 101);
     }
 }
