@@ -1,4 +1,4 @@
-//! What changes or steers a model and is none: LoRAs, ControlNets, adapters, embeddings.
+//! What is applied to a model: LoRAs, ControlNets, adapters, embeddings.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(super) fn look(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Opti
 }
 
 fn steers(kind: Kind, what: &str) -> Identity {
-    Identity { obstacle: Some(format!("{what} steers a model and is none")), ..Identity::of_kind(kind) }
+    Identity { obstacle: Some(format!("{what} steers a model and is not one itself")), ..Identity::of_kind(kind) }
 }
 
 fn controlnet(view: &View<'_>) -> Option<Identity> {
@@ -102,6 +102,6 @@ fn embedding(view: &View<'_>) -> Option<Identity> {
             _ => return None,
         }
     };
-    let obstacle = Some("an embedding is a word for a model and is none".into());
+    let obstacle = Some("an embedding is a word for the prompts of a model, not a model".into());
     Some(Identity { family, n_vectors: Some(n_vectors), obstacle, ..Identity::of_kind(Kind::Embedding) })
 }

@@ -37,7 +37,7 @@ pub enum Kind {
     PictureUpscaler,
     /// A model of another family than Stable Diffusion 1, 2 and XL, or a part of one.
     OtherModel,
-    /// Something that goes with models and is none: a motion module, a language model.
+    /// Another network: a motion module, a language model.
     Other,
     /// None that is known.
     Unknown,

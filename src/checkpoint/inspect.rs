@@ -408,8 +408,8 @@ impl Report {
         }
         if self.prediction == Some("undecided") {
             self.advice.push(
-                "it says nowhere whether it predicts noise or velocity: pass --prediction epsilon (models of 512 pixels) or \
-                 --prediction v (of 768)"
+                "the file does not say whether it predicts noise or velocity: pass --prediction epsilon (for models of 512 \
+                 pixels) or --prediction v (for those of 768)"
                     .into(),
             );
         }

@@ -103,8 +103,8 @@ pub(super) fn look(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Opti
         Some(Family::Other(_, name)) => {
             (format!("it is a LoRA for {name}: Stable Diffusion 1, 2 and XL can be drawn with"), true)
         }
-        Some(family) => (format!("a LoRA changes a model and is none: it is for {}", family.name()), false),
-        None => ("a LoRA changes a model and is none".into(), false),
+        Some(family) => (format!("a LoRA is applied to a model; this one is for {}", family.name()), false),
+        None => ("a LoRA is applied to a model; it does not say to which".into(), false),
     };
     let lora = Identity { family, lora: Some(facts), is_refused, ..Identity::of_kind(Kind::Lora) };
     Some(Identity { obstacle: Some(obstacle), ..lora })
