@@ -32,7 +32,9 @@
 //!   One engine downloads into the last two by ranges, resumed and verified ([`hub::download`]); files are usable while the
 //!   rest comes ([`hub::arrival`]). What can be planned with before weights are there: the seven versions' configs, and
 //!   headers alone ([`hub::published`]).
-//! - [`checkpoint`]: models in one file, and parts of models: what a file is, and how it stands in a folder's place.
+//! - [`checkpoint`]: what a file of weights is ([`checkpoint::inspect`]), checkpoints in one file in the place of a folder
+//!   ([`checkpoint::single`]), parts of other models ([`checkpoint::assembled`]), and models written in another layout
+//!   ([`checkpoint::convert`]).
 //! - [`run`]: runners execute graphs. [`run::candle`] on the CPU and in wasm, with kernels of our own (`run::cpu`), and on
 //!   CUDA; [`run::gpu`] through WebGPU, where a graph is fused ([`run::gpu::lower`]) by families of kernels
 //!   ([`run::gpu::kernels`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything that a device is

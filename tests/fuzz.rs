@@ -1,5 +1,6 @@
 //! What comes from strangers is fuzzed: safetensors and GGUF files, the JSON of checkpoints and of the Hub, the files of a
-//! tokenizer, picture files of every format that is read, and the texts in them. None of it may panic, take its time, or take memory that its size does not explain.
+//! tokenizer, picture files of every format that is read, the texts in them, and files of which it is to be told what they
+//! are. None of it may panic, take its time, or take memory that its size does not explain.
 //!
 //! cargo-fuzz needs a nightly compiler, and so does every library that measures coverage; this loop runs on the stable one.
 //! It starts from the corpus (tests/fixtures/fuzz, the small checkpoints of tests/fixtures/tiny, and the pictures of
@@ -14,6 +15,8 @@
 
 #[path = "fuzz/allocations.rs"]
 mod allocations;
+#[path = "common/headers.rs"]
+mod headers;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
 #[path = "fuzz/targets.rs"]
@@ -298,6 +301,36 @@ fn parameters() {
         ],
     };
     fuzz(&target, files(&fixtures().join("fuzz/parameters"), &|_| true));
+}
+
+#[test]
+fn inspect() {
+    let target = Target {
+        name: "inspect",
+        run: targets::inspect,
+        mutate: mutate::safetensors,
+        // The target's own look at the header is in it.
+        memory: (1 << 20, 250),
+        reached: &[
+            "accepted checkpoint sd1",
+            "accepted checkpoint sd2 base undecided",
+            "accepted checkpoint sd2 base epsilon weights",
+            "accepted unet xl",
+            "accepted lora sd1",
+            "accepted controlnet",
+            "accepted embedding",
+            "accepted other none",
+            "Python pickle",
+            "web page",
+            "GGUF",
+            "follow the header",
+        ],
+    };
+    let mut corpus = files(&fixtures().join("fuzz/inspect"), &|_| true);
+    let (lists, cases) = headers::table();
+    let all = cases.iter().map(|case| headers::header(&lists, case).0);
+    corpus.extend(all.filter(|header| header.len() < 8 << 10));
+    fuzz(&target, corpus);
 }
 
 #[test]

@@ -1,14 +1,21 @@
 //! Checkpoints in one file, and parts of models: what a file of tensors is ([`identity`]), where it keeps what a model's
-//! graphs ask for ([`names`]), and how it is opened in the place of a diffusers folder ([`single`]).
+//! graphs ask for ([`names`]), what is told about it ([`inspect`]), and how it is opened in the place of a diffusers folder ([`single`]).
 //!
 //! No tensor is converted or kept: names are a layer over the file ([`crate::weights::Renamed`]).
 
+mod adapters;
 pub mod assembled;
 pub mod convert;
+pub mod fit;
+pub mod foreign;
 pub mod identity;
+pub mod inspect;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod local;
-mod lora;
+pub mod lora;
+mod models;
 pub mod names;
+mod others;
+mod parts;
 pub mod single;
 pub mod vocabulary;

@@ -9,8 +9,9 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
-use super::identity::{Evidence, Family, Identity, Kind, Prediction, Task, View, prediction_of_yaml, unet_place};
-use super::{names, vocabulary};
+use super::identity::{Evidence, Family, Identity, Kind, Prediction, Task, View, prediction_of_yaml};
+use super::models::unet_place;
+use super::{foreign, names, vocabulary};
 use crate::error::{Error, Result};
 use crate::graph::WeightSpec;
 use crate::hub::published::Published;
@@ -23,6 +24,9 @@ const VELOCITY_SPREAD: f64 = 0.09;
 
 /// The norm that it is measured at.
 const VELOCITY_NORM: &str = "output_blocks.11.1.transformer_blocks.0.norm1.bias";
+
+/// The widest norm that is read for it; Stable Diffusion 2's is 320 wide.
+const MAX_NORM: usize = 4096;
 
 /// What is known about a file besides its bytes.
 #[derive(Default)]
@@ -57,6 +61,7 @@ pub struct SingleFile {
 /// # Errors
 /// As [`Files::open`] and [`Decoded::open`].
 pub async fn open_layers(source: Box<dyn ByteSource>) -> Result<(Rc<Files>, Rc<dyn TensorSource>)> {
+    foreign::refuse(&*source).await?;
     let files = Rc::new(Files::open(vec![source]).await?);
     let decoded = Decoded::open(Rc::clone(&files) as Rc<dyn TensorSource>).await?;
     Ok((files, Rc::new(Aliased(Rc::new(decoded)))))
@@ -87,7 +92,7 @@ impl SingleFile {
         if let (Some(obstacle), false) = (&identity.obstacle, has_config) {
             return refuse(obstacle.clone());
         }
-        if identity.family.is_none() && !has_config {
+        if !identity.is_published && !has_config {
             return refuse(
                 "its UNet has sizes of no published model: pass the folder with its JSON files and tokenizer (--config FOLDER)"
                     .into(),
@@ -104,7 +109,8 @@ impl SingleFile {
             config: settings.config.clone(),
             config_files: Vec::new(),
         };
-        file.decide_prediction(&settings).await?;
+        let (prediction, yaml) = (settings.prediction, settings.yaml.as_deref());
+        decide_prediction(&mut file.identity, prediction, yaml, &file.tensors).await?;
         match settings.config {
             Some(config) => file.read_config(&*config, &settings.clip_merges).await?,
             None => file.write_texts(&settings.clip_merges).await?,
@@ -122,23 +128,6 @@ impl SingleFile {
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
-    }
-
-    /// In this order: who asks, the file's own marker and metadata, the `.yaml` beside it, ComfyUI's rule.
-    async fn decide_prediction(&mut self, settings: &SingleFileSettings) -> Result<()> {
-        if let Some(prediction) = settings.prediction {
-            self.identity.prediction = Some((prediction, Evidence::Asked));
-        }
-        if self.identity.prediction.is_none_or(|(_, evidence)| evidence == Evidence::Family)
-            && let Some(prediction) = settings.yaml.as_deref().and_then(prediction_of_yaml)
-        {
-            self.identity.prediction = Some((prediction, Evidence::Yaml));
-        }
-        if self.identity.prediction.is_none() {
-            let judged = judge_prediction(&self.tensors).await?;
-            self.identity.prediction = judged.map(|prediction| (prediction, Evidence::Weights));
-        }
-        Ok(())
     }
 
     /// The version whose published configuration is the file's.
@@ -286,6 +275,32 @@ fn set(object: &mut Value, key: &str, value: Value) {
     }
 }
 
+/// Decides what a model predicts, in this order: who asks, the file's own marker and metadata, the `.yaml` beside it,
+/// ComfyUI's rule.
+///
+/// # Errors
+/// As [`judge_prediction`].
+pub(super) async fn decide_prediction(
+    identity: &mut Identity,
+    asked: Option<Prediction>,
+    yaml: Option<&str>,
+    tensors: &Rc<dyn TensorSource>,
+) -> Result<()> {
+    if let Some(prediction) = asked {
+        identity.prediction = Some((prediction, Evidence::Asked));
+    }
+    if identity.prediction.is_none_or(|(_, evidence)| evidence.is_rule())
+        && let Some(prediction) = yaml.and_then(prediction_of_yaml)
+    {
+        identity.prediction = Some((prediction, Evidence::Yaml));
+    }
+    if identity.prediction.is_none() {
+        let judged = judge_prediction(tensors).await?;
+        identity.prediction = judged.map(|prediction| (prediction, Evidence::Weights));
+    }
+    Ok(())
+}
+
 /// What a Stable Diffusion 2 model predicts, judged by the spread of one norm's biases; `None` where there is no such norm,
 /// and where all its numbers are the same.
 ///
@@ -302,7 +317,8 @@ pub async fn judge_prediction(tensors: &Rc<dyn TensorSource>) -> Result<Option<P
         None => return Ok(None),
     };
     let weights = Weights::of(Rc::clone(tensors));
-    if weights.get(&name).is_none() {
+    let n = weights.get(&name).map(|tensor| tensor.shape.iter().product::<usize>());
+    if n.is_none_or(|n| n > MAX_NORM) {
         return Ok(None);
     }
     let values = weights.read_f32(&name).await?;

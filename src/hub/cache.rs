@@ -296,6 +296,12 @@ impl HubCache {
         Place::Repo { cache_dir: self.settings.cache_dir.clone(), repo: repo.clone() }.folder()
     }
 
+    /// The folder with what the cache has of a repository, whole or not; `None` where that is nothing. Makes no request.
+    #[must_use]
+    pub fn snapshot_folder(&self, repo: &RepoId) -> Option<PathBuf> {
+        self.snapshot(repo).map(|(_, root)| root)
+    }
+
     /// The commit that the cache has for the revision, and the folder with its files.
     fn snapshot(&self, repo: &RepoId) -> Option<(String, PathBuf)> {
         let folder = self.repo_folder(repo);

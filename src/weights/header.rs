@@ -197,7 +197,8 @@ fn check_places(tensors: &BTreeMap<String, TensorInfo>, n_data: u64) -> Result<(
     if expected_start == n_data {
         Ok(())
     } else {
-        Err(format!("its tensors have {expected_start} bytes, but {n_data} follow the header"))
+        let hint = if expected_start > n_data { ": it is cut off, download it again" } else { "" };
+        Err(format!("its tensors have {expected_start} bytes, but {n_data} follow the header{hint}"))
     }
 }
 

@@ -12,7 +12,7 @@ use darkroom::parameters::Found;
 use darkroom::sampler::SchedulerConfig;
 use darkroom::tokenizer::{Tokenizer, TokenizerConfig};
 use darkroom::weights::gguf::{Header, NewTensor, Tensor, Writer, dequantize};
-use darkroom::weights::{ByteSource, Dtype, MAX_TENSORS, MemorySource, Weights};
+use darkroom::weights::{ByteSource, Dtype, LocalFuture, MAX_TENSORS, MemorySource, Weights};
 use pollster::block_on;
 
 /// Ids of a chunk above which a tokenizer is only built: its encodings are as long as the file says.
@@ -214,4 +214,71 @@ pub fn parameters(bytes: &[u8]) -> String {
     ];
     let marks: Vec<&str> = marks.iter().map(|&mark| if mark { "yes" } else { "no" }).collect();
     format!("accepted of {} {} {}", found.program.to_lowercase(), marks.join(" "), found.notes.join(" "))
+}
+
+/// A file that goes on with zeros to where its header says that it ends, so that shapes of any size pass.
+struct Padded {
+    bytes: Vec<u8>,
+    len: u64,
+}
+
+impl Padded {
+    /// The most that it claims to have.
+    const MOST_BYTES: u64 = 1 << 44;
+
+    fn new(bytes: &[u8]) -> Self {
+        let n_header = bytes.first_chunk().map_or(0, |prefix| u64::from_le_bytes(*prefix));
+        let end = usize::try_from(n_header).ok().and_then(|n| n.checked_add(8));
+        let header = end.and_then(|end| bytes.get(8..end)).unwrap_or_default();
+        let tensors: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(header).ok();
+        let ends = tensors.iter().flatten().filter_map(|(_, entry)| entry.get("data_offsets")?.get(1)?.as_u64());
+        let len = ends.max().map_or(0, |end| end.saturating_add(8 + n_header)).min(Self::MOST_BYTES);
+        Padded { bytes: bytes.to_vec(), len: len.max(bytes.len() as u64) }
+    }
+}
+
+impl ByteSource for Padded {
+    fn name(&self) -> &str {
+        "model.safetensors"
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read<'a>(&'a self, offset: u64, len: usize) -> LocalFuture<'a, darkroom::Result<Vec<u8>>> {
+        let end = offset.checked_add(len as u64).expect("a place in the file");
+        assert!(end <= self.len && len <= self.bytes.len().max(1 << 15), "{len} bytes from {offset} of {}", self.len);
+        let byte = |at| self.bytes.get(at as usize).copied().unwrap_or(0);
+        Box::pin(std::future::ready(Ok((offset..end).map(byte).collect())))
+    }
+}
+
+/// Any file: what it is, as JSON and as lines, or why it cannot be read.
+pub fn inspect(bytes: &[u8]) -> String {
+    let report = match block_on(darkroom::checkpoint::inspect::inspect(Box::new(Padded::new(bytes)), None)) {
+        Ok(report) => report,
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.len() < 2000 && !message.contains(char::is_control), "a message that shouts: {message:?}");
+            return message;
+        }
+    };
+    let json = serde_json::to_value(&report).expect("a report as JSON");
+    let lines = report.lines();
+    assert!((2..40).contains(&lines.len()), "{lines:#?}");
+    assert!(lines.iter().all(|line| line.len() < 6000 && !line.contains(['\n', '\r'])), "{lines:#?}");
+    let word = |key: &str| json[key].as_str().unwrap_or("none").to_lowercase();
+    let of_lora = json["lora"]["format"].as_str().unwrap_or("none");
+    let marks = [!report.advice.is_empty(), report.about.tags.is_empty(), report.refused, report.opens];
+    let marks: Vec<&str> = marks.iter().map(|&mark| if mark { "yes" } else { "no" }).collect();
+    format!(
+        "accepted {} {} {} {} {} {of_lora} {}",
+        word("kind"),
+        word("family"),
+        word("variant"),
+        word("prediction"),
+        word("decided_by"),
+        marks.join(" ")
+    )
 }

@@ -1,4 +1,4 @@
-//! The command line: `darkroom generate`, `plan`, `show`, `models`, `download` and `serve`.
+//! The command line: `darkroom generate`, `plan`, `inspect`, `show`, `models`, `download` and `serve`.
 //!
 //! Exit codes: 0 done, 2 a request that cannot be drawn, 3 a model that cannot be loaded, 4 a device that failed, 5 a file
 //! that cannot be read or written, 130 stopped by Ctrl-C. Errors are one line on standard error.
@@ -12,6 +12,7 @@ mod bar;
 mod convert;
 mod engine_args;
 mod generate;
+mod inspect;
 mod logger;
 mod model_args;
 mod models;
@@ -56,6 +57,8 @@ enum Command {
     Generate(Box<generate::Args>),
     /// Tell what a picture will ask of a GPU, without drawing it: memory, work, whether it fits.
     Plan(plan::Args),
+    /// Tell what a file, a folder or a repository is, by its headers: family, components, prediction, LoRA, whether it fits.
+    Inspect(inspect::Args),
     /// Print the parameters that a picture carries.
     Show(show::Args),
     /// List the versions with their sizes, and whether they are in the cache.
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Generate(args) => generate::run(*args),
         Command::Plan(args) => plan::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Models(args) => models::list(&args),
         Command::Download(args) => models::download(&args),

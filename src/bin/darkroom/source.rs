@@ -29,7 +29,7 @@ pub enum Model {
 }
 
 /// Whether a name can only be a path.
-fn is_path(model: &str) -> bool {
+pub fn is_path(model: &str) -> bool {
     model.starts_with(['.', '/', '~']) || model.contains('\\')
 }
 

@@ -1,9 +1,10 @@
 //! What this server draws, with its limits, and the check that a request can be drawn before it waits in the queue.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use axum::http::StatusCode;
 use darkroom::Result;
-use darkroom::hub::Source;
-use darkroom::hub::folder::Folder;
+use darkroom::checkpoint::local::{LocalModel, Place};
 use darkroom::image::FileFormat;
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
@@ -12,6 +13,7 @@ use darkroom::request::{Defaults, Request, SDConfig};
 use darkroom::sampler::Sampler;
 
 use super::failure::Failure;
+use super::models_folder::ModelsFolder;
 use super::request::JobRequest;
 use super::upload::{Role, Upload};
 use crate::numbers::random_seed;
@@ -34,18 +36,25 @@ pub struct Limits {
 
 /// What requests are checked against.
 pub struct Menu {
-    pub models: Vec<Model>,
+    /// Every model that was ever here, so that a place stays a model's own.
+    models: RwLock<Vec<(Arc<Model>, IsHere)>>,
+    /// Where further models come and go.
+    folder: Option<ModelsFolder>,
     pub limits: Limits,
     /// What finished pictures may take, in bytes.
     pub results_bytes: u64,
 }
+
+/// Whether a model can be asked for still.
+type IsHere = bool;
 
 /// A model that can be asked for, as its own files describe it.
 pub struct Model {
     pub name: String,
     /// The version that it was named by, if it was.
     pub version: Option<SDVersion>,
-    pub folder: Folder,
+    /// Where it is.
+    pub local: LocalModel,
     pub is_inpaint: bool,
     pub defaults: Defaults,
     pub sampler: Sampler,
@@ -56,16 +65,26 @@ impl Model {
     ///
     /// # Errors
     /// Where a file of it is at fault, by its name.
-    pub async fn read(name: String, named: Option<SDVersion>, folder: Folder) -> Result<Self> {
-        let configs = ModelConfigs::read(&folder, &folder.list().await?).await?;
+    pub async fn read(name: String, named: Option<SDVersion>, local: LocalModel) -> Result<Self> {
+        let source = local.open().await?;
+        let configs = ModelConfigs::read(&*source, &source.list().await?).await?;
         Ok(Model {
             name,
             version: named,
-            folder,
+            local,
             is_inpaint: configs.is_inpaint(),
             defaults: configs.defaults(named),
             sampler: configs.scheduler.sampler()?,
         })
+    }
+
+    /// When it was written, as far as the file system tells.
+    pub fn written(&self) -> Option<std::time::SystemTime> {
+        let path = match &self.local.place {
+            Place::Folder(folder) => folder.root().join("model_index.json"),
+            Place::File(path) => path.clone(),
+        };
+        std::fs::metadata(path).and_then(|file| file.modified()).ok()
     }
 }
 
@@ -104,6 +123,10 @@ impl CheckedRequest {
     }
 }
 
+fn not_found(message: String) -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "model_not_found", message).about("model")
+}
+
 fn refuse<T>(param: &str, message: String) -> Result<T, Failure> {
     Err(Failure::of(param, message))
 }
@@ -137,13 +160,89 @@ fn file_format(name: Option<&str>, quality: Option<i64>) -> Result<FileFormat, F
 }
 
 impl Menu {
-    /// The model of that name, or the first one.
+    /// Models that stay, and a folder where others come and go.
+    pub fn new(models: Vec<Model>, folder: Option<ModelsFolder>, limits: Limits, results_bytes: u64) -> Self {
+        let models = models.into_iter().map(|model| (Arc::new(model), true)).collect();
+        let menu = Menu { models: RwLock::new(models), folder, limits, results_bytes };
+        menu.look();
+        menu
+    }
+
+    /// Takes what came into the folder and drops what went.
+    fn look(&self) {
+        let Some(folder) = &self.folder else { return };
+        let changes = folder.look();
+        if changes.added.is_empty() && changes.gone.is_empty() {
+            return;
+        }
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        for (model, is_here) in models.iter_mut() {
+            *is_here &= !changes.gone.contains(&model.name);
+        }
+        for model in changes.added {
+            let is_taken = models.iter().any(|(other, is_here)| *is_here && other.name == model.name);
+            if is_taken {
+                eprintln!("darkroom: there are two models {}; the one in the folder is left out", model.name);
+            } else {
+                models.push((Arc::new(model), true));
+            }
+        }
+    }
+
+    /// The models that can be asked for now, with their places.
+    pub fn models(&self) -> Vec<(usize, Arc<Model>)> {
+        self.look();
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        models
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, is_here))| *is_here)
+            .map(|(idx, (m, _))| (idx, Arc::clone(m)))
+            .collect()
+    }
+
+    /// The model at a place.
+    ///
+    /// # Errors
+    /// 404 where there is none, or none any more.
+    pub fn model(&self, idx: usize) -> Result<Arc<Model>, Failure> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        match models.get(idx) {
+            Some((model, true)) => Ok(Arc::clone(model)),
+            Some((model, false)) => Err(not_found(format!("the model {:?} is not here any more", model.name))),
+            None => Err(not_found("there is no model here: put one into the folder of --models".into())),
+        }
+    }
+
+    /// The model at a place, or the first one where that has gone.
+    ///
+    /// # Errors
+    /// 404 where there is none at all.
+    pub fn model_or_first(&self, idx: usize) -> Result<Arc<Model>, Failure> {
+        self.model(idx).or_else(|_| self.model(self.first_idx()))
+    }
+
+    /// The place of the first model.
+    pub fn first_idx(&self) -> usize {
+        self.models().first().map_or(0, |(idx, _)| *idx)
+    }
+
+    /// The place of the model of that name, with or without the ending of a file, or of the first one.
+    ///
+    /// # Errors
+    /// 404 with the names that there are.
     pub fn model_idx(&self, name: Option<&str>) -> Result<usize, Failure> {
-        let Some(name) = name else { return Ok(0) };
-        self.models.iter().position(|model| model.name == name).ok_or_else(|| {
-            let names: Vec<&str> = self.models.iter().map(|model| model.name.as_str()).collect();
-            let message = format!("there is no model {name:?} here: use {}", names.join(" or "));
-            Failure::new(StatusCode::NOT_FOUND, "model_not_found", message).about("model")
+        let Some(name) = name else { return Ok(self.first_idx()) };
+        let models = self.models();
+        let stem = |name: &str| {
+            let cut = [".safetensors", ".gguf"].iter().find_map(|end| name.strip_suffix(end));
+            cut.unwrap_or(name).to_owned()
+        };
+        let found = models.iter().find(|(_, model)| model.name == name);
+        let found = found.or_else(|| models.iter().find(|(_, model)| stem(&model.name) == name));
+        found.map(|(idx, _)| *idx).ok_or_else(|| {
+            let names: Vec<&str> = models.iter().map(|(_, model)| model.name.as_str()).collect();
+            not_found(format!("there is no model {name:?} here: use {}", names.join(" or ")))
         })
     }
 
@@ -151,7 +250,7 @@ impl Menu {
     /// known: it is asked again then.
     pub fn check(&self, request: &JobRequest, picture: Option<(usize, usize)>) -> Result<CheckedRequest, Failure> {
         let model_idx = self.model_idx(request.model.as_deref())?;
-        let model = &self.models[model_idx];
+        let model = &*self.model(model_idx)?;
         let asked = &request.request;
         for (name, text) in [("prompt", Some(&asked.prompt)), ("negative_prompt", asked.negative_prompt.as_ref())] {
             let n_bytes = text.map_or(0, String::len);

@@ -133,12 +133,14 @@ pub fn text(desk: &Desk, hall: &Hall) -> String {
 /// Whether it works, for whoever watches over it. It tells nothing of what is drawn.
 pub fn health(desk: &Desk) -> Value {
     let (n_waiting, running) = desk.queue();
-    let loaded = desk.loaded().map(|idx| desk.menu.models[idx].name.as_str());
+    let loaded = desk.loaded().and_then(|idx| desk.menu.model(idx).ok()).map(|model| model.name.clone());
+    let first = || desk.menu.models().first().map(|(_, model)| model.name.clone());
+    let is_loaded = loaded.is_some();
     json!({
         "status": if desk.is_ending() { "ending" } else { "ok" },
         "version": env!("CARGO_PKG_VERSION"),
-        "model": loaded.or_else(|| desk.menu.models.first().map(|model| model.name.as_str())),
-        "model_loaded": loaded.is_some(),
+        "model": loaded.or_else(first),
+        "model_loaded": is_loaded,
         "queue": { "waiting": n_waiting, "limit": desk.menu.limits.n_waiting, "running": running.is_some() },
     })
 }

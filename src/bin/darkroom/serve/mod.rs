@@ -38,6 +38,7 @@ mod json;
 mod memory;
 mod menu;
 mod metrics;
+mod models_folder;
 mod openai;
 mod openai_request;
 mod openai_stream;
@@ -56,7 +57,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use darkroom::checkpoint::local::Place;
+use darkroom::checkpoint::identity::Prediction;
 use darkroom::hub::Variant;
 use darkroom::{Error, Result};
 use tokio::net::TcpListener;
@@ -72,6 +73,7 @@ use desk::Desk;
 use guard::Guard;
 use memory::{Kind, Memory};
 use menu::{Limits, Menu, Model};
+use models_folder::{ModelsFolder, Parts};
 use signals::Signals;
 
 /// Threads for files of the page and for the room.
@@ -87,10 +89,26 @@ const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// `darkroom serve`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A model to draw with: a version, owner/repo[@revision], or a folder. May be given several times; the first one
-    /// is used where a request names none [default: the small one that comes with the page].
+    /// A model to draw with: a version, owner/repo[@revision], a folder, or one file as for `generate`. May be given several
+    /// times; the first one is used where a request names none [default: the small one that comes with the page].
     #[arg(long)]
     model: Vec<String>,
+    /// A folder whose models are all served: every .safetensors and .gguf file and every folder in diffusers' layout in it.
+    /// What comes or goes while the server runs is noticed.
+    #[arg(long, value_name = "FOLDER")]
+    models: Option<PathBuf>,
+    /// For models in one file: a folder with the JSON files and tokenizer, in place of the published ones.
+    #[arg(long, value_name = "FOLDER")]
+    config: Option<PathBuf>,
+    /// Another VAE in place of the models' own: a file, a folder, owner/repo[/file], or https://….
+    #[arg(long, value_name = "FILE|FOLDER|owner/repo")]
+    vae: Option<String>,
+    /// A tiny VAE (TAESD) to decode with: likewise.
+    #[arg(long, value_name = "FILE|FOLDER|owner/repo")]
+    taesd: Option<String>,
+    /// What the UNets of models in one file predict, where they do not say: epsilon or v.
+    #[arg(long, value_name = "epsilon|v")]
+    prediction: Option<Prediction>,
     /// The weight files to take where there are several: fp16, or none for the plain ones [default: the plain ones of a
     /// folder or cache, as in diffusers; fp16 for downloads].
     #[arg(long, value_name = "fp16|none")]
@@ -205,7 +223,14 @@ pub fn run(args: Args) -> Result<()> {
     let guard = Guard::new(is_local.then_some(own_name), token.as_deref());
     let page = files::find_page(args.page)?;
     let mut named = args.model;
-    if named.is_empty() {
+    if let Some(folder) = args.models.as_ref().filter(|folder| !folder.is_dir()) {
+        return Err(Error::Request {
+            field: "models",
+            got: folder.display().to_string(),
+            expected: "give a folder that exists".into(),
+        });
+    }
+    if named.is_empty() && args.models.is_none() {
         let embedded = page.as_ref().map(|page| page.join(files::EMBEDDED_MODEL)).filter(|folder| folder.is_dir());
         let folder = embedded.ok_or_else(|| Error::Request {
             field: "model",
@@ -216,19 +241,19 @@ pub fn run(args: Args) -> Result<()> {
         named.push(folder.display().to_string());
     }
     let bar = Bar::new();
+    let parts = Parts {
+        vae: args.vae.as_deref().map(|vae| source::fetch_vae("vae", vae, &bar)).transpose()?,
+        taesd: args.taesd.as_deref().map(|taesd| source::fetch_vae("taesd", taesd, &bar)).transpose()?,
+        config: args.config,
+        prediction: args.prediction,
+    };
     let mut models = Vec::new();
     for name in &named {
         let model = source::parse(name)?;
         let version = model.version();
-        let Place::Folder(folder) = model.fetch(&bar, args.variant.as_ref())?.place else {
-            return Err(Error::Request {
-                field: "model",
-                got: format!("{name:?}"),
-                expected: "the server draws with folders in diffusers' layout, versions and repositories".into(),
-            });
-        };
+        let local = parts.put_into(model.fetch(&bar, args.variant.as_ref())?);
         let name = source::public_name(name);
-        let model = pollster::block_on(Model::read(name, version, folder));
+        let model = pollster::block_on(Model::read(name, version, local));
         models.push(model.map_err(Error::of_model)?);
     }
     drop(bar);
@@ -242,7 +267,8 @@ pub fn run(args: Args) -> Result<()> {
         n_listeners: n_connections / 2,
     };
     let results_bytes = memory.share(Kind::Results);
-    let desk = Arc::new(Desk::new(Menu { models, limits, results_bytes }, memory));
+    let folder = args.models.map(|folder| ModelsFolder::new(folder, parts));
+    let desk = Arc::new(Desk::new(Menu::new(models, folder, limits, results_bytes), memory));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(N_THREADS).build();
     let runtime = runtime.map_err(|e| Error::Io { path: "the HTTP server".into(), source: e })?;
     let listeners = runtime.block_on(listen(&addresses))?;

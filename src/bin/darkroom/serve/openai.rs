@@ -35,9 +35,8 @@ pub fn now() -> u64 {
 }
 
 fn model_object(model: &Model) -> Value {
-    // When the model's folder was written, as far as the file system tells.
-    let written = std::fs::metadata(model.folder.root().join("model_index.json")).and_then(|file| file.modified());
-    let created = written.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
+    let created =
+        model.written().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
     json!({ "id": model.name, "object": "model", "created": created, "owned_by": "darkroom",
         "version": model.defaults.version.key(), "is_inpaint": model.is_inpaint, "width": model.defaults.size.0, "height": model.defaults.size.1,
         "size_multiple": model.defaults.size_multiple, "sampler": model.sampler.name() })
@@ -45,13 +44,14 @@ fn model_object(model: &Model) -> Value {
 
 /// All models.
 pub async fn models(State(desk): State<Arc<Desk>>) -> Json<Value> {
-    let data: Vec<Value> = desk.menu.models.iter().map(model_object).collect();
+    let data: Vec<Value> = desk.menu.models().iter().map(|(_, model)| model_object(model)).collect();
     Json(json!({ "object": "list", "data": data }))
 }
 
 /// One model. Its name may have a slash, written as it is or as `%2F`.
 pub async fn model(State(desk): State<Arc<Desk>>, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
-    Ok(Json(model_object(&desk.menu.models[desk.menu.model_idx(Some(&name))?])))
+    let idx = desk.menu.model_idx(Some(&name))?;
+    Ok(Json(model_object(&*desk.menu.model(idx)?)))
 }
 
 /// Draws from text.

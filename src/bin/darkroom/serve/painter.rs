@@ -1,7 +1,6 @@
 //! The thread that draws: it takes one job after the other from the desk and keeps one model loaded.
 
 use std::cell::Cell;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -118,10 +117,14 @@ impl Painter<'_> {
         let asked = |job: &Job| (job.request.model_idx, job.request.resolved(), job.request.image.is_some());
         // Only jobs that are over are forgotten, and this one is about to begin.
         let (model_idx, request, from_picture) = desk.look(id, |job, _| asked(job)).ok_or(Error::Cancelled)?;
-        let model = &desk.menu.models[model_idx];
+        let model = desk.menu.model(model_idx).map_err(|_| Error::Hub {
+            repo: "the model".into(),
+            reason: "was removed from the folder of models while the job waited".into(),
+        })?;
+        let source = model.local.open().await.map_err(Error::of_model)?;
         // Its size is the request's by now.
         let expected = Expected { request, version: model.version, from_picture, picture: None };
-        let residency = self.device.residency(&model.folder, self.settings, &expected).await?;
+        let residency = self.device.residency(&*source, self.settings, &expected).await?;
         let is_open =
             self.loaded.as_ref().is_some_and(|(idx, engine)| *idx == model_idx && engine.residency() == residency);
         if !is_open {
@@ -129,7 +132,7 @@ impl Painter<'_> {
             self.forget_model();
             desk.change(id, |job| job.progress = Progress { stage: "loading", ..Progress::default() });
             let settings = EngineSettings { residency: Some(residency), ..self.settings.clone() };
-            let engine = Engine::open(&self.device, Rc::new(model.folder.clone()), &settings, &expected).await?;
+            let engine = Engine::open(&self.device, source, &settings, &expected).await?;
             self.loaded = Some((model_idx, engine.with_public_name(model.name.clone())));
         }
         self.loaded.as_ref().map(|(_, engine)| engine).ok_or(Error::Cancelled)

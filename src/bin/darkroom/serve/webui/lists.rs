@@ -70,7 +70,7 @@ async fn schedulers() -> Json<Value> {
 
 async fn sd_models(State(desk): State<Arc<Desk>>) -> Json<Value> {
     let item = |name: &str| json!({ "title": name, "model_name": name, "hash": null, "sha256": null, "filename": name, "config": null });
-    Json(desk.menu.models.iter().map(|model| item(&model.name)).collect())
+    Json(desk.menu.models().iter().map(|(_, model)| item(&model.name)).collect())
 }
 
 /// Clients take the first for "none".

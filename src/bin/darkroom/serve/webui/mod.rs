@@ -67,11 +67,14 @@ fn model_idx(menu: &Menu, wanted: &str) -> Result<usize, Failure> {
     let bare = wanted.split(" [").next().unwrap_or(wanted).trim();
     let bare = [".safetensors", ".ckpt"].iter().find_map(|ending| bare.strip_suffix(ending)).unwrap_or(bare);
     let is_called = |name: &str| name.eq_ignore_ascii_case(bare);
-    let found = menu.models.iter().position(|model| is_called(&model.name));
-    let by_last_part = || {
-        let last = |name: &str| name.rsplit('/').next().is_some_and(is_called);
-        menu.models.iter().position(|model| last(&model.name))
+    let models = menu.models();
+    let without_end = |name: &str| {
+        let cut = [".safetensors", ".gguf"].iter().find_map(|ending| name.strip_suffix(ending));
+        cut.unwrap_or(name).to_owned()
     };
+    let place = |test: &dyn Fn(&str) -> bool| models.iter().find(|(_, model)| test(&model.name)).map(|(idx, _)| *idx);
+    let found = place(&|name| is_called(name)).or_else(|| place(&|name| is_called(&without_end(name))));
+    let by_last_part = || place(&|name| name.rsplit('/').next().is_some_and(is_called));
     found.or_else(by_last_part).map_or_else(|| menu.model_idx(Some(wanted)), Ok)
 }
 
@@ -246,9 +249,10 @@ async fn draw(desk: Arc<Desk>, Asked { asked: mut body, held }: Asked<Body>, doo
 
 async fn options(State(desk): State<Arc<Desk>>) -> Json<serde_json::Value> {
     let options = desk.webui.options().clone();
+    let name = desk.menu.model_or_first(options.model_idx).map_or_else(|_| String::new(), |model| model.name.clone());
     let samples_format = if options.format.name() == "jpeg" { "jpg" } else { options.format.name() };
     Json(json!({
-        "sd_model_checkpoint": desk.menu.models[options.model_idx].name, "sd_checkpoint_hash": "", "sd_vae": "Automatic",
+        "sd_model_checkpoint": name, "sd_checkpoint_hash": "", "sd_vae": "Automatic",
         "CLIP_stop_at_last_layers": options.clip_stop, "samples_format": samples_format, "jpeg_quality": options.quality,
         "eta_noise_seed_delta": 0, "eta_ddim": 0.0, "eta_ancestral": 1.0, "img2img_fix_steps": false,
         "live_previews_enable": true, "show_progress_every_n_steps": 1, "return_grid": false, "return_mask": false,

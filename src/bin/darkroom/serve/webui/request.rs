@@ -154,7 +154,8 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         }
         Door::Img2Img => (Some(init_image(body)?), body.mask.take()),
     };
-    let own = menu.models[options.model_idx].sampler;
+    let model = menu.model_or_first(options.model_idx)?;
+    let own = model.sampler;
     let (sampler, is_schedule_used) = sampler(body, own)?;
     ignored.extend((!is_schedule_used).then(|| "scheduler".to_owned()));
     let kind = sampler.unwrap_or(own).kind;
@@ -185,7 +186,7 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
     let negative_prompt = body.text("negative_prompt")?;
     let (width, height) = (body.count("width")?, body.count("height")?);
     // There a side is any multiple of 8.
-    let multiple = menu.models[options.model_idx].defaults.size_multiple.max(1);
+    let multiple = model.defaults.size_multiple.max(1);
     let any_size = [width, height].into_iter().flatten().any(|side| !side.is_multiple_of(multiple));
     let asked = Request {
         prompt: body.text("prompt")?.to_owned(),
@@ -213,7 +214,7 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
     };
     let request = JobRequest {
         request: asked,
-        model: Some(menu.models[options.model_idx].name.clone()),
+        model: Some(model.name.clone()),
         image,
         mask,
         mask_form: MaskForm::OpaqueIsRepainted { inverted: !body.get("inpainting_mask_invert").is_neutral() },
