@@ -123,10 +123,10 @@ fn files_that_are_no_models_say_what_they_are() {
     let refused = |name: &str, words: &[&str]| {
         desk.generate(&[&["--model", name][..], &DRAW].concat()).was_refused(3, words);
     };
-    refused("empty.safetensors", &["empty.safetensors", "0 bytes"]);
+    refused("empty.safetensors", &["empty.safetensors", "it is empty"]);
     refused("noise.safetensors", &["noise.safetensors"]);
-    refused("page.safetensors", &["page.safetensors"]);
-    refused("old.ckpt", &["old.ckpt"]);
+    refused("page.safetensors", &["page.safetensors", "web"]);
+    refused("old.ckpt", &["old.ckpt", "pickle"]);
     refused("lora.safetensors", &["LoRA"]);
     refused("embedding.safetensors", &["embedding"]);
     refused("other.safetensors", &["Flux", "Stable Diffusion 1, 2 and XL"]);

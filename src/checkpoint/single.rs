@@ -98,6 +98,13 @@ impl SingleFile {
                     .into(),
             );
         }
+        if identity.variant == Some("lcm") && !has_config {
+            return refuse(
+                "it is a latent consistency model (LCM), whose scheduler is described in its folder alone: pass that folder's \
+                 JSON files and tokenizer (--config FOLDER)"
+                    .into(),
+            );
+        }
         let mut file = SingleFile {
             label,
             path,

@@ -91,7 +91,7 @@ fn models_that_are_none() {
         ("no/such/folder", REQUEST, &["no/such/folder", "owner/repo", "folder"]),
         ("owner/re po", REQUEST, &["owner/re po", "owner/name"]),
         ("./nowhere", MODEL, &["./nowhere", "no such folder"]),
-        ("picture.png", MODEL, &["picture.png", "a file", "model_index.json"]),
+        ("picture.png", MODEL, &["picture.png", "it is a picture"]),
         ("empty", MODEL, &["empty", "model_index.json"]),
         ("owner/repo", MODEL, &["owner/repo", "http://127.0.0.1:1", "network", "HF_ENDPOINT", "folder"]),
         ("turbo", MODEL, &["stabilityai/sdxl-turbo", "http://127.0.0.1:1", "network", "HF_ENDPOINT", "folder"]),
