@@ -29,7 +29,8 @@ fn models(server: &Server) -> Vec<String> {
 fn draw(server: &Server, model: &str) -> (u16, Value) {
     let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build());
     let url = format!("http://{}/v1/images/generations", server.address);
-    let body = json!({ "prompt": "a red fox", "model": model, "size": "64x64", "steps": 2, "response_format": "b64_json" });
+    let body =
+        json!({ "prompt": "a red fox", "model": model, "size": "64x64", "steps": 2, "response_format": "b64_json" });
     let mut answer = agent.post(&url).send_json(&body).unwrap();
     (answer.status().as_u16(), answer.body_mut().read_json().unwrap())
 }

@@ -56,7 +56,7 @@ fn laid_out(declaration: &str) -> String {
     for line in declaration.lines().map(str::trim) {
         match line.strip_prefix('*') {
             Some("/") => {
-                let lines: Vec<String> = comment.drain(..).collect();
+                let lines: Vec<String> = std::mem::take(&mut comment);
                 text.push_str(&match lines.as_slice() {
                     [line] => format!("{indent}/** {line} */\n"),
                     lines => {

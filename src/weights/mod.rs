@@ -1,9 +1,10 @@
 //! A checkpoint's tensors, read lazily: headers are parsed as hostile input, and the bytes of a tensor come from wherever
 //! the file is (memory, disk, a store) only when they are asked for.
 //!
-//! [`TensorSource`] is the interface. [`Files`] is the lowest layer; above it stack layers for other names ([`aliases`],
-//! [`renamed`]). [`Weights`] is the whole stack of one component as runners load from it, with what is checked on the way.
-//! No tensor bytes are kept here, and no device is known. Which files belong to a model is the business of [`crate::hub`].
+//! [`TensorSource`] is the interface. [`Files`] is the lowest layer; above it stack layers for other names ([`Aliased`],
+//! [`Renamed`]) and types ([`Decoded`]). [`Weights`] is the whole stack of one component as runners load from it, with what
+//! is checked on the way. No tensor bytes are kept here, and no device is known. Which files belong to a model is the
+//! business of [`crate::hub`].
 
 mod aliases;
 pub mod convert;
