@@ -116,7 +116,8 @@ fn files_that_are_no_models_say_what_they_are() {
     put("empty.safetensors", b"");
     put("noise.safetensors", &[7; 100]);
     put("page.safetensors", b"<!DOCTYPE html><html><head><title>404</title></head></html>");
-    put("old.ckpt", b"PK\x03\x04\x00\x00\x08\x08\x00\x00archive/data.pkl");
+    // PyTorch's archive: the name of its first entry comes after 30 bytes.
+    put("old.ckpt", &[&b"PK\x03\x04"[..], &[0; 26], b"archive/data.pkl"].concat());
     header(&desk.path("lora.safetensors"), &[("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", &[4, 8])]);
     header(&desk.path("embedding.safetensors"), &[("emb_params", &[2, 768])]);
     header(&desk.path("other.safetensors"), &[("double_blocks.0.img_attn.qkv.weight", &[8, 8])]);
