@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 pub use device::Device;
 pub use generation::Generation;
-pub use settings::{DeviceName, Dtype, EngineSettings, Expected, TileCache, Tune};
+pub use settings::{DeviceName, Dtype, EngineSettings, Expected, TileCache, Tune, WeightType};
 
 use crate::error::{Error, Result};
 use crate::hub::Source;

@@ -230,6 +230,20 @@ fn published_files_are_recognised_and_planned_from_their_headers() {
     }
 }
 
+#[test]
+fn weights_are_held_in_the_type_that_is_asked_for() {
+    let desk = desk("v1-5");
+    let draw = |more: &[&str]| desk.draw(&[&["--model", "folder"][..], more, &DRAW].concat());
+    assert_eq!(difference(&draw(&[]), &draw(&["--weights", "f32"])), 0);
+    // Every value of the tiny models is an f16.
+    assert_eq!(difference(&draw(&[]), &draw(&["--weights", "f16"])), 0);
+    let refused = |more: &[&str], words: &[&str]| {
+        desk.generate(&[&["--model", "folder"][..], more, &DRAW].concat()).was_refused(2, words);
+    };
+    refused(&["--weights", "f32", "--device", "gpu"], &["weights", "16 bits", "--device cpu"]);
+    refused(&["--weights", "f32", "--dtype", "f16"], &["weights", "--dtype f16"]);
+}
+
 /// The tensors of a safetensors file: type, shape and bytes by name.
 fn contents(path: &Path) -> std::collections::BTreeMap<String, (String, Vec<usize>, Vec<u8>)> {
     let bytes = std::fs::read(path).unwrap();

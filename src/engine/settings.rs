@@ -60,6 +60,16 @@ impl Dtype {
     }
 }
 
+/// The type that weights are held in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
+pub enum WeightType {
+    /// 32 bits: what a quantised or f32 checkpoint has, exactly. On the CPU and on CUDA; a GPU through WebGPU holds 16.
+    F32,
+    /// 16 bits.
+    F16,
+}
+
 /// When tiles are measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
@@ -110,6 +120,8 @@ pub struct EngineSettings {
     pub device: DeviceName,
     /// The type that numbers are held in.
     pub dtype: Dtype,
+    /// The type that weights are held in, where `dtype` is not to decide.
+    pub weights: Option<WeightType>,
     /// Whether the GPU's cooperative matrices are used, where it has them.
     pub matrices: bool,
     /// When tiles are measured.
@@ -127,11 +139,36 @@ pub struct EngineSettings {
 }
 
 impl EngineSettings {
-    /// Refuses settings that only a GPU has on another device.
+    /// The type of weights on the CPU and on CUDA.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        match self.weights {
+            Some(WeightType::F32) => Precision::F32,
+            Some(WeightType::F16) => Precision::F16,
+            None => self.dtype.precision(),
+        }
+    }
+
+    /// Refuses settings that only a GPU has on another device, and types of weights that the device does not hold.
     ///
     /// # Errors
     /// [`Error::Request`] naming the first of them as the command line spells it.
     pub fn check(&self) -> Result<()> {
+        let refuse = |got: &str, expected: &str| {
+            Err(Error::Request { field: "weights", got: got.into(), expected: expected.into() })
+        };
+        match (self.weights, self.device, self.dtype) {
+            (Some(WeightType::F32), DeviceName::Gpu, _) => {
+                return refuse("f32 on the GPU", "weights have 16 bits there: use --device cpu, or leave it out");
+            }
+            (Some(WeightType::F32), _, Dtype::F16) => {
+                return refuse("f32 with --dtype f16", "that is about weights there: leave one of the two out");
+            }
+            (Some(WeightType::F16), DeviceName::Cuda, Dtype::F32) => {
+                return refuse("f16 with --dtype f32 on CUDA", "leave one of the two out");
+            }
+            _ => {}
+        }
         let of_gpu =
             [(self.profile, "--profile"), (self.matrices, "--matrices"), (self.budget_bytes.is_some(), "--budget")];
         match of_gpu.into_iter().find(|(is_set, _)| *is_set) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use darkroom::Result;
-use darkroom::engine::{Device, DeviceName, Dtype, EngineSettings, Tune};
+use darkroom::engine::{Device, DeviceName, Dtype, EngineSettings, Tune, WeightType};
 
 use crate::numbers::parse_bytes;
 use crate::tiles_folder::TilesFolder;
@@ -17,6 +17,10 @@ pub struct EngineArgs {
     /// The type that numbers are held in.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     dtype: Dtype,
+    /// The type that weights are held in: f32 keeps those of an f32 or quantised checkpoint exactly (not on the GPU, which
+    /// holds 16 bits) [default: as --dtype says].
+    #[arg(long, value_enum)]
+    weights: Option<WeightType>,
     /// Multiply with the GPU's cooperative matrices (NVIDIA's tensor cores through Vulkan, Metal's SIMD-group matrices):
     /// several times as fast in 16 bits, and experimental. Where the GPU has none, they are left out with a note.
     #[arg(long)]
@@ -37,6 +41,7 @@ impl EngineArgs {
         EngineSettings {
             device: self.device,
             dtype: self.dtype,
+            weights: self.weights,
             matrices: self.matrices,
             tune: self.tune,
             tiles: TilesFolder::of_user().map(|folder| Arc::new(folder) as _),
