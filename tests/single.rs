@@ -23,6 +23,8 @@ use darkroom::hub::Source;
 use darkroom::hub::folder::Folder;
 use darkroom::pipeline::{ModelComponents, ModelLoader};
 use darkroom::run::candle::{CandleRunner, Precision};
+use darkroom::run::gpu::runner::GpuRunner;
+use darkroom::run::gpu::{Element, Gpu};
 use darkroom::weights::{ByteSource, DiskSource};
 use pollster::block_on;
 
@@ -141,6 +143,37 @@ fn variants_of_files_draw_diffusers_pictures() {
         let prediction = (is_epsilon && file == "v2-1").then_some(Prediction::Epsilon);
         let given = Given { file, version, vae: of("vae"), taesd: of("taesd"), says_prediction, prediction };
         given.check(&case, "F16");
+    }
+}
+
+/// The same files on the GPU runner, in f32 and f16: what a runner loads from knows no layout, so a few tell.
+#[test]
+fn on_the_gpu_too() {
+    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
+        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+        return;
+    }
+    // Weights are held in f16, which all values of the tiny models are.
+    let single = Tolerance { latents: 1e-3, ..EXACT };
+    let half = Tolerance { latents: 0.05, max_level: 255, mean_level: 3.0, min_psnr: 35.0 };
+    for (file, version, taesd) in [("v2-1", "v2-1", None), ("xl", "xl", None), ("v1-5", "v1-5", Some("taesd_decoder"))] {
+        for (element, tolerance) in [(Element::F32, single), (Element::F16, half)] {
+            let dir = tempfile::tempdir().unwrap();
+            let source = Given { taesd, ..given(file, version) }.source(dir.path(), "F32").unwrap();
+            let gpu = block_on(Gpu::open()).unwrap_or_else(|e| {
+                panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
+            });
+            let runner = Rc::new(GpuRunner::new(gpu, element).unwrap());
+            let model = Rc::new(block_on(ModelLoader::new(&*source, &*runner).load(&mut |_| {})).unwrap());
+            let mut all = match taesd {
+                Some(_) => cases_in("single", version),
+                None => cases(version),
+            };
+            all.retain(|case| case.is_small() && (taesd.is_none() || case.name.contains("taesd")));
+            for case in &all[..all.len().min(2)] {
+                block_on(case.check(&runner, &model, tolerance));
+            }
+        }
     }
 }
 
