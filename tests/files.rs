@@ -85,6 +85,13 @@ fn another_vae_and_a_tiny_decoder_change_the_picture_alone() {
         desk.put("init.png", &red_half(64, 64));
         desk.draw(&[model, &["--taesd", "taesd.safetensors", "--init", "init.png"], &DRAW].concat());
     }
+    // Without a VAE the tiny one is enough to draw from text.
+    single::write("v1-5-no-vae", &desk.path("no-vae.safetensors"), "F32");
+    let tiny = ["--model", "no-vae.safetensors", "--config", "config", "--taesd", "taesd.safetensors"];
+    let of_whole = desk.draw(&[&["--model", "folder", "--taesd", "taesd.safetensors"][..], &DRAW].concat());
+    assert_eq!(difference(&of_whole, &desk.draw(&[&tiny[..], &DRAW].concat())), 0);
+    let from_picture = desk.generate(&[&tiny[..], &["--init", "init.png"], &DRAW].concat());
+    assert!(from_picture.code == Some(3) && from_picture.stderr.contains("has no vae"), "{from_picture:?}");
     let wrong = |args: &[&str], words: &[&str]| {
         let args = [&["--model", "folder"][..], args, &DRAW].concat();
         desk.generate(&args).was_refused(3, words);

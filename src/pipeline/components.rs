@@ -288,9 +288,17 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
         let mut opened = Vec::new();
         let mut notes = Vec::new();
         for component in configs.components() {
-            let (weights, note) = open(self.source, &files, &configs, component).await?;
-            opened.push((component.folder(), Rc::new(weights)));
-            notes.extend(note);
+            match open(self.source, &files, &configs, component).await {
+                Ok((weights, note)) => {
+                    opened.push((component.folder(), Rc::new(weights)));
+                    notes.extend(note);
+                }
+                // A tiny decoder is enough to draw from text.
+                Err(Error::Hub { .. }) if component == Component::Vae && configs.tiny_decoder.is_some() => {
+                    notes.push("without a VAE no picture can be started from".to_owned());
+                }
+                Err(error) => return Err(error),
+            }
         }
         let name = self.source.describe();
         let (files, loaded) = (RefCell::new(opened), RefCell::default());
