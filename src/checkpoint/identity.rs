@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::lora;
 use super::names::{UNET_PREFIXES, VAE_PREFIXES};
@@ -165,7 +165,8 @@ impl Task {
 }
 
 /// What a UNet predicts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Prediction {
     /// The noise.
     #[serde(rename = "epsilon")]
