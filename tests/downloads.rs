@@ -367,6 +367,37 @@ fn files_from_elsewhere_are_imported() {
     assert!(said.contains("no model_index.json"), "{said}");
 }
 
+/// Weights alone are a checkpoint in one file; a folder beside it without weights is its configuration.
+#[test]
+fn a_checkpoint_in_one_file_is_imported() {
+    let rig = Rig::new();
+    let source = |(path, bytes): (String, Vec<u8>)| {
+        let source: Box<dyn ByteSource> = Box::new(MemorySource::new(path.clone(), bytes));
+        (path, source)
+    };
+    let weights = ("picked/Mine.GGUF".to_owned(), b"GGUF".to_vec());
+    let import = |files: Vec<(String, Vec<u8>)>| {
+        let files = files.into_iter().map(source).collect();
+        let manifest = block_on(import(&*rig.store, "mine", files, &mut |_, _, _| {})).unwrap();
+        let paths: Vec<String> = manifest.files.into_iter().map(|file| file.path).collect();
+        (paths, block_on(StoredModel::open(rig.store.clone(), "mine")).unwrap())
+    };
+    let (paths, model) = import(vec![weights.clone(), ("picked/Mine.yaml".into(), b"model:".to_vec())]);
+    assert_eq!(paths, ["Mine.GGUF", "Mine.yaml"]);
+    assert_eq!(model.single_file(), Some("Mine.GGUF"));
+    assert!(model.own_config().is_none());
+    assert_eq!(block_on(model.own_yaml()).unwrap().as_deref(), Some("model:"));
+
+    let texts = rig.hub.files.iter().filter(|(path, _)| !path.ends_with(".safetensors"));
+    let texts = texts.map(|(path, bytes)| (format!("picked/config/{path}"), bytes.clone()));
+    let (_, model) = import(std::iter::once(weights).chain(texts).collect());
+    assert_eq!(model.single_file(), Some("Mine.GGUF"));
+    let config = model.own_config().unwrap();
+    let listed = block_on(config.list()).unwrap();
+    assert!(listed.iter().any(|file| file.path == "unet/config.json") && listed.iter().all(|file| !file.is_weights()));
+    assert!(block_on(config.read_text("unet/config.json")).is_ok());
+}
+
 /// A connection that never lasts: what came before each cut is not asked for again.
 #[test]
 fn a_cut_transfer_goes_on_at_its_byte() {

@@ -138,17 +138,20 @@ export class Darkroom {
    * Loads a model, in its turn behind the jobs that wait. Without options it is the model that comes with these files.
    * `dtype` is the type of values; a `budget_bytes` of GPU memory that is too little for the whole model has its parts
    * loaded one after another.
-   * With `kept` it is a model that was downloaded, or that is being downloaded: then a job waits for the parts that it needs.
+   * With `kept` it is a model that was downloaded or imported, or that is being downloaded: then a job waits for the parts that
+   * it needs, and the load for all of a checkpoint in one file. `prediction` says what such a file's UNet predicts, where the
+   * file does not; `base`, `vae` and `taesd` name other kept models: for missing components, with another VAE, with a tiny VAE
+   * that decodes.
    * @param {{kept?: string, endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: import("./protocol.js").Dtype,
-   *   budget_bytes?: number}} [options]
+   *   budget_bytes?: number} & import("./protocol.js").KeptOptions} [options]
    * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").LoadedModel>}
    */
   load(options = {}, on_progress = () => {}) {
     const { endpoint = EMBEDDED_ENDPOINT, repository = EMBEDDED_REPOSITORY, runner = "auto" } = options;
-    const { dtype = "auto", budget_bytes, kept } = options;
+    const { dtype = "auto", budget_bytes, kept, prediction, base, vae, taesd } = options;
     const from = kept === undefined ? { endpoint, repository } : { endpoint: null, repository: kept };
-    return this.#ask({ type: "load", ...from, runner, dtype, budget_bytes }, (reply) => {
+    return this.#ask({ type: "load", ...from, runner, dtype, budget_bytes, prediction, base, vae, taesd }, (reply) => {
       if (reply.type === "progress") on_progress(reply);
     });
   }
@@ -171,7 +174,8 @@ export class Darkroom {
   }
 
   /**
-   * What there is of a model and what is missing. A model is a version's key, or `owner/repo[@revision]`.
+   * What there is of a model and what is missing. A model is a version's key, `owner/repo[@revision]`, or a checkpoint in one
+   * file: `owner/repo[@revision]/path/file.safetensors` or an address.
    * @param {string} model
    * @returns {Promise<import("./protocol.js").ModelReport>}
    */
@@ -209,7 +213,8 @@ export class Darkroom {
   /**
    * Keeps a model from files that were picked or dropped, as if it had been downloaded.
    * @param {string} name a word without a slash, under which it is kept
-   * @param {Map<string, Blob>} files by their path in the model's folder, such as `unet/config.json`
+   * @param {Map<string, Blob>} files by their path in the model's folder, such as `unet/config.json`; or one `.safetensors` or
+   *   `.gguf` file, perhaps with its `.yaml` and a folder of its configuration, in diffusers' layout without weights
    * @param {(progress: import("./protocol.js").Transfer) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").ModelReport>}
    */

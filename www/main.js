@@ -6,7 +6,7 @@ import { keep_form, load_options, model_is, next_request, open_composer, restore
 import { closest, element, fill_list } from "./page/elements.js";
 import { open_gallery } from "./page/gallery.js";
 import { notify } from "./page/notices.js";
-import { open_models } from "./page/models.js";
+import { is_checkpoint, open_models, take_file } from "./page/models.js";
 import { picture_and_mask, start_from } from "./page/start_picture.js";
 import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
 import { bytes } from "./page/words.js";
@@ -149,6 +149,18 @@ async function start(file) {
   }
 }
 
+/**
+ * Keeps a checkpoint wherever it was dropped; a picture goes where it was dropped.
+ * @param {File[]} files
+ * @param {File} first
+ * @param {string | undefined} target
+ */
+async function take_dropped(files, first, target) {
+  if (await is_checkpoint(files.find(({ name }) => !name.endsWith(".yaml")) ?? first)) take_file(files);
+  else if (target === "start") start(first);
+  else use_settings_of(first);
+}
+
 function take_drops() {
   const overlay = element("drop-here");
   const has_files = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files");
@@ -176,8 +188,7 @@ function take_drops() {
     const file = event.dataTransfer?.files[0];
     if (!file) return;
     const target = closest(event, ".target")?.dataset.target;
-    if (target === "start") start(file);
-    else use_settings_of(file);
+    take_dropped([...(event.dataTransfer?.files ?? [])], file, target);
   });
   addEventListener("paste", (event) => {
     const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));

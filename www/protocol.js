@@ -89,8 +89,14 @@
  */
 
 /**
+ * How a kept model is loaded: what the UNet of a checkpoint in one file predicts where the file does not say it, and other
+ * kept models (`base`, `vae`, `taesd`) that fill in for missing components, give their VAE, or decode.
+ * @typedef {Pick<import("./pkg/darkroom.js").LoadSettings, "prediction" | "base" | "vae" | "taesd">} KeptOptions
+ */
+
+/**
  * @typedef {{type: "load", endpoint: string | null, repository: string, runner: Runner, dtype: Dtype,
- *   budget_bytes?: number}} LoadRequest without an endpoint it is a model that the browser keeps
+ *   budget_bytes?: number} & KeptOptions} LoadRequest without an endpoint it is a model that the browser keeps
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest
  * @typedef {{type: "open", cancelled: SharedArrayBuffer | null}
  *   | {type: "check" | "versions" | "models" | "stop_download" | "pause" | "resume"}

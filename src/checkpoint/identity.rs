@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::lora::LoraFacts;
 use super::{adapters, models, others, parts};
 use crate::hub::Component;
@@ -228,11 +230,14 @@ impl Task {
 }
 
 /// What a UNet predicts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Prediction {
     /// The noise.
+    #[serde(rename = "epsilon")]
     Epsilon,
     /// The velocity.
+    #[serde(rename = "v")]
     Velocity,
 }
 

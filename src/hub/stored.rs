@@ -4,7 +4,9 @@
 use std::rc::Rc;
 
 use super::arrival::Arrival;
-use super::{IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, index_files};
+use super::{
+    Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, choose_present, index_files,
+};
 use crate::error::{Error, Result};
 use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, Store, StoredFile, sha256_hex};
 use crate::weights::{ByteSource, LocalFuture};
@@ -12,11 +14,18 @@ use crate::weights::{ByteSource, LocalFuture};
 /// The longest file that is read as a text, in bytes. The largest in use, XL's `vocab.json`, has about one million.
 const MAX_TEXT_BYTES: u64 = 32 << 20;
 
+/// The folder of the configuration that was imported with a checkpoint in one file.
+const CONFIG_FOLDER: &str = "config/";
+
 /// A model in a store: a complete one, or one that is on its way, whose files are waited for.
 pub struct StoredModel {
     store: Rc<dyn Store>,
     manifest: Rc<Manifest>,
     arrival: Option<Rc<Arrival>>,
+    /// The folder that paths start from, with a slash at its end; empty for the model itself.
+    front: &'static str,
+    /// Whether it is read as a configuration: weights and vocabularies may be missing.
+    is_config: bool,
 }
 
 impl StoredModel {
@@ -34,7 +43,7 @@ impl StoredModel {
                 file.path
             )));
         }
-        Ok(StoredModel { store, manifest: Rc::new(manifest), arrival: None })
+        Ok(StoredModel { store, manifest: Rc::new(manifest), arrival: None, front: "", is_config: false })
     }
 
     /// Opens a model that is being downloaded, as soon as it is known what is to come.
@@ -43,7 +52,7 @@ impl StoredModel {
     /// [`Error::Hub`] where the download ended before that.
     pub async fn arriving(store: Rc<dyn Store>, arrival: Rc<Arrival>) -> Result<Self> {
         let manifest = Rc::new(arrival.manifest().await?);
-        Ok(StoredModel { store, manifest, arrival: Some(arrival) })
+        Ok(StoredModel { store, manifest, arrival: Some(arrival), front: "", is_config: false })
     }
 
     /// Whether its files may have to be waited for.
@@ -58,8 +67,52 @@ impl StoredModel {
         &self.manifest
     }
 
+    /// The path of the weights where the model is a checkpoint in one file: the only weights, without a `model_index.json`.
+    #[must_use]
+    pub fn single_file(&self) -> Option<&str> {
+        let files = &self.manifest.files;
+        if files.iter().any(|file| file.path == "model_index.json") {
+            return None;
+        }
+        let mut weights = files.iter().map(|file| file.path.as_str()).filter(|path| is_weights(path));
+        weights.next().filter(|_| weights.next().is_none())
+    }
+
+    /// The model as the configuration of a checkpoint in one file.
+    #[must_use]
+    pub fn as_config(mut self) -> Self {
+        self.is_config = true;
+        self
+    }
+
+    /// The configuration that was imported with a checkpoint in one file.
+    #[must_use]
+    pub fn own_config(&self) -> Option<Self> {
+        let index = format!("{CONFIG_FOLDER}model_index.json");
+        self.manifest.file(&index)?;
+        Some(StoredModel {
+            store: Rc::clone(&self.store),
+            manifest: Rc::clone(&self.manifest),
+            arrival: self.arrival.clone(),
+            front: CONFIG_FOLDER,
+            is_config: true,
+        })
+    }
+
+    /// The text of the `.yaml` that was imported with a checkpoint in one file.
+    ///
+    /// # Errors
+    /// As [`Source::read_text`].
+    pub async fn own_yaml(&self) -> Result<Option<String>> {
+        match self.manifest.files.iter().find(|file| file.path.ends_with(".yaml")) {
+            Some(file) => Ok(Some(self.read_text(&file.path).await?)),
+            None => Ok(None),
+        }
+    }
+
     fn file(&self, path: &str) -> Result<StoredBytes> {
-        let file = self.manifest.files.iter().position(|file| file.path == path);
+        let full = format!("{}{path}", self.front);
+        let file = self.manifest.files.iter().position(|file| file.path == full);
         let index = file.ok_or_else(|| Error::Hub { repo: self.describe(), reason: format!("has no file {path}") })?;
         Ok(StoredBytes { store: Rc::clone(&self.store), manifest: Rc::clone(&self.manifest), index })
     }
@@ -70,13 +123,14 @@ impl Source for StoredModel {
         Box::pin(async move {
             let index = "model_index.json";
             let needs = Needs::from_model_index(index, &self.read_text(index).await?)?;
-            let (all, variant) = (listed(&self.manifest.files), Variant::default());
+            let (all, variant) = (listed(&self.manifest.files, self.front), Variant::default());
             let mut indexes = IndexTexts::new();
             for path in index_files(&all, needs, &variant) {
                 let text = self.read_text(&path).await?;
                 indexes.insert(path, text);
             }
-            choose_files(&self.describe(), &all, needs, &variant, &indexes)
+            let choose = if self.is_config { choose_present } else { choose_files };
+            choose(&self.describe(), &all, needs, &variant, &indexes)
         })
     }
 
@@ -96,9 +150,10 @@ impl Source for StoredModel {
 
     fn ready<'a>(&'a self, path: &'a str, go_on: &'a mut dyn FnMut() -> bool) -> LocalFuture<'a, Result<()>> {
         Box::pin(async move {
+            let path = format!("{}{path}", self.front);
             match &self.arrival {
                 // A file that the model does not have is refused by the caller, not waited for.
-                Some(arrival) if self.manifest.file(path).is_some() => arrival.file(path, go_on).await,
+                Some(arrival) if self.manifest.file(&path).is_some() => arrival.file(&path, go_on).await,
                 _ => Ok(()),
             }
         })
@@ -109,14 +164,24 @@ impl Source for StoredModel {
     }
 }
 
-fn listed(files: &[StoredFile]) -> Vec<ListedFile> {
-    let listed = |file: &StoredFile| ListedFile {
-        path: file.path.clone(),
-        bytes: Some(file.bytes),
-        sha256: file.sha256.clone(),
-        git_oid: file.git_oid.clone(),
+/// Whether a file is a checkpoint's weights by its name.
+#[must_use]
+pub fn is_weights(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    lower.ends_with(".safetensors") || lower.ends_with(".gguf")
+}
+
+/// The files below a folder, by their paths in it.
+fn listed(files: &[StoredFile], front: &str) -> Vec<ListedFile> {
+    let listed = |file: &StoredFile| {
+        Some(ListedFile {
+            path: file.path.strip_prefix(front)?.to_owned(),
+            bytes: Some(file.bytes),
+            sha256: file.sha256.clone(),
+            git_oid: file.git_oid.clone(),
+        })
     };
-    files.iter().map(listed).collect()
+    files.iter().filter_map(listed).collect()
 }
 
 async fn text(source: &dyn ByteSource, path: &str) -> Result<String> {
@@ -233,37 +298,69 @@ pub async fn verify(store: &dyn Store, model: &str, on_bytes: &mut dyn FnMut(&st
     Ok(damaged)
 }
 
-/// Copies a model's files from elsewhere, such as a folder picked in the page, into a store. `files` are by path; a
-/// common folder in front is taken off, and what the model does not need is left out.
-///
-/// # Errors
-/// [`Error::Hub`] where they are no complete model, [`Error::StoreFull`], [`Error::Store`], and what a file gives.
-pub async fn import(
-    store: &dyn Store,
-    name: &str,
-    files: Vec<(String, Box<dyn ByteSource>)>,
-    on_bytes: &mut dyn FnMut(&str, u64, u64),
-) -> Result<Manifest> {
-    let _lock = store.lock(name).await?;
+/// A file on its way into a store: the path that it gets there, and where it is read.
+type Picked<'a> = (String, &'a dyn ByteSource);
+
+/// Files from elsewhere, by path.
+type Given = (String, Box<dyn ByteSource>);
+
+/// The path in front of `model_index.json`, where there is one: the shortest of several.
+fn front_of(files: &[Given]) -> Option<&str> {
+    let fronts = files.iter().filter_map(|(path, _)| path.strip_suffix("model_index.json"));
+    fronts.filter(|front| front.is_empty() || front.ends_with('/')).min_by_key(|front| front.len())
+}
+
+/// Whether a path is in the folder of a component.
+fn is_in_component(path: &str) -> bool {
+    use Component::*;
+    let folder = path.split_once('/').map(|(folder, _)| folder);
+    let all = [Scheduler, Tokenizer, Tokenizer2, TextEncoder, TextEncoder2, Unet, Vae];
+    folder.is_some_and(|folder| all.iter().any(|component| component.folder() == folder))
+}
+
+/// A checkpoint in one file, with its `.yaml` and, from a folder without weights, its configuration. `None` where the files
+/// are something else.
+fn picked_single(files: &[Given]) -> Option<Vec<Picked<'_>>> {
+    let mut weights = files.iter().filter(|(path, _)| is_weights(path));
+    let (path, source) = weights.next().filter(|_| weights.next().is_none())?;
+    let front = front_of(files);
+    if front.is_some_and(|front| path.strip_prefix(front).is_some_and(is_in_component)) {
+        return None;
+    }
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let mut picked: Vec<Picked<'_>> = vec![(name.to_owned(), source.as_ref())];
+    let yaml = name.rsplit_once('.').map(|(stem, _)| format!("{stem}.yaml"));
+    for (path, source) in files {
+        let own = path.rsplit('/').next().unwrap_or(path);
+        if Some(own) == yaml.as_deref() {
+            picked.push((own.to_owned(), source.as_ref()));
+            continue;
+        }
+        let Some(inner) = front.and_then(|front| path.strip_prefix(front)) else { continue };
+        let is_text = inner.ends_with(".json") || inner.ends_with(".txt");
+        if inner == "model_index.json" || is_text && is_in_component(inner) {
+            picked.push((format!("{CONFIG_FOLDER}{inner}"), source.as_ref()));
+        }
+    }
+    Some(picked)
+}
+
+/// What a model in diffusers' layout needs of the files. A common folder in front is taken off.
+async fn picked_folder<'a>(name: &str, files: &'a [Given]) -> Result<Vec<Picked<'a>>> {
     let refuse = |reason: &str| Error::Hub { repo: name.to_owned(), reason: reason.to_owned() };
-    let index = files
-        .iter()
-        .map(|(path, _)| path)
-        .filter(|path| path.as_str() == "model_index.json" || path.ends_with("/model_index.json"));
-    let index = index.min_by_key(|path| path.len()).ok_or_else(|| {
+    let front = front_of(files).ok_or_else(|| {
         refuse(
             "the files have no model_index.json: pick a folder in diffusers' layout, with the folders unet, vae, \
-             text_encoder, tokenizer and scheduler beside it",
+             text_encoder, tokenizer and scheduler beside it, or one .safetensors or .gguf file",
         )
     })?;
-    let front = index[..index.len() - "model_index.json".len()].to_owned();
-    let files: Vec<(String, Box<dyn ByteSource>)> =
-        files.into_iter().filter_map(|(path, source)| Some((path.strip_prefix(&front)?.to_owned(), source))).collect();
-    let find = |path: &str| files.iter().find(|(of, _)| of == path).map(|(_, source)| source.as_ref());
+    let inner: Vec<(&str, &'a dyn ByteSource)> =
+        files.iter().filter_map(|(path, source)| Some((path.strip_prefix(front)?, source.as_ref()))).collect();
+    let find = |path: &str| inner.iter().find(|(of, _)| *of == path).map(|(_, source)| *source);
     let index = find("model_index.json").ok_or_else(|| refuse("model_index.json was lost"))?;
     let needs = Needs::from_model_index("model_index.json", &text(index, "model_index.json").await?)?;
     let all: Vec<ListedFile> =
-        files.iter().map(|(path, source)| ListedFile::new(path.clone(), Some(source.len()))).collect();
+        inner.iter().map(|(path, source)| ListedFile::new((*path).to_owned(), Some(source.len()))).collect();
     // Picked files may have been changed by their owner, and changed files are the plain ones.
     let variant = Variant::default();
     let mut indexes = IndexTexts::new();
@@ -274,13 +371,34 @@ pub async fn import(
         }
     }
     let chosen = choose_files(name, &all, needs, &variant, &indexes)?;
+    let source = |file: ModelFile| find(&file.path).map(|source| (file.path, source));
+    Ok(chosen.into_iter().filter_map(source).collect())
+}
+
+/// Copies a model's files from elsewhere, such as a folder picked in the page, into a store. `files` are by path; what the
+/// model does not need is left out. One file of weights alone is a checkpoint in one file; beside it may be its `.yaml` and,
+/// in diffusers' layout without weights, its configuration.
+///
+/// # Errors
+/// [`Error::Hub`] where they are no complete model, [`Error::StoreFull`], [`Error::Store`], and what a file gives.
+pub async fn import(
+    store: &dyn Store,
+    name: &str,
+    files: Vec<(String, Box<dyn ByteSource>)>,
+    on_bytes: &mut dyn FnMut(&str, u64, u64),
+) -> Result<Manifest> {
+    let _lock = store.lock(name).await?;
+    let picked = match picked_single(&files) {
+        Some(picked) => picked,
+        None => picked_folder(name, &files).await?,
+    };
     store.remove(name).await?;
-    let stored = |file: &ModelFile| StoredFile::new(file.path.clone(), file.bytes.unwrap_or_default());
+    let stored = |(path, source): &Picked<'_>| StoredFile::new(path.clone(), source.len());
     let mut manifest = Manifest {
         model: name.to_owned(),
         repo: String::new(),
         commit: String::new(),
-        files: chosen.iter().map(stored).collect(),
+        files: picked.iter().map(stored).collect(),
     };
     let total_bytes = manifest.total_bytes();
     let free_bytes = store.space().await?.free_bytes();
@@ -289,9 +407,8 @@ pub async fn import(
     }
     store.write_manifest(&manifest).await?;
     let mut n_done = 0;
-    for i in 0..manifest.files.len() {
+    for (i, (_, source)) in picked.iter().enumerate() {
         let file = manifest.files[i].clone();
-        let source = find(&file.path).ok_or_else(|| refuse("a file was lost"))?;
         let mut whole = Sha256Stream::default();
         for chunk in 0..file.n_chunks() {
             let (start, end) = file.range(chunk);

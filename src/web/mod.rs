@@ -8,6 +8,7 @@ mod drawing;
 mod failure;
 mod logger;
 mod models;
+mod opened;
 mod studio;
 mod types;
 

@@ -20,7 +20,7 @@ use crate::hub::stored::{self, StoredModel};
 use crate::hub::web::WebHttp;
 use crate::store::indexed_db::IndexedDbStore;
 use crate::store::{Manifest, Store};
-use crate::weights::{ByteSource, LocalFuture};
+use crate::weights::{ByteSource, Files, LocalFuture};
 
 /// The database that is used where nothing else is said.
 const DATABASE: &str = "darkroom";
@@ -194,8 +194,9 @@ impl Models {
         Ok(serde_wasm_bindgen::to_value(&damaged.into_iter().map(report).collect::<Vec<_>>())?)
     }
 
-    /// Copies a model from files that were picked in the page: a `Map` from path to `Blob`, such as a folder gives. A
-    /// model of that name is replaced.
+    /// Copies a model from files that were picked in the page: a `Map` from path to `Blob`, such as a folder gives, or one
+    /// `.safetensors` or `.gguf` file, perhaps with its `.yaml` and a folder of its configuration. A model of that name is
+    /// replaced.
     ///
     /// # Errors
     /// When the files are no complete model, or there is no room.
@@ -213,7 +214,12 @@ impl Models {
         for entry in files.entries() {
             let entry: Array = entry?.unchecked_into();
             let path = entry.get(0).as_string().ok_or_else(|| refuse("a file's path is not a string"))?;
-            let blob = entry.get(1).dyn_into().map_err(|_| refuse(&format!("{path} is not a Blob or File")))?;
+            let blob: web_sys::Blob =
+                entry.get(1).dyn_into().map_err(|_| refuse(&format!("{path} is not a Blob or File")))?;
+            if stored::is_weights(&path) {
+                // A broken file is refused before it is copied.
+                Files::open(vec![Box::new(BlobSource { path: path.clone(), blob: blob.clone() })]).await?;
+            }
             sources.push((path.clone(), Box::new(BlobSource { path, blob })));
         }
         let manifest = stored::import(&*self.store, &name, sources, &mut |path, n_bytes, total| {
@@ -221,6 +227,14 @@ impl Models {
         })
         .await?;
         Ok(serde_wasm_bindgen::to_value(&self.report(&manifest).await?)?)
+    }
+
+    /// Whether a kept model is a checkpoint in one file, or one is being downloaded under that name.
+    ///
+    /// # Errors
+    /// When the model is not there, or neither complete nor being downloaded.
+    pub async fn is_single_file(&self, model: String) -> Result<bool, JsValue> {
+        Ok(self.source(&model).await?.single_file().is_some())
     }
 
     /// Reads a part of a stored file, as loading the model does.

@@ -89,6 +89,7 @@ impl Studio {
 
     /// Loads a model that [`Models`] keeps, straight from where it is stored. One that is being downloaded is ready once its
     /// texts are there: a drawing waits for each of its weight files, so that the prompt is read before the UNet is there.
+    /// A checkpoint in one file ([`Models::is_single_file`]) is waited for and wants `clip_merges` in the settings.
     ///
     /// # Errors
     /// As [`Studio::load`]; also when the model is not there, or neither complete nor being downloaded.
@@ -99,9 +100,8 @@ impl Studio {
         #[wasm_bindgen(unchecked_param_type = "(fraction: number) => void")] on_progress: &Function,
     ) -> Result<Studio, JsValue> {
         let settings = read_object(settings, "settings", LoadSettings::FIELDS)?;
-        let source = models.source(&model).await?;
-        let is_arriving = source.is_arriving();
-        Studio::load_from(Rc::new(source), is_arriving, &settings, on_progress).await
+        let (source, is_arriving) = super::opened::open(models, &model, &settings).await?;
+        Studio::load_from(source, is_arriving, &settings, on_progress).await
     }
 
     /// What the model is and what its settings are when nobody says otherwise.

@@ -54,6 +54,16 @@ export type BenchSettings = {
   tiles?: string,
   /** Whether to measure, before the first picture, which tile suits which matrix product. Not for software adapters. */
   tune?: boolean,
+  /** What the UNet of a checkpoint in one file predicts, where somebody says so. */
+  prediction?: Prediction,
+  /** CLIP's `merges.txt`, which a checkpoint in one file does not have: `clip_merges.txt` beside the page. */
+  clip_merges?: string,
+  /** The name of a kept model whose configuration, vocabularies and missing components a checkpoint in one file takes. */
+  base?: string,
+  /** The name of a kept model or file whose VAE takes the place of the model's own. */
+  vae?: string,
+  /** The name of a kept file with a tiny VAE, which decodes. */
+  taesd?: string,
 };
 
 /** Tiles of matrix products. */
@@ -216,6 +226,16 @@ export type LoadSettings = {
   tiles?: string,
   /** Whether to measure, before the first picture, which tile suits which matrix product. Not for software adapters. */
   tune?: boolean,
+  /** What the UNet of a checkpoint in one file predicts, where somebody says so. */
+  prediction?: Prediction,
+  /** CLIP's `merges.txt`, which a checkpoint in one file does not have: `clip_merges.txt` beside the page. */
+  clip_merges?: string,
+  /** The name of a kept model whose configuration, vocabularies and missing components a checkpoint in one file takes. */
+  base?: string,
+  /** The name of a kept model or file whose VAE takes the place of the model's own. */
+  vae?: string,
+  /** The name of a kept file with a tiny VAE, which decodes. */
+  taesd?: string,
 };
 
 /** What to do with prompts of more tokens than the text encoder takes at once. */
@@ -432,6 +452,9 @@ export type PlanRequest = {
   dtype?: Dtype,
   budget_bytes?: number,
 };
+
+/** What a UNet predicts. */
+export type Prediction = "epsilon" | "v";
 
 /** Which runner computes. */
 export type RunnerName = "cpu" | "gpu";

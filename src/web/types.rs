@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::bench::Part;
+use crate::checkpoint::identity::Prediction;
 use crate::parameters::Found;
 use crate::run::gpu::Caps;
 use crate::run::gpu::Matrices;
@@ -25,7 +26,8 @@ fn number_or_text<S: Serializer>(seed: &u64, serializer: S) -> Result<S::Ok, S::
 
 impl LoadSettings {
     /// The names of its fields.
-    pub const FIELDS: &[&str] = &["runner", "dtype", "budget_bytes", "tiles", "tune"];
+    pub const FIELDS: &[&str] =
+        &["runner", "dtype", "budget_bytes", "tiles", "tune", "prediction", "clip_merges", "base", "vae", "taesd"];
 }
 
 impl BenchSettings {
@@ -79,6 +81,21 @@ pub(super) struct LoadSettings {
     #[serde(default)]
     #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
     pub tune: bool,
+    /// What the UNet of a checkpoint in one file predicts, where somebody says so.
+    #[serde(default)]
+    pub prediction: Option<Prediction>,
+    /// CLIP's `merges.txt`, which a checkpoint in one file does not have: `clip_merges.txt` beside the page.
+    #[serde(default)]
+    pub clip_merges: Option<String>,
+    /// The name of a kept model whose configuration, vocabularies and missing components a checkpoint in one file takes.
+    #[serde(default)]
+    pub base: Option<String>,
+    /// The name of a kept model or file whose VAE takes the place of the model's own.
+    #[serde(default)]
+    pub vae: Option<String>,
+    /// The name of a kept file with a tiny VAE, which decodes.
+    #[serde(default)]
+    pub taesd: Option<String>,
 }
 
 /// What is timed: a component of one of the seven versions, or of a config, on a runner.

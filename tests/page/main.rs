@@ -9,6 +9,7 @@ mod bench;
 mod brought;
 mod browser;
 mod drawing;
+mod files;
 mod firefox;
 #[path = "../../tools/serve/folder.rs"]
 mod folder;
@@ -16,7 +17,13 @@ mod kept;
 mod keyboard;
 mod lost;
 mod models;
+#[path = "../common/numbers.rs"]
+mod numbers;
 mod repaint;
 mod responsive;
+#[path = "../common/single.rs"]
+mod single;
 mod tiles;
+#[path = "../common/tiny.rs"]
+mod tiny;
 mod trouble;

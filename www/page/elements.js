@@ -9,11 +9,11 @@
  *     "viewer-actions" | "models-heading" | "models-space" | "models-list" | "models-now" | "settings-heading" |
  *     "runner-why" | "machine", HTMLElement>
  *   & Record<"open-models" | "open-settings" | "choose-picture" | "mask-undo" | "mask-clear" | "remove-picture" |
- *     "draw" | "stop" | "pause" | "add-repository" | "import-folder", HTMLButtonElement>
+ *     "draw" | "stop" | "pause" | "add-repository" | "import-folder" | "import-file", HTMLButtonElement>
  *   & Record<"request", HTMLFormElement>
  *   & Record<"prompt" | "negative", HTMLTextAreaElement>
  *   & Record<"picture-file" | "brush-size" | "strength" | "width" | "height" | "steps" | "guidance" | "eta" |
- *     "count" | "seed" | "repository" | "import-files" | "endpoint" | "token" | "budget", HTMLInputElement>
+ *     "count" | "seed" | "repository" | "import-files" | "single-file" | "endpoint" | "token" | "budget", HTMLInputElement>
  *   & Record<"start-canvas" | "mask-canvas" | "developing", HTMLCanvasElement>
  *   & Record<"strength-value", HTMLOutputElement>
  *   & Record<"fit" | "model" | "sides" | "sampler" | "runner" | "dtype", HTMLSelectElement>

@@ -19,6 +19,47 @@ const memory = new Map();
 /** @type {(model: string) => void} */
 let chosen = () => {};
 
+/** What models in one file predict, where the reader said so: kept by their names under this one. */
+const PREDICTIONS_KEY = "darkroom.predictions";
+
+/** @returns {Record<string, string>} */
+function predictions() {
+  try {
+    return JSON.parse(localStorage.getItem(PREDICTIONS_KEY) ?? "{}") ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/**
+ * What the reader said that a model in one file predicts.
+ * @param {string | undefined} model
+ * @returns {"epsilon" | "v" | undefined}
+ */
+export function prediction_of(model) {
+  const said = model === undefined ? undefined : predictions()[model];
+  return said === "epsilon" || said === "v" ? said : undefined;
+}
+
+/**
+ * @param {string} model
+ * @param {string} prediction empty for what the file says
+ */
+function set_prediction(model, prediction) {
+  const { [model]: _, ...others } = predictions();
+  try {
+    localStorage.setItem(PREDICTIONS_KEY, JSON.stringify(prediction ? { ...others, [model]: prediction } : others));
+  } catch {
+    notify("error", "this browser keeps no settings, so what a model predicts cannot be chosen");
+  }
+}
+
+/** Whether a file's name is that of weights. @param {string} name */
+const is_weights = (name) => /\.(safetensors|gguf)$/i.test(name);
+
+/** Whether a model is a checkpoint in one file. @param {ModelReport} report */
+const is_single = ({ files }) => !files.some(({ path }) => path === "model_index.json") && files.filter(({ path }) => is_weights(path)).length === 1;
+
 /** Whether a model is on its way, by the name that it is loaded under. @param {string | undefined} model */
 export const is_downloading = (model) => downloading !== null && downloading === model;
 
@@ -41,6 +82,12 @@ export async function open_models(given, on_chosen) {
   });
   element("import-folder").addEventListener("click", () => element("import-files").click());
   element("import-files").addEventListener("change", take_folder);
+  element("import-file").addEventListener("click", () => element("single-file").click());
+  element("single-file").addEventListener("change", () => {
+    const picked = [...(element("single-file").files ?? [])];
+    element("single-file").value = "";
+    if (picked.length > 0) take_file(picked);
+  });
   for (const id of /** @type {const} */ (["endpoint", "token"])) element(id).addEventListener("change", use_hub);
   versions = await darkroom.versions();
   await use_hub();
@@ -132,8 +179,26 @@ function row(model, name, n_bytes, report) {
   }
   if (report?.complete || downloading === model) buttons.append(button("Use", () => use(model)));
   if (report && downloading !== model) buttons.append(button("Delete", () => remove(report.model, name)));
+  if (report?.complete && is_single(report)) buttons.append(prediction_choice(report.model, name));
   const needs = make("small", { class: "count" }, state, make("span", { class: "memory" }, memory.get(model) ?? ""));
   return make("li", { class: "model", "data-model": model }, make("strong", {}, name), needs, bar, buttons);
+}
+
+/**
+ * What the file cannot always say: whether the UNet predicts noise or velocity.
+ * @param {string} model
+ * @param {string} name
+ */
+function prediction_choice(model, name) {
+  const select = make("select", { "aria-label": `What it predicts: ${name}` });
+  select.append(new Option("Predicts what the file says", ""), new Option("Predicts noise (epsilon)", "epsilon"), new Option("Predicts velocity (v)", "v"));
+  select.value = prediction_of(model) ?? "";
+  select.addEventListener("change", () => {
+    set_prediction(model, select.value);
+    // The model that draws is loaded again.
+    if (element("model").value === `kept:${model}`) chosen(element("model").value);
+  });
+  return select;
 }
 
 /** Has a model draw. @param {string} model */
@@ -202,15 +267,42 @@ async function take_folder() {
   // Paths begin with the folder that was picked.
   const parts = (/** @type {File} */ { webkitRelativePath, name }) => (webkitRelativePath || name).split("/");
   const [folder = "model"] = parts(first).slice(0, -1);
-  const files = new Map(picked.map((file) => [parts(file).slice(1).join("/") || file.name, file]));
+  await take_over(folder, new Map(picked.map((file) => [parts(file).slice(1).join("/") || file.name, file])));
+}
+
+/**
+ * Whether a file is a checkpoint: by its name, or by its first bytes where those are GGUF's.
+ * @param {File} file
+ */
+export async function is_checkpoint(file) {
+  return is_weights(file.name) || (await file.slice(0, 4).text().catch(() => "")) === "GGUF";
+}
+
+/**
+ * Keeps a checkpoint in one file under its own name, perhaps with its `.yaml`.
+ * @param {File[]} picked
+ */
+export async function take_file(picked) {
+  const file = picked.find(({ name }) => is_weights(name)) ?? picked[0];
+  if (!file) return;
+  const path_of = (/** @type {File} */ { name }) => (is_weights(name) || name.endsWith(".yaml") ? name : `${name}.gguf`);
+  if (!element("models").open) element("models").showModal();
+  await take_over(path_of(file), new Map(picked.map((each) => [path_of(each), each])));
+}
+
+/**
+ * @param {string} name
+ * @param {Map<string, File>} files
+ */
+async function take_over(name, files) {
   try {
-    await darkroom.import(folder, files, ({ fraction }) => {
-      element("models-now").textContent = `${folder}: ${Math.round(fraction * 100)} % taken over`;
+    await darkroom.import(name, files, ({ fraction }) => {
+      element("models-now").textContent = `${name}: ${Math.round(fraction * 100)} % imported`;
     });
-    element("models-now").textContent = `${folder} is here: choose it in the form.`;
+    element("models-now").textContent = `${name} is here: choose it in the form.`;
   } catch (error) {
     element("models-now").textContent = sentence(message_of(error));
-    notify("error", `${folder} could not be taken over: ${message_of(error)}`);
+    notify("error", `${name} could not be imported: ${message_of(error)}`);
   }
   await refresh();
 }
@@ -239,6 +331,7 @@ async function verify(model, name) {
 async function remove(model, name) {
   try {
     await darkroom.remove(model);
+    if (prediction_of(model)) set_prediction(model, "");
     element("models-now").textContent = `${name} is deleted.`;
   } catch (error) {
     notify("error", `${name} could not be deleted: ${message_of(error)}`);

@@ -7,7 +7,7 @@ import { Failure, message_of } from "../errors.js";
  * @param {string} url
  * @param {(n_bytes: number) => void} on_bytes
  */
-async function fetch_file(url, on_bytes) {
+export async function fetch_file(url, on_bytes) {
   let response;
   try {
     response = await fetch(url);

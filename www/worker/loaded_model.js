@@ -4,7 +4,7 @@ import { keep_tiles, read_tiles } from "../tiles.js";
 import { Failure } from "../errors.js";
 import { Studio } from "../pkg/darkroom.js";
 import { check_browser } from "./browser.js";
-import { fetch_model } from "./fetch_model.js";
+import { fetch_file, fetch_model } from "./fetch_model.js";
 import { throttled } from "./pace.js";
 
 /** @typedef {import("../pkg/darkroom.js").LoadSettings} LoadSettings */
@@ -14,6 +14,9 @@ import { throttled } from "./pace.js";
  * @param {"downloading" | "loading"} stage
  */
 const tells = (job, stage) => throttled((/** @type {number} */ fraction) => job.post({ type: "progress", stage, fraction }));
+
+/** CLIP's merges, from which its vocabulary follows. */
+const CLIP_MERGES = new URL("../clip_merges.txt", import.meta.url).href;
 
 export class LoadedModel {
   #kept_models;
@@ -49,7 +52,7 @@ export class LoadedModel {
    * @param {import("./queue.js").Job} job
    * @returns {Promise<import("../protocol.js").LoadedModel>}
    */
-  async load({ endpoint, repository, runner: wanted, dtype, budget_bytes }, job) {
+  async load({ endpoint, repository, runner: wanted, dtype, budget_bytes, prediction, base, vae, taesd }, job) {
     const { runner, why } = await choose(wanted);
     const source = `${endpoint}/${repository}`;
     if (endpoint !== null && this.#files_source !== source) {
@@ -59,7 +62,7 @@ export class LoadedModel {
     // What is there goes first: two models at once may be more than the memory holds.
     this.drop();
     // Only a GPU's memory has a budget here.
-    const settings = { runner, dtype, budget_bytes: runner === "gpu" ? budget_bytes : undefined };
+    const settings = { runner, dtype, budget_bytes: runner === "gpu" ? budget_bytes : undefined, prediction, base, vae, taesd };
     this.#loaded_as = { name: repository, is_kept: endpoint === null, settings };
     job.post({ type: "progress", stage: "loading", fraction: 0 });
     const studio = await this.#open(this.#loaded_as, tells(job, "loading"));
@@ -108,11 +111,21 @@ export class LoadedModel {
       this.#tiles_of = { adapter: caps.name, known };
       Object.assign(settings, { tiles: known, tune: !caps.software });
     }
-    const studio = is_kept
-      ? await Studio.load_stored(await this.#kept_models.opened(), name, settings, progress)
-      : await Studio.load(name, this.#files, settings, progress);
+    const studio = is_kept ? await this.#open_kept(name, settings, progress) : await Studio.load(name, this.#files, settings, progress);
     this.#studio = studio;
     return studio;
+  }
+
+  /**
+   * A checkpoint in one file has no vocabulary: CLIP's is beside the page.
+   * @param {string} name
+   * @param {LoadSettings} settings
+   * @param {(fraction: number) => void} progress
+   */
+  async #open_kept(name, settings, progress) {
+    const models = await this.#kept_models.opened();
+    const clip_merges = (await models.is_single_file(name)) ? new TextDecoder().decode(await fetch_file(CLIP_MERGES, () => {})) : undefined;
+    return Studio.load_stored(models, name, { ...settings, clip_merges }, progress);
   }
 
   /** Keeps what was measured while a picture was prepared. */

@@ -1,0 +1,155 @@
+//! Checkpoints in one file: imported with their configuration or fetched from an address they draw what the same model draws
+//! from a folder; in the page they are dropped, listed, refused with what would work, and deleted.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use darkroom::checkpoint::convert::{Layout, Stored, files};
+use darkroom::hub::Source;
+use darkroom::hub::folder::Folder;
+use pollster::block_on;
+use serde_json::json;
+
+use crate::browser::{Browser, page_url, serve_all, www};
+use crate::{single, tiny};
+
+/// The tiny Stable Diffusion 1.5 as a folder, as one safetensors file and as a GGUF, with the same 16-bit values.
+fn write_files(dir: &Path) {
+    tiny::write_model("v1-5", &dir.join("folder"), tiny::Style::F16);
+    single::write("v1-5", &dir.join("mine.safetensors"), "F16");
+    let folder: Rc<dyn Source> = Rc::new(Folder::open(dir.join("folder")).expect("the folder"));
+    let converted = block_on(files(&folder, Layout::Gguf, Stored::F16, None)).expect("a conversion");
+    let mut bytes = Vec::new();
+    let mut out = |piece: &[u8]| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    };
+    block_on(converted[0].pieces(&mut out)).expect("a GGUF file");
+    std::fs::write(dir.join("mine.gguf"), bytes).expect("a file");
+}
+
+/// Paths of all files below a folder.
+fn paths(root: &Path, folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).expect("a readable folder") {
+        let path = entry.expect("a readable entry").path();
+        if path.is_dir() {
+            paths(root, &path, found);
+        } else {
+            found.push(path.strip_prefix(root).expect("a path below").display().to_string());
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_in_one_file_draws_what_its_folder_draws() {
+    let dir = tempfile::tempdir().expect("a folder");
+    write_files(dir.path());
+    let mut listed = Vec::new();
+    paths(&dir.path().join("folder"), &dir.path().join("folder"), &mut listed);
+    let url = serve_all(vec![www(), dir.path().to_path_buf()]);
+    let browser = Browser::start();
+    browser.open_page(&url);
+    let said = browser.run(&format!(
+        "const {{ Darkroom }} = await import('./darkroom.js');
+        const darkroom = await Darkroom.open();
+        const blob = async (path) => (await fetch(path)).blob();
+        const folder = new Map();
+        for (const path of {listed}) folder.set(path, await blob(`folder/${{path}}`));
+        const config = [...folder].filter(([path]) => !path.endsWith('.safetensors')).map(([path, file]) => [`config/${{path}}`, file]);
+        await darkroom.import('folder', folder);
+        for (const name of ['mine.safetensors', 'mine.gguf']) await darkroom.import(name, new Map([[name, await blob(name)], ...config]));
+        const address = '{url}mine.safetensors';
+        await darkroom.download(address);
+        const draw = async (options) => {{
+            const {{ name }} = await darkroom.load({{ ...options, runner: 'cpu', dtype: 'f32' }});
+            const {{ pictures }} = await darkroom.generate({{ prompt: 'a red apple', seed: 1, steps: 2, guidance_scale: 4 }}).done;
+            return {{ name, data: (await darkroom.read_picture(pictures[0].png)).data }};
+        }};
+        const expected = await draw({{ kept: 'folder' }});
+        const drawn = [];
+        for (const options of [{{ kept: 'mine.safetensors' }}, {{ kept: 'mine.gguf' }}, {{ kept: address, base: 'folder' }}]) {{
+            const {{ name, data }} = await draw(options);
+            drawn.push([name, data.length === expected.data.length && data.reduce((most, level, i) => Math.max(most, Math.abs(level - expected.data[i])), 0)]);
+        }}
+        const velocity = await draw({{ kept: 'mine.gguf', prediction: 'v' }});
+        const differs = velocity.data.some((level, i) => level !== expected.data[i]);
+        const refused = await darkroom.load({{ kept: 'folder', prediction: 'v' }}).catch((error) => error.message);
+        const damaged = await darkroom.verify('mine.gguf');
+        const kept = (await darkroom.models()).map(({{ model, complete }}) => `${{model}} ${{complete}}`).sort();
+        darkroom.close();
+        return [drawn, differs, refused, damaged, kept];",
+        listed = json!(listed)
+    ));
+    let address = format!("{url}mine.safetensors");
+    assert_eq!(said[0], json!([["mine.safetensors", 0], ["mine.gguf", 0], [address, 0]]));
+    assert_eq!(said[1], true, "another prediction should draw another picture");
+    assert!(said[2].as_str().is_some_and(|said| said.contains("in diffusers' layout")), "{}", said[2]);
+    assert_eq!(said[3], json!([]));
+    assert_eq!(said[4], json!(["folder true", format!("{address} true"), "mine.gguf true", "mine.safetensors true"]));
+}
+
+/// Drops a file on the page.
+fn drop_file(browser: &Browser, name: &str, path: &Path) {
+    let bytes = std::fs::read(path).expect("the file");
+    browser.run(&format!(
+        "const transfer = new DataTransfer();
+        transfer.items.add(new File([Uint8Array.from(atob({:?}), (c) => c.charCodeAt(0))], {name:?}));
+        for (const type of ['dragenter', 'dragover', 'drop'])
+            document.body.dispatchEvent(new DragEvent(type, {{ dataTransfer: transfer, bubbles: true, cancelable: true }}));",
+        base64(&bytes)
+    ));
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let bits = three.iter().chain(&[0; 2]).take(3).fold(0usize, |bits, byte| bits << 8 | usize::from(*byte));
+        for digit in 0..4 {
+            let is_there = digit <= three.len();
+            text.push(if is_there { char::from(DIGITS[bits >> (18 - 6 * digit) & 63]) } else { '=' });
+        }
+    }
+    text
+}
+
+#[test]
+fn a_dropped_file_is_listed_and_what_cannot_be_used_says_why() {
+    let dir = tempfile::tempdir().expect("a folder");
+    write_files(dir.path());
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    let said = |words: &str| {
+        browser.wait_until(&format!("document.getElementById('notices').textContent.includes({words:?})"));
+    };
+    let junk = dir.path().join("junk.safetensors");
+    std::fs::write(&junk, "no header").expect("a file");
+    drop_file(&browser, "junk.safetensors", &junk);
+    said("junk.safetensors could not be imported");
+    // A GGUF file is known by its first bytes, whatever it is called.
+    drop_file(&browser, "mine.bin", &dir.path().join("mine.gguf"));
+    browser.wait_until("document.querySelector('[data-model=\"mine.bin.gguf\"]')");
+    assert_eq!(browser.eval("document.getElementById('models').open"), true);
+    browser.choose_file("#single-file", &dir.path().join("mine.safetensors"));
+    browser.wait_until("document.querySelector('[data-model=\"mine.safetensors\"]')");
+    browser.eval(
+        "(() => { const select = document.querySelector('[data-model=\"mine.safetensors\"] select'); select.value = 'v';
+        select.dispatchEvent(new Event('change')); })()",
+    );
+    let press = |label: &str| {
+        browser.eval(&format!(
+            "[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === '{label}: mine.safetensors').click()"
+        ))
+    };
+    press("Verify");
+    browser.wait_until("document.getElementById('models-now').textContent === 'mine.safetensors is whole.'");
+    press("Use");
+    // Its sizes are of no published model, and it came without a configuration.
+    said("import it together with the folder of its JSON files");
+    browser.reload();
+    browser.wait_until_idle();
+    browser.eval("document.getElementById('open-models').click()");
+    browser.wait_until("document.querySelector('[data-model=\"mine.safetensors\"] select')?.value === 'v'");
+    press("Delete");
+    browser.wait_until("!document.querySelector('[data-model=\"mine.safetensors\"]')");
+}
