@@ -222,4 +222,8 @@ impl Source for Assembled {
     fn describe(&self) -> String {
         self.base.describe()
     }
+
+    fn notes(&self) -> Vec<String> {
+        self.base.notes()
+    }
 }

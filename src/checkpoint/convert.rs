@@ -216,25 +216,24 @@ fn metadata(configs: &ModelConfigs) -> BTreeMap<String, String> {
         (_, true, false) => "stable-diffusion-v2-512",
         (_, false, _) => "stable-diffusion-v1",
     };
-    let texts = [
+    let mut texts = vec![
         ("modelspec.sai_model_spec", "1.0.0"),
         ("modelspec.architecture", architecture),
         ("modelspec.prediction_type", if is_velocity { "v" } else { "epsilon" }),
     ];
+    // As kohya's trainer says it; GGUF files have no tensors without numbers.
+    if configs.scheduler.is_zero_snr() {
+        texts.push(("ss_zero_terminal_snr", "True"));
+    }
     texts.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 /// The empty tensors that say in an XL's file what the scheduler's configuration says in a folder.
 fn markers(configs: &ModelConfigs) -> Vec<Wanted> {
-    if configs.unet.text_time.is_none() || configs.scheduler.prediction_type() != "v_prediction" {
-        return Vec::new();
-    }
     let marker = |name: &str| Wanted { name: name.into(), shape: vec![0], parts: Vec::new(), dtype: BlockType::F32 };
-    let mut markers = vec![marker("v_pred")];
-    if configs.scheduler.is_zero_snr() {
-        markers.push(marker("ztsnr"));
-    }
-    markers
+    let is_velocity = configs.unet.text_time.is_some() && configs.scheduler.prediction_type() == "v_prediction";
+    let said = [("v_pred", is_velocity), ("ztsnr", configs.scheduler.is_zero_snr())];
+    said.into_iter().filter(|(_, is_so)| *is_so).map(|(name, _)| marker(name)).collect()
 }
 
 /// A component's tensors under the original names, fused and transposed as they lie there.

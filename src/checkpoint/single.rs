@@ -22,6 +22,9 @@ use crate::weights::{Aliased, ByteSource, Decoded, Files, LocalFuture, Renamed, 
 /// The spread above which the biases of one norm of a Stable Diffusion 2 model mean that it predicts velocity: ComfyUI's rule.
 const VELOCITY_SPREAD: f64 = 0.09;
 
+/// The name of the file among the model's files.
+const WEIGHTS: &str = "model.safetensors";
+
 /// The norm that it is measured at.
 const VELOCITY_NORM: &str = "output_blocks.11.1.transformer_blocks.0.norm1.bias";
 
@@ -45,7 +48,6 @@ pub struct SingleFileSettings {
 /// A checkpoint in one file.
 pub struct SingleFile {
     label: String,
-    path: String,
     n_bytes: u64,
     identity: Identity,
     metadata: BTreeMap<String, String>,
@@ -54,6 +56,7 @@ pub struct SingleFile {
     texts: BTreeMap<String, String>,
     config: Option<Rc<dyn Source>>,
     config_files: Vec<ModelFile>,
+    notes: Vec<String>,
 }
 
 /// Opens the layers over a file: its tensors as numbers, under their own names.
@@ -79,7 +82,7 @@ impl SingleFile {
         settings: SingleFileSettings,
     ) -> Result<Self> {
         let label = label.into();
-        let (path, n_bytes) = (source.name().to_owned(), source.len());
+        let n_bytes = source.len();
         let (files, tensors) = open_layers(source).await?;
         let identity = Identity::of(&*files, files.metadata());
         let refuse = |reason: String| Err(Error::Hub { repo: label.clone(), reason });
@@ -89,8 +92,17 @@ impl SingleFile {
             return refuse(format!("this is a {kind}, not a model to draw with: {obstacle}"));
         }
         let has_config = settings.config.is_some();
-        if let (Some(obstacle), false) = (&identity.obstacle, has_config) {
-            return refuse(obstacle.clone());
+        if let Some(obstacle) = &identity.obstacle {
+            // Its folder describes its noise levels, which no file does.
+            let is_described = match (&settings.config, identity.variant) {
+                (Some(config), Some("playground-v2.5")) => {
+                    config.read_text("scheduler/scheduler_config.json").await?.contains("\"EDM")
+                }
+                _ => false,
+            };
+            if !is_described {
+                return refuse(obstacle.clone());
+            }
         }
         if !identity.is_published && !has_config {
             return refuse(
@@ -107,7 +119,6 @@ impl SingleFile {
         }
         let mut file = SingleFile {
             label,
-            path,
             n_bytes,
             identity,
             metadata: files.metadata().clone(),
@@ -115,6 +126,7 @@ impl SingleFile {
             texts: BTreeMap::new(),
             config: settings.config.clone(),
             config_files: Vec::new(),
+            notes: Vec::new(),
         };
         let (prediction, yaml) = (settings.prediction, settings.yaml.as_deref());
         decide_prediction(&mut file.identity, prediction, yaml, &file.tensors).await?;
@@ -163,9 +175,26 @@ impl SingleFile {
             (Some(stated), _) => {
                 let known = [Prediction::Epsilon, Prediction::Velocity].into_iter();
                 let stated = known.into_iter().find(|prediction| prediction.config_name() == stated);
+                if let (Some(stated), Some((of_file, evidence))) = (stated, self.identity.prediction)
+                    && stated != of_file
+                    && matches!(evidence, Evidence::Marker | Evidence::Metadata | Evidence::Yaml)
+                {
+                    self.notes.push(format!(
+                        "the file says that it predicts {} ({}), and the configuration {}, which is taken: --prediction {} \
+                         takes the file's",
+                        of_file.name(),
+                        evidence.name(),
+                        stated.name(),
+                        of_file.name()
+                    ));
+                }
                 self.identity.prediction = stated.map(|prediction| (prediction, Evidence::Config));
             }
-            (None, _) => {}
+            (None, None) => self.notes.push(
+                "neither the file nor its configuration says what it predicts; noise is taken: --prediction v takes velocity"
+                    .into(),
+            ),
+            (None, Some(_)) => {}
         }
         let is_ours = stated.is_none() || evidence == Some(Evidence::Asked);
         if let (Some((prediction, _)), true) = (self.identity.prediction, is_ours) {
@@ -399,9 +428,10 @@ impl Source for SingleFile {
             let ours: Vec<&String> = self.texts.keys().collect();
             let given = self.config_files.iter().filter(|file| !ours.contains(&&file.path));
             files.extend(given.filter(|file| !file.is_weights()).cloned());
+            // Whatever it is called, it is weights; its place on a disk is nobody's business.
             files.push(ModelFile {
                 component: Component::Unet,
-                path: self.path.clone(),
+                path: WEIGHTS.into(),
                 bytes: Some(self.n_bytes),
                 sha256: None,
                 f16: false,
@@ -453,6 +483,10 @@ impl Source for SingleFile {
 
     fn describe(&self) -> String {
         self.label.clone()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 }
 

@@ -97,7 +97,7 @@ impl ModelFile {
     /// Whether the file holds tensors, not text.
     #[must_use]
     pub fn is_weights(&self) -> bool {
-        self.path.ends_with(".safetensors")
+        self.path.ends_with(".safetensors") || self.path.ends_with(".gguf")
     }
 }
 
@@ -153,4 +153,9 @@ pub trait Source {
 
     /// The place in a few words, for messages and metadata.
     fn describe(&self) -> String;
+
+    /// What is worth telling about the model before it is drawn with: one line each.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

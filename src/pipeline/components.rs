@@ -248,6 +248,19 @@ async fn open(
     Ok((weights, note))
 }
 
+/// Checks a model's configurations, and its weights by their headers. Nothing is loaded.
+///
+/// # Errors
+/// Whatever is wrong with a file, by its name; [`Error::TensorMissing`] and [`Error::TensorShape`].
+pub async fn check(source: &dyn Source) -> Result<()> {
+    let files = source.list().await?;
+    let configs = ModelConfigs::read(source, &files).await?;
+    for component in configs.components() {
+        open(source, &files, &configs, component).await?;
+    }
+    Ok(())
+}
+
 /// Brings a checkpoint from a source to a runner.
 #[derive(Clone, Copy)]
 pub struct ModelLoader<'a, R> {
@@ -286,7 +299,7 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
         let files = self.source.list().await?;
         let configs = ModelConfigs::read(self.source, &files).await?;
         let mut opened = Vec::new();
-        let mut notes = Vec::new();
+        let mut notes = self.source.notes();
         for component in configs.components() {
             match open(self.source, &files, &configs, component).await {
                 Ok((weights, note)) => {

@@ -25,12 +25,18 @@ impl DiskSource {
     /// [`Error::Io`] where it is absent, is a folder, or may not be read.
     pub fn open(path: &Path) -> Result<Self> {
         let open = || {
-            let file = File::open(path)?;
-            let metadata = file.metadata()?;
+            // Asked before it is opened: a pipe would be waited for.
+            let metadata = std::fs::metadata(path)?;
             if metadata.is_dir() {
                 return Err(std::io::Error::new(std::io::ErrorKind::IsADirectory, "this is a folder, not a file"));
             }
-            Ok((file, metadata.len()))
+            if !metadata.is_file() {
+                let reason = "this is no regular file, and weights are read at any place: copy it to a file first";
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, reason));
+            }
+            let file = File::open(path)?;
+            let n_bytes = file.metadata()?.len();
+            Ok((file, n_bytes))
         };
         let (file, len) = open().map_err(|source| Error::io(path, source))?;
         Ok(DiskSource { name: path.display().to_string(), len, file: Mutex::new(file) })

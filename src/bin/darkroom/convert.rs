@@ -10,6 +10,7 @@ use darkroom::{Error, Result};
 use serde_json::json;
 
 use crate::bar::Bar;
+use crate::generate::Interrupt;
 use crate::model_args::ModelArgs;
 use crate::numbers::parse_bytes;
 use crate::{print_json, print_line};
@@ -36,7 +37,7 @@ pub struct Args {
     /// The layout [default: by the output's name].
     #[arg(long, value_enum)]
     to: Option<LayoutName>,
-    /// The type of the numbers: f16, f32, bf16, keep (as the model has them), and for GGUF q8_0 or q4_0 [default: f16 for a
+    /// The type of the numbers: f16, f32, bf16, keep (as the model has them; quantised ones as f32), and for GGUF q8_0 or q4_0 [default: f16 for a
     /// folder, keep for a .safetensors file, q8_0 for a .gguf file].
     #[arg(long, value_name = "TYPE")]
     r#type: Option<Stored>,
@@ -84,7 +85,15 @@ pub fn run(args: &Args) -> Result<()> {
             expected: "it cuts the weights of a folder: give a folder as the output, or leave it out".into(),
         });
     }
+    if args.model.taesd.is_some() {
+        return Err(Error::Request {
+            field: "taesd",
+            got: "in a conversion".into(),
+            expected: "a model is written with its own VAE, or with that of --vae: leave it out".into(),
+        });
+    }
     check_free(&args.output, layout)?;
+    let interrupt = Interrupt::install()?;
     let bar = Bar::new();
     let named = args.model.named()?;
     let source = pollster::block_on(args.model.fetch(&named, &bar)?.open()).map_err(Error::of_model)?;
@@ -93,12 +102,14 @@ pub fn run(args: &Args) -> Result<()> {
     let total = outputs.iter().map(OutputFile::n_bytes).sum::<u64>().max(1);
     // Beside its place, so that what is there under its name is whole.
     let part = beside(&args.output);
-    let written = write_all(&outputs, &part, layout, &bar, total);
+    // From here on Ctrl-C is heard between two pieces, and what was written is removed.
+    interrupt.drawing();
+    let written = write_all(&outputs, &part, layout, args, &mut |n_written| {
+        bar.show("convert", n_written as f64 / total as f64);
+        if interrupt.go_on() { Ok(()) } else { Err(Error::Cancelled) }
+    });
     let placed = written.and_then(|n_bytes| {
-        if layout == Layout::Diffusers && args.output.is_dir() {
-            fs::remove_dir(&args.output).map_err(|error| Error::io(&args.output, error))?;
-        }
-        fs::rename(&part, &args.output).map_err(|error| Error::io(&args.output, error))?;
+        place(&part, &args.output, layout).map_err(|error| Error::io(&args.output, error))?;
         Ok(n_bytes)
     });
     if placed.is_err() {
@@ -116,6 +127,22 @@ pub fn run(args: &Args) -> Result<()> {
 fn beside(output: &Path) -> PathBuf {
     let name = output.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
     output.with_file_name(format!(".{name}.part-{}", std::process::id()))
+}
+
+/// Gives what was written its name, which somebody else may have taken meanwhile.
+fn place(part: &Path, output: &Path, layout: Layout) -> std::io::Result<()> {
+    if layout == Layout::Diffusers {
+        if output.is_dir() {
+            fs::remove_dir(output)?;
+        }
+        return fs::rename(part, output);
+    }
+    match fs::hard_link(part, output) {
+        Ok(()) => fs::remove_file(part),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(error),
+        // A file system without hard links.
+        Err(_) => fs::rename(part, output),
+    }
 }
 
 /// A file of that name, or a folder with something in it, is not replaced.
@@ -139,11 +166,19 @@ fn check_free(output: &Path, layout: Layout) -> Result<()> {
 }
 
 /// Writes the files to `part`, a file or a folder; gives their bytes.
-fn write_all(outputs: &[OutputFile], part: &Path, layout: Layout, bar: &Bar, total: u64) -> Result<u64> {
+fn write_all(
+    outputs: &[OutputFile],
+    part: &Path,
+    layout: Layout,
+    args: &Args,
+    go_on: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<u64> {
     let mut n_written = 0u64;
     for output in outputs {
         let path = if layout == Layout::Diffusers { part.join(&output.path) } else { part.to_path_buf() };
-        let failed = |error| Error::io(&path, error);
+        // The name of the part is of no use to anybody.
+        let shown = if layout == Layout::Diffusers { args.output.join(&output.path) } else { args.output.clone() };
+        let failed = |error| Error::io(&shown, error);
         if let (Layout::Diffusers, Some(folder)) = (layout, path.parent()) {
             fs::create_dir_all(folder).map_err(failed)?;
         }
@@ -151,8 +186,7 @@ fn write_all(outputs: &[OutputFile], part: &Path, layout: Layout, bar: &Bar, tot
         pollster::block_on(output.pieces(&mut |bytes| {
             file.write_all(bytes).map_err(failed)?;
             n_written += bytes.len() as u64;
-            bar.show("convert", n_written as f64 / total as f64);
-            Ok(())
+            go_on(n_written)
         }))?;
         file.flush().map_err(failed)?;
     }

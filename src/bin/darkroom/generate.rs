@@ -15,13 +15,13 @@ use serde_json::json;
 
 pub use args::Args;
 pub use check::forgotten_text;
+pub use interrupt::Interrupt;
 
 use crate::bar::Bar;
 use crate::engine_args::open_device;
 use crate::numbers::random_seed;
 use crate::{output_file, print_json, print_line, source};
 use check::{about_prompt, check_device, check_output, check_request, output_path, start_threads};
-use interrupt::Interrupt;
 
 /// Seconds by stage.
 #[derive(Default)]

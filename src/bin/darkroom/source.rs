@@ -147,7 +147,12 @@ impl Model {
             Model::Repo(repo) => Ok(of_folder(HubCache::from_env()?.fetch(repo, variant, &mut progress)?.folder)),
             Model::File(path) => Ok(LocalModel::new(Place::File(path.clone()), path.display().to_string())),
             Model::RepoFile(file) => {
-                let path = HubCache::from_env()?.fetch_file(file, &mut progress)?;
+                let path = HubCache::from_env()?.fetch_file(file, &mut progress).map_err(|error| match error {
+                    Error::Hub { repo, reason } => {
+                        Error::Hub { repo, reason: format!("{reason} (and there is no file {file} on this machine)") }
+                    }
+                    other => other,
+                })?;
                 Ok(LocalModel::new(Place::File(path), file.to_string()))
             }
             Model::Url(url) => {

@@ -230,6 +230,16 @@ pub fn run(args: Args) -> Result<()> {
             expected: "give a folder that exists".into(),
         });
     }
+    if let Some(folder) = &args.models {
+        std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))?;
+        if folder.join("model_index.json").is_file() {
+            return Err(Error::Request {
+                field: "models",
+                got: folder.display().to_string(),
+                expected: "this folder is itself a model: give it to --model, or the folder that it lies in".into(),
+            });
+        }
+    }
     if named.is_empty() && args.models.is_none() {
         let embedded = page.as_ref().map(|page| page.join(files::EMBEDDED_MODEL)).filter(|folder| folder.is_dir());
         let folder = embedded.ok_or_else(|| Error::Request {

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use darkroom::checkpoint::local::{LocalModel, Place};
 use darkroom::hub::folder::Folder;
+use darkroom::pipeline::check;
 
 use super::menu::Model;
+use crate::visible::visible;
 
 /// How long a look at the folder is good for.
 const FRESH: Duration = Duration::from_secs(1);
@@ -93,7 +95,7 @@ impl ModelsFolder {
             }
             let model = self.read(&path);
             if let Err(reason) = &model {
-                eprintln!("darkroom: {reason}; left out");
+                eprintln!("darkroom: {}; left out", visible(&reason.to_string().replace('\n', " ")));
             }
             seen.entries.insert(path, (stamp, model.as_ref().ok().map(|model| model.name.clone())));
             changes.added.extend(model);
@@ -106,6 +108,17 @@ impl ModelsFolder {
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let place = if path.is_dir() { Place::Folder(Folder::open(path)?) } else { Place::File(path.clone()) };
         let local = self.parts.put_into(LocalModel::new(place, path.display().to_string()));
-        pollster::block_on(Model::read(name, None, local)).map_err(darkroom::Error::of_model)
+        let read = |local: LocalModel| {
+            pollster::block_on(async {
+                // By its header: a model that cannot be drawn with is none.
+                check(&*local.open().await?).await?;
+                Model::read(name.clone(), None, local).await
+            })
+        };
+        let own = LocalModel { config: None, ..local.clone() };
+        let found = read(local);
+        // The configuration that is given may be of another family.
+        let found = if found.is_err() && self.parts.config.is_some() { read(own).or(found) } else { found };
+        found.map_err(darkroom::Error::of_model)
     }
 }
