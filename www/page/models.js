@@ -302,7 +302,7 @@ async function take_over(name, files) {
     element("models-now").textContent = `${name} is here: choose it in the form.`;
   } catch (error) {
     element("models-now").textContent = sentence(message_of(error));
-    notify("error", `${name} could not be imported: ${message_of(error)}`);
+    notify("error", `the import of ${name} failed: ${message_of(error)}`);
   }
   await refresh();
 }
