@@ -85,10 +85,7 @@ fn a_checkpoint_in_one_file_draws_what_its_folder_draws() {
     assert_eq!(said[1], true, "another prediction should draw another picture");
     assert!(said[2].as_str().is_some_and(|said| said.contains("in diffusers' layout")), "{}", said[2]);
     assert_eq!(said[3], json!([]));
-    assert_eq!(
-        said[4],
-        json!(["folder true", format!("{address} true"), "mine.gguf true", "mine.safetensors true"])
-    );
+    assert_eq!(said[4], json!(["folder true", format!("{address} true"), "mine.gguf true", "mine.safetensors true"]));
 }
 
 /// Drops a file on the page.
