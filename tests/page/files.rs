@@ -125,7 +125,7 @@ fn a_dropped_file_is_listed_and_what_cannot_be_used_says_why() {
     let junk = dir.path().join("junk.safetensors");
     std::fs::write(&junk, "no header").expect("a file");
     drop_file(&browser, "junk.safetensors", &junk);
-    said("junk.safetensors could not be imported");
+    said("The import of junk.safetensors failed");
     // A GGUF file is known by its first bytes, whatever it is called.
     drop_file(&browser, "mine.bin", &dir.path().join("mine.gguf"));
     browser.wait_until("document.querySelector('[data-model=\"mine.bin.gguf\"]')");

@@ -179,9 +179,9 @@ function row(model, name, n_bytes, report) {
   }
   if (report?.complete || downloading === model) buttons.append(button("Use", () => use(model)));
   if (report && downloading !== model) buttons.append(button("Delete", () => remove(report.model, name)));
-  if (report?.complete && is_single(report)) buttons.append(prediction_choice(report.model, name));
+  const choices = report?.complete && is_single(report) ? [prediction_choice(report.model, name)] : [];
   const needs = make("small", { class: "count" }, state, make("span", { class: "memory" }, memory.get(model) ?? ""));
-  return make("li", { class: "model", "data-model": model }, make("strong", {}, name), needs, bar, buttons);
+  return make("li", { class: "model", "data-model": model }, make("strong", {}, name), needs, bar, buttons, ...choices);
 }
 
 /**
@@ -302,7 +302,7 @@ async function take_over(name, files) {
     element("models-now").textContent = `${name} is here: choose it in the form.`;
   } catch (error) {
     element("models-now").textContent = sentence(message_of(error));
-    notify("error", `${name} could not be imported: ${message_of(error)}`);
+    notify("error", `the import of ${name} failed: ${message_of(error)}`);
   }
   await refresh();
 }
