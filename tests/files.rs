@@ -237,6 +237,58 @@ fn published_files_are_recognised_and_planned_from_their_headers() {
     }
 }
 
+/// What a scheduler's configuration says, and no tensor of a UNet.
+#[test]
+fn what_a_schedule_says_is_not_lost_in_one_file() {
+    let desk = desk("xl");
+    let edit = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let path = desk.path("config/scheduler/scheduler_config.json");
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        change(config.as_object_mut().unwrap());
+        std::fs::write(&path, config.to_string()).unwrap();
+    };
+    edit(&|config| drop(config.remove("prediction_type")));
+    let plain = desk.draw(&[&["--model", "folder"][..], &DRAW].concat());
+    for file in ["xl-v_pred-ztsnr", "xl-v_pred"] {
+        single::write(file, &desk.path("marked.safetensors"), "F32");
+        let draw = |model: &str| desk.draw(&[&["--model", model, "--config", "config"][..], &DRAW].concat());
+        let marked = draw("marked.safetensors");
+        assert!(difference(&plain, &marked) > 10);
+        for (out, more) in [("again.safetensors", &[][..]), ("again.gguf", &["--type", "f32"])] {
+            let args =
+                [&["convert", "--model", "marked.safetensors", "--config", "config", "-o", out][..], more].concat();
+            desk.run(&args).succeeded();
+            assert_eq!(difference(&marked, &draw(out)), 0, "{file}: {out}");
+            std::fs::remove_file(desk.path(out)).unwrap();
+        }
+    }
+    // Where the two disagree, the configuration that was given counts, and that is said.
+    edit(&|config| drop(config.insert("prediction_type".into(), "epsilon".into())));
+    let told = desk.generate(&[&["--model", "marked.safetensors", "--config", "config"][..], &DRAW].concat());
+    assert!(told.code == Some(0) && told.stderr.contains("--prediction v"), "{told:?}");
+    // Noise levels that no file describes.
+    let edm: Vec<(&str, &[usize])> = vec![
+        ("edm_vpred.sigma_max", &[1]),
+        ("model.diffusion_model.input_blocks.0.0.weight", &[320, 4, 3, 3]),
+        ("model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight", &[640, 2048]),
+        ("model.diffusion_model.label_emb.0.0.weight", &[1280, 2816]),
+    ];
+    header(&desk.path("cosxl.safetensors"), &edm);
+    let run = desk.generate(&[&["--model", "cosxl.safetensors", "--config", "config"][..], &DRAW].concat());
+    run.was_refused(3, &["CosXL"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_no_file_of_weights() {
+    let desk = Desk::new();
+    let made = std::process::Command::new("mkfifo").arg(desk.path("pipe.safetensors")).status().unwrap();
+    assert!(made.success());
+    desk.generate(&[&["--vae", "pipe.safetensors"][..], &DRAW].concat()).was_refused(3, &["no regular file"]);
+    let run = desk.run(&["inspect", "pipe.safetensors"]);
+    assert!(run.code.is_some_and(|code| code == 3 || code == 5), "{run:?}");
+}
+
 #[test]
 fn weights_are_held_in_the_type_that_is_asked_for() {
     let desk = desk("v1-5");
@@ -292,12 +344,16 @@ fn conversions_lose_nothing_and_come_back() {
         assert_eq!(difference(&whole, &desk.draw(&[&["--model", "f16"][..], &DRAW].concat())), 0, "{version}");
         let gguf = ["--model", "f16.gguf", "--config", "config"];
         assert_eq!(difference(&whole, &desk.draw(&[&gguf[..], &DRAW].concat())), 0, "{version}");
+        run(&["--model", "f16.gguf", "--config", "config", "-o", "of-gguf", "--type", "keep"]);
+        assert_eq!(difference(&whole, &desk.draw(&[&["--model", "of-gguf"][..], &DRAW].concat())), 0, "{version}");
         run(&["--model", "folder", "-o", "q8_0.gguf"]);
         let eight = desk.draw(&[&["--model", "q8_0.gguf", "--config", "config"][..], &DRAW].concat());
         let off = desk::mean_difference(&whole, &eight);
         assert!(off > 0.0 && off < 8.0, "{version}: {off}");
         let taken = desk.run(&["convert", "--model", "folder", "-o", "one.safetensors"]);
         taken.was_refused(5, &["one.safetensors", "exists"]);
+        let tiny = desk.run(&["convert", "--model", "folder", "--taesd", "folder/vae", "-o", "other"]);
+        tiny.was_refused(2, &["taesd", "leave it out"]);
         let full = desk.run(&["convert", "--model", "folder", "-o", "back"]);
         full.was_refused(5, &["back", "not empty"]);
         let wrong = desk.run(&["convert", "--model", "folder", "-o", "x.safetensors", "--type", "q4_0"]);

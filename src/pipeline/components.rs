@@ -252,7 +252,7 @@ async fn open(
 ///
 /// # Errors
 /// Whatever is wrong with a file, by its name; [`Error::TensorMissing`] and [`Error::TensorShape`].
-pub async fn check(source: &dyn Source) -> Result<()> {
+pub async fn check_model(source: &dyn Source) -> Result<()> {
     let files = source.list().await?;
     let configs = ModelConfigs::read(source, &files).await?;
     for component in configs.components() {

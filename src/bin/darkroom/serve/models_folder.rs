@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use darkroom::checkpoint::local::{LocalModel, Place};
 use darkroom::hub::folder::Folder;
-use darkroom::pipeline::check;
+use darkroom::pipeline::check_model;
 
 use super::menu::Model;
 use crate::visible::visible;
@@ -111,7 +111,7 @@ impl ModelsFolder {
         let read = |local: LocalModel| {
             pollster::block_on(async {
                 // By its header: a model that cannot be drawn with is none.
-                check(&*local.open().await?).await?;
+                check_model(&*local.open().await?).await?;
                 Model::read(name.clone(), None, local).await
             })
         };
