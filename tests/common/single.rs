@@ -87,6 +87,13 @@ pub fn write(name: &str, path: &Path, default: &str) {
     std::fs::write(path, bytes).unwrap();
 }
 
+/// Name, shape and values of each floating-point tensor of a file, in the order of the list.
+pub fn values(name: &str) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let floats = tensors(&list(name), "F32").into_iter().filter(|tensor| tensor.dtype == "F32");
+    let values = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value)).collect();
+    floats.map(|tensor| (tensor.name, tensor.shape, values(&tensor.bytes))).collect()
+}
+
 /// The version whose shapes count.
 fn version_of(list: &FileList) -> Option<String> {
     list.version.clone().or_else(|| version_of(&self::list(list.base.as_deref()?)))

@@ -140,6 +140,12 @@ pub fn tensor_values(component: &str, name: &str, shape: &[usize]) -> Vec<f32> {
     }
 }
 
+/// `n` bytes that follow from a text: the top ones of each number of the rule.
+pub fn named_bytes(text: &str, n: usize) -> Vec<u8> {
+    let mut state = fnv1a64(text);
+    (0..n).map(|_| (splitmix64(&mut state) >> 56) as u8).collect()
+}
+
 fn fnv1a64(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -154,7 +160,7 @@ fn splitmix64(state: &mut u64) -> u64 {
 /// Rounds to the nearest float16, ties to even, for magnitudes below its largest.
 ///
 /// By scaling in float64 and not through `half`, which drops the low 32 bits of a float64 before it rounds.
-fn round_to_f16(x: f64) -> f32 {
+pub fn round_to_f16(x: f64) -> f32 {
     let exponent = (((x.to_bits() >> 52) & 0x7ff) as i32 - 1023).max(-14);
     let ulp = 2f64.powi(exponent - 10);
     ((x / ulp).round_ties_even() * ulp) as f32
