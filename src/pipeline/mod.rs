@@ -12,7 +12,7 @@ mod job;
 pub mod plan;
 mod prompt;
 
-pub use components::{LoadProgress, ModelComponents, ModelLoader, Part, Residency, check};
+pub use components::{LoadProgress, ModelComponents, ModelLoader, Part, Residency, check_model};
 pub use configs::ModelConfigs;
 pub use foresight::foresee;
 pub use generation::{Checkpoint, Generation};
