@@ -347,6 +347,10 @@ fn conversions_lose_nothing_and_come_back() {
         run(&["--model", "f16.gguf", "--config", "config", "-o", "of-gguf", "--type", "keep"]);
         assert_eq!(difference(&whole, &desk.draw(&[&["--model", "of-gguf"][..], &DRAW].concat())), 0, "{version}");
         run(&["--model", "folder", "-o", "q8_0.gguf"]);
+        let told = desk.run(&["inspect", "q8_0.gguf", "--json"]);
+        told.succeeded();
+        let told: Value = serde_json::from_str(&told.stdout).unwrap();
+        assert_eq!((&told["format"], &told["kind"]), (&json!("gguf"), &json!("checkpoint")), "{version}");
         let eight = desk.draw(&[&["--model", "q8_0.gguf", "--config", "config"][..], &DRAW].concat());
         let off = desk::mean_difference(&whole, &eight);
         assert!(off > 0.0 && off < 8.0, "{version}: {off}");

@@ -21,7 +21,7 @@ use super::single::decide_prediction;
 use crate::error::{Error, Result};
 use crate::hub::{Component, ModelFile, Source};
 use crate::json;
-use crate::weights::{Aliased, ByteSource, Files, TensorSource};
+use crate::weights::{Aliased, ByteSource, Files, TensorSource, gguf};
 
 pub use about::About;
 
@@ -196,9 +196,16 @@ pub async fn inspect(source: Box<dyn ByteSource>, yaml: Option<&str>) -> Result<
 /// As [`inspect`].
 pub async fn inspect_files(name: String, sources: Vec<Box<dyn ByteSource>>, yaml: Option<&str>) -> Result<Report> {
     let n_bytes = sources.iter().map(|source| source.len()).sum();
+    let mut format = "safetensors";
+    if let Some(first) = sources.first() {
+        let start = first.read(0, first.len().min(gguf::MAGIC.len() as u64) as usize).await?;
+        if start == gguf::MAGIC {
+            format = "gguf";
+        }
+    }
     let files = Rc::new(Files::open(sources).await?);
     let metadata = files.metadata().clone();
-    inspect_tensors(name, "safetensors", n_bytes, files, &metadata, yaml).await
+    inspect_tensors(name, format, n_bytes, files, &metadata, yaml).await
 }
 
 /// The same of tensors that were found in a file of any format: its name, the format's, and its bytes.
@@ -394,7 +401,7 @@ impl Report {
 
     fn advise(&mut self, identity: &Identity) {
         self.advice.clear();
-        if identity.is_drawable() && !identity.is_published && self.format == "safetensors" {
+        if identity.is_drawable() && !identity.is_published && self.format != "folder" {
             self.problem = Some("its UNet has sizes of no published model".into());
             self.advice.push("pass the folder with its JSON files and tokenizer: --config FOLDER".into());
         }
@@ -433,9 +440,7 @@ impl Report {
             Ok(fit) => self.fits = Some(fit),
             Err(error) => {
                 self.problem = Some(about::cut(&error.to_string(), MAX_TEXT_CHARS));
-                if matches!(error, Error::TensorMissing { .. } | Error::TensorShape { .. })
-                    && self.format == "safetensors"
-                {
+                if matches!(error, Error::TensorMissing { .. } | Error::TensorShape { .. }) && self.format != "folder" {
                     self.advice.push(
                         "the file is not whole, or a model with other sizes than the published one: download it again, or pass \
                          the folder with its JSON files and tokenizer (--config FOLDER)"

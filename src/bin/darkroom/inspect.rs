@@ -28,7 +28,7 @@ const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 const FIELDS: &str = "\
 Fields of --json (one object; null or left out where nothing is known):
-  file, format, bytes, tensors, types    the file, safetensors or folder, its size, its number of tensors and their types
+  file, format, bytes, tensors, types    the file, safetensors, gguf or folder, its size, its number of tensors and their types
   kind        checkpoint, unet, vae, taesd, text_encoder, lora, controlnet, t2i_adapter, ip_adapter, embedding, other
   family      sd1, sd2, xl, xl-refiner, or another's word: sd3, flux, svd, ...
   variant     base, inpaint, pix2pix, depth, upscaler, unclip, ssd-1b, vega, cosxl, playground-v2.5, ...
