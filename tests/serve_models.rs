@@ -44,6 +44,8 @@ fn a_folder_of_models_is_served_as_it_changes() {
     put("first.safetensors");
     tiny::write_model("v1-5", &folder.path().join("as-folder"), tiny::Style::F16);
     std::fs::write(folder.path().join("broken.safetensors"), b"no header").unwrap();
+    // Of another family than the configuration.
+    single::write("xl", &folder.path().join("other-family.safetensors"), "F16");
     std::fs::write(folder.path().join("notes.txt"), b"not looked at").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_darkroom"));
     command.args(["serve", "--port", "0", "--models"]).arg(folder.path());
