@@ -10,7 +10,7 @@
 //! seed ─── rng ───────► noise ─────────────► latents ─────────┤─► UNet graph ─► sampler ─► latents ─┐
 //! image, mask ─ VAE encoder graph ─► latents ─────────────────┘         ▲_______ once per step _____│
 //!                                                                   latents ─► VAE decoder graph ─► picture ─► PNG
-//! hub (files and where they are) ─► weights (safetensors views) ─► run (candle tensors, GPU buffers)
+//! hub (files and where they are) ─► weights (layers over files) ─► run (candle tensors, GPU buffers)
 //! ```
 //!
 //! # The modules, lowest first
@@ -32,15 +32,15 @@
 //!   One engine downloads into the last two by ranges, resumed and verified ([`hub::download`]); files are usable while the
 //!   rest comes ([`hub::arrival`]). What can be planned with before weights are there: the seven versions' configs, and
 //!   headers alone ([`hub::published`]).
-//! - [`checkpoint`]: what a file of weights is ([`checkpoint::inspect`]), checkpoints in one file in the place of a folder
-//!   ([`checkpoint::single`]), parts of other models ([`checkpoint::assembled`]), and models written in another layout
-//!   ([`checkpoint::convert`]).
 //! - [`run`]: runners execute graphs. [`run::candle`] on the CPU and in wasm, with kernels of our own (`run::cpu`), and on
 //!   CUDA; [`run::gpu`] through WebGPU, where a graph is fused ([`run::gpu::lower`]) by families of kernels
 //!   ([`run::gpu::kernels`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything that a device is
 //!   asked for is counted ([`run::gpu::ledger`]), with a device or without.
 //! - [`pipeline`]: text, picture and mask to pictures, one [`pipeline::Generation::step`] at a time; what that will ask of a
 //!   GPU ([`pipeline::plan`]), found by drawing on none.
+//! - [`checkpoint`]: what a file of weights is ([`checkpoint::inspect`]), checkpoints in one file in the place of a folder
+//!   ([`checkpoint::single`]), parts of other models ([`checkpoint::assembled`]), and models written in another layout
+//!   ([`checkpoint::convert`]).
 //! - [`engine`]: the front door of the command line, the server and the page: a model opened on a device, which plans, draws,
 //!   cancels and resumes.
 //! - [`mod@bench`]: one component of a model, or one operation of it, timed on any runner; random weights.
@@ -87,10 +87,11 @@ pub mod sampler;
 
 pub mod hub;
 
-pub mod checkpoint;
 pub mod run;
 
 pub mod pipeline;
+
+pub mod checkpoint;
 
 pub mod engine;
 

@@ -139,9 +139,9 @@ export class Darkroom {
    * `dtype` is the type of values; a `budget_bytes` of GPU memory that is too little for the whole model has its parts
    * loaded one after another.
    * With `kept` it is a model that was downloaded or imported, or that is being downloaded: then a job waits for the parts that
-   * it needs, and the load for all of a checkpoint in one file. `prediction` says what such a file's UNet predicts, where the
-   * file does not; `base`, `vae` and `taesd` name other kept models: for missing components, with another VAE, with a tiny VAE
-   * that decodes.
+   * it needs, and the load for all of a checkpoint in one file. `prediction` says what its UNet predicts, in place of
+   * what the model says; `vae`, `taesd` and `base` name other kept models: for another VAE, for a tiny VAE that decodes, and for
+   * what a checkpoint in one file lacks.
    * @param {{kept?: string, endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: import("./protocol.js").Dtype,
    *   budget_bytes?: number} & import("./protocol.js").KeptOptions} [options]
    * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]

@@ -1,20 +1,24 @@
-//! A model with parts of others: another VAE, or a tiny one as the decoder. Every other question goes to the model itself.
+//! A model with parts of others: another VAE, a tiny one as the decoder, or another word on what its UNet predicts. Every
+//! other question goes to the model itself.
 
 use std::rc::Rc;
 
 use serde_json::{Value, json};
 
-use super::identity::{Identity, Kind};
+use super::identity::{Identity, Kind, Prediction};
 use super::names;
 use super::single::open_layers;
 use crate::error::{Error, Result};
 use crate::graph::WeightSpec;
 use crate::hub::{Component, ModelFile, Source};
 use crate::json;
-use crate::weights::{Aliased, ByteSource, Decoded, Files, LocalFuture, Renamed, TensorSource, Weights};
+use crate::weights::{ByteSource, LocalFuture, Renamed, TensorSource, Weights};
 
 /// The path under which a tiny decoder's configuration is read.
 const DECODER_CONFIG: &str = "vae_decoder/config.json";
+
+/// The path under which a prediction type is read.
+const SCHEDULER_CONFIG: &str = "scheduler/scheduler_config.json";
 
 /// An autoencoder from somewhere else.
 pub struct Autoencoder {
@@ -32,27 +36,16 @@ impl Autoencoder {
     /// [`Error::Safetensors`] for a broken file; [`Error::Hub`] for files without an autoencoder.
     pub async fn open(
         name: impl Into<String>,
-        mut sources: Vec<Box<dyn ByteSource>>,
+        sources: Vec<Box<dyn ByteSource>>,
         config: Option<String>,
     ) -> Result<Self> {
         let name = name.into();
-        let (identity, tensors) = match (sources.pop(), sources.is_empty()) {
-            (Some(source), true) => {
-                let (files, tensors) = open_layers(source).await?;
-                (Identity::of(&*files, files.metadata()), tensors)
-            }
-            (Some(last), false) => {
-                sources.push(last);
-                let files = Rc::new(Files::open(sources).await?);
-                let identity = Identity::of(&*files, files.metadata());
-                let decoded = Decoded::open(files as Rc<dyn TensorSource>).await?;
-                (identity, Rc::new(Aliased(Rc::new(decoded))) as Rc<dyn TensorSource>)
-            }
-            (None, _) => {
-                let reason = "there is no .safetensors file of a VAE".to_owned();
-                return Err(Error::Hub { repo: name, reason });
-            }
-        };
+        if sources.is_empty() {
+            let reason = "there is no .safetensors or .gguf file of a VAE".to_owned();
+            return Err(Error::Hub { repo: name, reason });
+        }
+        let (files, tensors) = open_layers(sources).await?;
+        let identity = Identity::of(&*files, files.metadata());
         let has_vae = identity.components.contains(&Component::Vae);
         let kind = match identity.kind {
             Kind::Checkpoint if has_vae => Kind::Vae,
@@ -116,13 +109,14 @@ pub struct Assembled {
     base: Rc<dyn Source>,
     vae: Option<Autoencoder>,
     decoder: Option<Autoencoder>,
+    prediction: Option<Prediction>,
 }
 
 impl Assembled {
     /// The model as it is.
     #[must_use]
     pub fn new(base: Rc<dyn Source>) -> Self {
-        Assembled { base, vae: None, decoder: None }
+        Assembled { base, vae: None, decoder: None, prediction: None }
     }
 
     /// With another VAE in place of its own. Without a configuration of its own it is scaled as the model's was, since the
@@ -148,9 +142,26 @@ impl Assembled {
         Ok(Assembled { decoder: Some(tiny), ..self })
     }
 
+    /// With what the UNet predicts, in place of what `scheduler_config.json` says. A checkpoint in one file is told when it
+    /// is opened, since it may say so itself.
+    #[must_use]
+    pub fn with_prediction(self, prediction: Prediction) -> Self {
+        Assembled { prediction: Some(prediction), ..self }
+    }
+
     fn vae_config(&self) -> Option<&str> {
         self.vae.as_ref()?.config.as_deref()
     }
+}
+
+/// A JSON object with one field in place of what it has.
+fn with_field(path: &str, text: &str, field: &str, value: Value) -> Result<String> {
+    let mut object =
+        json::value(text).map_err(|error| Error::Config { file: path.to_owned(), reason: error.to_string() })?;
+    if let Some(object) = object.as_object_mut() {
+        object.insert(field.to_owned(), value);
+    }
+    Ok(object.to_string())
 }
 
 fn class_of(config: &str) -> Option<String> {
@@ -182,12 +193,14 @@ impl Source for Assembled {
                 ("model_index.json", Some(config), _) => {
                     let text = self.base.read_text(path).await?;
                     let Some(class) = class_of(config) else { return Ok(text) };
-                    let mut index: Value = json::value(&text)
-                        .map_err(|error| Error::Config { file: path.to_owned(), reason: error.to_string() })?;
-                    if let Some(index) = index.as_object_mut() {
-                        index.insert("vae".into(), json!(["diffusers", class]));
+                    with_field(path, &text, "vae", json!(["diffusers", class]))
+                }
+                (SCHEDULER_CONFIG, ..) => {
+                    let text = self.base.read_text(path).await?;
+                    match self.prediction {
+                        Some(prediction) => with_field(path, &text, "prediction_type", json!(prediction.config_name())),
+                        None => Ok(text),
                     }
-                    Ok(index.to_string())
                 }
                 _ => self.base.read_text(path).await,
             }

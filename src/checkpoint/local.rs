@@ -65,8 +65,7 @@ impl LocalModel {
                         expected: "a folder has its own; it is for a model in one file".into(),
                     });
                 }
-                let folder = folder.clone().with_label(&self.label);
-                Rc::new(folder.with_prediction(self.prediction.map(Prediction::config_name)))
+                Rc::new(folder.clone().with_label(&self.label))
             }
             Place::File(path) => {
                 let config = match &self.config {
@@ -82,10 +81,11 @@ impl LocalModel {
                 Rc::new(SingleFile::open(self.label.clone(), Box::new(DiskSource::open(path)?), settings).await?)
             }
         };
-        if self.vae.is_none() && self.taesd.is_none() {
-            return Ok(base);
-        }
         let mut assembled = Assembled::new(base);
+        // A file was told already.
+        if let (Some(prediction), Place::Folder(_)) = (self.prediction, &self.place) {
+            assembled = assembled.with_prediction(prediction);
+        }
         if let Some(path) = &self.vae {
             assembled = assembled.with_vae(autoencoder(path).await?);
         }
@@ -101,9 +101,14 @@ fn config_folder(path: &Path) -> Result<Folder> {
     Ok(Folder::open(path)?.as_config())
 }
 
+/// A text beside weights, where there is one.
 fn read_beside(path: &Path) -> Result<Option<String>> {
     match std::fs::metadata(path) {
-        Ok(file) if file.is_file() && file.len() <= MAX_TEXT_BYTES => {
+        Ok(file) if file.is_file() && file.len() > MAX_TEXT_BYTES => {
+            let reason = format!("it has {} bytes, more than the {MAX_TEXT_BYTES} that are read of it", file.len());
+            Err(Error::Config { file: path.display().to_string(), reason })
+        }
+        Ok(file) if file.is_file() => {
             let text = std::fs::read(path).map_err(|source| Error::io(path, source))?;
             Ok(Some(String::from_utf8_lossy(&text).into_owned()))
         }
@@ -133,8 +138,7 @@ async fn autoencoder(path: &Path) -> Result<Autoencoder> {
     Autoencoder::open(name, sources, config).await
 }
 
-/// The files of one spelling of a folder's weights: diffusers' own names first, then whatever is there, the two halves of a
-/// tiny VAE together.
+/// The file of a folder's weights: by diffusers' own names, else the half of a tiny VAE that decodes, else the first one.
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).map_err(|source| Error::io(folder, source))?;
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();

@@ -1,7 +1,8 @@
-//! Checkpoints in one file, and parts of models: what a file of tensors is ([`identity`]), where it keeps what a model's
-//! graphs ask for ([`names`]), what is told about it ([`inspect`]), and how it is opened in the place of a diffusers folder ([`single`]).
+//! Checkpoints in one file, and parts of models: what a file of tensors is ([`identity`]) and what is told about it
+//! ([`inspect`]), where it keeps what a model's graphs ask for ([`names`]), how it is opened in the place of a diffusers folder
+//! ([`single`]) and with parts of others ([`assembled`]), and how a model is written in another layout ([`convert`]).
 //!
-//! No tensor is converted or kept: names are a layer over the file ([`crate::weights::Renamed`]).
+//! To draw, no tensor is converted or kept: names are a layer over the file ([`crate::weights::Renamed`]).
 
 mod adapters;
 pub mod assembled;

@@ -22,14 +22,14 @@ use crate::weights::{Aliased, ByteSource, Decoded, Files, LocalFuture, Renamed, 
 /// The spread above which the biases of one norm of a Stable Diffusion 2 model mean that it predicts velocity: ComfyUI's rule.
 const VELOCITY_SPREAD: f64 = 0.09;
 
-/// The name of the file among the model's files.
-const WEIGHTS: &str = "model.safetensors";
-
 /// The norm that it is measured at.
 const VELOCITY_NORM: &str = "output_blocks.11.1.transformer_blocks.0.norm1.bias";
 
 /// The widest norm that is read for it; Stable Diffusion 2's is 320 wide.
 const MAX_NORM: usize = 4096;
+
+/// The name of the file among the model's files.
+const WEIGHTS: &str = "model.safetensors";
 
 /// What is known about a file besides its bytes.
 #[derive(Default)]
@@ -59,13 +59,15 @@ pub struct SingleFile {
     notes: Vec<String>,
 }
 
-/// Opens the layers over a file: its tensors as numbers, under their own names.
+/// Opens the layers over files: their tensors as numbers, under their own names.
 ///
 /// # Errors
-/// As [`Files::open`] and [`Decoded::open`].
-pub async fn open_layers(source: Box<dyn ByteSource>) -> Result<(Rc<Files>, Rc<dyn TensorSource>)> {
-    foreign::refuse(&*source).await?;
-    let files = Rc::new(Files::open(vec![source]).await?);
+/// As [`foreign::refuse`], [`Files::open`] and [`Decoded::open`].
+pub(super) async fn open_layers(sources: Vec<Box<dyn ByteSource>>) -> Result<(Rc<Files>, Rc<dyn TensorSource>)> {
+    for source in &sources {
+        foreign::refuse(&**source).await?;
+    }
+    let files = Rc::new(Files::open(sources).await?);
     let decoded = Decoded::open(Rc::clone(&files) as Rc<dyn TensorSource>).await?;
     Ok((files, Rc::new(Aliased(Rc::new(decoded)))))
 }
@@ -83,7 +85,7 @@ impl SingleFile {
     ) -> Result<Self> {
         let label = label.into();
         let n_bytes = source.len();
-        let (files, tensors) = open_layers(source).await?;
+        let (files, tensors) = open_layers(vec![source]).await?;
         let identity = Identity::of(&*files, files.metadata());
         let refuse = |reason: String| Err(Error::Hub { repo: label.clone(), reason });
         if !matches!(identity.kind, Kind::Checkpoint | Kind::Unet) {

@@ -1,7 +1,8 @@
 //! A model in a folder on disk, in diffusers' layout: one that somebody saved, or a snapshot in the Hugging Face cache.
 //! Natively only.
 //!
-//! It deliberately writes nothing, and reads no single-file checkpoint: such a file lacks the configuration.
+//! It deliberately writes nothing. Checkpoints in one file are opened by [`crate::checkpoint`], for which a folder can be the
+//! configuration.
 
 use std::path::{Component as PathPart, Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +11,6 @@ use super::{
     Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, choose_present, index_files,
 };
 use crate::error::{Error, Result};
-use crate::json;
 use crate::weights::{ByteSource, DiskSource, LocalFuture};
 
 /// The longest text file of a checkpoint that is read. The largest real one, a tokenizer, has about 4 MB.
@@ -26,7 +26,6 @@ pub struct Folder {
     label: String,
     variant: Variant,
     is_config: bool,
-    prediction: Option<&'static str>,
 }
 
 impl Folder {
@@ -50,7 +49,7 @@ impl Folder {
         if !root.join("model_index.json").is_file() {
             return refuse("the folder has no model_index.json, so it is no model in diffusers' layout");
         }
-        Ok(Folder { root, label, variant: Variant::default(), is_config: false, prediction: None })
+        Ok(Folder { root, label, variant: Variant::default(), is_config: false })
     }
 
     /// Which of several files of the same weights is taken: the plain ones, where nothing else is asked for, as in
@@ -65,13 +64,6 @@ impl Folder {
     #[must_use]
     pub fn as_config(mut self) -> Self {
         self.is_config = true;
-        self
-    }
-
-    /// What the UNet predicts, in the words of `scheduler_config.json`, in place of what that says.
-    #[must_use]
-    pub fn with_prediction(mut self, prediction: Option<&'static str>) -> Self {
-        self.prediction = prediction;
         self
     }
 
@@ -162,18 +154,7 @@ impl Source for Folder {
     }
 
     fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>> {
-        Box::pin(async move {
-            let text = self.text(path)?;
-            let Some(prediction) = self.prediction.filter(|_| path == "scheduler/scheduler_config.json") else {
-                return Ok(text);
-            };
-            let broken = |reason| Error::Config { file: self.name_of(path), reason };
-            let mut config = json::value(&text).map_err(|error| broken(error.to_string()))?;
-            if let Some(config) = config.as_object_mut() {
-                config.insert("prediction_type".into(), prediction.into());
-            }
-            Ok(config.to_string())
-        })
+        Box::pin(async move { self.text(path) })
     }
 
     fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {

@@ -35,6 +35,7 @@ pub(super) async fn open(models: &Models, model: &str, settings: &LoadSettings) 
 
 async fn open_as_asked(models: &Models, model: &str, settings: &LoadSettings) -> Result<(Rc<dyn Source>, bool)> {
     let stored = models.source(model).await?;
+    let is_file = stored.single_file().is_some();
     let (base, is_arriving): (Rc<dyn Source>, bool) = match stored.single_file() {
         Some(path) => {
             let config = match &settings.base {
@@ -51,10 +52,9 @@ async fn open_as_asked(models: &Models, model: &str, settings: &LoadSettings) ->
             (Rc::new(file), false)
         }
         None => {
-            let only_for_files = [("prediction", settings.prediction.is_some()), ("base", settings.base.is_some())];
-            if let Some((field, _)) = only_for_files.into_iter().find(|(_, is_given)| *is_given) {
+            if settings.base.is_some() {
                 return Err(Error::Request {
-                    field,
+                    field: "base",
                     got: "with a model in diffusers' layout".into(),
                     expected: "it has its own; the setting is for a model in one file".into(),
                 });
@@ -63,10 +63,11 @@ async fn open_as_asked(models: &Models, model: &str, settings: &LoadSettings) ->
             (Rc::new(stored), is_arriving)
         }
     };
-    if settings.vae.is_none() && settings.taesd.is_none() {
-        return Ok((base, is_arriving));
-    }
     let mut assembled = Assembled::new(base);
+    // A file was told already.
+    if let (Some(prediction), false) = (settings.prediction, is_file) {
+        assembled = assembled.with_prediction(prediction);
+    }
     if let Some(name) = &settings.vae {
         assembled = assembled.with_vae(autoencoder(models, name).await?);
     }

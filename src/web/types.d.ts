@@ -54,7 +54,7 @@ export type BenchSettings = {
   tiles?: string,
   /** Whether to measure, before the first picture, which tile suits which matrix product. Not for software adapters. */
   tune?: boolean,
-  /** What the UNet of a checkpoint in one file predicts, where somebody says so. */
+  /** What the UNet predicts, in place of what the model says. */
   prediction?: Prediction,
   /** CLIP's `merges.txt`, which a checkpoint in one file does not have: `clip_merges.txt` beside the page. */
   clip_merges?: string,
@@ -226,7 +226,7 @@ export type LoadSettings = {
   tiles?: string,
   /** Whether to measure, before the first picture, which tile suits which matrix product. Not for software adapters. */
   tune?: boolean,
-  /** What the UNet of a checkpoint in one file predicts, where somebody says so. */
+  /** What the UNet predicts, in place of what the model says. */
   prediction?: Prediction,
   /** CLIP's `merges.txt`, which a checkpoint in one file does not have: `clip_merges.txt` beside the page. */
   clip_merges?: string,

@@ -81,7 +81,7 @@ pub(super) struct LoadSettings {
     #[serde(default)]
     #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
     pub tune: bool,
-    /// What the UNet of a checkpoint in one file predicts, where somebody says so.
+    /// What the UNet predicts, in place of what the model says.
     #[serde(default)]
     pub prediction: Option<Prediction>,
     /// CLIP's `merges.txt`, which a checkpoint in one file does not have: `clip_merges.txt` beside the page.

@@ -73,17 +73,20 @@ fn a_checkpoint_in_one_file_draws_what_its_folder_draws() {
         }}
         const velocity = await draw({{ kept: 'mine.gguf', prediction: 'v' }});
         const differs = velocity.data.some((level, i) => level !== expected.data[i]);
-        const refused = await darkroom.load({{ kept: 'folder', prediction: 'v' }}).catch((error) => error.message);
+        // A folder takes it too, as on the command line.
+        const of_folder = (await draw({{ kept: 'folder', prediction: 'v' }})).data.every((level, i) => level === velocity.data[i]);
+        const refused = await darkroom.load({{ kept: 'folder', base: 'folder' }}).catch((error) => error.message);
         const damaged = await darkroom.verify('mine.gguf');
         const kept = (await darkroom.models()).map(({{ model, complete }}) => `${{model}} ${{complete}}`).sort();
         darkroom.close();
-        return [drawn, differs, refused, damaged, kept];",
+        return [drawn, differs, refused, damaged, kept, of_folder];",
         listed = json!(listed)
     ));
     let address = format!("{url}mine.safetensors");
     assert_eq!(said[0], json!([["mine.safetensors", 0], ["mine.gguf", 0], [address, 0]]));
     assert_eq!(said[1], true, "another prediction should draw another picture");
     assert!(said[2].as_str().is_some_and(|said| said.contains("in diffusers' layout")), "{}", said[2]);
+    assert_eq!(said[5], true, "a folder's prediction can be said as well");
     assert_eq!(said[3], json!([]));
     assert_eq!(said[4], json!(["folder true", format!("{address} true"), "mine.gguf true", "mine.safetensors true"]));
 }
