@@ -274,7 +274,7 @@ fn files_of_other_kinds_are_refused() {
     let open = |bytes: Vec<u8>| block_on(LoraFile::open("x", Box::new(MemorySource::new("x.safetensors", bytes))));
     let header = |json: &str, n: usize| [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), &vec![0; n]].concat();
     let embedding = header(r#"{"emb_params":{"dtype":"F32","shape":[1,768],"data_offsets":[0,3072]}}"#, 3072);
-    for (bytes, word) in [(embedding, "embedding"), (b"PK\x03\x04 and so on".to_vec(), "pickle"), (vec![1], "safetensors")] {
+    for (bytes, word) in [(embedding, "embedding"), (b"PK\x03\x04 and so on".to_vec(), "archive"), (vec![1], "safetensors")] {
         let error = open(bytes).err().unwrap();
         assert_eq!(error.class(), Class::Model);
         assert!(error.to_string().contains(word), "{error}");

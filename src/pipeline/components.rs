@@ -171,6 +171,11 @@ impl<R: Runner> ModelComponents<R> {
         loras.push(Rc::new(lora));
     }
 
+    /// Forgets all LoRAs. Weights that have them in them are known for what they are.
+    pub fn forget_loras(&self) {
+        self.loras.borrow_mut().clear();
+    }
+
     /// A LoRA that is known.
     #[must_use]
     pub fn lora(&self, name: &str) -> Option<Rc<Lora>> {
