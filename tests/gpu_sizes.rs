@@ -71,7 +71,7 @@ impl<R: Runner> Loaded<R> {
 
     /// Runs a graph on values for each of its inputs and gives the outputs, one behind the other.
     fn run(&self, part: Part, graph: Graph, inputs: &[(String, Vec<f32>, Vec<usize>)]) -> Vec<f32> {
-        let weights = block_on(self.model.part(&self.runner, part, &Default::default(), &mut |_| true)).unwrap();
+        let weights = block_on(self.model.part(&self.runner, part, &mut |_| true)).unwrap();
         let program = block_on(self.runner.prepare(graph)).unwrap();
         let tensors: Vec<_> = inputs.iter().map(|(_, x, shape)| self.runner.upload(x, shape).unwrap()).collect();
         let inputs: Vec<_> = inputs.iter().zip(&tensors).map(|((name, ..), tensor)| (name.as_str(), tensor)).collect();
