@@ -148,6 +148,11 @@ pub enum Error {
     /// A stage gave NaN or infinity even in f32.
     #[error("{stage} gave a value that is not finite, also in f32: the checkpoint or the settings are at fault")]
     NotFinite { stage: String },
+    /// A stage gave NaN or infinity, and so has a tensor of the checkpoint.
+    #[error(
+        "{stage} gave a value that is not finite, because tensor {name} in {file} has some: the file is damaged or was merged wrongly, so use another one"
+    )]
+    WeightNotFinite { stage: String, name: String, file: String },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -165,6 +170,7 @@ impl Error {
             | Error::TensorMissing { .. }
             | Error::TensorShape { .. }
             | Error::TensorDtype { .. }
+            | Error::WeightNotFinite { .. }
             | Error::Shape { .. }
             | Error::Tokenizer { .. }
             | Error::Hub { .. } => Class::Model,
@@ -202,6 +208,7 @@ impl Error {
             | Error::OutOfMemory { .. }
             | Error::DeviceLost { .. }
             | Error::NotFinite { .. }
+            | Error::WeightNotFinite { .. }
             | Error::Cancelled => None,
         }
     }

@@ -278,6 +278,52 @@ fn what_a_schedule_says_is_not_lost_in_one_file() {
     run.was_refused(3, &["CosXL"]);
 }
 
+/// What three tensors are fused in says its own shape, and the one that it should have.
+#[test]
+fn a_fused_tensor_of_the_wrong_size_is_no_missing_one() {
+    let desk = desk("v2-1");
+    let bytes = std::fs::read(desk.path("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let end = "resblocks.0.attn.in_proj_weight";
+    let fused = file.names().into_iter().find(|name| name.ends_with(end)).unwrap().to_owned();
+    let &[rows, columns] = file.tensor(&fused).unwrap().shape() else { panic!("no matrix") };
+    // One row less cannot be cut in three; three less can, and are too few.
+    for less in [1, 3] {
+        let tensors = file.tensors().into_iter().map(|(name, tensor)| {
+            let is_cut = name == fused;
+            let shape = if is_cut { vec![rows - less, columns] } else { tensor.shape().to_vec() };
+            let size = tensor.data().len() / rows.max(1) / columns.max(1);
+            let n_bytes = if is_cut { shape.iter().product::<usize>() * size } else { tensor.data().len() };
+            let data = &tensor.data()[..n_bytes];
+            (name, safetensors::tensor::TensorView::new(tensor.dtype(), shape, data).unwrap())
+        });
+        let cut = safetensors::serialize(tensors, None).unwrap();
+        std::fs::write(desk.path("cut.safetensors"), cut).unwrap();
+        let (got, expected) = (format!("[{}, {columns}]", rows - less), format!("[{rows}, {columns}]"));
+        let words = [fused.as_str(), "has shape", &got, &expected];
+        let args = ["--model", "cut.safetensors", "--config", "config", "--prediction", "v"];
+        desk.generate(&[&args[..], &DRAW].concat()).was_refused(3, &words);
+    }
+}
+
+/// A file's name in a listing is no second line.
+#[cfg(unix)]
+#[test]
+fn a_name_with_a_line_break_stays_on_its_line() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("folder")).unwrap();
+    let name = "a\nfake.safetensors: VAE\tb.safetensors";
+    for name in [name, "other.safetensors"] {
+        header(&desk.path("folder").join(name), &[("emb_params", &[2, 768])]);
+    }
+    for what in ["folder".to_owned(), format!("folder/{name}")] {
+        let run = desk.run(&["inspect", &what]);
+        run.succeeded();
+        assert!(run.stdout.contains("a\\u{a}fake.safetensors: VAE\\u{9}b.safetensors: "), "{}", run.stdout);
+        assert!(!run.stdout.lines().any(|line| line.trim_start().starts_with("fake")), "{}", run.stdout);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_no_file_of_weights() {
@@ -346,6 +392,8 @@ fn conversions_lose_nothing_and_come_back() {
         assert_eq!(difference(&whole, &desk.draw(&[&gguf[..], &DRAW].concat())), 0, "{version}");
         run(&["--model", "f16.gguf", "--config", "config", "-o", "of-gguf", "--type", "keep"]);
         assert_eq!(difference(&whole, &desk.draw(&[&["--model", "of-gguf"][..], &DRAW].concat())), 0, "{version}");
+        run(&["--model", "folder", "-o", "new/folder/one.safetensors"]);
+        assert!(contents(&desk.path("new/folder/one.safetensors")) == ours, "{version}");
         run(&["--model", "folder", "-o", "q8_0.gguf"]);
         let told = desk.run(&["inspect", "q8_0.gguf", "--json"]);
         told.succeeded();
@@ -360,6 +408,13 @@ fn conversions_lose_nothing_and_come_back() {
         tiny.was_refused(2, &["taesd", "leave it out"]);
         let full = desk.run(&["convert", "--model", "folder", "-o", "back"]);
         full.was_refused(5, &["back", "not empty"]);
+        for (out, more, words) in [
+            ("x.ckpt", &[][..], &["x.ckpt", ".safetensors or .gguf", "folder"][..]),
+            ("x.pt", &["--to", "safetensors"], &["x.pt", ".safetensors"]),
+            ("x.gguf", &["--to", "safetensors"], &["x.gguf", ".safetensors"]),
+        ] {
+            desk.run(&[&["convert", "--model", "folder", "-o", out][..], more].concat()).was_refused(2, words);
+        }
         let wrong = desk.run(&["convert", "--model", "folder", "-o", "x.safetensors", "--type", "q4_0"]);
         wrong.was_refused(2, &["q4_0", ".gguf"]);
         assert!(!desk.names().iter().any(|name| name.contains("part-") || name == "x.safetensors"));
