@@ -5,6 +5,8 @@
 #[path = "cli/desk.rs"]
 #[allow(dead_code, reason = "the command line's tests use all of it")]
 mod desk;
+#[path = "common/names.rs"]
+mod names;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/single.rs"]
@@ -15,6 +17,7 @@ mod tiny;
 use std::path::Path;
 
 use desk::{Desk, difference, red_half};
+use names::published;
 use serde_json::{Value, json};
 
 /// A run of four steps at 64 x 64.
@@ -159,41 +162,6 @@ fn header(path: &Path, tensors: &[(&str, &[usize])]) {
     file.set_len(bytes.len() as u64 + at as u64).unwrap();
 }
 
-/// Names and shapes of a published file, from a list that was made without this crate (tools/fixtures/single_names.py).
-fn published(version: &str) -> Vec<(String, Vec<usize>)> {
-    let path = tiny::fixtures_dir().join("single/names").join(format!("{version}.json"));
-    let list: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let lines = |value: &Value, prefix: &str| -> Vec<(String, Vec<usize>)> {
-        let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
-        texts.flat_map(|line| expand(&format!("{prefix}{line}"))).collect()
-    };
-    let mut all = match list["base"].as_str() {
-        Some(base) => published(base),
-        None => Vec::new(),
-    };
-    for part in list["lists"].as_array().into_iter().flatten() {
-        all.extend(lines(&part["tensors"], part["prefix"].as_str().unwrap()));
-    }
-    for (name, shape) in lines(&list["replaced"], "") {
-        all.iter_mut().find(|(known, _)| *known == name).unwrap().1 = shape;
-    }
-    all
-}
-
-/// `NAME SHAPE`, where `{a..b}` in the name stands for all numbers between and `-` for no side.
-fn expand(line: &str) -> Vec<(String, Vec<usize>)> {
-    let (name, shape) = line.split_once(' ').unwrap();
-    let shape: Vec<usize> = match shape {
-        "-" => Vec::new(),
-        sides => sides.split(',').map(|side| side.parse().unwrap()).collect(),
-    };
-    let Some((start, rest)) = name.split_once('{') else { return vec![(name.to_owned(), shape)] };
-    let (range, end) = rest.split_once('}').unwrap();
-    let (first, last) = range.split_once("..").unwrap();
-    let numbers = first.parse::<usize>().unwrap()..=last.parse::<usize>().unwrap();
-    numbers.map(|number| (format!("{start}{number}{end}"), shape.clone())).collect()
-}
-
 #[test]
 fn published_files_are_recognised_and_planned_from_their_headers() {
     let desk = Desk::new();
@@ -235,6 +203,34 @@ fn published_files_are_recognised_and_planned_from_their_headers() {
         assert!((gb - weights_gb).abs() < 0.3, "{version}: {gb} GB");
         std::fs::remove_file(path).unwrap();
     }
+}
+
+/// A model that takes the guidance scale as an input is told by that input's embedding, and needs no folder.
+#[test]
+fn latent_consistency_models_are_recognised() {
+    let desk = Desk::new();
+    let mut tensors = published("v1-5");
+    tensors.push(("model.diffusion_model.time_embed.cond_proj.weight".into(), vec![320, 256]));
+    let borrowed: Vec<(&str, &[usize])> = tensors.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
+    header(&desk.path("lcm.safetensors"), &borrowed);
+    let run = desk.run(&["inspect", "lcm.safetensors", "--json"]);
+    run.succeeded();
+    let told: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&told["variant"], &told["opens"], &told["loads"]), (&json!("lcm"), &json!(true), &json!(true)), "{told}");
+    let source = pollster::block_on(async {
+        use darkroom::checkpoint::local::{LocalModel, Place};
+        LocalModel::new(Place::File(desk.path("lcm.safetensors")), "lcm").open().await
+    });
+    let source = source.unwrap();
+    let configs = pollster::block_on(async {
+        darkroom::pipeline::ModelConfigs::read(&*source, &source.list().await?).await
+    });
+    let configs = configs.unwrap();
+    assert_eq!(configs.unet.time_cond_proj_dim, Some(256));
+    let defaults = configs.defaults(None);
+    assert_eq!((defaults.steps, defaults.guidance_scale), (4, 8.5), "those of diffusers' pipeline");
+    assert_eq!(configs.scheduler.sampler().unwrap(), "lcm".parse().unwrap());
+    assert!(!configs.is_guided(8.5));
 }
 
 /// What a scheduler's configuration says, and no tensor of a UNet.

@@ -325,7 +325,9 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
                     notes.extend(note);
                 }
                 // A tiny decoder is enough to draw from text.
-                Err(Error::Hub { .. }) if component == Component::Vae && configs.tiny_decoder.is_some() => {
+                Err(Error::Hub { .. } | Error::Unfit { .. })
+                    if component == Component::Vae && configs.tiny_decoder.is_some() =>
+                {
                     notes.push("without a VAE no picture can be started from".to_owned());
                 }
                 Err(error) => return Err(error),

@@ -33,7 +33,7 @@ pub use dtype::Dtype;
 pub use files::Files;
 pub use header::{MAX_HEADER_BYTES, MAX_TENSORS, TensorInfo, header_of_f16};
 pub use renamed::{Cut, Place, Renamed};
-pub use source::{ByteSource, LocalFuture, MemorySource};
+pub use source::{ByteSource, LocalFuture, MemorySource, Shared};
 pub use tensors::{Tensor, TensorSource};
 
 /// How many bytes of a tensor are read at once where its numbers are converted on the way.
