@@ -1,27 +1,5 @@
 // Written by `./build.sh types` from the Rust types; src/web/declarations.rs says how.
 
-/** See the module. */
-export type About = {
-  /** The class of the pipeline, of a folder. */
-  pipeline?: string,
-  /** The title, or the name that it was trained under. */
-  title?: string,
-  /** Who made it. */
-  author?: string,
-  /** Its licence. */
-  license?: string,
-  /** What it is for. */
-  description?: string,
-  /** The model that it was trained on. */
-  base?: string,
-  /** The size of the pictures that it was trained on. */
-  resolution?: string,
-  /** The words that call for it in a prompt. */
-  trigger?: string,
-  /** The tags that it was trained with and how often each came, most frequent first. */
-  tags?: Array<[string, number]>,
-};
-
 /**
  * How attention's scores, a matrix for each head of as many rows and columns as there are tokens, are held. It decides
  * memory and speed; pictures differ by rounding at most.
@@ -131,19 +109,6 @@ export type Choice = {
   splits: number,
 };
 
-/** The components of a model. */
-export type Components = {
-  /**
-   * Those that are there, whole or not: `unet`, `vae`, `text_encoder`, `text_encoder_2`; of a tiny VAE `encoder` and
-   * `decoder`.
-   */
-  present: {
-  [key in string]: Share
-},
-  /** Those that a model of the family has and this one does not. */
-  missing: Array<string>,
-};
-
 /** The counts since the ledger was opened, or since `Counts::since`. */
 export type Counts = {
   /** Bytes of all buffers that exist now. */
@@ -248,6 +213,95 @@ export type FileReport = {
 /** How a picture is brought to another width and height. */
 export type Fit = "stretch" | "crop" | "pad";
 
+/** What the writer of a file says about it, in short. */
+export type InspectedAbout = {
+  /** The class of the pipeline, of a folder. */
+  pipeline?: string,
+  /** The title, or the name that it was trained under. */
+  title?: string,
+  /** Who made it. */
+  author?: string,
+  /** Its licence. */
+  license?: string,
+  /** What it is for. */
+  description?: string,
+  /** The model that it was trained on. */
+  base?: string,
+  /** The size of the pictures that it was trained on. */
+  resolution?: string,
+  /** The words that call for it in a prompt. */
+  trigger?: string,
+  /** The tags that it was trained with and how often each came, most frequent first. */
+  tags?: Array<[string, number]>,
+};
+
+/** The components of a model. */
+export type InspectedComponents = {
+  /**
+   * Those that are there, whole or not: `unet`, `vae`, `text_encoder`, `text_encoder_2`; of a tiny VAE `encoder` and
+   * `decoder`.
+   */
+  present: {
+  [key in string]: InspectedShare
+},
+  /** Those that a model of the family has and this one does not. */
+  missing: Array<string>,
+};
+
+/** What drawing a picture at the model's own size takes. */
+export type InspectedFit = {
+  /** Pixels. */
+  width: number,
+  /** Pixels. */
+  height: number,
+  /** The most bytes of GPU memory at once, with f16 values and everything loaded. */
+  gpu_resident_bytes: number,
+  /** The same with one component loaded after another. */
+  gpu_staged_bytes: number,
+  /** Bytes of all weights as they lie on the GPU. */
+  gpu_weight_bytes: number,
+  /** Bytes of all weights in the CPU's memory as f32. */
+  cpu_f32_bytes: number,
+  /** What was taken for granted: a component from elsewhere, a prediction. */
+  assumed?: Array<string>,
+};
+
+/** What a LoRA consists of. */
+export type InspectedLora = {
+  /** `kohya`, `peft`, `diffusers`, `loha`, `lokr`, `ia3`, `full`, `oft`, `glora` or `set`. */
+  format: string,
+  /** Whose names its layers have: `ldm` or `diffusers`. */
+  spelling?: string,
+  /** The rank that most layers have. */
+  rank?: number,
+  /** All ranks, smallest first. */
+  ranks: Array<number>,
+  /** The parts of a model that it changes. */
+  parts: Array<string>,
+  /** The number of layers that it changes. */
+  layers: number,
+  /** Whether convolutions have kernels of their own. */
+  locon: boolean,
+  /** Whether it also changes magnitudes. */
+  dora: boolean,
+  /** Embeddings that come along. */
+  embeddings: number,
+};
+
+/** Tensors that belong together: how many they are, and their bytes by type. */
+export type InspectedShare = {
+  /** Bytes in the file. */
+  bytes: number,
+  /** The number of tensors. */
+  tensors: number,
+  /** Bytes by the type of the elements. */
+  types: {
+  [key in string]: number
+},
+  /** The files that have them, where a folder has more than one. */
+  files?: Array<string>,
+};
+
 /** What a file or model is. */
 export type Inspection = {
   /** In a line, for people. */
@@ -276,9 +330,9 @@ export type Inspection = {
   /** Whose names the tensors have: `ldm`, `diffusers` or `taesd`. */
   layout?: string,
   /** The components. */
-  components: Components,
+  components: InspectedComponents,
   /** What training left and no picture needs: averages (EMA), schedules. */
-  leftovers: Share,
+  leftovers: InspectedShare,
   /** `epsilon`, `v`, or `undecided`; null where there is no UNet to draw with. */
   prediction?: string,
   /** `asked`, `config`, `keys`, `metadata`, `yaml`, `default`, `channels` or `weights`. */
@@ -286,11 +340,11 @@ export type Inspection = {
   /** Whether the noise schedule ends without any signal. */
   ztsnr: boolean,
   /** What a LoRA consists of. */
-  lora?: Lora,
+  lora?: InspectedLora,
   /** Vectors of an embedding. */
   vectors?: number,
   /** What its writer says about it, in short. */
-  about: About,
+  about: InspectedAbout,
   /** All of that, each text to 4000 characters. */
   metadata: {
   [key in string]: string
@@ -306,7 +360,7 @@ export type Inspection = {
   /** What to do. */
   advice: Array<string>,
   /** What drawing takes, where it loads. */
-  fits?: Fit,
+  fits?: InspectedFit,
 };
 
 /** How a model is loaded. */
@@ -336,28 +390,6 @@ export type LoadSettings = {
 
 /** What to do with prompts of more tokens than the text encoder takes at once. */
 export type LongPrompt = "truncate" | "chunks";
-
-/** What a LoRA consists of. */
-export type Lora = {
-  /** `kohya`, `peft`, `diffusers`, `loha`, `lokr`, `ia3`, `full`, `oft`, `glora` or `set`. */
-  format: string,
-  /** Whose names its layers have: `ldm` or `diffusers`. */
-  spelling?: string,
-  /** The rank that most layers have. */
-  rank?: number,
-  /** All ranks, smallest first. */
-  ranks: Array<number>,
-  /** The parts of a model that it changes. */
-  parts: Array<string>,
-  /** The number of layers that it changes. */
-  layers: number,
-  /** Whether convolutions have kernels of their own. */
-  locon: boolean,
-  /** Whether it also changes magnitudes. */
-  dora: boolean,
-  /** Embeddings that come along. */
-  embeddings: number,
-};
 
 /** What one shape was cut into and how long that took. */
 export type Measured = {
@@ -576,20 +608,6 @@ export type Prediction = "epsilon" | "v";
 
 /** Which runner computes. */
 export type RunnerName = "cpu" | "gpu";
-
-/** Tensors that belong together: how many they are, and their bytes by type. */
-export type Share = {
-  /** Bytes in the file. */
-  bytes: number,
-  /** The number of tensors. */
-  tensors: number,
-  /** Bytes by the type of the elements. */
-  types: {
-  [key in string]: number
-},
-  /** The files that have them, where a folder has more than one. */
-  files?: Array<string>,
-};
 
 /** What one step did. */
 export type StepReport = {
