@@ -80,9 +80,30 @@ pub struct Parameters {
     /// XL's conditioning on the crop, left and top in pixels, where that was chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<(usize, usize)>,
+    /// The embeddings whose words the prompts have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub embeddings: Vec<UsedFile>,
     /// The program and its version, such as `darkroom 0.1.0`; empty if unknown.
     #[serde(default)]
     pub version: String,
+}
+
+/// A file beside the model that had a part in a picture.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedFile {
+    /// Its name without the ending.
+    pub name: String,
+    /// The first 12 digits of its SHA-256, as AUTOMATIC1111 has it.
+    #[serde(default)]
+    pub hash: String,
+}
+
+impl UsedFile {
+    /// Of a file with this SHA-256 in hexadecimal.
+    #[must_use]
+    pub fn new(name: &str, sha256: &str) -> Self {
+        UsedFile { name: name.to_owned(), hash: sha256.chars().take(12).collect() }
+    }
 }
 
 impl Parameters {
@@ -116,6 +137,7 @@ impl Parameters {
             fit: (has_start_picture && config.fit != Fit::default()).then(|| config.fit.name().to_owned()),
             original_size: config.original_size,
             crop: config.crop,
+            embeddings: Vec::new(),
             version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
         }
     }
@@ -145,6 +167,10 @@ impl Parameters {
         }
         if let Some(skip) = self.clip_skip {
             settings.push(("Clip skip", (skip + 1).to_string()));
+        }
+        if !self.embeddings.is_empty() {
+            let hashes = self.embeddings.iter().map(|used| format!("{}: {}", used.name, used.hash));
+            settings.push(("TI hashes", quoted(&hashes.collect::<Vec<_>>().join(", "))));
         }
         if !self.version.is_empty() {
             settings.push(("Version", quoted(&self.version)));

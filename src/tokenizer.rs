@@ -166,6 +166,12 @@ impl Tokenizer {
         self.bpe.get_vocab(true).into_values().max().map_or(0, |id| id + 1)
     }
 
+    /// The words beside the vocabulary.
+    #[must_use]
+    pub fn words(&self) -> &[Word] {
+        self.words.all()
+    }
+
     /// The words beside the vocabulary that a text has, each once, in the order of their first places.
     #[must_use]
     pub fn words_in(&self, text: &str) -> Vec<&Word> {
@@ -227,7 +233,7 @@ impl Tokenizer {
         let mut runs = Vec::new();
         for piece in self.words.split(text) {
             let run = match piece {
-                Piece::Text(text) => Run { ids: self.tokens_of_vocabulary(text)?, is_word: false },
+                Piece::Text(text) => Run { ids: self.text_ids(text)?, is_word: false },
                 Piece::Word(idx) => Run { ids: self.words.all()[idx].ids.clone(), is_word: true },
             };
             if !run.ids.is_empty() {
@@ -267,7 +273,11 @@ impl Tokenizer {
         Ok(self.runs(text)?.into_iter().flat_map(|run| run.ids).collect())
     }
 
-    fn tokens_of_vocabulary(&self, text: &str) -> Result<Vec<u32>> {
+    /// The ids of a text of any length by the vocabulary alone, without start and end.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn text_ids(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.bpe.encode_fast(text, false).map_err(|e| library_error("the prompt", &e))?;
         Ok(encoding.get_ids().to_vec())
     }

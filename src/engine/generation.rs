@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::image::RgbImage;
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, UsedFile};
 use crate::pipeline::{self, Checkpoint, Event, Inputs, Stage, Task};
 use crate::request::SDConfig;
 use crate::run::candle::CandleRunner;
@@ -57,7 +57,10 @@ impl Generation {
         let run = Run::new(&engine.loaded, &inputs)?;
         let sampler = engine.sampler(&inputs.config)?;
         let model = engine.public_name.clone();
-        let parameters = Parameters::of(&inputs.config, inputs.start_picture.is_some(), sampler, model);
+        let mut parameters = Parameters::of(&inputs.config, inputs.start_picture.is_some(), sampler, model);
+        let texts = [&*inputs.config.prompt, inputs.config.negative_prompt.as_deref().unwrap_or_default()];
+        let used = engine.embeddings_in(&texts);
+        parameters.embeddings = used.map(|used| UsedFile::new(used.name(), used.sha256())).collect();
         Ok(Generation { run, inputs, parameters, checkpoint: None, resumes: false })
     }
 
