@@ -14,14 +14,15 @@ pub use device::Device;
 pub use generation::Generation;
 pub use settings::{DeviceName, Dtype, EngineSettings, Expected, TileCache, Tune, WeightType};
 
-use crate::checkpoint::embedding::{Embedding, WithEmbeddings};
 use crate::error::{Error, Result};
 use crate::hub::Source;
 use crate::hub::published::WithoutWeights;
 use crate::image::RgbImage;
 use crate::model::SDVersion;
 use crate::pipeline::plan::{Plan, PlanSettings, plan};
-use crate::pipeline::{Inputs, LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Residency};
+use crate::pipeline::{
+    Embedding, Inputs, LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Residency, WithEmbeddings,
+};
 use crate::request::{Defaults, Request, SDConfig};
 use crate::run::Runner;
 use crate::run::candle::CandleRunner;
@@ -183,7 +184,7 @@ impl Engine {
         let has = move |name: &str, text: &&str| {
             tokenizer.is_some_and(|tokenizer| tokenizer.words_in(text).iter().any(|word| word.name == name))
         };
-        self.embeddings.iter().filter(move |embedding| texts.iter().any(|text| has(embedding.name(), text)))
+        self.embeddings.iter().filter(move |embedding| texts.iter().any(|text| has(&embedding.name, text)))
     }
 
     /// What is worth telling about the files that were opened: one line each.

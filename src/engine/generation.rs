@@ -60,7 +60,7 @@ impl Generation {
         let mut parameters = Parameters::of(&inputs.config, inputs.start_picture.is_some(), sampler, model);
         let texts = [&*inputs.config.prompt, inputs.config.negative_prompt.as_deref().unwrap_or_default()];
         let used = engine.embeddings_in(&texts);
-        parameters.embeddings = used.map(|used| UsedFile::new(used.name(), used.sha256())).collect();
+        parameters.embeddings = used.map(|used| UsedFile::new(&used.name, used.sha256.as_deref().unwrap_or_default())).collect();
         Ok(Generation { run, inputs, parameters, checkpoint: None, resumes: false })
     }
 

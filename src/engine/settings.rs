@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::checkpoint::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::model::SDVersion;
-use crate::pipeline::Residency;
+use crate::pipeline::{Embedding, Residency};
 use crate::pipeline::plan::PlanSettings;
 use crate::request::Request;
 use crate::run::candle::Precision;

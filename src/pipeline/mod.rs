@@ -6,6 +6,7 @@
 mod components;
 mod configs;
 mod constructor;
+mod embeddings;
 mod foresight;
 mod generation;
 mod job;
@@ -14,6 +15,7 @@ mod prompt;
 
 pub use components::{LoadProgress, ModelComponents, ModelLoader, Part, Residency, check_model};
 pub use configs::ModelConfigs;
+pub use embeddings::{Embedding, WithEmbeddings};
 pub use foresight::foresee;
 pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task};

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use darkroom::checkpoint::embedding::Embedding;
+use darkroom::checkpoint::embedding;
 use darkroom::engine::{Device, DeviceName, Dtype, EngineSettings, Tune, WeightType};
+use darkroom::pipeline::Embedding;
 use darkroom::weights::DiskSource;
 use darkroom::{Error, Result};
 
@@ -57,9 +58,10 @@ impl EngineArgs {
         let mut embeddings = Vec::new();
         for name in &self.embedding {
             let path = part_file::fetch("embedding", name, &EMBEDDING_FILES, bar)?;
+            let sha256 = Some(part_file::sha256(&path)?);
             let source = DiskSource::open(&path).map_err(Error::of_model)?;
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            embeddings.push(Embedding::open(&stem, Box::new(source)).await.map_err(Error::of_model)?);
+            embeddings.push(embedding::open(&stem, Box::new(source), sha256).await.map_err(Error::of_model)?);
         }
         Ok(embeddings)
     }
