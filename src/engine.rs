@@ -19,9 +19,10 @@ use crate::hub::Source;
 use crate::hub::published::WithoutWeights;
 use crate::image::RgbImage;
 use crate::model::SDVersion;
+use crate::parameters::UsedEmbedding;
 use crate::pipeline::plan::{Plan, PlanSettings, plan};
 use crate::pipeline::{
-    Embedding, Inputs, LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Residency, WithEmbeddings,
+    Embedding, Inputs, LoadProgress, Lora, ModelComponents, ModelConfigs, ModelLoader, Residency, WithEmbeddings,
 };
 use crate::request::{Defaults, Request, SDConfig};
 use crate::run::Runner;
@@ -29,6 +30,12 @@ use crate::run::candle::CandleRunner;
 use crate::run::gpu::runner::GpuRunner;
 use crate::sampler::Sampler;
 use device::Opened;
+
+impl From<&Embedding> for UsedEmbedding {
+    fn from(embedding: &Embedding) -> Self {
+        UsedEmbedding { name: embedding.name.clone(), sha256: embedding.sha256.clone() }
+    }
+}
 
 /// A model on one of the two runners.
 enum Loaded {
@@ -170,6 +177,18 @@ impl Engine {
     #[must_use]
     pub fn configs(&self) -> &ModelConfigs {
         model!(self, model => &model.configs)
+    }
+
+    /// Makes a LoRA known that was fitted to this model, in the place of another one of the same name. It changes pictures
+    /// whose requests name it.
+    pub fn add_lora(&self, lora: Lora) {
+        model!(self, model => model.add_lora(lora));
+    }
+
+    /// A LoRA that is known.
+    #[must_use]
+    pub fn lora(&self, name: &str) -> Option<Rc<Lora>> {
+        model!(self, model => model.lora(name))
     }
 
     /// How long weights stay on the device.

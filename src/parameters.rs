@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::found::{Found, Settings};
 use crate::error::{Error, Result};
 use crate::image::Fit;
-use crate::request::{LongPrompt, Request, SDConfig};
+use crate::request::{LongPrompt, LoraUse, Request, SDConfig};
 use crate::sampler::{Sampler, Steps};
 
 /// Keyword of the text that other programs read.
@@ -80,29 +80,58 @@ pub struct Parameters {
     /// XL's conditioning on the crop, left and top in pixels, where that was chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<(usize, usize)>,
+    /// The LoRAs that changed the model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<UsedLora>,
     /// The embeddings whose words the prompts have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub embeddings: Vec<UsedFile>,
+    pub embeddings: Vec<UsedEmbedding>,
     /// The program and its version, such as `darkroom 0.1.0`; empty if unknown.
     #[serde(default)]
     pub version: String,
 }
 
-/// A file beside the model that had a part in a picture.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UsedFile {
-    /// Its name without the ending.
+/// An embedding (textual inversion) that a prompt has the word of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub struct UsedEmbedding {
+    /// Its word.
     pub name: String,
-    /// The first 12 digits of its SHA-256, as AUTOMATIC1111 has it.
-    #[serde(default)]
-    pub hash: String,
+    /// The SHA-256 of its file in lower-case hexadecimal, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
-impl UsedFile {
-    /// Of a file with this SHA-256 in hexadecimal.
-    #[must_use]
-    pub fn new(name: &str, sha256: &str) -> Self {
-        UsedFile { name: name.to_owned(), hash: sha256.chars().take(12).collect() }
+/// A LoRA that changed the model, with the file that it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub struct UsedLora {
+    /// What it was called.
+    pub name: String,
+    /// How strong it was.
+    pub strength: f64,
+    /// Likewise in the text encoders, where that was another number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_strength: Option<f64>,
+    /// The SHA-256 of its file in lower-case hexadecimal, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// A file's hash as AUTOMATIC1111 writes it: the name and the first twelve figures.
+fn short_hash(name: &str, sha256: Option<&str>) -> Option<String> {
+    Some(format!("{name}: {}", sha256?.get(..12)?))
+}
+
+impl From<LoraUse> for UsedLora {
+    fn from(LoraUse { name, strength, text_strength }: LoraUse) -> Self {
+        UsedLora { name, strength, text_strength, sha256: None }
+    }
+}
+
+impl From<UsedLora> for LoraUse {
+    fn from(UsedLora { name, strength, text_strength, .. }: UsedLora) -> Self {
+        LoraUse { name, strength, text_strength }
     }
 }
 
@@ -137,6 +166,7 @@ impl Parameters {
             fit: (has_start_picture && config.fit != Fit::default()).then(|| config.fit.name().to_owned()),
             original_size: config.original_size,
             crop: config.crop,
+            loras: config.loras.iter().cloned().map(UsedLora::from).collect(),
             embeddings: Vec::new(),
             version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
         }
@@ -148,8 +178,8 @@ impl Parameters {
         Parameters { seed, ..self.clone() }
     }
 
-    /// The three-part text of AUTOMATIC1111: prompt, negative prompt (left out if empty), settings with its names of
-    /// samplers.
+    /// The three-part text of AUTOMATIC1111: prompt with tags for LoRAs, negative prompt (left out if empty), settings with
+    /// its names of samplers.
     #[must_use]
     pub fn to_a1111(&self) -> String {
         let mut settings = vec![
@@ -168,9 +198,15 @@ impl Parameters {
         if let Some(skip) = self.clip_skip {
             settings.push(("Clip skip", (skip + 1).to_string()));
         }
-        if !self.embeddings.is_empty() {
-            let hashes = self.embeddings.iter().map(|used| format!("{}: {}", used.name, used.hash));
-            settings.push(("TI hashes", quoted(&hashes.collect::<Vec<_>>().join(", "))));
+        let hashes: Vec<String> =
+            self.loras.iter().filter_map(|used| short_hash(&used.name, used.sha256.as_deref())).collect();
+        if !hashes.is_empty() {
+            settings.push(("Lora hashes", serde_json::Value::from(hashes.join(", ")).to_string()));
+        }
+        let hashes: Vec<String> =
+            self.embeddings.iter().filter_map(|used| short_hash(&used.name, used.sha256.as_deref())).collect();
+        if !hashes.is_empty() {
+            settings.push(("TI hashes", serde_json::Value::from(hashes.join(", ")).to_string()));
         }
         if !self.version.is_empty() {
             settings.push(("Version", quoted(&self.version)));
@@ -180,7 +216,9 @@ impl Parameters {
             "" => String::new(),
             text => format!("{NEGATIVE} {text}\n"),
         };
-        format!("{}\n{negative}{}", self.prompt, settings.join(", "))
+        let tags: Vec<String> = self.loras.iter().filter_map(|lora| LoraUse::from(lora.clone()).tag()).collect();
+        let space = if tags.is_empty() || self.prompt.is_empty() { "" } else { " " };
+        format!("{}{space}{}\n{negative}{}", self.prompt, tags.concat(), settings.join(", "))
     }
 
     /// Keywords and texts for [`crate::image::encode_png`]: both forms.
@@ -228,6 +266,7 @@ impl From<Parameters> for Request {
             attention: None,
             original_size: parameters.original_size,
             crop: parameters.crop,
+            loras: parameters.loras.into_iter().map(LoraUse::from).collect(),
         }
     }
 }
@@ -286,6 +325,10 @@ mod tests {
             attention: None,
             original_size: Some((1024, 768)),
             crop: Some((0, 16)),
+            loras: vec![
+                LoraUse { text_strength: Some(-0.5), ..LoraUse::new("ink", 0.75) },
+                LoraUse::new("name: with, signs", 1.0),
+            ],
         };
         assert_eq!(read_back(&whole, &defaults, true), whole);
         let from_text = Request { fit: None, strength: None, steps: None, ..whole };

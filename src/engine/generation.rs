@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::image::RgbImage;
-use crate::parameters::{Parameters, UsedFile};
+use crate::parameters::{Parameters, UsedEmbedding};
 use crate::pipeline::{self, Checkpoint, Event, Inputs, Stage, Task};
 use crate::request::SDConfig;
 use crate::run::candle::CandleRunner;
@@ -59,8 +59,10 @@ impl Generation {
         let model = engine.public_name.clone();
         let mut parameters = Parameters::of(&inputs.config, inputs.start_picture.is_some(), sampler, model);
         let texts = [&*inputs.config.prompt, inputs.config.negative_prompt.as_deref().unwrap_or_default()];
-        let used = engine.embeddings_in(&texts);
-        parameters.embeddings = used.map(|used| UsedFile::new(&used.name, used.sha256.as_deref().unwrap_or_default())).collect();
+        parameters.embeddings = engine.embeddings_in(&texts).map(UsedEmbedding::from).collect();
+        for lora in &mut parameters.loras {
+            lora.sha256 = engine.lora(&lora.name).and_then(|known| known.sha256.clone());
+        }
         Ok(Generation { run, inputs, parameters, checkpoint: None, resumes: false })
     }
 

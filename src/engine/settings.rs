@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::model::SDVersion;
-use crate::pipeline::{Embedding, Residency};
 use crate::pipeline::plan::PlanSettings;
+use crate::pipeline::{Embedding, Residency};
 use crate::request::Request;
 use crate::run::candle::Precision;
 use crate::run::gpu::Caps;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{A1111_KEY, JSON_KEY, Parameters, a1111, other_programs};
+use super::{A1111_KEY, JSON_KEY, Parameters, UsedEmbedding, UsedLora, a1111, other_programs};
 use crate::sampler::Sampler;
 
 /// The largest whole number that JavaScript's numbers hold exactly.
@@ -73,6 +73,14 @@ pub struct Settings {
     /// XL's conditioning on the crop, left and top in pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crop: Option<(usize, usize)>,
+    /// The LoRAs that changed the model.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<UsedLora>>"))]
+    pub loras: Vec<UsedLora>,
+    /// The embeddings whose words the prompts have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<UsedEmbedding>>"))]
+    pub embeddings: Vec<UsedEmbedding>,
     /// The program's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

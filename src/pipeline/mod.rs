@@ -10,6 +10,7 @@ mod embeddings;
 mod foresight;
 mod generation;
 mod job;
+mod loras;
 pub mod plan;
 mod prompt;
 
@@ -19,4 +20,5 @@ pub use embeddings::{Embedding, WithEmbeddings};
 pub use foresight::foresee;
 pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task};
+pub use loras::{ActiveLoras, Lora, unknown as unknown_lora};
 pub use prompt::PromptReport;

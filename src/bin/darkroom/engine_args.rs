@@ -10,11 +10,8 @@ use darkroom::{Error, Result};
 
 use crate::bar::Bar;
 use crate::numbers::parse_bytes;
-use crate::part_file;
 use crate::tiles_folder::TilesFolder;
-
-/// The files that a repository may have an embedding in.
-const EMBEDDING_FILES: [&str; 2] = ["learned_embeds.safetensors", "embeddings.safetensors"];
+use crate::{loras, part_file};
 
 /// The options.
 #[derive(Clone, clap::Args)]
@@ -57,8 +54,8 @@ impl EngineArgs {
     pub async fn embeddings(&self, bar: &Bar) -> Result<Vec<Embedding>> {
         let mut embeddings = Vec::new();
         for name in &self.embedding {
-            let path = part_file::fetch("embedding", name, &EMBEDDING_FILES, bar)?;
-            let sha256 = Some(part_file::sha256(&path)?);
+            let path = part_file::fetch("embedding", name, bar)?;
+            let sha256 = Some(loras::sha256(&path).map_err(|error| Error::of_model(Error::io(&path, error)))?);
             let source = DiskSource::open(&path).map_err(Error::of_model)?;
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
             embeddings.push(embedding::open(&stem, Box::new(source), sha256).await.map_err(Error::of_model)?);

@@ -3,22 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use darkroom::hub::cache::{HubCache, Progress};
-use darkroom::hub::{FileUrl, RepoFile, RepoId};
+use darkroom::hub::{FileUrl, RepoId};
 use darkroom::{Error, Result};
 
 use crate::bar::Bar;
 use crate::source::{is_path, is_weights, show_download};
 
-/// Brings the file, where it is not here yet, and gives its path. `field` is the setting that names it; of a repository the
-/// first of `files` that it has is taken, and besides them the file with the repository's own name.
+/// Brings the file, where it is not here yet, and gives its path. `field` is the setting that names it; a repository
+/// must have only one.
 ///
 /// # Errors
 /// [`Error::Request`] for a name that is none of these; what the Hub, a host or the cache says.
-pub fn fetch(field: &'static str, name: &str, files: &[&str], bar: &Bar) -> Result<PathBuf> {
-    fetch_file(field, name, files, bar).map_err(Error::of_model)
+pub fn fetch(field: &'static str, name: &str, bar: &Bar) -> Result<PathBuf> {
+    fetch_file(field, name, bar).map_err(Error::of_model)
 }
 
-fn fetch_file(field: &'static str, name: &str, files: &[&str], bar: &Bar) -> Result<PathBuf> {
+fn fetch_file(field: &'static str, name: &str, bar: &Bar) -> Result<PathBuf> {
     let mut progress = |p: Progress<'_>| show_download(bar, &p);
     if FileUrl::is_meant(name) {
         return HubCache::from_env()?.fetch_url(&name.parse()?, &mut progress);
@@ -42,16 +42,5 @@ fn fetch_file(field: &'static str, name: &str, files: &[&str], bar: &Bar) -> Res
     let Ok(repo) = name.parse::<RepoId>() else {
         return refuse("give the path of a file that exists, owner/repo, owner/repo/file.safetensors, or https://…");
     };
-    let cache = HubCache::from_env()?;
-    let own = name.split('@').next().and_then(|name| name.rsplit('/').next()).map(|name| format!("{name}.safetensors"));
-    let mut first_error = None;
-    for file in files.iter().copied().chain(own.as_deref()) {
-        match cache.fetch_file(&RepoFile::new(repo.clone(), file)?, &mut progress) {
-            Ok(path) => return Ok(path),
-            Err(error) => {
-                first_error.get_or_insert(error);
-            }
-        }
-    }
-    Err(first_error.unwrap_or(Error::Cancelled))
+    HubCache::from_env()?.fetch_only_file(&repo, &mut progress)
 }
