@@ -55,7 +55,7 @@ impl EngineArgs {
         let mut embeddings = Vec::new();
         for name in &self.embedding {
             let path = part_file::fetch("embedding", name, bar)?;
-            let sha256 = Some(loras::sha256(&path).map_err(|error| Error::of_model(Error::io(&path, error)))?);
+            let sha256 = Some(loras::hash(&path).map_err(|error| Error::of_model(Error::io(&path, error)))?);
             let source = DiskSource::open(&path).map_err(Error::of_model)?;
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
             embeddings.push(embedding::open(&stem, Box::new(source), sha256).await.map_err(Error::of_model)?);
