@@ -1,11 +1,13 @@
 //! Reads files of embeddings (textual inversion): vectors of a new word for a model's text encoders. Whether they fit a model
 //! is not known here.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::foreign::{self, Format};
 use super::identity::{Identity, Kind};
+use super::lora::LoraFile;
 use crate::error::{Error, Result};
 use crate::pipeline::Embedding;
 use crate::weights::{ByteSource, Decoded, Files, TensorSource, Weights};
@@ -63,13 +65,7 @@ pub async fn open(name: &str, source: Box<dyn ByteSource>, sha256: Option<String
     for part in &parts {
         vectors.push(read(&weights, part).await?);
     }
-    let n_vectors = vectors.first().map_or(0, |(width, values)| values.len() / width);
-    if let Some((width, values)) = vectors.iter().find(|(width, values)| values.len() / width != n_vectors) {
-        return refuse(format!(
-            "it has {n_vectors} vectors for one text encoder and {} for the other",
-            values.len() / width
-        ));
-    }
+    check_even(&file, &vectors)?;
     let name = name.trim();
     if name.is_empty() {
         return refuse("its name has no character to write in a prompt".into());
@@ -77,6 +73,45 @@ pub async fn open(name: &str, source: Box<dyn ByteSource>, sha256: Option<String
     let token = parts.first().map(|part| part.trim()).filter(|part| !NAMES.contains(part) && !part.is_empty());
     let spellings = [name].into_iter().chain(token).map(str::to_owned).collect();
     Ok(Embedding { name: name.to_owned(), spellings, file, sha256, vectors })
+}
+
+/// The embeddings that come along in a LoRA's file (`bundle_emb`).
+///
+/// # Errors
+/// As [`open`], of each.
+pub async fn of_lora(lora: &LoraFile) -> Result<Vec<Embedding>> {
+    let mut words: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    for (word, part, tensor) in lora.embeddings() {
+        words.entry(word).or_default().insert(part, tensor);
+    }
+    let mut embeddings = Vec::new();
+    for (word, parts) in words {
+        let tensors = match (parts.get("clip_l"), parts.get("clip_g")) {
+            (Some(first), Some(second)) => vec![*first, *second],
+            _ => parts.into_values().take(1).collect(),
+        };
+        let mut vectors = Vec::new();
+        for tensor in tensors {
+            vectors.push(read(lora.tensors(), tensor).await?);
+        }
+        let (name, file) = (word.to_owned(), lora.file().to_owned());
+        check_even(&file, &vectors)?;
+        embeddings.push(Embedding { spellings: vec![name.clone()], name, file, sha256: None, vectors });
+    }
+    Ok(embeddings)
+}
+
+/// Whether there are as many vectors for each text encoder.
+fn check_even(file: &str, vectors: &[(usize, Arc<[f32]>)]) -> Result<()> {
+    let n = |(width, values): &(usize, Arc<[f32]>)| values.len() / width.max(&1);
+    let first = vectors.first().map_or(0, n);
+    match vectors.iter().map(n).find(|other| *other != first) {
+        None => Ok(()),
+        Some(other) => {
+            let reason = format!("it has {first} vectors for one text encoder and {other} for the other");
+            Err(Error::Hub { repo: file.to_owned(), reason })
+        }
+    }
 }
 
 /// Whether a tensor could be vectors, of a width that no published model has.
