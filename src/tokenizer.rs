@@ -13,7 +13,7 @@
 //!   after lower-casing, another one before. Later declarations win, in the order bos, eos, unk, pad.
 //!
 //! It deliberately does not repair mis-encoded text (`ftfy`, which older versions of transformers applied where it was
-//! installed), weigh words by brackets, or do any I/O. Of `tokenizer.json` it reads the vocabulary, the merges and the
+//! installed), weigh words by brackets ([`crate::prompt`] does), or do any I/O. Of `tokenizer.json` it reads the vocabulary, the merges and the
 //! added tokens: `CLIPTokenizer` makes everything else anew.
 
 pub mod files;
@@ -151,7 +151,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] if the library fails, which no text is known to cause.
     pub fn encode(&self, text: &str) -> Result<Encoding> {
-        let tokens = self.tokens(text)?;
+        let tokens = self.text_ids(text)?;
         let n_fitting = tokens.len().min(self.tokens_per_chunk());
         let rest = &tokens[n_fitting..];
         let truncated = if rest.is_empty() { None } else { Some(self.decode(rest)?) };
@@ -164,7 +164,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_chunks(&self, text: &str) -> Result<Vec<Vec<u32>>> {
-        let tokens = self.tokens(text)?;
+        let tokens = self.text_ids(text)?;
         if tokens.is_empty() {
             return Ok(vec![self.framed(&[])]);
         }
@@ -176,7 +176,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn count(&self, text: &str) -> Result<usize> {
-        Ok(self.tokens(text)?.len())
+        Ok(self.text_ids(text)?.len())
     }
 
     /// Ids of one chunk, start, end and padding included: 77 for CLIP, the text encoder's number of positions.
@@ -197,17 +197,40 @@ impl Tokenizer {
         self.eos_id
     }
 
-    fn tokens(&self, text: &str) -> Result<Vec<u32>> {
+    /// The id of a token as the vocabulary spells it, with `</w>` behind what ends a word.
+    #[must_use]
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.bpe.token_to_id(token)
+    }
+
+    /// Whether a token ends a word.
+    #[must_use]
+    pub fn ends_word(&self, id: u32) -> bool {
+        self.bpe.id_to_token(id).is_some_and(|token| token.ends_with(END_OF_WORD))
+    }
+
+    /// The ids of a text of any length, without start and end.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn text_ids(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.bpe.encode_fast(text, false).map_err(|e| library_error("the prompt", &e))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    fn decode(&self, ids: &[u32]) -> Result<String> {
+    /// The text of ids, for messages.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
         let text = self.bpe.decode(ids, false).map_err(|e| library_error("the prompt", &e))?;
         Ok(text.replace(END_OF_WORD, " ").trim().to_owned())
     }
 
-    fn framed(&self, tokens: &[u32]) -> Vec<u32> {
+    /// Ids of a text between start and end, padded to [`Tokenizer::chunk_len`]. There are at most
+    /// [`Tokenizer::tokens_per_chunk`] of them.
+    #[must_use]
+    pub fn framed(&self, tokens: &[u32]) -> Vec<u32> {
         let mut ids = Vec::with_capacity(self.chunk_len);
         ids.push(self.bos_id);
         ids.extend_from_slice(tokens);
