@@ -8,6 +8,7 @@ use crate::model::config::{
 };
 use crate::model::{SDVersion, clip, unet, vae};
 use crate::pipeline::components::Part;
+use crate::prompt::Trigger;
 use crate::request::{Defaults, SideRule};
 use crate::run::Colours;
 use crate::sampler::SchedulerConfig;
@@ -39,6 +40,8 @@ pub struct ModelConfigs {
     pub tiny_decoder: Option<VaeConfig>,
     /// `scheduler/scheduler_config.json`.
     pub scheduler: SchedulerConfig,
+    /// Embeddings that a prompt can name.
+    pub triggers: Vec<Trigger>,
 }
 
 impl ModelConfigs {
@@ -85,7 +88,7 @@ impl ModelConfigs {
             Some(file) => Some(VaeConfig::from_json("AutoencoderTiny", &read(&file.path).await?, &file.path)?),
             None => None,
         };
-        let configs = ModelConfigs { index, text_encoders, unet, vae, tiny_decoder, scheduler };
+        let configs = ModelConfigs { index, text_encoders, unet, vae, tiny_decoder, scheduler, triggers: Vec::new() };
         configs.check()?;
         Ok(configs)
     }
