@@ -17,4 +17,4 @@ pub use configs::ModelConfigs;
 pub use foresight::foresee;
 pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task};
-pub use prompt::{PromptReport, count_tokens};
+pub use prompt::{PromptReport, States, count_tokens, encode_prompt};

@@ -34,6 +34,8 @@ pub(super) struct Encoded<T> {
 /// One text as each encoder reads it.
 pub(super) struct Text {
     by_encoder: Vec<Tokenized>,
+    /// What the pooled state is of, where that is not the first chunk.
+    pooled_ids: Option<Vec<u32>>,
 }
 
 /// The texts of one prompt over the steps: AUTOMATIC1111 encodes them together.
@@ -87,13 +89,17 @@ impl Prompts {
         let negative = prompt::parse(negative_text, syntax, Role::Negative, n_calls)?;
         let mut groups = Vec::new();
         let mut reports = [PromptReport::default(), PromptReport::default()];
-        for (parsed, report) in [(&negative, 1), (&positive, 0)] {
+        for (parsed, raw, report) in [(&negative, negative_text, 1), (&positive, &config.prompt, 0)] {
             let report = &mut reports[report];
             report.notes.clone_from(&parsed.notes);
             for part in &parsed.parts {
                 let mut texts = Vec::new();
                 for pieces in &part.variants {
-                    let text = Text::new(configs, pieces, syntax, is_cut)?;
+                    let mut text = Text::new(configs, pieces, syntax, is_cut)?;
+                    if let (PromptSyntax::Compel, Some(last)) = (syntax, configs.text_encoders.last()) {
+                        // As compel pools: the prompt as it was written, signs and all, cut.
+                        text.pooled_ids = Some(last.tokenizer.encode(raw)?.ids);
+                    }
                     report.add(&text);
                     texts.push(text);
                 }
@@ -209,6 +215,12 @@ impl Prompts {
                 true => Some(runner.download(&run(&empty.ids).await?.swap_remove(0)).await?),
                 false => None,
             };
+            let has_masks =
+                groups.iter().flat_map(|group| &group.texts).any(|text| !text.by_encoder[idx].masked.is_empty());
+            let masking = match has_masks {
+                true => Some(runner.prepare(clip::masked_text_encoder(&encoder.config, encoder.name, outputs)?).await?),
+                false => None,
+            };
             let mut text_idx = 0;
             for group in groups {
                 let mut by_text: Vec<Vec<R::Tensor>> = vec![Vec::new(); group.texts.len()];
@@ -220,9 +232,43 @@ impl Prompts {
                         let mut results = run(&chunk.ids).await?;
                         if outputs.pooled && chunk_idx == 0 {
                             // The first chunk's pooled state stands for the prompt.
-                            pooled.extend(results.pop());
+                            let of_chunk = results.pop();
+                            pooled.extend(match &group.texts[encoded.len()].pooled_ids {
+                                Some(ids) if *ids != chunk.ids => run(ids).await?.pop(),
+                                _ => of_chunk,
+                            });
                         }
                         encoded.push(results.swap_remove(0));
+                    }
+                    if let Some(program) = &masking {
+                        for (text, states) in group.texts.iter().zip(&mut encoded) {
+                            let Some(chunk) = text.by_encoder[idx].chunks.get(chunk_idx) else { continue };
+                            let mut blend = vec![(1.0, runner.download(states).await?)];
+                            for masked in &text.by_encoder[idx].masked {
+                                let hidden = &masked.places[chunk_idx];
+                                if hidden.is_empty() {
+                                    let unmasked = blend[0].1.clone();
+                                    blend.push((masked.share, unmasked));
+                                    continue;
+                                }
+                                let rows =
+                                    runner.upload_ids(&[encoder.config.pooled_position(&chunk.ids) as u32], &[1])?;
+                                let ids = runner.upload_ids(&chunk.ids, &[1, chunk.ids.len()])?;
+                                let (shape, queries, keys) = clip::mask_inputs(&encoder.config, hidden);
+                                let (queries, keys) = (runner.upload(&queries, &shape)?, runner.upload(&keys, &shape)?);
+                                let inputs = [
+                                    ("input_ids", &ids),
+                                    ("pooled_rows", &rows),
+                                    ("mask_queries", &queries),
+                                    ("mask_keys", &keys),
+                                ];
+                                let results = runner.run(program, &weights, &inputs, &mut |_| true).await?;
+                                blend.push((masked.share, runner.download(&results[0]).await?));
+                            }
+                            let n_tokens = chunk.ids.len();
+                            let values = emphasis::blended(&blend);
+                            *states = runner.upload(&values, &[1, n_tokens, values.len() / n_tokens])?;
+                        }
                     }
                     if on_host {
                         let of_chunk =
@@ -293,7 +339,7 @@ impl Text {
             prompt::tokenize(pieces, syntax, &encoder.tokenizer, idx, &configs.triggers, is_cut)
         };
         let by_encoder = configs.text_encoders.iter().enumerate().map(of_encoder).collect::<Result<Vec<_>>>()?;
-        Ok(Text { by_encoder })
+        Ok(Text { by_encoder, pooled_ids: None })
     }
 }
 
@@ -311,6 +357,39 @@ impl PromptReport {
             }
         }
     }
+}
+
+/// What a prompt became, on the host.
+#[derive(Clone, Debug)]
+pub struct States {
+    /// \[77 n_chunks,D\]
+    pub hidden_states: Vec<f32>,
+    /// \[P\], for XL.
+    pub pooled: Option<Vec<f32>>,
+}
+
+/// The texts of one of a request's prompts, encoded: what a [`crate::pipeline::Generation`] computes first, for comparison
+/// with other programs.
+///
+/// # Errors
+/// As [`crate::pipeline::Generation::step`].
+pub async fn encode_prompt<R: Runner>(
+    runner: &R,
+    model: &ModelComponents<R>,
+    config: &SDConfig,
+    role: Role,
+) -> Result<Vec<States>> {
+    let prompts = Prompts::new(&model.configs, config)?;
+    prompts.check(&model.configs, true)?;
+    let mut all = Vec::new();
+    for encoded in prompts.encode(role, runner, model, &mut |_| true).await? {
+        let pooled = match &encoded.pooled {
+            Some(pooled) => Some(runner.download(pooled).await?),
+            None => None,
+        };
+        all.push(States { hidden_states: runner.download(&encoded.hidden_states).await?, pooled });
+    }
+    Ok(all)
 }
 
 /// How many tokens a prompt has, and how many its chunks hold: for counters.
