@@ -24,6 +24,7 @@ use crate::pipeline::plan::{Plan, PlanSettings, plan};
 use crate::pipeline::{
     Embedding, Inputs, LoadProgress, Lora, ModelComponents, ModelConfigs, ModelLoader, Residency, WithEmbeddings,
 };
+use crate::prompt::PromptSyntax;
 use crate::request::{Defaults, Request, SDConfig};
 use crate::run::Runner;
 use crate::run::candle::CandleRunner;
@@ -202,13 +203,19 @@ impl Engine {
         model!(self, model => model.residency())
     }
 
-    /// The embeddings whose words are in any of the texts.
-    fn embeddings_in<'a>(&'a self, texts: &'a [&str]) -> impl Iterator<Item = &'a Embedding> {
-        let tokenizer = self.configs().text_encoders.first().map(|encoder| &encoder.tokenizer);
-        let has = move |name: &str, text: &&str| {
-            tokenizer.is_some_and(|tokenizer| tokenizer.words_in(text).iter().any(|word| word.name == name))
+    /// The embeddings whose words the prompts of a request have.
+    fn embeddings_of(&self, config: &SDConfig) -> Vec<&Embedding> {
+        let Some(encoder) = self.configs().text_encoders.first() else { return Vec::new() };
+        let texts = [&*config.prompt, config.negative_prompt.as_deref().unwrap_or_default()];
+        let lower = texts.map(str::to_lowercase);
+        let found: Vec<&str> =
+            texts.iter().flat_map(|text| encoder.tokenizer.words_in(text)).map(|word| word.name.as_str()).collect();
+        let is_named = |embedding: &&Embedding| {
+            let mut named = embedding.spellings.iter().map(|name| format!("embedding:{}", name.to_lowercase()));
+            // ComfyUI knows a word by what stands before it.
+            config.prompt_syntax != PromptSyntax::Comfy || named.any(|name| lower.iter().any(|text| text.contains(&name)))
         };
-        self.embeddings.iter().filter(move |embedding| texts.iter().any(|text| has(&embedding.name, text)))
+        self.embeddings.iter().filter(|embedding| found.contains(&&*embedding.name)).filter(is_named).collect()
     }
 
     /// What is worth telling about the files that were opened: one line each.

@@ -13,7 +13,7 @@
 //!   after lower-casing, another one before. Later declarations win, in the order bos, eos, unk, pad.
 //!
 //! It deliberately does not repair mis-encoded text (`ftfy`, which older versions of transformers applied where it was
-//! installed), weigh words by brackets, or do any I/O. Of `tokenizer.json` it reads the vocabulary, the merges and the
+//! installed), weigh words by brackets ([`crate::prompt`] does), or do any I/O. Of `tokenizer.json` it reads the vocabulary, the merges and the
 //! added tokens: `CLIPTokenizer` makes everything else anew.
 
 pub mod files;
@@ -172,6 +172,13 @@ impl Tokenizer {
         self.words.all()
     }
 
+    /// The word beside the vocabulary that is written so, in any case.
+    #[must_use]
+    pub fn word(&self, spelling: &str) -> Option<&Word> {
+        let is_same = |known: &String| known.to_lowercase() == spelling.to_lowercase();
+        self.words.all().iter().find(|word| word.spellings.iter().any(is_same))
+    }
+
     /// The words beside the vocabulary that a text has, each once, in the order of their first places.
     #[must_use]
     pub fn words_in(&self, text: &str) -> Vec<&Word> {
@@ -269,6 +276,18 @@ impl Tokenizer {
         self.eos_id
     }
 
+    /// The id of a token as the vocabulary spells it, with `</w>` behind what ends a word.
+    #[must_use]
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.bpe.token_to_id(token)
+    }
+
+    /// Whether a token ends a word.
+    #[must_use]
+    pub fn ends_word(&self, id: u32) -> bool {
+        self.bpe.id_to_token(id).is_some_and(|token| token.ends_with(END_OF_WORD))
+    }
+
     fn tokens(&self, text: &str) -> Result<Vec<u32>> {
         Ok(self.runs(text)?.into_iter().flat_map(|run| run.ids).collect())
     }
@@ -282,7 +301,11 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    fn decode(&self, ids: &[u32]) -> Result<String> {
+    /// The text of ids, for messages.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
         let word_of = |id: &u32| self.words.all().iter().find(|word| word.ids.contains(id));
         let mut text = String::new();
         for ids in ids.chunk_by(|a, b| word_of(a) == word_of(b)) {
@@ -297,7 +320,10 @@ impl Tokenizer {
         Ok(text.trim().to_owned())
     }
 
-    fn framed(&self, tokens: &[u32]) -> Vec<u32> {
+    /// Ids of a text between start and end, padded to [`Tokenizer::chunk_len`]. There are at most
+    /// [`Tokenizer::tokens_per_chunk`] of them.
+    #[must_use]
+    pub fn framed(&self, tokens: &[u32]) -> Vec<u32> {
         let mut ids = Vec::with_capacity(self.chunk_len);
         ids.push(self.bos_id);
         ids.extend_from_slice(tokens);

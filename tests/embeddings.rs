@@ -108,17 +108,19 @@ fn every_kind_draws_diffusers_picture() {
 #[test]
 fn words_are_found_however_they_are_written() {
     let model = model("v1-5");
-    for (name, prompt) in [
-        ("three", "THREE-Foxes, highly detailed"),
-        ("three", "embedding:three-foxes, highly detailed"),
-        ("own-token", "a cat-toy at night"),
-        ("own-token", "a embedding:<CAT-toy> at night"),
-        ("own-tokens", "a photo of a learned_embeds"),
+    for (name, prompt, syntax) in [
+        ("three", "THREE-Foxes, highly detailed", "a1111"),
+        ("three", "three-Foxes, highly detailed", "plain"),
+        ("three", "three-foxes, highly detailed", "compel"),
+        ("three", "embedding:three-foxes, highly detailed", "comfy"),
+        ("own-token", "a cat-toy at night", "a1111"),
+        ("own-token", "a embedding:<CAT-toy> at night", "comfy"),
+        ("own-tokens", "a photo of a learned_embeds", "a1111"),
     ] {
         let mut case = case(name);
         case.run.prompt = prompt.to_owned();
         case.embeddings.push("anything".to_owned());
-        let says = case.check(model.path(), &[], EXACT);
+        let says = case.check(model.path(), &["--prompt-syntax", syntax], EXACT);
         assert_eq!(says["embeddings"].as_array().unwrap().len(), 1, "{says}");
     }
     // A word inside of another is none.

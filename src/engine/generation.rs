@@ -58,8 +58,7 @@ impl Generation {
         let sampler = engine.sampler(&inputs.config)?;
         let model = engine.public_name.clone();
         let mut parameters = Parameters::of(&inputs.config, inputs.start_picture.is_some(), sampler, model);
-        let texts = [&*inputs.config.prompt, inputs.config.negative_prompt.as_deref().unwrap_or_default()];
-        parameters.embeddings = engine.embeddings_in(&texts).map(UsedEmbedding::from).collect();
+        parameters.embeddings = engine.embeddings_of(&inputs.config).into_iter().map(UsedEmbedding::from).collect();
         for lora in &mut parameters.loras {
             lora.sha256 = engine.lora(&lora.name).and_then(|known| known.sha256.clone());
         }

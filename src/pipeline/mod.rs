@@ -21,4 +21,4 @@ pub use foresight::foresee;
 pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task};
 pub use loras::{ActiveLoras, Lora, unknown as unknown_lora};
-pub use prompt::PromptReport;
+pub use prompt::{PromptReport, States, count_tokens, encode_prompt};

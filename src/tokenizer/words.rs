@@ -9,14 +9,11 @@
 pub struct Word {
     /// As people are told of it.
     pub name: String,
-    /// How it may be written, beside `embedding:` and each of these (ComfyUI's way).
+    /// How it may be written.
     pub spellings: Vec<String>,
     /// What it stands for, in order: one id for each vector.
     pub ids: Vec<u32>,
 }
-
-/// What ComfyUI writes in front of a name.
-const PREFIX: &str = "embedding:";
 
 /// A part of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +40,6 @@ impl Words {
             for spelling in &word.spellings {
                 let plain = plain(spelling);
                 if !plain.is_empty() {
-                    spellings.push(([plain_chars(PREFIX), plain.clone()].concat(), idx));
                     spellings.push((plain, idx));
                 }
             }
@@ -98,11 +94,7 @@ impl Words {
 
 /// Lower case, with one space for white space in a row, and none at the ends.
 fn plain(text: &str) -> Vec<char> {
-    plain_chars(&text.split_whitespace().collect::<Vec<_>>().join(" "))
-}
-
-fn plain_chars(text: &str) -> Vec<char> {
-    text.chars().flat_map(char::to_lowercase).collect()
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().flat_map(char::to_lowercase).collect()
 }
 
 /// The bytes of `text` that a spelling covers, where the text begins with it.
@@ -153,7 +145,7 @@ mod tests {
         assert_eq!(split(&["bad", "bad-hands-5"], "a bad-hands-5, bad"), [Text("a "), Word(1), Text(", "), Word(0)]);
         assert_eq!(split(&["my style"], "MY \n style"), [Word(0)]);
         assert_eq!(split(&["<cat-toy>"], "(<cat-toy>:1.2)"), [Text("("), Word(0), Text(":1.2)")]);
-        assert_eq!(split(&["cat"], "embedding:Cat, embedding:dog"), [Word(0), Text(", embedding:dog")]);
+        assert_eq!(split(&["cat"], "embedding:Cat"), [Text("embedding:"), Word(0)]);
         assert_eq!(split(&["a", ""], ""), []);
         assert_eq!(split(&["ÜBER"], "über überall"), [Word(0), Text(" überall")]);
         assert_eq!(split(&["a b"], "a"), [Text("a")]);

@@ -154,6 +154,9 @@ async fn draw_all(
         }
         match event {
             Some(Event::Encoded { prompt, negative }) => {
+                for note in prompt.notes.iter().chain(&negative.notes) {
+                    bar.say(&format!("note: {note}"));
+                }
                 for (name, report) in [("prompt", prompt), ("negative prompt", negative)] {
                     if let Some(cut) = report.truncated {
                         bar.say(&format!("the {name} has {} tokens of at most 75; cut: {cut}", report.n_tokens));
