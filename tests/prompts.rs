@@ -26,8 +26,8 @@ use numbers::{Fixture, assert_close};
 use serde::Deserialize;
 
 const VERSIONS: [&str; 3] = ["v1-5", "v2-1", "xl"];
-/// Of states, against transformers': sums in another order, times a weight.
-const STATES: f32 = 2e-5;
+/// Of states, against transformers': sums in another order, times a weight, times the ratio of two means, which are small.
+const STATES: f32 = 1e-4;
 /// f32 on the processor.
 const EXACT: Tolerance = Tolerance { latents: 2e-4, max_level: 2, mean_level: 0.3, min_psnr: 0.0 };
 /// f32 activations and f16 weights on the GPU, which the tiny models' values fit exactly.
