@@ -174,10 +174,9 @@ impl Found {
         let in_a1111 = find(A1111_KEY).or(find("UserComment")).and_then(a1111::read).map(|mut found| {
             if let Some(version) = found.settings.version.as_deref().filter(|version| version.starts_with("darkroom")) {
                 found.program = version.split(' ').next().unwrap_or(version).to_owned();
-                found.settings.read_in(found.settings.prompt_syntax.unwrap_or(PromptSyntax::Plain));
-            } else {
-                found.settings.read_in(PromptSyntax::A1111);
             }
+            let default = if found.program == "darkroom" { PromptSyntax::Plain } else { PromptSyntax::A1111 };
+            found.settings.read_in(found.settings.prompt_syntax.unwrap_or(default));
             found
         });
         let mut found = in_a1111.or_else(|| other_programs::read(text))?;

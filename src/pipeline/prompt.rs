@@ -6,7 +6,8 @@ use crate::model::clip::{self, ClipOutputs};
 use crate::pipeline::components::{ModelComponents, Part};
 use crate::pipeline::configs::{ModelConfigs, TextEncoder};
 use crate::pipeline::loras::ActiveLoras;
-use crate::prompt::{self, Chunk, Parsed, PromptSyntax, Role, Tokenized, emphasis, tokens};
+use crate::prompt::tokens::{self, Masked};
+use crate::prompt::{self, Chunk, Parsed, PromptSyntax, Role, Tokenized, emphasis};
 use crate::request::{ClipSkipCounting, LongPrompt, SDConfig};
 use crate::run::Runner;
 
@@ -245,31 +246,9 @@ impl Prompts {
                     if let Some(program) = &masking {
                         for (text, states) in group.texts.iter().zip(&mut encoded) {
                             let Some(chunk) = text.by_encoder[idx].chunks.get(chunk_idx) else { continue };
-                            let mut blend = vec![(1.0, runner.download(states).await?)];
-                            for masked in &text.by_encoder[idx].masked {
-                                let hidden = &masked.places[chunk_idx];
-                                if hidden.is_empty() {
-                                    let unmasked = blend[0].1.clone();
-                                    blend.push((masked.share, unmasked));
-                                    continue;
-                                }
-                                let rows =
-                                    runner.upload_ids(&[encoder.config.pooled_position(&chunk.ids) as u32], &[1])?;
-                                let ids = runner.upload_ids(&chunk.ids, &[1, chunk.ids.len()])?;
-                                let (shape, queries, keys) = clip::mask_inputs(&encoder.config, hidden);
-                                let (queries, keys) = (runner.upload(&queries, &shape)?, runner.upload(&keys, &shape)?);
-                                let inputs = [
-                                    ("input_ids", &ids),
-                                    ("pooled_rows", &rows),
-                                    ("mask_queries", &queries),
-                                    ("mask_keys", &keys),
-                                ];
-                                let results = runner.run(program, &weights, &inputs, &mut |_| true).await?;
-                                blend.push((masked.share, runner.download(&results[0]).await?));
-                            }
-                            let n_tokens = chunk.ids.len();
-                            let values = emphasis::blended(&blend);
-                            *states = runner.upload(&values, &[1, n_tokens, values.len() / n_tokens])?;
+                            let masked = &text.by_encoder[idx].masked;
+                            let blend = Blend { runner, encoder, program, weights: &*weights, chunk, chunk_idx };
+                            blend.apply(masked, states).await?;
                         }
                     }
                     if on_host {
@@ -331,6 +310,48 @@ impl ChunkStates<'_> {
             let n_tokens = chunk.ids.len();
             *states = runner.upload(&values, &[1, n_tokens, values.len() / n_tokens.max(1)])?;
         }
+        Ok(())
+    }
+}
+
+/// What compel blends one chunk's states with.
+struct Blend<'a, R: Runner> {
+    runner: &'a R,
+    encoder: &'a TextEncoder,
+    /// The encoder with a mask.
+    program: &'a R::Program,
+    weights: &'a R::Weights,
+    chunk: &'a Chunk,
+    chunk_idx: usize,
+}
+
+impl<R: Runner> Blend<'_, R> {
+    /// Blends states \[1,T,D\] with those of the same chunk without each of the masked fragments.
+    async fn apply(&self, masked: &[Masked], states: &mut R::Tensor) -> Result<()> {
+        let Blend { runner, encoder, chunk, .. } = *self;
+        if masked.is_empty() {
+            return Ok(());
+        }
+        let whole = runner.download(states).await?;
+        let mut all = vec![(1.0, whole.clone())];
+        for Masked { share, places } in masked {
+            let hidden = &places[self.chunk_idx];
+            if hidden.is_empty() {
+                all.push((*share, whole.clone()));
+                continue;
+            }
+            let rows = runner.upload_ids(&[encoder.pooled_position(&chunk.ids) as u32], &[1])?;
+            let ids = runner.upload_ids(&chunk.ids, &[1, chunk.ids.len()])?;
+            let (shape, queries, keys) = clip::mask_inputs(&encoder.config, hidden);
+            let (queries, keys) = (runner.upload(&queries, &shape)?, runner.upload(&keys, &shape)?);
+            let inputs =
+                [("input_ids", &ids), ("pooled_rows", &rows), ("mask_queries", &queries), ("mask_keys", &keys)];
+            let results = runner.run(self.program, self.weights, &inputs, &mut |_| true).await?;
+            all.push((*share, runner.download(&results[0]).await?));
+        }
+        let values = emphasis::blended(&all);
+        let n_tokens = chunk.ids.len();
+        *states = runner.upload(&values, &[1, n_tokens, values.len() / n_tokens.max(1)])?;
         Ok(())
     }
 }

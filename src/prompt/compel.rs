@@ -179,6 +179,10 @@ impl Reader<'_> {
             }
             '"' => {
                 let close = self.text[place + 1..].find('"').map(|len| place + 1 + len)?;
+                if self.text[place + 1..close].trim().is_empty() {
+                    // Nothing in quotes is a fragment too, which a space joins to its neighbours.
+                    found.push((String::new(), 1.0));
+                }
                 self.depth += 1;
                 let end = self.inside(place + 1, close, found);
                 self.depth -= 1;

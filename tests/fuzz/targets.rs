@@ -9,6 +9,7 @@ use darkroom::hub::{Needs, listing};
 use darkroom::image::{decode, decode_edit_mask, decode_mask, memory_needed, picture_text};
 use darkroom::model::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
 use darkroom::parameters::Found;
+use darkroom::prompt::{PromptSyntax, Role, Trigger, parse, tokenize};
 use darkroom::sampler::SchedulerConfig;
 use darkroom::tokenizer::{Tokenizer, TokenizerConfig};
 use darkroom::weights::gguf::{Header, NewTensor, Tensor, Writer, dequantize};
@@ -162,6 +163,55 @@ pub fn tokenizer(bytes: &[u8]) -> String {
         }
         Err(error) => error.to_string(),
     }
+}
+
+/// A tokenizer to read prompts with.
+fn small_tokenizer() -> &'static Tokenizer {
+    static TOKENIZER: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
+    TOKENIZER.get_or_init(|| {
+        let vocab = include_str!("../fixtures/tiny/tokenizer/vocab.json");
+        let merges = include_str!("../fixtures/tiny/tokenizer/merges.txt");
+        Tokenizer::new(vocab, merges, &TokenizerConfig::default()).expect("the fixture is whole")
+    })
+}
+
+/// A prompt in every syntax, and the chunks of its first text.
+pub fn prompts(bytes: &[u8]) -> String {
+    const N_CALLS: usize = 20;
+    let text = String::from_utf8_lossy(bytes);
+    let mut said = Vec::new();
+    let triggers = [Trigger { name: "a red".into(), ids: vec![vec![600; 9]] }];
+    for syntax in [PromptSyntax::A1111, PromptSyntax::Comfy, PromptSyntax::Compel, PromptSyntax::Plain] {
+        for role in [Role::Prompt, Role::Negative] {
+            let parsed = match parse(&text, syntax, role, N_CALLS) {
+                Ok(parsed) => parsed,
+                Err(error) => {
+                    said.push(error.to_string());
+                    continue;
+                }
+            };
+            assert!(!parsed.parts.is_empty() && parsed.parts.iter().all(|part| !part.variants.is_empty()));
+            let kind = match (parsed.parts.len(), parsed.is_constant()) {
+                (1, true) => "accepted",
+                (1, false) => "accepted scheduled",
+                _ => "accepted joined",
+            };
+            said.push(kind.to_owned());
+            said.extend(parsed.notes);
+            let is_cut = role == Role::Negative;
+            match tokenize(&parsed.parts[0].variants[0], syntax, small_tokenizer(), 0, &triggers, is_cut) {
+                Ok(tokenized) => {
+                    let is_whole = |chunk: &darkroom::prompt::Chunk| chunk.ids.len() == 77 && chunk.weights.len() == 77;
+                    assert!(!tokenized.chunks.is_empty() && tokenized.chunks.iter().all(is_whole));
+                    said.extend((tokenized.chunks.len() > 1).then(|| "accepted in chunks".to_owned()));
+                    said.extend(tokenized.truncated.map(|_| "accepted and cut".to_owned()));
+                    said.extend(tokenized.unknown.first().map(|_| "no such embedding".to_owned()));
+                }
+                Err(error) => said.push(error.to_string()),
+            }
+        }
+    }
+    said.join(" | ")
 }
 
 /// A picture file: what it carries, what reading it takes, and its pixels, as a picture and as a mask.

@@ -76,6 +76,9 @@ pub fn answer(
     if let Some(truncated) = &finished.truncated {
         info["truncated"] = json!(truncated);
     }
+    if !finished.notes.is_empty() {
+        info["notes"] = json!(finished.notes);
+    }
     json!({ "images": images, "parameters": parameters, "info": info.to_string() })
 }
 
