@@ -357,6 +357,24 @@ fn inspect() {
 }
 
 #[test]
+fn lora() {
+    let target = Target {
+        name: "lora",
+        run: targets::lora,
+        mutate: mutate::safetensors,
+        // Merged matrices of the tiny model are in it.
+        memory: (8 << 20, 400),
+        reached: &["accepted product", "does not fit", "not in the model", "stands alone", "not a LoRA", "lacks"],
+    };
+    let mut corpus = files(&fixtures().join("fuzz/lora"), &|_| true);
+    let is_small = |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.len() < 20 << 10);
+    corpus.extend(files(&fixtures().join("lora"), &|path| {
+        path.extension().is_some_and(|end| end == "safetensors") && is_small(path)
+    }));
+    fuzz(&target, corpus);
+}
+
+#[test]
 fn a_header_of_the_greatest_length_leaves_room_in_a_browser_tab() {
     use darkroom::weights::{ByteSource, MAX_HEADER_BYTES, MemorySource, Weights};
     // The shortest entries cost the most for their length.

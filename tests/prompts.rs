@@ -123,7 +123,7 @@ fn chunks_end_where_they_end_in_the_programs_themselves() {
         let (syntax, text) = (case.syntax, &case.text);
         let parsed = parse(text, syntax, Role::Prompt, 10).unwrap();
         let is_cut = syntax == PromptSyntax::Plain;
-        let got = tokenize(&parsed.parts[0].variants[0], syntax, tokenizer, 0, &[], is_cut).unwrap();
+        let got = tokenize(&parsed.parts[0].variants[0], syntax, tokenizer, is_cut).unwrap();
         let got: Vec<(Vec<u32>, Vec<f32>)> = got.chunks.into_iter().map(|chunk| (chunk.ids, chunk.weights)).collect();
         assert_eq!(got.len(), case.chunks.len(), "{syntax:?} {text:?}");
         for (idx, (got, expected)) in got.iter().zip(&case.chunks).enumerate() {
