@@ -109,6 +109,9 @@ export type Choice = {
   splits: number,
 };
 
+/** How the text encoder's layers are counted that `clip_skip` leaves out. */
+export type ClipSkipCounting = "diffusers" | "a1111";
+
 /** The counts since the ledger was opened, or since `Counts::since`. */
 export type Counts = {
   /** Bytes of all buffers that exist now. */
@@ -156,7 +159,7 @@ export type DamageReport = {
 
 /** What a caller asks for. An absent setting is the model's own. */
 export type DrawRequest = {
-  /** What to draw. */
+  /** What to draw. Tags `<lora:name:weight>` in it are the same as entries of `loras`. */
   prompt: string,
   /** What to steer away from. Absent and empty are not the same for XL, as in diffusers. */
   negative_prompt?: string,
@@ -186,9 +189,13 @@ export type DrawRequest = {
   seed: number | string,
   /** Pictures, 1 to 64. */
   count?: number,
-  /** How many of the text encoder's last layers are skipped. */
+  /** How many of the text encoder's last layers are skipped, as `clip_skip_counting` counts. */
   clip_skip?: number,
-  /** What to do with long prompts. */
+  /** How `clip_skip` counts; as diffusers where absent. */
+  clip_skip_counting?: ClipSkipCounting,
+  /** What the prompts are written in; AUTOMATIC1111's syntax where absent. */
+  prompt_syntax?: PromptSyntax,
+  /** What to do with long prompts: chunks where absent, without a syntax cut. */
   long_prompt?: LongPrompt,
   /** How attention's scores are held. */
   attention?: Attention,
@@ -196,6 +203,8 @@ export type DrawRequest = {
   original_size?: [number, number],
   /** XL's conditioning on the crop of the training photograph: left and top in pixels; (0, 0) where absent. */
   crop?: [number, number],
+  /** The LoRAs that change the model, besides those of tags in the prompt. */
+  loras?: Array<LoraUse>,
 };
 
 /** The type of values: on the GPU of all but weights, on the CPU of weights. `auto` is f16 where the GPU has it. */
@@ -391,6 +400,16 @@ export type LoadSettings = {
 /** What to do with prompts of more tokens than the text encoder takes at once. */
 export type LongPrompt = "truncate" | "chunks";
 
+/** A LoRA with its strengths. */
+export type LoraUse = {
+  /** What the LoRA is called: its file's name without the ending, or the name that its metadata gives. */
+  name: string,
+  /** How strong its changes of the UNet are; 1 where absent. */
+  strength?: number,
+  /** Of the text encoders; `strength` where absent. */
+  text_strength?: number,
+};
+
 /** What one shape was cut into and how long that took. */
 export type Measured = {
   /** The class of shape. */
@@ -536,8 +555,12 @@ export type PictureParameters = {
   model?: string,
   /** How far the picture departed from another one, 0 to 1; absent for text-to-image. */
   strength?: number,
-  /** Layers of the text encoder that were left out at the end, counted as in diffusers. */
+  /** Layers of the text encoder that were left out at the end, as `clip_skip_counting` counts. */
   clip_skip?: number,
+  /** How they are counted; as in diffusers where absent. */
+  clip_skip_counting?: ClipSkipCounting,
+  /** What the prompts are written in. */
+  prompt_syntax?: PromptSyntax,
   /** Whether a long prompt was encoded in chunks. */
   long_prompt_chunks?: boolean,
   /** How much noise DDIM or TCD added in each step, where that was chosen. */
@@ -552,6 +575,10 @@ export type PictureParameters = {
   original_size?: [number, number],
   /** XL's conditioning on the crop, left and top in pixels. */
   crop?: [number, number],
+  /** The LoRAs that changed the model. */
+  loras?: Array<UsedLora>,
+  /** The embeddings whose words the prompts have. */
+  embeddings?: Array<UsedEmbedding>,
   /** The program's version. */
   version?: string,
 };
@@ -606,6 +633,9 @@ export type PlanRequest = {
 /** What a UNet predicts. */
 export type Prediction = "epsilon" | "v";
 
+/** What a prompt is written in. */
+export type PromptSyntax = "a1111" | "comfy" | "compel" | "plain";
+
 /** Which runner computes. */
 export type RunnerName = "cpu" | "gpu";
 
@@ -614,6 +644,8 @@ export type StepReport = {
   "stage": "encoded",
   n_tokens: number,
   truncated?: string,
+  /** What the prompts' syntax does not know. */
+  notes: Array<string>,
 } | {
   "stage": "prepared",
   picture: number,
@@ -646,6 +678,26 @@ export type TransferProgress = {
   total: number,
   bytes_per_sec: number,
   secs_left?: number,
+};
+
+/** An embedding (textual inversion) that a prompt has the word of. */
+export type UsedEmbedding = {
+  /** Its word. */
+  name: string,
+  /** The SHA-256 of its file in lower-case hexadecimal, where it is known. */
+  sha256?: string,
+};
+
+/** A LoRA that changed the model, with the file that it was. */
+export type UsedLora = {
+  /** What it was called. */
+  name: string,
+  /** How strong it was. */
+  strength: number,
+  /** Likewise in the text encoders, where that was another number. */
+  text_strength?: number,
+  /** The SHA-256 of its file in lower-case hexadecimal, where it is known. */
+  sha256?: string,
 };
 
 /** One of the seven versions, with its defaults. */
