@@ -163,7 +163,7 @@ export async function refresh() {
   const is_usable = (report, name) => report?.complete || downloading === name;
   for (const version of versions) if (is_usable(of_version(version), version.key)) options.push(new Option(version.name, version.key));
   for (const report of reports) {
-    if (!listed.has(report) && is_usable(report, report.model)) options.push(new Option(report.model, `kept:${report.model}`));
+    if (!listed.has(report) && is_usable(report, report.model) && !is_part(report)) options.push(new Option(report.model, `kept:${report.model}`));
   }
   select.replaceChildren(...options);
   select.value = options.some(({ value }) => value === before) ? before : EMBEDDED_REPOSITORY;
@@ -211,7 +211,8 @@ function row(model, name, n_bytes, report, reports) {
   } else {
     state.textContent = `${bytes(n_bytes)} to download`;
   }
-  if (report?.complete || downloading === model) buttons.append(button("Use", () => use(model)));
+  const is_model = report === undefined || !is_part(report);
+  if ((report?.complete || downloading === model) && is_model) buttons.append(button("Use", () => use(model)));
   if (report && downloading !== model) buttons.append(button("Delete", () => remove(model, report.model, name)));
   const choices = report?.complete ? part_choices(model, report, name, reports) : [];
   const needs = make("small", { class: "count" }, state, make("span", { class: "memory" }, memory.get(model) ?? ""));
