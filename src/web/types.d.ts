@@ -156,7 +156,7 @@ export type DamageReport = {
 
 /** What a caller asks for. An absent setting is the model's own. */
 export type DrawRequest = {
-  /** What to draw. */
+  /** What to draw. Tags `<lora:name:weight>` in it are the same as entries of `loras`. */
   prompt: string,
   /** What to steer away from. Absent and empty are not the same for XL, as in diffusers. */
   negative_prompt?: string,
@@ -196,6 +196,8 @@ export type DrawRequest = {
   original_size?: [number, number],
   /** XL's conditioning on the crop of the training photograph: left and top in pixels; (0, 0) where absent. */
   crop?: [number, number],
+  /** The LoRAs that change the model, besides those of tags in the prompt. */
+  loras?: Array<LoraUse>,
 };
 
 /** The type of values: on the GPU of all but weights, on the CPU of weights. `auto` is f16 where the GPU has it. */
@@ -240,6 +242,16 @@ export type LoadSettings = {
 
 /** What to do with prompts of more tokens than the text encoder takes at once. */
 export type LongPrompt = "truncate" | "chunks";
+
+/** A LoRA with its strengths. */
+export type LoraUse = {
+  /** What the LoRA is called: its file's name without the ending, or the name that its metadata gives. */
+  name: string,
+  /** How strong its changes of the UNet are; 1 where absent. */
+  strength?: number,
+  /** Of the text encoders; `strength` where absent. */
+  text_strength?: number,
+};
 
 /** What one shape was cut into and how long that took. */
 export type Measured = {
@@ -402,6 +414,8 @@ export type PictureParameters = {
   original_size?: [number, number],
   /** XL's conditioning on the crop, left and top in pixels. */
   crop?: [number, number],
+  /** The LoRAs that changed the model. */
+  loras?: Array<UsedLora>,
   /** The program's version. */
   version?: string,
 };
@@ -496,6 +510,18 @@ export type TransferProgress = {
   total: number,
   bytes_per_sec: number,
   secs_left?: number,
+};
+
+/** A LoRA that changed the model, with the file that it was. */
+export type UsedLora = {
+  /** What it was called. */
+  name: string,
+  /** How strong it was. */
+  strength: number,
+  /** Likewise in the text encoders, where that was another number. */
+  text_strength?: number,
+  /** The SHA-256 of its file in lower-case hexadecimal, where it is known. */
+  sha256?: string,
 };
 
 /** One of the seven versions, with its defaults. */
