@@ -1,5 +1,5 @@
 //! What comes from strangers is fuzzed: safetensors and GGUF files, the JSON of checkpoints and of the Hub, the files of a
-//! tokenizer, picture files of every format that is read, the texts in them, and files of which it is to be told what they
+//! tokenizer, prompts, picture files of every format that is read, the texts in them, and files of which it is to be told what they
 //! are. None of it may panic, take its time, or take memory that its size does not explain.
 //!
 //! cargo-fuzz needs a nightly compiler, and so does every library that measures coverage; this loop runs on the stable one.
@@ -249,6 +249,29 @@ fn tokenizer() {
         ],
     };
     fuzz(&target, files(&folder, &|_| true));
+}
+
+#[test]
+fn prompts() {
+    let target = Target {
+        name: "prompts",
+        run: targets::prompts,
+        mutate: mutate::prompt,
+        // A prompt that changes over the calls has a text for each of twenty, every letter of which may be a fragment.
+        memory: (8 << 20, 8000),
+        reached: &[
+            "accepted scheduled",
+            "accepted joined",
+            "accepted in chunks",
+            "accepted and cut",
+            "brackets are read",
+            "is a word in",
+            "with compel's",
+            "no such embedding",
+            "tokens at most",
+        ],
+    };
+    fuzz(&target, files(&fixtures().join("fuzz/prompts"), &|_| true));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! Pictures of one request are drawn one after another, each from a generator of its own seed.
 
 mod checkpoint;
+mod condition;
 mod decode;
 mod denoise;
 mod encode;
@@ -60,10 +61,6 @@ pub struct Generation<R: Runner> {
     done_flops: u64,
     /// The last field: all tensors and programs are dropped before.
     _trim: Trim<R>,
-}
-
-fn not_finite<T>(stage: impl Into<String>) -> Result<T> {
-    Err(Error::NotFinite { stage: stage.into() })
 }
 
 fn refuse<T>(field: &'static str, got: impl Into<String>, expected: impl Into<String>) -> Result<T> {

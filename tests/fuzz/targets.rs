@@ -13,9 +13,10 @@ use darkroom::image::{decode, decode_edit_mask, decode_mask, memory_needed, pict
 use darkroom::model::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
 use darkroom::parameters::Found;
 use darkroom::pipeline::{ActiveLoras, ModelConfigs};
+use darkroom::prompt::{PromptSyntax, Role, parse, tokenize};
 use darkroom::request::LoraUse;
 use darkroom::sampler::SchedulerConfig;
-use darkroom::tokenizer::{Tokenizer, TokenizerConfig};
+use darkroom::tokenizer::{Tokenizer, TokenizerConfig, Word};
 use darkroom::weights::gguf::{Header, NewTensor, Tensor, Writer, dequantize};
 use darkroom::weights::{ByteSource, Dtype, LocalFuture, MAX_TENSORS, MemorySource, Weights};
 use pollster::block_on;
@@ -167,6 +168,55 @@ pub fn tokenizer(bytes: &[u8]) -> String {
         }
         Err(error) => error.to_string(),
     }
+}
+
+/// A tokenizer to read prompts with, and an embedding.
+fn small_tokenizer() -> &'static Tokenizer {
+    static TOKENIZER: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
+    TOKENIZER.get_or_init(|| {
+        let vocab = include_str!("../fixtures/tiny/tokenizer/vocab.json");
+        let merges = include_str!("../fixtures/tiny/tokenizer/merges.txt");
+        let tokenizer = Tokenizer::new(vocab, merges, &TokenizerConfig::default()).expect("the fixture is whole");
+        tokenizer.with_words(vec![Word { name: "a red".into(), spellings: vec!["a red".into()], ids: vec![600; 9] }])
+    })
+}
+
+/// A prompt in every syntax, and the chunks of its first text.
+pub fn prompts(bytes: &[u8]) -> String {
+    const N_CALLS: usize = 20;
+    let text = String::from_utf8_lossy(bytes);
+    let mut said = Vec::new();
+    for syntax in [PromptSyntax::A1111, PromptSyntax::Comfy, PromptSyntax::Compel, PromptSyntax::Plain] {
+        for role in [Role::Prompt, Role::Negative] {
+            let parsed = match parse(&text, syntax, role, N_CALLS) {
+                Ok(parsed) => parsed,
+                Err(error) => {
+                    said.push(error.to_string());
+                    continue;
+                }
+            };
+            assert!(!parsed.parts.is_empty() && parsed.parts.iter().all(|part| !part.variants.is_empty()));
+            let kind = match (parsed.parts.len(), parsed.is_constant()) {
+                (1, true) => "accepted",
+                (1, false) => "accepted scheduled",
+                _ => "accepted joined",
+            };
+            said.push(kind.to_owned());
+            said.extend(parsed.notes);
+            let is_cut = role == Role::Negative;
+            match tokenize(&parsed.parts[0].variants[0], syntax, small_tokenizer(), is_cut) {
+                Ok(tokenized) => {
+                    let is_whole = |chunk: &darkroom::prompt::Chunk| chunk.ids.len() == 77 && chunk.weights.len() == 77;
+                    assert!(!tokenized.chunks.is_empty() && tokenized.chunks.iter().all(is_whole));
+                    said.extend((tokenized.chunks.len() > 1).then(|| "accepted in chunks".to_owned()));
+                    said.extend(tokenized.truncated.map(|_| "accepted and cut".to_owned()));
+                    said.extend(tokenized.unknown.first().map(|_| "no such embedding".to_owned()));
+                }
+                Err(error) => said.push(error.to_string()),
+            }
+        }
+    }
+    said.join(" | ")
 }
 
 /// A picture file: what it carries, what reading it takes, and its pixels, as a picture and as a mask.
