@@ -12,7 +12,7 @@ use darkroom::checkpoint::lora::LoraFile;
 use darkroom::hub::cache::HubCache;
 use darkroom::hub::{FileUrl, RepoFile, RepoId};
 use darkroom::pipeline::{Embedding, Lora, ModelConfigs, unknown_lora};
-use darkroom::request::{LoraUse, Request, take_lora_tags};
+use darkroom::request::{LoraUse, Request};
 use darkroom::weights::DiskSource;
 use darkroom::{Error, Result};
 use pollster::block_on;
@@ -246,7 +246,7 @@ impl Wanted {
         let folder = folder.map(LoraFolder::open).transpose()?;
         let given: Vec<(String, &LoraArg)> = names(args).into_iter().zip(args).collect();
         let mut wanted: Vec<(String, Place)> = Vec::new();
-        let (_, tags) = take_lora_tags(&request.prompt)?;
+        let (_, tags) = request.lora_tags()?;
         for LoraUse { name, .. } in request.loras.iter().chain(&tags) {
             if wanted.iter().any(|(known, _)| known == name) {
                 continue;
