@@ -159,7 +159,7 @@ export type DamageReport = {
 
 /** What a caller asks for. An absent setting is the model's own. */
 export type DrawRequest = {
-  /** What to draw. Tags `<lora:name:weight>` in it are the same as entries of `loras`. */
+  /** What to draw. Tags `<lora:name:weight>` in it, unless it is plain text, are the same as entries of `loras`. */
   prompt: string,
   /** What to steer away from. Absent and empty are not the same for XL, as in diffusers. */
   negative_prompt?: string,
