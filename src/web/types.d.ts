@@ -109,6 +109,9 @@ export type Choice = {
   splits: number,
 };
 
+/** How the text encoder's layers are counted that `clip_skip` leaves out. */
+export type ClipSkipCounting = "diffusers" | "a1111";
+
 /** The counts since the ledger was opened, or since `Counts::since`. */
 export type Counts = {
   /** Bytes of all buffers that exist now. */
@@ -156,7 +159,7 @@ export type DamageReport = {
 
 /** What a caller asks for. An absent setting is the model's own. */
 export type DrawRequest = {
-  /** What to draw. Tags `<lora:name:weight>` in it are the same as entries of `loras`. */
+  /** What to draw. Tags `<lora:name:weight>` in it, unless it is plain text, are the same as entries of `loras`. */
   prompt: string,
   /** What to steer away from. Absent and empty are not the same for XL, as in diffusers. */
   negative_prompt?: string,
@@ -186,9 +189,13 @@ export type DrawRequest = {
   seed: number | string,
   /** Pictures, 1 to 64. */
   count?: number,
-  /** How many of the text encoder's last layers are skipped. */
+  /** How many of the text encoder's last layers are skipped, as `clip_skip_counting` counts. */
   clip_skip?: number,
-  /** What to do with long prompts. */
+  /** How `clip_skip` counts; as diffusers where absent. */
+  clip_skip_counting?: ClipSkipCounting,
+  /** What the prompts are written in; AUTOMATIC1111's syntax where absent. */
+  prompt_syntax?: PromptSyntax,
+  /** What to do with long prompts: chunks where absent, without a syntax cut. */
   long_prompt?: LongPrompt,
   /** How attention's scores are held. */
   attention?: Attention,
@@ -548,8 +555,12 @@ export type PictureParameters = {
   model?: string,
   /** How far the picture departed from another one, 0 to 1; absent for text-to-image. */
   strength?: number,
-  /** Layers of the text encoder that were left out at the end, counted as in diffusers. */
+  /** Layers of the text encoder that were left out at the end, as `clip_skip_counting` counts. */
   clip_skip?: number,
+  /** How they are counted; as in diffusers where absent. */
+  clip_skip_counting?: ClipSkipCounting,
+  /** What the prompts are written in. */
+  prompt_syntax?: PromptSyntax,
   /** Whether a long prompt was encoded in chunks. */
   long_prompt_chunks?: boolean,
   /** How much noise DDIM or TCD added in each step, where that was chosen. */
@@ -566,6 +577,8 @@ export type PictureParameters = {
   crop?: [number, number],
   /** The LoRAs that changed the model. */
   loras?: Array<UsedLora>,
+  /** The embeddings whose words the prompts have. */
+  embeddings?: Array<UsedEmbedding>,
   /** The program's version. */
   version?: string,
 };
@@ -620,6 +633,9 @@ export type PlanRequest = {
 /** What a UNet predicts. */
 export type Prediction = "epsilon" | "v";
 
+/** What a prompt is written in. */
+export type PromptSyntax = "a1111" | "comfy" | "compel" | "plain";
+
 /** Which runner computes. */
 export type RunnerName = "cpu" | "gpu";
 
@@ -628,6 +644,8 @@ export type StepReport = {
   "stage": "encoded",
   n_tokens: number,
   truncated?: string,
+  /** What the prompts' syntax does not know. */
+  notes: Array<string>,
 } | {
   "stage": "prepared",
   picture: number,
@@ -660,6 +678,14 @@ export type TransferProgress = {
   total: number,
   bytes_per_sec: number,
   secs_left?: number,
+};
+
+/** An embedding (textual inversion) that a prompt has the word of. */
+export type UsedEmbedding = {
+  /** Its word. */
+  name: string,
+  /** The SHA-256 of its file in lower-case hexadecimal, where it is known. */
+  sha256?: string,
 };
 
 /** A LoRA that changed the model, with the file that it was. */

@@ -5,7 +5,7 @@ use super::encode::Repaint;
 use super::prepare::{Picture, State};
 use super::setup::Setup;
 use super::{Ready, refuse};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::unet::{UNetShape, step_graph};
 use crate::pipeline::components::Part;
 use crate::run::Runner;
