@@ -425,6 +425,15 @@ mod tests {
     }
 
     #[test]
+    fn plain_text_has_no_tags() {
+        let asked = Request { prompt: "a fox <lora:ink:0.5>".into(), ..Request::default() };
+        let resolve = |asked: &Request| asked.resolve(&Defaults::of(SDVersion::V1_5), None, false, 0).unwrap();
+        assert_eq!(resolve(&asked).loras, [LoraUse::new("ink", 0.5)]);
+        let plain = Request { prompt_syntax: Some(PromptSyntax::Plain), ..asked };
+        assert_eq!((resolve(&plain).loras.len(), resolve(&plain).prompt.as_str()), (0, "a fox <lora:ink:0.5>"));
+    }
+
+    #[test]
     fn the_list_of_fields_is_whole() {
         let all = Request {
             prompt: "x".into(),
