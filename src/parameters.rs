@@ -19,6 +19,7 @@ pub use self::found::{Found, Settings};
 use crate::error::{Error, Result};
 use crate::image::Fit;
 use crate::request::{LongPrompt, Request, SDConfig};
+use crate::rng::Noise;
 use crate::sampler::{Sampler, Steps};
 
 /// Keyword of the text that other programs read.
@@ -43,6 +44,9 @@ pub struct Parameters {
     pub guidance_scale: f64,
     /// The seed of the noise.
     pub seed: u64,
+    /// Which of torch's generators the noise came from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub noise: Noise,
     /// Pixels in a row.
     pub width: u32,
     /// Rows.
@@ -97,6 +101,7 @@ impl Parameters {
             sampler: sampler.name(),
             guidance_scale: config.guidance_scale,
             seed: config.seed,
+            noise: config.noise,
             width: config.width as u32,
             height: config.height as u32,
             any_size: config.any_size,
@@ -146,6 +151,8 @@ impl Parameters {
         if let Some(skip) = self.clip_skip {
             settings.push(("Clip skip", (skip + 1).to_string()));
         }
+        // Where it is absent, AUTOMATIC1111 means the GPU's.
+        settings.push(("RNG", if self.noise == Noise::Philox { "NV" } else { "CPU" }.to_owned()));
         if !self.version.is_empty() {
             settings.push(("Version", quoted(&self.version)));
         }
@@ -196,6 +203,7 @@ impl From<Parameters> for Request {
             timesteps: parameters.timesteps,
             sigmas: parameters.sigmas,
             seed: Some(parameters.seed),
+            noise: (parameters.noise != Noise::default()).then_some(parameters.noise),
             count: None,
             clip_skip: parameters.clip_skip.map(|skip| skip as usize),
             long_prompt: parameters.long_prompt_chunks.then_some(LongPrompt::Chunks),
@@ -215,6 +223,10 @@ fn a1111_name(sampler: &str) -> String {
 fn quoted(value: &str) -> String {
     let plain = !value.contains([',', ':', '\n', '\r']) && !value.starts_with('"') && value.trim() == value;
     if plain { value.to_owned() } else { serde_json::Value::from(value).to_string() }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn malformed(reason: String) -> Error {
@@ -254,6 +266,7 @@ mod tests {
             timesteps: None,
             sigmas: None,
             seed: Some(u64::MAX),
+            noise: Some(Noise::Philox),
             count: None,
             clip_skip: Some(2),
             long_prompt: Some(LongPrompt::Chunks),

@@ -11,6 +11,7 @@ pub use asked::{Attention, Defaults, LongPrompt, Request};
 use crate::error::{Error, Result};
 use crate::image::Fit;
 use crate::model::version::SDVersion;
+use crate::rng::Noise;
 use crate::sampler::{RunOptions, Sampler, Steps};
 
 /// The longest side of a picture, in pixels.
@@ -81,6 +82,8 @@ pub struct SDConfig {
     pub strength: f64,
     /// The seed of the first picture; the picture with index `i` uses `seed + i`.
     pub seed: u64,
+    /// Which of torch's generators the noise comes from.
+    pub noise: Noise,
     /// What to draw.
     pub prompt: String,
     /// What to steer away from. It has no effect where guidance has none. `None` is not the same as an empty text: XL
@@ -122,6 +125,7 @@ impl SDConfig {
             guidance_scale: version.default_guidance_scale(),
             strength: 0.8,
             seed: 0,
+            noise: Noise::default(),
             prompt: String::new(),
             negative_prompt: None,
             count: 1,
@@ -176,6 +180,13 @@ impl SDConfig {
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Sets which of torch's generators the noise comes from.
+    #[must_use]
+    pub fn with_noise(mut self, noise: Noise) -> Self {
+        self.noise = noise;
         self
     }
 

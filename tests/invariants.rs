@@ -52,8 +52,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("weights", &["error", "store", "graph"]),
     ("model", &["error", "json", "graph", "weights"]),
     ("sampler", &["error", "json", "model"]),
-    ("request", &["error", "model", "sampler", "image"]),
-    ("parameters", &["error", "sampler", "image", "request"]),
+    ("request", &["error", "rng", "image", "model", "sampler"]),
+    ("parameters", &["error", "rng", "image", "sampler", "request"]),
     ("hub", &["error", "json", "store", "graph", "weights", "model"]),
     ("run", &["error", "graph", "weights"]),
     (

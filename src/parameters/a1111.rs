@@ -5,6 +5,7 @@
 
 use super::NEGATIVE;
 use super::found::{Found, Settings};
+use crate::rng::Noise;
 
 /// Keys that tell a line of settings from a line of a prompt.
 const KNOWN_KEYS: [&str; 8] =
@@ -50,6 +51,11 @@ pub(super) fn read(text: &str) -> Option<Found> {
         taken.strength = number("Denoising strength", find("Denoising strength"), &mut notes);
     }
     let skipped: Option<u32> = number("Clip skip", find("Clip skip"), &mut notes);
+    taken.noise = Some(match find("RNG") {
+        Some("CPU") => Noise::Cpu,
+        // Absent: the GPU's, as nothing else was set.
+        _ => Noise::Philox,
+    });
     taken.clip_skip = skipped.and_then(|layers| layers.checked_sub(1)).filter(|&skip| skip > 0);
     Some(Found { program: "AUTOMATIC1111".to_owned(), settings: taken, notes })
 }

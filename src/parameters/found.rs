@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{A1111_KEY, JSON_KEY, Parameters, a1111, other_programs};
+use crate::rng::Noise;
 use crate::sampler::Sampler;
 
 /// The largest whole number that JavaScript's numbers hold exactly.
@@ -32,6 +33,9 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "number_or_text")]
     #[cfg_attr(test, ts(type = "number | string", optional))]
     pub seed: Option<u64>,
+    /// Which of torch's generators the noise came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<Noise>,
     /// Pixels in a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<u32>,

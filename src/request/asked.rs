@@ -9,6 +9,7 @@ use super::{MAX_SIDE, SDConfig, SideRule, refuse};
 use crate::error::Result;
 use crate::image::Fit;
 use crate::model::version::SDVersion;
+use crate::rng::Noise;
 
 /// What to do with prompts of more tokens than the text encoder takes at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +89,9 @@ pub struct Request {
     // The page has to give one, so that it knows which picture it gets.
     #[cfg_attr(test, ts(type = "number | string", optional = false))]
     pub seed: Option<u64>,
+    /// Which of torch's generators the noise comes from, the CPU's or CUDA's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<Noise>,
     /// Pictures, 1 to 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
@@ -204,6 +208,7 @@ impl Request {
         "timesteps",
         "sigmas",
         "seed",
+        "noise",
         "count",
         "clip_skip",
         "long_prompt",
@@ -255,6 +260,7 @@ impl Request {
             .with_guidance_scale(self.guidance_scale.unwrap_or(defaults.guidance_scale))
             .with_strength(self.strength.unwrap_or(defaults.strength(has_mask)))
             .with_seed(self.seed.unwrap_or(seed))
+            .with_noise(self.noise.unwrap_or_default())
             .with_count(self.count.unwrap_or(1))
             .with_clip_skip(self.clip_skip)
             .with_long_prompt(self.long_prompt.unwrap_or_default())
@@ -381,6 +387,7 @@ mod tests {
             timesteps: Some(vec![999, 1]),
             sigmas: Some(vec![1.0, 0.0]),
             seed: Some(1),
+            noise: Some(Noise::Philox),
             count: Some(1),
             clip_skip: Some(1),
             long_prompt: Some(LongPrompt::Chunks),

@@ -184,6 +184,8 @@ export type DrawRequest = {
   sigmas?: Array<number>,
   /** The seed of the first picture; each further picture adds one. */
   seed: number | string,
+  /** Which of torch's generators the noise comes from, the CPU's or CUDA's. */
+  noise?: Noise,
   /** Pictures, 1 to 64. */
   count?: number,
   /** How many of the text encoder's last layers are skipped. */
@@ -311,6 +313,9 @@ export type ModelsSettings = {
   full?: boolean,
 };
 
+/** Which of torch's generators the noise of a picture comes from. */
+export type Noise = "cpu" | "philox";
+
 /** What is timed. */
 export type Part = "text_encoder" | "unet" | "vae_decoder";
 
@@ -376,6 +381,8 @@ export type PictureParameters = {
   guidance_scale?: number,
   /** The seed of the noise; in JSON a text where JavaScript's numbers do not hold it. */
   seed?: number | string,
+  /** Which of torch's generators the noise came from. */
+  noise?: Noise,
   /** Pixels in a row. */
   width?: number,
   /** Rows. */

@@ -11,7 +11,7 @@ use crate::pipeline::configs::ModelConfigs;
 use crate::pipeline::foresight::foresee;
 use crate::pipeline::job::{Inputs, Task};
 use crate::request::{Attention, SDConfig};
-use crate::rng::Generator;
+use crate::rng::NoiseGenerator;
 use crate::run::Runner;
 use crate::sampler::{Schedule, schedule_of_consistency_image, schedule_with};
 
@@ -169,7 +169,7 @@ impl<R: Runner> Setup<R> {
     }
 
     /// Standard normal numbers in the latents' shape: drawn channels-first like torch, given channels-last.
-    pub fn draw(&self, generator: &mut Generator) -> Vec<f32> {
+    pub fn draw(&self, generator: &mut NoiseGenerator) -> Vec<f32> {
         let [_, h, w, channels] = self.latent_shape();
         let drawn = generator.randn(channels * h * w);
         (0..h * w * channels).map(|i| drawn[i % channels * h * w + i / channels]).collect()
@@ -177,7 +177,7 @@ impl<R: Runner> Setup<R> {
 
     /// Latents of what the VAE's encoder gave, scaled as the UNet wants them: drawn from moments \[h,w,2C\], or those of an
     /// encoder without a distribution, for which nothing is drawn.
-    pub fn latents_of(&self, encoded: &[f32], generator: &mut Generator) -> Vec<f32> {
+    pub fn latents_of(&self, encoded: &[f32], generator: &mut NoiseGenerator) -> Vec<f32> {
         let vae = &self.model.configs.vae;
         let channels = vae.latent_channels;
         let mut latents = if self.model.configs.encodes_moments() {

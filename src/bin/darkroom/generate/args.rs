@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use darkroom::image::Fit;
 use darkroom::request::{Attention, LongPrompt, Request};
+use darkroom::rng::Noise;
 use darkroom::sampler::Sampler;
 
 use crate::engine_args::EngineArgs;
@@ -42,6 +43,10 @@ pub struct Args {
     /// Seed of the first picture; the next ones count on [default: random, printed].
     #[arg(long, allow_negative_numbers = true, value_parser = seed)]
     pub seed: Option<u64>,
+    /// Where the noise of a seed comes from: torch's generator on the CPU, as in diffusers and ComfyUI, or its CUDA
+    /// generator (Philox), as in AUTOMATIC1111 and Forge [default: cpu].
+    #[arg(long, value_enum)]
+    pub noise: Option<Noise>,
     /// Width in pixels [default: the start picture's, rounded down to what the model can draw; without one the model's].
     #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     pub width: Option<usize>,
@@ -117,6 +122,7 @@ impl Args {
             timesteps: self.timesteps.clone(),
             sigmas: self.sigmas.clone(),
             seed: self.seed,
+            noise: self.noise,
             count: Some(self.count),
             clip_skip: self.clip_skip,
             long_prompt: Some(self.long_prompt),
