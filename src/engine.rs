@@ -20,7 +20,7 @@ use crate::hub::published::WithoutWeights;
 use crate::image::RgbImage;
 use crate::model::SDVersion;
 use crate::pipeline::plan::{Plan, PlanSettings, plan};
-use crate::pipeline::{Inputs, LoadProgress, ModelComponents, ModelConfigs, ModelLoader, Residency};
+use crate::pipeline::{Inputs, LoadProgress, Lora, ModelComponents, ModelConfigs, ModelLoader, Residency};
 use crate::request::{Defaults, Request, SDConfig};
 use crate::run::Runner;
 use crate::run::candle::CandleRunner;
@@ -165,6 +165,18 @@ impl Engine {
     #[must_use]
     pub fn configs(&self) -> &ModelConfigs {
         model!(self, model => &model.configs)
+    }
+
+    /// Makes a LoRA known that was fitted to this model, in the place of another one of the same name. It changes pictures
+    /// whose requests name it.
+    pub fn add_lora(&self, lora: Lora) {
+        model!(self, model => model.add_lora(lora));
+    }
+
+    /// A LoRA that is known.
+    #[must_use]
+    pub fn lora(&self, name: &str) -> Option<Rc<Lora>> {
+        model!(self, model => model.lora(name))
     }
 
     /// How long weights stay on the device.

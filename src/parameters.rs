@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::found::{Found, Settings};
 use crate::error::{Error, Result};
 use crate::image::Fit;
-use crate::request::{LongPrompt, Request, SDConfig};
+use crate::request::{LongPrompt, LoraUse, Request, SDConfig};
 use crate::rng::Noise;
 use crate::sampler::{Sampler, Steps};
 
@@ -84,9 +84,47 @@ pub struct Parameters {
     /// XL's conditioning on the crop, left and top in pixels, where that was chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<(usize, usize)>,
+    /// The LoRAs that changed the model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<UsedLora>,
     /// The program and its version, such as `darkroom 0.1.0`; empty if unknown.
     #[serde(default)]
     pub version: String,
+}
+
+/// A LoRA that changed the model, with the file that it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub struct UsedLora {
+    /// What it was called.
+    pub name: String,
+    /// How strong it was.
+    pub strength: f64,
+    /// Likewise in the text encoders, where that was another number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_strength: Option<f64>,
+    /// The SHA-256 of its file in lower-case hexadecimal, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+impl UsedLora {
+    /// As AUTOMATIC1111 writes it: the name and the first twelve figures.
+    fn short_hash(&self) -> Option<String> {
+        Some(format!("{}: {}", self.name, self.sha256.as_deref()?.get(..12)?))
+    }
+}
+
+impl From<LoraUse> for UsedLora {
+    fn from(LoraUse { name, strength, text_strength }: LoraUse) -> Self {
+        UsedLora { name, strength, text_strength, sha256: None }
+    }
+}
+
+impl From<UsedLora> for LoraUse {
+    fn from(UsedLora { name, strength, text_strength, .. }: UsedLora) -> Self {
+        LoraUse { name, strength, text_strength }
+    }
 }
 
 impl Parameters {
@@ -121,6 +159,7 @@ impl Parameters {
             fit: (has_start_picture && config.fit != Fit::default()).then(|| config.fit.name().to_owned()),
             original_size: config.original_size,
             crop: config.crop,
+            loras: config.loras.iter().cloned().map(UsedLora::from).collect(),
             version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
         }
     }
@@ -131,8 +170,8 @@ impl Parameters {
         Parameters { seed, ..self.clone() }
     }
 
-    /// The three-part text of AUTOMATIC1111: prompt, negative prompt (left out if empty), settings with its names of
-    /// samplers.
+    /// The three-part text of AUTOMATIC1111: prompt with tags for LoRAs, negative prompt (left out if empty), settings with
+    /// its names of samplers.
     #[must_use]
     pub fn to_a1111(&self) -> String {
         let mut settings = vec![
@@ -153,6 +192,10 @@ impl Parameters {
         }
         // Where it is absent, AUTOMATIC1111 means the GPU's.
         settings.push(("RNG", if self.noise == Noise::Philox { "NV" } else { "CPU" }.to_owned()));
+        let hashes: Vec<String> = self.loras.iter().filter_map(UsedLora::short_hash).collect();
+        if !hashes.is_empty() {
+            settings.push(("Lora hashes", serde_json::Value::from(hashes.join(", ")).to_string()));
+        }
         if !self.version.is_empty() {
             settings.push(("Version", quoted(&self.version)));
         }
@@ -161,7 +204,9 @@ impl Parameters {
             "" => String::new(),
             text => format!("{NEGATIVE} {text}\n"),
         };
-        format!("{}\n{negative}{}", self.prompt, settings.join(", "))
+        let tags: Vec<String> = self.loras.iter().filter_map(|lora| LoraUse::from(lora.clone()).tag()).collect();
+        let space = if tags.is_empty() || self.prompt.is_empty() { "" } else { " " };
+        format!("{}{space}{}\n{negative}{}", self.prompt, tags.concat(), settings.join(", "))
     }
 
     /// Keywords and texts for [`crate::image::encode_png`]: both forms.
@@ -210,6 +255,7 @@ impl From<Parameters> for Request {
             attention: None,
             original_size: parameters.original_size,
             crop: parameters.crop,
+            loras: parameters.loras.into_iter().map(LoraUse::from).collect(),
         }
     }
 }
@@ -273,6 +319,10 @@ mod tests {
             attention: None,
             original_size: Some((1024, 768)),
             crop: Some((0, 16)),
+            loras: vec![
+                LoraUse { text_strength: Some(-0.5), ..LoraUse::new("ink", 0.75) },
+                LoraUse::new("name: with, signs", 1.0),
+            ],
         };
         assert_eq!(read_back(&whole, &defaults, true), whole);
         let from_text = Request { fit: None, strength: None, steps: None, ..whole };

@@ -4,9 +4,11 @@
 //! [`Error::Request`] that says what would work. Prompts are plain text here; the tokenizer reads them later.
 
 mod asked;
+mod loras;
 mod seed;
 
 pub use asked::{Attention, Defaults, LongPrompt, Request};
+pub use loras::{LoraUse, MAX_LORA_STRENGTH, MAX_LORAS, take_lora_tags};
 
 use crate::error::{Error, Result};
 use crate::image::Fit;
@@ -108,6 +110,8 @@ pub struct SDConfig {
     pub original_size: Option<(usize, usize)>,
     /// XL's conditioning on the crop of the training photograph (left, top), or `None` for (0, 0), an uncropped one.
     pub crop: Option<(usize, usize)>,
+    /// The LoRAs that change the model, in the order in which they are summed.
+    pub loras: Vec<LoraUse>,
 }
 
 impl SDConfig {
@@ -137,6 +141,7 @@ impl SDConfig {
             attention: Attention::default(),
             original_size: None,
             crop: None,
+            loras: Vec::new(),
         }
     }
 
@@ -309,6 +314,13 @@ impl SDConfig {
         self
     }
 
+    /// Sets the LoRAs that change the model.
+    #[must_use]
+    pub fn with_loras(mut self, loras: Vec<LoraUse>) -> Self {
+        self.loras = loras;
+        self
+    }
+
     /// Checks every setting against the version's own geometry.
     ///
     /// # Errors
@@ -331,6 +343,7 @@ impl SDConfig {
         check_real("eta", self.eta, 1.0)?;
         check_count("count", self.count, MAX_COUNT)?;
         self.check_seed()?;
+        loras::check(&self.loras)?;
         self.check_clip_skip()?;
         self.check_size_conditioning()
     }

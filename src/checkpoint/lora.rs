@@ -1,8 +1,14 @@
-//! Recognises LoRAs and their kin by the names of their tensors: the format, the ranks, the parts of a model that they
-//! change, and the family.
+//! LoRAs and their kin. Here they are recognised by the names of their tensors: the format, the ranks, the parts of a model
+//! that they change, and the family. [`LoraFile`] opens one and fits it to a model.
+
+mod layers;
+mod open;
+mod scale;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::open::LoraFile;
 use super::identity::{Family, Identity, Kind, Layout, View, said};
 
 /// A format, by the end of a name: what it is called, and the side of that tensor that is the rank, where it tells.

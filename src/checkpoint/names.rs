@@ -126,6 +126,18 @@ pub fn written<'n>(
     wanted.map(place).collect()
 }
 
+/// A name as [`written`] gives it, without what stands in front of the component's names.
+pub(super) fn without_prefix(component: Component, stored: &str) -> &str {
+    let prefixes: &[&str] = match component {
+        Component::Unet => &UNET_PREFIXES[..1],
+        Component::TextEncoder | Component::TextEncoder2 => {
+            &[CLIP_PREFIXES[0], CLIP_PREFIXES[1], OPEN_CLIP_PREFIXES[0], OPEN_CLIP_2_PREFIXES[0]]
+        }
+        _ => &[],
+    };
+    prefixes.iter().find_map(|prefix| stored.strip_prefix(prefix)).unwrap_or(stored)
+}
+
 /// The tensors of a component that no place uses, for a note. `places` are those in use.
 #[must_use]
 pub fn unused(component: Component, places: &BTreeMap<String, Place>, file: &dyn TensorSource) -> Vec<String> {

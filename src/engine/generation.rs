@@ -57,7 +57,10 @@ impl Generation {
         let run = Run::new(&engine.loaded, &inputs)?;
         let sampler = engine.sampler(&inputs.config)?;
         let model = engine.public_name.clone();
-        let parameters = Parameters::of(&inputs.config, inputs.start_picture.is_some(), sampler, model);
+        let mut parameters = Parameters::of(&inputs.config, inputs.start_picture.is_some(), sampler, model);
+        for lora in &mut parameters.loras {
+            lora.sha256 = engine.lora(&lora.name).and_then(|known| known.sha256.clone());
+        }
         Ok(Generation { run, inputs, parameters, checkpoint: None, resumes: false })
     }
 

@@ -33,7 +33,7 @@ use super::download::{Download, Patience};
 use super::folder::{Folder, scan};
 use super::http::Cancel;
 use super::native::NativeHttp;
-use super::remote::{Advice, Remote};
+use super::remote::{Advice, Remote, only_file};
 use super::{RepoId, Variant};
 use crate::error::{Error, Result};
 use crate::model::version::SDVersion;
@@ -197,6 +197,26 @@ impl HubCache {
             let done = self.bring(&http, &remote, place.clone(), wanted, on_progress).await?;
             Ok(place.finished(&done.commit, file.path()))
         })
+    }
+
+    /// The weights of a repository that has one file of them, as those of LoRAs do ([`Remote::find_only_file`]): from the
+    /// cache where it has one, else downloaded into it.
+    ///
+    /// # Errors
+    /// As [`HubCache::fetch`].
+    pub fn fetch_only_file(&self, repo: &RepoId, on_progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf> {
+        if let Some((_, root)) = self.snapshot(repo) {
+            let listed = scan(&root)?;
+            let paths: Vec<&str> = listed.iter().map(|file| file.path.as_str()).collect();
+            if let Some(path) = only_file(&paths) {
+                return Ok(root.join(path));
+            }
+        }
+        if self.settings.offline {
+            return Err(self.offline(&repo.to_string(), "its file of weights"));
+        }
+        let file = block_on(async { self.remote()?.find_only_file(&NativeHttp::default(), repo).await })?;
+        self.fetch_file(&file, on_progress)
     }
 
     /// One file at an address, from the cache where it is there, else downloaded into it: resumed by ranges where the host

@@ -202,6 +202,25 @@ impl Remote {
         }
     }
 
+    /// Finds the weights of a repository that has one file of them, as those of LoRAs do: the one that diffusers writes, or
+    /// the only one.
+    ///
+    /// # Errors
+    /// As [`Remote::find_file`]; with the files that there are, where it is not one.
+    pub async fn find_only_file(&self, http: &dyn Http, repo: &RepoId) -> Result<RepoFile> {
+        let listed = async { self.tree(http, repo, &self.commit(http, repo).await?).await };
+        let listed = match listed.await {
+            Ok(listed) => listed,
+            Err(Refusal::Other(error)) => return Err(error),
+            Err(Refusal::Status(status)) => return Err(self.refusal(repo.path(), None, status)),
+        };
+        let paths: Vec<&str> = listed.iter().map(|file| file.path.as_str()).collect();
+        match only_file(&paths) {
+            Some(path) => RepoFile::new(repo.clone(), path),
+            None => Err(lacks(repo, LORA_FILE, &listed)),
+        }
+    }
+
     async fn find_file_in(&self, http: &dyn Http, file: &RepoFile) -> Result<Manifest, Refusal> {
         let (repo, path) = (file.repo(), file.path());
         let commit = self.commit(http, repo).await?;
@@ -331,6 +350,19 @@ impl Remote {
         };
         Ok(StoredFile { sha256: file.sha256, ..StoredFile::new(file.path, bytes) })
     }
+}
+
+/// What diffusers calls a LoRA's file.
+const LORA_FILE: &str = "pytorch_lora_weights.safetensors";
+
+/// The file of weights of a repository that is for one file.
+#[must_use]
+pub fn only_file<'p>(paths: &[&'p str]) -> Option<&'p str> {
+    if let Some(path) = paths.iter().find(|path| **path == LORA_FILE) {
+        return Some(path);
+    }
+    let mut weights = paths.iter().filter(|path| path.ends_with(".safetensors"));
+    weights.next().filter(|_| weights.next().is_none()).copied()
 }
 
 /// The repositories that a name stands for, best first.

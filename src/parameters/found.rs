@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{A1111_KEY, JSON_KEY, Parameters, a1111, other_programs};
+use super::{A1111_KEY, JSON_KEY, Parameters, UsedLora, a1111, other_programs};
 use crate::rng::Noise;
 use crate::sampler::Sampler;
 
@@ -77,6 +77,10 @@ pub struct Settings {
     /// XL's conditioning on the crop, left and top in pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crop: Option<(usize, usize)>,
+    /// The LoRAs that changed the model.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<UsedLora>>"))]
+    pub loras: Vec<UsedLora>,
     /// The program's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

@@ -9,8 +9,11 @@ use crate::graph::Graph;
 use crate::hub::{Component, ModelFile, Source};
 use crate::model::config::VaeArchitecture;
 use crate::pipeline::configs::ModelConfigs;
+use crate::pipeline::loras::{ActiveLoras, Lora, differing};
+use crate::request::LoraUse;
 use crate::run::Runner;
 use crate::weights::Weights;
+use crate::weights::merged::Changes;
 
 /// How far loading is.
 #[derive(Clone, Copy, Debug)]
@@ -69,9 +72,22 @@ pub struct ModelComponents<R: Runner> {
     files: RefCell<Vec<(&'static str, Rc<Weights>)>>,
     /// Where the others are, if their parts are opened as they are needed.
     later: Option<Later>,
-    loaded: RefCell<Vec<(Part, Rc<R::Weights>)>>,
+    loaded: RefCell<Vec<Loaded<R::Weights>>>,
+    /// LoRAs that requests may name.
+    loras: RefCell<Vec<Rc<Lora>>>,
+    /// Those of the newest request, which [`ModelComponents::load`] loads with.
+    expected: RefCell<ActiveLoras>,
     notes: RefCell<Vec<String>>,
     residency: Residency,
+}
+
+/// A part on the device, with the LoRAs that its weights have in them.
+#[derive(Debug)]
+struct Loaded<W> {
+    part: Part,
+    weights: Rc<W>,
+    loras: ActiveLoras,
+    changes: Changes,
 }
 
 /// Files that are opened when their part is needed.
@@ -103,6 +119,8 @@ impl<R: Runner> ModelComponents<R> {
             files: RefCell::default(),
             later,
             loaded: RefCell::default(),
+            loras: RefCell::default(),
+            expected: RefCell::default(),
             notes: RefCell::default(),
             residency,
         })
@@ -127,7 +145,8 @@ impl<R: Runner> ModelComponents<R> {
                 true
             };
             report(0);
-            self.part(runner, part, &mut report).await?;
+            let loras = self.expected.borrow().clone();
+            self.part(runner, part, &loras, &mut report).await?;
             before += self.n_bytes(part)?;
         }
         Ok(())
@@ -145,31 +164,78 @@ impl<R: Runner> ModelComponents<R> {
         self.residency
     }
 
-    /// The weights of a part, brought to the device if they are not there. `go_on` is told the bytes read, and asked now
-    /// and then while the file is waited for.
+    /// Makes a LoRA known, in the place of another one of the same name.
+    pub fn add_lora(&self, lora: Lora) {
+        let mut loras = self.loras.borrow_mut();
+        loras.retain(|known| known.name != lora.name);
+        loras.push(Rc::new(lora));
+    }
+
+    /// A LoRA that is known.
+    #[must_use]
+    pub fn lora(&self, name: &str) -> Option<Rc<Lora>> {
+        self.loras.borrow().iter().find(|lora| lora.name == name).cloned()
+    }
+
+    /// The LoRAs that a request draws with, which are from now on loaded with.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for one that is not known.
+    pub fn activate(&self, used: &[LoraUse]) -> Result<ActiveLoras> {
+        let active = ActiveLoras::of(used, &self.loras.borrow())?;
+        self.expected.replace(active.clone());
+        Ok(active)
+    }
+
+    /// The weights of a part with these LoRAs in them, brought to the device if they are not there. Where they are there
+    /// with other LoRAs, the tensors that differ are read and merged anew. `go_on` is told the bytes read, and asked now and
+    /// then while the file is waited for.
     ///
     /// # Errors
     /// What [`Runner::load`] says; [`Error::Cancelled`] when `go_on` said so while the file was waited for; what is wrong
     /// with a file that is opened only now.
-    pub async fn part(&self, runner: &R, part: Part, go_on: &mut dyn FnMut(u64) -> bool) -> Result<Rc<R::Weights>> {
-        let known = self.loaded.borrow().iter().find(|(known, _)| *known == part).map(|(_, w)| Rc::clone(w));
-        if let Some(weights) = known {
+    pub async fn part(
+        &self,
+        runner: &R,
+        part: Part,
+        loras: &ActiveLoras,
+        go_on: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Rc<R::Weights>> {
+        let component = self.configs.component(part);
+        let at = self.loaded.borrow().iter().position(|known| known.part == part);
+        if let Some(at) = at {
+            // What fails from here on leaves weights of neither: they are forgotten, and loaded when they are needed.
+            let mut known = self.loaded.borrow_mut().swap_remove(at);
+            if known.loras != *loras {
+                let changes = loras.changes(component);
+                let names = differing(&known.changes, &changes);
+                if !names.is_empty() {
+                    let file = self.file(part)?.merged(changes.clone());
+                    let graphs = self.configs.graphs(part)?;
+                    runner.replace(&graphs, &file, &names, &known.weights).await?;
+                }
+                (known.loras, known.changes) = (loras.clone(), changes);
+            }
+            let weights = Rc::clone(&known.weights);
+            self.loaded.borrow_mut().push(known);
             return Ok(weights);
         }
-        let file = self.open_file(part, &mut || go_on(0)).await?;
+        let changes = loras.changes(component);
+        let file = self.open_file(part, &mut || go_on(0)).await?.merged(changes.clone());
         // What has begun to load is loaded: the next stage asks again.
         let mut told = |n_bytes| {
             go_on(n_bytes);
         };
         let weights = Rc::new(runner.load(&self.configs.graphs(part)?, &file, &mut told).await?);
-        self.loaded.borrow_mut().push((part, Rc::clone(&weights)));
+        let known = Loaded { part, weights: Rc::clone(&weights), loras: loras.clone(), changes };
+        self.loaded.borrow_mut().push(known);
         Ok(weights)
     }
 
     /// Drops weights whose stage is over, where the device cannot hold all.
     pub fn release(&self, parts: &[Part]) {
         if self.residency == Residency::Staged {
-            self.loaded.borrow_mut().retain(|(part, _)| !parts.contains(part));
+            self.loaded.borrow_mut().retain(|known| !parts.contains(&known.part));
         }
     }
 
@@ -314,8 +380,16 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
             }
         }
         let name = self.source.describe();
-        let (files, loaded) = (RefCell::new(opened), RefCell::default());
-        let notes = RefCell::new(notes);
-        Ok(ModelComponents { name, configs, files, later: None, loaded, notes, residency: self.residency })
+        Ok(ModelComponents {
+            name,
+            configs,
+            files: RefCell::new(opened),
+            later: None,
+            loaded: RefCell::default(),
+            loras: RefCell::default(),
+            expected: RefCell::default(),
+            notes: RefCell::new(notes),
+            residency: self.residency,
+        })
     }
 }

@@ -9,6 +9,7 @@ mod constructor;
 mod foresight;
 mod generation;
 mod job;
+mod loras;
 pub mod plan;
 mod prompt;
 
@@ -17,4 +18,5 @@ pub use configs::ModelConfigs;
 pub use foresight::foresee;
 pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task};
+pub use loras::{ActiveLoras, Lora, unknown as unknown_lora};
 pub use prompt::PromptReport;

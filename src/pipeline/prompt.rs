@@ -5,6 +5,7 @@ use crate::graph::Graph;
 use crate::model::clip::{self, ClipOutputs};
 use crate::pipeline::components::{ModelComponents, Part};
 use crate::pipeline::configs::ModelConfigs;
+use crate::pipeline::loras::ActiveLoras;
 use crate::request::LongPrompt;
 use crate::run::Runner;
 
@@ -109,6 +110,7 @@ impl Tokens {
         &self,
         runner: &R,
         model: &ModelComponents<R>,
+        loras: &ActiveLoras,
         clip_skip: usize,
         progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Encoded<R::Tensor>> {
@@ -120,7 +122,7 @@ impl Tokens {
             let graph = clip::text_encoder(&encoder.config, encoder.name, 1, outputs)?;
             let flops = graph.flops();
             let program = runner.prepare(graph).await?;
-            let weights = model.part(runner, Part::TextEncoder(idx), &mut |_| progress(done)).await?;
+            let weights = model.part(runner, Part::TextEncoder(idx), loras, &mut |_| progress(done)).await?;
             let mut by_chunk = Vec::new();
             for ids in &self.chunks[idx] {
                 let rows = [encoder.config.pooled_position(ids) as u32];

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{MAX_SIDE, SDConfig, SideRule, refuse};
+use super::{LoraUse, MAX_SIDE, SDConfig, SideRule, refuse, take_lora_tags};
 use crate::error::Result;
 use crate::image::Fit;
 use crate::model::version::SDVersion;
@@ -45,7 +45,7 @@ pub enum Attention {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(rename = "DrawRequest", optional_fields))]
 pub struct Request {
-    /// What to draw.
+    /// What to draw. Tags `<lora:name:weight>` in it are the same as entries of `loras`.
     pub prompt: String,
     /// What to steer away from. Absent and empty are not the same for XL, as in diffusers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,11 +110,20 @@ pub struct Request {
     /// XL's conditioning on the crop of the training photograph: left and top in pixels; (0, 0) where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<(usize, usize)>,
+    /// The LoRAs that change the model, besides those of tags in the prompt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<LoraUse>>"))]
+    pub loras: Vec<LoraUse>,
 }
 
 /// A switch, for which `null` is the same as nothing, as it is for every other setting.
 fn null_is_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Option::<bool>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// A list, likewise.
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<LoraUse>, D::Error> {
+    Option::<Vec<LoraUse>>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// What a model draws with where the request is silent.
@@ -215,6 +224,7 @@ impl Request {
         "attention",
         "original_size",
         "crop",
+        "loras",
     ];
 
     /// Width and height in pixels. A side that is given holds; a start picture (`picture`, in pixels) without a size
@@ -251,8 +261,10 @@ impl Request {
     ) -> Result<SDConfig> {
         self.check_given(picture.is_some(), has_mask)?;
         let (width, height) = self.size(defaults, picture);
+        let (prompt, tags) = take_lora_tags(&self.prompt)?;
         let mut config = SDConfig::new(defaults.version)
-            .with_prompt(&self.prompt)
+            .with_prompt(prompt)
+            .with_loras(self.loras.iter().cloned().chain(tags).collect())
             .with_size(width, height)
             .with_any_size(self.any_size)
             .with_fit(self.fit.unwrap_or_default())
@@ -393,6 +405,7 @@ mod tests {
             long_prompt: Some(LongPrompt::Chunks),
             attention: Some(Attention::Sliced),
             original_size: Some((1024, 768)),
+            loras: vec![LoraUse::new("ink", 1.0)],
             crop: Some((0, 16)),
         };
         let json = serde_json::to_value(&all).unwrap();

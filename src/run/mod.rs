@@ -60,6 +60,19 @@ pub trait Runner {
     /// What [`Weights`] says of a tensor that is missing or of another shape, or a device out of memory.
     async fn load(&self, graphs: &[Graph], weights: &Weights, progress: &mut dyn FnMut(u64)) -> Result<Self::Weights>;
 
+    /// Reads some tensors anew, by name, in the place of those in `loaded`: `weights` has other values for them than those
+    /// that it was made from with the same graphs. After an error the values are those of either.
+    ///
+    /// # Errors
+    /// As [`Runner::load`].
+    async fn replace(
+        &self,
+        graphs: &[Graph],
+        weights: &Weights,
+        names: &[String],
+        loaded: &Self::Weights,
+    ) -> Result<()>;
+
     /// How attention's scores are held in the runs that follow: never all at once (`flash`), of so many heads at a time
     /// (`sliced`; 0 lets the runner choose), or, with neither, all of them.
     ///

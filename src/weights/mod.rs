@@ -2,7 +2,7 @@
 //! the file is (memory, disk, a store) only when they are asked for.
 //!
 //! [`TensorSource`] is the interface. [`Files`] is the lowest layer; above it stack layers for other names ([`Aliased`],
-//! [`Renamed`]) and types ([`Decoded`]). [`Weights`] is the whole stack of one component as runners load from it, with what
+//! [`Renamed`]), types ([`Decoded`]) and values ([`Merged`]). [`Weights`] is the whole stack of one component as runners load from it, with what
 //! is checked on the way. No tensor bytes are kept here, and no device is known. Which files belong to a model is the
 //! business of [`crate::hub`].
 
@@ -15,6 +15,7 @@ mod dtype;
 mod files;
 pub mod gguf;
 mod header;
+pub mod merged;
 mod renamed;
 mod source;
 mod tensors;
@@ -32,6 +33,7 @@ pub use disk::DiskSource;
 pub use dtype::Dtype;
 pub use files::Files;
 pub use header::{MAX_HEADER_BYTES, MAX_TENSORS, TensorInfo, header_of_f16};
+pub use merged::Merged;
 pub use renamed::{Cut, Place, Renamed};
 pub use source::{ByteSource, LocalFuture, MemorySource};
 pub use tensors::{Tensor, TensorSource};
@@ -56,6 +58,12 @@ impl Weights {
     #[must_use]
     pub fn of(tensors: Rc<dyn TensorSource>) -> Self {
         Weights(tensors)
+    }
+
+    /// The same weights with changes of adapters in them; these where there are none.
+    #[must_use]
+    pub fn merged(&self, changes: merged::Changes) -> Self {
+        if changes.is_empty() { self.clone() } else { Weights::of(Rc::new(Merged::new(Rc::clone(&self.0), changes))) }
     }
 
     /// A tensor, found under its own name or an alias (see [`Weights::check`]).
@@ -145,6 +153,17 @@ impl Weights {
             offset += n;
         }
         Ok(values)
+    }
+
+    /// Reads `n` values of a tensor from the one at `first` on, as f32.
+    ///
+    /// # Errors
+    /// As [`Weights::read_part`].
+    pub async fn read_values(&self, name: &str, first: usize, n: usize) -> Result<Vec<f32>> {
+        let tensor = self.get(name).ok_or_else(|| self.missing(name, &[]))?;
+        let element = element_bytes(&tensor)?;
+        let bytes = self.0.read(name, first as u64 * element, n * element as usize).await?;
+        convert::f32_from_le_bytes(tensor.dtype, &bytes).ok_or_else(|| not_float(&tensor))
     }
 
     /// Reads `len` bytes of a tensor from `offset` on, of the type that [`Tensor::dtype`] says, so that a large one can

@@ -20,7 +20,7 @@ pub use interrupt::Interrupt;
 use crate::bar::Bar;
 use crate::engine_args::open_device;
 use crate::numbers::random_seed;
-use crate::{output_file, print_json, print_line, source};
+use crate::{loras, output_file, print_json, print_line, source};
 use check::{about_prompt, check_device, check_output, check_request, output_path, start_threads};
 
 /// Seconds by stage.
@@ -60,6 +60,7 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
     let version = named.version();
     let request = args.request();
     check_request(args, &request, version)?;
+    let loras = loras::Wanted::of(&args.lora, args.lora_dir.as_deref(), &request)?;
     let (pictures, about_mask) = read_pictures(args)?;
     let picture = pictures.start_picture.as_ref().map(|picture| (picture.width, picture.height));
     let interrupt = Interrupt::install()?;
@@ -67,6 +68,7 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
     let bar = Bar::new();
     let mut seconds = Seconds::default();
     let clock = Instant::now();
+    let loras = loras.fetch(&bar)?;
     let model = args.model.fetch(&named, &bar)?.open().await.map_err(Error::of_model)?;
     let expected = Expected { request: request.clone(), version, from_picture: picture.is_some(), picture };
     let engine = Engine::open(device, model, settings, &expected).await?;
@@ -74,6 +76,11 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
     let engine = engine.with_public_name(source::public_name(&args.model.model));
     for note in engine.notes() {
         bar.say(&note);
+    }
+    for lora in loras {
+        let lora = lora.open().await?.fit(engine.configs())?;
+        lora.notes.iter().for_each(|note| bar.say(&format!("note: {note}")));
+        engine.add_lora(lora);
     }
     // Before the weights: kernels are compiled while they load, and a request that the model cannot draw waits for none.
     let mut generation = engine.draw(&request, pictures, random_seed())?;

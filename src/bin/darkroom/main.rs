@@ -14,6 +14,7 @@ mod engine_args;
 mod generate;
 mod inspect;
 mod logger;
+mod loras;
 mod model_args;
 mod models;
 mod numbers;

@@ -79,7 +79,7 @@ pub fn parse(model: &str) -> Result<Model> {
 }
 
 /// Whether a name is that of a file of weights.
-fn is_weights(name: &str) -> bool {
+pub fn is_weights(name: &str) -> bool {
     [".safetensors", ".gguf", ".ckpt", ".pt", ".bin"].iter().any(|end| name.to_ascii_lowercase().ends_with(end))
 }
 
@@ -163,7 +163,7 @@ impl Model {
     }
 }
 
-fn show_download(bar: &Bar, progress: &Progress<'_>) {
+pub fn show_download(bar: &Bar, progress: &Progress<'_>) {
     let fraction = progress.loaded_bytes as f64 / progress.total_bytes.max(1) as f64;
     bar.show(&format!("download {}", progress.path.rsplit('/').next().unwrap_or(progress.path)), fraction);
 }

@@ -46,7 +46,7 @@ impl<R: Runner> Setup<R> {
         prompt.pad_to(model, n_chunks)?;
         negative.pad_to(model, n_chunks)?;
 
-        let positive = prompt.encode(runner, model, config.clip_skip.unwrap_or(0), report).await?;
+        let positive = prompt.encode(runner, model, &self.loras, config.clip_skip.unwrap_or(0), report).await?;
         let both = if guided {
             let negative = self.encode_negative(&negative, &positive, report).await?;
             let pooled = match (&negative.pooled, &positive.pooled) {
@@ -109,7 +109,7 @@ impl<R: Runner> Setup<R> {
             return Ok(Encoded { hidden_states: zero(&positive.hidden_states)?, pooled });
         }
         // diffusers applies clip_skip to the prompt only.
-        tokens.encode(runner, model, 0, report).await
+        tokens.encode(runner, model, &self.loras, 0, report).await
     }
 
     /// Everything the UNet computes from the prompt alone.
@@ -123,7 +123,7 @@ impl<R: Runner> Setup<R> {
         let graph = prompt_graph(&self.model.configs.unet, shape.batch, shape.n_context)?;
         let names: Vec<String> = graph.outputs.iter().map(|output| output.name.clone()).collect();
         let program = runner.prepare(graph).await?;
-        let weights = self.model.part(runner, Part::Unet, &mut |_| report(0)).await?;
+        let weights = self.model.part(runner, Part::Unet, &self.loras, &mut |_| report(0)).await?;
         // original size, crop, target size, each as height and width or top and left
         let (original_width, original_height) = config.original_size.unwrap_or((config.width, config.height));
         let (left, top) = config.crop.unwrap_or((0, 0));
@@ -197,7 +197,7 @@ impl<R: Runner> Setup<R> {
         let (runner, config) = (&*self.runner, &self.inputs.config);
         let configs = &self.model.configs;
         let graph = configs.vae_graph(encoder_graph(&configs.vae, 1, config.height, config.width)?);
-        let weights = self.model.part(runner, Part::VaeEncoder, &mut |_| report(0)).await?;
+        let weights = self.model.part(runner, Part::VaeEncoder, &self.loras, &mut |_| report(0)).await?;
         let image = runner.upload(pixels, &[1, config.height, config.width, 3])?;
         let inputs = [("image", &image)];
         let program = runner.prepare(graph.clone()).await?;

@@ -10,6 +10,7 @@ use crate::pipeline::components::ModelComponents;
 use crate::pipeline::configs::ModelConfigs;
 use crate::pipeline::foresight::foresee;
 use crate::pipeline::job::{Inputs, Task};
+use crate::pipeline::loras::ActiveLoras;
 use crate::request::{Attention, SDConfig};
 use crate::rng::NoiseGenerator;
 use crate::run::Runner;
@@ -31,6 +32,7 @@ pub(super) struct Setup<R: Runner> {
     pub model: Rc<ModelComponents<R>>,
     pub inputs: Rc<Inputs>,
     pub task: Task,
+    pub loras: ActiveLoras,
     pub schedule: Schedule,
     /// Height and width of the latents.
     pub latent: [usize; 2],
@@ -104,6 +106,7 @@ impl<R: Runner> Setup<R> {
             }
             Task::TextToImage | Task::ImageToImage | Task::Inpaint => schedule_with(&scheduler, &options)?,
         };
+        let loras = model.activate(&config.loras)?;
         foresee(&**runner, configs, config, task != Task::TextToImage);
         let factor = configs.vae.factor();
         let latent = [config.height / factor, config.width / factor];
@@ -111,7 +114,7 @@ impl<R: Runner> Setup<R> {
         let encode = encode_flops(configs, config, task, decode);
         let (runner, model) = (Rc::clone(runner), Rc::clone(model));
         let work = StageWork { encode, step: 0, decode };
-        let mut setup = Setup { runner, model, inputs, task, schedule, latent, work };
+        let mut setup = Setup { runner, model, inputs, task, loras, schedule, latent, work };
         setup.work.step = step_graph(&setup.model.configs.unet, setup.unet_shape(1))?.flops();
         setup.use_attention()?;
         Ok(setup)

@@ -8,8 +8,8 @@
 
 mod plain;
 
-use std::cell::Cell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 
 use candle_core::{CpuStorage, DType, Device, Shape, Storage, Tensor};
 
@@ -83,7 +83,7 @@ pub struct CandleRunner {
 
 /// Weights on the device, by name; convolutions on the CPU are repacked to \[K*K*C,O\].
 #[derive(Debug)]
-pub struct CandleWeights(HashMap<String, Tensor>);
+pub struct CandleWeights(RefCell<HashMap<String, Tensor>>);
 
 /// A graph with what a run needs to know of it.
 #[derive(Debug)]
@@ -343,7 +343,25 @@ impl Runner for CandleRunner {
             placed.insert(spec.name.clone(), self.wrap(&spec.name, self.place(spec, values))?);
             progress(n_bytes);
         }
-        Ok(CandleWeights(placed))
+        Ok(CandleWeights(RefCell::new(placed)))
+    }
+
+    async fn replace(
+        &self,
+        graphs: &[Graph],
+        weights: &Weights,
+        names: &[String],
+        loaded: &CandleWeights,
+    ) -> Result<()> {
+        let mut names: HashSet<&str> = names.iter().map(String::as_str).collect();
+        for spec in graphs.iter().flat_map(Graph::weights) {
+            if names.remove(spec.name.as_str()) {
+                let values = weights.read_f32(&spec.name).await?;
+                let tensor = self.wrap(&spec.name, self.place(&spec, values))?;
+                loaded.0.borrow_mut().insert(spec.name, tensor);
+            }
+        }
+        Ok(())
     }
 
     fn use_attention(&self, flash: bool, sliced: Option<usize>) -> Result<()> {
@@ -391,7 +409,7 @@ impl Runner for CandleRunner {
                 })
             };
             let value = match &node.op {
-                Op::Weight => match weights.0.get(&node.name) {
+                Op::Weight => match weights.0.borrow().get(&node.name) {
                     Some(tensor) => self.wrap(&node.name, typed(idx, tensor))?,
                     None => return refuse("the weight is not loaded"),
                 },

@@ -286,6 +286,16 @@ impl Runner for GpuRunner {
         self.load_weights(graphs, weights, progress).await
     }
 
+    async fn replace(
+        &self,
+        graphs: &[Graph],
+        weights: &Weights,
+        names: &[String],
+        loaded: &GpuWeights,
+    ) -> Result<()> {
+        self.replace_weights(graphs, weights, names, loaded).await
+    }
+
     fn trim(&self) {
         self.arena.borrow_mut().clear();
         self.lowered.clear();

@@ -8,6 +8,7 @@ use darkroom::rng::Noise;
 use darkroom::sampler::Sampler;
 
 use crate::engine_args::EngineArgs;
+use crate::loras::{self, LoraArg, lora};
 use crate::model_args::ModelArgs;
 use crate::numbers::{number, pair, seed, whole};
 
@@ -16,12 +17,20 @@ use crate::numbers::{number, pair, seed, whole};
 pub struct Args {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// What to draw. Plain text: nothing in it is syntax.
+    /// What to draw. <lora:NAME:WEIGHT> in it takes that file of --lora-dir.
     #[arg(long, allow_hyphen_values = true)]
     pub prompt: String,
     /// What to steer away from.
     #[arg(long, allow_hyphen_values = true)]
     pub negative: Option<String>,
+    /// A LoRA (or LoCon, LoHa, LoKr, IA3, DoRA) and how strong it is, 1 where it is left out; a second number is for the text
+    /// encoders. A file, owner/repo[/file], or https://…. May be given several times.
+    #[arg(long, value_name = "FILE[:STRENGTH[:TEXT_STRENGTH]]", value_parser = lora)]
+    pub lora: Vec<LoraArg>,
+    /// A folder of LoRAs, for tags in the prompt: <lora:NAME:WEIGHT>, or <lora:NAME:TEXT:UNET>. NAME is a file's name
+    /// without its ending, or the name that its metadata gives.
+    #[arg(long, value_name = "FOLDER")]
+    pub lora_dir: Option<PathBuf>,
     /// Denoising steps, 1 to 150 [default: the version's].
     #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     pub steps: Option<usize>,
@@ -129,6 +138,7 @@ impl Args {
             attention: Some(self.attention),
             original_size: self.original_size,
             crop: self.crop,
+            loras: loras::used(&self.lora),
         }
     }
 }

@@ -1,0 +1,368 @@
+//! LoRAs by file, repository, address or name: `--lora`, `--lora-dir`, and tags in prompts.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use darkroom::checkpoint::lora::LoraFile;
+use darkroom::hub::cache::HubCache;
+use darkroom::hub::{FileUrl, RepoFile, RepoId};
+use darkroom::pipeline::{Lora, ModelConfigs, unknown_lora};
+use darkroom::request::{LoraUse, Request, take_lora_tags};
+use darkroom::weights::DiskSource;
+use darkroom::{Error, Result};
+use pollster::block_on;
+use sha2::{Digest, Sha256};
+
+use crate::bar::Bar;
+use crate::source::{is_path, is_weights, show_download};
+
+/// The name that kohya's metadata gives a file.
+const OUTPUT_NAME: &str = "ss_output_name";
+
+/// How deep a folder of LoRAs is looked through, and how many files of it.
+const MAX_DEPTH: usize = 8;
+const MAX_FILES: usize = 10_000;
+
+/// How many names a message lists.
+const MAX_LISTED: usize = 20;
+
+/// How much of a file is hashed at once.
+const HASH_BYTES: usize = 1 << 20;
+
+/// `--lora FILE[:STRENGTH[:TEXT_STRENGTH]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraArg {
+    /// A path, `owner/repo[/file]`, or an address.
+    pub file: String,
+    /// What the request calls it.
+    pub used: LoraUse,
+}
+
+/// Reads the option. Numbers are looked for from the end, since paths and addresses have colons of their own.
+pub fn lora(text: &str) -> Result<LoraArg, String> {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let mut file = text;
+    let mut numbers = Vec::new();
+    // A file of that very name is that file.
+    while numbers.len() < 2 && !Path::new(file).is_file() {
+        let Some((before, last)) = file.rsplit_once(':') else { break };
+        let Some(value) = number(last) else {
+            if is_weights(before) {
+                return Err(format!("the strength {last:?} is not a number"));
+            }
+            break;
+        };
+        numbers.push(value);
+        file = before;
+    }
+    if file.is_empty() {
+        return Err("give a file: FILE[:STRENGTH[:TEXT_STRENGTH]]".into());
+    }
+    if is_weights(file.rsplit_once(':').map_or("", |(before, _)| before)) {
+        return Err("give two strengths at most: FILE[:STRENGTH[:TEXT_STRENGTH]]".into());
+    }
+    let (strength, text_strength) = match numbers[..] {
+        [] => (1.0, None),
+        [strength] => (strength, None),
+        [text, strength, ..] => (strength, Some(text)),
+    };
+    let used = LoraUse { name: name_of(file), strength, text_strength };
+    Ok(LoraArg { file: file.to_owned(), used })
+}
+
+/// A file's name without its ending; of a repository its own name.
+fn name_of(file: &str) -> String {
+    let path = if FileUrl::is_meant(file) { file.split(['?', '#']).next().unwrap_or(file) } else { file };
+    let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
+    let name = match (is_weights(name), name.rsplit_once('.')) {
+        (true, Some((stem, _))) => stem,
+        _ => name.split('@').next().unwrap_or(name),
+    };
+    name.to_owned()
+}
+
+/// What a request says of the LoRAs of the command line. Of two files with one name the second gets a number.
+pub fn used(args: &[LoraArg]) -> Vec<LoraUse> {
+    names(args).into_iter().zip(args).map(|(name, arg)| LoraUse { name, ..arg.used.clone() }).collect()
+}
+
+fn names(args: &[LoraArg]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (i, arg) in args.iter().enumerate() {
+        let same = args[..i].iter().position(|earlier| earlier.file == arg.file);
+        let name = match same {
+            Some(earlier) => names[earlier].clone(),
+            None => {
+                let numbered = (2..).map(|n| format!("{}-{n}", arg.used.name));
+                let mut free = [arg.used.name.clone()].into_iter().chain(numbered);
+                free.find(|name| !names.contains(name)).unwrap_or_default()
+            }
+        };
+        names.push(name);
+    }
+    names
+}
+
+/// A folder of LoRAs.
+#[derive(Clone, Debug)]
+pub struct LoraFolder(PathBuf);
+
+impl LoraFolder {
+    /// A folder that exists.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where it does not.
+    pub fn open(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            let (got, expected) = (folder.display().to_string(), "give a folder that exists".into());
+            return Err(Error::Request { field: "lora_dir", got, expected });
+        }
+        Ok(LoraFolder(folder.to_path_buf()))
+    }
+
+    /// Its files by their names without the ending, in alphabetical order. Of two with one name in two folders the first
+    /// counts.
+    pub fn files(&self) -> BTreeMap<String, PathBuf> {
+        let mut paths = Vec::new();
+        collect(&self.0, 0, &mut paths);
+        paths.sort();
+        let mut files = BTreeMap::new();
+        for path in paths {
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            files.entry(stem.unwrap_or_default()).or_insert(path);
+        }
+        files
+    }
+
+    /// The file that a name means: the file's own, or the one that its metadata gives.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with the names that there are.
+    pub fn find(&self, name: &str) -> Result<PathBuf> {
+        let files = self.files();
+        if let Some(path) = files.get(name) {
+            return Ok(path.clone());
+        }
+        let is_named = |path: &&PathBuf| output_name(path).is_some_and(|own| own == name);
+        if let Some(path) = files.values().find(is_named) {
+            return Ok(path.clone());
+        }
+        if let Some((_, path)) = files.iter().find(|(stem, _)| stem.eq_ignore_ascii_case(name)) {
+            return Ok(path.clone());
+        }
+        let names: Vec<&str> = files.keys().map(String::as_str).collect();
+        if names.is_empty() {
+            let expected = format!("there is no .safetensors file in {}", self.0.display());
+            return Err(Error::Request { field: "lora", got: format!("{name:?}"), expected });
+        }
+        if names.len() > MAX_LISTED {
+            let more = format!("{} more", names.len() - MAX_LISTED);
+            return Err(unknown_lora(name, &[&names[..MAX_LISTED], &[&*more]].concat()));
+        }
+        Err(unknown_lora(name, &names))
+    }
+}
+
+fn collect(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() && depth < MAX_DEPTH {
+            collect(&path, depth + 1, paths);
+        } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors")) && paths.len() < MAX_FILES {
+            paths.push(path);
+        }
+    }
+}
+
+/// The name that a file's metadata gives; of a file that cannot be read there is none.
+fn output_name(path: &Path) -> Option<String> {
+    let file = block_on(LoraFile::open("", Box::new(DiskSource::open(path).ok()?))).ok()?;
+    file.metadata().get(OUTPUT_NAME).cloned()
+}
+
+/// The LoRAs of a request, by where they are.
+pub struct Wanted(Vec<(String, Place)>);
+
+enum Place {
+    /// As `--lora` spells it.
+    Named(String),
+    /// In the folder.
+    File(PathBuf),
+}
+
+impl Wanted {
+    /// Finds where the LoRAs of a request are: those of `--lora`, and in the folder those of tags.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a name that is neither.
+    pub fn of(args: &[LoraArg], folder: Option<&Path>, request: &Request) -> Result<Self> {
+        let folder = folder.map(LoraFolder::open).transpose()?;
+        let given: Vec<(String, &LoraArg)> = names(args).into_iter().zip(args).collect();
+        let mut wanted: Vec<(String, Place)> = Vec::new();
+        let (_, tags) = take_lora_tags(&request.prompt)?;
+        for LoraUse { name, .. } in request.loras.iter().chain(&tags) {
+            if wanted.iter().any(|(known, _)| known == name) {
+                continue;
+            }
+            let place = match (given.iter().find(|(known, _)| known == name), &folder) {
+                (Some((_, arg)), _) => Place::Named(arg.file.clone()),
+                (None, Some(folder)) => Place::File(folder.find(name)?),
+                (None, None) => {
+                    // A tag may also use the name in the metadata of a file that is given.
+                    let named = args.iter().find(|arg| output_name(Path::new(&arg.file)).is_some_and(|own| own == *name));
+                    let known: Vec<&str> = given.iter().map(|(known, _)| known.as_str()).collect();
+                    match named {
+                        Some(arg) => Place::Named(arg.file.clone()),
+                        None if known.is_empty() => return Err(unknown_lora(name, &[])),
+                        None => {
+                            let expected = format!(
+                                "there are {} of --lora: pass its folder with --lora-dir FOLDER",
+                                known.join(", ")
+                            );
+                            return Err(Error::Request { field: "lora", got: format!("{name:?}"), expected });
+                        }
+                    }
+                }
+            };
+            wanted.push((name.clone(), place));
+        }
+        Ok(Wanted(wanted))
+    }
+
+    /// Brings what is not here yet.
+    ///
+    /// # Errors
+    /// What the Hub or a host says; a file that is not there.
+    pub fn fetch(self, bar: &Bar) -> Result<Vec<LocalLora>> {
+        let local = |(name, place)| {
+            let path = match place {
+                Place::File(path) => path,
+                Place::Named(file) => fetch(&file, bar).map_err(Error::of_model)?,
+            };
+            Ok(LocalLora { name, path })
+        };
+        self.0.into_iter().map(local).collect()
+    }
+}
+
+/// A LoRA on this machine.
+#[derive(Clone, Debug)]
+pub struct LocalLora {
+    /// What requests call it.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+impl LocalLora {
+    /// Opens it, and computes its hash.
+    ///
+    /// # Errors
+    /// As [`LoraFile::open`].
+    pub async fn open(&self) -> Result<OpenLora> {
+        let source = DiskSource::open(&self.path).map_err(Error::of_model)?;
+        let file = LoraFile::open(self.name.clone(), Box::new(source)).await.map_err(Error::of_model)?;
+        let sha256 = sha256(&self.path).map_err(|error| Error::of_model(Error::io(&self.path, error)))?;
+        Ok(OpenLora { file, sha256 })
+    }
+}
+
+/// A LoRA that is open.
+pub struct OpenLora {
+    file: LoraFile,
+    sha256: String,
+}
+
+impl OpenLora {
+    /// What it does to a model.
+    ///
+    /// # Errors
+    /// As [`LoraFile::fit`].
+    pub fn fit(&self, configs: &ModelConfigs) -> Result<Lora> {
+        let mut lora = self.file.fit(configs, Some(self.sha256.clone()))?;
+        let words: Vec<&str> = self.file.embeddings().map(|(word, ..)| word).collect();
+        if let Some(first) = words.first() {
+            lora.notes.push(format!("{} has an embedding for {first:?}, which is not used", lora.name));
+        }
+        Ok(lora)
+    }
+}
+
+fn sha256(path: &Path) -> std::io::Result<String> {
+    let (mut file, mut hasher, mut piece) = (File::open(path)?, Sha256::new(), vec![0; HASH_BYTES]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            n => hasher.update(&piece[..n]),
+        }
+    }
+}
+
+/// A LoRA's file from wherever `--lora` says.
+fn fetch(name: &str, bar: &Bar) -> Result<PathBuf> {
+    let mut progress = |p: darkroom::hub::cache::Progress<'_>| show_download(bar, &p);
+    if FileUrl::is_meant(name) {
+        return HubCache::from_env()?.fetch_url(&name.parse()?, &mut progress);
+    }
+    let path = Path::new(name);
+    if path.is_file() {
+        return Ok(path.to_path_buf());
+    }
+    let missing = || Error::io(path, std::io::Error::from(std::io::ErrorKind::NotFound));
+    if path.is_dir() {
+        let files = LoraFolder::open(path)?.files();
+        let default = files.get("pytorch_lora_weights").or_else(|| files.values().next().filter(|_| files.len() == 1));
+        return default.cloned().ok_or_else(|| Error::Request {
+            field: "lora",
+            got: name.to_owned(),
+            expected: "it is a folder of several files: give one of them, or the folder to --lora-dir".into(),
+        });
+    }
+    if is_path(name) {
+        return Err(missing());
+    }
+    if is_weights(name) {
+        if name.matches('/').count() < 2 {
+            return Err(missing());
+        }
+        return HubCache::from_env()?.fetch_file(&name.parse::<RepoFile>()?, &mut progress);
+    }
+    let repo: RepoId = name.parse().map_err(|_| Error::Request {
+        field: "lora",
+        got: format!("{name:?}"),
+        expected: "give the path of a file that exists, owner/repo, owner/repo/file.safetensors, or https://…".to_owned(),
+    })?;
+    HubCache::from_env()?.fetch_only_file(&repo, &mut progress)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_from_the_end() {
+        for (text, file, strength, text_strength) in [
+            ("a.safetensors", "a.safetensors", 1.0, None),
+            ("a.safetensors:0.5", "a.safetensors", 0.5, None),
+            ("dir/a.safetensors:-0.5:1e-1", "dir/a.safetensors", -0.5, Some(0.1)),
+            (r"C:\loras\a.safetensors", r"C:\loras\a.safetensors", 1.0, None),
+            (r"C:\loras\a.safetensors:0.5", r"C:\loras\a.safetensors", 0.5, None),
+            ("https://host:8080/a.safetensors", "https://host:8080/a.safetensors", 1.0, None),
+            ("https://host:8080/a.safetensors:2:0", "https://host:8080/a.safetensors", 2.0, Some(0.0)),
+            ("owner/repo", "owner/repo", 1.0, None),
+            ("owner/repo@main/x/a.safetensors:0.8", "owner/repo@main/x/a.safetensors", 0.8, None),
+        ] {
+            let got = lora(text).unwrap();
+            assert_eq!((got.file.as_str(), got.used.strength, got.used.text_strength), (file, strength, text_strength));
+        }
+        for text in ["a.safetensors:strong", "", ":1", "a.safetensors:1:1:1"] {
+            assert!(lora(text).is_err(), "{text}");
+        }
+        let names = ["x/a.safetensors", "owner/repo:2", "y/a.safetensors", "x/a.safetensors:0.5", "https://h/b.safetensors?x=1"];
+        let args: Vec<LoraArg> = names.iter().map(|text| lora(text).unwrap()).collect();
+        let names: Vec<String> = used(&args).into_iter().map(|used| used.name).collect();
+        assert_eq!(names, ["a", "repo", "a-2", "a", "b"]);
+    }
+}
