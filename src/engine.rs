@@ -14,6 +14,7 @@ pub use device::Device;
 pub use generation::Generation;
 pub use settings::{DeviceName, Dtype, EngineSettings, Expected, TileCache, Tune, WeightType};
 
+use crate::checkpoint::embedding::{Embedding, WithEmbeddings};
 use crate::error::{Error, Result};
 use crate::hub::Source;
 use crate::hub::published::WithoutWeights;
@@ -63,6 +64,7 @@ pub struct Engine {
     version: Option<SDVersion>,
     /// The name that pictures carry.
     public_name: String,
+    embeddings: Vec<Embedding>,
 }
 
 /// Calls the same function of the model, whichever runner has it.
@@ -102,6 +104,7 @@ impl Engine {
         settings: &EngineSettings,
         expected: &Expected,
     ) -> Result<Self> {
+        let source = WithEmbeddings::over(source, &settings.embeddings);
         let residency = device.residency(&*source, settings, expected).await?;
         let is_arriving = settings.is_arriving;
         let loaded = match &device.0 {
@@ -116,7 +119,8 @@ impl Engine {
         };
         let public_name = source.describe();
         let (device, is_loaded, version) = (device.clone(), Cell::new(false), expected.version);
-        Ok(Engine { loaded, device, source, is_arriving, is_loaded, version, public_name })
+        let embeddings = settings.embeddings.clone();
+        Ok(Engine { loaded, device, source, is_arriving, is_loaded, version, public_name, embeddings })
     }
 
     /// The name that pictures carry, where it is not the source's own description.
@@ -183,6 +187,15 @@ impl Engine {
     #[must_use]
     pub fn residency(&self) -> Residency {
         model!(self, model => model.residency())
+    }
+
+    /// The embeddings whose words are in any of the texts.
+    fn embeddings_in<'a>(&'a self, texts: &'a [&str]) -> impl Iterator<Item = &'a Embedding> {
+        let tokenizer = self.configs().text_encoders.first().map(|encoder| &encoder.tokenizer);
+        let has = move |name: &str, text: &&str| {
+            tokenizer.is_some_and(|tokenizer| tokenizer.words_in(text).iter().any(|word| word.name == name))
+        };
+        self.embeddings.iter().filter(move |embedding| texts.iter().any(|text| has(embedding.name(), text)))
     }
 
     /// What is worth telling about the files that were opened: one line each.

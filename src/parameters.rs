@@ -87,6 +87,9 @@ pub struct Parameters {
     /// The LoRAs that changed the model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loras: Vec<UsedLora>,
+    /// The embeddings whose words the prompts have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub embeddings: Vec<UsedFile>,
     /// The program and its version, such as `darkroom 0.1.0`; empty if unknown.
     #[serde(default)]
     pub version: String,
@@ -127,6 +130,24 @@ impl From<UsedLora> for LoraUse {
     }
 }
 
+/// A file beside the model that had a part in a picture.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedFile {
+    /// Its name without the ending.
+    pub name: String,
+    /// The first 12 digits of its SHA-256, as AUTOMATIC1111 has it.
+    #[serde(default)]
+    pub hash: String,
+}
+
+impl UsedFile {
+    /// Of a file with this SHA-256 in hexadecimal.
+    #[must_use]
+    pub fn new(name: &str, sha256: &str) -> Self {
+        UsedFile { name: name.to_owned(), hash: sha256.chars().take(12).collect() }
+    }
+}
+
 impl Parameters {
     /// Those of the first picture of `config`, drawn with `sampler` by the model of that name. How a start picture was used
     /// is written where there was one.
@@ -160,6 +181,7 @@ impl Parameters {
             original_size: config.original_size,
             crop: config.crop,
             loras: config.loras.iter().cloned().map(UsedLora::from).collect(),
+            embeddings: Vec::new(),
             version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
         }
     }
@@ -195,6 +217,10 @@ impl Parameters {
         let hashes: Vec<String> = self.loras.iter().filter_map(UsedLora::short_hash).collect();
         if !hashes.is_empty() {
             settings.push(("Lora hashes", serde_json::Value::from(hashes.join(", ")).to_string()));
+        }
+        if !self.embeddings.is_empty() {
+            let hashes = self.embeddings.iter().map(|used| format!("{}: {}", used.name, used.hash));
+            settings.push(("TI hashes", quoted(&hashes.collect::<Vec<_>>().join(", "))));
         }
         if !self.version.is_empty() {
             settings.push(("Version", quoted(&self.version)));

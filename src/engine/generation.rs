@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::image::RgbImage;
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, UsedFile};
 use crate::pipeline::{self, Checkpoint, Event, Inputs, Stage, Task};
 use crate::request::SDConfig;
 use crate::run::candle::CandleRunner;
@@ -61,6 +61,9 @@ impl Generation {
         for lora in &mut parameters.loras {
             lora.sha256 = engine.lora(&lora.name).and_then(|known| known.sha256.clone());
         }
+        let texts = [&*inputs.config.prompt, inputs.config.negative_prompt.as_deref().unwrap_or_default()];
+        let used = engine.embeddings_in(&texts);
+        parameters.embeddings = used.map(|used| UsedFile::new(used.name(), used.sha256())).collect();
         Ok(Generation { run, inputs, parameters, checkpoint: None, resumes: false })
     }
 

@@ -73,8 +73,8 @@ impl Tokens {
     /// [`Error::Tokenizer`] that names the word.
     pub fn check<R: Runner>(&self, model: &ModelComponents<R>) -> Result<()> {
         for (chunks, encoder) in self.chunks.iter().zip(&model.configs.text_encoders) {
-            let n_rows = encoder.config.vocab_size;
-            if let Some(id) = chunks.iter().flatten().find(|id| **id as usize >= n_rows) {
+            let missing = chunks.iter().flatten().find_map(|id| Some((id, encoder.n_rows_without(*id)?)));
+            if let Some((id, n_rows)) = missing {
                 let word = encoder.tokenizer.token(*id).unwrap_or_default();
                 let reason = format!(
                     "the word {word:?} has the id {id}, but {} has embeddings for the ids 0 to {} only: use the text \
@@ -125,7 +125,7 @@ impl Tokens {
             let weights = model.part(runner, Part::TextEncoder(idx), loras, &mut |_| progress(done)).await?;
             let mut by_chunk = Vec::new();
             for ids in &self.chunks[idx] {
-                let rows = [encoder.config.pooled_position(ids) as u32];
+                let rows = [encoder.pooled_position(ids) as u32];
                 let ids = runner.upload_ids(ids, &[1, ids.len()])?;
                 let rows = runner.upload_ids(&rows, &[1])?;
                 let inputs = [("input_ids", &ids), ("pooled_rows", &rows)];

@@ -66,6 +66,7 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
     let interrupt = Interrupt::install()?;
 
     let bar = Bar::new();
+    let settings = &EngineSettings { embeddings: args.engine.embeddings(&bar).await?, ..settings.clone() };
     let mut seconds = Seconds::default();
     let clock = Instant::now();
     let loras = loras.fetch(&bar)?;
