@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::image::Fit;
 use crate::request::{LongPrompt, LoraUse, Request, SDConfig};
 use crate::rng::Noise;
-use crate::sampler::{Sampler, Steps};
+use crate::sampler::{Sampler, Spacing, Steps};
 
 /// Keyword of the text that other programs read.
 const A1111_KEY: &str = "parameters";
@@ -40,6 +40,9 @@ pub struct Parameters {
     pub steps: u32,
     /// The sampler's name, such as `dpm++2m_karras`.
     pub sampler: String,
+    /// How the steps were spread over the training steps, where that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spacing: Option<Spacing>,
     /// Classifier-free guidance scale.
     pub guidance_scale: f64,
     /// The seed of the noise.
@@ -158,6 +161,7 @@ impl Parameters {
             negative_prompt: config.negative_prompt.clone(),
             steps: config.steps as u32,
             sampler: sampler.name(),
+            spacing: config.spacing,
             guidance_scale: config.guidance_scale,
             seed: config.seed,
             noise: config.noise,
@@ -270,6 +274,7 @@ impl From<Parameters> for Request {
             guidance_scale: Some(parameters.guidance_scale),
             strength: parameters.strength,
             sampler: Some(parameters.sampler),
+            spacing: parameters.spacing,
             eta: parameters.eta,
             timesteps: parameters.timesteps,
             sigmas: parameters.sigmas,
@@ -334,6 +339,7 @@ mod tests {
             guidance_scale: Some(2.5),
             strength: Some(0.25),
             sampler: Some("dpm++2m_karras".to_owned()),
+            spacing: Some(Spacing::Linspace),
             eta: Some(0.5),
             timesteps: None,
             sigmas: None,

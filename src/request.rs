@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::image::Fit;
 use crate::model::version::SDVersion;
 use crate::rng::Noise;
-use crate::sampler::{RunOptions, Sampler, Steps};
+use crate::sampler::{RunOptions, Sampler, Spacing, Steps};
 
 /// The longest side of a picture, in pixels.
 pub const MAX_SIDE: usize = 4096;
@@ -95,6 +95,8 @@ pub struct SDConfig {
     pub count: usize,
     /// The sampler, or `None` for the one that the checkpoint's `scheduler_config.json` names.
     pub sampler: Option<Sampler>,
+    /// How the steps are spread over the training steps, or `None` for what the checkpoint says.
+    pub spacing: Option<Spacing>,
     /// How much noise DDIM and TCD add in each step, 0 to 1; no other sampler has the choice.
     pub eta: f64,
     /// The steps one by one, where the request chose them; [`SDConfig::steps`] is then their number. See
@@ -134,6 +136,7 @@ impl SDConfig {
             negative_prompt: None,
             count: 1,
             sampler: None,
+            spacing: None,
             eta: 0.0,
             given_steps: None,
             clip_skip: None,

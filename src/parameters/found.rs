@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{A1111_KEY, JSON_KEY, Parameters, UsedLora, a1111, other_programs};
 use crate::rng::Noise;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, Spacing};
 
 /// The largest whole number that JavaScript's numbers hold exactly.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
@@ -26,6 +26,9 @@ pub struct Settings {
     /// The sampler: our name of it where it is one of ours, otherwise as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampler: Option<String>,
+    /// How the steps were spread over the training steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spacing: Option<Spacing>,
     /// Classifier-free guidance scale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance_scale: Option<f64>,

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::image::Fit;
 use crate::model::version::SDVersion;
 use crate::rng::Noise;
+use crate::sampler::Spacing;
 
 /// What to do with prompts of more tokens than the text encoder takes at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +76,9 @@ pub struct Request {
     /// The sampler's name, in any spelling that [`crate::sampler::Sampler`] parses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<String>,
+    /// How the steps are spread over the training steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spacing: Option<Spacing>,
     /// How much noise DDIM and TCD add in each step, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<f64>,
@@ -213,6 +217,7 @@ impl Request {
         "guidance_scale",
         "strength",
         "sampler",
+        "spacing",
         "eta",
         "timesteps",
         "sigmas",
@@ -280,6 +285,7 @@ impl Request {
         (config.original_size, config.crop) = (self.original_size, self.crop);
         config = config.with_optional_negative_prompt(self.negative_prompt.clone());
         config.sampler = self.sampler.as_deref().map(str::parse).transpose()?;
+        config.spacing = self.spacing;
         config = config.with_eta(self.eta.unwrap_or(0.0));
         if self.timesteps.is_some() || self.sigmas.is_some() {
             config = config.with_given_steps(self.steps, self.timesteps.clone(), self.sigmas.clone())?;
@@ -395,6 +401,7 @@ mod tests {
             guidance_scale: Some(1.0),
             strength: Some(1.0),
             sampler: Some("euler".into()),
+            spacing: Some(Spacing::Trailing),
             eta: Some(0.5),
             timesteps: Some(vec![999, 1]),
             sigmas: Some(vec![1.0, 0.0]),

@@ -99,6 +99,7 @@ impl<R: Runner> Setup<R> {
             Task::ImageToImage | Task::Inpaint => Some(config.strength),
         };
         let scheduler = configs.scheduler_of(task).with_optional_sampler(config.sampler);
+        let scheduler = scheduler.with_optional_spacing(config.spacing)?;
         let options = config.run_options(strength);
         let schedule = match task {
             Task::ImageToImage if configs.index.is_latent_consistency() => {

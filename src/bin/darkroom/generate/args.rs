@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use darkroom::image::Fit;
 use darkroom::request::{Attention, LongPrompt, Request};
 use darkroom::rng::Noise;
-use darkroom::sampler::Sampler;
+use darkroom::sampler::{Sampler, Spacing};
 
 use crate::engine_args::EngineArgs;
 use crate::loras::{self, LoraArg, lora};
@@ -40,6 +40,9 @@ pub struct Args {
     /// The sampler [default: the model's own].
     #[arg(long, help = format!("The sampler [default: the model's own]: {}", Sampler::known()))]
     pub sampler: Option<String>,
+    /// How the steps are spread over the training steps [default: as the model says].
+    #[arg(long, value_enum)]
+    pub spacing: Option<Spacing>,
     /// How much noise the samplers ddim and tcd add in each step, 0 to 1 [default: 0].
     #[arg(long, allow_negative_numbers = true, value_parser = number)]
     pub eta: Option<f64>,
@@ -127,6 +130,7 @@ impl Args {
             guidance_scale: self.guidance,
             strength: self.strength,
             sampler: self.sampler.clone(),
+            spacing: self.spacing,
             eta: self.eta,
             timesteps: self.timesteps.clone(),
             sigmas: self.sigmas.clone(),
