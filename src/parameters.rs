@@ -10,8 +10,11 @@
 //! Whether the settings can be drawn here is not checked: the request does that.
 
 mod a1111;
+mod comfy;
 mod found;
+mod invoke;
 mod other_programs;
+mod spelled;
 
 use serde::{Deserialize, Serialize};
 
@@ -112,9 +115,19 @@ pub struct UsedLora {
     /// The SHA-256 of its file in lower-case hexadecimal, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// What another program wrote as its hash: AUTOMATIC1111 the first 12 digits of the SHA-256 of what is behind the
+    /// file's header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
 }
 
 impl UsedLora {
+    /// One of this name with strength 1.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        UsedLora { name: name.to_owned(), strength: 1.0, text_strength: None, sha256: None, hash: None }
+    }
+
     /// As AUTOMATIC1111 writes it: the name and the first twelve figures.
     fn short_hash(&self) -> Option<String> {
         Some(format!("{}: {}", self.name, self.sha256.as_deref()?.get(..12)?))
@@ -123,7 +136,7 @@ impl UsedLora {
 
 impl From<LoraUse> for UsedLora {
     fn from(LoraUse { name, strength, text_strength }: LoraUse) -> Self {
-        UsedLora { name, strength, text_strength, sha256: None }
+        UsedLora { name, strength, text_strength, sha256: None, hash: None }
     }
 }
 
@@ -135,6 +148,7 @@ impl From<UsedLora> for LoraUse {
 
 /// A file beside the model that had a part in a picture.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct UsedFile {
     /// Its name without the ending.
     pub name: String,

@@ -331,7 +331,7 @@ fn texts_of_other_programs_are_read() {
         ("comfy.webp", "ComfyUI", u64::MAX, "dpm++2m_karras", [640, 448]),
         ("swarm.png", "SwarmUI", 77, "euler_a", [512, 640]),
         ("invoke.png", "InvokeAI", 42, "dpm++2m_karras", [512, 512]),
-        ("novel.png", "NovelAI", 1_234_567_890, "k_euler_ancestral_karras", [832, 1216]),
+        ("novel.png", "NovelAI", 1_234_567_890, "euler_a", [832, 1216]),
         ("fooocus.png", "Fooocus", 987, "dpm++2m_sde_karras", [1152, 896]),
     ] {
         let got = found(name).unwrap_or_else(|| panic!("{name}: nothing found"));

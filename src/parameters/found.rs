@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{A1111_KEY, JSON_KEY, Parameters, UsedLora, a1111, other_programs};
+use super::{A1111_KEY, JSON_KEY, Parameters, UsedFile, UsedLora, a1111, other_programs};
 use crate::rng::Noise;
 use crate::sampler::{Sampler, Spacing};
 
@@ -137,11 +137,35 @@ pub struct Found {
     /// What could be taken.
     #[serde(flatten)]
     pub settings: Settings,
+    /// The beginning of the SHA-256 of the model's file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub model_hash: Option<String>,
+    /// The VAE that took the place of the model's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub vae: Option<String>,
+    /// The embeddings whose words the prompts have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<UsedFile>>"))]
+    pub embeddings: Vec<UsedFile>,
     /// What could not, in sentences without a full stop.
     pub notes: Vec<String>,
 }
 
 impl Found {
+    /// Nothing yet, of this program.
+    pub(super) fn of(program: &str) -> Self {
+        Found {
+            program: program.to_owned(),
+            settings: Settings::default(),
+            model_hash: None,
+            vae: None,
+            embeddings: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     /// Looks through what [`crate::image::picture_text`] gave; `None` where no program is known by it. Of several forms the
     /// one that loses least wins.
     #[must_use]
@@ -154,7 +178,8 @@ impl Found {
         {
             let named = |name: Option<String>| name.filter(|name| !name.is_empty());
             let settings = Settings { model: named(settings.model), version: named(settings.version), ..settings };
-            return Some(Found { program: "darkroom".to_owned(), settings, notes: Vec::new() });
+            let embeddings = serde_json::from_str::<Parameters>(own).map(|own| own.embeddings).unwrap_or_default();
+            return Some(Found { settings, embeddings, ..Found::of("darkroom") });
         }
         let in_a1111 = find(A1111_KEY).or(find("UserComment")).and_then(a1111::read).map(|mut found| {
             if let Some(version) = found.settings.version.as_deref().filter(|version| version.starts_with("darkroom")) {
