@@ -177,6 +177,11 @@ impl Engine {
         model!(self, model => model.add_lora(lora));
     }
 
+    /// Forgets all LoRAs. What is drawn with them goes on.
+    pub fn forget_loras(&self) {
+        model!(self, model => model.forget_loras());
+    }
+
     /// A LoRA that is known.
     #[must_use]
     pub fn lora(&self, name: &str) -> Option<Rc<Lora>> {

@@ -301,10 +301,12 @@ fn prompts_have_no_syntax() {
     let desk = Desk::new();
     let draw = |prompt| desk.draw(&["--prompt", prompt, "--seed", "1", "--steps", "2"]);
     let plain = draw("a red apple");
-    for prompt in ["a (red:1.5) apple", "a (red) apple", "a [red] apple", "a red apple <lora:x:1>"] {
+    for prompt in ["a (red:1.5) apple", "a (red) apple", "a [red] apple"] {
         assert_ne!(draw(prompt), plain, "{prompt} is read as the text it is");
     }
     assert_ne!(draw("a (red:1.5) apple"), draw("a (red:0.1) apple"), "the number is text as well");
+    let run = desk.generate(&["--prompt", "a red apple <lora:x:1>"]);
+    run.was_refused(2, &["lora \"x\"", "--lora-dir"]);
     // Nothing to draw is not an error either: diffusers draws the empty prompt too.
     draw("");
 }

@@ -115,7 +115,7 @@ fn part(
     model: &ModelComponents<CandleRunner>,
     part: Part,
 ) -> Rc<<CandleRunner as Runner>::Weights> {
-    pollster::block_on(model.part(runner, part, &Default::default(), &mut |_| true)).unwrap()
+    pollster::block_on(model.part(runner, part, &mut |_| true)).unwrap()
 }
 
 #[test]

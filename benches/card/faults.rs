@@ -56,6 +56,17 @@ pub async fn memory(options: &Options) -> Outcome<()> {
     if caps.software {
         println!("  (a software adapter is not asked for more than {:.1} GB)", limit as f64 / 1e9);
     }
+    for idx in [0, tensors.len() / 8, tensors.len() / 3, tensors.len().saturating_sub(1)] {
+        let Some(tensor) = tensors.get(idx) else { continue };
+        let values = match runner.slice(tensor, 0, n_values - 16, 16) {
+            Ok(end) => runner.download(&end).await.map_or_else(|error| error.to_string(), |end| format!("{end:?}")),
+            Err(error) => error.to_string(),
+        };
+        println!("  the last values of tensor {idx}: {values:.80}");
+    }
+    let free = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let free: Vec<&str> = free.lines().filter(|line| line.starts_with("MemAvailable")).collect();
+    println!("  {}", free.join(" "));
     drop((tensors, first));
     runner.trim();
     let again = draw(&runner).await;

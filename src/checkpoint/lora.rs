@@ -2,12 +2,14 @@
 //! that they change, and the family. [`LoraFile`] opens one and fits it to a model.
 
 mod layers;
+mod merged;
 mod open;
 mod scale;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::merged::WithLoras;
 pub use self::open::LoraFile;
 use super::identity::{Family, Identity, Kind, Layout, View, said};
 

@@ -146,7 +146,7 @@ impl<R: Runner> ModelComponents<R> {
             };
             report(0);
             let loras = self.expected.borrow().clone();
-            self.part(runner, part, &loras, &mut report).await?;
+            self.part_with(runner, part, &loras, &mut report).await?;
             before += self.n_bytes(part)?;
         }
         Ok(())
@@ -171,6 +171,11 @@ impl<R: Runner> ModelComponents<R> {
         loras.push(Rc::new(lora));
     }
 
+    /// Forgets all LoRAs. Weights that have them in them are known for what they are.
+    pub fn forget_loras(&self) {
+        self.loras.borrow_mut().clear();
+    }
+
     /// A LoRA that is known.
     #[must_use]
     pub fn lora(&self, name: &str) -> Option<Rc<Lora>> {
@@ -187,6 +192,14 @@ impl<R: Runner> ModelComponents<R> {
         Ok(active)
     }
 
+    /// The weights of a part as its files have them, brought to the device if they are not there.
+    ///
+    /// # Errors
+    /// As [`ModelComponents::part_with`].
+    pub async fn part(&self, runner: &R, part: Part, go_on: &mut dyn FnMut(u64) -> bool) -> Result<Rc<R::Weights>> {
+        self.part_with(runner, part, &ActiveLoras::default(), go_on).await
+    }
+
     /// The weights of a part with these LoRAs in them, brought to the device if they are not there. Where they are there
     /// with other LoRAs, the tensors that differ are read and merged anew. `go_on` is told the bytes read, and asked now and
     /// then while the file is waited for.
@@ -194,7 +207,7 @@ impl<R: Runner> ModelComponents<R> {
     /// # Errors
     /// What [`Runner::load`] says; [`Error::Cancelled`] when `go_on` said so while the file was waited for; what is wrong
     /// with a file that is opened only now.
-    pub async fn part(
+    pub async fn part_with(
         &self,
         runner: &R,
         part: Part,

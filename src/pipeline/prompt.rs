@@ -122,7 +122,7 @@ impl Tokens {
             let graph = clip::text_encoder(&encoder.config, encoder.name, 1, outputs)?;
             let flops = graph.flops();
             let program = runner.prepare(graph).await?;
-            let weights = model.part(runner, Part::TextEncoder(idx), loras, &mut |_| progress(done)).await?;
+            let weights = model.part_with(runner, Part::TextEncoder(idx), loras, &mut |_| progress(done)).await?;
             let mut by_chunk = Vec::new();
             for ids in &self.chunks[idx] {
                 let rows = [encoder.pooled_position(ids) as u32];

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
+use half::{bf16, f16};
+
 use self::arithmetic::{Magnitude, Sizes, add_decomposed, add_input_squares};
 use self::change::Prepared;
 pub use self::change::{Change, Factors, Form, Half, Magnitudes};
@@ -50,6 +52,8 @@ struct Reading {
 pub struct Merged {
     base: Rc<dyn TensorSource>,
     changes: Changes,
+    /// Whether merged values are rounded to the type that the tensor has in its file.
+    in_own_type: bool,
     reading: RefCell<Option<Rc<Reading>>>,
 }
 
@@ -57,7 +61,22 @@ impl Merged {
     /// The tensors of `base`, some of them changed.
     #[must_use]
     pub fn new(base: Rc<dyn TensorSource>, changes: Changes) -> Self {
-        Merged { base, changes, reading: RefCell::default() }
+        Merged { base, changes, in_own_type: false, reading: RefCell::default() }
+    }
+
+    /// The same with merged values of the types that the tensors have in their files, where these have 16 bits: otherwise
+    /// in f32.
+    #[must_use]
+    pub fn in_own_type(self) -> Self {
+        Merged { in_own_type: true, ..self }
+    }
+
+    /// The type that merged values of a tensor have.
+    fn dtype<'t>(&self, tensor: &Tensor<'t>) -> &'t Dtype {
+        match tensor.dtype {
+            own @ (Dtype::F16 | Dtype::BF16) if self.in_own_type => own,
+            _ => &Dtype::F32,
+        }
     }
 
     /// The changes of a tensor that there is.
@@ -173,7 +192,7 @@ impl TensorSource for Merged {
 
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         match self.changed(name) {
-            Some((tensor, _)) => Some(Tensor { dtype: &Dtype::F32, ..tensor }),
+            Some((tensor, _)) => Some(Tensor { dtype: self.dtype(&tensor), ..tensor }),
             None => self.base.tensor(name),
         }
     }
@@ -189,7 +208,8 @@ impl TensorSource for Merged {
                     tensor.name, tensor.shape
                 ));
             }
-            let (width, cols) = (size_of::<f32>(), sizes.cols());
+            let dtype = self.dtype(&tensor);
+            let (width, cols) = (dtype.n_bytes().unwrap_or(size_of::<f32>()), sizes.cols());
             let n_bytes = (sizes.n_values() * width) as u64;
             if offset.checked_add(len as u64).is_none_or(|end| end > n_bytes) {
                 return broken(format!("{len} bytes from {offset} on leave tensor {name} of {n_bytes} bytes"));
@@ -198,7 +218,12 @@ impl TensorSource for Merged {
             let rows = first / cols..(first + n).div_ceil(cols);
             let from = first - rows.start * cols;
             let values = self.rows(name, &tensor, sizes, applied, rows).await?;
-            Ok(bytemuck::cast_slice(&values[from..from + n]).to_vec())
+            let values = &values[from..from + n];
+            Ok(match dtype {
+                Dtype::F16 => values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
+                Dtype::BF16 => values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
+                _ => bytemuck::cast_slice(values).to_vec(),
+            })
         })
     }
 

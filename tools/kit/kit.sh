@@ -33,12 +33,14 @@ build_kit_release() {
     strip "$kit"/bin/*
 }
 
-# The latest glibc that the programs ask for.
-kit_glibc() { find "$kit" -type f -perm -u+x ! -name '*.sh' -exec objdump -T {} + 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 | sed 's/GLIBC_//'; }
+# kit_glibc <folder>: the latest glibc that the programs in it ask for.
+kit_glibc() { find "$1" -type f -perm -u+x ! -name '*.sh' -exec objdump -T {} + 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 | sed 's/GLIBC_//'; }
 
 check_kit_glibc() {
     local wants
-    wants=$(kit_glibc)
+    # CUDA's programs are linked with the system's C++ library, and so with its glibc.
+    if [ -d "$kit/cuda" ]; then echo "CUDA's programs want glibc $(kit_glibc "$kit/cuda")"; fi
+    wants=$(kit_glibc "$kit/bin")
     echo "the kit's programs want glibc $wants"
     [ "$(printf '%s\n2.31\n' "$wants" | sort -V | tail -n 1)" = 2.31 ] ||
         if [ -d "$cache/sysroot-2.31" ]; then need "which is later than 2.31"; fi

@@ -3,14 +3,20 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use clap::{Args as ClapArgs, ValueEnum};
 use darkroom::checkpoint::convert::{Layout, OutputFile, Stored, files};
+use darkroom::checkpoint::lora::WithLoras;
+use darkroom::hub::Source;
+use darkroom::pipeline::{ActiveLoras, ModelConfigs};
+use darkroom::request::Request;
 use darkroom::{Error, Result};
 use serde_json::json;
 
 use crate::bar::Bar;
 use crate::generate::Interrupt;
+use crate::loras::{self, LoraArg, lora};
 use crate::model_args::ModelArgs;
 use crate::numbers::parse_bytes;
 use crate::{print_json, print_line};
@@ -31,6 +37,9 @@ enum LayoutName {
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    /// A LoRA that is merged into the weights, and how strong, as for `generate`. May be given several times.
+    #[arg(long, value_name = "FILE[:STRENGTH[:TEXT_STRENGTH]]", value_parser = lora)]
+    lora: Vec<LoraArg>,
     /// Where to write: NAME.safetensors, NAME.gguf, or a folder that is empty or does not exist yet.
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
@@ -97,6 +106,7 @@ pub fn run(args: &Args) -> Result<()> {
     let bar = Bar::new();
     let named = args.model.named()?;
     let source = pollster::block_on(args.model.fetch(&named, &bar)?.open()).map_err(Error::of_model)?;
+    let source = with_loras(source, args, &bar)?;
     let outputs = pollster::block_on(files(&source, layout, args.stored(layout), args.shard_size));
     let outputs = outputs.map_err(Error::of_model)?;
     let total = outputs.iter().map(OutputFile::n_bytes).sum::<u64>().max(1);
@@ -122,6 +132,26 @@ pub fn run(args: &Args) -> Result<()> {
         return print_json(&json!({ "output": args.output, "files": outputs.len(), "bytes": n_bytes }));
     }
     print_line(args.output.display())
+}
+
+/// The model with the LoRAs of the command line in it.
+fn with_loras(source: Rc<dyn Source>, args: &Args, bar: &Bar) -> Result<Rc<dyn Source>> {
+    if args.lora.is_empty() {
+        return Ok(source);
+    }
+    let request = Request { loras: loras::used(&args.lora), ..Request::default() };
+    let found = loras::Wanted::of(&args.lora, None, &request)?.fetch(bar)?;
+    pollster::block_on(async {
+        let configs = ModelConfigs::read(&*source, &source.list().await?).await.map_err(Error::of_model)?;
+        let mut known = Vec::new();
+        for lora in found {
+            let lora = lora.open(None).await?.fit(&configs)?;
+            lora.notes.iter().for_each(|note| bar.say(&format!("note: {note}")));
+            known.push(Rc::new(lora));
+        }
+        let active = ActiveLoras::of(&request.loras, &known)?;
+        Ok(Rc::new(WithLoras::new(source, active)) as Rc<dyn Source>)
+    })
 }
 
 fn beside(output: &Path) -> PathBuf {

@@ -79,7 +79,7 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
         bar.say(&note);
     }
     for lora in loras {
-        let lora = lora.open().await?.fit(engine.configs())?;
+        let lora = lora.open(None).await?.fit(engine.configs())?;
         lora.notes.iter().for_each(|note| bar.say(&format!("note: {note}")));
         engine.add_lora(lora);
     }

@@ -1,9 +1,11 @@
 //! LoRAs by file, repository, address or name: `--lora`, `--lora-dir`, and tags in prompts.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use darkroom::checkpoint::lora::LoraFile;
 use darkroom::hub::cache::HubCache;
@@ -27,6 +29,9 @@ const MAX_FILES: usize = 10_000;
 
 /// How many names a message lists.
 const MAX_LISTED: usize = 20;
+
+/// How long a look at a folder is good for.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// How much of a file is hashed at once.
 const HASH_BYTES: usize = 1 << 20;
@@ -105,9 +110,27 @@ fn names(args: &[LoraArg]) -> Vec<String> {
     names
 }
 
-/// A folder of LoRAs.
+/// What a file was when it was looked at: another length or time means another file.
+pub type Stamp = (u64, Option<SystemTime>);
+
+/// A file of a folder.
 #[derive(Clone, Debug)]
-pub struct LoraFolder(PathBuf);
+pub struct Entry {
+    /// Its name without the ending.
+    pub stem: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it was.
+    pub stamp: Stamp,
+    /// The name that its metadata gives, once that was read.
+    output_name: Option<Option<String>>,
+}
+
+/// A folder of LoRAs, looked through again when somebody asks.
+pub struct LoraFolder {
+    folder: PathBuf,
+    seen: Mutex<(Option<Instant>, Vec<Entry>)>,
+}
 
 impl LoraFolder {
     /// A folder that exists.
@@ -119,49 +142,69 @@ impl LoraFolder {
             let (got, expected) = (folder.display().to_string(), "give a folder that exists".into());
             return Err(Error::Request { field: "lora_dir", got, expected });
         }
-        Ok(LoraFolder(folder.to_path_buf()))
+        Ok(LoraFolder { folder: folder.to_path_buf(), seen: Mutex::default() })
     }
 
-    /// Its files by their names without the ending, in alphabetical order. Of two with one name in two folders the first
-    /// counts.
-    pub fn files(&self) -> BTreeMap<String, PathBuf> {
-        let mut paths = Vec::new();
-        collect(&self.0, 0, &mut paths);
-        paths.sort();
-        let mut files = BTreeMap::new();
-        for path in paths {
-            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-            files.entry(stem.unwrap_or_default()).or_insert(path);
+    /// Calls a function with the folder's files in alphabetical order. Of two with one name the first counts.
+    fn with<T>(&self, work: impl FnOnce(&mut Vec<Entry>) -> T) -> T {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !seen.0.is_some_and(|at| at.elapsed() < FRESH) {
+            let mut paths = Vec::new();
+            collect(&self.folder, 0, &mut paths);
+            paths.sort();
+            let mut entries: Vec<Entry> = Vec::with_capacity(paths.len());
+            let mut stems = BTreeSet::new();
+            for path in paths {
+                let Ok(file) = std::fs::metadata(&path) else { continue };
+                let stamp = (file.len(), file.modified().ok());
+                let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+                if !stems.insert(stem.clone()) {
+                    continue;
+                }
+                let known = seen.1.iter().find(|known| known.path == path && known.stamp == stamp);
+                let output_name = known.and_then(|known| known.output_name.clone());
+                entries.push(Entry { stem, path, stamp, output_name });
+            }
+            *seen = (Some(Instant::now()), entries);
         }
-        files
+        work(&mut seen.1)
+    }
+
+    /// Its files.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.with(|entries| entries.clone())
     }
 
     /// The file that a name means: the file's own, or the one that its metadata gives.
     ///
     /// # Errors
     /// [`Error::Request`] with the names that there are.
-    pub fn find(&self, name: &str) -> Result<PathBuf> {
-        let files = self.files();
-        if let Some(path) = files.get(name) {
-            return Ok(path.clone());
-        }
-        let is_named = |path: &&PathBuf| output_name(path).is_some_and(|own| own == name);
-        if let Some(path) = files.values().find(is_named) {
-            return Ok(path.clone());
-        }
-        if let Some((_, path)) = files.iter().find(|(stem, _)| stem.eq_ignore_ascii_case(name)) {
-            return Ok(path.clone());
-        }
-        let names: Vec<&str> = files.keys().map(String::as_str).collect();
-        if names.is_empty() {
-            let expected = format!("there is no .safetensors file in {}", self.0.display());
-            return Err(Error::Request { field: "lora", got: format!("{name:?}"), expected });
-        }
-        if names.len() > MAX_LISTED {
-            let more = format!("{} more", names.len() - MAX_LISTED);
-            return Err(unknown_lora(name, &[&names[..MAX_LISTED], &[&*more]].concat()));
-        }
-        Err(unknown_lora(name, &names))
+    pub fn find(&self, name: &str) -> Result<Entry> {
+        self.with(|entries| {
+            if let Some(entry) = entries.iter().find(|entry| entry.stem == name) {
+                return Ok(entry.clone());
+            }
+            for entry in entries.iter_mut() {
+                let own = entry.output_name.get_or_insert_with(|| output_name(&entry.path));
+                if own.as_deref() == Some(name) {
+                    return Ok(entry.clone());
+                }
+            }
+            if let Some(entry) = entries.iter().find(|entry| entry.stem.eq_ignore_ascii_case(name)) {
+                return Ok(entry.clone());
+            }
+            let names: Vec<&str> = entries.iter().map(|entry| entry.stem.as_str()).collect();
+            if names.is_empty() {
+                let expected = "there is no .safetensors file in the folder of --lora-dir".into();
+                return Err(Error::Request { field: "lora", got: format!("{name:?}"), expected });
+            }
+            let more = format!("{} more", names.len().saturating_sub(MAX_LISTED));
+            let listed: Vec<&str> = match names.len() > MAX_LISTED {
+                true => names.into_iter().take(MAX_LISTED).chain([more.as_str()]).collect(),
+                false => names,
+            };
+            Err(unknown_lora(name, &listed))
+        })
     }
 }
 
@@ -209,7 +252,7 @@ impl Wanted {
             }
             let place = match (given.iter().find(|(known, _)| known == name), &folder) {
                 (Some((_, arg)), _) => Place::Named(arg.file.clone()),
-                (None, Some(folder)) => Place::File(folder.find(name)?),
+                (None, Some(folder)) => Place::File(folder.find(name)?.path),
                 (None, None) => {
                     // A tag may also use the name in the metadata of a file that is given.
                     let named =
@@ -259,14 +302,17 @@ pub struct LocalLora {
 }
 
 impl LocalLora {
-    /// Opens it, and computes its hash.
+    /// Opens it, and computes its hash where that is not known.
     ///
     /// # Errors
     /// As [`LoraFile::open`].
-    pub async fn open(&self) -> Result<OpenLora> {
+    pub async fn open(&self, sha256: Option<String>) -> Result<OpenLora> {
         let source = DiskSource::open(&self.path).map_err(Error::of_model)?;
         let file = LoraFile::open(self.name.clone(), Box::new(source)).await.map_err(Error::of_model)?;
-        let sha256 = sha256(&self.path).map_err(|error| Error::of_model(Error::io(&self.path, error)))?;
+        let sha256 = match sha256 {
+            Some(known) => known,
+            None => hash(&self.path).map_err(|error| Error::of_model(Error::io(&self.path, error)))?,
+        };
         Ok(OpenLora { file, sha256 })
     }
 }
@@ -278,6 +324,11 @@ pub struct OpenLora {
 }
 
 impl OpenLora {
+    /// The hash of its file.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
     /// What it does to a model.
     ///
     /// # Errors
@@ -292,7 +343,7 @@ impl OpenLora {
     }
 }
 
-fn sha256(path: &Path) -> std::io::Result<String> {
+fn hash(path: &Path) -> std::io::Result<String> {
     let (mut file, mut hasher, mut piece) = (File::open(path)?, Sha256::new(), vec![0; HASH_BYTES]);
     loop {
         match file.read(&mut piece)? {
@@ -314,9 +365,10 @@ fn fetch(name: &str, bar: &Bar) -> Result<PathBuf> {
     }
     let missing = || Error::io(path, std::io::Error::from(std::io::ErrorKind::NotFound));
     if path.is_dir() {
-        let files = LoraFolder::open(path)?.files();
-        let default = files.get("pytorch_lora_weights").or_else(|| files.values().next().filter(|_| files.len() == 1));
-        return default.cloned().ok_or_else(|| Error::Request {
+        let files = LoraFolder::open(path)?.entries();
+        let default = files.iter().find(|file| file.stem == "pytorch_lora_weights");
+        let default = default.or_else(|| files.first().filter(|_| files.len() == 1));
+        return default.map(|file| file.path.clone()).ok_or_else(|| Error::Request {
             field: "lora",
             got: name.to_owned(),
             expected: "it is a folder of several files: give one of them, or the folder to --lora-dir".into(),

@@ -37,7 +37,7 @@ impl<R: Runner> Setup<R> {
         let (runner, config) = (&*self.runner, &self.inputs.config);
         let decoder = &mut ready.decoder;
         self.model.release(&[Part::Unet]);
-        let weights = self.model.part(runner, Part::VaeDecoder, &self.loras, &mut |_| report(0)).await?;
+        let weights = self.model.part_with(runner, Part::VaeDecoder, &self.loras, &mut |_| report(0)).await?;
         let program = match &mut decoder.program {
             Some(program) => program,
             empty => empty.insert(runner.prepare(self.decoder_graph()?).await?),

@@ -90,7 +90,7 @@ impl<R: Runner> Setup<R> {
     ) -> Result<R::Tensor> {
         let runner = &*self.runner;
         let program = denoiser.f32.as_ref().unwrap_or(&denoiser.program);
-        let weights = self.model.part(runner, Part::Unet, &self.loras, &mut |_| report(0)).await?;
+        let weights = self.model.part_with(runner, Part::Unet, &self.loras, &mut |_| report(0)).await?;
         let mut input = picture.state.latents.clone();
         if step.input_scale != 1.0 {
             input = runner.lincomb(&[(step.input_scale, &input)], None)?;

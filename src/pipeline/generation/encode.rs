@@ -123,7 +123,7 @@ impl<R: Runner> Setup<R> {
         let graph = prompt_graph(&self.model.configs.unet, shape.batch, shape.n_context)?;
         let names: Vec<String> = graph.outputs.iter().map(|output| output.name.clone()).collect();
         let program = runner.prepare(graph).await?;
-        let weights = self.model.part(runner, Part::Unet, &self.loras, &mut |_| report(0)).await?;
+        let weights = self.model.part_with(runner, Part::Unet, &self.loras, &mut |_| report(0)).await?;
         // original size, crop, target size, each as height and width or top and left
         let (original_width, original_height) = config.original_size.unwrap_or((config.width, config.height));
         let (left, top) = config.crop.unwrap_or((0, 0));
@@ -197,7 +197,7 @@ impl<R: Runner> Setup<R> {
         let (runner, config) = (&*self.runner, &self.inputs.config);
         let configs = &self.model.configs;
         let graph = configs.vae_graph(encoder_graph(&configs.vae, 1, config.height, config.width)?);
-        let weights = self.model.part(runner, Part::VaeEncoder, &self.loras, &mut |_| report(0)).await?;
+        let weights = self.model.part_with(runner, Part::VaeEncoder, &self.loras, &mut |_| report(0)).await?;
         let image = runner.upload(pixels, &[1, config.height, config.width, 3])?;
         let inputs = [("image", &image)];
         let program = runner.prepare(graph.clone()).await?;

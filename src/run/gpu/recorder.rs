@@ -313,8 +313,9 @@ impl Recorder {
         select(ticket.done, pin!(self.faults.wait())).await;
     }
 
-    /// Brings bytes back, a multiple of four; zeros without a device.
-    pub async fn read(&self, range: Range<'_>) -> Result<Vec<u8>> {
+    /// Brings bytes back, a multiple of four; zeros without a device. `stage` is for the error, which is that of the device
+    /// where it had one.
+    pub async fn read(&self, range: Range<'_>, stage: &str) -> Result<Vec<u8>> {
         self.ledger.update(|counts| {
             counts.readbacks += 1;
             counts.readback_bytes += range.n_bytes;
@@ -323,6 +324,8 @@ impl Recorder {
         self.ledger.made(Purpose::Other, range.n_bytes);
         let bytes = self.read_uncounted(range).await;
         self.ledger.destroyed(Purpose::Other, range.n_bytes);
+        // What comes from a buffer that the device had no memory for can be read, and is nothing.
+        self.check(stage)?;
         bytes
     }
 
@@ -358,11 +361,6 @@ impl Recorder {
             let _told_by_the_callback = gpu.device.poll(wgpu::PollType::Poll);
         }
         self.faults.take().map_or(Ok(()), |fault| Err(self.failure(stage, fault)))
-    }
-
-    /// An error of the device, which is that it is lost if it is.
-    pub fn explain(&self, stage: &str, error: Error) -> Error {
-        self.check(stage).err().unwrap_or(error)
     }
 
     fn failure(&self, stage: &str, fault: Fault) -> Error {

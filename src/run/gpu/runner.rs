@@ -370,7 +370,7 @@ impl Runner for GpuRunner {
             Element::F16 => self.cast(tensor, Element::F32)?,
         };
         let range = Range { n_bytes: wide.n_bytes(), ..wide.range() };
-        let bytes = self.recorder.read(range).await.map_err(|error| self.recorder.explain("download", error))?;
+        let bytes = self.recorder.read(range, "download").await?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 

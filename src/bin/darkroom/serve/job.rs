@@ -117,6 +117,9 @@ impl Job {
                 "seed": config.seed, "count": config.count,
             },
         });
+        if !config.loras.is_empty() {
+            object["request"]["loras"] = json!(config.loras);
+        }
         if let Some(position) = position {
             object["position"] = json!(position);
         }

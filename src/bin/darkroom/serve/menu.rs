@@ -9,13 +9,14 @@ use darkroom::image::FileFormat;
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::ModelConfigs;
-use darkroom::request::{Defaults, Request, SDConfig};
+use darkroom::request::{Defaults, Request, SDConfig, take_lora_tags};
 use darkroom::sampler::Sampler;
 
 use super::failure::Failure;
 use super::models_folder::ModelsFolder;
 use super::request::JobRequest;
 use super::upload::{Role, Upload};
+use crate::loras::LoraFolder;
 use crate::numbers::random_seed;
 
 /// The longest prompt, in bytes: some two hundred times what a text encoder reads at once.
@@ -40,6 +41,8 @@ pub struct Menu {
     models: RwLock<Vec<(Arc<Model>, IsHere)>>,
     /// Where further models come and go.
     folder: Option<ModelsFolder>,
+    /// LoRAs that requests may name.
+    pub loras: Option<LoraFolder>,
     pub limits: Limits,
     /// What finished pictures may take, in bytes.
     pub results_bytes: u64,
@@ -163,9 +166,33 @@ impl Menu {
     /// Models that stay, and a folder where others come and go.
     pub fn new(models: Vec<Model>, folder: Option<ModelsFolder>, limits: Limits, results_bytes: u64) -> Self {
         let models = models.into_iter().map(|model| (Arc::new(model), true)).collect();
-        let menu = Menu { models: RwLock::new(models), folder, limits, results_bytes };
+        let menu = Menu { models: RwLock::new(models), folder, loras: None, limits, results_bytes };
         menu.look();
         menu
+    }
+
+    /// With LoRAs that requests may name.
+    pub fn with_loras(self, loras: Option<LoraFolder>) -> Self {
+        Menu { loras, ..self }
+    }
+
+    /// Refuses LoRAs that are not here, whether in the list or in tags of the prompt.
+    fn check_loras(&self, request: &Request) -> Result<(), Failure> {
+        let (_, tags) = take_lora_tags(&request.prompt)?;
+        let of = |param: &'static str| move |lora| (param, lora);
+        for (param, lora) in request.loras.iter().map(of("loras")).chain(tags.iter().map(of("prompt"))) {
+            let found = match &self.loras {
+                Some(folder) => folder.find(&lora.name).map(|_| ()).map_err(|error| error.to_string()),
+                None => Err(format!(
+                    "lora {:?} is not possible: no such files are loaded here, which --lora-dir FOLDER does",
+                    lora.name
+                )),
+            };
+            if let Err(message) = found {
+                return refuse(param, message);
+            }
+        }
+        Ok(())
     }
 
     /// Takes what came into the folder and drops what went.
@@ -259,6 +286,7 @@ impl Menu {
                 return Err(Failure::of(name, message));
             }
         }
+        self.check_loras(asked)?;
         let has_mask = request.mask.is_some();
         if model.is_inpaint && !has_mask {
             return refuse("mask", format!("{} only repaints parts of a picture: give image and mask", model.name));

@@ -66,6 +66,7 @@ use tokio::time::timeout;
 
 use crate::bar::Bar;
 use crate::engine_args::EngineArgs;
+use crate::loras::LoraFolder;
 use crate::numbers::parse_bytes;
 use crate::{print_line, source};
 use connection::Hall;
@@ -97,6 +98,9 @@ pub struct Args {
     /// What comes or goes while the server runs is noticed.
     #[arg(long, value_name = "FOLDER")]
     models: Option<PathBuf>,
+    /// A folder of LoRAs that requests may name, in `loras` or as tags in their prompts: <lora:NAME:WEIGHT>.
+    #[arg(long, value_name = "FOLDER")]
+    lora_dir: Option<PathBuf>,
     /// For models in one file: a folder with the JSON files and tokenizer, in place of the published ones.
     #[arg(long, value_name = "FOLDER")]
     config: Option<PathBuf>,
@@ -250,6 +254,7 @@ pub fn run(args: Args) -> Result<()> {
         })?;
         named.push(folder.display().to_string());
     }
+    let loras = args.lora_dir.as_deref().map(LoraFolder::open).transpose()?;
     let bar = Bar::new();
     let parts = Parts {
         vae: args.vae.as_deref().map(|vae| source::fetch_vae("vae", vae, &bar)).transpose()?,
@@ -279,7 +284,8 @@ pub fn run(args: Args) -> Result<()> {
     };
     let results_bytes = memory.share(Kind::Results);
     let folder = args.models.map(|folder| ModelsFolder::new(folder, parts));
-    let desk = Arc::new(Desk::new(Menu::new(models, folder, limits, results_bytes), memory));
+    let menu = Menu::new(models, folder, limits, results_bytes).with_loras(loras);
+    let desk = Arc::new(Desk::new(menu, memory));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(N_THREADS).build();
     let runtime = runtime.map_err(|e| Error::Io { path: "the HTTP server".into(), source: e })?;
     let listeners = runtime.block_on(listen(&addresses))?;

@@ -1,6 +1,8 @@
 //! The thread that draws: it takes one job after the other from the desk and keeps one model loaded.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -10,15 +12,19 @@ use darkroom::engine::{Device, Engine, EngineSettings, Expected, Pictures};
 use darkroom::error::Class;
 use darkroom::image::{encode, encode_png};
 use darkroom::pipeline::{Event, Stage};
-use darkroom::request::SDConfig;
+use darkroom::request::{LoraUse, SDConfig};
 use darkroom::{Error, Result};
 
 use crate::engine_args::open_device;
 use crate::exit_code;
+use crate::loras::{Entry, LocalLora, Stamp};
 
 use super::desk::Desk;
 use super::job::{Job, Png, Progress, Status};
 use super::upload::{Role, Upload};
+
+/// How many LoRAs a model knows at a time. What is known of each are names and headers.
+const MAX_KNOWN: usize = 64;
 
 /// Progress is told at most this often.
 const PROGRESS: Duration = Duration::from_millis(50);
@@ -38,7 +44,7 @@ pub fn start(desk: Arc<Desk>, settings: EngineSettings) -> Result<()> {
                 // Nobody has stopped waiting before this.
                 opened.send(Ok(())).ok();
             }
-            Painter { desk: &desk, settings: &settings, device, loaded: None }.paint_all().await;
+            Painter::new(&desk, &settings, device).paint_all().await;
             Ok(())
         };
         let error = loop {
@@ -77,6 +83,16 @@ struct Painter<'d> {
     device: Device,
     /// The model on the device, by its place on the menu.
     loaded: Option<(usize, Engine)>,
+    /// The LoRAs that this model knows by name, and what their files were.
+    known: BTreeMap<String, Stamp>,
+    /// Hashes of files, with what these were.
+    hashes: BTreeMap<PathBuf, (Stamp, String)>,
+}
+
+impl<'d> Painter<'d> {
+    fn new(desk: &'d Desk, settings: &'d EngineSettings, device: Device) -> Self {
+        Painter { desk, settings, device, loaded: None, known: BTreeMap::new(), hashes: BTreeMap::new() }
+    }
 }
 
 impl Painter<'_> {
@@ -107,12 +123,13 @@ impl Painter<'_> {
     }
 
     fn forget_model(&mut self) {
+        self.known.clear();
         self.loaded = None;
         self.desk.set_loaded(None);
     }
 
-    /// The model that a job wants: what is open, or opened now.
-    async fn open(&mut self, id: &str) -> Result<&Engine> {
+    /// Opens the model that a job wants, if another one is.
+    async fn open(&mut self, id: &str) -> Result<()> {
         let desk = self.desk;
         let asked = |job: &Job| (job.request.model_idx, job.request.resolved(), job.request.image.is_some());
         // Only jobs that are over are forgotten, and this one is about to begin.
@@ -135,13 +152,46 @@ impl Painter<'_> {
             let engine = Engine::open(&self.device, source, &settings, &expected).await?;
             self.loaded = Some((model_idx, engine.with_public_name(model.name.clone())));
         }
-        self.loaded.as_ref().map(|(_, engine)| engine).ok_or(Error::Cancelled)
+        Ok(())
+    }
+
+    /// Makes the LoRAs that a job names known to the model that is loaded. A file that changed is another one.
+    async fn open_loras(&mut self, id: &str) -> Result<()> {
+        let desk = self.desk;
+        let used = desk.look(id, |job, _| job.request.config.loras.clone()).ok_or(Error::Cancelled)?;
+        let (Some(folder), Some((_, engine))) = (&desk.menu.loras, &self.loaded) else { return Ok(()) };
+        if self.known.len() + used.len() > MAX_KNOWN {
+            engine.forget_loras();
+            self.known.clear();
+        }
+        for LoraUse { name, .. } in used {
+            let Entry { path, stamp, .. } = folder.find(&name)?;
+            if self.known.get(&name) == Some(&stamp) {
+                continue;
+            }
+            let local = LocalLora { name: name.clone(), path: path.clone() };
+            let hash = self.hashes.get(&path).filter(|(known, _)| *known == stamp).map(|(_, hash)| hash.clone());
+            let lora = local.open(hash).await?;
+            if self.hashes.len() > MAX_KNOWN {
+                self.hashes.clear();
+            }
+            self.hashes.insert(path, (stamp, lora.sha256().to_owned()));
+            let lora = lora.fit(engine.configs())?;
+            for note in &lora.notes {
+                eprintln!("darkroom: {note}");
+            }
+            engine.add_lora(lora);
+            self.known.insert(name, stamp);
+        }
+        Ok(())
     }
 
     async fn paint(&mut self, id: &str, cancelled: &AtomicBool) -> Result<()> {
         let desk = self.desk;
         let start = Instant::now();
-        let engine = self.open(id).await?;
+        self.open(id).await?;
+        self.open_loras(id).await?;
+        let Some((_, engine)) = &self.loaded else { return Err(Error::Cancelled) };
         let opening = start.elapsed();
         let (format, model_idx) =
             desk.look(id, |job, _| (job.request.format, job.request.model_idx)).ok_or(Error::Cancelled)?;

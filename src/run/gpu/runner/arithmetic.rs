@@ -41,7 +41,7 @@ impl GpuRunner {
         let range = Range { buffer: &counter, offset: 0, n_bytes: UNUSED_BYTES };
         self.run_once(&launch, count_non_finite::Bindings { x: tensor.range(), total: range });
         let word = Range { n_bytes: 4, ..range };
-        let bytes = self.recorder.read(word).await.map_err(|error| self.recorder.explain("check of values", error))?;
+        let bytes = self.recorder.read(word, "check of values").await?;
         Ok(bytes.first_chunk().map_or(0, |word| u64::from(u32::from_le_bytes(*word))))
     }
 
@@ -53,7 +53,7 @@ impl GpuRunner {
         let out = self.tensor(&[(out_h * out_w) as usize], Kind::Ids);
         self.run_once(&launch, rgba::Bindings { x: tensor.range(), out: out.range() });
         let range = Range { n_bytes: out.n_bytes(), ..out.range() };
-        self.recorder.read(range).await.map_err(|error| self.recorder.explain("picture", error))
+        self.recorder.read(range, "picture").await
     }
 
     /// The sum of tensors of one shape, each times a scalar.

@@ -12,7 +12,7 @@ use super::super::desk::Desk;
 use super::super::memory::resident_bytes;
 
 /// Lists of what is not here.
-const EMPTY: [&str; 13] = [
+const EMPTY: [&str; 12] = [
     "sd-vae",
     "sd-modules",
     "latent-upscale-modes",
@@ -20,7 +20,6 @@ const EMPTY: [&str; 13] = [
     "face-restorers",
     "realesrgan-models",
     "prompt-styles",
-    "loras",
     "script-info",
     "extensions",
     "artists",
@@ -36,6 +35,7 @@ pub fn routes() -> Router<Arc<Desk>> {
         .route("/sdapi/v1/samplers", get(samplers))
         .route("/sdapi/v1/schedulers", get(schedulers))
         .route("/sdapi/v1/sd-models", get(sd_models))
+        .route("/sdapi/v1/loras", get(loras))
         .route("/sdapi/v1/upscalers", get(upscalers))
         .route("/sdapi/v1/embeddings", get(async || Json(json!({ "loaded": {}, "skipped": {} }))))
         .route("/sdapi/v1/scripts", get(async || Json(json!({ "txt2img": [], "img2img": [] }))))
@@ -71,6 +71,13 @@ async fn schedulers() -> Json<Value> {
 async fn sd_models(State(desk): State<Arc<Desk>>) -> Json<Value> {
     let item = |name: &str| json!({ "title": name, "model_name": name, "hash": null, "sha256": null, "filename": name, "config": null });
     Json(desk.menu.models().iter().map(|(_, model)| item(&model.name)).collect())
+}
+
+/// Their folder is nobody's business.
+async fn loras(State(desk): State<Arc<Desk>>) -> Json<Value> {
+    let entries = desk.menu.loras.as_ref().map(|folder| folder.entries()).unwrap_or_default();
+    let item = |name: &str| json!({ "name": name, "alias": name, "path": format!("{name}.safetensors"), "metadata": {} });
+    Json(entries.iter().map(|entry| item(&entry.stem)).collect())
 }
 
 /// Clients take the first for "none".

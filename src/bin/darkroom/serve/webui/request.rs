@@ -257,7 +257,9 @@ fn refuse_other_pictures(body: &Body) -> Result<(), Failure> {
     for name in ["prompt", "negative_prompt"] {
         let text = body.text(name)?;
         let lower = text.to_ascii_lowercase();
-        if let Some(start) = ["<lora:", "<lyco:", "<hypernet:"].iter().find(|start| lower.contains(**start)) {
+        // Tags in the prompt are looked up, and refused where there is no such file.
+        let starts: &[&str] = if name == "prompt" { &["<hypernet:"] } else { &["<lora:", "<lyco:", "<hypernet:"] };
+        if let Some(start) = starts.iter().find(|start| lower.contains(**start)) {
             return refuse(name, format!("{start}…> in {name} is not possible: no such files are loaded here"));
         }
     }

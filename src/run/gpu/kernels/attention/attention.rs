@@ -7,7 +7,7 @@
 
 use super::attention_matrix;
 use super::shared::IMPORTS;
-use super::sizes::{Attention, Bindings, ByMatrices, MAX_PARTS, PART, Params, QUERIES, SIDE};
+use super::sizes::{Attention, Bindings, ByInvocations, ByMatrices, Params, SIDE};
 use crate::Result;
 use crate::run::gpu::kernel::{Bind, Element, Kernel, Launch, Machine, Width, count, refuse, spread};
 
@@ -19,7 +19,7 @@ pub const KERNEL: Kernel = Kernel {
     imports: IMPORTS,
     params_bytes: size_of::<Params>(),
     params_fields: Params::FIELDS,
-    constants: &["n_parts", "causal", "packed"],
+    constants: &["threads_x", "threads_y", "n_parts", "causal", "packed"],
     elements: Element::ALL,
     widths: Width::ALL,
 };
@@ -35,9 +35,8 @@ pub fn launch(attention: &Attention, machine: &Machine) -> Result<Launch> {
         return fault(format!("has a size of zero: {attention:?}"));
     }
     let matrices = attention.matrices(machine);
-    let n_slices = if matrices.is_some() { 1 } else { head_size.div_ceil(PART).div_ceil(MAX_PARTS) };
-    // Slices of equal width, rather than full ones and a rest.
-    let n_parts = head_size.div_ceil(PART).div_ceil(n_slices);
+    let by_invocations = attention.invocations(machine);
+    let n_slices = if matrices.is_some() { 1 } else { by_invocations.n_slices };
     let width_of_heads = count(KERNEL.name, &[heads, head_size])?;
     if strides.iter().any(|stride| *stride < width_of_heads) {
         return fault(format!("has rows of {strides:?} elements, shorter than {heads} heads of {head_size}"));
@@ -49,7 +48,7 @@ pub fn launch(attention: &Attention, machine: &Machine) -> Result<Launch> {
     count(KERNEL.name, &[batch, keys, strides[1].max(strides[2])])?;
     let n_query_blocks = match matrices {
         Some(by) => queries.div_ceil(by.n_subgroups * SIDE),
-        None => queries.div_ceil(QUERIES),
+        None => queries.div_ceil(by_invocations.queries()),
     };
     let n_workgroups = count(KERNEL.name, &[batch, heads, n_query_blocks, n_slices])?;
     let params = Params {
@@ -84,7 +83,9 @@ pub fn launch(attention: &Attention, machine: &Machine) -> Result<Launch> {
         let kernel = &attention_matrix::KERNEL;
         return Ok(Launch::new(kernel, machine.element, Width::Four, &constants, &params, workgroups));
     }
-    let constants = [&[("n_parts", f64::from(n_parts))], &shared[..]].concat();
+    let ByInvocations { threads: [threads_x, threads_y], n_parts, .. } = by_invocations;
+    let constants = [("threads_x", threads_x), ("threads_y", threads_y), ("n_parts", n_parts)];
+    let constants = [&constants.map(|(name, value)| (name, f64::from(value)))[..], &shared].concat();
     let width = Width::of(&[head_size, strides[0], strides[1], strides[2]]);
     Ok(Launch::new(&KERNEL, machine.element, width, &constants, &params, workgroups))
 }
@@ -148,6 +149,6 @@ mod tests {
         };
         assert_eq!(workgroups(40), [2, 1, 1]);
         assert_eq!(workgroups(160), [2, 1, 1]);
-        assert_eq!(workgroups(512), [8, 1, 1]);
+        assert_eq!(workgroups(512), [4, 1, 1]);
     }
 }

@@ -1,12 +1,15 @@
-// One workgroup attends for 32 queries of one head: for each block of 32 keys it computes the scores, keeps a running
-// maximum and a running sum of every query, and adds the block's values. 8x8 invocations; invocation (x,y) has the queries
-// y, y+8, y+16, y+24 of the workgroup, the keys x, x+8, x+16, x+24 of the block, and four columns of each part of 32 that the
-// head's columns are cut into. The results of wide heads are cut into slices of a few parts, each with a workgroup of its own
-// that computes the scores again, because no invocation has registers for more.
+// One workgroup attends for a block of queries of one head: for each block of keys it computes the scores, keeps a running
+// maximum and a running sum of every query, and adds the block's values. Of threads_x by threads_y invocations, (x,y) has
+// four queries of the workgroup, threads_y apart, four keys of the block, threads_x apart, and four columns of each part
+// that the head's columns are cut into. The results of wide heads are cut into slices of a few parts, each with a workgroup
+// of its own that computes the scores again, because no invocation has registers for more.
 
 #import linear_group
 
-// Parts of 32 columns in a slice, at most 5.
+// Invocations along the keys and the columns, and along the queries.
+override threads_x: u32 = 8u;
+override threads_y: u32 = 8u;
+// Parts in a slice, at most 5.
 override n_parts: u32 = 1u;
 // Keys after the query are hidden.
 override causal: bool = false;
@@ -21,20 +24,23 @@ override packed: bool = false;
 @group(0) @binding(3) var<storage, read_write> v: array<cell>; // [B,S,v_stride]
 @group(0) @binding(4) var<storage, read_write> out: array<cell>; // [B,T,heads*head_size]
 
-const N_THREADS = 64u;
-const N_QUERIES = 32u;
-const N_KEYS = 32u;
 // Queries of one invocation.
 const ROWS = 4u;
-// Eight quads of a row and one more, so that neighbouring rows lie in different banks.
-const STRIDE = 9u;
 // Below every score; a real infinity is avoided, because a compiler may assume that there is none.
 const HIDDEN = -3.0e38;
 
-var<workgroup> q_tile: array<vec4<f32>, 288>; // [32 queries][9]: one part of the columns
-var<workgroup> kv_tile: array<vec4<f32>, 288>; // [32 keys][9]: one part of the columns of k, then of v
-var<workgroup> weights: array<vec4<f32>, 288>; // [32 queries][9]: quad x has keys x, x+8, x+16, x+24
-var<workgroup> by_thread: array<f32, 256>; // [32 queries][8]: one number of each invocation of a query
+override n_queries: u32 = ROWS * threads_y;
+override n_keys: u32 = 4u * threads_x;
+// The quads of a row and one more, so that neighbouring rows lie in different banks.
+override stride: u32 = threads_x + 1u;
+override query_cells: u32 = n_queries * stride;
+override key_cells: u32 = n_keys * stride;
+override n_numbers: u32 = n_queries * threads_x;
+
+// [n_queries][stride]: one part of the columns of q; then the weights, of which quad x has four keys, threads_x apart.
+var<workgroup> query_tile: array<vec4<f32>, query_cells>;
+var<workgroup> key_tile: array<vec4<f32>, key_cells>; // [n_keys][stride]: one part of the columns of k, then of v
+var<workgroup> by_thread: array<f32, n_numbers>; // [n_queries][threads_x]: one number of each invocation of a query
 
 // Four columns of a row that begins at `first`, zeros beyond the head.
 fn load_q(first: u32, column: u32) -> vec4<f32> {
@@ -72,9 +78,8 @@ fn add_dot(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
 }
 
-// Where a workgroup is.
+// Where an invocation is.
 struct Place {
-    lane: u32,
     x: u32,
     y: u32,
     first_query: u32,
@@ -85,29 +90,56 @@ struct Place {
     out_at: u32,
 }
 
-// Adds the columns of part `part` of the block's values to the results, after fading what is there. The results of each part are a
-// variable of their own and this function is called once for each, because an array that is indexed by a loop around a
-// barrier would not stay in registers.
-fn add_values(sums: ptr<function, array<vec4<f32>, 4>>, fade: array<f32, 4>, place: Place, first_key: u32, part: u32) {
-    for (var item = place.lane; item < N_KEYS * 8u; item += N_THREADS) {
-        let key = first_key + item / 8u;
+// Each invocation brings one quad of every threads_y-th row.
+
+fn bring_queries(place: Place, part: u32) {
+    for (var row = place.y; row < n_queries; row += threads_y) {
+        let query = place.first_query + row;
+        var value = vec4<f32>();
+        if query < params.n_queries {
+            value = load_q(place.q_at + query * params.q_stride, (part * threads_x + place.x) * 4u) * params.scale_log2;
+        }
+        query_tile[row * stride + place.x] = value;
+    }
+}
+
+fn bring_keys(place: Place, first_key: u32, part: u32) {
+    for (var row = place.y; row < n_keys; row += threads_y) {
+        let key = first_key + row;
         var value = vec4<f32>();
         if key < params.n_keys {
-            value = load_v(place.v_at + key * params.v_stride, part * 32u + item % 8u * 4u);
+            value = load_k(place.k_at + key * params.k_stride, (part * threads_x + place.x) * 4u);
         }
-        kv_tile[item / 8u * STRIDE + item % 8u] = value;
+        key_tile[row * stride + place.x] = value;
     }
+}
+
+fn bring_values(place: Place, first_key: u32, part: u32) {
+    for (var row = place.y; row < n_keys; row += threads_y) {
+        let key = first_key + row;
+        var value = vec4<f32>();
+        if key < params.n_keys {
+            value = load_v(place.v_at + key * params.v_stride, (part * threads_x + place.x) * 4u);
+        }
+        key_tile[row * stride + place.x] = value;
+    }
+}
+
+// Adds the values that were brought to the results of their part, after fading what is there. The results of each part are
+// a variable of their own and this function is called once for each, because an array that is indexed by a loop around a
+// barrier would not stay in registers.
+fn add_values(sums: ptr<function, array<vec4<f32>, 4>>, fade: array<f32, 4>, place: Place) {
     workgroupBarrier();
     for (var r = 0u; r < ROWS; r++) {
         (*sums)[r] *= fade[r];
     }
-    for (var i = 0u; i < 8u; i++) {
-        let v0 = kv_tile[i * STRIDE + place.x];
-        let v1 = kv_tile[(i + 8u) * STRIDE + place.x];
-        let v2 = kv_tile[(i + 16u) * STRIDE + place.x];
-        let v3 = kv_tile[(i + 24u) * STRIDE + place.x];
+    for (var i = 0u; i < threads_x; i++) {
+        let v0 = key_tile[i * stride + place.x];
+        let v1 = key_tile[(i + threads_x) * stride + place.x];
+        let v2 = key_tile[(i + 2u * threads_x) * stride + place.x];
+        let v3 = key_tile[(i + 3u * threads_x) * stride + place.x];
         for (var r = 0u; r < ROWS; r++) {
-            let w = weights[(r * 8u + place.y) * STRIDE + i];
+            let w = query_tile[(r * threads_y + place.y) * stride + i];
             (*sums)[r] = fma(vec4<f32>(w.w), v3, fma(vec4<f32>(w.z), v2, fma(vec4<f32>(w.y), v1, fma(vec4<f32>(w.x), v0, (*sums)[r]))));
         }
     }
@@ -115,9 +147,9 @@ fn add_values(sums: ptr<function, array<vec4<f32>, 4>>, fade: array<f32, 4>, pla
 }
 
 fn store(sums: array<vec4<f32>, 4>, inverse: array<f32, 4>, place: Place, part: u32) {
-    let column = part * 32u + place.x * 4u;
+    let column = (part * threads_x + place.x) * 4u;
     for (var r = 0u; r < ROWS; r++) {
-        let query = place.first_query + r * 8u + place.y;
+        let query = place.first_query + r * threads_y + place.y;
         if query < params.n_queries {
             let value = sums[r] * inverse[r];
             for (var i = 0u; i < 4u; i += WIDTH) {
@@ -129,12 +161,11 @@ fn store(sums: array<vec4<f32>, 4>, inverse: array<f32, 4>, place: Place, part: 
     }
 }
 
-@compute @workgroup_size(8, 8)
+@compute @workgroup_size(threads_x, threads_y)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_id) thread: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
 ) {
     let number = linear_group(group, n_groups);
     if number >= params.n_workgroups {
@@ -148,9 +179,8 @@ fn main(
     let column = head * params.head_size;
     // Kept outside of `place`, which holds things that differ between invocations: the loop below has to be seen to run
     // equally often in all of them.
-    let first_query = block % params.n_query_blocks * N_QUERIES;
+    let first_query = block % params.n_query_blocks * n_queries;
     var place: Place;
-    place.lane = lane;
     place.x = thread.x;
     place.y = thread.y;
     place.first_query = first_query;
@@ -170,43 +200,29 @@ fn main(
     var fade: array<f32, 4>;
 
     // A causal workgroup needs no keys after its last query.
-    var n_keys = params.n_keys;
+    var last_key = params.n_keys;
     if causal {
-        n_keys = min(n_keys, first_query + N_QUERIES);
+        last_key = min(last_key, first_query + n_queries);
     }
-    for (var first_key = 0u; first_key < n_keys; first_key += N_KEYS) {
+    for (var first_key = 0u; first_key < last_key; first_key += n_keys) {
         // Scores of the four queries with four keys.
         var scores: array<vec4<f32>, 4>;
         for (var r = 0u; r < ROWS; r++) {
             scores[r] = vec4<f32>();
         }
-        for (var part = 0u; part * 32u < params.head_size; part++) {
-            for (var i = lane; i < N_QUERIES * 8u; i += N_THREADS) {
-                let query = first_query + i / 8u;
-                var value = vec4<f32>();
-                if query < params.n_queries {
-                    value = load_q(place.q_at + query * params.q_stride, part * 32u + i % 8u * 4u) * params.scale_log2;
-                }
-                q_tile[i / 8u * STRIDE + i % 8u] = value;
-            }
-            for (var i = lane; i < N_KEYS * 8u; i += N_THREADS) {
-                let key = first_key + i / 8u;
-                var value = vec4<f32>();
-                if key < params.n_keys {
-                    value = load_k(place.k_at + key * params.k_stride, part * 32u + i % 8u * 4u);
-                }
-                kv_tile[i / 8u * STRIDE + i % 8u] = value;
-            }
+        for (var part = 0u; part * threads_x * 4u < params.head_size; part++) {
+            bring_queries(place, part);
+            bring_keys(place, first_key, part);
             workgroupBarrier();
-            // The last part may be narrower: 40 columns are one part and a quarter.
-            let n_quads = min(8u, (params.head_size - part * 32u + 3u) / 4u);
+            // The last part may be narrower.
+            let n_quads = min(threads_x, (params.head_size + 3u) / 4u - part * threads_x);
             for (var i = 0u; i < n_quads; i++) {
-                let k0 = kv_tile[thread.x * STRIDE + i];
-                let k1 = kv_tile[(thread.x + 8u) * STRIDE + i];
-                let k2 = kv_tile[(thread.x + 16u) * STRIDE + i];
-                let k3 = kv_tile[(thread.x + 24u) * STRIDE + i];
+                let k0 = key_tile[thread.x * stride + i];
+                let k1 = key_tile[(thread.x + threads_x) * stride + i];
+                let k2 = key_tile[(thread.x + 2u * threads_x) * stride + i];
+                let k3 = key_tile[(thread.x + 3u * threads_x) * stride + i];
                 for (var r = 0u; r < ROWS; r++) {
-                    let x = q_tile[(r * 8u + thread.y) * STRIDE + i];
+                    let x = query_tile[(r * threads_y + thread.y) * stride + i];
                     let sums = scores[r];
                     scores[r] = vec4<f32>(
                         add_dot(sums.x, x, k0),
@@ -219,47 +235,62 @@ fn main(
             workgroupBarrier();
         }
 
-        let keys = vec4<u32>(first_key + thread.x) + vec4<u32>(0u, 8u, 16u, 24u);
+        // The first values come while the largest scores are found.
+        bring_values(place, first_key, first_part);
+        let keys = vec4<u32>(first_key + thread.x) + vec4<u32>(0u, threads_x, 2u * threads_x, 3u * threads_x);
         for (var r = 0u; r < ROWS; r++) {
-            let query = first_query + r * 8u + thread.y;
+            let row = r * threads_y + thread.y;
             var hidden = keys >= vec4<u32>(params.n_keys);
             if causal {
-                hidden |= keys > vec4<u32>(query);
+                hidden |= keys > vec4<u32>(first_query + row);
             }
             let score = select(scores[r], vec4<f32>(HIDDEN), hidden);
             scores[r] = score;
-            by_thread[(r * 8u + thread.y) * 8u + thread.x] = max(max(score.x, score.y), max(score.z, score.w));
+            by_thread[row * threads_x + thread.x] = max(max(score.x, score.y), max(score.z, score.w));
         }
         workgroupBarrier();
         for (var r = 0u; r < ROWS; r++) {
+            let row = r * threads_y + thread.y;
             var new_largest = largest[r];
-            for (var i = 0u; i < 8u; i++) {
-                new_largest = max(new_largest, by_thread[(r * 8u + thread.y) * 8u + i]);
+            for (var i = 0u; i < threads_x; i++) {
+                new_largest = max(new_largest, by_thread[row * threads_x + i]);
             }
             fade[r] = exp2(largest[r] - new_largest);
             largest[r] = new_largest;
             let w = exp2(scores[r] - new_largest);
             total[r] = total[r] * fade[r] + w.x + w.y + w.z + w.w;
-            weights[(r * 8u + thread.y) * STRIDE + thread.x] = w;
+            query_tile[row * stride + thread.x] = w;
         }
 
-        add_values(&sums_0, fade, place, first_key, first_part);
-        if n_parts > 1u { add_values(&sums_1, fade, place, first_key, first_part + 1u); }
-        if n_parts > 2u { add_values(&sums_2, fade, place, first_key, first_part + 2u); }
-        if n_parts > 3u { add_values(&sums_3, fade, place, first_key, first_part + 3u); }
-        if n_parts > 4u { add_values(&sums_4, fade, place, first_key, first_part + 4u); }
+        add_values(&sums_0, fade, place);
+        if n_parts > 1u {
+            bring_values(place, first_key, first_part + 1u);
+            add_values(&sums_1, fade, place);
+        }
+        if n_parts > 2u {
+            bring_values(place, first_key, first_part + 2u);
+            add_values(&sums_2, fade, place);
+        }
+        if n_parts > 3u {
+            bring_values(place, first_key, first_part + 3u);
+            add_values(&sums_3, fade, place);
+        }
+        if n_parts > 4u {
+            bring_values(place, first_key, first_part + 4u);
+            add_values(&sums_4, fade, place);
+        }
     }
 
-    // The sums of all eight invocations of a query.
+    // The sums of all invocations of a query.
     for (var r = 0u; r < ROWS; r++) {
-        by_thread[(r * 8u + thread.y) * 8u + thread.x] = total[r];
+        by_thread[(r * threads_y + thread.y) * threads_x + thread.x] = total[r];
     }
     workgroupBarrier();
     var inverse: array<f32, 4>;
     for (var r = 0u; r < ROWS; r++) {
         var sum = 0.0;
-        for (var i = 0u; i < 8u; i++) {
-            sum += by_thread[(r * 8u + thread.y) * 8u + i];
+        for (var i = 0u; i < threads_x; i++) {
+            sum += by_thread[(r * threads_y + thread.y) * threads_x + i];
         }
         inverse[r] = 1.0 / sum;
     }

@@ -38,12 +38,10 @@ params! {
     }
 }
 
-/// Columns of a head that a workgroup covers at once: eight invocations, four each.
-pub(super) const PART: u32 = 32;
 /// Parts of a slice at most: 20 vectors of four in each invocation.
-pub(super) const MAX_PARTS: u32 = 5;
-/// Queries of a workgroup.
-pub(super) const QUERIES: u32 = 32;
+const MAX_PARTS: u32 = 5;
+/// Queries, keys and columns of a part that one invocation has.
+const OF_ONE: u32 = 4;
 
 /// The most subgroups of a workgroup with cooperative matrices, the side of one, and the most parts of a head that a
 /// subgroup has.
@@ -88,6 +86,30 @@ impl Attention {
     }
 }
 
+/// How the invocations of a workgroup attend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ByInvocations {
+    /// Along the keys and the columns, and along the queries.
+    pub(super) threads: [u32; 2],
+    /// Parts of a head's columns in a slice.
+    pub(super) n_parts: u32,
+    /// Workgroups that share the columns of one block of queries.
+    pub(super) n_slices: u32,
+}
+
+impl ByInvocations {
+    /// Queries of a workgroup.
+    pub(super) fn queries(self) -> u32 {
+        OF_ONE * self.threads[1]
+    }
+}
+
+/// Bytes of workgroup memory that `threads` need: rows of queries and of keys, and a number of each invocation of a query.
+fn workgroup_bytes([x, y]: [u32; 2]) -> u32 {
+    let (queries, keys) = (OF_ONE * y, OF_ONE * x);
+    (queries + keys) * (x + 1) * 16 + queries * x * 4
+}
+
 /// How cooperative matrices attend.
 #[derive(Clone, Copy)]
 pub(super) struct ByMatrices {
@@ -98,6 +120,24 @@ pub(super) struct ByMatrices {
 }
 
 impl Attention {
+    /// How invocations do it: in parts that fit the head, and as many as the workgroup memory has room for, because keys
+    /// and values are brought once a workgroup. In this order they were the fastest on an H100.
+    pub(super) fn invocations(&self, machine: &Machine) -> ByInvocations {
+        let head_size = self.head_size;
+        let ways: &[[u32; 2]] = match head_size {
+            size if size.is_multiple_of(40) => &[[10, 16], [10, 8]],
+            64 => &[[16, 16], [8, 32], [8, 16]],
+            size if size.is_multiple_of(64) => &[[16, 16], [16, 8], [8, 16]],
+            _ => &[[8, 16]],
+        };
+        let fits = |threads: &&[u32; 2]| workgroup_bytes(**threads) <= machine.workgroup_bytes;
+        let threads = ways.iter().find(fits).copied().unwrap_or([8, 8]);
+        let parts = head_size.div_ceil(OF_ONE * threads[0]);
+        let n_slices = parts.div_ceil(MAX_PARTS);
+        // Slices of equal width, rather than full ones and a rest.
+        ByInvocations { threads, n_parts: parts.div_ceil(n_slices), n_slices }
+    }
+
     /// How the machine's cooperative matrices do it, if they can.
     pub(super) fn matrices(&self, machine: &Machine) -> Option<ByMatrices> {
         let Attention { head_size, strides, .. } = *self;

@@ -1,5 +1,5 @@
 // One workgroup normalises a chunk of the pixels for a slab of whole groups. First it joins the parts that
-// group_norm_stats measured: one invocation a group.
+// group_norm_stats measured.
 
 #import linear_group
 #import group_norm
@@ -21,22 +21,53 @@ override with_silu: bool = false;
 // Of each group of the slab, which has 512 at most: its mean, and one over its standard deviation.
 var<workgroup> joined: array<vec2<f32>, 512>;
 
-// Joins the parts of one group.
-fn join(first: u32, group_channels: u32) -> vec2<f32> {
-    let origin = partials[first].x;
+// One number of each invocation.
+var<workgroup> numbers: array<f32, 256>;
+
+// The sum over `n` neighbouring invocations, from invocation `first` on. All invocations call this together.
+fn sum_of(lane: u32, first: u32, n: u32, value: f32) -> f32 {
+    numbers[lane] = value;
+    workgroupBarrier();
     var sum = 0.0;
-    for (var i = 0u; i < params.n_partials; i++) {
-        let n = min(params.partial_pixels, params.total_pixels - i * params.partial_pixels);
-        sum += (partials[first + i].x - origin) * f32(n);
+    for (var i = 0u; i < n; i++) {
+        sum += numbers[first + i];
     }
-    let mean = origin + sum / f32(params.total_pixels);
-    var deviation = 0.0;
-    for (var i = 0u; i < params.n_partials; i++) {
-        let n = min(params.partial_pixels, params.total_pixels - i * params.partial_pixels);
-        let difference = partials[first + i].x - mean;
-        deviation += partials[first + i].y + difference * difference * f32(n * group_channels);
+    // Nobody may begin the next sum before all have this one.
+    workgroupBarrier();
+    return sum;
+}
+
+fn pixels_of(partial: u32) -> f32 {
+    return f32(min(params.partial_pixels, params.total_pixels - partial * params.partial_pixels));
+}
+
+// Joins the parts of the slab's groups: of each group by as many neighbouring invocations as there are for it.
+fn join(part: Part, lane: u32, group_channels: u32) {
+    let n_helpers = max(256u / part.n_groups, 1u);
+    let helper = lane % n_helpers;
+    for (var first_group = 0u; first_group < part.n_groups; first_group += 256u / n_helpers) {
+        let g = first_group + lane / n_helpers;
+        // Invocations without a group repeat the last, because all have to meet at the barriers.
+        let of_group = min(g, part.n_groups - 1u);
+        let at = (part.item * params.groups + part.first_group + of_group) * params.n_partials;
+        let origin = partials[at].x;
+        var sum = 0.0;
+        for (var i = helper; i < params.n_partials; i += n_helpers) {
+            sum += (partials[at + i].x - origin) * pixels_of(i);
+        }
+        let mean = origin + sum_of(lane, lane - helper, n_helpers, sum) / f32(params.total_pixels);
+        var deviation = 0.0;
+        for (var i = helper; i < params.n_partials; i += n_helpers) {
+            let difference = partials[at + i].x - mean;
+            deviation += partials[at + i].y + difference * difference * pixels_of(i) * f32(group_channels);
+        }
+        let all = sum_of(lane, lane - helper, n_helpers, deviation);
+        if helper == 0u && g < part.n_groups {
+            let variance = all / (f32(params.total_pixels) * f32(group_channels));
+            joined[g] = vec2<f32>(mean, 1.0 / sqrt(variance + params.eps));
+        }
     }
-    return vec2<f32>(mean, 1.0 / sqrt(deviation / (f32(params.total_pixels) * f32(group_channels)) + params.eps));
+    workgroupBarrier();
 }
 
 @compute @workgroup_size(256)
@@ -52,11 +83,7 @@ fn main(
     let part = part_of(number);
     let channels = params.channels_0 + params.channels_1;
     let group_channels = channels / params.groups;
-    for (var g = lane; g < part.n_groups; g += 256u) {
-        let first = (part.item * params.groups + part.first_group + g) * params.n_partials;
-        joined[g] = join(first, group_channels);
-    }
-    workgroupBarrier();
+    join(part, lane, group_channels);
 
     let n_cells = part.n_channels / WIDTH;
     let row = lane / n_cells;

@@ -44,7 +44,21 @@ fn main(
             let first = read_sources(part.item, part.first_pixel + row, part.first_channel + channel);
             var sum = vec4<f32>();
             var squares = vec4<f32>();
-            for (var pixel = part.first_pixel + row + n_rows; pixel < part.last_pixel; pixel += n_rows) {
+            var pixel = part.first_pixel + row + n_rows;
+            // Four at a time, because the next cannot be asked for before the last has come.
+            for (; pixel + 3u * n_rows < part.last_pixel; pixel += 4u * n_rows) {
+                let x0 = read_sources(part.item, pixel, part.first_channel + channel);
+                let x1 = read_sources(part.item, pixel + n_rows, part.first_channel + channel);
+                let x2 = read_sources(part.item, pixel + 2u * n_rows, part.first_channel + channel);
+                let x3 = read_sources(part.item, pixel + 3u * n_rows, part.first_channel + channel);
+                let d0 = x0 - first;
+                let d1 = x1 - first;
+                let d2 = x2 - first;
+                let d3 = x3 - first;
+                sum += d0 + d1 + d2 + d3;
+                squares += d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3;
+            }
+            for (; pixel < part.last_pixel; pixel += n_rows) {
                 let x = read_sources(part.item, pixel, part.first_channel + channel) - first;
                 sum += x;
                 squares += x * x;

@@ -12,7 +12,7 @@ pub(super) const THREADS: u32 = 256;
 /// Cells of a pixel that a workgroup covers at most: half its invocations, so that it reads two pixels at once or more.
 const MAX_SLAB_CELLS: u32 = 128;
 /// Parts of a group at most. Every workgroup of the second kernel joins them all.
-pub const MAX_CHUNKS: u32 = 64;
+pub const MAX_CHUNKS: u32 = 256;
 /// Bytes of a measured part: mean and sum of squared deviations, f32.
 const PARTIAL_BYTES: u64 = size_of::<[f32; 2]>() as u64;
 /// Pixels that an invocation measures at least, unless there are fewer.

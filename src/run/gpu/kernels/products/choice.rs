@@ -13,7 +13,7 @@ const TILE_ROW: Tile = TILES[7];
 const TILE_NARROW: Tile = TILES[6];
 
 /// The same with cooperative matrices, the largest first.
-const TILES_OF_MATRICES: &[Tile] = &[TILES[10], TILES[14], TILES[16], TILES[18], TILES[20]];
+const TILES_OF_MATRICES: &[Tile] = &[TILES[11], TILES[15], TILES[17], TILES[19], TILES[21]];
 
 /// Workgroups below which a GPU is not filled, so that the sum is split.
 const ENOUGH_GROUPS: u32 = 256;

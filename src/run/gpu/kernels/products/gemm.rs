@@ -38,6 +38,7 @@ pub const KERNEL: Kernel = Kernel {
         "geglu",
         "split",
         "has_norm",
+        "is_even",
     ],
     elements: Element::ALL,
     widths: Width::ALL,
@@ -117,6 +118,7 @@ pub fn launch(gemm: &Gemm, machine: &Machine, tile: Tile, splits: u32) -> Result
                 ("rows", f64::from(rows)),
                 ("quads", f64::from(quads)),
                 ("has_norm", switch(gemm.norm_eps.is_some())),
+                ("is_even", switch(gemm.is_even(tile))),
             ],
         ),
         (Work::Matrices { .. }, None) => {

@@ -20,6 +20,8 @@ override upsample: bool = false;
 override split: bool = false;
 // The rows of A, which are those of one source, are layer-normalised as they are read.
 override has_norm: bool = false;
+// No step of the sum and no tile goes beyond the last channel or column, and the invocations share a step's values evenly.
+override is_even: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> source_0: array<cell>; // [B,H,W,C0]
@@ -102,7 +104,7 @@ fn normalise(value: vec4<f32>, tile_row: u32, channel: u32) -> vec4<f32> {
     let stats = row_stats[tile_row];
     var result = vec4<f32>();
     for (var i = 0u; i < 4u; i++) {
-        if channel + i < params.channels_0 {
+        if is_even || channel + i < params.channels_0 {
             let weight = bias[params.norm_offset + channel + i];
             let shift = bias[params.norm_offset + params.channels_0 + channel + i];
             result[i] = (value[i] - stats.x) * stats.y * weight + shift;
@@ -133,7 +135,7 @@ fn load_a(place: u32, step: Step, item: u32) -> vec4<f32> {
     let channel = step.channel + item % TILE_K_QUADS * 4u;
     let n_channels = channels_of(step);
     for (var i = 0u; i < 4u; i += WIDTH) {
-        if channel + i < n_channels {
+        if is_even || channel + i < n_channels {
             let at = (place + channel + i) / WIDTH;
             if step.source == 0u {
                 put(&quad, i, source_0[at]);
@@ -149,7 +151,7 @@ fn load_a(place: u32, step: Step, item: u32) -> vec4<f32> {
 }
 
 fn store_a(item: u32, value: vec4<f32>) {
-    if item < tile_m * TILE_K_QUADS {
+    if is_even || item < tile_m * TILE_K_QUADS {
         a_tile[item / TILE_K_QUADS * A_STRIDE + item % TILE_K_QUADS] = value;
     }
 }
@@ -158,7 +160,7 @@ fn store_a(item: u32, value: vec4<f32>) {
 fn load_w(step: Step, item: u32, first_quad: u32, n_quads: u32) -> vec4<f32> {
     let k = item / tile_quads;
     let quad = first_quad + item % tile_quads;
-    if k < TILE_K && step.channel + k < channels_of(step) && quad < n_quads {
+    if is_even || (k < TILE_K && step.channel + k < channels_of(step) && quad < n_quads) {
         return widen_half4(weight[(step.first_k + k) * n_quads + quad]);
     }
     return vec4<f32>();
@@ -167,7 +169,7 @@ fn load_w(step: Step, item: u32, first_quad: u32, n_quads: u32) -> vec4<f32> {
 fn store_w(item: u32, value: vec4<f32>) {
     let k = item / tile_quads;
     let quad = item % tile_quads;
-    if k < TILE_K {
+    if is_even || k < TILE_K {
         w_tile[k * tile_quads + quad % quads * threads_x + quad / quads] = value;
     }
 }

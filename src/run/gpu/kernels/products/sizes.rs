@@ -160,6 +160,14 @@ impl Gemm {
         [c0, c1, self.n].iter().all(|size| size.is_multiple_of(8)) && self.width() == Width::Four
     }
 
+    /// Whether no step and no tile goes beyond the last channel or column, so that the kernel need not look.
+    pub(super) fn is_even(&self, tile: Tile) -> bool {
+        tile.shares_evenly()
+            && self.width() == Width::Four
+            && self.n.is_multiple_of(tile.n())
+            && self.source.channels.iter().all(|channels| channels.is_multiple_of(tile.k()))
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         let Source { batch, in_size, kernel, stride, .. } = self.source;
         let channels = self.source.channels_sum();

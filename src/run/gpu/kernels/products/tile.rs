@@ -83,6 +83,13 @@ impl Tile {
         !matches!(self.work, Work::Invocations { quads: 1, .. })
     }
 
+    /// Whether the invocations of a workgroup bring the same number of A's and of W's vectors of four in each step.
+    pub(super) const fn shares_evenly(self) -> bool {
+        let Work::Invocations { threads, .. } = self.work else { return false };
+        let n_threads = threads[0] * threads[1];
+        (self.m() * TILE_K / 4).is_multiple_of(n_threads) && (TILE_K * self.n() / 4).is_multiple_of(n_threads)
+    }
+
     /// Whether a machine can multiply this way.
     pub(super) fn suits(self, machine: &Machine) -> bool {
         let Work::Matrices { side, subgroups, two_halves, .. } = self.work else { return true };
@@ -113,7 +120,7 @@ const fn large_matrices(name: &'static str, side: u32, subgroups: [u32; 2], matr
 }
 
 /// The tiles to choose from. The first six suit any matrix, the next those with very few columns, the eighth those with very few
-/// rows, such as a time embedding's. Behind them are two for GPUs with many registers, and those of cooperative matrices.
+/// rows, such as a time embedding's. Behind them are three for GPUs with many registers, and those of cooperative matrices.
 pub const TILES: &[Tile] = &[
     invocations("32x32", [8, 8], 4, 1),
     invocations("32x64", [8, 8], 4, 2),
@@ -125,6 +132,7 @@ pub const TILES: &[Tile] = &[
     invocations("4x128", [16, 4], 1, 2),
     invocations("64x128/256", [16, 16], 4, 2),
     invocations("128x64/256", [16, 16], 8, 1),
+    invocations("64x128", [16, 8], 8, 2),
     matrices("matrix 128x128", 16, [2, 4], [4, 2]),
     large_matrices("matrix 128x128/4", 16, [2, 2], [4, 4]),
     large_matrices("matrix 128x256", 16, [2, 4], [4, 4]),
