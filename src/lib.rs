@@ -18,6 +18,7 @@
 //! - [`error`]: one enum; its variants carry what a caller needs to act on. [`json`]: JSON as Python reads it.
 //! - [`rng`]: torch's CPU generator, bit for bit, so that a seed means the same noise as in diffusers.
 //! - [`tokenizer`]: CLIP's byte-pair encoding, with the ids of transformers.
+//! - [`wildcards`]: prompts that choose between options and lines of files, decided by a seed.
 //! - [`image`]: pictures in and out, what files carry beside them, Pillow's resampling, masks.
 //! - [`graph`]: models as plain data: operations, shapes, names, weights, costs.
 //! - [`store`]: verified chunks of downloaded files, as an interface; IndexedDB in the browser.
@@ -75,6 +76,8 @@ pub mod json;
 pub mod image;
 pub mod rng;
 pub mod tokenizer;
+#[path = "prompt/wildcards.rs"]
+pub mod wildcards;
 
 pub mod graph;
 pub mod store;

@@ -39,6 +39,12 @@ pub struct Parameters {
     /// What to avoid. `None` and an empty text are not the same for XL; the layout of AUTOMATIC1111 cannot tell them apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
+    /// What the prompt was decided from, where it had options.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Likewise of what to avoid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_template: Option<String>,
     /// Steps that were asked for.
     pub steps: u32,
     /// The sampler's name, such as `dpm++2m_karras`.
@@ -173,6 +179,8 @@ impl Parameters {
         Parameters {
             prompt: config.prompt.clone(),
             negative_prompt: config.negative_prompt.clone(),
+            template: config.template.clone(),
+            negative_template: config.negative_template.clone(),
             steps: config.steps as u32,
             sampler: sampler.name(),
             spacing: config.spacing,
@@ -240,6 +248,11 @@ impl Parameters {
             let hashes = self.embeddings.iter().map(|used| format!("{}: {}", used.name, used.hash));
             settings.push(("TI hashes", quoted(&hashes.collect::<Vec<_>>().join(", "))));
         }
+        for (key, template) in [("Template", &self.template), ("Negative Template", &self.negative_template)] {
+            if let Some(template) = template {
+                settings.push((key, quoted(template)));
+            }
+        }
         if !self.version.is_empty() {
             settings.push(("Version", quoted(&self.version)));
         }
@@ -280,6 +293,9 @@ impl From<Parameters> for Request {
         Request {
             prompt: parameters.prompt,
             negative_prompt: parameters.negative_prompt,
+            template: parameters.template,
+            negative_template: parameters.negative_template,
+            preset: None,
             width: Some(parameters.width as usize),
             height: Some(parameters.height as usize),
             any_size: parameters.any_size,
@@ -345,6 +361,9 @@ mod tests {
         let whole = Request {
             prompt: "a fox\nNegative prompt: inside".to_owned(),
             negative_prompt: Some(String::new()),
+            template: Some("a {fox|owl}".to_owned()),
+            negative_template: Some("{fog|}".to_owned()),
+            preset: None,
             width: Some(520),
             height: Some(512),
             any_size: true,

@@ -4,11 +4,15 @@
 //! [`Error::Request`] that says what would work. Prompts are plain text here; the tokenizer reads them later.
 
 mod asked;
+mod expand;
 mod loras;
+mod preset;
 mod seed;
 
 pub use asked::{Attention, Defaults, LongPrompt, Request};
+pub use expand::ExpandedRequest;
 pub use loras::{LoraUse, MAX_LORA_STRENGTH, MAX_LORAS, take_lora_tags};
+pub use preset::Preset;
 
 use crate::error::{Error, Result};
 use crate::image::Fit;
@@ -91,6 +95,10 @@ pub struct SDConfig {
     /// What to steer away from. It has no effect where guidance has none. `None` is not the same as an empty text: XL
     /// then steers away from zeros, as diffusers does, not from the encoding of nothing.
     pub negative_prompt: Option<String>,
+    /// What the prompt was decided from; it is written into the picture and has no effect.
+    pub template: Option<String>,
+    /// Likewise of what to steer away from.
+    pub negative_template: Option<String>,
     /// How many pictures to draw, 1 to 64.
     pub count: usize,
     /// The sampler, or `None` for the one that the checkpoint's `scheduler_config.json` names.
@@ -134,6 +142,8 @@ impl SDConfig {
             noise: Noise::default(),
             prompt: String::new(),
             negative_prompt: None,
+            template: None,
+            negative_template: None,
             count: 1,
             sampler: None,
             spacing: None,

@@ -140,6 +140,8 @@ pub(super) fn read(text: &str) -> Option<Found> {
         // What people write for a random one.
         seed: number("Seed", line.find("Seed").filter(|seed| *seed != "-1"), &mut notes),
         model: line.find("Model").map(str::to_owned),
+        template: line.find("Template").map(str::to_owned),
+        negative_template: line.find("Negative Template").map(str::to_owned),
         version,
         ..Settings::default()
     };

@@ -20,6 +20,12 @@ pub struct Settings {
     /// What to avoid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
+    /// What the prompt was decided from, where it had options.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Likewise of what to avoid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub negative_template: Option<String>,
     /// Denoising steps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u32>,

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{LoraUse, MAX_SIDE, SDConfig, SideRule, refuse, take_lora_tags};
+use super::{LoraUse, MAX_SIDE, Preset, SDConfig, SideRule, refuse, take_lora_tags};
 use crate::error::Result;
 use crate::image::Fit;
 use crate::model::version::SDVersion;
@@ -51,6 +51,16 @@ pub struct Request {
     /// What to steer away from. Absent and empty are not the same for XL, as in diffusers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
+    /// What `prompt` was decided from, where it had options (`{a|b}`, `__name__`): it is written into the picture and has no
+    /// effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Likewise of `negative_prompt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_template: Option<String>,
+    /// Steps, sampler, spacing and guidance of models of few steps, where they are not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
     /// Width in pixels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
@@ -209,6 +219,9 @@ impl Request {
     pub const FIELDS: &[&str] = &[
         "prompt",
         "negative_prompt",
+        "template",
+        "negative_template",
+        "preset",
         "width",
         "height",
         "any_size",
@@ -264,6 +277,9 @@ impl Request {
         has_mask: bool,
         seed: u64,
     ) -> Result<SDConfig> {
+        if let Some(preset) = self.preset {
+            return Request { preset: None, ..preset.fill(self) }.resolve(defaults, picture, has_mask, seed);
+        }
         self.check_given(picture.is_some(), has_mask)?;
         let (width, height) = self.size(defaults, picture);
         let (prompt, tags) = take_lora_tags(&self.prompt)?;
@@ -286,6 +302,7 @@ impl Request {
         config = config.with_optional_negative_prompt(self.negative_prompt.clone());
         config.sampler = self.sampler.as_deref().map(str::parse).transpose()?;
         config.spacing = self.spacing;
+        (config.template, config.negative_template) = (self.template.clone(), self.negative_template.clone());
         config = config.with_eta(self.eta.unwrap_or(0.0));
         if self.timesteps.is_some() || self.sigmas.is_some() {
             config = config.with_given_steps(self.steps, self.timesteps.clone(), self.sigmas.clone())?;
@@ -393,6 +410,9 @@ mod tests {
         let all = Request {
             prompt: "x".into(),
             negative_prompt: Some("y".into()),
+            template: Some("{x|z}".into()),
+            negative_template: Some("__y__".into()),
+            preset: Some(Preset::Lightning4),
             width: Some(1),
             height: Some(1),
             any_size: true,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use darkroom::image::Fit;
-use darkroom::request::{Attention, LongPrompt, Request};
+use darkroom::request::{Attention, LongPrompt, Preset, Request};
 use darkroom::rng::Noise;
 use darkroom::sampler::{Sampler, Spacing};
 
@@ -31,6 +31,12 @@ pub struct Args {
     /// without its ending, or the name that its metadata gives.
     #[arg(long, value_name = "FOLDER")]
     pub lora_dir: Option<PathBuf>,
+    /// A folder of wildcards: __NAME__ in a prompt is a line of NAME.txt there, chosen by the seed.
+    #[arg(long, value_name = "FOLDER")]
+    pub wildcards: Option<PathBuf>,
+    /// Steps, sampler and guidance of models and LoRAs that were made for a few steps; what is given beside it wins.
+    #[arg(long, value_enum)]
+    pub preset: Option<Preset>,
     /// Denoising steps, 1 to 150 [default: the version's].
     #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     pub steps: Option<usize>,
@@ -122,6 +128,9 @@ impl Args {
         Request {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative.clone(),
+            template: None,
+            negative_template: None,
+            preset: self.preset,
             width: self.width,
             height: self.height,
             any_size: self.any_size,
