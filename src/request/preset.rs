@@ -181,7 +181,7 @@ fn of_name(name: &str) -> Option<Preset> {
     if ends("dpmsde") || has("sde") || has("cfg") {
         return None;
     }
-    if (begins("lightning") || ends("lightning")) && (is_of_sd || n_steps.is_some()) {
+    if lower.contains("lightning") && (is_of_sd || n_steps.is_some()) {
         return match n_steps {
             Some(1) => None,
             Some(2) => Some(Preset::Lightning2),

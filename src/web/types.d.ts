@@ -156,10 +156,19 @@ export type DamageReport = {
 
 /** What a caller asks for. An absent setting is the model's own. */
 export type DrawRequest = {
-  /** What to draw. */
+  /** What to draw. Tags `<lora:name:weight>` in it are the same as entries of `loras`. */
   prompt: string,
   /** What to steer away from. Absent and empty are not the same for XL, as in diffusers. */
   negative_prompt?: string,
+  /**
+   * What `prompt` was decided from, where it had options (`{a|b}`, `__name__`): it is written into the picture and has no
+   * effect.
+   */
+  template?: string,
+  /** Likewise of `negative_prompt`. */
+  negative_template?: string,
+  /** Steps, sampler, spacing and guidance of models of few steps, where they are not given. */
+  preset?: Preset,
   /** Width in pixels. */
   width?: number,
   /** Height in pixels. */
@@ -176,6 +185,8 @@ export type DrawRequest = {
   strength?: number,
   /** The sampler's name, in any spelling that `crate::sampler::Sampler` parses. */
   sampler?: string,
+  /** How the steps are spread over the training steps. */
+  spacing?: Spacing,
   /** How much noise DDIM and TCD add in each step, 0 to 1. */
   eta?: number,
   /** The steps as training steps, from noise to picture, in place of their number. */
@@ -198,6 +209,8 @@ export type DrawRequest = {
   original_size?: [number, number],
   /** XL's conditioning on the crop of the training photograph: left and top in pixels; (0, 0) where absent. */
   crop?: [number, number],
+  /** The LoRAs that change the model, besides those of tags in the prompt. */
+  loras?: Array<LoraUse>,
 };
 
 /** The type of values: on the GPU of all but weights, on the CPU of weights. `auto` is f16 where the GPU has it. */
@@ -242,6 +255,16 @@ export type LoadSettings = {
 
 /** What to do with prompts of more tokens than the text encoder takes at once. */
 export type LongPrompt = "truncate" | "chunks";
+
+/** A LoRA with its strengths. */
+export type LoraUse = {
+  /** What the LoRA is called: its file's name without the ending, or the name that its metadata gives. */
+  name: string,
+  /** How strong its changes of the UNet are; 1 where absent. */
+  strength?: number,
+  /** Of the text encoders; `strength` where absent. */
+  text_strength?: number,
+};
 
 /** What one shape was cut into and how long that took. */
 export type Measured = {
@@ -367,16 +390,28 @@ export type PictureParameters = {
   is_empty: boolean,
   /** The program by the form of what it wrote, such as `ComfyUI`; several write AUTOMATIC1111's. */
   program: string,
+  /** The beginning of the SHA-256 of the model's file. */
+  model_hash?: string,
+  /** The VAE that took the place of the model's own. */
+  vae?: string,
+  /** The embeddings whose words the prompts have. */
+  embeddings?: Array<UsedFile>,
   /** What could not, in sentences without a full stop. */
   notes: Array<string>,
   /** What to draw. */
   prompt?: string,
   /** What to avoid. */
   negative_prompt?: string,
+  /** What the prompt was decided from, where it had options. */
+  template?: string,
+  /** Likewise of what to avoid. */
+  negative_template?: string,
   /** Denoising steps. */
   steps?: number,
   /** The sampler: our name of it where it is one of ours, otherwise as it was written. */
   sampler?: string,
+  /** How the steps were spread over the training steps. */
+  spacing?: Spacing,
   /** Classifier-free guidance scale. */
   guidance_scale?: number,
   /** The seed of the noise; in JSON a text where JavaScript's numbers do not hold it. */
@@ -409,6 +444,8 @@ export type PictureParameters = {
   original_size?: [number, number],
   /** XL's conditioning on the crop, left and top in pixels. */
   crop?: [number, number],
+  /** The LoRAs that changed the model. */
+  loras?: Array<UsedLora>,
   /** The program's version. */
   version?: string,
 };
@@ -463,8 +500,14 @@ export type PlanRequest = {
 /** What a UNet predicts. */
 export type Prediction = "epsilon" | "v";
 
+/** A name for steps, sampler, spacing and guidance that belong together. Settings that a request gives win. */
+export type Preset = "lcm" | "lightning-2" | "lightning-4" | "lightning-8" | "hyper-1" | "hyper-2" | "hyper-4" | "hyper-8" | "turbo";
+
 /** Which runner computes. */
 export type RunnerName = "cpu" | "gpu";
+
+/** `timestep_spacing` of a scheduler config (arXiv 2305.08891, table 2). */
+export type Spacing = "leading" | "trailing" | "linspace";
 
 /** What one step did. */
 export type StepReport = {
@@ -503,6 +546,31 @@ export type TransferProgress = {
   total: number,
   bytes_per_sec: number,
   secs_left?: number,
+};
+
+/** A file beside the model that had a part in a picture. */
+export type UsedFile = {
+  /** Its name without the ending. */
+  name: string,
+  /** The first 12 digits of its SHA-256, as AUTOMATIC1111 has it. */
+  hash: string,
+};
+
+/** A LoRA that changed the model, with the file that it was. */
+export type UsedLora = {
+  /** What it was called. */
+  name: string,
+  /** How strong it was. */
+  strength: number,
+  /** Likewise in the text encoders, where that was another number. */
+  text_strength?: number,
+  /** The SHA-256 of its file in lower-case hexadecimal, where it is known. */
+  sha256?: string,
+  /**
+   * What another program wrote as its hash: AUTOMATIC1111 the first 12 digits of the SHA-256 of what is behind the
+   * file's header.
+   */
+  hash?: string,
 };
 
 /** One of the seven versions, with its defaults. */
