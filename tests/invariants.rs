@@ -30,7 +30,7 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
 ];
 
 /// The modules that compute and nothing else.
-const PURE: &[&str] = &["json", "model", "graph", "sampler", "request", "tokenizer", "rng", "image", "parameters"];
+const PURE: &[&str] = &["json", "model", "graph", "sampler", "request", "tokenizer", "rng", "image", "parameters", "prompt"];
 
 /// What a pure module may not name below `std`.
 const IMPURE_STD: &[&str] = &["fs", "net", "env", "process", "thread", "time"];
@@ -111,6 +111,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rng",
             "image",
             "tokenizer",
+            "wildcards",
             "store",
             "graph",
             "weights",
