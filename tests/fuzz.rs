@@ -327,6 +327,26 @@ fn parameters() {
 }
 
 #[test]
+fn wildcards() {
+    let target = Target {
+        name: "wildcards",
+        run: targets::wildcards,
+        mutate: mutate::template,
+        // What comes out may be much longer than what went in, up to a bound.
+        memory: (1 << 20, 200),
+        reached: &[
+            "accepted as it was",
+            "accepted longer",
+            "accepted shorter",
+            "these names are there",
+            "lead to themselves",
+            "no line to choose",
+        ],
+    };
+    fuzz(&target, files(&fixtures().join("fuzz/wildcards"), &|_| true));
+}
+
+#[test]
 fn inspect() {
     let target = Target {
         name: "inspect",
