@@ -245,6 +245,28 @@ impl<R: Runner> ModelComponents<R> {
         Ok(weights)
     }
 
+    /// The weights of a part in the form that another graph of it wants, for one stage: those that are on the device are
+    /// dropped before, and none are kept.
+    ///
+    /// # Errors
+    /// As [`ModelComponents::part`].
+    pub async fn part_for(
+        &self,
+        runner: &R,
+        part: Part,
+        graph: &Graph,
+        loras: &ActiveLoras,
+        go_on: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Rc<R::Weights>> {
+        self.loaded.borrow_mut().retain(|known| known.part != part);
+        let changes = loras.changes(self.configs.component(part));
+        let file = self.open_file(part, &mut || go_on(0)).await?.merged(changes);
+        let mut told = |n_bytes| {
+            go_on(n_bytes);
+        };
+        Ok(Rc::new(runner.load(std::slice::from_ref(graph), &file, &mut told).await?))
+    }
+
     /// Drops weights whose stage is over, where the device cannot hold all.
     pub fn release(&self, parts: &[Part]) {
         if self.residency == Residency::Staged {
@@ -273,6 +295,24 @@ impl<R: Runner> ModelComponents<R> {
             self.files.borrow_mut().push((component.folder(), Rc::new(weights)));
         }
         self.file(part)
+    }
+
+    /// Why `stage`, which runs these parts, gave NaN or infinity: because weights of theirs have some, or because the settings
+    /// or the model led there. The weights are read again, all of them.
+    ///
+    /// # Errors
+    /// What the files return when they cannot be read.
+    pub async fn why_not_finite(&self, stage: String, parts: &[Part]) -> Result<Error> {
+        for &part in parts {
+            let file = self.file(part)?;
+            let names: BTreeSet<String> =
+                self.configs.graphs(part)?.iter().flat_map(Graph::weights).map(|spec| spec.name).collect();
+            if let Some(tensor) = file.first_not_finite(names.iter().map(String::as_str)).await? {
+                let (name, file) = (tensor.name.to_owned(), tensor.file.to_owned());
+                return Ok(Error::WeightNotFinite { stage, name, file });
+            }
+        }
+        Ok(Error::NotFinite { stage })
     }
 
     /// The parts that every picture needs, in the order of their use.
@@ -386,7 +426,9 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
                     notes.extend(note);
                 }
                 // A tiny decoder is enough to draw from text.
-                Err(Error::Hub { .. }) if component == Component::Vae && configs.tiny_decoder.is_some() => {
+                Err(Error::Hub { .. } | Error::Unfit { .. })
+                    if component == Component::Vae && configs.tiny_decoder.is_some() =>
+                {
                     notes.push("without a VAE no picture can be started from".to_owned());
                 }
                 Err(error) => return Err(error),

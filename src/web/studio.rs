@@ -165,11 +165,7 @@ impl Studio {
     /// # Errors
     /// When the tokenizer cannot encode the text.
     #[wasm_bindgen(unchecked_return_type = "[number, number]")]
-    pub fn count_tokens(
-        &self,
-        prompt: &str,
-        #[wasm_bindgen(unchecked_param_type = "PromptSyntax | undefined")] syntax: Option<String>,
-    ) -> Result<Array, JsValue> {
+    pub fn count_tokens(&self, prompt: &str, syntax: Option<String>) -> Result<Array, JsValue> {
         let named =
             |name: String| PromptSyntax::named(&name).ok_or_else(|| refuse(&format!("no prompt syntax {name:?}")));
         let syntax = syntax.map(named).transpose()?.unwrap_or_default();

@@ -1,5 +1,6 @@
 //! What this server draws, with its limits, and the check that a request can be drawn before it waits in the queue.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::http::StatusCode;
@@ -9,7 +10,7 @@ use darkroom::image::FileFormat;
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::ModelConfigs;
-use darkroom::request::{Defaults, Request, SDConfig, take_lora_tags};
+use darkroom::request::{Defaults, Request, SDConfig};
 use darkroom::sampler::Sampler;
 
 use super::failure::Failure;
@@ -18,6 +19,7 @@ use super::request::JobRequest;
 use super::upload::{Role, Upload};
 use crate::loras::LoraFolder;
 use crate::numbers::random_seed;
+use crate::visible::visible_line;
 
 /// The longest prompt, in bytes: some two hundred times what a text encoder reads at once.
 const MAX_PROMPT_BYTES: usize = 64 << 10;
@@ -81,13 +83,22 @@ impl Model {
         })
     }
 
-    /// When it was written, as far as the file system tells.
-    pub fn written(&self) -> Option<std::time::SystemTime> {
-        let path = match &self.local.place {
+    /// The file that is there as long as the model is.
+    fn file(&self) -> PathBuf {
+        match &self.local.place {
             Place::Folder(folder) => folder.root().join("model_index.json"),
             Place::File(path) => path.clone(),
-        };
-        std::fs::metadata(path).and_then(|file| file.modified()).ok()
+        }
+    }
+
+    /// Whether it is where it was.
+    fn is_on_disk(&self) -> bool {
+        self.file().exists()
+    }
+
+    /// When it was written, as far as the file system tells.
+    pub fn written(&self) -> Option<std::time::SystemTime> {
+        std::fs::metadata(self.file()).and_then(|file| file.modified()).ok()
     }
 }
 
@@ -178,7 +189,7 @@ impl Menu {
 
     /// Refuses LoRAs that are not here, whether in the list or in tags of the prompt.
     fn check_loras(&self, request: &Request) -> Result<(), Failure> {
-        let (_, tags) = take_lora_tags(&request.prompt)?;
+        let (_, tags) = request.lora_tags()?;
         let of = |param: &'static str| move |lora| (param, lora);
         for (param, lora) in request.loras.iter().map(of("loras")).chain(tags.iter().map(of("prompt"))) {
             let found = match &self.loras {
@@ -209,7 +220,8 @@ impl Menu {
         for model in changes.added {
             let is_taken = models.iter().any(|(other, is_here)| *is_here && other.name == model.name);
             if is_taken {
-                eprintln!("darkroom: there are two models {}; the one in the folder is left out", model.name);
+                let name = visible_line(&model.name);
+                eprintln!("darkroom: there are two models {name}; the one in the folder is left out");
             } else {
                 models.push((Arc::new(model), true));
             }
@@ -239,6 +251,17 @@ impl Menu {
             Some((model, false)) => Err(not_found(format!("the model {:?} is not here any more", model.name))),
             None => Err(not_found("there is no model here: put one into the folder of --models".into())),
         }
+    }
+
+    /// What is told of a model that was here when a request came and is not any more; `None` of one that is here.
+    pub fn gone(&self, idx: usize) -> Option<Failure> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let (model, is_here) = models.get(idx)?;
+        // The folder may not have been looked at since.
+        if *is_here && model.is_on_disk() {
+            return None;
+        }
+        Some(not_found(format!("the model {:?} was removed or replaced while the request waited", model.name)))
     }
 
     /// The model at a place, or the first one where that has gone.
