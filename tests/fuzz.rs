@@ -377,6 +377,19 @@ fn inspect() {
 }
 
 #[test]
+fn embedding() {
+    let target = Target {
+        name: "embedding",
+        run: targets::embedding,
+        mutate: mutate::safetensors,
+        memory: (2 << 20, 40),
+        reached: &["accepted", "not a valid safetensors file"],
+    };
+    let corpus = files(&fixtures().join("embeddings"), &|path| path.extension().is_some_and(|end| end == "safetensors"));
+    fuzz(&target, corpus);
+}
+
+#[test]
 fn lora() {
     let target = Target {
         name: "lora",

@@ -407,6 +407,24 @@ thread_local! {
     static TINY: TinyModel = TinyModel::open();
 }
 
+/// An embedding's file.
+pub fn embedding(bytes: &[u8]) -> String {
+    let source = Box::new(MemorySource::new("word.safetensors", bytes.to_vec()));
+    match block_on(darkroom::checkpoint::embedding::open("word", source, None)) {
+        Ok(embedding) => {
+            let counts: Vec<usize> = embedding.vectors.iter().map(|(width, values)| values.len() / width).collect();
+            assert!(embedding.vectors.iter().all(|(width, values)| *width > 0 && values.len().is_multiple_of(*width)));
+            assert!(counts.iter().all(|n| *n == counts[0] && *n > 0), "{counts:?}");
+            format!("accepted {}", counts.len())
+        }
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.len() < 4000 && !message.contains(['\n', '\r']), "a message that shouts: {message:?}");
+            message
+        }
+    }
+}
+
 /// A LoRA: opened, fitted to a model, and merged into every tensor that it changes.
 pub fn lora(bytes: &[u8]) -> String {
     let merged = TINY.with(|model| {
