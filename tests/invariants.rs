@@ -30,7 +30,8 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
 ];
 
 /// The modules that compute and nothing else.
-const PURE: &[&str] = &["json", "model", "graph", "sampler", "request", "tokenizer", "rng", "image", "parameters", "prompt"];
+const PURE: &[&str] =
+    &["json", "model", "graph", "sampler", "request", "tokenizer", "rng", "image", "parameters", "prompt"];
 
 /// What a pure module may not name below `std`.
 const IMPURE_STD: &[&str] = &["fs", "net", "env", "process", "thread", "time"];

@@ -406,6 +406,7 @@ mod tests {
         lists.add("circle", "a __circle__");
         lists.add("empty", "# nothing\n");
         lists.add("heavy", "0::never\n5::always");
+        lists.add("long", &"x".repeat(2000));
         lists
     }
 
@@ -470,7 +471,8 @@ mod tests {
         assert!(refused("__empty__").contains("no line"), "{}", refused("__empty__"));
         assert!(refused("__circle__").contains("lead to themselves"));
         assert!(refused("__nothing/*__").contains("__nothing/*__"));
-        assert!(refused(&"{x|y}".repeat(5000)).contains("too long"));
+        assert!(refused(&"{x|y}".repeat(5000)).contains("too many braces"));
+        assert!(refused(&"__long__ ".repeat(100)).contains("too long"));
         let none = expand("__animal__ ${x}", None, 0).unwrap();
         assert_eq!(none.text, "__animal__ ${x}");
         assert_eq!(none.notes.len(), 2, "{none:?}");
