@@ -78,6 +78,86 @@ impl Class {
     }
 }
 
+/// Who reads a message: what would work is a flag for one and a choice in a menu for the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Somebody at the command line, or who started a server there.
+    CommandLine,
+    /// Somebody at the page, or who writes another one.
+    Page,
+}
+
+/// What makes a checkpoint usable that is not by itself. Each has a word for programs and one sentence for each [`Door`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// To say whether it predicts noise or velocity.
+    Prediction,
+    /// To give its configuration.
+    Config,
+    /// To give a model that has the text encoder it lacks.
+    TextEncoder,
+    /// To give a VAE, which it lacks.
+    Vae,
+    /// To use it as the VAE of a model.
+    AsVae,
+    /// To use it as the decoder of a model.
+    AsDecoder,
+    /// To use it within a model.
+    AsTextEncoder,
+}
+
+impl Remedy {
+    /// Every remedy.
+    pub const ALL: [Remedy; 7] = [
+        Remedy::Prediction,
+        Remedy::Config,
+        Remedy::TextEncoder,
+        Remedy::Vae,
+        Remedy::AsVae,
+        Remedy::AsDecoder,
+        Remedy::AsTextEncoder,
+    ];
+
+    /// The word that programs read: `needs` of what the page's worker throws.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Remedy::Prediction => "prediction",
+            Remedy::Config => "config",
+            Remedy::TextEncoder => "text_encoder",
+            Remedy::Vae => "vae",
+            Remedy::AsVae => "as_vae",
+            Remedy::AsDecoder => "as_decoder",
+            Remedy::AsTextEncoder => "as_text_encoder",
+        }
+    }
+
+    /// What to do, as the end of a message.
+    #[must_use]
+    pub const fn words(self, door: Door) -> &'static str {
+        match (self, door) {
+            (Remedy::Prediction, Door::CommandLine) => "pass --prediction epsilon or --prediction v",
+            (Remedy::Prediction, Door::Page) => "choose under Models what it predicts (`prediction`: `epsilon` or `v`)",
+            (Remedy::Config, Door::CommandLine) => {
+                "pass the folder with its JSON files and tokenizer (--config FOLDER)"
+            }
+            (Remedy::Config, Door::Page) => "import it together with the folder of its JSON files and tokenizer",
+            (Remedy::TextEncoder, Door::CommandLine) => {
+                "pass a folder of the same family that has one with --config FOLDER"
+            }
+            (Remedy::TextEncoder, Door::Page) => "choose a kept model that has one under Models (`base`)",
+            (Remedy::Vae, Door::CommandLine) => "pass one with --vae FILE, FOLDER or owner/repo",
+            (Remedy::Vae, Door::Page) => "choose a kept one under Models (`vae`)",
+            (Remedy::AsVae, Door::CommandLine) => "pass it with --vae",
+            (Remedy::AsVae, Door::Page) => "choose it under Models as the VAE of a model (`vae`)",
+            (Remedy::AsDecoder, Door::CommandLine) => "pass it with --taesd",
+            (Remedy::AsDecoder, Door::Page) => "choose it under Models as the decoder of a model (`taesd`)",
+            (Remedy::AsTextEncoder, Door::CommandLine) => "use it in the folder of one (--config FOLDER)",
+            (Remedy::AsTextEncoder, Door::Page) => "use it in the folder of one",
+        }
+    }
+}
+
 /// Everything that can go wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -117,6 +197,9 @@ pub enum Error {
     /// Something the Hub or its cache could not give.
     #[error("{repo}: {reason}")]
     Hub { repo: String, reason: String },
+    /// A checkpoint that cannot be used so. As text it is worded for the command line; [`Error::message`] words it for others.
+    #[error("{repo}: {reason}: {}", .remedy.words(Door::CommandLine))]
+    Unfit { repo: String, reason: String, remedy: Remedy },
     /// A store of downloaded files that cannot be opened, read or written.
     #[error("{store}: {reason}")]
     Store { store: String, reason: String },
@@ -148,6 +231,11 @@ pub enum Error {
     /// A stage gave NaN or infinity even in f32.
     #[error("{stage} gave a value that is not finite, also in f32: the checkpoint or the settings are at fault")]
     NotFinite { stage: String },
+    /// A stage gave NaN or infinity, and so has a tensor of the checkpoint.
+    #[error(
+        "{stage} gave a value that is not finite, because tensor {name} in {file} has some: the file is damaged or was merged wrongly, so use another one"
+    )]
+    WeightNotFinite { stage: String, name: String, file: String },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -165,8 +253,10 @@ impl Error {
             | Error::TensorMissing { .. }
             | Error::TensorShape { .. }
             | Error::TensorDtype { .. }
+            | Error::WeightNotFinite { .. }
             | Error::Shape { .. }
             | Error::Tokenizer { .. }
+            | Error::Unfit { .. }
             | Error::Hub { .. } => Class::Model,
             Error::Device { .. } | Error::Run { .. } | Error::NotFinite { .. } => Class::Device,
             Error::Limit { .. } | Error::OutOfMemory { .. } => Class::Memory,
@@ -194,6 +284,7 @@ impl Error {
             | Error::Image { .. }
             | Error::Io { .. }
             | Error::Hub { .. }
+            | Error::Unfit { .. }
             | Error::Store { .. }
             | Error::StoreFull { .. }
             | Error::Device { .. }
@@ -202,7 +293,23 @@ impl Error {
             | Error::OutOfMemory { .. }
             | Error::DeviceLost { .. }
             | Error::NotFinite { .. }
+            | Error::WeightNotFinite { .. }
             | Error::Cancelled => None,
+        }
+    }
+
+    /// What would make a checkpoint usable, where the error is about that.
+    #[must_use]
+    pub fn remedy(&self) -> Option<Remedy> {
+        if let Error::Unfit { remedy, .. } = self { Some(*remedy) } else { None }
+    }
+
+    /// The message as `door` reads it.
+    #[must_use]
+    pub fn message(&self, door: Door) -> String {
+        match self {
+            Error::Unfit { repo, reason, remedy } => format!("{repo}: {reason}: {}", remedy.words(door)),
+            other => other.to_string(),
         }
     }
 
@@ -240,6 +347,19 @@ mod tests {
     fn codes_are_distinct() {
         let codes: std::collections::BTreeSet<_> = Class::ALL.map(Class::code).into_iter().collect();
         assert_eq!(codes.len(), Class::ALL.len());
+    }
+
+    #[test]
+    fn each_door_has_its_own_words() {
+        let codes: std::collections::BTreeSet<_> = Remedy::ALL.map(Remedy::code).into_iter().collect();
+        assert_eq!(codes.len(), Remedy::ALL.len());
+        for remedy in Remedy::ALL {
+            let error = Error::Unfit { repo: "x.safetensors".into(), reason: "it is so".into(), remedy };
+            let [own, page] = [Door::CommandLine, Door::Page].map(|door| error.message(door));
+            assert_eq!(error.to_string(), own);
+            assert!(own.contains("--") && !page.contains("--"), "{own}; {page}");
+            assert_eq!((error.class(), error.remedy()), (Class::Model, Some(remedy)));
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 #[path = "cli/desk.rs"]
 #[allow(dead_code, reason = "the command line's tests use all of it")]
 mod desk;
+#[path = "common/names.rs"]
+mod names;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/single.rs"]
@@ -15,6 +17,7 @@ mod tiny;
 use std::path::Path;
 
 use desk::{Desk, difference, red_half};
+use names::published;
 use serde_json::{Value, json};
 
 /// A run of four steps at 64 x 64.
@@ -159,41 +162,6 @@ fn header(path: &Path, tensors: &[(&str, &[usize])]) {
     file.set_len(bytes.len() as u64 + at as u64).unwrap();
 }
 
-/// Names and shapes of a published file, from a list that was made without this crate (tools/fixtures/single_names.py).
-fn published(version: &str) -> Vec<(String, Vec<usize>)> {
-    let path = tiny::fixtures_dir().join("single/names").join(format!("{version}.json"));
-    let list: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let lines = |value: &Value, prefix: &str| -> Vec<(String, Vec<usize>)> {
-        let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
-        texts.flat_map(|line| expand(&format!("{prefix}{line}"))).collect()
-    };
-    let mut all = match list["base"].as_str() {
-        Some(base) => published(base),
-        None => Vec::new(),
-    };
-    for part in list["lists"].as_array().into_iter().flatten() {
-        all.extend(lines(&part["tensors"], part["prefix"].as_str().unwrap()));
-    }
-    for (name, shape) in lines(&list["replaced"], "") {
-        all.iter_mut().find(|(known, _)| *known == name).unwrap().1 = shape;
-    }
-    all
-}
-
-/// `NAME SHAPE`, where `{a..b}` in the name stands for all numbers between and `-` for no side.
-fn expand(line: &str) -> Vec<(String, Vec<usize>)> {
-    let (name, shape) = line.split_once(' ').unwrap();
-    let shape: Vec<usize> = match shape {
-        "-" => Vec::new(),
-        sides => sides.split(',').map(|side| side.parse().unwrap()).collect(),
-    };
-    let Some((start, rest)) = name.split_once('{') else { return vec![(name.to_owned(), shape)] };
-    let (range, end) = rest.split_once('}').unwrap();
-    let (first, last) = range.split_once("..").unwrap();
-    let numbers = first.parse::<usize>().unwrap()..=last.parse::<usize>().unwrap();
-    numbers.map(|number| (format!("{start}{number}{end}"), shape.clone())).collect()
-}
-
 #[test]
 fn published_files_are_recognised_and_planned_from_their_headers() {
     let desk = Desk::new();
@@ -237,6 +205,34 @@ fn published_files_are_recognised_and_planned_from_their_headers() {
     }
 }
 
+/// A model that takes the guidance scale as an input is told by that input's embedding, and needs no folder.
+#[test]
+fn latent_consistency_models_are_recognised() {
+    let desk = Desk::new();
+    let mut tensors = published("v1-5");
+    tensors.push(("model.diffusion_model.time_embed.cond_proj.weight".into(), vec![320, 256]));
+    let borrowed: Vec<(&str, &[usize])> = tensors.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
+    header(&desk.path("lcm.safetensors"), &borrowed);
+    let run = desk.run(&["inspect", "lcm.safetensors", "--json"]);
+    run.succeeded();
+    let told: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&told["variant"], &told["opens"], &told["loads"]), (&json!("lcm"), &json!(true), &json!(true)), "{told}");
+    let source = pollster::block_on(async {
+        use darkroom::checkpoint::local::{LocalModel, Place};
+        LocalModel::new(Place::File(desk.path("lcm.safetensors")), "lcm").open().await
+    });
+    let source = source.unwrap();
+    let configs = pollster::block_on(async {
+        darkroom::pipeline::ModelConfigs::read(&*source, &source.list().await?).await
+    });
+    let configs = configs.unwrap();
+    assert_eq!(configs.unet.time_cond_proj_dim, Some(256));
+    let defaults = configs.defaults(None);
+    assert_eq!((defaults.steps, defaults.guidance_scale), (4, 8.5), "those of diffusers' pipeline");
+    assert_eq!(configs.scheduler.sampler().unwrap(), "lcm".parse().unwrap());
+    assert!(!configs.is_guided(8.5));
+}
+
 /// What a scheduler's configuration says, and no tensor of a UNet.
 #[test]
 fn what_a_schedule_says_is_not_lost_in_one_file() {
@@ -276,6 +272,52 @@ fn what_a_schedule_says_is_not_lost_in_one_file() {
     header(&desk.path("cosxl.safetensors"), &edm);
     let run = desk.generate(&[&["--model", "cosxl.safetensors", "--config", "config"][..], &DRAW].concat());
     run.was_refused(3, &["CosXL"]);
+}
+
+/// What three tensors are fused in says its own shape, and the one that it should have.
+#[test]
+fn a_fused_tensor_of_the_wrong_size_is_no_missing_one() {
+    let desk = desk("v2-1");
+    let bytes = std::fs::read(desk.path("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let end = "resblocks.0.attn.in_proj_weight";
+    let fused = file.names().into_iter().find(|name| name.ends_with(end)).unwrap().to_owned();
+    let &[rows, columns] = file.tensor(&fused).unwrap().shape() else { panic!("no matrix") };
+    // One row less cannot be cut in three; three less can, and are too few.
+    for less in [1, 3] {
+        let tensors = file.tensors().into_iter().map(|(name, tensor)| {
+            let is_cut = name == fused;
+            let shape = if is_cut { vec![rows - less, columns] } else { tensor.shape().to_vec() };
+            let size = tensor.data().len() / rows.max(1) / columns.max(1);
+            let n_bytes = if is_cut { shape.iter().product::<usize>() * size } else { tensor.data().len() };
+            let data = &tensor.data()[..n_bytes];
+            (name, safetensors::tensor::TensorView::new(tensor.dtype(), shape, data).unwrap())
+        });
+        let cut = safetensors::serialize(tensors, None).unwrap();
+        std::fs::write(desk.path("cut.safetensors"), cut).unwrap();
+        let (got, expected) = (format!("[{}, {columns}]", rows - less), format!("[{rows}, {columns}]"));
+        let words = [fused.as_str(), "has shape", &got, &expected];
+        let args = ["--model", "cut.safetensors", "--config", "config", "--prediction", "v"];
+        desk.generate(&[&args[..], &DRAW].concat()).was_refused(3, &words);
+    }
+}
+
+/// A file's name in a listing is no second line.
+#[cfg(unix)]
+#[test]
+fn a_name_with_a_line_break_stays_on_its_line() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("folder")).unwrap();
+    let name = "a\nfake.safetensors: VAE\tb.safetensors";
+    for name in [name, "other.safetensors"] {
+        header(&desk.path("folder").join(name), &[("emb_params", &[2, 768])]);
+    }
+    for what in ["folder".to_owned(), format!("folder/{name}")] {
+        let run = desk.run(&["inspect", &what]);
+        run.succeeded();
+        assert!(run.stdout.contains("a\\u{a}fake.safetensors: VAE\\u{9}b.safetensors: "), "{}", run.stdout);
+        assert!(!run.stdout.lines().any(|line| line.trim_start().starts_with("fake")), "{}", run.stdout);
+    }
 }
 
 #[cfg(unix)]
@@ -346,6 +388,8 @@ fn conversions_lose_nothing_and_come_back() {
         assert_eq!(difference(&whole, &desk.draw(&[&gguf[..], &DRAW].concat())), 0, "{version}");
         run(&["--model", "f16.gguf", "--config", "config", "-o", "of-gguf", "--type", "keep"]);
         assert_eq!(difference(&whole, &desk.draw(&[&["--model", "of-gguf"][..], &DRAW].concat())), 0, "{version}");
+        run(&["--model", "folder", "-o", "new/folder/one.safetensors"]);
+        assert!(contents(&desk.path("new/folder/one.safetensors")) == ours, "{version}");
         run(&["--model", "folder", "-o", "q8_0.gguf"]);
         let told = desk.run(&["inspect", "q8_0.gguf", "--json"]);
         told.succeeded();
@@ -360,6 +404,13 @@ fn conversions_lose_nothing_and_come_back() {
         tiny.was_refused(2, &["taesd", "leave it out"]);
         let full = desk.run(&["convert", "--model", "folder", "-o", "back"]);
         full.was_refused(5, &["back", "not empty"]);
+        for (out, more, words) in [
+            ("x.ckpt", &[][..], &["x.ckpt", ".safetensors or .gguf", "folder"][..]),
+            ("x.pt", &["--to", "safetensors"], &["x.pt", ".safetensors"]),
+            ("x.gguf", &["--to", "safetensors"], &["x.gguf", ".safetensors"]),
+        ] {
+            desk.run(&[&["convert", "--model", "folder", "-o", out][..], more].concat()).was_refused(2, words);
+        }
         let wrong = desk.run(&["convert", "--model", "folder", "-o", "x.safetensors", "--type", "q4_0"]);
         wrong.was_refused(2, &["q4_0", ".gguf"]);
         assert!(!desk.names().iter().any(|name| name.contains("part-") || name == "x.safetensors"));

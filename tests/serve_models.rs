@@ -73,6 +73,48 @@ fn a_folder_of_models_is_served_as_it_changes() {
     assert_eq!(draw(&server, "second.safetensors").0, 200);
 }
 
+/// A job that waits for a model that goes meanwhile is told so: that is no fault of the server.
+#[test]
+fn a_model_that_goes_while_a_job_waits_is_not_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = tempfile::tempdir().unwrap();
+    tiny::write_model("v1-5", config.path(), tiny::Style::F32);
+    for name in ["stays.safetensors", "goes.safetensors"] {
+        single::write("v1-5", &folder.path().join(name), "F16");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_darkroom"));
+    command.args(["serve", "--port", "0", "--models"]).arg(folder.path());
+    command.arg("--config").arg(config.path()).current_dir(std::env::temp_dir());
+    let server = Server::spawn(&mut command);
+    assert_eq!(models(&server), ["goes.safetensors", "stays.safetensors"]);
+    let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build());
+    let post = |body: Value| -> (u16, Value) {
+        let mut answer = agent.post(&format!("http://{}/v1/jobs", server.address)).send_json(&body).unwrap();
+        (answer.status().as_u16(), answer.body_mut().read_json().unwrap())
+    };
+    let asked = |model: &str, steps: usize| {
+        let body = json!({ "prompt": "a red fox", "model": model, "width": 512, "height": 512, "steps": steps });
+        let (status, job) = post(body);
+        assert!(status < 300, "{job}");
+        job["id"].as_str().unwrap().to_owned()
+    };
+    let first = asked("stays.safetensors", 100);
+    let waits = asked("goes.safetensors", 1);
+    std::fs::remove_file(folder.path().join("goes.safetensors")).unwrap();
+    let url = |id: &str| format!("http://{}/v1/jobs/{id}", server.address);
+    agent.delete(&url(&first)).call().unwrap();
+    let job = loop {
+        let job: Value = agent.get(&url(&waits)).call().unwrap().body_mut().read_json().unwrap();
+        if !matches!(job["status"].as_str(), Some("queued" | "running")) {
+            break job;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!((&job["status"], &job["error"]["code"]), (&json!("failed"), &json!("model_not_found")), "{job}");
+    let message = job["error"]["message"].as_str().unwrap();
+    assert!(message.contains("goes.safetensors") && message.contains("removed"), "{message}");
+}
+
 #[test]
 fn a_folder_that_is_none_is_refused() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_darkroom"));

@@ -17,7 +17,8 @@ export const EMBEDDED_REPOSITORY = "darkroom/tiny-emoji";
  * What is thrown. `code` says what can be done about it: `request` (change a setting), `model` (load another one or again),
  * `device` (choose the other runner, or load the model again), `memory` (draw a smaller picture, allow more, or choose the
  * other runner), `lost` (the GPU went away and did not come back), `picture` (give another picture), `network` (try again),
- * `worker` (open again).
+ * `worker` (open again). `needs` says what would make a checkpoint usable: `prediction`, `config`, `text_encoder` or `vae` are
+ * to be given, and what is `as_vae`, `as_decoder` or `as_text_encoder` is a part of a model.
  */
 export class DarkroomError extends Error {
   name = "DarkroomError";
@@ -25,10 +26,12 @@ export class DarkroomError extends Error {
   /**
    * @param {string} message
    * @param {string} code
+   * @param {string} [needs]
    */
-  constructor(message, code) {
+  constructor(message, code, needs) {
     super(message);
     this.code = code;
+    this.needs = needs;
   }
 }
 
@@ -220,6 +223,19 @@ export class Darkroom {
    */
   import(name, files, on_progress) {
     return this.#ask({ type: "import", name, files }, on_transfer(on_progress));
+  }
+
+  /**
+   * Tells what a file or model is, by its headers: kind, family, components, prediction, what it takes and what to do with it.
+   * @param {Blob | string} what a file; a kept model by its name; or one that is not kept, by `owner/repo`,
+   *   `owner/repo/path/file.safetensors` or an address
+   * @param {{yaml?: string, plan?: boolean}} [options] the text of the `.yaml` beside a file; without `plan` it is not found
+   *   out how much memory it takes, which is quicker
+   * @returns {Promise<import("./protocol.js").Inspection>}
+   */
+  inspect(what, { yaml, plan = true } = {}) {
+    if (typeof what === "string") return this.#ask({ type: "inspect", model: what, plan });
+    return this.#ask({ type: "inspect_file", file: what, name: what instanceof File ? what.name : "the file", yaml, plan });
   }
 
   /**
@@ -418,7 +434,7 @@ export class Darkroom {
     const asker = this.#waiting.get(reply.id);
     if (!asker) return;
     if (reply.type === "done") asker.resolve(reply.value);
-    else if (reply.type === "error") asker.reject(new DarkroomError(reply.message, reply.code));
+    else if (reply.type === "error") asker.reject(new DarkroomError(reply.message, reply.code, reply.needs));
     else {
       asker.receive(reply);
       return;

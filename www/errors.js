@@ -18,6 +18,16 @@ export function code_of(error) {
   return typeof code === "string" ? code : undefined;
 }
 
+/**
+ * What would make a checkpoint usable (`prediction`, `config`, `vae`, …); undefined where the error is about something else.
+ * @param {unknown} error
+ * @returns {string | undefined}
+ */
+export function needs_of(error) {
+  const { needs } = /** @type {{needs?: unknown}} */ (error ?? {});
+  return typeof needs === "string" ? needs : undefined;
+}
+
 /** What the worker throws and the page can act upon. */
 export class Failure extends Error {
   /**

@@ -1,12 +1,12 @@
 // Brings the page's parts together: opens the worker, loads the model, and takes what is dropped, pasted and pressed.
 
 import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
-import { code_of, message_of } from "./errors.js";
+import { code_of, message_of, needs_of } from "./errors.js";
 import { keep_form, load_options, model_is, next_request, open_composer, restore_model, reuse, took, use_defaults } from "./page/composer.js";
 import { closest, element, fill_list } from "./page/elements.js";
 import { open_gallery } from "./page/gallery.js";
 import { notify } from "./page/notices.js";
-import { is_checkpoint, open_models, take_file } from "./page/models.js";
+import { choose_option, is_checkpoint, open_models, take_dropped_folder, take_file } from "./page/models.js";
 import { picture_and_mask, start_from } from "./page/start_picture.js";
 import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
 import { bytes } from "./page/words.js";
@@ -52,6 +52,11 @@ async function load_model() {
     const actions = { "Try again": load_model };
     if (code_of(error) !== "network" && element("runner").value !== "cpu") {
       actions["Use the processor"] = () => choose_runner("cpu");
+    }
+    const { kept } = load_options();
+    if (needs_of(error) === "prediction" && kept !== undefined) {
+      actions["It predicts noise"] = () => choose_option(kept, "prediction", "epsilon");
+      actions["It predicts velocity"] = () => choose_option(kept, "prediction", "v");
     }
     notify("error", `the model could not be loaded: ${message_of(error)}`, actions);
     return null;
@@ -185,6 +190,12 @@ function take_drops() {
     if (!has_files(event)) return;
     event.preventDefault();
     overlay.hidden = true;
+    const entries = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry());
+    const folder = entries.find((entry) => entry?.isDirectory);
+    if (folder) {
+      take_dropped_folder(/** @type {FileSystemDirectoryEntry} */ (folder));
+      return;
+    }
     const file = event.dataTransfer?.files[0];
     if (!file) return;
     const target = closest(event, ".target")?.dataset.target;

@@ -9,6 +9,7 @@
  * @typedef {import("./pkg/darkroom.js").DrawRequest} DrawRequest
  * @typedef {import("./pkg/darkroom.js").Dtype} Dtype
  * @typedef {import("./pkg/darkroom.js").GivenPicture} GivenPicture
+ * @typedef {import("./pkg/darkroom.js").Inspection} Inspection
  * @typedef {import("./pkg/darkroom.js").ModelInfo} ModelInfo
  * @typedef {import("./pkg/darkroom.js").ModelReport} ModelReport
  * @typedef {import("./pkg/darkroom.js").PictureParameters} PictureParameters
@@ -104,6 +105,8 @@
  *   | {type: "hub", endpoint?: string, token?: string}
  *   | {type: "needed" | "download" | "remove" | "verify", model: string}
  *   | {type: "import", name: string, files: Map<string, Blob>}
+ *   | {type: "inspect", model: string, plan: boolean}
+ *   | {type: "inspect_file", file: Blob, name: string, yaml?: string, plan: boolean}
  *   | LoadRequest
  *   | {type: "tokens", prompt: string}
  *   | {type: "size_of_picture", width: number, height: number, any_size: boolean}
@@ -127,6 +130,8 @@
  * @property {void} stop_download
  * @property {void} remove
  * @property {ModelReport} import
+ * @property {Inspection} inspect
+ * @property {Inspection} inspect_file
  * @property {DamageReport[]} verify
  * @property {LoadedModel} load
  * @property {[number, number]} tokens
@@ -157,7 +162,7 @@
 
 /**
  * @typedef {{type: "done", value: unknown}} DoneReply
- * @typedef {{type: "error", message: string, code: string}} ErrorReply
+ * @typedef {{type: "error", message: string, code: string, needs?: string}} ErrorReply
  * @typedef {PartReply | DoneReply | ErrorReply} Reply as it is made; it goes out with the request's `id`
  */
 

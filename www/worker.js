@@ -2,10 +2,11 @@
 //
 // Here each request is answered by whom it concerns: the queue, the loaded model, the models that are kept, or the wasm.
 
-import { Failure, code_of, message_of } from "./errors.js";
+import { Failure, code_of, message_of, needs_of } from "./errors.js";
 import { nothing_drawn } from "./protocol.js";
-import init, { picture_parameters, picture_pixels, plan, versions } from "./pkg/darkroom.js";
+import init, { inspect_file, picture_parameters, picture_pixels, plan, versions } from "./pkg/darkroom.js";
 import { check_browser } from "./worker/browser.js";
+import { clip_merges } from "./worker/clip_merges.js";
 import { draw } from "./worker/draw.js";
 import { KeptModels } from "./worker/kept_models.js";
 import { LoadedModel } from "./worker/loaded_model.js";
@@ -66,6 +67,9 @@ const answers = {
   stop_download: async () => (await kept_models.opened()).pause(),
   remove: async (request) => (await kept_models.opened()).remove(request.model),
   import: async ({ name, files }, post) => (await kept_models.opened()).import(name, files, transfer_of(post, "importing")),
+  // Without the vocabulary nothing is planned.
+  inspect: async (request) => (await kept_models.opened()).inspect(request.model, request.plan ? await clip_merges() : undefined),
+  inspect_file: async ({ file, name, yaml, plan }) => inspect_file(file, name, yaml, plan ? await clip_merges() : undefined),
   verify: async (request, post) => (await kept_models.opened()).verify(request.model, transfer_of(post, "verifying")),
 
   load: (request, post, id) => queue.in_turn(id, post, (job) => model.load(request, job)),
@@ -108,6 +112,6 @@ addEventListener("message", async ({ data: request }) => {
   try {
     post({ type: "done", value: await answer(request, post) });
   } catch (error) {
-    post({ type: "error", message: message_of(error), code: code_of(error) ?? "worker" });
+    post({ type: "error", message: message_of(error), code: code_of(error) ?? "worker", needs: needs_of(error) });
   }
 });

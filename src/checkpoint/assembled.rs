@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::identity::{Identity, Kind, Prediction};
 use super::names;
 use super::single::open_layers;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::graph::WeightSpec;
 use crate::hub::{Component, ModelFile, Source};
 use crate::json;
@@ -132,11 +132,11 @@ impl Assembled {
     /// With a tiny VAE (TAESD) as the decoder; pictures to start from are encoded by the model's own VAE.
     ///
     /// # Errors
-    /// [`Error::Hub`] where it is no tiny VAE.
+    /// [`Error::Unfit`] where it is no tiny VAE.
     pub fn with_tiny_decoder(self, mut tiny: Autoencoder) -> Result<Self> {
         if tiny.kind != Kind::TinyVae {
-            let reason = "this is a VAE of full size, not a tiny one (TAESD): pass it with --vae".into();
-            return Err(Error::Hub { repo: tiny.name, reason });
+            let reason = "this is a VAE of full size, not a tiny one (TAESD)".into();
+            return Err(Error::Unfit { repo: tiny.name, reason, remedy: Remedy::AsVae });
         }
         tiny.config = Some(tiny.config.take().unwrap_or_else(|| tiny.tiny_config()));
         Ok(Assembled { decoder: Some(tiny), ..self })

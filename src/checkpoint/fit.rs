@@ -48,7 +48,7 @@ pub async fn fit_single(source: Box<dyn ByteSource>, settings: SingleFileSetting
     let mut assumed = Vec::new();
     let prediction = if undecided { Some(Prediction::Velocity) } else { settings.prediction };
     if undecided {
-        assumed.push("as a model of 768 pixels, with --prediction v".to_owned());
+        assumed.push("as a model of 768 pixels, which predicts velocity (v)".to_owned());
     }
     let file =
         SingleFile::open(source.name().to_owned(), source, SingleFileSettings { prediction, ..settings }).await?;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lora::LoraFacts;
 use super::{adapters, models, others, parts};
+use crate::error::{Door, Remedy};
 use crate::hub::Component;
 use crate::weights::TensorSource;
 
@@ -360,8 +361,10 @@ pub struct Identity {
     pub lora: Option<LoraFacts>,
     /// Vectors of an embedding.
     pub n_vectors: Option<usize>,
-    /// Why it cannot be drawn with, and what would work.
+    /// Why it cannot be drawn with, and what would work unless `remedy` says it.
     pub obstacle: Option<String>,
+    /// How a part of a model is used.
+    pub remedy: Option<Remedy>,
     /// Whether a UNet has the sizes of a published model, so that no configuration is needed.
     pub is_published: bool,
     /// Whether it is of no use here in any place, neither as a model nor beside one.
@@ -383,6 +386,7 @@ impl Identity {
             lora: None,
             n_vectors: None,
             obstacle: None,
+            remedy: None,
             is_published: false,
             is_refused: false,
         }
@@ -401,6 +405,13 @@ impl Identity {
             is_refused: true,
             ..Identity::of_kind(Kind::Unknown)
         })
+    }
+
+    /// Why it cannot be drawn with, and what would work, in the words of `door`.
+    #[must_use]
+    pub fn problem(&self, door: Door) -> Option<String> {
+        let obstacle = self.obstacle.as_ref()?;
+        Some(self.remedy.map_or_else(|| obstacle.clone(), |remedy| format!("{obstacle}: {}", remedy.words(door))))
     }
 
     /// Whether it is a model that can be drawn with as it is; components that it lacks may come from elsewhere.

@@ -18,7 +18,7 @@ use super::identity::{Evidence, Family, Identity, Kind, Layout, Prediction, View
 use super::models::{TEXT_2_STARTS, TEXT_STARTS, unet_place, vae_prefix};
 use super::names::is_left_over;
 use super::single::decide_prediction;
-use crate::error::{Error, Result};
+use crate::error::{Door, Error, Remedy, Result};
 use crate::hub::{Component, ModelFile, Source};
 use crate::json;
 use crate::weights::{Aliased, ByteSource, Files, TensorSource, gguf};
@@ -30,6 +30,7 @@ const MAX_TEXT_CHARS: usize = 4000;
 
 /// Tensors that belong together: how many they are, and their bytes by type.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Share {
     /// Bytes in the file.
     pub bytes: u64,
@@ -39,6 +40,7 @@ pub struct Share {
     pub types: BTreeMap<String, u64>,
     /// The files that have them, where a folder has more than one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<String>>"))]
     pub files: Vec<String>,
 }
 
@@ -63,6 +65,7 @@ impl Share {
 
 /// The components of a model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Components {
     /// Those that are there, whole or not: `unet`, `vae`, `text_encoder`, `text_encoder_2`; of a tiny VAE `encoder` and
     /// `decoder`.
@@ -73,6 +76,7 @@ pub struct Components {
 
 /// What a LoRA consists of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Lora {
     /// `kohya`, `peft`, `diffusers`, `loha`, `lokr`, `ia3`, `full`, `oft`, `glora` or `set`.
     pub format: &'static str,
@@ -96,6 +100,7 @@ pub struct Lora {
 
 /// What drawing a picture at the model's own size takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Fit {
     /// Pixels.
     pub width: usize,
@@ -111,11 +116,13 @@ pub struct Fit {
     pub cpu_f32_bytes: u64,
     /// What was taken for granted: a component from elsewhere, a prediction.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<String>>"))]
     pub assumed: Vec<String>,
 }
 
 /// What a file or folder is. Field names are stable.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Report {
     /// The file, folder or repository.
     pub file: String,
@@ -169,6 +176,16 @@ pub struct Report {
     /// As people say kind, family and how the prediction was decided.
     #[serde(skip)]
     pub(super) words: Words,
+    /// Problem and advice as the page says them.
+    #[serde(skip)]
+    of_page: OfPage,
+}
+
+/// What a report says to the page in place of what it says at the command line.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct OfPage {
+    problem: Option<String>,
+    advice: Vec<String>,
 }
 
 /// Names for people.
@@ -277,7 +294,8 @@ pub async fn inspect_model(source: &dyn Source, files: &[ModelFile]) -> Result<R
     let mut all = Share::default();
     // The UNet's file alone lacks what other files of the folder have.
     report.components = Components::default();
-    report.problem = identity.obstacle.clone();
+    report.problem = identity.problem(Door::CommandLine);
+    report.of_page.problem = identity.problem(Door::Page);
     for component in [Component::Unet, Component::Vae, Component::TextEncoder, Component::TextEncoder2] {
         let folder = component.folder();
         let is_wanted = index.get(folder).and_then(|pair| pair.get(1)).is_some_and(Value::is_string);
@@ -314,7 +332,8 @@ pub fn other_pipeline(name: String, reason: String) -> Report {
     let identity = Identity { is_refused: true, ..Identity::of_kind(Kind::OtherModel) };
     let report = Report::new(name, "folder", &identity, &BTreeMap::new());
     let words = Words { kind: "model in diffusers' layout", ..report.words };
-    Report { problem: Some(reason), opens: false, words, ..report }
+    let of_page = OfPage { problem: Some(reason.clone()), ..OfPage::default() };
+    Report { problem: Some(reason), opens: false, words, of_page, ..report }
 }
 
 /// The types of a share, those with the most bytes first.
@@ -367,9 +386,10 @@ impl Report {
             opens: identity.is_model(),
             loads: None,
             refused: identity.is_refused,
-            problem: identity.obstacle.clone(),
+            problem: identity.problem(Door::CommandLine),
             advice: Vec::new(),
             fits: None,
+            of_page: OfPage { problem: identity.problem(Door::Page), advice: Vec::new() },
             words: Words {
                 kind: identity.kind.name(),
                 family: identity.family.map(Family::name),
@@ -399,36 +419,60 @@ impl Report {
         self.types = by_bytes(&all);
     }
 
+    /// Adds advice in the words of each door.
+    fn add_advice(&mut self, words: impl Fn(Door) -> String) {
+        self.advice.push(words(Door::CommandLine));
+        self.of_page.advice.push(words(Door::Page));
+    }
+
+    fn set_problem(&mut self, problem: &str) {
+        self.problem = Some(problem.to_owned());
+        self.of_page.problem = Some(problem.to_owned());
+    }
+
     fn advise(&mut self, identity: &Identity) {
         self.advice.clear();
+        self.of_page.advice.clear();
         if identity.is_drawable() && !identity.is_published && self.format != "folder" {
-            self.problem = Some("its UNet has sizes of no published model".into());
-            self.advice.push("pass the folder with its JSON files and tokenizer: --config FOLDER".into());
+            self.set_problem("its UNet has sizes of no published model");
+            self.add_advice(|door| Remedy::Config.words(door).into());
         }
         if self.format == "folder" {
-            for component in &self.components.missing {
-                let what = format!("the folder has no weights of its {component}");
-                self.problem.get_or_insert(what);
-                self.advice.push(format!("download the .safetensors files of {component}"));
+            for component in self.components.missing.clone() {
+                if self.problem.is_none() {
+                    self.set_problem(&format!("the folder has no weights of its {component}"));
+                }
+                self.add_advice(|_| format!("download the .safetensors files of {component}"));
             }
             return;
         }
         if self.prediction == Some("undecided") {
-            self.advice.push(
-                "the file does not say whether it predicts noise or velocity: pass --prediction epsilon (for models of 512 \
-                 pixels) or --prediction v (for those of 768)"
-                    .into(),
-            );
+            self.add_advice(|door| {
+                let what = "the file does not say whether it predicts noise or velocity";
+                match door {
+                    Door::CommandLine => format!(
+                        "{what}: pass --prediction epsilon (for models of 512 pixels) or --prediction v (for those of 768)"
+                    ),
+                    Door::Page => format!(
+                        "{what}: choose under Models noise (for models of 512 pixels) or velocity (for those of 768)"
+                    ),
+                }
+            });
         }
         if !self.opens {
             return;
         }
         if self.components.missing.contains(&"vae") {
-            self.advice.push("it has no VAE: pass --vae FILE, FOLDER or owner/repo".into());
+            self.add_advice(|door| format!("it has no VAE: {}", Remedy::Vae.words(door)));
         }
         if self.components.missing.iter().any(|name| name.starts_with("text_encoder")) {
             let family = identity.family.map_or("its family", Family::name);
-            self.advice.push(format!("it lacks a text encoder: pass --config FOLDER, a {family} that has one"));
+            self.add_advice(|door| match door {
+                Door::CommandLine => {
+                    format!("it lacks a text encoder: pass --config FOLDER, a {family} that has one")
+                }
+                Door::Page => format!("it lacks a text encoder: choose a kept {family} that has one (`base`)"),
+            });
         }
     }
 
@@ -437,19 +481,38 @@ impl Report {
     pub fn with_fit(mut self, fit: Result<Fit>) -> Self {
         self.loads = Some(fit.is_ok());
         match fit {
-            Ok(fit) => self.fits = Some(fit),
+            Ok(fit) => {
+                self.fits = Some(fit);
+                // It came with the configuration that its sizes call for.
+                if !self.opens {
+                    self.opens = true;
+                    self.problem = None;
+                    self.advice.clear();
+                    self.of_page = OfPage::default();
+                }
+            }
             Err(error) => {
                 self.problem = Some(about::cut(&error.to_string(), MAX_TEXT_CHARS));
+                self.of_page.problem = Some(about::cut(&error.message(Door::Page), MAX_TEXT_CHARS));
                 if matches!(error, Error::TensorMissing { .. } | Error::TensorShape { .. }) && self.format != "folder" {
-                    self.advice.push(
-                        "the file is not whole, or a model with other sizes than the published one: download it again, or pass \
-                         the folder with its JSON files and tokenizer (--config FOLDER)"
-                            .into(),
-                    );
+                    self.add_advice(|door| {
+                        format!(
+                            "the file is not whole, or a model with other sizes than the published one: download it again, or \
+                             {}",
+                            Remedy::Config.words(door)
+                        )
+                    });
                 }
             }
         }
         self
+    }
+
+    /// The same in the words of the page.
+    #[must_use]
+    pub fn for_page(mut self) -> Self {
+        let OfPage { problem, advice } = std::mem::take(&mut self.of_page);
+        Report { problem, advice, ..self }
     }
 }
 

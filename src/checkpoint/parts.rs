@@ -3,6 +3,7 @@
 use super::identity::{Family, Identity, Kind, Layout, View};
 use super::models::vae_prefix;
 use super::others;
+use crate::error::Remedy;
 use crate::hub::Component;
 
 /// A component alone that is no UNet.
@@ -51,18 +52,19 @@ fn tiny_vae(view: &View<'_>) -> Option<Identity> {
     }
     let layout = Some(found?);
     let is_other = latents.is_some_and(|latents| latents != 4);
-    let (family, obstacle) = match latents {
+    let (family, obstacle, remedy) = match latents {
         Some(16) => (
             Some(Family::Other("sd3", "Stable Diffusion 3")),
             others::refuse("a tiny VAE of 16 channels (Stable Diffusion 3, Flux)"),
+            None,
         ),
-        _ => (None, "a tiny VAE is a part of a model: pass it with --taesd".to_owned()),
+        _ => (None, "a tiny VAE is a part of a model".to_owned(), Some(Remedy::AsDecoder)),
     };
     halves.sort_unstable();
     let components = vec![Component::Vae];
     let tiny =
         Identity { family, layout, halves, components, is_refused: is_other, ..Identity::of_kind(Kind::TinyVae) };
-    Some(Identity { obstacle: Some(obstacle), ..tiny })
+    Some(Identity { obstacle: Some(obstacle), remedy, ..tiny })
 }
 
 /// A VAE of full size.
@@ -72,14 +74,15 @@ fn vae(view: &View<'_>) -> Option<Identity> {
     let is_ldm = view.starts(&format!("{prefix}decoder.mid.")) || view.starts(&format!("{prefix}decoder.up."));
     let layout = Some(if is_ldm { Layout::Ldm } else { Layout::Diffusers });
     let (variant, obstacle) = match channels {
-        Some(4) | None => (None, "a VAE is a part of a model: pass it with --vae".to_owned()),
+        Some(4) | None => (None, "a VAE is a part of a model".to_owned()),
         Some(16) => (Some("16-channels"), others::refuse("a VAE of 16 channels (Stable Diffusion 3, Flux)")),
         Some(n) => (Some("other-channels"), others::refuse(&format!("a VAE of {n} channels"))),
     };
     let components = vec![Component::Vae];
     let is_refused = variant.is_some();
     let vae = Identity { variant, layout, components, is_refused, ..Identity::of_kind(Kind::Vae) };
-    Some(Identity { obstacle: Some(obstacle), ..vae })
+    let remedy = (!is_refused).then_some(Remedy::AsVae);
+    Some(Identity { obstacle: Some(obstacle), remedy, ..vae })
 }
 
 /// CLIP's or OpenCLIP's text side, or a whole CLIP.
@@ -94,8 +97,7 @@ fn text_encoder(view: &View<'_>) -> Option<Identity> {
         1280 => (Some(Family::Xl), Some("open-clip-g"), Component::TextEncoder2),
         _ => (None, None, Component::TextEncoder),
     };
-    let obstacle =
-        Some("a text encoder is a part of a model: use it in the folder of one (--config FOLDER)".to_owned());
-    let text = Identity { family, variant, layout, obstacle, ..Identity::of_kind(Kind::TextEncoder) };
+    let (obstacle, remedy) = (Some("a text encoder is a part of a model".to_owned()), Some(Remedy::AsTextEncoder));
+    let text = Identity { family, variant, layout, obstacle, remedy, ..Identity::of_kind(Kind::TextEncoder) };
     Some(Identity { components: vec![component], ..text })
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::identity::{Evidence, Family, Identity, Kind, Prediction, Task, View, prediction_of_yaml};
 use super::models::unet_place;
 use super::{foreign, names, vocabulary};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::graph::WeightSpec;
 use crate::hub::published::Published;
 use crate::hub::{Component, ModelFile, Source};
@@ -91,7 +91,11 @@ impl SingleFile {
         if !matches!(identity.kind, Kind::Checkpoint | Kind::Unet) {
             let kind = identity.kind.name();
             let obstacle = identity.obstacle.as_deref().unwrap_or("a model has a UNet");
-            return refuse(format!("this is a {kind}, not a model to draw with: {obstacle}"));
+            let reason = format!("this is a {kind}, not a model to draw with: {obstacle}");
+            return Err(match identity.remedy {
+                Some(remedy) => Error::Unfit { repo: label, reason, remedy },
+                None => Error::Hub { repo: label, reason },
+            });
         }
         let has_config = settings.config.is_some();
         if let Some(obstacle) = &identity.obstacle {
@@ -107,17 +111,8 @@ impl SingleFile {
             }
         }
         if !identity.is_published && !has_config {
-            return refuse(
-                "its UNet has sizes of no published model: pass the folder with its JSON files and tokenizer (--config FOLDER)"
-                    .into(),
-            );
-        }
-        if identity.variant == Some("lcm") && !has_config {
-            return refuse(
-                "it is a latent consistency model (LCM), whose scheduler is described in its folder alone: pass that folder's \
-                 JSON files and tokenizer (--config FOLDER)"
-                    .into(),
-            );
+            let reason = "its UNet has sizes of no published model".into();
+            return Err(Error::Unfit { repo: label, reason, remedy: Remedy::Config });
         }
         let mut file = SingleFile {
             label,
@@ -227,9 +222,9 @@ impl SingleFile {
             });
         };
         let Some((prediction, _)) = self.identity.prediction else {
-            let reason = "it is a Stable Diffusion 2, and whether it predicts noise or velocity cannot be told from the file: \
-                          pass --prediction epsilon or --prediction v";
-            return Err(Error::Hub { repo: self.label.clone(), reason: reason.into() });
+            let reason =
+                "it is a Stable Diffusion 2, and whether it predicts noise or velocity cannot be told from the file".into();
+            return Err(Error::Unfit { repo: self.label.clone(), reason, remedy: Remedy::Prediction });
         };
         let published = Published::new(version);
         for file in published.list().await? {
@@ -244,6 +239,16 @@ impl SingleFile {
                 set(scheduler, "rescale_betas_zero_snr", json!(true));
             }
         })?;
+        if let Some(width) = guidance_width(&*self.tensors) {
+            // Latent consistency models (LCM) were all distilled from a published one, with the schedule of their original.
+            self.edit("unet/config.json", |unet, _| set(unet, "time_cond_proj_dim", json!(width)))?;
+            self.edit("scheduler/scheduler_config.json", |scheduler, _| {
+                for (key, value) in lcm_scheduler() {
+                    set(scheduler, key, value);
+                }
+            })?;
+            self.edit("model_index.json", |index, _| set(index, "scheduler", json!(["diffusers", LCM_SCHEDULER])))?;
+        }
         if self.identity.family == Some(Family::Sd2) && prediction == Prediction::Epsilon {
             // stabilityai/stable-diffusion-2-base.
             self.edit("unet/config.json", |unet, _| set(unet, "sample_size", json!(64)))?;
@@ -289,17 +294,13 @@ impl SingleFile {
 
     /// What would fill in for a component that the file lacks.
     fn lacks(&self, component: Component) -> Error {
-        let (what, flag) = match component {
-            Component::Vae => ("VAE", "pass one with --vae FILE, FOLDER or owner/repo"),
-            Component::TextEncoder | Component::TextEncoder2 => {
-                ("text encoder", "pass a folder of the same family that has one with --config FOLDER")
-            }
-            _ => ("UNet", "use a whole model"),
+        let (repo, folder) = (self.label.clone(), component.folder());
+        let (what, remedy) = match component {
+            Component::Vae => ("VAE", Remedy::Vae),
+            Component::TextEncoder | Component::TextEncoder2 => ("text encoder", Remedy::TextEncoder),
+            _ => return Error::Hub { repo, reason: format!("the file has no UNet ({folder}): use a whole model") },
         };
-        Error::Hub {
-            repo: self.label.clone(),
-            reason: format!("the file has no {what} ({}): {flag}", component.folder()),
-        }
+        Error::Unfit { repo, reason: format!("the file has no {what} ({folder})"), remedy }
     }
 }
 
@@ -368,6 +369,31 @@ pub async fn judge_prediction(tensors: &Rc<dyn TensorSource>) -> Result<Option<P
         spread if spread > 0.0 => Some(Prediction::Epsilon),
         _ => None,
     })
+}
+
+/// The scheduler's class of latent consistency models.
+const LCM_SCHEDULER: &str = "LCMScheduler";
+
+/// What the configuration of that scheduler says besides the noise schedule: SimianLuo/LCM_Dreamshaper_v7, and the defaults of
+/// diffusers' class.
+fn lcm_scheduler() -> [(&'static str, Value); 8] {
+    [
+        ("_class_name", json!(LCM_SCHEDULER)),
+        ("original_inference_steps", json!(50)),
+        ("timestep_scaling", json!(10.0)),
+        ("timestep_spacing", json!("leading")),
+        ("set_alpha_to_one", json!(true)),
+        ("steps_offset", json!(1)),
+        ("clip_sample", json!(false)),
+        ("thresholding", json!(false)),
+    ]
+}
+
+/// The width of the guidance scale's embedding, of a UNet that was distilled to take the scale as an input.
+fn guidance_width(tensors: &dyn TensorSource) -> Option<usize> {
+    let (prefix, is_ldm) = unet_place(&View { file: tensors, names: tensors.names() })?;
+    let name = if is_ldm { "time_embed.cond_proj.weight" } else { "time_embedding.cond_proj.weight" };
+    tensors.tensor(&format!("{prefix}{name}"))?.shape.get(1).copied()
 }
 
 /// How many transformer blocks each attention of an XL has: distilled ones have fewer.

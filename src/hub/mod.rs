@@ -2,7 +2,7 @@
 //!
 //! A [`Source`] lists a model's files and opens them. [`choose`] picks the files from a listing, [`RepoId`] names a
 //! repository, [`address`] a file of one or anywhere on the web, [`remote`] finds it there and [`download`] brings it into a
-//! store: the browser's, which [`stored`] reads, its first files while the rest is on its way ([`arrival`]), or natively the
+//! store (or [`peek`] reads its header there): the browser's, which [`stored`] reads, its first files while the rest is on its way ([`arrival`]), or natively the
 //! Hugging Face cache (`cache`), which [`folder`] reads. What is *in* the files is read by others: the JSON by `model`, the
 //! tensors by [`crate::weights`].
 
@@ -19,6 +19,7 @@ pub mod listing;
 pub mod memory;
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
 pub mod native;
+pub mod peek;
 pub mod published;
 pub mod remote;
 mod repo;

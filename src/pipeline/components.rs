@@ -275,6 +275,24 @@ impl<R: Runner> ModelComponents<R> {
         self.file(part)
     }
 
+    /// Why `stage`, which runs these parts, gave NaN or infinity: because weights of theirs have some, or because the settings
+    /// or the model led there. The weights are read again, all of them.
+    ///
+    /// # Errors
+    /// What the files return when they cannot be read.
+    pub async fn why_not_finite(&self, stage: String, parts: &[Part]) -> Result<Error> {
+        for &part in parts {
+            let file = self.file(part)?;
+            let names: BTreeSet<String> =
+                self.configs.graphs(part)?.iter().flat_map(Graph::weights).map(|spec| spec.name).collect();
+            if let Some(tensor) = file.first_not_finite(names.iter().map(String::as_str)).await? {
+                let (name, file) = (tensor.name.to_owned(), tensor.file.to_owned());
+                return Ok(Error::WeightNotFinite { stage, name, file });
+            }
+        }
+        Ok(Error::NotFinite { stage })
+    }
+
     /// The parts that every picture needs, in the order of their use.
     #[must_use]
     pub fn parts(&self) -> Vec<Part> {
@@ -386,7 +404,9 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
                     notes.extend(note);
                 }
                 // A tiny decoder is enough to draw from text.
-                Err(Error::Hub { .. }) if component == Component::Vae && configs.tiny_decoder.is_some() => {
+                Err(Error::Hub { .. } | Error::Unfit { .. })
+                    if component == Component::Vae && configs.tiny_decoder.is_some() =>
+                {
                     notes.push("without a VAE no picture can be started from".to_owned());
                 }
                 Err(error) => return Err(error),

@@ -62,10 +62,6 @@ pub struct Generation<R: Runner> {
     _trim: Trim<R>,
 }
 
-fn not_finite<T>(stage: impl Into<String>) -> Result<T> {
-    Err(Error::NotFinite { stage: stage.into() })
-}
-
 fn refuse<T>(field: &'static str, got: impl Into<String>, expected: impl Into<String>) -> Result<T> {
     Err(Error::Request { field, got: got.into(), expected: expected.into() })
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use ts_rs::{Config, TS, TypeVisitor};
 
-use crate::error::Class;
+use crate::error::{Class, Remedy};
 
 /// What no Rust type describes.
 const BY_HAND: &str = r#"/** Pixels as a canvas has them: red, green, blue and alpha. */
@@ -108,6 +108,7 @@ fn declarations() -> String {
     all.visit::<types::PictureParameters>();
     all.visit::<types::ModelsSettings>();
     all.visit::<types::ModelReport>();
+    all.visit::<types::Inspection>();
     all.visit::<types::TransferProgress<'static>>();
     all.visit::<types::DamageReport>();
     all.visit::<types::BenchSettings>();
@@ -117,8 +118,9 @@ fn declarations() -> String {
     let head = "// Written by `./build.sh types` from the Rust types; src/web/declarations.rs says how.\n";
     let declared: Vec<String> = all.found.into_values().collect();
     let codes = Class::ALL.map(|class| format!("{:?}", class.code())).join(" | ");
+    let needs = Remedy::ALL.map(|remedy| format!("{:?}", remedy.code())).join(" | ");
     let failure = format!(
-        "/** What is thrown: `code` says what a page can do about it. */\nexport interface Failure extends Error {{\n  code: {codes};\n}}\n"
+        "/** What is thrown: `code` says what a page can do about it, `needs` what a checkpoint that is not usable so takes. */\nexport interface Failure extends Error {{\n  code: {codes};\n  needs?: {needs};\n}}\n"
     );
     format!("{head}\n{}\n{BY_HAND}\n{failure}", declared.join("\n"))
 }

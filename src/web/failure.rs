@@ -4,7 +4,7 @@
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 
-use crate::error::{Class, Error};
+use crate::error::{Class, Door, Error};
 
 /// An `Error` with that message, whose `code` is the class's.
 pub(super) fn failure(class: Class, message: &str) -> JsValue {
@@ -21,6 +21,10 @@ pub(super) fn refuse(message: &str) -> JsValue {
 
 impl From<Error> for JsValue {
     fn from(error: Error) -> Self {
-        failure(error.class(), &error.to_string())
+        let thrown = failure(error.class(), &error.message(Door::Page));
+        if let Some(remedy) = error.remedy() {
+            let _always_set = Reflect::set(&thrown, &"needs".into(), &remedy.code().into());
+        }
+        thrown
     }
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod drawing;
 mod failure;
+mod inspect;
 mod logger;
 mod models;
 mod opened;
@@ -18,6 +19,7 @@ use wasm_bindgen::prelude::*;
 
 pub use bench::Bench;
 pub use drawing::Drawing;
+pub use inspect::inspect_file;
 pub use logger::set_log_level;
 pub use models::Models;
 pub use studio::Studio;

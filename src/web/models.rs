@@ -264,8 +264,20 @@ impl Models {
         StoredModel::open(Rc::clone(&self.store) as Rc<dyn Store>, &name).await
     }
 
+    /// Whether the store has all of a model, or it is being downloaded.
+    pub(super) async fn is_kept(&self, model: &str) -> OwnResult<bool> {
+        let is_arriving = self.arriving.borrow().as_ref().is_some_and(|(name, _)| name == model);
+        let name = self.stored_name(model).await?.unwrap_or_else(|| model.to_owned());
+        Ok(is_arriving || self.store.manifest(&name).await?.is_some_and(|manifest| manifest.is_complete()))
+    }
+
+    /// Where models come from.
+    pub(super) fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
     /// What a name stands for.
-    fn origin(&self, model: &str) -> OwnResult<Origin> {
+    pub(super) fn origin(&self, model: &str) -> OwnResult<Origin> {
         Origin::parse(model, self.remote.endpoint())
     }
 
@@ -350,9 +362,9 @@ fn tell(on_progress: &Function, report: &TransferProgress<'_>) {
 }
 
 /// A file that was picked in the page.
-struct BlobSource {
-    path: String,
-    blob: web_sys::Blob,
+pub(super) struct BlobSource {
+    pub path: String,
+    pub blob: web_sys::Blob,
 }
 
 impl ByteSource for BlobSource {

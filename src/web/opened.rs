@@ -10,30 +10,12 @@ use crate::checkpoint::single::{SingleFile, SingleFileSettings};
 use crate::error::{Error, Result};
 use crate::hub::{Component, Source};
 
-/// What errors say about the command line's flags, and what is said here instead.
-const FLAGS: [(&str, &str); 4] = [
-    (
-        "pass --prediction epsilon or --prediction v",
-        "choose under Models what it predicts (`prediction`: `epsilon` or `v`)",
-    ),
-    (
-        "pass the folder with its JSON files and tokenizer (--config FOLDER)",
-        "import it together with the folder of its JSON files and tokenizer",
-    ),
-    ("pass a folder of the same family that has one with --config FOLDER", "give a kept model that has one (`base`)"),
-    ("pass one with --vae FILE, FOLDER or owner/repo", "give a kept one (`vae`)"),
-];
-
 /// A model and whether its files may have to be waited for. A checkpoint in one file that is being downloaded is waited for.
 ///
 /// # Errors
 /// As [`Models::source`]; what is wrong with a file, by its name; [`Error::Request`] for a setting that the kind of model
 /// does not have.
 pub(super) async fn open(models: &Models, model: &str, settings: &LoadSettings) -> Result<(Rc<dyn Source>, bool)> {
-    open_as_asked(models, model, settings).await.map_err(in_words_of_the_page)
-}
-
-async fn open_as_asked(models: &Models, model: &str, settings: &LoadSettings) -> Result<(Rc<dyn Source>, bool)> {
     let stored = models.source(model).await?;
     let is_file = stored.single_file().is_some();
     let (base, is_arriving): (Rc<dyn Source>, bool) = match stored.single_file() {
@@ -91,14 +73,4 @@ async fn autoencoder(models: &Models, name: &str) -> Result<Autoencoder> {
     }
     let config = stored.read_text("vae/config.json").await?;
     Autoencoder::open(name, sources, Some(config)).await
-}
-
-fn in_words_of_the_page(error: Error) -> Error {
-    match error {
-        Error::Hub { repo, reason } => {
-            let reason = FLAGS.iter().fold(reason, |reason, (flag, here)| reason.replace(flag, here));
-            Error::Hub { repo, reason }
-        }
-        other => other,
-    }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::bench::Part;
 use crate::checkpoint::identity::Prediction;
+use crate::checkpoint::inspect::Report;
 use crate::parameters::Found;
 use crate::run::gpu::Caps;
 use crate::run::gpu::Matrices;
@@ -343,6 +344,19 @@ pub(super) struct FileReport {
     pub present_bytes: f64,
     pub sha256: Option<String>,
     pub complete: bool,
+}
+
+/// What a file or model is.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) struct Inspection {
+    /// In a line, for people.
+    pub summary: String,
+    /// The rest, for people: what each row is about, or nothing where it goes on with the row before, and the text.
+    pub rows: Vec<(String, String)>,
+    /// The same for programs.
+    #[serde(flatten)]
+    pub report: Report,
 }
 
 /// A model that this browser keeps, or could: what there is of it.

@@ -35,7 +35,7 @@ pub use files::Files;
 pub use header::{MAX_HEADER_BYTES, MAX_TENSORS, TensorInfo, header_of_f16};
 pub use merged::Merged;
 pub use renamed::{Cut, Place, Renamed};
-pub use source::{ByteSource, LocalFuture, MemorySource};
+pub use source::{ByteSource, LocalFuture, MemorySource, Shared};
 pub use tensors::{Tensor, TensorSource};
 
 /// How many bytes of a tensor are read at once where its numbers are converted on the way.
@@ -122,12 +122,14 @@ impl Weights {
             let Some(tensor) = self.get(&spec.name) else {
                 return Err(self.missing(&spec.name, &spec.shape));
             };
-            if !aliases::same_matrix(tensor.shape, &spec.shape) {
+            let (expected, stored) =
+                self.0.stored_for(&spec.name, &spec.shape).unwrap_or_else(|| (spec.shape.clone(), tensor));
+            if !aliases::same_matrix(stored.shape, &expected) {
                 return Err(Error::TensorShape {
-                    name: tensor.name.to_owned(),
-                    file: tensor.file.to_owned(),
-                    expected: spec.shape.as_slice().into(),
-                    got: tensor.shape.into(),
+                    name: stored.name.to_owned(),
+                    file: stored.file.to_owned(),
+                    expected: expected.as_slice().into(),
+                    got: stored.shape.into(),
                 });
             }
             element_bytes(&tensor)?;
@@ -171,6 +173,30 @@ impl Weights {
         let element = element_bytes(&tensor)?;
         let bytes = self.0.read(name, first as u64 * element, n * element as usize).await?;
         convert::f32_from_le_bytes(tensor.dtype, &bytes).ok_or_else(|| not_float(&tensor))
+    }
+
+    /// The first of the tensors `names` that has a NaN or an infinity. All of them are read, in pieces.
+    ///
+    /// # Errors
+    /// As [`Weights::read_f32`].
+    pub async fn first_not_finite<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<Option<Tensor<'_>>> {
+        let mut values = Vec::new();
+        for name in names {
+            let Some(tensor) = self.get(name) else { continue };
+            let n_bytes = tensor.shape.iter().product::<usize>() as u64 * element_bytes(&tensor)?;
+            let mut offset = 0;
+            while offset < n_bytes {
+                let n = PIECE_BYTES.min(n_bytes - offset);
+                let bytes = self.0.read(name, offset, n as usize).await?;
+                values.clear();
+                convert::append_f32(tensor.dtype, &bytes, &mut values).ok_or_else(|| not_float(&tensor))?;
+                if values.iter().any(|value| !value.is_finite()) {
+                    return Ok(Some(tensor));
+                }
+                offset += n;
+            }
+        }
+        Ok(None)
     }
 
     /// Reads `len` bytes of a tensor from `offset` on, of the type that [`Tensor::dtype`] says, so that a large one can

@@ -45,16 +45,16 @@ pub struct Renamed {
 }
 
 impl Renamed {
-    /// Tensors of `base` by the names in `places`. Those that `base` lacks, or that cannot be cut so, are left out. `unused`
-    /// are names of the layer below that belong to the same component and have no place.
+    /// Tensors of `base` by the names in `places`. Those that `base` lacks are left out; one that cannot be cut so is there
+    /// with the stored shape, and [`TensorSource::stored_for`] tells which one it should have. `unused` are names of the layer
+    /// below that belong to the same component and have no place.
     #[must_use]
     pub fn new(base: Rc<dyn TensorSource>, places: BTreeMap<String, Place>, unused: Vec<String>) -> Self {
         let mut found = BTreeMap::new();
         for (name, place) in places {
             let Some(tensor) = base.tensor(&place.stored) else { continue };
-            if let Some(shape) = shape_of(&place.cut, tensor.shape) {
-                found.insert(name, (place, shape));
-            }
+            let shape = shape_of(&place.cut, tensor.shape).unwrap_or_else(|| tensor.shape.to_vec());
+            found.insert(name, (place, shape));
         }
         Renamed { base, places: found, unused }
     }
@@ -73,6 +73,15 @@ impl Renamed {
             }
         }
         Ok(turned[bytes.start as usize..bytes.end as usize].to_vec())
+    }
+}
+
+/// The shape that a stored tensor must have so that `wanted` can be cut out of it.
+fn shape_before(cut: &Cut, wanted: &[usize]) -> Vec<usize> {
+    match (cut, wanted) {
+        (Cut::Transposed, _) => wanted.iter().rev().copied().collect(),
+        (&Cut::Rows { of, .. }, &[first, ref rest @ ..]) => [&[first.saturating_mul(of)], rest].concat(),
+        _ => wanted.to_vec(),
     }
 }
 
@@ -105,6 +114,11 @@ impl TensorSource for Renamed {
             _ => stored.n_bytes,
         };
         Some(Tensor { shape, n_bytes, ..stored })
+    }
+
+    fn stored_for(&self, name: &str, wanted: &[usize]) -> Option<(Vec<usize>, Tensor<'_>)> {
+        let (place, _) = self.places.get(name).filter(|(place, _)| place.cut != Cut::Whole)?;
+        Some((shape_before(&place.cut, wanted), self.base.tensor(&place.stored)?))
     }
 
     fn read<'a>(&'a self, name: &'a str, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 
 use crate::error::{Error, Result};
 
@@ -72,4 +73,21 @@ pub(super) fn outside(name: &str, offset: u64, len: usize) -> Error {
         format!("{len} bytes from {offset} on are not in the file"),
     );
     Error::Io { path: name.to_owned(), source }
+}
+
+/// A file that several readers have: to tell what it is, and to open it as a model.
+pub struct Shared(pub Rc<dyn ByteSource>);
+
+impl ByteSource for Shared {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read<'a>(&'a self, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
+        self.0.read(offset, len)
+    }
 }

@@ -31,6 +31,13 @@ pub trait TensorSource {
     /// A tensor, or `None` where there is none of that name.
     fn tensor(&self, name: &str) -> Option<Tensor<'_>>;
 
+    /// Where a layer cuts or turns stored tensors: the shape that the stored tensor must have for the tensor `name` to have
+    /// the shape `wanted`, and the stored tensor. `None` where tensors are stored as they are given.
+    fn stored_for(&self, name: &str, wanted: &[usize]) -> Option<(Vec<usize>, Tensor<'_>)> {
+        let _ = (name, wanted);
+        None
+    }
+
     /// Reads `len` bytes of a tensor from `offset` on: little-endian, row-major, of the type that [`Tensor::dtype`] says.
     /// Both are whole elements.
     ///

@@ -10,7 +10,7 @@ use darkroom::hub::folder::Folder;
 use pollster::block_on;
 use serde_json::json;
 
-use crate::browser::{Browser, page_url, serve_all, www};
+use crate::browser::{Browser, difference, page_url, serve_all, www};
 use crate::{single, tiny};
 
 /// The tiny Stable Diffusion 1.5 as a folder, as one safetensors file and as a GGUF, with the same 16-bit values.
@@ -136,7 +136,7 @@ fn a_dropped_file_is_listed_and_what_cannot_be_used_says_why() {
     browser.choose_file("#single-file", &dir.path().join("mine.safetensors"));
     browser.wait_until("document.querySelector('[data-model=\"mine.safetensors\"]')");
     browser.eval(
-        "(() => { const select = document.querySelector('[data-model=\"mine.safetensors\"] select'); select.value = 'v';
+        "(() => { const select = document.querySelector('[data-model=\"mine.safetensors\"] select[data-field=prediction]'); select.value = 'v';
         select.dispatchEvent(new Event('change')); })()",
     );
     let press = |label: &str| {
@@ -152,7 +152,134 @@ fn a_dropped_file_is_listed_and_what_cannot_be_used_says_why() {
     browser.reload();
     browser.wait_until_idle();
     browser.eval("document.getElementById('open-models').click()");
-    browser.wait_until("document.querySelector('[data-model=\"mine.safetensors\"] select')?.value === 'v'");
+    browser.wait_until("document.querySelector('[data-model=\"mine.safetensors\"] select[data-field=prediction]')?.value === 'v'");
     press("Delete");
     browser.wait_until("!document.querySelector('[data-model=\"mine.safetensors\"]')");
+}
+
+/// What a file is: picked, kept with its configuration, behind an address, and what is a part of a model.
+#[test]
+fn files_are_told_by_their_headers() {
+    let dir = tempfile::tempdir().expect("a folder");
+    write_files(dir.path());
+    single::write("vae-b-ldm", &dir.path().join("vae.safetensors"), "F16");
+    let mut listed = Vec::new();
+    paths(&dir.path().join("folder"), &dir.path().join("folder"), &mut listed);
+    let url = serve_all(vec![www(), dir.path().to_path_buf()]);
+    let browser = Browser::start();
+    browser.open_page(&url);
+    let said = browser.run(&format!(
+        "const {{ Darkroom }} = await import('./darkroom.js');
+        const darkroom = await Darkroom.open();
+        const blob = async (path) => (await fetch(path)).blob();
+        const folder = new Map();
+        for (const path of {listed}) folder.set(path, await blob(`folder/${{path}}`));
+        const config = [...folder].filter(([path]) => !path.endsWith('.safetensors')).map(([path, file]) => [`config/${{path}}`, file]);
+        const file = new File([await blob('mine.safetensors')], 'mine.safetensors');
+        await darkroom.import('mine.safetensors', new Map([['mine.safetensors', file], ...config]));
+        await darkroom.import('folder', folder);
+        const picked = await darkroom.inspect(file);
+        const kept = await darkroom.inspect('mine.safetensors');
+        const of_folder = await darkroom.inspect('folder');
+        const address = await darkroom.inspect('{url}mine.safetensors', {{ plan: false }});
+        const vae = await darkroom.inspect('{url}vae.safetensors');
+        const gguf = await darkroom.inspect(new File([await blob('mine.gguf')], 'mine.gguf'));
+        const page = await darkroom.inspect('{url}index.html').catch((error) => error.message);
+        await darkroom.import('vae.safetensors', new Map([['vae.safetensors', await blob('vae.safetensors')]]));
+        const wrong = await darkroom.load({{ kept: 'vae.safetensors' }}).catch(({{ message, code, needs }}) => [message, code, needs]);
+        darkroom.close();
+        return {{ picked, kept, of_folder, address, vae, gguf, page, wrong }};",
+        listed = json!(listed)
+    ));
+    let of = |name: &str, fields: &[&str]| fields.iter().map(|field| said[name][field].clone()).collect::<Vec<_>>();
+    let identity = ["kind", "family", "layout", "prediction", "format"];
+    for name in ["picked", "kept", "address"] {
+        assert_eq!(json!(of(name, &identity)), json!(["checkpoint", "sd1", "ldm", "epsilon", "safetensors"]), "{said}");
+    }
+    assert_eq!(said["gguf"]["format"], "gguf");
+    assert_eq!(said["of_folder"]["format"], "folder");
+    let present = said["picked"]["components"]["present"].as_object().expect("an object, and no map");
+    assert_eq!(present.keys().collect::<Vec<_>>(), ["text_encoder", "unet", "vae"]);
+    // Its sizes are of no published model, and its configuration came with the kept one alone.
+    assert_eq!(said["picked"]["opens"], false);
+    assert!(said["picked"]["advice"].to_string().contains("import it together"), "{}", said["picked"]);
+    for name in ["kept", "of_folder"] {
+        assert_eq!(json!(of(name, &["opens", "loads", "advice"])), json!([true, true, []]), "{}", said[name]);
+        assert!(said[name]["fits"]["gpu_resident_bytes"].as_f64() > Some(0.0), "{}", said[name]);
+    }
+    assert!(said["kept"]["rows"].to_string().contains("a GPU with"), "{}", said["kept"]["rows"]);
+    assert_eq!(said["vae"]["kind"], "vae");
+    let problem = said["vae"]["problem"].as_str().expect("a text");
+    assert!(problem.contains("under Models") && !problem.contains("--"), "{problem}");
+    assert!(said["page"].as_str().is_some_and(|said| said.contains("web page")), "{}", said["page"]);
+    assert_eq!(json!([said["wrong"][1], said["wrong"][2]]), json!(["model", "as_vae"]));
+    assert!(said["wrong"][0].as_str().is_some_and(|said| said.contains("under Models")), "{}", said["wrong"]);
+}
+
+/// Drops something of this machine on the page, as a person does.
+fn drop_path(browser: &Browser, path: &Path) {
+    for kind in ["dragEnter", "dragOver", "drop"] {
+        let data = json!({ "items": [], "files": [path.display().to_string()], "dragOperationsMask": 1 });
+        let event = json!({ "type": kind, "x": 20, "y": 20, "data": data });
+        browser.post("/goog/cdp/execute", json!({ "cmd": "Input.dispatchDragEvent", "params": event }));
+    }
+}
+
+#[test]
+fn a_dropped_folder_is_kept_and_takes_parts_of_other_files() {
+    let dir = tempfile::tempdir().expect("a folder");
+    write_files(dir.path());
+    for name in ["vae-b-ldm", "taesd_decoder"] {
+        single::write(name, &dir.path().join(format!("{name}.safetensors")), "F16");
+    }
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    drop_path(&browser, &dir.path().join("folder"));
+    browser.wait_until("document.querySelector('[data-model=\"folder\"]')");
+    for name in ["vae-b-ldm", "taesd_decoder"] {
+        let file = format!("{name}.safetensors");
+        browser.choose_file("#single-file", &dir.path().join(&file));
+        // What it is is shown while it is kept.
+        browser.wait_until(&format!("document.getElementById('models-report').innerText.includes({file:?})"));
+        browser.wait_until(&format!("document.querySelector('[data-model={file:?}]')"));
+    }
+    assert!(browser.text("#models-report").contains("TAESD"), "{}", browser.text("#models-report"));
+    let press = |label: &str| {
+        browser.eval(&format!(
+            "[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === '{label}: folder').click()"
+        ))
+    };
+    press("Inspect");
+    browser.wait_until("document.querySelector('[data-model=folder] .report')?.innerText.includes('Stable Diffusion 1')");
+    press("Hide");
+    browser.wait_until("!document.querySelector('[data-model=folder] .report')");
+    press("Use");
+    browser.wait_until("document.getElementById('device').innerText.includes('folder')");
+    browser.wait_until_idle();
+    browser.choose_runner("cpu", "processor");
+    browser.draw("a red fox", 2);
+    let own = browser.newest_picture();
+    let mut drawn = vec![own];
+    for (field, value) in [("vae", "vae-b-ldm.safetensors"), ("taesd", "taesd_decoder.safetensors")] {
+        browser.eval("document.getElementById('open-models').click()");
+        let select = format!("document.querySelector('[data-model=folder] select[data-field={field}]')");
+        browser.wait_until(&format!("[...({select}?.options ?? [])].some(({{ value }}) => value === {value:?})"));
+        browser.eval(&format!(
+            "(() => {{ const select = {select}; select.value = {value:?}; select.dispatchEvent(new Event('change')); }})()"
+        ));
+        browser.eval("document.getElementById('models').close()");
+        browser.wait_until_idle();
+        browser.draw("a red fox", 2);
+        drawn.push(browser.newest_picture());
+    }
+    for (idx, other) in [(0, 1), (0, 2), (1, 2)] {
+        assert!(difference(&drawn[idx], &drawn[other]) > 5, "{idx} and {other} are the same picture");
+    }
+    // What is deleted is no part any more.
+    browser.eval("document.getElementById('open-models').click()");
+    browser.eval(
+        "[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === 'Delete: vae-b-ldm.safetensors').click()",
+    );
+    browser.wait_until("!document.querySelector('[data-model=\"vae-b-ldm.safetensors\"]')");
+    assert_eq!(browser.eval("localStorage.getItem('darkroom.model-options')"), "{\"folder\":{\"taesd\":\"taesd_decoder.safetensors\"}}");
 }

@@ -15,8 +15,11 @@ mod firefox;
 mod folder;
 mod kept;
 mod keyboard;
+mod large_file;
 mod lost;
 mod models;
+#[path = "../common/names.rs"]
+mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
 mod repaint;

@@ -4,7 +4,7 @@
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { message_of } from "../errors.js";
 import { element, part } from "./elements.js";
-import { is_downloading, prediction_of } from "./models.js";
+import { is_downloading, options_of } from "./models.js";
 import { announce, notify } from "./notices.js";
 import * as start_picture from "./start_picture.js";
 import { bytes, duration, sentence } from "./words.js";
@@ -167,7 +167,7 @@ export function load_options() {
   const kept = chosen === "" || chosen === EMBEDDED_REPOSITORY ? undefined : chosen.replace(/^kept:/, "");
   const runner = /** @type {import("../protocol.js").Runner} */ (element("runner").value);
   const dtype = /** @type {import("../protocol.js").Dtype} */ (element("dtype").value);
-  return { kept, runner, dtype, budget_bytes, prediction: prediction_of(kept) };
+  return { kept, runner, dtype, budget_bytes, ...options_of(kept) };
 }
 
 /** @param {LoadedModel | null} loaded */

@@ -6,7 +6,7 @@
  *     "brush-cursor" | "start-hint" | "fit-field" | "eta-field" | "needs" | "notices" | "bath" | "sheet" |
  *     "sheet-hint" | "what" | "what-settings" | "stage" | "left" | "queue" | "pictures-heading" | "pictures-count" |
  *     "pictures-hint" | "gallery" | "announce" | "drop-here" | "viewer-prompt" | "viewer-parameters" |
- *     "viewer-actions" | "models-heading" | "models-space" | "models-list" | "models-now" | "settings-heading" |
+ *     "viewer-actions" | "models-heading" | "models-space" | "models-list" | "models-now" | "models-report" | "settings-heading" |
  *     "runner-why" | "machine", HTMLElement>
  *   & Record<"open-models" | "open-settings" | "choose-picture" | "mask-undo" | "mask-clear" | "remove-picture" |
  *     "draw" | "stop" | "pause" | "add-repository" | "import-folder" | "import-file", HTMLButtonElement>

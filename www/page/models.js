@@ -4,9 +4,14 @@ import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { code_of, message_of } from "../errors.js";
 import { element, make, part } from "./elements.js";
 import { announce, notify } from "./notices.js";
+import { report_of } from "./report.js";
 import { bytes, duration, sentence } from "./words.js";
 
-/** @typedef {import("../protocol.js").ModelReport} ModelReport */
+/**
+ * @typedef {import("../protocol.js").Inspection} Inspection
+ * @typedef {import("../protocol.js").KeptOptions} KeptOptions
+ * @typedef {import("../protocol.js").ModelReport} ModelReport
+ */
 
 /** @type {import("../darkroom.js").Darkroom} */
 let darkroom;
@@ -19,38 +24,51 @@ const memory = new Map();
 /** @type {(model: string) => void} */
 let chosen = () => {};
 
-/** What models in one file predict, where the reader said so: kept by their names under this one. */
-const PREDICTIONS_KEY = "darkroom.predictions";
+/** What the reader chose for kept models, by their names under this one. */
+const OPTIONS_KEY = "darkroom.model-options";
+/** What kept files are, as far as it is known; null while it is found out. @type {Map<string, Inspection | null>} */
+const inspected = new Map();
+/** Reports that are shown, by the names of their models. @type {Map<string, Inspection>} */
+const shown = new Map();
 
-/** @returns {Record<string, string>} */
-function predictions() {
+/** @returns {Record<string, KeptOptions>} */
+function all_options() {
   try {
-    return JSON.parse(localStorage.getItem(PREDICTIONS_KEY) ?? "{}") ?? {};
+    return JSON.parse(localStorage.getItem(OPTIONS_KEY) ?? "{}") ?? {};
   } catch {
     return {};
   }
 }
 
 /**
- * What the reader said that a model in one file predicts.
+ * What the reader said of a kept model: what it predicts, and the kept models that its parts come from.
  * @param {string | undefined} model
- * @returns {"epsilon" | "v" | undefined}
+ * @returns {KeptOptions}
  */
-export function prediction_of(model) {
-  const said = model === undefined ? undefined : predictions()[model];
-  return said === "epsilon" || said === "v" ? said : undefined;
+export function options_of(model) {
+  return (model === undefined ? undefined : all_options()[model]) ?? {};
 }
 
 /**
  * @param {string} model
- * @param {string} prediction empty for what the file says
+ * @param {KeptOptions} options
  */
-function set_prediction(model, prediction) {
-  const { [model]: _, ...others } = predictions();
+function set_options(model, options) {
+  const { [model]: _, ...others } = all_options();
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value));
   try {
-    localStorage.setItem(PREDICTIONS_KEY, JSON.stringify(prediction ? { ...others, [model]: prediction } : others));
+    localStorage.setItem(OPTIONS_KEY, JSON.stringify(Object.keys(given).length > 0 ? { ...others, [model]: given } : others));
   } catch {
-    notify("error", "this browser keeps no settings, so what a model predicts cannot be chosen");
+    notify("error", "this browser keeps no settings, so nothing can be chosen for a model");
+  }
+}
+
+/** Forgets what was said of a model, also as a part of others. @param {string} model */
+function forget_options(model) {
+  set_options(model, {});
+  for (const [other, options] of Object.entries(all_options())) {
+    const kept = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== model));
+    if (Object.keys(kept).length < Object.keys(options).length) set_options(other, kept);
   }
 }
 
@@ -130,9 +148,9 @@ export async function refresh() {
     return;
   }
   const of_version = (/** @type {import("../protocol.js").VersionInfo} */ version) => reports.find(({ model, repo }) => [model, repo].includes(version.key) || [model, repo].includes(version.repository));
-  const rows = versions.map((version) => row(version.key, version.name, version.download_bytes, of_version(version)));
+  const rows = versions.map((version) => row(version.key, version.name, version.download_bytes, of_version(version), reports));
   const listed = new Set(versions.map(of_version));
-  for (const report of reports) if (!listed.has(report)) rows.push(row(report.model, report.model, report.total_bytes, report));
+  for (const report of reports) if (!listed.has(report)) rows.push(row(report.model, report.model, report.total_bytes, report, reports));
   element("models-list").replaceChildren(...rows);
   const used = reports.reduce((sum, { total_bytes, missing_bytes }) => sum + total_bytes - missing_bytes, 0);
   const quota = reports[0]?.quota_bytes;
@@ -151,6 +169,19 @@ export async function refresh() {
   select.value = options.some(({ value }) => value === before) ? before : EMBEDDED_REPOSITORY;
   // The model that draws is gone.
   if (before !== "" && select.value !== before) chosen(select.value);
+  await inspect_kept(reports);
+}
+
+/** Finds out what kept files are, so that those with a VAE can be chosen for others. @param {ModelReport[]} reports */
+async function inspect_kept(reports) {
+  const unknown = reports.filter((report) => report.complete && is_single(report) && !inspected.has(report.model));
+  for (const { model } of unknown) inspected.set(model, null);
+  for (const { model } of unknown) {
+    // What cannot be read says so where it is used.
+    const found = await darkroom.inspect(model, { plan: false }).catch(() => null);
+    if (found) inspected.set(model, found);
+  }
+  if (unknown.length > 0) await refresh();
 }
 
 /**
@@ -158,8 +189,9 @@ export async function refresh() {
  * @param {string} name
  * @param {number} n_bytes
  * @param {ModelReport | undefined} report
+ * @param {ModelReport[]} reports all of them, of which parts may come
  */
-function row(model, name, n_bytes, report) {
+function row(model, name, n_bytes, report, reports) {
   /** @type {(label: string, act: () => void) => HTMLButtonElement} */
   const button = (label, act) => make("button", { type: "button", class: "plain", "aria-label": `${label}: ${name}`, onclick: act }, label);
   const state = make("span", { class: "state" });
@@ -170,6 +202,7 @@ function row(model, name, n_bytes, report) {
   if (report?.complete) {
     state.textContent = `${bytes(report.total_bytes)}, kept`;
     buttons.append(button("Verify", () => verify(report.model, name)));
+    buttons.append(button(shown.has(report.model) ? "Hide" : "Inspect", () => toggle_report(report.model, name)));
   } else if (report) {
     state.textContent = `${bytes(report.total_bytes - report.missing_bytes)} of ${bytes(report.total_bytes)}`;
     bar.hidden = false;
@@ -178,27 +211,95 @@ function row(model, name, n_bytes, report) {
     state.textContent = `${bytes(n_bytes)} to download`;
   }
   if (report?.complete || downloading === model) buttons.append(button("Use", () => use(model)));
-  if (report && downloading !== model) buttons.append(button("Delete", () => remove(report.model, name)));
-  const choices = report?.complete && is_single(report) ? [prediction_choice(report.model, name)] : [];
+  if (report && downloading !== model) buttons.append(button("Delete", () => remove(model, report.model, name)));
+  const choices = report?.complete ? part_choices(model, report, name, reports) : [];
   const needs = make("small", { class: "count" }, state, make("span", { class: "memory" }, memory.get(model) ?? ""));
-  return make("li", { class: "model", "data-model": model }, make("strong", {}, name), needs, bar, buttons, ...choices);
+  const inspection = report && shown.get(report.model);
+  const told = inspection ? [make("div", { class: "report" }, ...report_of(name, inspection))] : [];
+  return make("li", { class: "model", "data-model": model }, make("strong", {}, name), needs, bar, buttons, ...choices, ...told);
 }
 
 /**
- * What the file cannot always say: whether the UNet predicts noise or velocity.
+ * Shows what a kept model is, or hides it.
  * @param {string} model
  * @param {string} name
  */
-function prediction_choice(model, name) {
-  const select = make("select", { "aria-label": `What it predicts: ${name}` });
-  select.append(new Option("Predicts what the file says", ""), new Option("Predicts noise (epsilon)", "epsilon"), new Option("Predicts velocity (v)", "v"));
-  select.value = prediction_of(model) ?? "";
-  select.addEventListener("change", () => {
-    set_prediction(model, select.value);
-    // The model that draws is loaded again.
-    if (element("model").value === `kept:${model}`) chosen(element("model").value);
-  });
-  return select;
+async function toggle_report(model, name) {
+  try {
+    if (!shown.delete(model)) shown.set(model, await darkroom.inspect(model));
+  } catch (error) {
+    notify("error", `${name} cannot be inspected: ${message_of(error)}`);
+  }
+  await refresh();
+}
+
+/** Whether a kept model has a VAE. @param {ModelReport} report */
+function has_vae(report) {
+  if (!report.complete) return false;
+  return !is_single(report) || inspected.get(report.model)?.components.present.vae !== undefined;
+}
+
+/** Whether a kept file is a tiny VAE that decodes. @param {ModelReport} report */
+function is_decoder({ model }) {
+  const found = inspected.get(model);
+  return found?.kind === "taesd" && !found.refused && found.components.present.decoder !== undefined;
+}
+
+/** Whether a kept file is no model but a part of one. @param {ModelReport} report */
+const is_part = ({ model }) => !["checkpoint", "unet", undefined].includes(inspected.get(model)?.kind);
+
+/**
+ * What the reader can choose for a kept model: what the file cannot always say, and parts of other kept models.
+ * @param {string} model the name that it is loaded under
+ * @param {ModelReport} report
+ * @param {string} name
+ * @param {ModelReport[]} reports
+ */
+function part_choices(model, report, name, reports) {
+  if (is_part(report)) return [];
+  const others = reports.filter((other) => other !== report);
+  /** @type {(found: ModelReport[]) => [string, string][]} */
+  const named = (found) => found.map(({ model }) => [model, model]);
+  const choices = [];
+  if (is_single(report)) {
+    choices.push(choice(model, name, "prediction", "What it predicts", "Predicts what the file says", [["Predicts noise (epsilon)", "epsilon"], ["Predicts velocity (v)", "v"]]));
+    const folders = others.filter((other) => other.complete && !is_single(other));
+    choices.push(choice(model, name, "base", "Missing components", "Nothing from other models", named(folders), "What it lacks from "));
+  }
+  choices.push(choice(model, name, "vae", "VAE", "Its own VAE", named(others.filter(has_vae)), "VAE of "));
+  choices.push(choice(model, name, "taesd", "Decoder", "No tiny decoder", named(others.filter(is_decoder)), "Decoded by "));
+  return choices.flat();
+}
+
+/**
+ * One of them; none where there is nothing to choose.
+ * @param {string} model
+ * @param {string} name
+ * @param {keyof KeptOptions} field
+ * @param {string} label
+ * @param {string} none what is chosen where nothing is
+ * @param {[string, string][]} options texts and values
+ * @param {string} before what comes before the texts
+ */
+function choice(model, name, field, label, none, options, before = "") {
+  if (options.length === 0) return [];
+  const select = make("select", { "aria-label": `${label}: ${name}`, "data-field": field });
+  select.append(new Option(none, ""), ...options.map(([text, value]) => new Option(before + text, value)));
+  const value = options_of(model)[field] ?? "";
+  select.value = [...select.options].some((option) => option.value === value) ? value : "";
+  select.addEventListener("change", () => choose_option(model, field, select.value));
+  return [select];
+}
+
+/**
+ * @param {string} model
+ * @param {keyof KeptOptions} field
+ * @param {string} value
+ */
+export function choose_option(model, field, value) {
+  set_options(model, { ...options_of(model), [field]: value });
+  // The model that draws is loaded again.
+  if ([model, `kept:${model}`].includes(element("model").value)) chosen(element("model").value);
 }
 
 /** Has a model draw. @param {string} model */
@@ -287,7 +388,67 @@ export async function take_file(picked) {
   if (!file) return;
   const path_of = (/** @type {File} */ { name }) => (is_weights(name) || name.endsWith(".yaml") ? name : `${name}.gguf`);
   if (!element("models").open) element("models").showModal();
-  await take_over(path_of(file), new Map(picked.map((each) => [path_of(each), each])));
+  const name = path_of(file);
+  const yaml = await picked.find((each) => each.name.endsWith(".yaml"))?.text();
+  // What is wrong with a file is said by the import.
+  const found = await darkroom.inspect(new File([file], name), { yaml }).catch(() => null);
+  show_report(name, found);
+  if (found?.refused) {
+    notify("error", `${name} is not kept: ${found.problem}`);
+    return;
+  }
+  await take_over(name, new Map(picked.map((each) => [path_of(each), each])));
+}
+
+/**
+ * Shows what a file is that was picked or dropped.
+ * @param {string} name
+ * @param {Inspection | null} found
+ */
+function show_report(name, found) {
+  element("models-report").hidden = found === null;
+  element("models-report").replaceChildren(...(found ? report_of(name, found) : []));
+}
+
+/**
+ * All files below a folder, by their paths in it.
+ * @param {FileSystemDirectoryEntry} folder
+ * @param {string} front
+ * @returns {Promise<[string, File][]>}
+ */
+async function files_below(folder, front = "") {
+  const reader = folder.createReader();
+  /** @type {[string, File][]} */
+  const files = [];
+  for (;;) {
+    // Browsers give a part of a large folder at a time, and nothing behind the last one.
+    const entries = await new Promise((/** @type {(entries: FileSystemEntry[]) => void} */ resolve, reject) => reader.readEntries(resolve, reject));
+    if (entries.length === 0) return files;
+    for (const entry of entries) {
+      const path = `${front}${entry.name}`;
+      if (entry.isDirectory) files.push(...(await files_below(/** @type {FileSystemDirectoryEntry} */ (entry), `${path}/`)));
+      else files.push([path, await new Promise((resolve, reject) => /** @type {FileSystemFileEntry} */ (entry).file(resolve, reject))]);
+    }
+  }
+}
+
+/**
+ * Keeps the model in a folder that was dropped: one in diffusers' layout, or the one file of weights that it has.
+ * @param {FileSystemDirectoryEntry} folder
+ */
+export async function take_dropped_folder(folder) {
+  if (!element("models").open) element("models").showModal();
+  let files;
+  try {
+    files = await files_below(folder);
+  } catch (error) {
+    notify("error", `the folder ${folder.name} cannot be read: ${message_of(error)}`);
+    return;
+  }
+  const weights = files.filter(([path]) => is_weights(path));
+  const is_model = files.some(([path]) => path === "model_index.json");
+  if (!is_model && weights.length === 1) await take_file(files.filter(([path]) => is_weights(path) || path.endsWith(".yaml")).map(([, file]) => file));
+  else await take_over(folder.name, new Map(files));
 }
 
 /**
@@ -295,6 +456,8 @@ export async function take_file(picked) {
  * @param {Map<string, File>} files
  */
 async function take_over(name, files) {
+  inspected.delete(name);
+  shown.delete(name);
   try {
     await darkroom.import(name, files, ({ fraction }) => {
       element("models-now").textContent = `${name}: ${Math.round(fraction * 100)} % imported`;
@@ -325,13 +488,16 @@ async function verify(model, name) {
 }
 
 /**
- * @param {string} model
+ * @param {string} row the name that it is loaded under
+ * @param {string} model the name that it is kept under
  * @param {string} name
  */
-async function remove(model, name) {
+async function remove(row, model, name) {
   try {
     await darkroom.remove(model);
-    if (prediction_of(model)) set_prediction(model, "");
+    for (const each of [row, model]) forget_options(each);
+    inspected.delete(model);
+    shown.delete(model);
     element("models-now").textContent = `${name} is deleted.`;
   } catch (error) {
     notify("error", `${name} could not be deleted: ${message_of(error)}`);

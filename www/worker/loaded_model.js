@@ -4,7 +4,8 @@ import { keep_tiles, read_tiles } from "../tiles.js";
 import { Failure } from "../errors.js";
 import { Studio } from "../pkg/darkroom.js";
 import { check_browser } from "./browser.js";
-import { fetch_file, fetch_model } from "./fetch_model.js";
+import { clip_merges } from "./clip_merges.js";
+import { fetch_model } from "./fetch_model.js";
 import { throttled } from "./pace.js";
 
 /** @typedef {import("../pkg/darkroom.js").LoadSettings} LoadSettings */
@@ -14,9 +15,6 @@ import { throttled } from "./pace.js";
  * @param {"downloading" | "loading"} stage
  */
 const tells = (job, stage) => throttled((/** @type {number} */ fraction) => job.post({ type: "progress", stage, fraction }));
-
-/** CLIP's merges, from which its vocabulary follows. */
-const CLIP_MERGES = new URL("../clip_merges.txt", import.meta.url).href;
 
 export class LoadedModel {
   #kept_models;
@@ -124,8 +122,8 @@ export class LoadedModel {
    */
   async #open_kept(name, settings, progress) {
     const models = await this.#kept_models.opened();
-    const clip_merges = (await models.is_single_file(name)) ? new TextDecoder().decode(await fetch_file(CLIP_MERGES, () => {})) : undefined;
-    return Studio.load_stored(models, name, { ...settings, clip_merges }, progress);
+    const merges = (await models.is_single_file(name)) ? await clip_merges() : undefined;
+    return Studio.load_stored(models, name, { ...settings, clip_merges: merges }, progress);
   }
 
   /** Keeps what was measured while a picture was prepared. */

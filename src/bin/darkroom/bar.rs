@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::visible::visible;
+use crate::visible::visible_line;
 
 /// Parts that a bar is divided into.
 const PARTS: u64 = 10_000;
@@ -51,7 +51,7 @@ impl Bar {
 
     /// A line above the bar.
     pub fn say(&self, line: &str) {
-        self.0.suspend(|| eprintln!("{}", visible(line)));
+        self.0.suspend(|| eprintln!("{}", visible_line(line)));
     }
 }
 

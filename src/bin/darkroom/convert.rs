@@ -58,15 +58,50 @@ pub struct Args {
     json: bool,
 }
 
+/// The ends of names that only files have, beside those that are written.
+const OTHER_ENDS: [&str; 12] =
+    ["ckpt", "pt", "pth", "bin", "onnx", "safetensor", "sft", "ggml", "zip", "json", "yaml", "png"];
+
 impl Args {
+    fn has_end(&self, end: &str) -> bool {
+        self.output.extension().is_some_and(|found| found.eq_ignore_ascii_case(end))
+    }
+
+    /// Refuses a name that says something else than what is written.
+    fn check_name(&self, layout: Layout) -> Result<()> {
+        let of = |layout: Layout| match layout {
+            Layout::Diffusers => None,
+            Layout::Ldm => Some("safetensors"),
+            Layout::Gguf => Some("gguf"),
+        };
+        let is_other = OTHER_ENDS.iter().any(|end| self.has_end(end));
+        let is_anothers = [Layout::Ldm, Layout::Gguf]
+            .into_iter()
+            .any(|other| other != layout && of(other).is_some_and(|end| self.has_end(end)));
+        // With `--to diffusers` a folder may be called anything.
+        if !(is_anothers || is_other) || self.to.is_some() && layout == Layout::Diffusers {
+            return Ok(());
+        }
+        Err(Error::Request {
+            field: "output",
+            got: self.output.display().to_string(),
+            expected: match (self.to, of(layout)) {
+                (Some(_), Some(end)) => format!("its name says another format: give a name that ends in .{end}"),
+                _ => {
+                    "files of this kind are not written: give a name that ends in .safetensors or .gguf, or a folder's"
+                        .into()
+                }
+            },
+        })
+    }
+
     fn layout(&self) -> Layout {
-        let has_end = |end: &str| self.output.extension().is_some_and(|found| found.eq_ignore_ascii_case(end));
         match self.to {
             Some(LayoutName::Diffusers) => Layout::Diffusers,
             Some(LayoutName::Safetensors) => Layout::Ldm,
             Some(LayoutName::Gguf) => Layout::Gguf,
-            None if has_end("safetensors") => Layout::Ldm,
-            None if has_end("gguf") => Layout::Gguf,
+            None if self.has_end("safetensors") => Layout::Ldm,
+            None if self.has_end("gguf") => Layout::Gguf,
             None => Layout::Diffusers,
         }
     }
@@ -101,6 +136,7 @@ pub fn run(args: &Args) -> Result<()> {
             expected: "a model is written with its own VAE, or with that of --vae: leave it out".into(),
         });
     }
+    args.check_name(layout)?;
     check_free(&args.output, layout)?;
     let interrupt = Interrupt::install()?;
     let bar = Bar::new();
@@ -112,6 +148,7 @@ pub fn run(args: &Args) -> Result<()> {
     let total = outputs.iter().map(OutputFile::n_bytes).sum::<u64>().max(1);
     // Beside its place, so that what is there under its name is whole.
     let part = beside(&args.output);
+    let new_folders = missing_folders(&args.output);
     // From here on Ctrl-C is heard between two pieces, and what was written is removed.
     interrupt.drawing();
     let written = write_all(&outputs, &part, layout, args, &mut |n_written| {
@@ -125,6 +162,8 @@ pub fn run(args: &Args) -> Result<()> {
     if placed.is_err() {
         // What is left of it is of no use; that it cannot be removed would hide what went wrong.
         let _ = if part.is_dir() { fs::remove_dir_all(&part) } else { fs::remove_file(&part) };
+        // One that somebody put something into meanwhile stays.
+        new_folders.iter().all(|folder| fs::remove_dir(folder).is_ok());
     }
     let n_bytes = placed?;
     drop(bar);
@@ -157,6 +196,12 @@ fn with_loras(source: Rc<dyn Source>, args: &Args, bar: &Bar) -> Result<Rc<dyn S
 fn beside(output: &Path) -> PathBuf {
     let name = output.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
     output.with_file_name(format!(".{name}.part-{}", std::process::id()))
+}
+
+/// The folders above a path that do not exist yet, the innermost first.
+fn missing_folders(output: &Path) -> Vec<PathBuf> {
+    let folders = output.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+    folders.take_while(|folder| !folder.exists()).map(Path::to_path_buf).collect()
 }
 
 /// Gives what was written its name, which somebody else may have taken meanwhile.
@@ -209,7 +254,7 @@ fn write_all(
         // The name of the part is of no use to anybody.
         let shown = if layout == Layout::Diffusers { args.output.join(&output.path) } else { args.output.clone() };
         let failed = |error| Error::io(&shown, error);
-        if let (Layout::Diffusers, Some(folder)) = (layout, path.parent()) {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(failed)?;
         }
         let mut file = BufWriter::new(File::create(&path).map_err(failed)?);

@@ -13,7 +13,7 @@ use darkroom::hub::cache::HubCache;
 use darkroom::hub::folder::Folder;
 use darkroom::hub::{RepoId, Source};
 use darkroom::model::SDVersion;
-use darkroom::weights::{ByteSource, DiskSource, LocalFuture};
+use darkroom::weights::{ByteSource, DiskSource, LocalFuture, Shared};
 use darkroom::{Error, Result};
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -311,22 +311,5 @@ impl ByteSource for Named {
 
     fn read<'a>(&'a self, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
         self.source.read(offset, len)
-    }
-}
-
-/// A file that is read twice: to tell what it is, and to open it as a model.
-struct Shared(Rc<dyn ByteSource>);
-
-impl ByteSource for Shared {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn len(&self) -> u64 {
-        self.0.len()
-    }
-
-    fn read<'a>(&'a self, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
-        self.0.read(offset, len)
     }
 }

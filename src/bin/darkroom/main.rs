@@ -36,7 +36,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 use darkroom::error::Class;
 use darkroom::{Error, Result};
-use visible::{visible, visible_json};
+use visible::{visible, visible_json, visible_line};
 
 /// Stable Diffusion on this machine: prompts and pictures stay here.
 #[derive(Parser)]
@@ -142,13 +142,29 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints a line on standard output, with what a terminal would act on made visible. A reader that has gone, as `head`
-/// goes, is no fault.
+/// Prints a line on standard output, with what a terminal would act on, or what would end the line, made visible. A reader
+/// that has gone, as `head` goes, is no fault.
 ///
 /// # Errors
 /// [`Error::Io`] when the line cannot be written for another reason.
 fn print_line(line: impl Display) -> Result<()> {
-    print(&visible(&line.to_string()))
+    print(&visible_line(&line.to_string()))
+}
+
+/// Prints two texts with a tab between them, as [`print_line`] prints.
+///
+/// # Errors
+/// As [`print_line`].
+fn print_pair(first: impl Display, second: impl Display) -> Result<()> {
+    print(&format!("{}\t{}", visible_line(&first.to_string()), visible_line(&second.to_string())))
+}
+
+/// Prints a text of several lines, otherwise as [`print_line`] prints.
+///
+/// # Errors
+/// As [`print_line`].
+fn print_text(text: impl Display) -> Result<()> {
+    print(&visible(&text.to_string()))
 }
 
 /// Prints JSON on standard output, as [`print_line`] prints.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::bar::Bar;
 use crate::source;
-use crate::{print_json, print_line};
+use crate::{print_json, print_line, print_pair};
 
 /// `darkroom models`.
 #[derive(Args)]
@@ -80,5 +80,5 @@ pub fn download(args: &DownloadArgs) -> Result<()> {
         Place::Folder(folder) => folder.root(),
         Place::File(path) => path,
     };
-    print_line(format_args!("{}\t{}", model.label, path.display()))
+    print_pair(model.label, path.display())
 }

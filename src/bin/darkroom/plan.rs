@@ -15,7 +15,7 @@ use darkroom::{Error, Result};
 use crate::bar::Bar;
 use crate::model_args::ModelArgs;
 use crate::numbers::parse_bytes;
-use crate::print_line;
+use crate::{print_json, print_line};
 
 /// Whose limits count.
 #[derive(Clone, Copy, ValueEnum)]
@@ -93,7 +93,7 @@ pub fn run(args: &Args) -> Result<()> {
     let settings = PlanSettings { residency: args.residency, ..expected.plan(caps, element, args.budget) };
     let plan = pollster::block_on(plan(&*source, &settings)).map_err(Error::of_model)?;
     if args.json {
-        return print_line(serde_json::json!(plan));
+        return print_json(&serde_json::json!(plan));
     }
     print(&plan)
 }

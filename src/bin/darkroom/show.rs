@@ -29,7 +29,7 @@ pub fn run(args: &Args) -> Result<()> {
         _ => 2,
     });
     for (key, text) in texts {
-        crate::print_line(format_args!("{key}:\n{text}\n"))?;
+        crate::print_text(format_args!("{key}:\n{text}\n"))?;
     }
     Ok(())
 }

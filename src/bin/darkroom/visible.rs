@@ -12,6 +12,11 @@ pub fn visible(text: &str) -> String {
     shown(text, |c| if matches!(c, '\n' | '\t') { None } else { Some(c.escape_unicode().to_string()) })
 }
 
+/// The same in one line: ends of lines and tabs are shown as escapes too.
+pub fn visible_line(text: &str) -> String {
+    shown(text, |c| Some(c.escape_unicode().to_string()))
+}
+
 /// JSON of one line: the same inside its strings, as JSON escapes it. Outside of strings there is nothing of the kind.
 pub fn visible_json(text: &str) -> String {
     shown(text, |c| Some(format!("\\u{:04x}", u32::from(c))))
@@ -37,6 +42,7 @@ mod tests {
         assert_eq!(visible("\u{1b}]0;owned\u{7}\u{1b}[2J"), "\\u{1b}]0;owned\\u{7}\\u{1b}[2J");
         assert_eq!(visible("a\r\n\tb\u{9b}1m\u{7f}"), "a\\u{d}\n\tb\\u{9b}1m\\u{7f}");
         assert_eq!(visible("png.\u{202e}exe \u{2066}x\u{2069}"), "png.\\u{202e}exe \\u{2066}x\\u{2069}");
+        assert_eq!(visible_line("a\r\n\tb"), "a\\u{d}\\u{a}\\u{9}b");
         let plain = "ein Äpfelchen, 赤いりんご 👩\u{200d}🚀";
         assert_eq!(visible(plain), plain);
         let json = visible_json(&serde_json::json!({ "a": "\u{9b}\u{202e}\n" }).to_string());

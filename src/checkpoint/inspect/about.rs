@@ -17,6 +17,7 @@ const MAX_DESCRIPTION_CHARS: usize = 300;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct About {
     /// The class of the pipeline, of a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,6 +45,7 @@ pub struct About {
     pub trigger: Option<String>,
     /// The tags that it was trained with and how often each came, most frequent first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<(String, u64)>>"))]
     pub tags: Vec<(String, u64)>,
 }
 

@@ -42,8 +42,16 @@ impl Report {
     /// The report, one string a line.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("{}: {}", self.file, self.line())];
-        let mut say = |what: &str, text: String| lines.push(format!("  {what:<12} {text}"));
+        let rows = self.rows().into_iter().map(|(what, text)| format!("  {what:<12} {text}"));
+        std::iter::once(format!("{}: {}", self.file, self.line())).chain(rows).collect()
+    }
+
+    /// What there is to tell besides [`Report::line`]: what each row is about, or nothing where it goes on with the row
+    /// before, and the text.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        let mut say = |what: &str, text: String| rows.push((what.to_owned(), text));
         let types = if self.types.is_empty() { "none".to_owned() } else { self.types.join(" ") };
         let layout = self.layout.map_or(String::new(), |layout| format!(", {layout} names"));
         say("tensors", format!("{}, {types}{layout}", self.tensors));
@@ -102,7 +110,7 @@ impl Report {
                 say("", format!("({assumed})"));
             }
         }
-        lines
+        rows
     }
 
     fn say_about(&self, say: &mut impl FnMut(&str, String)) {

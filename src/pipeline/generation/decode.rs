@@ -1,7 +1,7 @@
 //! Stage 8: latents to pixels.
 
 use super::setup::Setup;
-use super::{Picture, Ready, not_finite};
+use super::{Picture, Ready};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::image::{RgbImage, from_unit};
@@ -49,11 +49,13 @@ impl<R: Runner> Setup<R> {
             if decoder.f32.is_none() {
                 decoder.f32 = runner.prepare_f32(self.decoder_graph()?).await?;
             }
-            let Some(program) = &decoder.f32 else { return not_finite("the VAE's decoder") };
+            let Some(program) = &decoder.f32 else {
+                return self.not_finite("the VAE's decoder", &[Part::VaeDecoder]).await;
+            };
             repeated = true;
             decoded = runner.run(program, &weights, &inputs, report).await?.swap_remove(0);
             if runner.count_non_finite(&decoded).await? > 0 {
-                return not_finite("the VAE's decoder");
+                return self.not_finite("the VAE's decoder", &[Part::VaeDecoder]).await;
             }
         }
         drop(weights);

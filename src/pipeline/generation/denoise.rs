@@ -3,7 +3,7 @@
 use super::encode::Repaint;
 use super::prepare::{Picture, State};
 use super::setup::Setup;
-use super::{Ready, not_finite, refuse};
+use super::{Ready, refuse};
 use crate::error::Result;
 use crate::model::unet::{UNetShape, step_graph};
 use crate::pipeline::components::Part;
@@ -69,12 +69,12 @@ impl<R: Runner> Setup<R> {
                 return Ok(repeated);
             }
             if denoiser.f32.is_some() {
-                return not_finite(stage);
+                return self.not_finite(stage, &self.parts_of_step()).await;
             }
             let graph = step_graph(&self.model.configs.unet, denoiser.shape)?;
             denoiser.f32 = runner.prepare_f32(graph).await?;
             if denoiser.f32.is_none() {
-                return not_finite(stage);
+                return self.not_finite(stage, &self.parts_of_step()).await;
             }
             repeated = true;
         }

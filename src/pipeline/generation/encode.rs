@@ -2,7 +2,7 @@
 
 use super::denoise::{Conditioning, Denoiser};
 use super::setup::Setup;
-use super::{Decoder, Ready, not_finite, refuse};
+use super::{Decoder, Ready, refuse};
 use crate::error::{Error, Result};
 use crate::image::{Mask, RgbImage, to_unit};
 use crate::model::unet::{UNetShape, guidance_embedding, prompt_graph, step_graph};
@@ -206,9 +206,14 @@ impl<R: Runner> Setup<R> {
             return runner.download(&moments).await;
         }
         drop(program);
-        let Some(program) = runner.prepare_f32(graph).await? else { return not_finite("the VAE's encoder") };
+        let Some(program) = runner.prepare_f32(graph).await? else {
+            return self.not_finite("the VAE's encoder", &[Part::VaeEncoder]).await;
+        };
         let moments = runner.run(&program, &weights, &inputs, report).await?.swap_remove(0);
         let values = runner.download(&moments).await?;
-        if values.iter().all(|x| x.is_finite()) { Ok(values) } else { not_finite("the VAE's encoder") }
+        if values.iter().all(|x| x.is_finite()) {
+            return Ok(values);
+        }
+        self.not_finite("the VAE's encoder", &[Part::VaeEncoder]).await
     }
 }

@@ -6,7 +6,7 @@ use super::{At, Picture, Ready, refuse};
 use crate::error::Result;
 use crate::model::config::LatentStatistics;
 use crate::model::unet::{UNetShape, step_graph};
-use crate::pipeline::components::ModelComponents;
+use crate::pipeline::components::{ModelComponents, Part};
 use crate::pipeline::configs::ModelConfigs;
 use crate::pipeline::foresight::foresee;
 use crate::pipeline::job::{Inputs, Task};
@@ -88,6 +88,16 @@ fn encode_flops(configs: &ModelConfigs, config: &SDConfig, task: Task, decode_fl
 }
 
 impl<R: Runner> Setup<R> {
+    /// Ends a stage that runs `parts` and gave NaN or infinity also in f32.
+    pub async fn not_finite<T>(&self, stage: impl Into<String>, parts: &[Part]) -> Result<T> {
+        Err(self.model.why_not_finite(stage.into(), parts).await?)
+    }
+
+    /// The parts that a step's result comes from.
+    pub fn parts_of_step(&self) -> Vec<Part> {
+        self.model.parts().into_iter().filter(|part| *part != Part::VaeDecoder).collect()
+    }
+
     pub fn new(runner: &Rc<R>, model: &Rc<ModelComponents<R>>, inputs: Rc<Inputs>) -> Result<Self> {
         let configs = &model.configs;
         let config = &inputs.config;

@@ -1,5 +1,6 @@
 //! What this server draws, with its limits, and the check that a request can be drawn before it waits in the queue.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::http::StatusCode;
@@ -18,6 +19,7 @@ use super::request::JobRequest;
 use super::upload::{Role, Upload};
 use crate::loras::LoraFolder;
 use crate::numbers::random_seed;
+use crate::visible::visible_line;
 
 /// The longest prompt, in bytes: some two hundred times what a text encoder reads at once.
 const MAX_PROMPT_BYTES: usize = 64 << 10;
@@ -81,13 +83,22 @@ impl Model {
         })
     }
 
-    /// When it was written, as far as the file system tells.
-    pub fn written(&self) -> Option<std::time::SystemTime> {
-        let path = match &self.local.place {
+    /// The file that is there as long as the model is.
+    fn file(&self) -> PathBuf {
+        match &self.local.place {
             Place::Folder(folder) => folder.root().join("model_index.json"),
             Place::File(path) => path.clone(),
-        };
-        std::fs::metadata(path).and_then(|file| file.modified()).ok()
+        }
+    }
+
+    /// Whether it is where it was.
+    fn is_on_disk(&self) -> bool {
+        self.file().exists()
+    }
+
+    /// When it was written, as far as the file system tells.
+    pub fn written(&self) -> Option<std::time::SystemTime> {
+        std::fs::metadata(self.file()).and_then(|file| file.modified()).ok()
     }
 }
 
@@ -209,7 +220,8 @@ impl Menu {
         for model in changes.added {
             let is_taken = models.iter().any(|(other, is_here)| *is_here && other.name == model.name);
             if is_taken {
-                eprintln!("darkroom: there are two models {}; the one in the folder is left out", model.name);
+                let name = visible_line(&model.name);
+                eprintln!("darkroom: there are two models {name}; the one in the folder is left out");
             } else {
                 models.push((Arc::new(model), true));
             }
@@ -239,6 +251,17 @@ impl Menu {
             Some((model, false)) => Err(not_found(format!("the model {:?} is not here any more", model.name))),
             None => Err(not_found("there is no model here: put one into the folder of --models".into())),
         }
+    }
+
+    /// What is told of a model that was here when a request came and is not any more; `None` of one that is here.
+    pub fn gone(&self, idx: usize) -> Option<Failure> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let (model, is_here) = models.get(idx)?;
+        // The folder may not have been looked at since.
+        if *is_here && model.is_on_disk() {
+            return None;
+        }
+        Some(not_found(format!("the model {:?} was removed or replaced while the request waited", model.name)))
     }
 
     /// The model at a place, or the first one where that has gone.

@@ -18,8 +18,10 @@ use darkroom::{Error, Result};
 use crate::engine_args::open_device;
 use crate::exit_code;
 use crate::loras::{Entry, LocalLora, Stamp};
+use crate::visible::visible_line;
 
 use super::desk::Desk;
+use super::failure::Failure;
 use super::job::{Job, Png, Progress, Status};
 use super::upload::{Role, Upload};
 
@@ -103,23 +105,32 @@ impl Painter<'_> {
             let painted = self.paint(&id, &cancelled).await;
             self.device.keep_tiles();
             let is_lost = matches!(painted, Err(Error::DeviceLost { .. }));
+            let is_cancelled = matches!(painted, Err(Error::Cancelled));
             if let Err(error) = &painted
                 && may_have_lost_weights(error)
             {
                 self.forget_model();
             }
-            self.desk.change(&id, |job| match painted {
-                Ok(()) => job.status = Status::Done,
-                Err(Error::Cancelled) => job.status = Status::Cancelled,
-                Err(error) => {
-                    job.status = Status::Failed;
-                    job.failure = Some(error.into());
-                }
+            let failed = match painted {
+                Ok(()) | Err(Error::Cancelled) => None,
+                Err(error) => Some(self.failure(&id, error)),
+            };
+            self.desk.change(&id, |job| match failed {
+                Some(failure) => (job.status, job.failure) = (Status::Failed, Some(failure)),
+                None if is_cancelled => job.status = Status::Cancelled,
+                None => job.status = Status::Done,
             });
             if is_lost {
                 return;
             }
         }
+    }
+
+    /// What a job's client is told. A model that was removed while the job waited is no fault of the server.
+    fn failure(&self, id: &str, error: Error) -> Failure {
+        let model_idx = self.desk.look(id, |job, _| job.request.model_idx);
+        let gone = model_idx.filter(|_| error.class() == Class::Model).and_then(|idx| self.desk.menu.gone(idx));
+        gone.unwrap_or_else(|| error.into())
     }
 
     fn forget_model(&mut self) {
@@ -208,7 +219,7 @@ impl Painter<'_> {
             let start = Instant::now();
             engine.load(&mut |_| {}).await?;
             for note in engine.notes() {
-                eprintln!("darkroom: {note}");
+                eprintln!("darkroom: {}", visible_line(&note));
             }
             desk.metrics.spent("loading", opening + start.elapsed());
             desk.set_loaded(Some(model_idx));
