@@ -177,6 +177,15 @@ export class Darkroom {
   }
 
   /**
+   * The kept files that change a model (LoRAs and kin): their names, which a request's `loras` and tags `<lora:name:weight>`
+   * in its prompt use, their families, and words that call for them.
+   * @returns {Promise<import("./protocol.js").ExtraNetwork[]>}
+   */
+  extra_networks() {
+    return this.#ask({ type: "extra_networks" });
+  }
+
+  /**
    * What there is of a model and what is missing. A model is a version's key, `owner/repo[@revision]`, or a checkpoint in one
    * file: `owner/repo[@revision]/path/file.safetensors` or an address.
    * @param {string} model
@@ -217,7 +226,8 @@ export class Darkroom {
    * Keeps a model from files that were picked or dropped, as if it had been downloaded.
    * @param {string} name a word without a slash, under which it is kept
    * @param {Map<string, Blob>} files by their path in the model's folder, such as `unet/config.json`; or one `.safetensors` or
-   *   `.gguf` file, perhaps with its `.yaml` and a folder of its configuration, in diffusers' layout without weights
+   *   `.gguf` file, perhaps with its `.yaml` and a folder of its configuration, in diffusers' layout without weights; or a
+   *   LoRA, which {@link Darkroom.extra_networks} lists
    * @param {(progress: import("./protocol.js").Transfer) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").ModelReport>}
    */
@@ -279,7 +289,8 @@ export class Darkroom {
   }
 
   /**
-   * Checks a request against the loaded model and says how much work it is.
+   * Checks a request against the loaded model and says how much work it is. LoRAs that it names have to be kept, and to be
+   * for the family of the loaded model.
    * @param {import("./protocol.js").DrawRequest} request
    * @param {{has_picture?: boolean, has_mask?: boolean}} [given]
    * @returns {Promise<import("./protocol.js").Work>}
@@ -289,7 +300,8 @@ export class Darkroom {
   }
 
   /**
-   * Draws. Jobs run one after another, in the order in which they were asked for.
+   * Draws. Jobs run one after another, in the order in which they were asked for. With `loras` in the request, kept LoRAs
+   * change the model: `[{ name: "ink", strength: 0.8, text_strength: 0.5 }]`.
    * @param {import("./protocol.js").DrawRequest} request
    * @param {Handlers & Pictures} [options]
    * @returns {Job}

@@ -8,6 +8,7 @@
  * @typedef {import("./pkg/darkroom.js").DamageReport} DamageReport
  * @typedef {import("./pkg/darkroom.js").DrawRequest} DrawRequest
  * @typedef {import("./pkg/darkroom.js").Dtype} Dtype
+ * @typedef {import("./pkg/darkroom.js").ExtraNetwork} ExtraNetwork
  * @typedef {import("./pkg/darkroom.js").GivenPicture} GivenPicture
  * @typedef {import("./pkg/darkroom.js").Inspection} Inspection
  * @typedef {import("./pkg/darkroom.js").ModelInfo} ModelInfo
@@ -84,6 +85,7 @@
  * @property {number} seconds
  * @property {number} n_tokens in the prompt
  * @property {string} [truncated] the end of the prompt that the model could not read
+ * @property {string[]} notes what is worth telling about the LoRAs
  * @property {number} flops the work of the whole job
  * @property {number} n_recoveries how often the GPU was lost on the way
  * @property {boolean} repeated_in_f32 whether 16 bits were not enough somewhere, so that a stage was repeated in 32
@@ -100,7 +102,7 @@
  *   budget_bytes?: number} & KeptOptions} LoadRequest without an endpoint it is a model that the browser keeps
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest
  * @typedef {{type: "open", cancelled: SharedArrayBuffer | null}
- *   | {type: "check" | "versions" | "models" | "stop_download" | "pause" | "resume"}
+ *   | {type: "check" | "versions" | "models" | "extra_networks" | "stop_download" | "pause" | "resume"}
  *   | {type: "plan", request: PlanRequest}
  *   | {type: "hub", endpoint?: string, token?: string}
  *   | {type: "needed" | "download" | "remove" | "verify", model: string}
@@ -125,6 +127,7 @@
  * @property {Plan} plan
  * @property {void} hub
  * @property {ModelReport[]} models
+ * @property {ExtraNetwork[]} extra_networks
  * @property {ModelReport} needed
  * @property {ModelReport} download
  * @property {void} stop_download
@@ -176,6 +179,7 @@ export function nothing_drawn() {
     seconds: 0,
     n_tokens: 0,
     truncated: undefined,
+    notes: [],
     flops: 0,
     n_recoveries: 0,
     repeated_in_f32: false,

@@ -55,6 +55,7 @@ const answers = {
 
   hub: ({ endpoint, token }) => kept_models.use_hub({ endpoint, token }),
   models: async () => (await kept_models.opened()).list(),
+  extra_networks: async () => (await kept_models.opened()).extra_networks(),
   needed: async (request) => (await kept_models.opened()).needed(request.model),
   async download(request, post) {
     try {
@@ -75,7 +76,11 @@ const answers = {
   load: (request, post, id) => queue.in_turn(id, post, (job) => model.load(request, job)),
   tokens: ({ prompt }) => model.studio.count_tokens(prompt),
   size_of_picture: ({ width, height, any_size }) => model.studio.size_of_picture(width, height, any_size),
-  work: ({ request, has_picture, has_mask }) => model.studio.work(request, has_picture, has_mask),
+  async work({ request, has_picture, has_mask }) {
+    const { studio } = model;
+    await model.open_loras(studio, request);
+    return studio.work(request, has_picture, has_mask);
+  },
   generate: (request, post, id) =>
     queue.in_turn(id, post, (job) => draw(job, request, model, queue), { answer: nothing_drawn() }),
   cancel({ job }) {

@@ -108,6 +108,7 @@ fn declarations() -> String {
     all.visit::<types::PictureParameters>();
     all.visit::<types::ModelsSettings>();
     all.visit::<types::ModelReport>();
+    all.visit::<types::ExtraNetwork>();
     all.visit::<types::Inspection>();
     all.visit::<types::TransferProgress<'static>>();
     all.visit::<types::DamageReport>();

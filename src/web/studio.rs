@@ -13,12 +13,13 @@ use super::drawing::Drawing;
 use super::failure::refuse;
 use super::models::Models;
 use super::types::{Dtype, LoadSettings, ModelInfo, RunnerName, Work};
+use crate::checkpoint::lora::family_of;
 use crate::engine::{self, DeviceName, Engine, EngineSettings, Expected, Pictures, Tune};
 use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
 use crate::image::{RgbImage, decode, decode_mask, mask_of_rgba};
 use crate::pipeline::LoadProgress;
-use crate::request::{MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, Request};
+use crate::request::{MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, Request, take_lora_tags};
 use crate::run::gpu::tiles::Tiles;
 use crate::sampler::Sampler;
 
@@ -27,6 +28,10 @@ use crate::sampler::Sampler;
 pub struct Studio(Engine);
 
 impl Studio {
+    pub(super) fn engine(&self) -> &Engine {
+        &self.0
+    }
+
     /// Refuses what the pipeline would refuse in the command line's words.
     fn check_given(&self, has_picture: bool, has_mask: bool) -> Result<(), JsValue> {
         if has_mask && !has_picture {
@@ -116,6 +121,7 @@ impl Studio {
         let info = ModelInfo {
             name: engine.name().to_string(),
             version: defaults.version.key(),
+            family: family_of(configs).id(),
             is_inpaint: configs.is_inpaint(),
             runner,
             device: engine.device().describe(),
@@ -158,17 +164,19 @@ impl Studio {
         Ok(Array::of2(&size.0.into(), &size.1.into()))
     }
 
-    /// How many tokens a prompt has, and how many the model reads at once.
+    /// How many tokens a prompt has, without its tags of LoRAs, and how many the model reads at once.
     ///
     /// # Errors
     /// When the tokenizer cannot encode the text.
     #[wasm_bindgen(unchecked_return_type = "[number, number]")]
     pub fn count_tokens(&self, prompt: &str) -> Result<Array, JsValue> {
         let tokenizer = &self.0.configs().text_encoders[0].tokenizer;
-        Ok(Array::of2(&tokenizer.count(prompt)?.into(), &tokenizer.tokens_per_chunk().into()))
+        // A tag that cannot be read is refused where the request is checked.
+        let (prompt, _) = take_lora_tags(prompt).unwrap_or_else(|_| (prompt.to_owned(), Vec::new()));
+        Ok(Array::of2(&tokenizer.count(&prompt)?.into(), &tokenizer.tokens_per_chunk().into()))
     }
 
-    /// Checks a request and says how much work it is; nothing is computed.
+    /// Checks a request and says how much work it is; nothing is computed. LoRAs that it names are opened before.
     ///
     /// # Errors
     /// A JavaScript `Error` that says what would work.
@@ -263,7 +271,7 @@ impl From<Dtype> for engine::Dtype {
 
 /// A request with a seed, which the page chooses. An empty negative prompt is none: the page's empty field means that nothing
 /// was asked for.
-fn read_request(request: JsValue) -> Result<Request, JsValue> {
+pub(super) fn read_request(request: JsValue) -> Result<Request, JsValue> {
     let mut request: Request = read_object(request, "request", Request::FIELDS)?;
     request.negative_prompt = request.negative_prompt.filter(|text| !text.is_empty());
     if request.seed.is_none() {

@@ -227,6 +227,8 @@ pub(super) struct ModelInfo {
     pub name: String,
     /// The closest of the seven versions.
     pub version: &'static str,
+    /// The family that LoRAs are made for: `sd1`, `sd2` or `xl`.
+    pub family: &'static str,
     /// Whether the model only repaints parts of a picture.
     pub is_inpaint: bool,
     pub runner: RunnerName,
@@ -374,6 +376,41 @@ pub(super) struct ModelReport {
     pub quota_bytes: Option<f64>,
     /// What it keeps, where the browser tells.
     pub usage_bytes: Option<f64>,
+}
+
+/// Which kind of extra network a file is.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) enum NetworkKind {
+    /// LoRA, LoCon, LoHa, LoKr and kin.
+    Lora,
+}
+
+/// A kept file that changes a model.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub(super) struct ExtraNetwork {
+    pub kind: NetworkKind,
+    /// What requests and tags call it: its file's name without the ending.
+    pub name: String,
+    /// The name that it is kept under.
+    pub model: String,
+    /// The file.
+    pub path: String,
+    pub bytes: f64,
+    /// In lower-case hexadecimal.
+    pub sha256: Option<String>,
+    /// The family that it is for, such as `sd1`, `sd2` or `xl`, where it can be told.
+    pub family: Option<&'static str>,
+    /// The same for people.
+    pub family_name: Option<&'static str>,
+    /// What its metadata calls it, which tags may use as well.
+    pub output_name: Option<String>,
+    /// What calls for it in a prompt: the trigger phrase, and tags that it was trained with, the most frequent first.
+    pub words: Vec<String>,
+    /// Why it cannot be used.
+    pub problem: Option<String>,
 }
 
 /// How far a download, an import or a check is. Sizes are in bytes.

@@ -4,7 +4,9 @@
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { message_of } from "../errors.js";
 import { element, part } from "./elements.js";
+import { read, write } from "./memory.js";
 import { is_downloading, options_of } from "./models.js";
+import { family_is, use_loras, used_loras } from "./networks.js";
 import { announce, notify } from "./notices.js";
 import * as start_picture from "./start_picture.js";
 import { bytes, duration, sentence } from "./words.js";
@@ -36,32 +38,6 @@ let resting = 0;
 let is_own_strength = false;
 /** Checks that were started: the answer to an old one is not shown any more. */
 let n_checks = 0;
-
-/**
- * Reads what is kept; a browser that keeps nothing, or something that somebody changed, is like a first visit.
- * @param {string} key
- * @returns {Record<string, unknown>}
- */
-function read(key) {
-  try {
-    return JSON.parse(localStorage.getItem(key) ?? "{}") ?? {};
-  } catch {
-    return {};
-  }
-}
-
-/**
- * Nothing that the reader asked for is lost where a browser keeps nothing, so it is no failure to tell of.
- * @param {string} key
- * @param {Record<string, unknown>} value
- */
-export function write(key, value) {
-  try {
-    localStorage.setItem(key, JSON.stringify(value));
-  } catch {
-    return;
-  }
-}
 
 const next_seed = () => part(document, "[name=next-seed]:checked", HTMLInputElement).value;
 
@@ -153,7 +129,8 @@ async function own_size(width, height) {
   start_picture.set_size(width, height);
 }
 
-function changed() {
+/** The request may be another one: once typing rests it is checked. */
+export function changed() {
   keep_form();
   clearTimeout(resting);
   resting = setTimeout(look, REST_MS);
@@ -173,6 +150,8 @@ export function load_options() {
 /** @param {LoadedModel | null} loaded */
 export async function model_is(loaded) {
   model = loaded;
+  // The model that comes with the page is of a family by its layers, and of other sizes than all that is made for it.
+  family_is(loaded?.repository === EMBEDDED_REPOSITORY ? EMBEDDED_REPOSITORY : (loaded?.family ?? null));
   if (!loaded) return;
   const { samplers, sampler: own } = loaded;
   const menu = element("sampler");
@@ -234,6 +213,7 @@ export function request() {
     ...(takes_eta() ? { eta: number("eta") } : {}),
     seed: seed_of(element("seed").value),
     count: number("count"),
+    loras: used_loras(),
     ...(start_picture.given().has_picture ? of_picture(number("strength")) : {}),
   };
 }
@@ -401,6 +381,9 @@ export function reuse(parameters) {
   if (parameters.seed !== undefined) part(document, "[name=next-seed][value=keep]", HTMLInputElement).checked = true;
   if (parameters.strength !== undefined) is_own_strength = false;
   const differences = [...(parameters.notes ?? [])];
+  // A picture with a prompt and without LoRAs had none.
+  const missing_loras = parameters.prompt === undefined && !parameters.loras ? [] : use_loras(parameters.loras ?? []);
+  if (missing_loras.length > 0) differences.push(`it was made with ${missing_loras.length === 1 ? "the LoRA" : "LoRAs"} ${missing_loras.join(", ")}, which this browser does not keep for this model`);
   const { width: size, steps, guidance, seed } = fields;
   const { sampler, knows_sampler } = parameters;
   const missing = Object.entries({ size, steps, guidance, seed, sampler }).filter(([, value]) => value === undefined);

@@ -190,6 +190,7 @@ function end(sheet, outcome) {
     if (outcome.repeated_in_f32) {
       notify("info", "16-bit numbers were not enough for this picture, so a part was computed again in 32 bits; the settings can ask for that at once");
     }
+    for (const note of outcome.notes) notify("info", note);
     if (outcome.truncated) notify("info", `The model could not read the end of the prompt: ${outcome.truncated}`);
   }
 }

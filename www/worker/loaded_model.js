@@ -80,6 +80,17 @@ export class LoadedModel {
     return this.studio;
   }
 
+  /**
+   * Fits the LoRAs that a request names to a loaded model; what is worth telling about them. Where it names none, the store is
+   * not looked at.
+   * @param {Studio} studio
+   * @param {import("../protocol.js").DrawRequest} request
+   */
+  async open_loras(studio, request) {
+    const names_some = (request.loras?.length ?? 0) > 0 || request.prompt?.includes("<");
+    return names_some ? studio.open_loras(await this.#kept_models.opened(), request) : [];
+  }
+
   /** Gives the memory back. */
   drop() {
     const old = this.#studio;

@@ -1,0 +1,179 @@
+//! Extra networks among the kept files, as A1111 calls them: LoRAs and kin. Which there are, and how a loaded model gets
+//! those that a request names.
+//!
+//! Their arithmetic is the library's: here a name becomes a file of the store.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use wasm_bindgen::prelude::*;
+
+use super::models::Models;
+use super::studio::{Studio, read_request};
+use super::types::{ExtraNetwork, NetworkKind};
+use crate::checkpoint::inspect::{Report, inspect};
+use crate::checkpoint::lora::LoraFile;
+use crate::error::{Error, Result};
+use crate::hub::Source;
+use crate::hub::stored::{StoredModel, is_weights};
+use crate::request::{Request, take_lora_tags};
+use crate::store::{Manifest, Store};
+
+/// The name that kohya's metadata gives a file.
+const OUTPUT_NAME: &str = "ss_output_name";
+
+/// How many words are offered for the prompt.
+const MAX_WORDS: usize = 12;
+
+/// How many names a message lists.
+const MAX_LISTED: usize = 20;
+
+/// What kept files are that are no models, by the names that they are kept under; `None` for a model.
+pub(super) type KnownFiles = BTreeMap<String, (Option<String>, Option<Rc<ExtraNetwork>>)>;
+
+#[wasm_bindgen]
+impl Models {
+    /// The kept files that are LoRAs and kin, by name.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    #[wasm_bindgen(unchecked_return_type = "ExtraNetwork[]")]
+    pub async fn extra_networks(&self) -> Result<JsValue, JsValue> {
+        let networks = self.kept_networks().await?;
+        Ok(serde_wasm_bindgen::to_value(&networks.iter().map(|network| &**network).collect::<Vec<_>>())?)
+    }
+}
+
+#[wasm_bindgen]
+impl Studio {
+    /// Fits the LoRAs that a request names, in its list or by tags in its prompt, to the loaded model: [`Studio::work`] and
+    /// [`Studio::draw`] take the request then. Of each the header is read, and its tensors when weights are merged. Gives
+    /// what is worth telling about them.
+    ///
+    /// # Errors
+    /// When none of that name is kept; when one is for another family or has layers that the model does not have.
+    #[wasm_bindgen(unchecked_return_type = "string[]")]
+    pub async fn open_loras(
+        &self,
+        models: &Models,
+        #[wasm_bindgen(unchecked_param_type = "DrawRequest")] request: JsValue,
+    ) -> Result<Vec<String>, JsValue> {
+        Ok(self.open_named(models, &read_request(request)?).await?)
+    }
+}
+
+impl Studio {
+    async fn open_named(&self, models: &Models, request: &Request) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        let (_, tags) = take_lora_tags(&request.prompt)?;
+        for used in request.loras.iter().chain(&tags) {
+            let kept = models.find_lora(&used.name).await?;
+            // A file that was imported again under the same name is another one.
+            let is_same = self.engine().lora(&used.name).filter(|known| known.sha256 == kept.sha256);
+            let lora = match is_same {
+                Some(known) => known,
+                None => {
+                    let source = models.source(&kept.model).await?;
+                    let file = LoraFile::open(used.name.clone(), source.open(&kept.path).await?).await;
+                    let fitted = file.and_then(|file| file.fit(self.engine().configs(), kept.sha256.clone()));
+                    self.engine().add_lora(fitted.map_err(Error::of_model)?);
+                    match self.engine().lora(&used.name) {
+                        Some(known) => known,
+                        None => continue,
+                    }
+                }
+            };
+            notes.extend(lora.notes.iter().cloned());
+        }
+        Ok(notes)
+    }
+}
+
+impl Models {
+    /// The LoRA that a request means: by its file's name without the ending, by the name that its metadata gives, or by the
+    /// name that it is kept under.
+    async fn find_lora(&self, name: &str) -> Result<Rc<ExtraNetwork>> {
+        let networks = self.kept_networks().await?;
+        let loras: Vec<_> = networks.iter().filter(|network| network.kind == NetworkKind::Lora).collect();
+        let of = |is: &dyn Fn(&ExtraNetwork) -> bool| loras.iter().find(|lora| is(lora)).map(|lora| Rc::clone(lora));
+        let found = of(&|lora| lora.name == name)
+            .or_else(|| of(&|lora| lora.model == name))
+            .or_else(|| of(&|lora| lora.output_name.as_deref() == Some(name)))
+            .or_else(|| of(&|lora| lora.name.eq_ignore_ascii_case(name)));
+        found.ok_or_else(|| {
+            let names: Vec<&str> = loras.iter().take(MAX_LISTED).map(|lora| lora.name.as_str()).collect();
+            let more = if loras.len() > MAX_LISTED { ", …" } else { "" };
+            let expected = match names.as_slice() {
+                [] => "this browser keeps no LoRA: drop its file on the page, or import it".to_owned(),
+                names => format!("import its file; this browser keeps {}{more}", names.join(", ")),
+            };
+            Error::Request { field: "lora", got: format!("{name:?}"), expected }
+        })
+    }
+
+    /// See [`Models::extra_networks`]. Each file is looked at once.
+    async fn kept_networks(&self) -> Result<Vec<Rc<ExtraNetwork>>> {
+        let mut networks = Vec::new();
+        for manifest in self.store().manifests().await? {
+            if !manifest.is_complete() {
+                continue;
+            }
+            let sha256 = manifest.files.iter().find(|file| is_weights(&file.path)).and_then(|file| file.sha256.clone());
+            let known = self.known_files().borrow().get(&manifest.model).cloned();
+            let network = match known {
+                Some((of, network)) if of == sha256 => network,
+                _ => {
+                    let network = self.look_at(&manifest).await.map(Rc::new);
+                    self.known_files().borrow_mut().insert(manifest.model.clone(), (sha256, network.clone()));
+                    network
+                }
+            };
+            networks.extend(network);
+        }
+        networks.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(networks)
+    }
+
+    /// What a kept file is, where it is a LoRA. One that cannot be read says so where it is used.
+    async fn look_at(&self, manifest: &Manifest) -> Option<ExtraNetwork> {
+        let stored = StoredModel::open(Rc::clone(self.store()) as Rc<dyn Store>, &manifest.model).await.ok()?;
+        let path = stored.single_file()?;
+        let report = inspect(stored.open(path).await.ok()?, None).await.ok()?;
+        let kind = match report.kind {
+            "lora" => NetworkKind::Lora,
+            _ => return None,
+        };
+        Some(network_of(kind, manifest, path, report))
+    }
+}
+
+fn network_of(kind: NetworkKind, manifest: &Manifest, path: &str, report: Report) -> ExtraNetwork {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let name = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    ExtraNetwork {
+        kind,
+        name: name.to_owned(),
+        model: manifest.model.clone(),
+        path: path.to_owned(),
+        bytes: report.bytes as f64,
+        sha256: manifest.file(path).and_then(|file| file.sha256.clone()),
+        family: report.family,
+        family_name: report.family_name(),
+        output_name: report.metadata.get(OUTPUT_NAME).cloned(),
+        words: words(&report),
+        problem: report.for_page().problem,
+    }
+}
+
+/// What calls for it in a prompt: the trigger phrase, then the tags that it was trained with.
+fn words(report: &Report) -> Vec<String> {
+    let phrase = report.about.trigger.as_deref().unwrap_or_default().split(',');
+    let tags = report.about.tags.iter().map(|(tag, _)| tag.as_str());
+    let mut words: Vec<String> = Vec::new();
+    for word in phrase.chain(tags).map(str::trim).filter(|word| !word.is_empty()) {
+        if words.len() < MAX_WORDS && !words.iter().any(|known| known == word) {
+            words.push(word.to_owned());
+        }
+    }
+    words
+}

@@ -1,0 +1,277 @@
+// Extra networks in the form: kept LoRAs of the loaded model's family, each on or off with its strengths, and the words that
+// call for them. What was chosen is remembered by family.
+
+import { message_of } from "../errors.js";
+import { element, make } from "./elements.js";
+import { read, write } from "./memory.js";
+import { announce, notify } from "./notices.js";
+import { bytes, sentence } from "./words.js";
+
+/**
+ * @typedef {import("../protocol.js").ExtraNetwork} ExtraNetwork
+ * @typedef {NonNullable<import("../protocol.js").DrawRequest["loras"]>[number]} LoraUse
+ * @typedef {NonNullable<import("../protocol.js").PictureParameters["loras"]>[number]} UsedLora
+ */
+
+/** What was chosen for a LoRA. @typedef {{on: boolean, strength: number, text_strength: number | null}} Choice */
+
+/** Where it is kept between visits, by family and name. */
+const CHOICES_KEY = "darkroom.loras";
+/** The ends of the sliders; what is typed may go beyond. */
+const MAX_STRENGTH = 2;
+const STEP = 0.05;
+
+/** @type {import("../darkroom.js").Darkroom} */
+let darkroom;
+/** All that are kept. @type {ExtraNetwork[]} */
+let networks = [];
+/** The loaded model's: what is remembered, is by this. @type {string | null} */
+let family = null;
+/** Is called when the request is another one. */
+let changed = () => {};
+/** Is called when one of the kept files is gone. @type {() => Promise<void>} */
+let removed = async () => {};
+
+/**
+ * @param {import("../darkroom.js").Darkroom} given
+ * @param {{changed: () => void, removed: () => Promise<void>, take: (files: File[]) => void}} actions
+ */
+export function open_networks(given, actions) {
+  darkroom = given;
+  ({ changed, removed } = actions);
+  element("choose-network").addEventListener("click", () => element("network-file").click());
+  element("network-file").addEventListener("change", () => {
+    const picked = [...(element("network-file").files ?? [])];
+    element("network-file").value = "";
+    if (picked.length > 0) actions.take(picked);
+  });
+}
+
+/** The kept file of that name, where it is no model but changes one. @param {string} model */
+export const network_of = (model) => networks.find((network) => network.model === model);
+
+/** Looks again which there are. */
+export async function refresh_networks() {
+  try {
+    networks = await darkroom.extra_networks();
+  } catch (error) {
+    notify("error", `the LoRAs that this browser keeps cannot be listed: ${message_of(error)}`);
+  }
+  show();
+}
+
+/** The model is another one. @param {string | null} loaded its family */
+export function family_is(loaded) {
+  family = loaded;
+  show();
+}
+
+/** Whether it is for the loaded model, as far as its file says. @param {ExtraNetwork} network */
+const fits = (network) => network.problem === undefined && (network.family === undefined || network.family === family);
+
+const shown = () => networks.filter((network) => family !== null && fits(network));
+
+/** What was chosen for models of this family. @returns {Record<string, Choice>} */
+const choices = () => /** @type {Record<string, Record<string, Choice>>} */ (read(CHOICES_KEY))[family ?? ""] ?? {};
+
+/** @param {string} name @returns {Choice} */
+function choice_of(name) {
+  const { on = false, strength = 1, text_strength = null } = choices()[name] ?? {};
+  return { on, strength, text_strength };
+}
+
+/** @param {string} name @param {Partial<Choice>} choice */
+function choose(name, choice) {
+  write(CHOICES_KEY, { ...read(CHOICES_KEY), [family ?? ""]: { ...choices(), [name]: { ...choice_of(name), ...choice } } });
+}
+
+/** The LoRAs that are on, as a request takes them. @returns {LoraUse[]} */
+export function used_loras() {
+  return shown().flatMap(({ name }) => {
+    const { on, strength, text_strength } = choice_of(name);
+    return on ? [{ name, strength, ...(text_strength === null ? {} : { text_strength }) }] : [];
+  });
+}
+
+/**
+ * Turns on those that a picture was made with, and all others off.
+ * @param {UsedLora[]} wanted
+ * @returns {string[]} the names of those that are not here
+ */
+export function use_loras(wanted) {
+  const there = shown();
+  for (const { name } of there) if (choice_of(name).on) choose(name, { on: false });
+  const missing = [];
+  for (const { name, strength, text_strength = null, sha256 } of wanted) {
+    const same = (/** @type {string} */ a) => a.toLowerCase() === name.toLowerCase();
+    const found =
+      there.find((network) => sha256 !== undefined && network.sha256 === sha256) ??
+      there.find((network) => network.name === name || network.output_name === name) ??
+      there.find((network) => same(network.name));
+    if (found) choose(found.name, { on: true, strength, text_strength });
+    else missing.push(name);
+  }
+  show();
+  return missing;
+}
+
+/**
+ * A file was kept: it is listed, and turned on where the loaded model can take it.
+ * @param {string} model the name that it is kept under
+ */
+export async function network_came(model) {
+  await refresh_networks();
+  const network = network_of(model);
+  if (!network) return;
+  if (!fits(network)) {
+    const its = network.family_name ?? "another family";
+    notify("info", `${network.name} is kept. It is for ${its}, and is listed here once a model of that family is loaded`);
+    return;
+  }
+  choose(network.name, { on: true });
+  show();
+  changed();
+  announce(`${network.name} is here and on`);
+}
+
+/** What is being done with a file, or nothing. @param {string} text */
+export function say_of_networks(text) {
+  element("networks-now").hidden = text === "";
+  element("networks-now").textContent = text;
+}
+
+function show() {
+  const open = new Set([...element("loras").querySelectorAll("details[open]")].map((details) => details.closest("li")?.dataset.lora));
+  const focused = document.activeElement?.closest("#loras") ? document.activeElement.getAttribute("aria-label") : null;
+  const rows = shown().map((network) => row(network, open.has(network.name)));
+  element("loras").replaceChildren(...rows);
+  element("networks-title").hidden = rows.length === 0;
+  const others = networks.filter((network) => family !== null && !fits(network));
+  element("networks-others").hidden = others.length === 0;
+  element("networks-others").textContent = others_in_words(others);
+  count();
+  // Whoever uses a keyboard stays where they were.
+  const again = focused === null ? null : element("loras").querySelector(`[aria-label="${CSS.escape(focused)}"]`);
+  if (again instanceof HTMLElement) again.focus();
+}
+
+/** @param {ExtraNetwork[]} others */
+function others_in_words(others) {
+  const n = others.length;
+  const families = [...new Set(others.map(({ family_name }) => family_name ?? "something else"))].join(" or ");
+  return n === 1 ? `1 more is for ${families}.` : `${n} more are for ${families}.`;
+}
+
+function count() {
+  const n = used_loras().length;
+  element("networks-count").textContent = n === 0 ? "none is on" : n === 1 ? "1 is on" : `${n} are on`;
+}
+
+/**
+ * @param {ExtraNetwork} network
+ * @param {boolean} is_open whether the strength of the text encoder is shown
+ */
+function row(network, is_open) {
+  const { name } = network;
+  const { on, strength, text_strength } = choice_of(name);
+  const toggle = make("input", { type: "checkbox", checked: on, "aria-label": `Use the LoRA ${name}` });
+  const head = make("div", { class: "lora-head" }, make("label", {}, toggle, make("span", {}, name)));
+  const item = make("li", { class: "lora", "data-lora": name, "data-on": on }, head);
+  toggle.addEventListener("change", () => {
+    choose(name, { on: toggle.checked });
+    show();
+    changed();
+  });
+  if (on) {
+    const [slider, number] = strength_of(`Strength of ${name}`, strength, (value) => choose(name, { strength: value }));
+    head.append(number);
+    item.append(slider, words(network), text_strength_of(name, text_strength, strength, is_open));
+  }
+  const title = network.family_name === undefined ? bytes(network.bytes) : `${bytes(network.bytes)}, for ${network.family_name}`;
+  head.append(make("button", { type: "button", class: "plain", title, "aria-label": `Delete the LoRA ${name}`, onclick: () => remove(network) }, "Delete"));
+  return item;
+}
+
+/**
+ * A slider and a number that say the same.
+ * @param {string} label
+ * @param {number} value
+ * @param {(value: number) => void} take
+ */
+function strength_of(label, value, take) {
+  const range = { min: -MAX_STRENGTH, max: MAX_STRENGTH, step: STEP };
+  const slider = make("input", { type: "range", ...range, "aria-label": `${label}, slider` });
+  const number = make("input", { type: "number", ...range, step: "any", inputMode: "decimal", "aria-label": label });
+  // Ends and steps come first: a value is brought to them.
+  slider.value = String(value);
+  number.value = String(value);
+  slider.addEventListener("input", () => {
+    number.value = String(slider.valueAsNumber);
+    take(slider.valueAsNumber);
+  });
+  number.addEventListener("input", () => {
+    number.setAttribute("aria-invalid", String(!Number.isFinite(number.valueAsNumber)));
+    if (!Number.isFinite(number.valueAsNumber)) return;
+    slider.value = String(number.valueAsNumber);
+    take(number.valueAsNumber);
+  });
+  return [slider, number];
+}
+
+/**
+ * @param {string} name
+ * @param {number | null} value
+ * @param {number} strength what it is without a value
+ * @param {boolean} is_open
+ */
+function text_strength_of(name, value, strength, is_open) {
+  const [slider, number] = strength_of(`Strength of ${name} in the text encoder`, value ?? strength, (text_strength) => choose(name, { text_strength }));
+  const same = make("input", { type: "checkbox", checked: value === null, "aria-label": `The text encoder takes the same strength of ${name}` });
+  const own = make("div", { class: "lora-own", hidden: value === null }, slider, number);
+  same.addEventListener("change", () => {
+    choose(name, { text_strength: same.checked ? null : choice_of(name).strength });
+    show();
+    changed();
+  });
+  const summary = value === null ? "Text encoder: the same strength" : "Text encoder: a strength of its own";
+  return make("details", { open: is_open }, make("summary", {}, summary), make("label", {}, same, make("span", {}, "The same strength")), own);
+}
+
+/** The words that call for it, which go into the prompt. @param {ExtraNetwork} network */
+function words({ name, words }) {
+  const buttons = words.map((word) =>
+    make("button", { type: "button", class: "plain", "aria-label": `Put "${word}" into the prompt`, onclick: () => into_prompt(word) }, word),
+  );
+  return make("div", { class: "lora-words", role: "group", "aria-label": `Words for ${name}`, hidden: buttons.length === 0 }, ...buttons);
+}
+
+/**
+ * Puts words at the end of the prompt, once.
+ * @param {string} text
+ * @param {"prompt" | "negative"} id
+ */
+export function into_prompt(text, id = "prompt") {
+  const field = element(id);
+  const before = field.value.replace(/[\s,]+$/, "");
+  if (before.split(",").some((part) => part.trim() === text)) {
+    announce(`${text} is in the prompt already`);
+    return;
+  }
+  field.value = before === "" ? text : `${before}, ${text}`;
+  announce(`${text} is in the prompt`);
+  changed();
+}
+
+/** @param {ExtraNetwork} network */
+async function remove({ name, model }) {
+  try {
+    await darkroom.remove(model);
+  } catch (error) {
+    notify("error", sentence(`${name} could not be deleted: ${message_of(error)}`));
+    return;
+  }
+  announce(`${name} is deleted`);
+  await refresh_networks();
+  await removed();
+  changed();
+}
