@@ -216,15 +216,18 @@ fn latent_consistency_models_are_recognised() {
     let run = desk.run(&["inspect", "lcm.safetensors", "--json"]);
     run.succeeded();
     let told: Value = serde_json::from_str(&run.stdout).unwrap();
-    assert_eq!((&told["variant"], &told["opens"], &told["loads"]), (&json!("lcm"), &json!(true), &json!(true)), "{told}");
+    assert_eq!(
+        (&told["variant"], &told["opens"], &told["loads"]),
+        (&json!("lcm"), &json!(true), &json!(true)),
+        "{told}"
+    );
     let source = pollster::block_on(async {
         use darkroom::checkpoint::local::{LocalModel, Place};
         LocalModel::new(Place::File(desk.path("lcm.safetensors")), "lcm").open().await
     });
     let source = source.unwrap();
-    let configs = pollster::block_on(async {
-        darkroom::pipeline::ModelConfigs::read(&*source, &source.list().await?).await
-    });
+    let configs =
+        pollster::block_on(async { darkroom::pipeline::ModelConfigs::read(&*source, &source.list().await?).await });
     let configs = configs.unwrap();
     assert_eq!(configs.unet.time_cond_proj_dim, Some(256));
     let defaults = configs.defaults(None);

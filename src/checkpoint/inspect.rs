@@ -30,7 +30,7 @@ const MAX_TEXT_CHARS: usize = 4000;
 
 /// Tensors that belong together: how many they are, and their bytes by type.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "InspectedShare"))]
 pub struct Share {
     /// Bytes in the file.
     pub bytes: u64,
@@ -65,7 +65,7 @@ impl Share {
 
 /// The components of a model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "InspectedComponents"))]
 pub struct Components {
     /// Those that are there, whole or not: `unet`, `vae`, `text_encoder`, `text_encoder_2`; of a tiny VAE `encoder` and
     /// `decoder`.
@@ -76,7 +76,7 @@ pub struct Components {
 
 /// What a LoRA consists of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "InspectedLora"))]
 pub struct Lora {
     /// `kohya`, `peft`, `diffusers`, `loha`, `lokr`, `ia3`, `full`, `oft`, `glora` or `set`.
     pub format: &'static str,
@@ -100,7 +100,7 @@ pub struct Lora {
 
 /// What drawing a picture at the model's own size takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "InspectedFit"))]
 pub struct Fit {
     /// Pixels.
     pub width: usize,

@@ -223,7 +223,8 @@ impl SingleFile {
         };
         let Some((prediction, _)) = self.identity.prediction else {
             let reason =
-                "it is a Stable Diffusion 2, and whether it predicts noise or velocity cannot be told from the file".into();
+                "it is a Stable Diffusion 2, and whether it predicts noise or velocity cannot be told from the file"
+                    .into();
             return Err(Error::Unfit { repo: self.label.clone(), reason, remedy: Remedy::Prediction });
         };
         let published = Published::new(version);

@@ -56,7 +56,8 @@ impl Models {
             let source: Rc<dyn ByteSource> = Rc::from(stored.open(path).await?);
             let config = stored.own_config().map(|config| Rc::new(config) as Rc<dyn Source>);
             let yaml = stored.own_yaml().await?;
-            return of_file(source, SingleFileSettings { yaml, config, clip_merges, ..SingleFileSettings::default() }).await;
+            return of_file(source, SingleFileSettings { yaml, config, clip_merges, ..SingleFileSettings::default() })
+                .await;
         }
         let http: Rc<dyn Http> = Rc::new(WebHttp);
         let settings = SingleFileSettings { clip_merges, ..SingleFileSettings::default() };

@@ -213,6 +213,156 @@ export type FileReport = {
 /** How a picture is brought to another width and height. */
 export type Fit = "stretch" | "crop" | "pad";
 
+/** What the writer of a file says about it, in short. */
+export type InspectedAbout = {
+  /** The class of the pipeline, of a folder. */
+  pipeline?: string,
+  /** The title, or the name that it was trained under. */
+  title?: string,
+  /** Who made it. */
+  author?: string,
+  /** Its licence. */
+  license?: string,
+  /** What it is for. */
+  description?: string,
+  /** The model that it was trained on. */
+  base?: string,
+  /** The size of the pictures that it was trained on. */
+  resolution?: string,
+  /** The words that call for it in a prompt. */
+  trigger?: string,
+  /** The tags that it was trained with and how often each came, most frequent first. */
+  tags?: Array<[string, number]>,
+};
+
+/** The components of a model. */
+export type InspectedComponents = {
+  /**
+   * Those that are there, whole or not: `unet`, `vae`, `text_encoder`, `text_encoder_2`; of a tiny VAE `encoder` and
+   * `decoder`.
+   */
+  present: {
+  [key in string]: InspectedShare
+},
+  /** Those that a model of the family has and this one does not. */
+  missing: Array<string>,
+};
+
+/** What drawing a picture at the model's own size takes. */
+export type InspectedFit = {
+  /** Pixels. */
+  width: number,
+  /** Pixels. */
+  height: number,
+  /** The most bytes of GPU memory at once, with f16 values and everything loaded. */
+  gpu_resident_bytes: number,
+  /** The same with one component loaded after another. */
+  gpu_staged_bytes: number,
+  /** Bytes of all weights as they lie on the GPU. */
+  gpu_weight_bytes: number,
+  /** Bytes of all weights in the CPU's memory as f32. */
+  cpu_f32_bytes: number,
+  /** What was taken for granted: a component from elsewhere, a prediction. */
+  assumed?: Array<string>,
+};
+
+/** What a LoRA consists of. */
+export type InspectedLora = {
+  /** `kohya`, `peft`, `diffusers`, `loha`, `lokr`, `ia3`, `full`, `oft`, `glora` or `set`. */
+  format: string,
+  /** Whose names its layers have: `ldm` or `diffusers`. */
+  spelling?: string,
+  /** The rank that most layers have. */
+  rank?: number,
+  /** All ranks, smallest first. */
+  ranks: Array<number>,
+  /** The parts of a model that it changes. */
+  parts: Array<string>,
+  /** The number of layers that it changes. */
+  layers: number,
+  /** Whether convolutions have kernels of their own. */
+  locon: boolean,
+  /** Whether it also changes magnitudes. */
+  dora: boolean,
+  /** Embeddings that come along. */
+  embeddings: number,
+};
+
+/** Tensors that belong together: how many they are, and their bytes by type. */
+export type InspectedShare = {
+  /** Bytes in the file. */
+  bytes: number,
+  /** The number of tensors. */
+  tensors: number,
+  /** Bytes by the type of the elements. */
+  types: {
+  [key in string]: number
+},
+  /** The files that have them, where a folder has more than one. */
+  files?: Array<string>,
+};
+
+/** What a file or model is. */
+export type Inspection = {
+  /** In a line, for people. */
+  summary: string,
+  /** The rest, for people: what each row is about, or nothing where it goes on with the row before, and the text. */
+  rows: Array<[string, string]>,
+  /** The file, folder or repository. */
+  file: string,
+  /** `safetensors`, or `folder` for one in diffusers' layout. */
+  format: string,
+  /** Bytes of the file, or of all weights of a folder. */
+  bytes: number,
+  /** The number of tensors. */
+  tensors: number,
+  /** The types of all tensors, those with the most bytes first. */
+  types: Array<string>,
+  /**
+   * `checkpoint`, `unet`, `vae`, `taesd`, `text_encoder`, `lora`, `controlnet`, `t2i_adapter`, `ip_adapter`, `embedding`
+   * or `other`.
+   */
+  kind: string,
+  /** `sd1`, `sd2`, `xl`, `xl-refiner`, or another family's word; null where it cannot be told. */
+  family?: string,
+  /** `base`, `inpaint`, `ssd-1b` and so on. */
+  variant?: string,
+  /** Whose names the tensors have: `ldm`, `diffusers` or `taesd`. */
+  layout?: string,
+  /** The components. */
+  components: InspectedComponents,
+  /** What training left and no picture needs: averages (EMA), schedules. */
+  leftovers: InspectedShare,
+  /** `epsilon`, `v`, or `undecided`; null where there is no UNet to draw with. */
+  prediction?: string,
+  /** `asked`, `config`, `keys`, `metadata`, `yaml`, `default`, `channels` or `weights`. */
+  decided_by?: string,
+  /** Whether the noise schedule ends without any signal. */
+  ztsnr: boolean,
+  /** What a LoRA consists of. */
+  lora?: InspectedLora,
+  /** Vectors of an embedding. */
+  vectors?: number,
+  /** What its writer says about it, in short. */
+  about: InspectedAbout,
+  /** All of that, each text to 4000 characters. */
+  metadata: {
+  [key in string]: string
+},
+  /** Whether it is a model to draw with (`--model`); what it lacks may come from elsewhere. */
+  opens: boolean,
+  /** Whether everything that such a model needs was found in the headers; null where that was not tried. */
+  loads?: boolean,
+  /** Whether it is of no use here in any place. */
+  refused: boolean,
+  /** Why it is no model to draw with, or does not load. */
+  problem?: string,
+  /** What to do. */
+  advice: Array<string>,
+  /** What drawing takes, where it loads. */
+  fits?: InspectedFit,
+};
+
 /** How a model is loaded. */
 export type LoadSettings = {
   runner: RunnerName,
@@ -531,7 +681,8 @@ export type Pixels = {
 /** A picture given: a PNG, JPEG, WebP, GIF, BMP or TIFF file, or pixels as a canvas has them. */
 export type GivenPicture = Uint8Array | ImageData | { width: number, height: number, data: Uint8ClampedArray };
 
-/** What is thrown: `code` says what a page can do about it. */
+/** What is thrown: `code` says what a page can do about it, `needs` what a checkpoint that is not usable so takes. */
 export interface Failure extends Error {
   code: "request" | "model" | "device" | "memory" | "lost" | "picture" | "file" | "storage" | "cancelled";
+  needs?: "prediction" | "config" | "text_encoder" | "vae" | "as_vae" | "as_decoder" | "as_text_encoder";
 }

@@ -152,7 +152,9 @@ fn a_dropped_file_is_listed_and_what_cannot_be_used_says_why() {
     browser.reload();
     browser.wait_until_idle();
     browser.eval("document.getElementById('open-models').click()");
-    browser.wait_until("document.querySelector('[data-model=\"mine.safetensors\"] select[data-field=prediction]')?.value === 'v'");
+    browser.wait_until(
+        "document.querySelector('[data-model=\"mine.safetensors\"] select[data-field=prediction]')?.value === 'v'",
+    );
     press("Delete");
     browser.wait_until("!document.querySelector('[data-model=\"mine.safetensors\"]')");
 }
@@ -250,7 +252,8 @@ fn a_dropped_folder_is_kept_and_takes_parts_of_other_files() {
         ))
     };
     press("Inspect");
-    browser.wait_until("document.querySelector('[data-model=folder] .report')?.innerText.includes('Stable Diffusion 1')");
+    browser
+        .wait_until("document.querySelector('[data-model=folder] .report')?.innerText.includes('Stable Diffusion 1')");
     press("Hide");
     browser.wait_until("!document.querySelector('[data-model=folder] .report')");
     press("Use");
@@ -281,5 +284,8 @@ fn a_dropped_folder_is_kept_and_takes_parts_of_other_files() {
         "[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === 'Delete: vae-b-ldm.safetensors').click()",
     );
     browser.wait_until("!document.querySelector('[data-model=\"vae-b-ldm.safetensors\"]')");
-    assert_eq!(browser.eval("localStorage.getItem('darkroom.model-options')"), "{\"folder\":{\"taesd\":\"taesd_decoder.safetensors\"}}");
+    assert_eq!(
+        browser.eval("localStorage.getItem('darkroom.model-options')"),
+        "{\"folder\":{\"taesd\":\"taesd_decoder.safetensors\"}}"
+    );
 }

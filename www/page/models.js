@@ -171,7 +171,8 @@ export async function refresh() {
   select.value = options.some(({ value }) => value === before) ? before : EMBEDDED_REPOSITORY;
   // The model that draws is gone.
   if (before !== "" && select.value !== before) chosen(select.value);
-  await inspect_kept(reports);
+  // Only the list asks for it.
+  if (element("models").open) await inspect_kept(reports);
 }
 
 /** Finds out what kept files are, so that those with a VAE can be chosen for others. @param {ModelReport[]} reports */

@@ -15,9 +15,9 @@ const MAX_WORD_CHARS: usize = 100;
 /// How much of a description is kept, in characters.
 const MAX_DESCRIPTION_CHARS: usize = 300;
 
-/// See the module.
+/// What the writer of a file says about it, in short.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields, rename = "InspectedAbout"))]
 pub struct About {
     /// The class of the pipeline, of a folder.
     #[serde(skip_serializing_if = "Option::is_none")]

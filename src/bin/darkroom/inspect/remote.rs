@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use darkroom::Result;
 use darkroom::checkpoint::inspect::Report;
+use darkroom::hub::RepoId;
 use darkroom::hub::cache::HubSettings;
 use darkroom::hub::http::Http;
 use darkroom::hub::native::NativeHttp;
 use darkroom::hub::peek::{self, PeekedModel};
 use darkroom::hub::remote::Remote;
-use darkroom::hub::RepoId;
 use darkroom::weights::ByteSource;
 use pollster::block_on;
 
