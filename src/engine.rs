@@ -19,14 +19,24 @@ use crate::hub::Source;
 use crate::hub::published::WithoutWeights;
 use crate::image::RgbImage;
 use crate::model::SDVersion;
+use crate::parameters::UsedEmbedding;
 use crate::pipeline::plan::{Plan, PlanSettings, plan};
-use crate::pipeline::{Inputs, LoadProgress, Lora, ModelComponents, ModelConfigs, ModelLoader, Residency};
+use crate::pipeline::{
+    Embedding, Inputs, LoadProgress, Lora, ModelComponents, ModelConfigs, ModelLoader, Residency, WithEmbeddings,
+};
+use crate::prompt::PromptSyntax;
 use crate::request::{Defaults, Request, SDConfig};
 use crate::run::Runner;
 use crate::run::candle::CandleRunner;
 use crate::run::gpu::runner::GpuRunner;
 use crate::sampler::Sampler;
 use device::Opened;
+
+impl From<&Embedding> for UsedEmbedding {
+    fn from(embedding: &Embedding) -> Self {
+        UsedEmbedding { name: embedding.name.clone(), sha256: embedding.sha256.clone() }
+    }
+}
 
 /// A model on one of the two runners.
 enum Loaded {
@@ -63,6 +73,7 @@ pub struct Engine {
     version: Option<SDVersion>,
     /// The name that pictures carry.
     public_name: String,
+    embeddings: Vec<Embedding>,
 }
 
 /// Calls the same function of the model, whichever runner has it.
@@ -102,6 +113,7 @@ impl Engine {
         settings: &EngineSettings,
         expected: &Expected,
     ) -> Result<Self> {
+        let source = WithEmbeddings::over(source, &settings.embeddings);
         let residency = device.residency(&*source, settings, expected).await?;
         let is_arriving = settings.is_arriving;
         let loaded = match &device.0 {
@@ -116,7 +128,8 @@ impl Engine {
         };
         let public_name = source.describe();
         let (device, is_loaded, version) = (device.clone(), Cell::new(false), expected.version);
-        Ok(Engine { loaded, device, source, is_arriving, is_loaded, version, public_name })
+        let embeddings = settings.embeddings.clone();
+        Ok(Engine { loaded, device, source, is_arriving, is_loaded, version, public_name, embeddings })
     }
 
     /// The name that pictures carry, where it is not the source's own description.
@@ -188,6 +201,21 @@ impl Engine {
     #[must_use]
     pub fn residency(&self) -> Residency {
         model!(self, model => model.residency())
+    }
+
+    /// The embeddings whose words the prompts of a request have.
+    fn embeddings_of(&self, config: &SDConfig) -> Vec<&Embedding> {
+        let Some(encoder) = self.configs().text_encoders.first() else { return Vec::new() };
+        let texts = [&*config.prompt, config.negative_prompt.as_deref().unwrap_or_default()];
+        let lower = texts.map(str::to_lowercase);
+        let found: Vec<&str> =
+            texts.iter().flat_map(|text| encoder.tokenizer.words_in(text)).map(|word| word.name.as_str()).collect();
+        let is_named = |embedding: &&Embedding| {
+            let mut named = embedding.spellings.iter().map(|name| format!("embedding:{}", name.to_lowercase()));
+            // ComfyUI knows a word by what stands before it.
+            config.prompt_syntax != PromptSyntax::Comfy || named.any(|name| lower.iter().any(|text| text.contains(&name)))
+        };
+        self.embeddings.iter().filter(|embedding| found.contains(&&*embedding.name)).filter(is_named).collect()
     }
 
     /// What is worth telling about the files that were opened: one line each.

@@ -18,6 +18,7 @@
 //! - [`error`]: one enum; its variants carry what a caller needs to act on. [`json`]: JSON as Python reads it.
 //! - [`rng`]: torch's CPU generator, bit for bit, so that a seed means the same noise as in diffusers.
 //! - [`tokenizer`]: CLIP's byte-pair encoding, with the ids of transformers.
+//! - [`prompt`]: the prompt languages that people write: weights, chunks of 75 tokens, prompts that change over the steps.
 //! - [`image`]: pictures in and out, what files carry beside them, Pillow's resampling, masks.
 //! - [`graph`]: models as plain data: operations, shapes, names, weights, costs.
 //! - [`store`]: verified chunks of downloaded files, as an interface; IndexedDB in the browser.
@@ -53,7 +54,7 @@
 //! 1. Only `web`, `hub::web` and `store::indexed_db` mention JavaScript. Only `run::gpu` mentions wgpu, only
 //!    `run::candle` candle. A type that crosses to the page derives its TypeScript, in builds for tests alone; a test compares
 //!    it with src/web/types.d.ts.
-//! 2. `model`, `graph`, `sampler`, `request`, `tokenizer`, `rng`, `image`, `parameters` do no I/O, know no device, and are
+//! 2. `model`, `graph`, `sampler`, `request`, `prompt`, `tokenizer`, `rng`, `image`, `parameters` do no I/O, know no device, and are
 //!    not async.
 //! 3. Dependencies point one way: web, bin → engine, bench → checkpoint → pipeline → model, sampler, run, hub → graph,
 //!    weights → leaves; below `run` too, down to what every GPU kernel stands on ([`run::gpu::kernel`]).
@@ -75,6 +76,8 @@ pub mod json;
 pub mod image;
 pub mod rng;
 pub mod tokenizer;
+
+pub mod prompt;
 
 pub mod graph;
 pub mod store;

@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 pub use self::found::{Found, Settings};
 use crate::error::{Error, Result};
 use crate::image::Fit;
-use crate::request::{LongPrompt, LoraUse, Request, SDConfig};
+use crate::prompt::PromptSyntax;
+use crate::request::{ClipSkipCounting, LongPrompt, LoraUse, Request, SDConfig};
 use crate::sampler::{Sampler, Steps};
 
 /// Keyword of the text that other programs read.
@@ -26,6 +27,8 @@ const A1111_KEY: &str = "parameters";
 /// Keyword of the JSON.
 const JSON_KEY: &str = "darkroom";
 const NEGATIVE: &str = "Negative prompt:";
+/// What the prompts are written in: a setting of ours in AUTOMATIC1111's line.
+const SYNTAX_KEY: &str = "Prompt syntax";
 
 /// The parameters of one picture.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,9 +59,15 @@ pub struct Parameters {
     /// How far image-to-image or inpainting departed from its picture, 0 to 1; none for text-to-image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
-    /// Layers of the text encoder that were left out at the end, counted as in diffusers; AUTOMATIC1111 counts one more.
+    /// Layers of the text encoder that were left out at the end, as `clip_skip_counting` counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_skip: Option<u32>,
+    /// How they are counted; as in diffusers where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_skip_counting: Option<ClipSkipCounting>,
+    /// What the prompts are written in; nothing in pictures from before there was a choice, which are plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_syntax: Option<PromptSyntax>,
     /// Whether a long prompt was encoded in chunks instead of cut.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub long_prompt_chunks: bool,
@@ -83,9 +92,23 @@ pub struct Parameters {
     /// The LoRAs that changed the model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loras: Vec<UsedLora>,
+    /// The embeddings whose words the prompts have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub embeddings: Vec<UsedEmbedding>,
     /// The program and its version, such as `darkroom 0.1.0`; empty if unknown.
     #[serde(default)]
     pub version: String,
+}
+
+/// An embedding (textual inversion) that a prompt has the word of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub struct UsedEmbedding {
+    /// Its word.
+    pub name: String,
+    /// The SHA-256 of its file in lower-case hexadecimal, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// A LoRA that changed the model, with the file that it was.
@@ -104,11 +127,9 @@ pub struct UsedLora {
     pub sha256: Option<String>,
 }
 
-impl UsedLora {
-    /// As AUTOMATIC1111 writes it: the name and the first twelve figures.
-    fn short_hash(&self) -> Option<String> {
-        Some(format!("{}: {}", self.name, self.sha256.as_deref()?.get(..12)?))
-    }
+/// A file's hash as AUTOMATIC1111 writes it: the name and the first twelve figures.
+fn short_hash(name: &str, sha256: Option<&str>) -> Option<String> {
+    Some(format!("{name}: {}", sha256?.get(..12)?))
 }
 
 impl From<LoraUse> for UsedLora {
@@ -141,6 +162,10 @@ impl Parameters {
             model,
             strength: has_start_picture.then_some(config.strength),
             clip_skip: config.clip_skip.map(|skip| skip as u32),
+            clip_skip_counting: config
+                .clip_skip
+                .and((config.clip_skip_counting != ClipSkipCounting::default()).then_some(config.clip_skip_counting)),
+            prompt_syntax: Some(config.prompt_syntax),
             long_prompt_chunks: config.long_prompt == LongPrompt::Chunks,
             eta: (config.eta != 0.0).then_some(config.eta),
             timesteps: match &config.given_steps {
@@ -155,6 +180,7 @@ impl Parameters {
             original_size: config.original_size,
             crop: config.crop,
             loras: config.loras.iter().cloned().map(UsedLora::from).collect(),
+            embeddings: Vec::new(),
             version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
         }
     }
@@ -183,11 +209,24 @@ impl Parameters {
             settings.push(("Denoising strength", strength.to_string()));
         }
         if let Some(skip) = self.clip_skip {
-            settings.push(("Clip skip", (skip + 1).to_string()));
+            let layer = match self.clip_skip_counting.unwrap_or_default() {
+                ClipSkipCounting::Diffusers => skip + 1,
+                ClipSkipCounting::A1111 => skip,
+            };
+            settings.push(("Clip skip", layer.to_string()));
         }
-        let hashes: Vec<String> = self.loras.iter().filter_map(UsedLora::short_hash).collect();
+        if let Some(syntax) = self.prompt_syntax {
+            settings.push((SYNTAX_KEY, syntax.name().to_owned()));
+        }
+        let hashes: Vec<String> =
+            self.loras.iter().filter_map(|used| short_hash(&used.name, used.sha256.as_deref())).collect();
         if !hashes.is_empty() {
             settings.push(("Lora hashes", serde_json::Value::from(hashes.join(", ")).to_string()));
+        }
+        let hashes: Vec<String> =
+            self.embeddings.iter().filter_map(|used| short_hash(&used.name, used.sha256.as_deref())).collect();
+        if !hashes.is_empty() {
+            settings.push(("TI hashes", serde_json::Value::from(hashes.join(", ")).to_string()));
         }
         if !self.version.is_empty() {
             settings.push(("Version", quoted(&self.version)));
@@ -225,6 +264,8 @@ impl Parameters {
 /// not known: it does not change the picture.
 impl From<Parameters> for Request {
     fn from(parameters: Parameters) -> Self {
+        let syntax = parameters.prompt_syntax.unwrap_or(PromptSyntax::Plain);
+        let long_prompt = if parameters.long_prompt_chunks { LongPrompt::Chunks } else { LongPrompt::Truncate };
         let has_list = parameters.timesteps.is_some() || parameters.sigmas.is_some();
         Request {
             prompt: parameters.prompt,
@@ -243,7 +284,9 @@ impl From<Parameters> for Request {
             seed: Some(parameters.seed),
             count: None,
             clip_skip: parameters.clip_skip.map(|skip| skip as usize),
-            long_prompt: parameters.long_prompt_chunks.then_some(LongPrompt::Chunks),
+            clip_skip_counting: parameters.clip_skip_counting,
+            prompt_syntax: Some(syntax),
+            long_prompt: (long_prompt != LongPrompt::default_of(syntax)).then_some(long_prompt),
             attention: None,
             original_size: parameters.original_size,
             crop: parameters.crop,
@@ -302,6 +345,8 @@ mod tests {
             seed: Some(u64::MAX),
             count: None,
             clip_skip: Some(2),
+            clip_skip_counting: Some(ClipSkipCounting::A1111),
+            prompt_syntax: Some(PromptSyntax::Plain),
             long_prompt: Some(LongPrompt::Chunks),
             attention: None,
             original_size: Some((1024, 768)),
@@ -314,11 +359,20 @@ mod tests {
         assert_eq!(read_back(&whole, &defaults, true), whole);
         let from_text = Request { fit: None, strength: None, steps: None, ..whole };
         for request in [
+            Request {
+                long_prompt: Some(LongPrompt::Truncate),
+                prompt_syntax: Some(PromptSyntax::Comfy),
+                ..from_text.clone()
+            },
             Request { timesteps: Some(vec![999, 500, 1]), ..from_text.clone() },
             Request { sigmas: Some(vec![14.6, 1.0, 0.0]), ..from_text },
         ] {
             assert_eq!(read_back(&request, &defaults, false), request);
         }
+        // Pictures from before there was a choice are plain.
+        let old = Parameters { long_prompt_chunks: false, ..Parameters::default() };
+        let old = Request::from(old);
+        assert_eq!((old.prompt_syntax, old.long_prompt), (Some(PromptSyntax::Plain), None));
         // What was left out is what it was resolved to, and resolves to the same again.
         let short = Request { prompt: "a fox".to_owned(), sampler: Some("euler".to_owned()), ..Request::default() };
         let resolved = |request: &Request| request.resolve(&defaults, None, false, 0).unwrap();

@@ -1,18 +1,19 @@
 //! What a caller may ask for: one value with every setting of a picture, and the check that it can be drawn.
 //!
 //! A request knows no device, opens no file and rounds nothing: a setting that cannot be drawn is an
-//! [`Error::Request`] that says what would work. Prompts are plain text here; the tokenizer reads them later.
+//! [`Error::Request`] that says what would work. Prompts are text here; [`crate::prompt`] reads them later.
 
 mod asked;
 mod loras;
 mod seed;
 
-pub use asked::{Attention, Defaults, LongPrompt, Request};
+pub use asked::{Attention, ClipSkipCounting, Defaults, LongPrompt, Request};
 pub use loras::{LoraUse, MAX_LORA_STRENGTH, MAX_LORAS, take_lora_tags};
 
 use crate::error::{Error, Result};
 use crate::image::Fit;
 use crate::model::version::SDVersion;
+use crate::prompt::PromptSyntax;
 use crate::sampler::{RunOptions, Sampler, Steps};
 
 /// The longest side of a picture, in pixels.
@@ -97,8 +98,13 @@ pub struct SDConfig {
     /// The steps one by one, where the request chose them; [`SDConfig::steps`] is then their number. See
     /// [`SDConfig::with_given_steps`].
     pub given_steps: Option<Steps>,
-    /// How many of the text encoder's last layers to skip, or `None` for what the version does by itself.
+    /// How many of the text encoder's last layers to skip, or `None` for what the version does by itself. See
+    /// [`SDConfig::skipped_layers`].
     pub clip_skip: Option<usize>,
+    /// How that is counted.
+    pub clip_skip_counting: ClipSkipCounting,
+    /// What the prompts are written in.
+    pub prompt_syntax: PromptSyntax,
     /// What to do with prompts of more tokens than the text encoder takes at once.
     pub long_prompt: LongPrompt,
     /// How attention's scores are held.
@@ -133,7 +139,9 @@ impl SDConfig {
             eta: 0.0,
             given_steps: None,
             clip_skip: None,
-            long_prompt: LongPrompt::default(),
+            clip_skip_counting: ClipSkipCounting::default(),
+            prompt_syntax: PromptSyntax::default(),
+            long_prompt: LongPrompt::default_of(PromptSyntax::default()),
             attention: Attention::default(),
             original_size: None,
             crop: None,
@@ -268,6 +276,39 @@ impl SDConfig {
         self
     }
 
+    /// Sets how skipped layers are counted.
+    #[must_use]
+    pub fn with_clip_skip_counting(mut self, counting: ClipSkipCounting) -> Self {
+        self.clip_skip_counting = counting;
+        self
+    }
+
+    /// Sets what the prompts are written in. What is done with long ones stays as it is.
+    #[must_use]
+    pub fn with_prompt_syntax(mut self, syntax: PromptSyntax) -> Self {
+        self.prompt_syntax = syntax;
+        self
+    }
+
+    /// The text encoder's layers that are skipped for the prompt and for the negative prompt, beyond what a model of that
+    /// version leaves out by itself.
+    #[must_use]
+    pub fn skipped_layers(&self, version: SDVersion) -> (usize, usize) {
+        match (self.clip_skip, self.clip_skip_counting) {
+            (None, _) => (0, 0),
+            // diffusers applies it to the prompt alone.
+            (Some(skip), ClipSkipCounting::Diffusers) => (skip, 0),
+            (Some(layer), ClipSkipCounting::A1111) => {
+                let skip = match version {
+                    SDVersion::V1_5 | SDVersion::V1_5Inpaint => layer.saturating_sub(1),
+                    SDVersion::V2_1 | SDVersion::V2Inpaint => 0,
+                    SDVersion::Xl | SDVersion::XlInpaint | SDVersion::Turbo => layer.saturating_sub(2),
+                };
+                (skip, skip)
+            }
+        }
+    }
+
     /// Sets what to do with long prompts.
     #[must_use]
     pub fn with_long_prompt(mut self, long_prompt: LongPrompt) -> Self {
@@ -360,8 +401,15 @@ impl SDConfig {
 
     fn check_clip_skip(&self) -> Result<()> {
         let max = self.version.max_clip_skip();
+        let counts_from_1 = self.clip_skip_counting == ClipSkipCounting::A1111;
         match self.clip_skip {
             None => Ok(()),
+            Some(0) if counts_from_1 => refuse("clip skip", 0, "1 is the last layer, which skips none: use 1 or more"),
+            Some(n) if counts_from_1 => {
+                let skipped = self.skipped_layers(self.version).0;
+                let most = max + n.saturating_sub(skipped);
+                if skipped <= max { Ok(()) } else { refuse("clip skip", n, format!("use 1 to {most}")) }
+            }
             Some(0) => refuse("clip skip", 0, format!("leave it out to skip no layer, or use 1 to {max}")),
             Some(n) if n > max => {
                 refuse("clip skip", n, format!("the text encoder of {} allows 1 to {max}", self.version.display_name()))

@@ -13,10 +13,11 @@
 //!   after lower-casing, another one before. Later declarations win, in the order bos, eos, unk, pad.
 //!
 //! It deliberately does not repair mis-encoded text (`ftfy`, which older versions of transformers applied where it was
-//! installed), weigh words by brackets, or do any I/O. Of `tokenizer.json` it reads the vocabulary, the merges and the
+//! installed), weigh words by brackets ([`crate::prompt`] does), or do any I/O. Of `tokenizer.json` it reads the vocabulary, the merges and the
 //! added tokens: `CLIPTokenizer` makes everything else anew.
 
 pub mod files;
+mod words;
 
 use tokenizers::SplitDelimiterBehavior;
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -28,6 +29,9 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use crate::error::{Error, Result};
 
 pub use files::{AddedWord, SpecialToken, TokenizerConfig, TokenizerFiles};
+pub use words::Word;
+
+use words::{Piece, Words};
 
 /// The mark of a word's last token.
 const END_OF_WORD: &str = "</w>";
@@ -46,6 +50,15 @@ pub struct Encoding {
     pub truncated: Option<String>,
 }
 
+/// Ids of a text that follow each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// In order; never empty.
+    pub ids: Vec<u32>,
+    /// Whether they are one [`Word`]'s, which no chunk may cut.
+    pub is_word: bool,
+}
+
 /// A tokenizer made from one folder of a diffusers repository.
 pub struct Tokenizer {
     bpe: tokenizers::Tokenizer,
@@ -53,6 +66,7 @@ pub struct Tokenizer {
     eos_id: u32,
     pad_id: u32,
     chunk_len: usize,
+    words: Words,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -137,7 +151,47 @@ impl Tokenizer {
         };
         let (bos_id, eos_id) = (id_of("bos_token", &config.bos_token)?, id_of("eos_token", &config.eos_token)?);
         let pad_id = id_of("pad_token", &config.pad_token)?;
-        Ok(Self { bpe, bos_id, eos_id, pad_id, chunk_len: config.model_max_length })
+        Ok(Self { bpe, bos_id, eos_id, pad_id, chunk_len: config.model_max_length, words: Words::default() })
+    }
+
+    /// With words beside the vocabulary, each no longer than [`Tokenizer::tokens_per_chunk`].
+    #[must_use]
+    pub fn with_words(self, words: Vec<Word>) -> Self {
+        Self { words: Words::new(words), ..self }
+    }
+
+    /// The first id that no token of the vocabulary has, nor any after it.
+    #[must_use]
+    pub fn first_free_id(&self) -> u32 {
+        self.bpe.get_vocab(true).into_values().max().map_or(0, |id| id + 1)
+    }
+
+    /// The words beside the vocabulary.
+    #[must_use]
+    pub fn words(&self) -> &[Word] {
+        self.words.all()
+    }
+
+    /// The word beside the vocabulary that is written so, in any case.
+    #[must_use]
+    pub fn word(&self, spelling: &str) -> Option<&Word> {
+        let is_same = |known: &String| known.to_lowercase() == spelling.to_lowercase();
+        self.words.all().iter().find(|word| word.spellings.iter().any(is_same))
+    }
+
+    /// The words beside the vocabulary that a text has, each once, in the order of their first places.
+    #[must_use]
+    pub fn words_in(&self, text: &str) -> Vec<&Word> {
+        let mut found: Vec<&Word> = Vec::new();
+        for piece in self.words.split(text) {
+            if let Piece::Word(idx) = piece
+                && let word = &self.words.all()[idx]
+                && !found.contains(&word)
+            {
+                found.push(word);
+            }
+        }
+        found
     }
 
     /// The text of a token, for messages.
@@ -159,16 +213,41 @@ impl Tokenizer {
     }
 
     /// The ids of a prompt of any length as chunks of `model_max_length` ids, each with its own start, end and padding.
-    /// An empty prompt is one chunk.
+    /// An empty prompt is one chunk. A [`Word`] that does not fit into the rest of a chunk begins the next one.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_chunks(&self, text: &str) -> Result<Vec<Vec<u32>>> {
-        let tokens = self.tokens(text)?;
-        if tokens.is_empty() {
-            return Ok(vec![self.framed(&[])]);
+        let mut chunks: Vec<Vec<u32>> = vec![Vec::new()];
+        let n = self.tokens_per_chunk();
+        for run in self.runs(text)? {
+            let unit = if run.is_word { run.ids.len() } else { 1 };
+            for ids in run.ids.chunks(unit) {
+                match chunks.last_mut() {
+                    Some(chunk) if chunk.len() + ids.len() <= n || chunk.is_empty() => chunk.extend_from_slice(ids),
+                    _ => chunks.push(ids.to_vec()),
+                }
+            }
         }
-        Ok(tokens.chunks(self.tokens_per_chunk()).map(|chunk| self.framed(chunk)).collect())
+        Ok(chunks.iter().map(|chunk| self.framed(chunk)).collect())
+    }
+
+    /// The ids of a text of any length, without start and end, where words beside the vocabulary are runs of their own.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn runs(&self, text: &str) -> Result<Vec<Run>> {
+        let mut runs = Vec::new();
+        for piece in self.words.split(text) {
+            let run = match piece {
+                Piece::Text(text) => Run { ids: self.text_ids(text)?, is_word: false },
+                Piece::Word(idx) => Run { ids: self.words.all()[idx].ids.clone(), is_word: true },
+            };
+            if !run.ids.is_empty() {
+                runs.push(run);
+            }
+        }
+        Ok(runs)
     }
 
     /// The number of tokens of a prompt, without start and end.
@@ -197,17 +276,54 @@ impl Tokenizer {
         self.eos_id
     }
 
+    /// The id of a token as the vocabulary spells it, with `</w>` behind what ends a word.
+    #[must_use]
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.bpe.token_to_id(token)
+    }
+
+    /// Whether a token ends a word.
+    #[must_use]
+    pub fn ends_word(&self, id: u32) -> bool {
+        self.bpe.id_to_token(id).is_some_and(|token| token.ends_with(END_OF_WORD))
+    }
+
     fn tokens(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.runs(text)?.into_iter().flat_map(|run| run.ids).collect())
+    }
+
+    /// The ids of a text of any length by the vocabulary alone, without start and end.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn text_ids(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.bpe.encode_fast(text, false).map_err(|e| library_error("the prompt", &e))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    fn decode(&self, ids: &[u32]) -> Result<String> {
-        let text = self.bpe.decode(ids, false).map_err(|e| library_error("the prompt", &e))?;
-        Ok(text.replace(END_OF_WORD, " ").trim().to_owned())
+    /// The text of ids, for messages.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let word_of = |id: &u32| self.words.all().iter().find(|word| word.ids.contains(id));
+        let mut text = String::new();
+        for ids in ids.chunk_by(|a, b| word_of(a) == word_of(b)) {
+            match word_of(&ids[0]) {
+                Some(word) => text += &format!("{} ", word.name),
+                None => {
+                    let plain = self.bpe.decode(ids, false).map_err(|e| library_error("the prompt", &e))?;
+                    text += &plain.replace(END_OF_WORD, " ");
+                }
+            }
+        }
+        Ok(text.trim().to_owned())
     }
 
-    fn framed(&self, tokens: &[u32]) -> Vec<u32> {
+    /// Ids of a text between start and end, padded to [`Tokenizer::chunk_len`]. There are at most
+    /// [`Tokenizer::tokens_per_chunk`] of them.
+    #[must_use]
+    pub fn framed(&self, tokens: &[u32]) -> Vec<u32> {
         let mut ids = Vec::with_capacity(self.chunk_len);
         ids.push(self.bos_id);
         ids.extend_from_slice(tokens);

@@ -292,14 +292,48 @@ fn long_prompts_are_cut_and_reported_or_encoded_in_chunks() {
     let (whole, said) = draw(&prompt, &["--long-prompt", "chunks"]);
     assert_eq!(said, "");
     assert_ne!(whole, cut, "what was not cut has one");
-    let (_, said) = draw("an apple", &["--negative", &prompt]);
+    assert_eq!(draw(&prompt, &[]).0, whole, "nothing is cut where nothing is said");
+    let (plain, said) = draw(&prompt, &["--prompt-syntax", "plain"]);
+    assert_eq!(plain, cut, "without a syntax as diffusers does");
+    assert!(said.contains("; cut: "), "{said}");
+    let (_, said) = draw("an apple", &["--negative", &prompt, "--long-prompt", "truncate"]);
     assert!(said.starts_with("the negative prompt has "), "{said}");
 }
 
 #[test]
-fn prompts_have_no_syntax() {
+fn prompts_have_syntax() {
     let desk = Desk::new();
-    let draw = |prompt| desk.draw(&["--prompt", prompt, "--seed", "1", "--steps", "2"]);
+    let draw = |syntax: &str, prompt: &str| {
+        let run = desk.generate(&["--prompt", prompt, "--seed", "1", "--steps", "2", "--prompt-syntax", syntax]);
+        run.succeeded();
+        (desk.picture("out.png"), run.stderr)
+    };
+    let apple = draw("plain", "a red apple");
+    for syntax in ["a1111", "comfy", "compel"] {
+        assert_eq!(draw(syntax, "a red apple"), apple, "{syntax}");
+    }
+    for (syntax, prompt, said) in [
+        ("a1111", "a (red:1.0) apple", ""),
+        ("comfy", "a (red:1.0) apple", ""),
+        ("compel", "a (red)1.0 apple", ""),
+        ("a1111", "a red apple<hypernet:x:1>", "note: <hypernet:x:1> is left out"),
+    ] {
+        let (picture, notes) = draw(syntax, prompt);
+        assert_eq!(picture, apple.0, "{syntax} {prompt}");
+        assert!(notes.starts_with(said) && notes.is_empty() == said.is_empty(), "{notes}");
+    }
+    assert_ne!(draw("a1111", "a (red:1.5) apple").0, draw("comfy", "a (red:1.5) apple").0);
+    let (_, notes) = draw("comfy", "a red apple BREAK [a:b:0.5]");
+    assert!(notes.contains("note: BREAK is a word in ComfyUI's syntax") && notes.contains("[a:b:n]"), "{notes}");
+    let run = desk.generate(&["--prompt", "(\"a\", \"b\").blend(1, 1)", "--prompt-syntax", "compel"]);
+    run.was_refused(2, &[".blend("]);
+}
+
+#[test]
+fn plain_prompts_have_no_syntax() {
+    let desk = Desk::new();
+    let plain = ["--prompt-syntax", "plain"];
+    let draw = |prompt| desk.draw(&[&["--prompt", prompt, "--seed", "1", "--steps", "2"][..], &plain].concat());
     let plain = draw("a red apple");
     for prompt in ["a (red:1.5) apple", "a (red) apple", "a [red] apple"] {
         assert_ne!(draw(prompt), plain, "{prompt} is read as the text it is");

@@ -1,5 +1,5 @@
 //! What comes from strangers is fuzzed: safetensors and GGUF files, the JSON of checkpoints and of the Hub, the files of a
-//! tokenizer, picture files of every format that is read, the texts in them, and files of which it is to be told what they
+//! tokenizer, prompts, picture files of every format that is read, the texts in them, and files of which it is to be told what they
 //! are. None of it may panic, take its time, or take memory that its size does not explain.
 //!
 //! cargo-fuzz needs a nightly compiler, and so does every library that measures coverage; this loop runs on the stable one.
@@ -252,6 +252,29 @@ fn tokenizer() {
 }
 
 #[test]
+fn prompts() {
+    let target = Target {
+        name: "prompts",
+        run: targets::prompts,
+        mutate: mutate::prompt,
+        // A prompt that changes over the calls has a text for each of twenty, every letter of which may be a fragment.
+        memory: (8 << 20, 8000),
+        reached: &[
+            "accepted scheduled",
+            "accepted joined",
+            "accepted in chunks",
+            "accepted and cut",
+            "brackets are read",
+            "is a word in",
+            "with compel's",
+            "no such embedding",
+            "tokens at most",
+        ],
+    };
+    fuzz(&target, files(&fixtures().join("fuzz/prompts"), &|_| true));
+}
+
+#[test]
 fn pictures() {
     let target = Target {
         name: "pictures",
@@ -330,6 +353,24 @@ fn inspect() {
     let (lists, cases) = headers::table();
     let all = cases.iter().map(|case| headers::header(&lists, case).0);
     corpus.extend(all.filter(|header| header.len() < 8 << 10));
+    fuzz(&target, corpus);
+}
+
+#[test]
+fn lora() {
+    let target = Target {
+        name: "lora",
+        run: targets::lora,
+        mutate: mutate::safetensors,
+        // Merged matrices of the tiny model are in it.
+        memory: (8 << 20, 400),
+        reached: &["accepted product", "does not fit", "not in the model", "stands alone", "not a LoRA", "lacks"],
+    };
+    let mut corpus = files(&fixtures().join("fuzz/lora"), &|_| true);
+    let is_small = |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.len() < 20 << 10);
+    corpus.extend(files(&fixtures().join("lora"), &|path| {
+        path.extension().is_some_and(|end| end == "safetensors") && is_small(path)
+    }));
     fuzz(&target, corpus);
 }
 

@@ -5,6 +5,8 @@
 use darkroom::Error;
 use darkroom::image::{Fit, GrayImage, Mask, RgbImage, decode, encode_png, from_unit, png_text, to_unit};
 use darkroom::parameters::Parameters;
+use darkroom::prompt::PromptSyntax;
+use darkroom::request::ClipSkipCounting;
 use serde::Deserialize;
 
 const VALUES: &[u8] = include_bytes!("fixtures/image/values.bin");
@@ -250,6 +252,7 @@ fn example() -> Parameters {
         prompt: "a red apple, (detailed:1.2)".to_owned(),
         negative_prompt: Some("blurry, low quality".to_owned()),
         clip_skip: None,
+        prompt_syntax: Some(PromptSyntax::Plain),
         long_prompt_chunks: false,
         steps: 20,
         sampler: "dpm++2m_karras".to_owned(),
@@ -269,7 +272,7 @@ fn example() -> Parameters {
 fn parameters_have_the_usual_layout() {
     let text = Parameters { seed: 1, height: 512, strength: Some(0.75), ..example() }.to_a1111();
     let expected = "a red apple, (detailed:1.2)\nNegative prompt: blurry, low quality\nSteps: 20, \
-         Sampler: DPM++ 2M Karras, CFG scale: 7.5, Seed: 1, Size: 512x512, Model: v1-5, Denoising strength: 0.75, Version: darkroom 0.1.0";
+         Sampler: DPM++ 2M Karras, CFG scale: 7.5, Seed: 1, Size: 512x512, Model: v1-5, Denoising strength: 0.75, Prompt syntax: plain, Version: darkroom 0.1.0";
     assert_eq!(text, expected);
 }
 
@@ -279,7 +282,13 @@ fn parameters_survive_both_forms() {
     let variants = [
         plain.clone(),
         Parameters { prompt: String::new(), negative_prompt: None, ..plain.clone() },
-        Parameters { clip_skip: Some(2), ..plain.clone() },
+        Parameters {
+            clip_skip: Some(2),
+            clip_skip_counting: Some(ClipSkipCounting::A1111),
+            prompt_syntax: Some(PromptSyntax::Comfy),
+            long_prompt_chunks: true,
+            ..plain.clone()
+        },
         Parameters { width: 520, any_size: true, ..plain.clone() },
         Parameters { prompt: String::new(), ..plain.clone() },
         Parameters { negative_prompt: None, guidance_scale: 0.0, ..plain.clone() },

@@ -30,7 +30,8 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
 ];
 
 /// The modules that compute and nothing else.
-const PURE: &[&str] = &["json", "model", "graph", "sampler", "request", "tokenizer", "rng", "image", "parameters"];
+const PURE: &[&str] =
+    &["json", "model", "graph", "sampler", "request", "prompt", "tokenizer", "rng", "image", "parameters"];
 
 /// What a pure module may not name below `std`.
 const IMPURE_STD: &[&str] = &["fs", "net", "env", "process", "thread", "time"];
@@ -47,13 +48,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rng", &["error"]),
     ("image", &["error"]),
     ("tokenizer", &["error", "json"]),
+    ("prompt", &["error", "tokenizer"]),
     ("store", &["error"]),
     ("graph", &["error"]),
     ("weights", &["error", "store", "graph"]),
     ("model", &["error", "json", "graph", "weights"]),
     ("sampler", &["error", "json", "model"]),
-    ("request", &["error", "model", "sampler", "image"]),
-    ("parameters", &["error", "sampler", "image", "request"]),
+    ("request", &["error", "prompt", "model", "sampler", "image"]),
+    ("parameters", &["error", "prompt", "sampler", "image", "request"]),
     ("hub", &["error", "json", "store", "graph", "weights", "model"]),
     ("run", &["error", "graph", "weights"]),
     (
@@ -63,6 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rng",
             "image",
             "tokenizer",
+            "prompt",
             "store",
             "graph",
             "weights",
@@ -78,7 +81,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "checkpoint",
         &["error", "json", "tokenizer", "graph", "weights", "model", "sampler", "request", "hub", "run", "pipeline"],
     ),
-    ("engine", &["error", "image", "model", "sampler", "request", "hub", "run", "parameters", "pipeline"]),
+    ("engine", &["error", "image", "model", "sampler", "request", "prompt", "hub", "run", "parameters", "pipeline"]),
     ("bench", &["error", "graph", "weights", "model", "run"]),
     (
         "web",
@@ -87,6 +90,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rng",
             "image",
             "tokenizer",
+            "prompt",
             "store",
             "graph",
             "weights",
@@ -109,6 +113,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "rng",
             "image",
             "tokenizer",
+            "prompt",
             "store",
             "graph",
             "weights",

@@ -10,7 +10,7 @@ use super::names;
 use super::single::open_layers;
 use crate::error::{Error, Remedy, Result};
 use crate::graph::WeightSpec;
-use crate::hub::{Component, ModelFile, Source};
+use crate::hub::{AddedWord, Component, ModelFile, Source};
 use crate::json;
 use crate::weights::{ByteSource, LocalFuture, Renamed, TensorSource, Weights};
 
@@ -234,6 +234,10 @@ impl Source for Assembled {
 
     fn describe(&self) -> String {
         self.base.describe()
+    }
+
+    fn words(&self) -> Vec<AddedWord> {
+        self.base.words()
     }
 
     fn notes(&self) -> Vec<String> {

@@ -1,12 +1,13 @@
 //! Checkpoints in one file, and parts of models: what a file of tensors is ([`identity`]) and what is told about it
 //! ([`inspect`]), where it keeps what a model's graphs ask for ([`names`]), how it is opened in the place of a diffusers folder
-//! ([`single`]) and with parts of others ([`assembled`]), and how a model is written in another layout ([`convert`]).
+//! ([`single`]) and with parts of others ([`assembled`]), new words for its prompts ([`embedding`]), and how a model is written in another layout ([`convert`]).
 //!
 //! To draw, no tensor is converted or kept: names are a layer over the file ([`crate::weights::Renamed`]).
 
 mod adapters;
 pub mod assembled;
 pub mod convert;
+pub mod embedding;
 pub mod fit;
 pub mod foreign;
 pub mod identity;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{Engine, Loaded};
 use crate::error::{Error, Result};
 use crate::image::RgbImage;
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, UsedEmbedding};
 use crate::pipeline::{self, Checkpoint, Event, Inputs, Stage, Task};
 use crate::request::SDConfig;
 use crate::run::candle::CandleRunner;
@@ -58,6 +58,7 @@ impl Generation {
         let sampler = engine.sampler(&inputs.config)?;
         let model = engine.public_name.clone();
         let mut parameters = Parameters::of(&inputs.config, inputs.start_picture.is_some(), sampler, model);
+        parameters.embeddings = engine.embeddings_of(&inputs.config).into_iter().map(UsedEmbedding::from).collect();
         for lora in &mut parameters.loras {
             lora.sha256 = engine.lora(&lora.name).and_then(|known| known.sha256.clone());
         }

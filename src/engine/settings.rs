@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::model::SDVersion;
-use crate::pipeline::Residency;
 use crate::pipeline::plan::PlanSettings;
+use crate::pipeline::{Embedding, Residency};
 use crate::request::Request;
 use crate::run::candle::Precision;
 use crate::run::gpu::Caps;
@@ -134,6 +134,8 @@ pub struct EngineSettings {
     pub residency: Option<Residency>,
     /// Whether every kernel is timed, from the GPU's clock.
     pub profile: bool,
+    /// Words beside the model's vocabulary.
+    pub embeddings: Vec<Embedding>,
     /// Whether weight files may still be on their way: each is opened when it is first needed, and waited for.
     pub is_arriving: bool,
 }

@@ -102,6 +102,21 @@ impl ModelFile {
     }
 }
 
+/// A word that comes with a model beside its vocabulary: an embedding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedWord {
+    /// Its trigger, as people are told of it.
+    pub name: String,
+    /// How it may be written in a prompt.
+    pub spellings: Vec<String>,
+    /// The file that it is from, for messages.
+    pub file: String,
+    /// How many vectors it has for each text encoder.
+    pub n_vectors: usize,
+    /// How wide they are, by text encoder.
+    pub widths: Vec<usize>,
+}
+
 /// A place that has the files of one model.
 pub trait Source {
     /// The files that the model needs, by component.
@@ -154,6 +169,12 @@ pub trait Source {
 
     /// The place in a few words, for messages and metadata.
     fn describe(&self) -> String;
+
+    /// The words that come with the model. Their vectors, one word after another, are the last rows of the table of
+    /// embeddings that [`Source::weights`] gives, whose height `wanted` says.
+    fn words(&self) -> Vec<AddedWord> {
+        Vec::new()
+    }
 
     /// What is worth telling about the model before it is drawn with: one line each.
     fn notes(&self) -> Vec<String> {

@@ -5,6 +5,8 @@
 
 use super::NEGATIVE;
 use super::found::{Found, Settings};
+use crate::prompt::PromptSyntax;
+use crate::request::ClipSkipCounting;
 
 /// Keys that tell a line of settings from a line of a prompt.
 const KNOWN_KEYS: [&str; 8] =
@@ -50,7 +52,9 @@ pub(super) fn read(text: &str) -> Option<Found> {
         taken.strength = number("Denoising strength", find("Denoising strength"), &mut notes);
     }
     let skipped: Option<u32> = number("Clip skip", find("Clip skip"), &mut notes);
-    taken.clip_skip = skipped.and_then(|layers| layers.checked_sub(1)).filter(|&skip| skip > 0);
+    taken.clip_skip = skipped.filter(|&layer| layer > 1);
+    taken.clip_skip_counting = taken.clip_skip.map(|_| ClipSkipCounting::A1111);
+    taken.prompt_syntax = find(super::SYNTAX_KEY).and_then(PromptSyntax::named);
     Some(Found { program: "AUTOMATIC1111".to_owned(), settings: taken, notes })
 }
 
@@ -182,7 +186,8 @@ mod tests {
             read("x\nSteps: many, Seed: -1, CFG scale: 7, Size: 512, nonsense, Model: \"\\x\", Clip skip: 2").unwrap();
         let got = &found.settings;
         assert_eq!((got.steps, got.seed, got.width, got.guidance_scale), (None, None, None, Some(7.0)));
-        assert_eq!((got.model.as_deref(), got.clip_skip), (Some("\"\\x\""), Some(1)));
+        assert_eq!((got.model.as_deref(), got.clip_skip), (Some("\"\\x\""), Some(2)));
+        assert_eq!(got.clip_skip_counting, Some(ClipSkipCounting::A1111));
         assert_eq!(
             found.notes,
             ["its Steps \"many\" cannot be used here", "its size \"512\" is not a width and a height"]

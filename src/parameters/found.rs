@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{A1111_KEY, JSON_KEY, Parameters, UsedLora, a1111, other_programs};
+use super::{A1111_KEY, JSON_KEY, Parameters, UsedEmbedding, UsedLora, a1111, other_programs};
+use crate::prompt::PromptSyntax;
+use crate::request::{ClipSkipCounting, LongPrompt};
 use crate::sampler::Sampler;
 
 /// The largest whole number that JavaScript's numbers hold exactly.
@@ -48,9 +50,15 @@ pub struct Settings {
     /// How far the picture departed from another one, 0 to 1; absent for text-to-image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
-    /// Layers of the text encoder that were left out at the end, counted as in diffusers.
+    /// Layers of the text encoder that were left out at the end, as `clip_skip_counting` counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_skip: Option<u32>,
+    /// How they are counted; as in diffusers where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_skip_counting: Option<ClipSkipCounting>,
+    /// What the prompts are written in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_syntax: Option<PromptSyntax>,
     /// Whether a long prompt was encoded in chunks.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
@@ -77,6 +85,10 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, ts(optional, as = "Option<Vec<UsedLora>>"))]
     pub loras: Vec<UsedLora>,
+    /// The embeddings whose words the prompts have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<UsedEmbedding>>"))]
+    pub embeddings: Vec<UsedEmbedding>,
     /// The program's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -90,6 +102,12 @@ impl Settings {
         self.sampler = ours.or_else(|| Some(name.to_owned()).filter(|name| !name.is_empty()));
     }
 
+    /// Takes what the prompts are written in, and that none of them was cut where the syntax says so.
+    pub(super) fn read_in(&mut self, syntax: PromptSyntax) {
+        self.prompt_syntax = Some(syntax);
+        self.long_prompt_chunks = LongPrompt::default_of(syntax) == LongPrompt::Chunks;
+    }
+
     /// Whether the sampler is one that can be asked for here.
     #[must_use]
     pub fn knows_sampler(&self) -> bool {
@@ -99,7 +117,8 @@ impl Settings {
     /// Whether nothing was found that a request could take.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let without_names = Settings { model: None, version: None, ..self.clone() };
+        let without_names =
+            Settings { model: None, version: None, prompt_syntax: None, long_prompt_chunks: false, ..self.clone() };
         without_names == Settings::default()
     }
 
@@ -146,13 +165,18 @@ impl Found {
             && let Ok(settings) = serde_json::from_str::<Settings>(own)
         {
             let named = |name: Option<String>| name.filter(|name| !name.is_empty());
-            let settings = Settings { model: named(settings.model), version: named(settings.version), ..settings };
+            let (model, version) = (named(settings.model), named(settings.version));
+            // Without a word about it the picture is from before there was a choice.
+            let prompt_syntax = settings.prompt_syntax.or(Some(PromptSyntax::Plain));
+            let settings = Settings { model, version, prompt_syntax, ..settings };
             return Some(Found { program: "darkroom".to_owned(), settings, notes: Vec::new() });
         }
         let in_a1111 = find(A1111_KEY).or(find("UserComment")).and_then(a1111::read).map(|mut found| {
             if let Some(version) = found.settings.version.as_deref().filter(|version| version.starts_with("darkroom")) {
                 found.program = version.split(' ').next().unwrap_or(version).to_owned();
             }
+            let default = if found.program == "darkroom" { PromptSyntax::Plain } else { PromptSyntax::A1111 };
+            found.settings.read_in(found.settings.prompt_syntax.unwrap_or(default));
             found
         });
         let mut found = in_a1111.or_else(|| other_programs::read(text))?;

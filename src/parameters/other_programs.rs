@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::found::{Found, Settings};
+use crate::prompt::PromptSyntax;
 
 type Object = Map<String, Value>;
 
@@ -123,6 +124,12 @@ fn flat(program: &str, fields: &Object) -> Found {
         settings
             .set_sampler(&scheduler.strip_suffix("_k").map_or(scheduler.to_owned(), |name| format!("{name}_karras")));
     }
+    match program {
+        "InvokeAI" | "Easy Diffusion" => settings.read_in(PromptSyntax::Compel),
+        "SwarmUI" => settings.read_in(PromptSyntax::Comfy),
+        "Fooocus" | "Draw Things" => settings.read_in(PromptSyntax::A1111),
+        _ => {}
+    }
     if text_of(fields, &["generation_mode"]).is_some_and(|mode| mode.contains("img2img")) {
         settings.strength = number(any(&["strength"]));
     }
@@ -185,6 +192,7 @@ fn comfy(text: &[(String, String)]) -> Option<Found> {
     settings.width = number(follow("latent_image", &["width"]).as_ref());
     settings.height = number(follow("latent_image", &["height"]).as_ref());
     settings.model = follow("model", &["ckpt_name", "unet_name"]).and_then(|name| name.as_str().map(str::to_owned));
+    settings.read_in(PromptSyntax::Comfy);
     let starts_from_picture = follow("latent_image", &["pixels", "image"]).is_some();
     settings.strength = if starts_from_picture { number(inputs.get("denoise")) } else { None };
     Some(found)

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, WeightSpec};
-use crate::hub::{Component, ModelFile, Source};
+use crate::hub::{AddedWord, Component, ModelFile, Source};
 use crate::model::config::{
     ClipTextConfig, ModelIndex, UNet2DConditionConfig, VaeArchitecture, VaeConfig, channels_of,
 };
@@ -11,17 +11,61 @@ use crate::pipeline::components::Part;
 use crate::request::{Defaults, SideRule};
 use crate::run::Colours;
 use crate::sampler::SchedulerConfig;
-use crate::tokenizer::{Tokenizer, TokenizerConfig, TokenizerFiles};
+use crate::tokenizer::{Tokenizer, TokenizerConfig, TokenizerFiles, Word};
 
 /// A text encoder with its tokenizer.
 #[derive(Debug)]
 pub struct TextEncoder {
     /// `text_encoder` or `text_encoder_2`.
     pub name: &'static str,
-    /// Its `config.json`.
+    /// Its `config.json`; `vocab_size` counts the rows of added words too.
     pub config: ClipTextConfig,
     /// Text to ids.
     pub tokenizer: Tokenizer,
+    /// Rows of its own table of embeddings.
+    n_own_rows: usize,
+    /// The id of the first added word; before it there may be rows that no word has.
+    first_added: usize,
+}
+
+impl TextEncoder {
+    fn new(name: &'static str, config: ClipTextConfig, tokenizer: Tokenizer) -> Self {
+        let n_own_rows = config.vocab_size;
+        TextEncoder { name, config, tokenizer, n_own_rows, first_added: n_own_rows }
+    }
+
+    /// With words beside the vocabulary: their ids follow all that are in use.
+    fn with_words(mut self, words: &[AddedWord]) -> Self {
+        if words.is_empty() {
+            return self;
+        }
+        self.first_added = self.n_own_rows.max(self.tokenizer.first_free_id() as usize);
+        let mut next = self.first_added as u32;
+        let words = words.iter().map(|word| {
+            let first = next;
+            next += word.n_vectors as u32;
+            Word { name: word.name.clone(), spellings: word.spellings.clone(), ids: (first..next).collect() }
+        });
+        let words = words.collect();
+        self.config.vocab_size = next as usize;
+        self.tokenizer = self.tokenizer.with_words(words);
+        self
+    }
+
+    /// The rows of the encoder's own table, where an id has none: a word may have been added to the tokenizer alone.
+    #[must_use]
+    pub fn n_rows_without(&self, id: u32) -> Option<usize> {
+        let id = id as usize;
+        let has_row = id < self.n_own_rows || (self.first_added..self.config.vocab_size).contains(&id);
+        (!has_row).then_some(self.n_own_rows)
+    }
+
+    /// The place of the token whose state is pooled. The ids of added words are no larger than others to it.
+    #[must_use]
+    pub fn pooled_position(&self, ids: &[u32]) -> usize {
+        let own: Vec<u32> = ids.iter().map(|&id| if (id as usize) < self.first_added { id } else { 0 }).collect();
+        self.config.pooled_position(&own)
+    }
 }
 
 /// Everything about a checkpoint but its weights.
@@ -69,7 +113,7 @@ impl ModelConfigs {
                     ),
                 });
             }
-            text_encoders.push(TextEncoder { name, config, tokenizer });
+            text_encoders.push(TextEncoder::new(name, config, tokenizer));
         }
         let read = async |file: &str| source.read_text(file).await;
         let unet = UNet2DConditionConfig::from_json(&read("unet/config.json").await?, "unet/config.json")?;
@@ -87,7 +131,42 @@ impl ModelConfigs {
         };
         let configs = ModelConfigs { index, text_encoders, unet, vae, tiny_decoder, scheduler };
         configs.check()?;
-        Ok(configs)
+        configs.with_words(&source.words())
+    }
+
+    /// With words beside the vocabulary, which must be as wide as the text encoders.
+    fn with_words(mut self, words: &[AddedWord]) -> Result<Self> {
+        let widths: Vec<usize> = self.text_encoders.iter().map(|encoder| encoder.config.hidden_size).collect();
+        let shown = |widths: &[usize]| widths.iter().map(usize::to_string).collect::<Vec<_>>().join(" and ");
+        let longest = self.text_encoders.iter().map(|encoder| encoder.tokenizer.tokens_per_chunk()).min().unwrap_or(0);
+        for (idx, word) in words.iter().enumerate() {
+            let refuse = |reason| Err(Error::Hub { repo: word.file.clone(), reason });
+            if word.widths != widths {
+                return refuse(format!(
+                    "the vectors of this embedding are {} wide{}, and this model, which is {}, reads words of {}: take an \
+                     embedding that was made for it",
+                    shown(&word.widths),
+                    family_of(&word.widths).map(|family| format!(", for {family}")).unwrap_or_default(),
+                    self.family(),
+                    shown(&widths)
+                ));
+            }
+            if word.n_vectors > longest {
+                let n = word.n_vectors;
+                return refuse(format!("this embedding has {n} vectors, and a text encoder reads {longest} at once"));
+            }
+            let same = |a: &str, b: &str| a.to_lowercase() == b.to_lowercase();
+            let earlier = words[..idx].iter().find(|other| same(&other.name, &word.name));
+            if let Some(other) = earlier {
+                let name = &word.name;
+                return refuse(format!(
+                    "the word {name:?} is also that of {}: rename one of the two files",
+                    other.file
+                ));
+            }
+        }
+        self.text_encoders = self.text_encoders.into_iter().map(|encoder| encoder.with_words(words)).collect();
+        Ok(self)
     }
 
     /// Whether the parts fit each other.
@@ -186,6 +265,16 @@ impl ModelConfigs {
             (false, true) => SDVersion::V1_5Inpaint,
             (false, false) if self.unet.use_linear_projection => SDVersion::V2_1,
             (false, false) => SDVersion::V1_5,
+        }
+    }
+
+    /// The family, as people say it.
+    #[must_use]
+    pub fn family(&self) -> &'static str {
+        match (self.unet.text_time.is_some(), self.unet.use_linear_projection) {
+            (true, _) => "Stable Diffusion XL",
+            (false, true) => "Stable Diffusion 2",
+            (false, false) => "Stable Diffusion 1",
         }
     }
 
@@ -313,6 +402,16 @@ impl ModelConfigs {
             }
         }
         Colours { weights, constant: bias.map(|bias| bias / 2.0 + 0.5) }
+    }
+}
+
+/// The family whose text encoders are as wide.
+fn family_of(widths: &[usize]) -> Option<&'static str> {
+    match widths {
+        [768] => Some("Stable Diffusion 1"),
+        [1024] => Some("Stable Diffusion 2"),
+        [768, 1280] => Some("Stable Diffusion XL"),
+        _ => None,
     }
 }
 

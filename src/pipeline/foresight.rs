@@ -5,7 +5,7 @@ use crate::graph::Graph;
 use crate::model::unet::{UNetShape, prompt_graph, step_graph};
 use crate::model::vae::encoder_graph;
 use crate::pipeline::configs::ModelConfigs;
-use crate::pipeline::prompt::text_graphs;
+use crate::pipeline::prompt::{Prompts, text_graphs};
 use crate::request::SDConfig;
 use crate::run::Runner;
 
@@ -21,13 +21,14 @@ pub fn foresee<R: Runner>(runner: &R, configs: &ModelConfigs, config: &SDConfig,
     }
 }
 
-/// The graphs of a picture in the order of their use, for prompts of one chunk.
+/// The graphs of a picture in the order of their use.
 fn graphs(configs: &ModelConfigs, config: &SDConfig, from_picture: bool) -> Result<Vec<Graph>> {
     let factor = configs.vae.factor();
     let (height, width) = (config.height / factor, config.width / factor);
     let batch = if configs.is_guided(config.guidance_scale) { 2 } else { 1 };
-    let n_context = configs.text_encoders[0].config.max_position_embeddings;
-    let mut graphs = text_graphs(configs, config.clip_skip.unwrap_or(0)).collect::<Result<Vec<_>>>()?;
+    let n_chunks = Prompts::new(configs, config)?.n_chunks();
+    let n_context = configs.text_encoders[0].config.max_position_embeddings * n_chunks;
+    let mut graphs = text_graphs(configs, config.skipped_layers(configs.version()).0).collect::<Result<Vec<_>>>()?;
     if from_picture {
         graphs.push(configs.vae_graph(encoder_graph(&configs.vae, 1, config.height, config.width)?));
     }

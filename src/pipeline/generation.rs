@@ -4,6 +4,7 @@
 //! Pictures of one request are drawn one after another, each from a generator of its own seed.
 
 mod checkpoint;
+mod condition;
 mod decode;
 mod denoise;
 mod encode;

@@ -6,6 +6,7 @@
 mod components;
 mod configs;
 mod constructor;
+mod embeddings;
 mod foresight;
 mod generation;
 mod job;
@@ -15,8 +16,9 @@ mod prompt;
 
 pub use components::{LoadProgress, ModelComponents, ModelLoader, Part, Residency, check_model};
 pub use configs::ModelConfigs;
+pub use embeddings::{Embedding, WithEmbeddings};
 pub use foresight::foresee;
 pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task};
 pub use loras::{ActiveLoras, Lora, unknown as unknown_lora};
-pub use prompt::PromptReport;
+pub use prompt::{PromptReport, States, count_tokens, encode_prompt};

@@ -4,18 +4,24 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::clip::{self, ClipOutputs};
 use crate::pipeline::components::{ModelComponents, Part};
-use crate::pipeline::configs::ModelConfigs;
+use crate::pipeline::configs::{ModelConfigs, TextEncoder};
 use crate::pipeline::loras::ActiveLoras;
-use crate::request::LongPrompt;
+use crate::prompt::tokens::{self, Masked};
+use crate::prompt::{self, Chunk, Parsed, PromptSyntax, Role, Tokenized, emphasis};
+use crate::request::{ClipSkipCounting, LongPrompt, SDConfig};
 use crate::run::Runner;
 
 /// What became of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PromptReport {
-    /// Tokens in the prompt, without the two that begin and end it.
+    /// Tokens in the prompt, without those that begin and end chunks.
     pub n_tokens: usize,
+    /// Chunks that it was encoded in.
+    pub n_chunks: usize,
     /// The text that did not fit, if any was cut.
     pub truncated: Option<String>,
+    /// What the prompt's syntax does not know, in sentences without a full stop.
+    pub notes: Vec<String>,
 }
 
 /// Text as the UNet takes it.
@@ -27,31 +33,412 @@ pub(super) struct Encoded<T> {
     pub pooled: Option<T>,
 }
 
-/// The tokens of a text for each encoder, by chunk.
-pub(super) struct Tokens {
-    chunks: Vec<Vec<Vec<u32>>>,
-    pub report: PromptReport,
+/// One text as each encoder reads it.
+pub(super) struct Text {
+    by_encoder: Vec<Tokenized>,
+    /// What the pooled state is of, where that is not the first chunk.
+    pooled_ids: Option<Vec<u32>>,
 }
 
-/// Tokenizes for every encoder of the model.
-pub(super) fn tokenize<R: Runner>(model: &ModelComponents<R>, text: &str, long: LongPrompt) -> Result<Tokens> {
-    let mut chunks = Vec::new();
-    let mut report = PromptReport::default();
-    for encoder in &model.configs.text_encoders {
-        let encoding = encoder.tokenizer.encode(text)?;
-        report.n_tokens = report.n_tokens.max(encoding.n_tokens);
-        match long {
-            LongPrompt::Truncate => {
-                report.truncated = report.truncated.or(encoding.truncated);
-                chunks.push(vec![encoding.ids]);
+/// The texts of one prompt over the steps: AUTOMATIC1111 encodes them together.
+pub(super) struct Group {
+    texts: Vec<Text>,
+    /// How often each is in the batch that is encoded.
+    n_uses: Vec<usize>,
+}
+
+/// The UNet's output for a step: the sum of those for several texts, each with a factor.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Mix {
+    /// Numbers of texts, the negative prompt's first.
+    pub texts: Vec<usize>,
+    pub factors: Vec<f64>,
+}
+
+/// Both prompts of a request, read and divided into tokens.
+pub(super) struct Prompts {
+    positive: Parsed,
+    negative: Parsed,
+    syntax: PromptSyntax,
+    /// Of the negative prompt first, then one for each prompt that `AND` joins.
+    groups: Vec<Group>,
+    skips: (usize, usize),
+    pub reports: [PromptReport; 2],
+}
+
+/// Whether weights change nothing of a prompt's states.
+fn is_weighted(text: &Tokenized) -> bool {
+    text.chunks.iter().any(Chunk::is_weighted) || !text.masked.is_empty()
+}
+
+/// The syntax' own number of calls of the UNet.
+fn n_calls(configs: &ModelConfigs, config: &SDConfig) -> usize {
+    let sampler = configs.scheduler.with_optional_sampler(config.sampler).sampler();
+    config.steps * sampler.map_or(1, |sampler| sampler.kind.calls_per_step())
+}
+
+impl Prompts {
+    /// Reads and tokenizes both prompts for every encoder of the model.
+    ///
+    /// # Errors
+    /// As [`prompt::parse`] and [`prompt::tokenize`].
+    pub fn new(configs: &ModelConfigs, config: &SDConfig) -> Result<Self> {
+        let syntax = config.prompt_syntax;
+        let is_cut = config.long_prompt == LongPrompt::Truncate;
+        let n_calls = n_calls(configs, config);
+        let negative_text = config.negative_prompt.as_deref().unwrap_or("");
+        let positive = prompt::parse(&config.prompt, syntax, Role::Prompt, n_calls)?;
+        let negative = prompt::parse(negative_text, syntax, Role::Negative, n_calls)?;
+        let mut groups = Vec::new();
+        let mut reports = [PromptReport::default(), PromptReport::default()];
+        for (parsed, raw, report) in [(&negative, negative_text, 1), (&positive, &config.prompt, 0)] {
+            let report = &mut reports[report];
+            report.notes.clone_from(&parsed.notes);
+            for part in &parsed.parts {
+                let mut texts = Vec::new();
+                for pieces in &part.variants {
+                    let mut text = Text::new(configs, pieces, syntax, is_cut)?;
+                    if let (PromptSyntax::Compel, Some(last)) = (syntax, configs.text_encoders.last()) {
+                        // As compel pools: the prompt as it was written, signs and all, cut.
+                        text.pooled_ids = Some(last.tokenizer.encode(raw)?.ids);
+                    }
+                    report.add(&text);
+                    texts.push(text);
+                }
+                let n_uses = (0..texts.len()).map(|variant| part.n_uses(variant)).collect();
+                groups.push(Group { texts, n_uses });
             }
-            LongPrompt::Chunks => chunks.push(encoder.tokenizer.encode_chunks(text)?),
+        }
+        let version = configs.version();
+        if let (Some(layer), ClipSkipCounting::A1111) = (config.clip_skip, config.clip_skip_counting)
+            && layer > 1
+            && config.skipped_layers(version).0 == 0
+            && (layer > 2 || !version.is_xl())
+        {
+            let own = "the model is read at the layer that it was trained with";
+            reports[0].notes.push(format!("clip skip {layer} has no effect: {own}"));
+        }
+        Ok(Prompts { positive, negative, syntax, groups, skips: config.skipped_layers(version), reports })
+    }
+
+    /// Checks that every token has a row in its encoder's table of embeddings: a word may have been added to the tokenizer
+    /// alone. What a device does with a row that is not there differs, so it is not asked.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] that names the word.
+    pub fn check(&self, configs: &ModelConfigs, uses_negative: bool) -> Result<()> {
+        let groups = if uses_negative { &self.groups[..] } else { &self.groups[1..] };
+        for text in groups.iter().rev().flat_map(|group| &group.texts) {
+            for (tokenized, encoder) in text.by_encoder.iter().zip(&configs.text_encoders) {
+                check_ids(tokenized, encoder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Chunks of the longest text: all others are filled up with the chunk of an empty text.
+    pub fn n_chunks(&self) -> usize {
+        let texts = self.groups.iter().flat_map(|group| &group.texts);
+        texts.flat_map(|text| &text.by_encoder).map(|text| text.chunks.len()).max().unwrap_or(1)
+    }
+
+    /// What a call of the UNet, from 0, is for. `guidance_scale` is `None` without guidance.
+    pub fn mix(&self, call_idx: usize, guidance_scale: Option<f64>) -> Mix {
+        let scale = guidance_scale.unwrap_or(1.0);
+        let mut first = self.n_negative();
+        let (mut texts, mut factors) = (Vec::new(), Vec::new());
+        let mut total = 0.0;
+        for part in &self.positive.parts {
+            texts.push(first + part.variant_at(call_idx));
+            factors.push(scale * part.weight);
+            total += part.weight;
+            first += part.variants.len();
+        }
+        if guidance_scale.is_some() || total != 1.0 {
+            texts.insert(0, self.negative.parts[0].variant_at(call_idx));
+            factors.insert(0, 1.0 - scale * total);
+        }
+        Mix { texts, factors }
+    }
+
+    /// The negative prompt's texts.
+    pub fn n_negative(&self) -> usize {
+        self.negative.parts.iter().map(|part| part.variants.len()).sum()
+    }
+
+    /// The prompts that `AND` joins.
+    pub fn n_parts(&self) -> usize {
+        self.positive.parts.len()
+    }
+
+    /// Whether states are weighted, which the host does.
+    fn is_weighted(&self) -> bool {
+        self.groups.iter().flat_map(|group| &group.texts).flat_map(|text| &text.by_encoder).any(is_weighted)
+    }
+
+    /// Runs the text encoders for the negative prompt's texts, or for the prompt's. XL takes the penultimate states of both
+    /// without the final norm, and the pooled state of the second; SD 1 and 2 take the normed last state. `clip_skip` leaves
+    /// out that many more layers.
+    pub async fn encode<R: Runner>(
+        &self,
+        role: Role,
+        runner: &R,
+        model: &ModelComponents<R>,
+        loras: &ActiveLoras,
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Vec<Encoded<R::Tensor>>> {
+        let (groups, clip_skip) = match role {
+            Role::Negative => (&self.groups[..1], self.skips.1),
+            Role::Prompt => (&self.groups[1..], self.skips.0),
+        };
+        let (n_chunks, on_host) = (self.n_chunks(), self.is_weighted());
+        let configs = &model.configs;
+        // By text and encoder.
+        let mut states: Vec<Vec<R::Tensor>> = Vec::new();
+        let mut pooled = Vec::new();
+        let mut done = 0;
+        for (idx, encoder) in configs.text_encoders.iter().enumerate() {
+            let outputs = outputs_of(configs, idx, clip_skip);
+            let graph = clip::text_encoder(&encoder.config, encoder.name, 1, outputs)?;
+            let flops = graph.flops();
+            let program = runner.prepare(graph).await?;
+            let weights = model.part_with(runner, Part::TextEncoder(idx), loras, &mut |_| progress(done)).await?;
+            let mut run = async |ids: &[u32]| {
+                let rows = [encoder.pooled_position(ids) as u32];
+                let ids = runner.upload_ids(ids, &[1, ids.len()])?;
+                let rows = runner.upload_ids(&rows, &[1])?;
+                let inputs = [("input_ids", &ids), ("pooled_rows", &rows)];
+                let results = runner.run(&program, &weights, &inputs, &mut |n| progress(done + n)).await?;
+                done += flops;
+                Ok::<_, Error>(results)
+            };
+            let empty = tokens::empty_chunk(&encoder.tokenizer);
+            let moves_from_empty = on_host && matches!(self.syntax, PromptSyntax::Comfy | PromptSyntax::Compel);
+            let empty_states = match moves_from_empty {
+                true => Some(runner.download(&run(&empty.ids).await?.swap_remove(0)).await?),
+                false => None,
+            };
+            let has_masks =
+                groups.iter().flat_map(|group| &group.texts).any(|text| !text.by_encoder[idx].masked.is_empty());
+            let masking = match has_masks {
+                true => Some(runner.prepare(clip::masked_text_encoder(&encoder.config, encoder.name, outputs)?).await?),
+                false => None,
+            };
+            let mut text_idx = 0;
+            for group in groups {
+                let mut by_text: Vec<Vec<R::Tensor>> = vec![Vec::new(); group.texts.len()];
+                for chunk_idx in 0..n_chunks {
+                    let chunk_of = |text: &Text| text.by_encoder[idx].chunks.get(chunk_idx).unwrap_or(&empty).clone();
+                    let chunks: Vec<Chunk> = group.texts.iter().map(chunk_of).collect();
+                    let mut encoded = Vec::new();
+                    for chunk in &chunks {
+                        let mut results = run(&chunk.ids).await?;
+                        if outputs.pooled && chunk_idx == 0 {
+                            // The first chunk's pooled state stands for the prompt.
+                            let of_chunk = results.pop();
+                            pooled.extend(match &group.texts[encoded.len()].pooled_ids {
+                                Some(ids) if *ids != chunk.ids => run(ids).await?.pop(),
+                                _ => of_chunk,
+                            });
+                        }
+                        encoded.push(results.swap_remove(0));
+                    }
+                    if let Some(program) = &masking {
+                        for (text, states) in group.texts.iter().zip(&mut encoded) {
+                            let Some(chunk) = text.by_encoder[idx].chunks.get(chunk_idx) else { continue };
+                            let masked = &text.by_encoder[idx].masked;
+                            let blend = Blend { runner, encoder, program, weights: &*weights, chunk, chunk_idx };
+                            blend.apply(masked, states).await?;
+                        }
+                    }
+                    if on_host {
+                        let of_chunk =
+                            ChunkStates { chunks: &chunks, n_uses: &group.n_uses, empty: empty_states.as_deref() };
+                        of_chunk.weigh(runner, self.syntax, &mut encoded).await?;
+                    }
+                    by_text.iter_mut().zip(encoded).for_each(|(all, states)| all.push(states));
+                }
+                for chunks in &by_text {
+                    let joined = runner.concat(&chunks.iter().collect::<Vec<_>>(), 1)?;
+                    if states.len() == text_idx {
+                        states.push(Vec::new());
+                    }
+                    states[text_idx].push(joined);
+                    text_idx += 1;
+                }
+            }
+        }
+        let mut pooled = pooled.into_iter();
+        let of_text = |by_encoder: &Vec<R::Tensor>| {
+            let hidden_states = runner.concat(&by_encoder.iter().collect::<Vec<_>>(), 2)?;
+            Ok(Encoded { hidden_states, pooled: pooled.next() })
+        };
+        states.iter().map(of_text).collect()
+    }
+}
+
+/// The same chunk of a group's texts.
+struct ChunkStates<'a> {
+    chunks: &'a [Chunk],
+    n_uses: &'a [usize],
+    /// The states of the empty text, \[T,D\].
+    empty: Option<&'a [f32]>,
+}
+
+impl ChunkStates<'_> {
+    /// Applies weights to states \[1,T,D\]. All come from the host after it, also those without weights: a device may hold
+    /// what it computed in another type.
+    async fn weigh<R: Runner>(&self, runner: &R, syntax: PromptSyntax, encoded: &mut [R::Tensor]) -> Result<()> {
+        let mut ratio = 1.0;
+        if syntax == PromptSyntax::A1111 && self.chunks.iter().any(Chunk::is_weighted) {
+            let (mut all, mut weighted) = (0.0, 0.0);
+            for ((states, chunk), &n) in encoded.iter().zip(self.chunks).zip(self.n_uses) {
+                let sums = emphasis::sums(&runner.download(states).await?, &chunk.weights);
+                (all, weighted) = (all + n as f64 * sums.0, weighted + n as f64 * sums.1);
+            }
+            ratio = (all / weighted) as f32;
+        }
+        for (states, chunk) in encoded.iter_mut().zip(self.chunks) {
+            let mut values = runner.download(states).await?;
+            match (syntax, self.empty) {
+                (PromptSyntax::A1111, _) if ratio != 1.0 || chunk.is_weighted() => {
+                    emphasis::multiply(&mut values, &chunk.weights, ratio);
+                }
+                (_, Some(empty)) => emphasis::from_empty(&mut values, empty, &chunk.weights),
+                _ => {}
+            }
+            let n_tokens = chunk.ids.len();
+            *states = runner.upload(&values, &[1, n_tokens, values.len() / n_tokens.max(1)])?;
+        }
+        Ok(())
+    }
+}
+
+/// What compel blends one chunk's states with.
+struct Blend<'a, R: Runner> {
+    runner: &'a R,
+    encoder: &'a TextEncoder,
+    /// The encoder with a mask.
+    program: &'a R::Program,
+    weights: &'a R::Weights,
+    chunk: &'a Chunk,
+    chunk_idx: usize,
+}
+
+impl<R: Runner> Blend<'_, R> {
+    /// Blends states \[1,T,D\] with those of the same chunk without each of the masked fragments.
+    async fn apply(&self, masked: &[Masked], states: &mut R::Tensor) -> Result<()> {
+        let Blend { runner, encoder, chunk, .. } = *self;
+        if masked.is_empty() {
+            return Ok(());
+        }
+        let whole = runner.download(states).await?;
+        let mut all = vec![(1.0, whole.clone())];
+        for Masked { share, places } in masked {
+            let hidden = &places[self.chunk_idx];
+            if hidden.is_empty() {
+                all.push((*share, whole.clone()));
+                continue;
+            }
+            let rows = runner.upload_ids(&[encoder.pooled_position(&chunk.ids) as u32], &[1])?;
+            let ids = runner.upload_ids(&chunk.ids, &[1, chunk.ids.len()])?;
+            let (shape, queries, keys) = clip::mask_inputs(&encoder.config, hidden);
+            let (queries, keys) = (runner.upload(&queries, &shape)?, runner.upload(&keys, &shape)?);
+            let inputs =
+                [("input_ids", &ids), ("pooled_rows", &rows), ("mask_queries", &queries), ("mask_keys", &keys)];
+            let results = runner.run(self.program, self.weights, &inputs, &mut |_| true).await?;
+            all.push((*share, runner.download(&results[0]).await?));
+        }
+        let values = emphasis::blended(&all);
+        let n_tokens = chunk.ids.len();
+        *states = runner.upload(&values, &[1, n_tokens, values.len() / n_tokens.max(1)])?;
+        Ok(())
+    }
+}
+
+impl Text {
+    fn new(configs: &ModelConfigs, pieces: &[prompt::Piece], syntax: PromptSyntax, is_cut: bool) -> Result<Self> {
+        let of_encoder = |encoder: &TextEncoder| prompt::tokenize(pieces, syntax, &encoder.tokenizer, is_cut);
+        let by_encoder = configs.text_encoders.iter().map(of_encoder).collect::<Result<Vec<_>>>()?;
+        Ok(Text { by_encoder, pooled_ids: None })
+    }
+}
+
+impl PromptReport {
+    fn add(&mut self, text: &Text) {
+        for tokenized in &text.by_encoder {
+            self.n_tokens = self.n_tokens.max(tokenized.n_tokens);
+            self.n_chunks = self.n_chunks.max(tokenized.chunks.len());
+            self.truncated = self.truncated.take().or_else(|| tokenized.truncated.clone());
+            for name in &tokenized.unknown {
+                let line = format!("embedding:{name} is left out: there is no such embedding");
+                if !self.notes.contains(&line) {
+                    self.notes.push(line);
+                }
+            }
         }
     }
-    Ok(Tokens { chunks, report })
 }
 
-/// What is read of a text encoder: see [`Tokens::encode`].
+/// What a prompt became, on the host.
+#[derive(Clone, Debug)]
+pub struct States {
+    /// \[77 n_chunks,D\]
+    pub hidden_states: Vec<f32>,
+    /// \[P\], for XL.
+    pub pooled: Option<Vec<f32>>,
+}
+
+/// The texts of one of a request's prompts, encoded: what a [`crate::pipeline::Generation`] computes first, for comparison
+/// with other programs.
+///
+/// # Errors
+/// As [`crate::pipeline::Generation::step`].
+pub async fn encode_prompt<R: Runner>(
+    runner: &R,
+    model: &ModelComponents<R>,
+    config: &SDConfig,
+    role: Role,
+) -> Result<Vec<States>> {
+    let prompts = Prompts::new(&model.configs, config)?;
+    prompts.check(&model.configs, true)?;
+    let mut all = Vec::new();
+    let loras = model.activate(&config.loras)?;
+    for encoded in prompts.encode(role, runner, model, &loras, &mut |_| true).await? {
+        let pooled = match &encoded.pooled {
+            Some(pooled) => Some(runner.download(pooled).await?),
+            None => None,
+        };
+        all.push(States { hidden_states: runner.download(&encoded.hidden_states).await?, pooled });
+    }
+    Ok(all)
+}
+
+/// How many tokens a prompt has, and how many its chunks hold: for counters.
+///
+/// # Errors
+/// As [`prompt::parse`] and [`prompt::tokenize`].
+pub fn count_tokens(
+    configs: &ModelConfigs,
+    text: &str,
+    syntax: PromptSyntax,
+    long: LongPrompt,
+) -> Result<(usize, usize)> {
+    /// Enough for every text of a prompt that changes once or twice; how many calls there are is not known here.
+    const N_CALLS: usize = 20;
+    let encoder = &configs.text_encoders[0];
+    let parsed = prompt::parse(text, syntax, Role::Prompt, N_CALLS)?;
+    let (mut n_tokens, mut n_chunks) = (0, 1);
+    for pieces in parsed.parts.iter().flat_map(|part| &part.variants) {
+        let is_cut = long == LongPrompt::Truncate;
+        let tokenized = prompt::tokenize(pieces, syntax, &encoder.tokenizer, is_cut)?;
+        n_tokens = n_tokens.max(tokenized.n_tokens);
+        n_chunks = n_chunks.max(tokenized.chunks.len());
+    }
+    Ok((n_tokens, n_chunks * encoder.tokenizer.tokens_per_chunk()))
+}
+
+/// What is read of a text encoder: see [`Prompts::encode`].
 fn outputs_of(configs: &ModelConfigs, idx: usize, clip_skip: usize) -> ClipOutputs {
     let is_xl = configs.unet.text_time.is_some();
     let is_last = idx + 1 == configs.text_encoders.len();
@@ -65,80 +452,17 @@ pub(super) fn text_graphs(configs: &ModelConfigs, clip_skip: usize) -> impl Iter
     })
 }
 
-impl Tokens {
-    /// Checks that every token has a row in its encoder's table of embeddings: a word may have been added to the tokenizer
-    /// alone. What a device does with a row that is not there differs, so it is not asked.
-    ///
-    /// # Errors
-    /// [`Error::Tokenizer`] that names the word.
-    pub fn check<R: Runner>(&self, model: &ModelComponents<R>) -> Result<()> {
-        for (chunks, encoder) in self.chunks.iter().zip(&model.configs.text_encoders) {
-            let n_rows = encoder.config.vocab_size;
-            if let Some(id) = chunks.iter().flatten().find(|id| **id as usize >= n_rows) {
-                let word = encoder.tokenizer.token(*id).unwrap_or_default();
-                let reason = format!(
-                    "the word {word:?} has the id {id}, but {} has embeddings for the ids 0 to {} only: use the text \
-                     encoder that was trained with the word, or leave the word out",
-                    encoder.name,
-                    n_rows - 1
-                );
-                let file = encoder.name.replace("text_encoder", "tokenizer");
-                return Err(Error::Tokenizer { file, reason });
-            }
-        }
-        Ok(())
-    }
-
-    /// Chunks of the longest encoding.
-    pub fn n_chunks(&self) -> usize {
-        self.chunks.iter().map(Vec::len).max().unwrap_or(1)
-    }
-
-    /// Fills up to `n_chunks` with the chunk of an empty text.
-    pub fn pad_to<R: Runner>(&mut self, model: &ModelComponents<R>, n_chunks: usize) -> Result<()> {
-        for (chunks, encoder) in self.chunks.iter_mut().zip(&model.configs.text_encoders) {
-            while chunks.len() < n_chunks {
-                chunks.push(encoder.tokenizer.encode("")?.ids);
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs the text encoders. XL takes the penultimate states of both without the final norm, and the pooled state of
-    /// the second; SD 1 and 2 take the normed last state. `clip_skip` leaves out that many more layers.
-    pub async fn encode<R: Runner>(
-        &self,
-        runner: &R,
-        model: &ModelComponents<R>,
-        loras: &ActiveLoras,
-        clip_skip: usize,
-        progress: &mut dyn FnMut(u64) -> bool,
-    ) -> Result<Encoded<R::Tensor>> {
-        let mut states = Vec::new();
-        let mut pooled = None;
-        let mut done = 0;
-        for (idx, encoder) in model.configs.text_encoders.iter().enumerate() {
-            let outputs = outputs_of(&model.configs, idx, clip_skip);
-            let graph = clip::text_encoder(&encoder.config, encoder.name, 1, outputs)?;
-            let flops = graph.flops();
-            let program = runner.prepare(graph).await?;
-            let weights = model.part_with(runner, Part::TextEncoder(idx), loras, &mut |_| progress(done)).await?;
-            let mut by_chunk = Vec::new();
-            for ids in &self.chunks[idx] {
-                let rows = [encoder.config.pooled_position(ids) as u32];
-                let ids = runner.upload_ids(ids, &[1, ids.len()])?;
-                let rows = runner.upload_ids(&rows, &[1])?;
-                let inputs = [("input_ids", &ids), ("pooled_rows", &rows)];
-                let mut results = runner.run(&program, &weights, &inputs, &mut |n| progress(done + n)).await?;
-                done += flops;
-                if outputs.pooled {
-                    // The first chunk's pooled state stands for the prompt.
-                    pooled = pooled.or(results.pop());
-                }
-                by_chunk.extend(results);
-            }
-            states.push(runner.concat(&by_chunk.iter().collect::<Vec<_>>(), 1)?);
-        }
-        Ok(Encoded { hidden_states: runner.concat(&states.iter().collect::<Vec<_>>(), 2)?, pooled })
-    }
+/// See [`Prompts::check`].
+fn check_ids(text: &Tokenized, encoder: &TextEncoder) -> Result<()> {
+    let mut ids = text.chunks.iter().flat_map(|chunk| &chunk.ids);
+    let missing = ids.find_map(|id| Some((id, encoder.n_rows_without(*id)?)));
+    let Some((id, n_rows)) = missing else { return Ok(()) };
+    let word = encoder.tokenizer.token(*id).unwrap_or_default();
+    let reason = format!(
+        "the word {word:?} has the id {id}, but {} has embeddings for the ids 0 to {} only: use the text encoder that was \
+         trained with the word, or leave the word out",
+        encoder.name,
+        n_rows - 1
+    );
+    Err(Error::Tokenizer { file: encoder.name.replace("text_encoder", "tokenizer"), reason })
 }

@@ -9,18 +9,44 @@ use super::{LoraUse, MAX_SIDE, SDConfig, SideRule, refuse, take_lora_tags};
 use crate::error::Result;
 use crate::image::Fit;
 use crate::model::version::SDVersion;
+use crate::prompt::PromptSyntax;
 
 /// What to do with prompts of more tokens than the text encoder takes at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub enum LongPrompt {
     /// Cut, as diffusers does, and report what was cut.
-    #[default]
     Truncate,
-    /// Encode in chunks, which the UNet sees one behind the other.
+    /// Encode in chunks, which the UNet sees one behind the other. Where chunks end is the prompt syntax' own: see
+    /// [`crate::prompt::tokens`].
     Chunks,
+}
+
+impl LongPrompt {
+    /// What is done where a request does not say: nothing is cut, except without a syntax, which is diffusers' way.
+    #[must_use]
+    pub fn default_of(syntax: PromptSyntax) -> Self {
+        match syntax {
+            PromptSyntax::Plain => LongPrompt::Truncate,
+            PromptSyntax::A1111 | PromptSyntax::Comfy | PromptSyntax::Compel => LongPrompt::Chunks,
+        }
+    }
+}
+
+/// How the text encoder's layers are counted that `clip_skip` leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub enum ClipSkipCounting {
+    /// diffusers': layers that are left out beyond what the model leaves out by itself, 1 or more, for the prompt alone.
+    #[default]
+    Diffusers,
+    /// AUTOMATIC1111's and Forge's: which layer from the end is read, 1 the last one, for the negative prompt too. SD 2 is
+    /// always read at the layer that it was trained with, and XL at the second from the end at least.
+    A1111,
 }
 
 /// How attention's scores, a matrix for each head of as many rows and columns as there are tokens, are held. It decides
@@ -91,10 +117,16 @@ pub struct Request {
     /// Pictures, 1 to 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
-    /// How many of the text encoder's last layers are skipped.
+    /// How many of the text encoder's last layers are skipped, as `clip_skip_counting` counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_skip: Option<usize>,
-    /// What to do with long prompts.
+    /// How `clip_skip` counts; as diffusers where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_skip_counting: Option<ClipSkipCounting>,
+    /// What the prompts are written in; AUTOMATIC1111's syntax where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_syntax: Option<PromptSyntax>,
+    /// What to do with long prompts: chunks where absent, without a syntax cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub long_prompt: Option<LongPrompt>,
     /// How attention's scores are held.
@@ -215,6 +247,8 @@ impl Request {
         "seed",
         "count",
         "clip_skip",
+        "clip_skip_counting",
+        "prompt_syntax",
         "long_prompt",
         "attention",
         "original_size",
@@ -257,6 +291,7 @@ impl Request {
         self.check_given(picture.is_some(), has_mask)?;
         let (width, height) = self.size(defaults, picture);
         let (prompt, tags) = take_lora_tags(&self.prompt)?;
+        let syntax = self.prompt_syntax.unwrap_or_default();
         let mut config = SDConfig::new(defaults.version)
             .with_prompt(prompt)
             .with_loras(self.loras.iter().cloned().chain(tags).collect())
@@ -269,7 +304,9 @@ impl Request {
             .with_seed(self.seed.unwrap_or(seed))
             .with_count(self.count.unwrap_or(1))
             .with_clip_skip(self.clip_skip)
-            .with_long_prompt(self.long_prompt.unwrap_or_default())
+            .with_clip_skip_counting(self.clip_skip_counting.unwrap_or_default())
+            .with_prompt_syntax(syntax)
+            .with_long_prompt(self.long_prompt.unwrap_or(LongPrompt::default_of(syntax)))
             .with_attention(self.attention.unwrap_or_default());
         (config.original_size, config.crop) = (self.original_size, self.crop);
         config = config.with_optional_negative_prompt(self.negative_prompt.clone());
@@ -395,6 +432,8 @@ mod tests {
             seed: Some(1),
             count: Some(1),
             clip_skip: Some(1),
+            clip_skip_counting: Some(ClipSkipCounting::A1111),
+            prompt_syntax: Some(PromptSyntax::Comfy),
             long_prompt: Some(LongPrompt::Chunks),
             attention: Some(Attention::Sliced),
             original_size: Some((1024, 768)),

@@ -130,6 +130,15 @@ impl SamplerKind {
         Names { own, a1111, class, others }
     }
 
+    /// Calls of the model in a step, but for the first or last one.
+    #[must_use]
+    pub fn calls_per_step(self) -> usize {
+        match self {
+            SamplerKind::Heun | SamplerKind::Dpm2 | SamplerKind::Dpm2Ancestral | SamplerKind::DpmPpSde => 2,
+            _ => 1,
+        }
+    }
+
     /// diffusers' class, without `Scheduler` behind it.
     #[must_use]
     pub fn class(self) -> &'static str {

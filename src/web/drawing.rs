@@ -65,8 +65,9 @@ impl Drawing {
             return Err(refuse(&format!("the progress callback failed: {error:?}")));
         }
         let report = match event? {
-            Some(Event::Encoded { prompt, .. }) => {
-                StepReport::Encoded { n_tokens: prompt.n_tokens, truncated: prompt.truncated }
+            Some(Event::Encoded { prompt, negative }) => {
+                let notes = prompt.notes.into_iter().chain(negative.notes).collect();
+                StepReport::Encoded { n_tokens: prompt.n_tokens, truncated: prompt.truncated, notes }
             }
             Some(Event::Prepared { picture }) => StepReport::Prepared { picture },
             Some(Event::Denoised { picture, step, n_steps, repeated_in_f32 }) => {

@@ -18,8 +18,9 @@ use crate::engine::{self, DeviceName, Engine, EngineSettings, Expected, Pictures
 use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
 use crate::image::{RgbImage, decode, decode_mask, mask_of_rgba};
-use crate::pipeline::LoadProgress;
-use crate::request::{MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, Request, take_lora_tags};
+use crate::pipeline::{self, LoadProgress};
+use crate::prompt::PromptSyntax;
+use crate::request::{LongPrompt, MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, Request, take_lora_tags};
 use crate::run::gpu::tiles::Tiles;
 use crate::sampler::Sampler;
 
@@ -164,16 +165,25 @@ impl Studio {
         Ok(Array::of2(&size.0.into(), &size.1.into()))
     }
 
-    /// How many tokens a prompt has, without its tags of LoRAs, and how many the model reads at once.
+    /// How many tokens a prompt has, without its tags of LoRAs, and how many are read: 75 for each chunk, of which there is one
+    /// where long prompts are cut. `syntax` is what it is written in, AUTOMATIC1111's where absent, and its brackets do not count.
     ///
     /// # Errors
     /// When the tokenizer cannot encode the text.
     #[wasm_bindgen(unchecked_return_type = "[number, number]")]
-    pub fn count_tokens(&self, prompt: &str) -> Result<Array, JsValue> {
-        let tokenizer = &self.0.configs().text_encoders[0].tokenizer;
+    pub fn count_tokens(
+        &self,
+        prompt: &str,
+        #[wasm_bindgen(unchecked_param_type = "PromptSyntax | undefined")] syntax: Option<String>,
+    ) -> Result<Array, JsValue> {
+        let named =
+            |name: String| PromptSyntax::named(&name).ok_or_else(|| refuse(&format!("no prompt syntax {name:?}")));
+        let syntax = syntax.map(named).transpose()?.unwrap_or_default();
         // A tag that cannot be read is refused where the request is checked.
         let (prompt, _) = take_lora_tags(prompt).unwrap_or_else(|_| (prompt.to_owned(), Vec::new()));
-        Ok(Array::of2(&tokenizer.count(&prompt)?.into(), &tokenizer.tokens_per_chunk().into()))
+        let long = LongPrompt::default_of(syntax);
+        let (n_tokens, n_read) = pipeline::count_tokens(self.0.configs(), &prompt, syntax, long)?;
+        Ok(Array::of2(&n_tokens.into(), &n_read.into()))
     }
 
     /// Checks a request and says how much work it is; nothing is computed. LoRAs that it names are opened before.

@@ -270,6 +270,8 @@ pub(super) enum StepReport {
         n_tokens: usize,
         #[cfg_attr(test, ts(optional))]
         truncated: Option<String>,
+        /// What the prompts' syntax does not know.
+        notes: Vec<String>,
     },
     Prepared {
         picture: usize,

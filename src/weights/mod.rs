@@ -2,7 +2,8 @@
 //! the file is (memory, disk, a store) only when they are asked for.
 //!
 //! [`TensorSource`] is the interface. [`Files`] is the lowest layer; above it stack layers for other names ([`Aliased`],
-//! [`Renamed`]), types ([`Decoded`]) and values ([`Merged`]). [`Weights`] is the whole stack of one component as runners load from it, with what
+//! [`Renamed`]), types ([`Decoded`]), values ([`Merged`]) and more rows of a table ([`MoreRows`]). [`Weights`] is the whole
+//! stack of one component as runners load from it, with what
 //! is checked on the way. No tensor bytes are kept here, and no device is known. Which files belong to a model is the
 //! business of [`crate::hub`].
 
@@ -17,11 +18,13 @@ pub mod gguf;
 mod header;
 pub mod merged;
 mod renamed;
+mod rows;
 mod source;
 mod tensors;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::error::{Dims, Error, Result};
 use crate::graph::WeightSpec;
@@ -35,6 +38,7 @@ pub use files::Files;
 pub use header::{MAX_HEADER_BYTES, MAX_TENSORS, TensorInfo, header_of_f16};
 pub use merged::Merged;
 pub use renamed::{Cut, Place, Renamed};
+pub use rows::MoreRows;
 pub use source::{ByteSource, LocalFuture, MemorySource, Shared};
 pub use tensors::{Tensor, TensorSource};
 
@@ -58,6 +62,12 @@ impl Weights {
     #[must_use]
     pub fn of(tensors: Rc<dyn TensorSource>) -> Self {
         Weights(tensors)
+    }
+
+    /// The same weights where a table has `n_rows`, of which the last are `added`.
+    #[must_use]
+    pub fn with_rows(self, table: &str, n_rows: usize, added: Arc<[f32]>) -> Self {
+        Weights::of(Rc::new(MoreRows::new(self.0, table, n_rows, added)))
     }
 
     /// The same weights with changes of adapters in them; these where there are none.

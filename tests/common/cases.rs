@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use darkroom::image::{RgbImage, decode, encode_png};
 use darkroom::pipeline::{Event, Generation, Inputs, ModelComponents, Stage};
-use darkroom::request::SDConfig;
+use darkroom::prompt::PromptSyntax;
+use darkroom::request::{ClipSkipCounting, LongPrompt, SDConfig};
 use darkroom::run::Runner;
 use darkroom::sampler::{SamplerKind, SigmaSchedule};
 use serde::Deserialize;
@@ -54,6 +55,11 @@ pub struct Case {
     strength: Option<f64>,
     sampler: Option<Sampler>,
     clip_skip: Option<usize>,
+    #[serde(default)]
+    clip_skip_counting: ClipSkipCounting,
+    /// What the prompts are written in, where that is what the case is about.
+    #[serde(default)]
+    syntax: Option<PromptSyntax>,
     init: Option<String>,
     mask: Option<String>,
     pictures: Vec<String>,
@@ -121,6 +127,10 @@ impl Case {
             .with_seed(self.seed)
             .with_count(self.n_images)
             .with_clip_skip(self.clip_skip)
+            .with_clip_skip_counting(self.clip_skip_counting)
+            .with_prompt_syntax(self.syntax.unwrap_or_default())
+            // diffusers cuts.
+            .with_long_prompt(self.syntax.map_or(LongPrompt::Truncate, LongPrompt::default_of))
             .with_any_size(self.folder.ends_with("any_size"));
         config.negative_prompt = self.negative.clone();
         if let Some(strength) = self.strength {

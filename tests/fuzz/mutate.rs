@@ -448,6 +448,43 @@ pub fn tokenizer(rng: &mut Rng, input: &mut Vec<u8>) {
     *input = files.join(&super::targets::FILE_END);
 }
 
+/// Changes a prompt: bytes, or more of what means something in one.
+pub fn prompt(rng: &mut Rng, text: &mut Vec<u8>) {
+    const WORDS: [&str; 22] = [
+        "(",
+        ")",
+        "[",
+        "]",
+        ":",
+        "|",
+        ":1.2)",
+        ":0.5]",
+        ":3]",
+        " BREAK ",
+        " AND ",
+        "\\",
+        "++",
+        "-",
+        "\"",
+        ".blend(",
+        "embedding:x ",
+        "<lora:a:1>",
+        ",",
+        " a red fox",
+        "\u{e9}",
+        "\n",
+    ];
+    if rng.one_in(3) {
+        bytes(rng, text);
+        return;
+    }
+    for _ in 0..1 + rng.below(4) {
+        let word = WORDS[rng.below(WORDS.len())].repeat(if rng.one_in(20) { 1 + rng.below(300) } else { 1 });
+        let at = rng.below(text.len() + 1);
+        text.splice(at..at, word.bytes());
+    }
+}
+
 /// Damages a picture file; of a PNG the checksums are mostly made right again.
 pub fn picture(rng: &mut Rng, file: &mut Vec<u8>) {
     bytes(rng, file);

@@ -4,13 +4,19 @@
 //! Each returns words for what happened. The mutation loop keeps inputs whose words are new, since an error of a kind not
 //! seen before comes from code not reached before: a poor man's coverage, which needs no special compiler.
 
+use darkroom::bench::RandomWeights;
+use darkroom::checkpoint::lora::LoraFile;
 use darkroom::hub::address::{FileUrl, RepoFile};
-use darkroom::hub::{Needs, listing};
+use darkroom::hub::memory::MemoryFiles;
+use darkroom::hub::{Component, Needs, Source, listing};
 use darkroom::image::{decode, decode_edit_mask, decode_mask, memory_needed, picture_text};
 use darkroom::model::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
 use darkroom::parameters::Found;
+use darkroom::pipeline::{ActiveLoras, ModelConfigs};
+use darkroom::prompt::{PromptSyntax, Role, parse, tokenize};
+use darkroom::request::LoraUse;
 use darkroom::sampler::SchedulerConfig;
-use darkroom::tokenizer::{Tokenizer, TokenizerConfig};
+use darkroom::tokenizer::{Tokenizer, TokenizerConfig, Word};
 use darkroom::weights::gguf::{Header, NewTensor, Tensor, Writer, dequantize};
 use darkroom::weights::{ByteSource, Dtype, LocalFuture, MAX_TENSORS, MemorySource, Weights};
 use pollster::block_on;
@@ -164,6 +170,55 @@ pub fn tokenizer(bytes: &[u8]) -> String {
     }
 }
 
+/// A tokenizer to read prompts with, and an embedding.
+fn small_tokenizer() -> &'static Tokenizer {
+    static TOKENIZER: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
+    TOKENIZER.get_or_init(|| {
+        let vocab = include_str!("../fixtures/tiny/tokenizer/vocab.json");
+        let merges = include_str!("../fixtures/tiny/tokenizer/merges.txt");
+        let tokenizer = Tokenizer::new(vocab, merges, &TokenizerConfig::default()).expect("the fixture is whole");
+        tokenizer.with_words(vec![Word { name: "a red".into(), spellings: vec!["a red".into()], ids: vec![600; 9] }])
+    })
+}
+
+/// A prompt in every syntax, and the chunks of its first text.
+pub fn prompts(bytes: &[u8]) -> String {
+    const N_CALLS: usize = 20;
+    let text = String::from_utf8_lossy(bytes);
+    let mut said = Vec::new();
+    for syntax in [PromptSyntax::A1111, PromptSyntax::Comfy, PromptSyntax::Compel, PromptSyntax::Plain] {
+        for role in [Role::Prompt, Role::Negative] {
+            let parsed = match parse(&text, syntax, role, N_CALLS) {
+                Ok(parsed) => parsed,
+                Err(error) => {
+                    said.push(error.to_string());
+                    continue;
+                }
+            };
+            assert!(!parsed.parts.is_empty() && parsed.parts.iter().all(|part| !part.variants.is_empty()));
+            let kind = match (parsed.parts.len(), parsed.is_constant()) {
+                (1, true) => "accepted",
+                (1, false) => "accepted scheduled",
+                _ => "accepted joined",
+            };
+            said.push(kind.to_owned());
+            said.extend(parsed.notes);
+            let is_cut = role == Role::Negative;
+            match tokenize(&parsed.parts[0].variants[0], syntax, small_tokenizer(), is_cut) {
+                Ok(tokenized) => {
+                    let is_whole = |chunk: &darkroom::prompt::Chunk| chunk.ids.len() == 77 && chunk.weights.len() == 77;
+                    assert!(!tokenized.chunks.is_empty() && tokenized.chunks.iter().all(is_whole));
+                    said.extend((tokenized.chunks.len() > 1).then(|| "accepted in chunks".to_owned()));
+                    said.extend(tokenized.truncated.map(|_| "accepted and cut".to_owned()));
+                    said.extend(tokenized.unknown.first().map(|_| "no such embedding".to_owned()));
+                }
+                Err(error) => said.push(error.to_string()),
+            }
+        }
+    }
+    said.join(" | ")
+}
+
 /// A picture file: what it carries, what reading it takes, and its pixels, as a picture and as a mask.
 pub fn pictures(bytes: &[u8]) -> String {
     let said = |result: darkroom::Result<String>| {
@@ -281,4 +336,83 @@ pub fn inspect(bytes: &[u8]) -> String {
         word("decided_by"),
         marks.join(" ")
     )
+}
+
+/// The configs of a tiny model, and its weights by component.
+struct TinyModel {
+    configs: ModelConfigs,
+    weights: Vec<(Component, Weights)>,
+}
+
+impl TinyModel {
+    fn open() -> Self {
+        macro_rules! file {
+            ($files:expr, $path:literal) => {
+                $files.with($path, &include_bytes!(concat!("../fixtures/tiny/v1-5/", $path))[..])
+            };
+        }
+        let files = MemoryFiles::new("tiny");
+        let files = file!(files, "model_index.json");
+        let files = file!(files, "scheduler/scheduler_config.json");
+        let files = file!(files, "text_encoder/config.json");
+        let files = file!(files, "unet/config.json");
+        let files = file!(files, "vae/config.json");
+        let files = file!(files, "tokenizer/special_tokens_map.json");
+        let files = file!(files, "tokenizer/tokenizer_config.json");
+        let files = files
+            .with("tokenizer/vocab.json", &include_bytes!("../fixtures/tiny/tokenizer/vocab.json")[..])
+            .with("tokenizer/merges.txt", &include_bytes!("../fixtures/tiny/tokenizer/merges.txt")[..])
+            .with("text_encoder/model.safetensors", &[][..])
+            .with("unet/diffusion_pytorch_model.safetensors", &[][..])
+            .with("vae/diffusion_pytorch_model.safetensors", &[][..]);
+        let listed = block_on(files.list()).expect("the files of a model");
+        let configs = block_on(ModelConfigs::read(&files, &listed)).expect("the configs of a model");
+        let weights = [Component::TextEncoder, Component::Unet].map(|component| {
+            let specs = configs.weight_specs(component).expect("the tensors of a model");
+            let file: Box<dyn ByteSource> = Box::new(RandomWeights::new(&specs));
+            (component, block_on(Weights::open(vec![file])).expect("weights"))
+        });
+        TinyModel { configs, weights: weights.into() }
+    }
+}
+
+thread_local! {
+    static TINY: TinyModel = TinyModel::open();
+}
+
+/// A LoRA: opened, fitted to a model, and merged into every tensor that it changes.
+pub fn lora(bytes: &[u8]) -> String {
+    let merged = TINY.with(|model| {
+        let source = Box::new(MemorySource::new("lora.safetensors", bytes.to_vec()));
+        let file = block_on(LoraFile::open("lora", source))?;
+        let lora = std::rc::Rc::new(file.fit(&model.configs, None)?);
+        let used = [LoraUse { text_strength: Some(-0.5), ..LoraUse::new("lora", 0.5) }];
+        let active = ActiveLoras::of(&used, &[std::rc::Rc::clone(&lora)])?;
+        let mut kinds = std::collections::BTreeSet::new();
+        for (component, weights) in &model.weights {
+            let merged = weights.merged(active.changes(*component));
+            for (_, tensor, change) in lora.changes.iter().filter(|(of, ..)| of == component) {
+                let n = merged.get(tensor).map_or(0, |tensor| tensor.shape.iter().product());
+                let values = block_on(merged.read_f32(tensor))?;
+                assert_eq!(values.len(), n, "{tensor}");
+                // In pieces that are no whole rows it is the same.
+                let piece = block_on(merged.read_values(tensor, n / 3, n / 2))?;
+                let whole = &values[n / 3..n / 3 + n / 2];
+                let is_same = |(a, b): (&f32, &f32)| {
+                    !a.is_finite() || !b.is_finite() || (a - b).abs() <= 1e-3 * (a.abs() + b.abs() + 1.0)
+                };
+                assert!(piece.iter().zip(whole).all(is_same), "{tensor}");
+                kinds.insert(change.kind());
+            }
+        }
+        Ok::<_, darkroom::Error>(kinds.into_iter().collect::<Vec<_>>().join(" "))
+    });
+    match merged {
+        Ok(kinds) => format!("accepted {kinds}"),
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.len() < 4000 && !message.contains(['\n', '\r']), "a message that shouts: {message:?}");
+            message
+        }
+    }
 }

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use darkroom::Result;
+use darkroom::checkpoint::embedding;
 use darkroom::engine::{Device, DeviceName, Dtype, EngineSettings, Tune, WeightType};
+use darkroom::pipeline::Embedding;
+use darkroom::weights::DiskSource;
+use darkroom::{Error, Result};
 
+use crate::bar::Bar;
 use crate::numbers::parse_bytes;
 use crate::tiles_folder::TilesFolder;
+use crate::{loras, part_file};
 
 /// The options.
 #[derive(Clone, clap::Args)]
@@ -29,6 +34,11 @@ pub struct EngineArgs {
     /// components are loaded one after another.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     budget: Option<u64>,
+    /// An embedding (textual inversion) to use words of in prompts: a .safetensors file, owner/repo[/file], or https://….
+    /// The word is the file's name without its ending, and the token that a file of diffusers names. May be given several
+    /// times.
+    #[arg(long, value_name = "FILE|owner/repo[/file]")]
+    embedding: Vec<String>,
     /// Measure which tile serves which matrix product best, once for this GPU, and remember it in the user's cache folder.
     /// Software adapters are left out unless this is `always`.
     #[arg(long, value_enum, default_value_t = Tune::Auto)]
@@ -36,7 +46,24 @@ pub struct EngineArgs {
 }
 
 impl EngineArgs {
-    /// The library's form of it.
+    /// Brings the embeddings that are not here yet, and reads them.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a name that is no place; what is wrong with a file; what the Hub, a
+    /// host or the cache says.
+    pub async fn embeddings(&self, bar: &Bar) -> Result<Vec<Embedding>> {
+        let mut embeddings = Vec::new();
+        for name in &self.embedding {
+            let path = part_file::fetch("embedding", name, bar)?;
+            let sha256 = Some(loras::hash(&path).map_err(|error| Error::of_model(Error::io(&path, error)))?);
+            let source = DiskSource::open(&path).map_err(Error::of_model)?;
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            embeddings.push(embedding::open(&stem, Box::new(source), sha256).await.map_err(Error::of_model)?);
+        }
+        Ok(embeddings)
+    }
+
+    /// The library's form of it, without embeddings.
     pub fn settings(&self) -> EngineSettings {
         EngineSettings {
             device: self.device,

@@ -60,15 +60,22 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
     let version = named.version();
     let request = args.request();
     check_request(args, &request, version)?;
-    let loras = loras::Wanted::of(&args.lora, args.lora_dir.as_deref(), &request)?;
+    let wanted_loras = loras::Wanted::of(&args.lora, args.lora_dir.as_deref(), &request)?;
     let (pictures, about_mask) = read_pictures(args)?;
     let picture = pictures.start_picture.as_ref().map(|picture| (picture.width, picture.height));
     let interrupt = Interrupt::install()?;
 
     let bar = Bar::new();
+    let mut embeddings = args.engine.embeddings(&bar).await?;
     let mut seconds = Seconds::default();
     let clock = Instant::now();
-    let loras = loras.fetch(&bar)?;
+    let mut loras = Vec::new();
+    for lora in wanted_loras.fetch(&bar)? {
+        let lora = lora.open(None).await?;
+        lora.add_embeddings(&mut embeddings).await?;
+        loras.push(lora);
+    }
+    let settings = &EngineSettings { embeddings, ..settings.clone() };
     let model = args.model.fetch(&named, &bar)?.open().await.map_err(Error::of_model)?;
     let expected = Expected { request: request.clone(), version, from_picture: picture.is_some(), picture };
     let engine = Engine::open(device, model, settings, &expected).await?;
@@ -78,7 +85,7 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
         bar.say(&note);
     }
     for lora in loras {
-        let lora = lora.open(None).await?.fit(engine.configs())?;
+        let lora = lora.fit(engine.configs())?;
         lora.notes.iter().for_each(|note| bar.say(&format!("note: {note}")));
         engine.add_lora(lora);
     }
@@ -147,6 +154,9 @@ async fn draw_all(
         }
         match event {
             Some(Event::Encoded { prompt, negative }) => {
+                for note in prompt.notes.iter().chain(&negative.notes) {
+                    bar.say(&format!("note: {note}"));
+                }
                 for (name, report) in [("prompt", prompt), ("negative prompt", negative)] {
                     if let Some(cut) = report.truncated {
                         bar.say(&format!("the {name} has {} tokens of at most 75; cut: {cut}", report.n_tokens));

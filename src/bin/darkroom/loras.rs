@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use darkroom::checkpoint::embedding;
 use darkroom::checkpoint::lora::LoraFile;
 use darkroom::hub::cache::HubCache;
 use darkroom::hub::{FileUrl, RepoFile, RepoId};
-use darkroom::pipeline::{Lora, ModelConfigs, unknown_lora};
+use darkroom::pipeline::{Embedding, Lora, ModelConfigs, unknown_lora};
 use darkroom::request::{LoraUse, Request, take_lora_tags};
 use darkroom::weights::DiskSource;
 use darkroom::{Error, Result};
@@ -333,15 +334,31 @@ impl OpenLora {
     /// As [`LoraFile::fit`].
     pub fn fit(&self, configs: &ModelConfigs) -> Result<Lora> {
         let mut lora = self.file.fit(configs, Some(self.sha256.clone()))?;
-        let words: Vec<&str> = self.file.embeddings().map(|(word, ..)| word).collect();
-        if let Some(first) = words.first() {
+        // Words come with a model when it is opened.
+        let words = configs.text_encoders.first().map_or(&[][..], |encoder| encoder.tokenizer.words());
+        let is_unknown = |word: &&str| words.iter().all(|known| known.name != *word);
+        if let Some(first) = self.file.embeddings().map(|(word, ..)| word).find(is_unknown) {
             lora.notes.push(format!("{} has an embedding for {first:?}, which is not used", lora.name));
         }
         Ok(lora)
     }
+
+    /// Adds the embeddings that come along, but for those whose words are there.
+    ///
+    /// # Errors
+    /// As [`embedding::of_lora`].
+    pub async fn add_embeddings(&self, embeddings: &mut Vec<Embedding>) -> Result<()> {
+        for bundled in embedding::of_lora(&self.file).await.map_err(Error::of_model)? {
+            if embeddings.iter().all(|known| known.name.to_lowercase() != bundled.name.to_lowercase()) {
+                embeddings.push(bundled);
+            }
+        }
+        Ok(())
+    }
 }
 
-fn hash(path: &Path) -> std::io::Result<String> {
+/// The SHA-256 of a file in lower-case hexadecimal.
+pub fn hash(path: &Path) -> std::io::Result<String> {
     let (mut file, mut hasher, mut piece) = (File::open(path)?, Sha256::new(), vec![0; HASH_BYTES]);
     loop {
         match file.read(&mut piece)? {

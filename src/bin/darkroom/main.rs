@@ -19,6 +19,7 @@ mod model_args;
 mod models;
 mod numbers;
 mod output_file;
+mod part_file;
 mod plan;
 mod random;
 mod serve;

@@ -97,6 +97,12 @@ impl LoraFile {
         &self.identity
     }
 
+    /// What messages call its file.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// Its tensors.
     #[must_use]
     pub fn tensors(&self) -> &Weights {

@@ -1,10 +1,11 @@
 //! Stage 7: one call of the UNet and the sampler's arithmetic on its result.
 
+use super::condition::{Conditioner, runs_of};
 use super::encode::Repaint;
 use super::prepare::{Picture, State};
 use super::setup::Setup;
 use super::{Ready, refuse};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::unet::{UNetShape, step_graph};
 use crate::pipeline::components::Part;
 use crate::run::Runner;
@@ -16,25 +17,12 @@ pub(super) struct Denoiser<R: Runner> {
     /// In f32, once a step overflowed 16 bits; used from then on.
     f32: Option<R::Program>,
     shape: UNetShape,
-    conditioning: Conditioning<R::Tensor>,
-}
-
-/// Inputs by name.
-type Inputs<T> = Vec<(String, T)>;
-
-/// How the prompts reach the UNet.
-pub(super) enum Conditioning<T> {
-    /// The prompt alone, without guidance.
-    Prompt(Inputs<T>),
-    /// The negative prompt and the prompt in one batch.
-    Both(Inputs<T>),
-    /// One after the other, where the device cannot hold both.
-    Apart { negative: Inputs<T>, prompt: Inputs<T> },
+    conditioner: Conditioner<R>,
 }
 
 impl<R: Runner> Denoiser<R> {
-    pub fn new(program: R::Program, shape: UNetShape, conditioning: Conditioning<R::Tensor>) -> Self {
-        Denoiser { program, f32: None, shape, conditioning }
+    pub fn new(program: R::Program, shape: UNetShape, conditioner: Conditioner<R>) -> Self {
+        Denoiser { program, f32: None, shape, conditioner }
     }
 }
 
@@ -83,13 +71,14 @@ impl<R: Runner> Setup<R> {
     /// The UNet's output for a picture's latents, with guidance.
     async fn predict(
         &self,
-        denoiser: &Denoiser<R>,
+        denoiser: &mut Denoiser<R>,
         picture: &Picture<R::Tensor>,
         step: &SamplerStep,
         report: &mut dyn FnMut(u64) -> bool,
     ) -> Result<R::Tensor> {
         let runner = &*self.runner;
-        let program = denoiser.f32.as_ref().unwrap_or(&denoiser.program);
+        let Denoiser { program, f32, shape, conditioner } = denoiser;
+        let program = f32.as_ref().unwrap_or(program);
         let weights = self.model.part_with(runner, Part::Unet, &self.loras, &mut |_| report(0)).await?;
         let mut input = picture.state.latents.clone();
         if step.input_scale != 1.0 {
@@ -98,31 +87,36 @@ impl<R: Runner> Setup<R> {
         if let Some(beside) = &picture.beside {
             input = runner.concat(&[&input, beside], 3)?;
         }
-        let batch = denoiser.shape.batch;
+        let batch = shape.batch;
         if batch == 2 {
             input = runner.concat(&[&input, &input], 0)?;
         }
         let timestep = runner.upload(&vec![step.timestep as f32; batch], &[batch])?;
-        let run = async |conditioning: &Inputs<R::Tensor>, report: &mut dyn FnMut(u64) -> bool| {
-            let mut inputs: Vec<(&str, &R::Tensor)> = vec![("sample", &input), ("timestep", &timestep)];
-            inputs.extend(conditioning.iter().map(|(name, value)| (name.as_str(), value)));
-            runner.run(program, &weights, &inputs, report).await.map(|mut outputs| outputs.swap_remove(0))
-        };
-        let [negative, positive] = match &denoiser.conditioning {
-            Conditioning::Prompt(prompt) => return run(prompt, report).await,
-            Conditioning::Both(both) => {
-                let both = run(both, report).await?;
-                [runner.slice(&both, 0, 0, 1)?, runner.slice(&both, 0, 1, 1)?]
+        let mix = self.mix(picture.step_idx);
+        // Guided texts go in pairs, also where the UNet runs for one after the other.
+        let run_len = if self.is_guided() { 2 } else { 1 };
+        let mut outputs = Vec::with_capacity(mix.texts.len() + 1);
+        for run in runs_of(&mix, run_len) {
+            for conditioning in conditioner.inputs(self, &run, report).await?.iter() {
+                let mut inputs: Vec<(&str, &R::Tensor)> = vec![("sample", &input), ("timestep", &timestep)];
+                inputs.extend(conditioning.iter().map(|(name, value)| (name.as_str(), value)));
+                if outputs.len() == mix.texts.len() {
+                    // What fills a run up is not computed where texts run one after the other.
+                    break;
+                }
+                let output = runner.run(program, &weights, &inputs, report).await?.swap_remove(0);
+                match batch {
+                    1 => outputs.push(output),
+                    _ => (0..batch)
+                        .try_for_each(|idx| Ok::<_, Error>(outputs.push(runner.slice(&output, 0, idx, 1)?)))?,
+                }
             }
-            Conditioning::Apart { negative, prompt } => {
-                let negative = run(negative, report).await?;
-                // One run for each prompt is half of a guided step.
-                let half = self.work.step / 2;
-                [negative, run(prompt, &mut |flops| report(half + flops)).await?]
-            }
-        };
-        let scale = self.inputs.config.guidance_scale;
-        runner.lincomb(&[(1.0 - scale, &negative), (scale, &positive)], None)
+        }
+        if let ([only], [1.0]) = (&outputs[..], &mix.factors[..]) {
+            return Ok(only.clone());
+        }
+        let terms: Vec<(f64, &R::Tensor)> = mix.factors.iter().copied().zip(&outputs).collect();
+        runner.lincomb(&terms, None)
     }
 
     /// The sampler's arithmetic, and the blending of a 4-channel model.

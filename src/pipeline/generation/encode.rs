@@ -1,15 +1,17 @@
 //! Stages 2 to 4: prompts to what the UNet computes from them alone, the picture and the mask to moments of latents.
 
-use super::denoise::{Conditioning, Denoiser};
+use super::condition::Conditioner;
+use super::denoise::Denoiser;
 use super::setup::Setup;
 use super::{Decoder, Ready, refuse};
 use crate::error::{Error, Result};
 use crate::image::{Mask, RgbImage, to_unit};
-use crate::model::unet::{UNetShape, guidance_embedding, prompt_graph, step_graph};
+use crate::model::unet::{UNetShape, step_graph};
 use crate::model::vae::encoder_graph;
 use crate::pipeline::components::Part;
 use crate::pipeline::job::Event;
-use crate::pipeline::prompt::{Encoded, Tokens, tokenize};
+use crate::pipeline::prompt::Encoded;
+use crate::prompt::Role;
 use crate::run::Runner;
 
 /// The start picture at the size that is drawn, encoded.
@@ -33,118 +35,58 @@ impl<R: Runner> Setup<R> {
     /// 2. to 4. Prompts to the UNet's conditioning, pictures to moments.
     pub async fn encode(&self, report: &mut dyn FnMut(u64) -> bool) -> Result<(Ready<R>, Event)> {
         let (runner, model) = (&*self.runner, &*self.model);
-        let config = &self.inputs.config;
-        let guided = self.is_guided();
-        let mut prompt = tokenize(model, &config.prompt, config.long_prompt)?;
-        let negative_text = config.negative_prompt.as_deref().unwrap_or("");
-        let mut negative = tokenize(model, negative_text, config.long_prompt)?;
-        prompt.check(model)?;
-        if guided {
-            negative.check(model)?;
-        }
-        let n_chunks = prompt.n_chunks().max(negative.n_chunks());
-        prompt.pad_to(model, n_chunks)?;
-        negative.pad_to(model, n_chunks)?;
-
-        let positive = prompt.encode(runner, model, &self.loras, config.clip_skip.unwrap_or(0), report).await?;
-        let both = if guided {
-            let negative = self.encode_negative(&negative, &positive, report).await?;
-            let pooled = match (&negative.pooled, &positive.pooled) {
-                (Some(negative), Some(positive)) => Some(runner.concat(&[negative, positive], 0)?),
-                _ => None,
-            };
-            let hidden_states = runner.concat(&[&negative.hidden_states, &positive.hidden_states], 0)?;
-            Encoded { hidden_states, pooled }
+        let uses_negative = self.uses_negative();
+        self.prompts.check(&model.configs, uses_negative)?;
+        let positive = self.prompts.encode(Role::Prompt, runner, model, &self.loras, report).await?;
+        let negative = if uses_negative {
+            self.encode_negative(&positive, report).await?
         } else {
-            positive
+            // Numbers of texts count it, but none is looked up.
+            vec![positive[0].clone(); self.prompts.n_negative()]
         };
+        let texts: Vec<Encoded<R::Tensor>> = negative.into_iter().chain(positive).collect();
         let encoders: Vec<Part> = (0..model.configs.text_encoders.len()).map(Part::TextEncoder).collect();
         model.release(&encoders);
         let start_picture = self.encode_pictures(report).await?;
         model.release(&[Part::VaeEncoder]);
-        let shape = self.unet_shape(n_chunks);
-        let conditioning = self.condition(&both, shape, report).await?;
-        let denoiser = self.prepare_denoiser(shape, conditioning).await?;
+        let shape = self.unet_shape(self.prompts.n_chunks());
+        let conditioner = Conditioner::new(self, texts, shape, report).await?;
+        let denoiser = self.prepare_denoiser(shape, conditioner).await?;
         let ready = Ready { denoiser, decoder: Decoder::default(), start_picture };
-        Ok((ready, Event::Encoded { prompt: prompt.report, negative: negative.report }))
+        let [prompt, negative] = self.prompts.reports.clone();
+        Ok((ready, Event::Encoded { prompt, negative }))
     }
 
     /// The UNet for both prompts at once; where its values are too large for the device, for one after the other.
-    async fn prepare_denoiser(&self, shape: UNetShape, conditioning: Vec<(String, R::Tensor)>) -> Result<Denoiser<R>> {
+    async fn prepare_denoiser(&self, shape: UNetShape, mut conditioner: Conditioner<R>) -> Result<Denoiser<R>> {
         let (runner, unet) = (&*self.runner, &self.model.configs.unet);
         let error = match runner.prepare(step_graph(unet, shape)?).await {
-            Ok(program) => {
-                let conditioning = match self.is_guided() {
-                    true => Conditioning::Both(conditioning),
-                    false => Conditioning::Prompt(conditioning),
-                };
-                return Ok(Denoiser::new(program, shape, conditioning));
-            }
+            Ok(program) => return Ok(Denoiser::new(program, shape, conditioner)),
             Err(error @ Error::Limit { .. }) if shape.batch == 2 => error,
             Err(error) => return Err(error),
         };
         let shape = UNetShape { batch: 1, ..shape };
         let Ok(program) = runner.prepare(step_graph(unet, shape)?).await else { return Err(error) };
-        let of_prompt = |idx: usize| {
-            let part = |(name, value): &(String, R::Tensor)| Ok((name.clone(), runner.slice(value, 0, idx, 1)?));
-            conditioning.iter().map(part).collect::<Result<Vec<_>>>()
-        };
-        let conditioning = Conditioning::Apart { negative: of_prompt(0)?, prompt: of_prompt(1)? };
-        Ok(Denoiser::new(program, shape, conditioning))
+        conditioner.set_apart(runner)?;
+        Ok(Denoiser::new(program, shape, conditioner))
     }
 
-    /// The negative prompt's states: for XL without a negative prompt zeros, if the pipeline's config says so.
+    /// The negative prompt's texts: for XL without a negative prompt zeros, if the pipeline's config says so.
     async fn encode_negative(
         &self,
-        tokens: &Tokens,
-        positive: &Encoded<R::Tensor>,
+        positive: &[Encoded<R::Tensor>],
         report: &mut dyn FnMut(u64) -> bool,
-    ) -> Result<Encoded<R::Tensor>> {
+    ) -> Result<Vec<Encoded<R::Tensor>>> {
         let (runner, model) = (&*self.runner, &*self.model);
+        let positive = &positive[0];
         let zeros_if_absent =
             positive.pooled.is_some() && model.configs.index.force_zeros_for_empty_prompt.unwrap_or(true);
         if self.inputs.config.negative_prompt.is_none() && zeros_if_absent {
             let zero = |x: &R::Tensor| runner.lincomb(&[(0.0, x)], None);
             let pooled = positive.pooled.as_ref().map(zero).transpose()?;
-            return Ok(Encoded { hidden_states: zero(&positive.hidden_states)?, pooled });
+            return Ok(vec![Encoded { hidden_states: zero(&positive.hidden_states)?, pooled }]);
         }
-        // diffusers applies clip_skip to the prompt only.
-        tokens.encode(runner, model, &self.loras, 0, report).await
-    }
-
-    /// Everything the UNet computes from the prompt alone.
-    async fn condition(
-        &self,
-        encoded: &Encoded<R::Tensor>,
-        shape: UNetShape,
-        report: &mut dyn FnMut(u64) -> bool,
-    ) -> Result<Vec<(String, R::Tensor)>> {
-        let (runner, config) = (&*self.runner, &self.inputs.config);
-        let graph = prompt_graph(&self.model.configs.unet, shape.batch, shape.n_context)?;
-        let names: Vec<String> = graph.outputs.iter().map(|output| output.name.clone()).collect();
-        let program = runner.prepare(graph).await?;
-        let weights = self.model.part_with(runner, Part::Unet, &self.loras, &mut |_| report(0)).await?;
-        // original size, crop, target size, each as height and width or top and left
-        let (original_width, original_height) = config.original_size.unwrap_or((config.width, config.height));
-        let (left, top) = config.crop.unwrap_or((0, 0));
-        let ids = [original_height, original_width, top, left, config.height, config.width].map(|n| n as f32);
-        let time_ids = runner.upload(&ids.repeat(shape.batch), &[6 * shape.batch])?;
-        let mut inputs = vec![("encoder_hidden_states", &encoded.hidden_states)];
-        if let Some(pooled) = &encoded.pooled {
-            inputs.extend([("text_embeds", pooled), ("time_ids", &time_ids)]);
-        }
-        let guidance = match self.model.configs.unet.time_cond_proj_dim {
-            Some(dim) => {
-                let embedding = guidance_embedding(config.guidance_scale, dim).repeat(shape.batch);
-                Some(runner.upload(&embedding, &[shape.batch, dim])?)
-            }
-            None => None,
-        };
-        if let Some(guidance) = &guidance {
-            inputs.push(("timestep_cond", guidance));
-        }
-        let values = runner.run(&program, &weights, &inputs, report).await?;
-        Ok(names.into_iter().zip(values).collect())
+        self.prompts.encode(Role::Negative, runner, model, &self.loras, report).await
     }
 
     /// 4. The start picture and what the mask leaves of it, as moments of latents.

@@ -11,6 +11,7 @@ use crate::pipeline::configs::ModelConfigs;
 use crate::pipeline::foresight::foresee;
 use crate::pipeline::job::{Inputs, Task};
 use crate::pipeline::loras::ActiveLoras;
+use crate::pipeline::prompt::{Mix, Prompts};
 use crate::request::{Attention, SDConfig};
 use crate::rng::Generator;
 use crate::run::Runner;
@@ -33,6 +34,7 @@ pub(super) struct Setup<R: Runner> {
     pub inputs: Rc<Inputs>,
     pub task: Task,
     pub loras: ActiveLoras,
+    pub prompts: Prompts,
     pub schedule: Schedule,
     /// Height and width of the latents.
     pub latent: [usize; 2],
@@ -44,8 +46,13 @@ fn check_clip_skip(config: &SDConfig, configs: &ModelConfigs) -> Result<()> {
     let n_early = usize::from(configs.unet.text_time.is_some());
     let most = configs.text_encoders.iter().map(|encoder| encoder.config.num_hidden_layers).min().unwrap_or(0);
     let most = most.saturating_sub(1 + n_early);
+    let skipped = config.skipped_layers(configs.version()).0;
     match config.clip_skip {
-        Some(skip) if skip > most => refuse("clip skip", skip.to_string(), format!("this model allows 1 to {most}")),
+        // As it was counted, the most has what was not skipped more.
+        Some(skip) if skipped > most && skip > skipped => {
+            refuse("clip skip", skip.to_string(), format!("this model allows 1 to {}", most + skip - skipped))
+        }
+        Some(skip) if skipped > most => refuse("clip skip", skip.to_string(), format!("this model allows 1 to {most}")),
         _ => Ok(()),
     }
 }
@@ -117,6 +124,7 @@ impl<R: Runner> Setup<R> {
             Task::TextToImage | Task::ImageToImage | Task::Inpaint => schedule_with(&scheduler, &options)?,
         };
         let loras = model.activate(&config.loras)?;
+        let prompts = Prompts::new(configs, config)?;
         foresee(&**runner, configs, config, task != Task::TextToImage);
         let factor = configs.vae.factor();
         let latent = [config.height / factor, config.width / factor];
@@ -124,8 +132,10 @@ impl<R: Runner> Setup<R> {
         let encode = encode_flops(configs, config, task, decode);
         let (runner, model) = (Rc::clone(runner), Rc::clone(model));
         let work = StageWork { encode, step: 0, decode };
-        let mut setup = Setup { runner, model, inputs, task, loras, schedule, latent, work };
-        setup.work.step = step_graph(&setup.model.configs.unet, setup.unet_shape(1))?.flops();
+        let mut setup = Setup { runner, model, inputs, task, loras, prompts, schedule, latent, work };
+        let shape = setup.unet_shape(setup.prompts.n_chunks());
+        let n_runs = setup.mixes().map(|mix| mix.texts.len().div_ceil(shape.batch)).max().unwrap_or(1);
+        setup.work.step = step_graph(&setup.model.configs.unet, shape)?.flops() * n_runs as u64;
         setup.use_attention()?;
         Ok(setup)
     }
@@ -142,6 +152,21 @@ impl<R: Runner> Setup<R> {
 
     pub fn is_guided(&self) -> bool {
         self.model.configs.is_guided(self.inputs.config.guidance_scale)
+    }
+
+    /// What a call of the UNet is for.
+    pub fn mix(&self, call_idx: usize) -> Mix {
+        self.prompts.mix(call_idx, self.is_guided().then_some(self.inputs.config.guidance_scale))
+    }
+
+    /// What the calls are for, in order.
+    pub fn mixes(&self) -> impl Iterator<Item = Mix> {
+        (0..self.n_steps().max(1)).map(|call_idx| self.mix(call_idx))
+    }
+
+    /// Whether the negative prompt's texts are asked for.
+    pub fn uses_negative(&self) -> bool {
+        self.mixes().any(|mix| mix.texts.len() > self.prompts.n_parts())
     }
 
     /// Pictures of the request.

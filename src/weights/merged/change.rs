@@ -240,6 +240,18 @@ impl Change {
         Ok(Change { tensors: tensors.clone(), form, scale, magnitudes, sizes })
     }
 
+    /// The kind of the difference, for messages and tests.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.form {
+            Form::Product(_) => "product",
+            Form::Hadamard(..) => "hadamard",
+            Form::Kronecker(..) => "kronecker",
+            Form::Added(_) => "added",
+            Form::Scaled { .. } => "scaled",
+        }
+    }
+
     pub(super) fn sizes(&self) -> Sizes {
         self.sizes
     }

@@ -1,17 +1,15 @@
-//! Products of small factors, as rows of a matrix are asked for: plain f32 arithmetic, shared among threads.
+//! Products of small factors, as rows of a matrix are asked for: f32 arithmetic, shared among threads.
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-/// Columns that are computed at once: two of the widest vectors of most processors.
-const PANEL: usize = 16;
-
-/// Rows that are computed at once.
-const ROWS: usize = 4;
-
-/// Rows of a share of the work: enough to make up for laying out the right factor.
-const SHARE: usize = 64;
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "product/native.rs"]
+mod platform;
+#[cfg(any(test, target_arch = "wasm32"))]
+#[path = "product/plain.rs"]
+mod plain;
+#[cfg(target_arch = "wasm32")]
+use plain as platform;
 
 /// A matrix \[rows,cols\] as left \[rows,rank\] times right \[rank,cols\].
 #[derive(Clone, Debug, PartialEq)]
@@ -65,47 +63,7 @@ impl Product {
     /// Adds `scale` times these rows of the matrix to `out`, \[rows,cols\].
     pub fn add(&self, rows: Range<usize>, scale: f32, out: &mut [f32]) {
         let left = &self.left[rows.start * self.rank..rows.end * self.rank];
-        let shares = out.par_chunks_mut(SHARE * self.cols.max(1)).zip(left.par_chunks(SHARE * self.rank));
-        shares.for_each(|(out, left)| pulp::Arch::new().dispatch(|| self.add_share(left, scale, out)));
-    }
-
-    #[inline(always)]
-    fn add_share(&self, left: &[f32], scale: f32, out: &mut [f32]) {
-        let mut panel = vec![[0.0; PANEL]; self.rank];
-        for first in (0..self.cols).step_by(PANEL) {
-            let width = PANEL.min(self.cols - first);
-            for (panel, right) in panel.iter_mut().zip(self.right.chunks_exact(self.cols)) {
-                panel[..width].copy_from_slice(&right[first..first + width]);
-            }
-            let blocks = left.chunks(ROWS * self.rank).zip(out.chunks_mut(ROWS * self.cols));
-            for (left, out) in blocks {
-                let mut sums = [[0.0f32; PANEL]; ROWS];
-                if left.len() == ROWS * self.rank {
-                    let (a, rest) = left.split_at(self.rank);
-                    let (b, rest) = rest.split_at(self.rank);
-                    let (c, d) = rest.split_at(self.rank);
-                    for ((((panel, a), b), c), d) in panel.iter().zip(a).zip(b).zip(c).zip(d) {
-                        for column in 0..PANEL {
-                            sums[0][column] += a * panel[column];
-                            sums[1][column] += b * panel[column];
-                            sums[2][column] += c * panel[column];
-                            sums[3][column] += d * panel[column];
-                        }
-                    }
-                } else {
-                    for (sums, left) in sums.iter_mut().zip(left.chunks_exact(self.rank)) {
-                        for (panel, left) in panel.iter().zip(left) {
-                            sums.iter_mut().zip(panel).for_each(|(sum, right)| *sum += left * right);
-                        }
-                    }
-                }
-                for (out, sums) in out.chunks_exact_mut(self.cols).zip(&sums) {
-                    for (out, sum) in out[first..first + width].iter_mut().zip(sums) {
-                        *out += scale * sum;
-                    }
-                }
-            }
-        }
+        platform::add(left, &self.right, [rows.len(), self.cols, self.rank], scale, out);
     }
 }
 
@@ -130,8 +88,12 @@ mod tests {
             let from = rows / 3;
             let mut out = vec![1.0; (rows - from) * cols];
             product.add(from..rows, 0.5, &mut out);
+            let mut plainly = vec![1.0; out.len()];
+            plain::add(&left[from * rank..], &right, [rows - from, cols, rank], 0.5, &mut plainly);
             for (i, got) in out.iter().enumerate() {
+                // Small whole numbers: no sum is rounded.
                 assert_eq!(*got, 1.0 + 0.5 * naive(from + i / cols, i % cols), "{rows}x{rank}x{cols} at {i}");
+                assert_eq!(*got, plainly[i], "{rows}x{rank}x{cols} at {i}");
             }
         }
         assert_eq!(Product::new(vec![1.0; 3], vec![1.0; 4], 2, 2), None);

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use darkroom::image::Fit;
-use darkroom::request::{Attention, LongPrompt, Request};
+use darkroom::prompt::PromptSyntax;
+use darkroom::request::{Attention, ClipSkipCounting, LongPrompt, Request};
 use darkroom::sampler::Sampler;
 
 use crate::engine_args::EngineArgs;
@@ -16,7 +17,7 @@ use crate::numbers::{number, pair, seed, whole};
 pub struct Args {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// What to draw. <lora:NAME:WEIGHT> in it takes that file of --lora-dir.
+    /// What to draw, in the syntax that `--prompt-syntax` says. <lora:NAME:WEIGHT> in it takes that file of --lora-dir.
     #[arg(long, allow_hyphen_values = true)]
     pub prompt: String,
     /// What to steer away from.
@@ -86,9 +87,15 @@ pub struct Args {
     /// Leave out this many of the text encoder's last layers.
     #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     pub clip_skip: Option<usize>,
-    /// What to do with prompts of more than 75 tokens.
-    #[arg(long, value_enum, default_value_t = LongPrompt::Truncate)]
-    pub long_prompt: LongPrompt,
+    /// How --clip-skip counts: layers left out, as diffusers, or, as AUTOMATIC1111, which layer from the end is read.
+    #[arg(long, value_enum, default_value_t = ClipSkipCounting::Diffusers)]
+    pub clip_skip_counting: ClipSkipCounting,
+    /// What the prompts are written in.
+    #[arg(long, value_enum, default_value_t = PromptSyntax::A1111)]
+    pub prompt_syntax: PromptSyntax,
+    /// What to do with prompts of more than 75 tokens [default: chunks; with --prompt-syntax plain truncate].
+    #[arg(long, value_enum)]
+    pub long_prompt: Option<LongPrompt>,
     #[command(flatten)]
     pub engine: EngineArgs,
     /// How attention's scores are held.
@@ -128,7 +135,9 @@ impl Args {
             seed: self.seed,
             count: Some(self.count),
             clip_skip: self.clip_skip,
-            long_prompt: Some(self.long_prompt),
+            clip_skip_counting: self.clip_skip.map(|_| self.clip_skip_counting),
+            prompt_syntax: Some(self.prompt_syntax),
+            long_prompt: self.long_prompt,
             attention: Some(self.attention),
             original_size: self.original_size,
             crop: self.crop,

@@ -131,6 +131,7 @@ impl Desk {
             n_previews: 0,
             n_tokens: 0,
             truncated: None,
+            notes: Vec::new(),
             failure: None,
             held,
             is_fetched: Vec::new(),

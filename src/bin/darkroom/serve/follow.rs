@@ -28,6 +28,8 @@ pub struct Finished {
     pub n_tokens: usize,
     /// The end of the prompt that the model could not read.
     pub truncated: Option<String>,
+    /// What the prompts' syntax does not know.
+    pub notes: Vec<String>,
 }
 
 fn gone() -> Failure {
@@ -110,6 +112,7 @@ impl Followed {
             size: (job.request.config.width, job.request.config.height),
             n_tokens: job.n_tokens,
             truncated: job.truncated.clone(),
+            notes: job.notes.clone(),
         })?;
         for image in 0..finished.images.len() {
             // Whoever waited for it has it.

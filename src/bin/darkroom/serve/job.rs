@@ -85,6 +85,8 @@ pub struct Job {
     pub n_tokens: usize,
     /// The end of the prompt that the model could not read.
     pub truncated: Option<String>,
+    /// What the prompts' syntax does not know.
+    pub notes: Vec<String>,
     pub failure: Option<Failure>,
     /// What its prompts and pictures take.
     pub held: Held,
@@ -125,6 +127,9 @@ impl Job {
         }
         if let Some(truncated) = &self.truncated {
             object["truncated"] = json!(truncated);
+        }
+        if !self.notes.is_empty() {
+            object["notes"] = json!(self.notes);
         }
         if let Some(failure) = &self.failure {
             object["error"] = failure.body();

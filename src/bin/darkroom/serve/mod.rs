@@ -207,7 +207,7 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
 /// When a model cannot be read, the device does not open, or the address is taken.
 pub fn run(args: Args) -> Result<()> {
     let signals = Signals::install()?;
-    let settings = args.engine.settings();
+    let mut settings = args.engine.settings();
     settings.check()?;
     let addresses = resolve(&args.host, args.port)?;
     let token = token(&args)?;
@@ -262,6 +262,7 @@ pub fn run(args: Args) -> Result<()> {
         config: args.config,
         prediction: args.prediction,
     };
+    settings.embeddings = pollster::block_on(args.engine.embeddings(&bar))?;
     let mut models = Vec::new();
     for name in &named {
         let model = source::parse(name)?;

@@ -251,8 +251,11 @@ impl Painter<'_> {
                 return Err(Error::Cancelled);
             }
             match event {
-                Some(Event::Encoded { prompt, .. }) => {
-                    desk.change(id, |job| (job.n_tokens, job.truncated) = (prompt.n_tokens, prompt.truncated));
+                Some(Event::Encoded { prompt, negative }) => {
+                    let notes = prompt.notes.into_iter().chain(negative.notes).collect();
+                    desk.change(id, |job| {
+                        (job.n_tokens, job.truncated, job.notes) = (prompt.n_tokens, prompt.truncated, notes);
+                    });
                 }
                 Some(Event::Prepared { picture }) => (now.picture, now.step) = (picture, 1),
                 Some(Event::Denoised { step, n_steps, .. }) => {

@@ -67,7 +67,7 @@ pub fn answer(
         "sd_vae_name": null, "sd_vae_hash": null, "seed_resize_from_w": -1, "seed_resize_from_h": -1,
         "denoising_strength": used.strength, "extra_generation_params": {}, "index_of_first_image": 0,
         "infotexts": infotexts, "styles": [], "job_timestamp": "0",
-        "clip_skip": used.clip_skip.map_or(1, |skip| skip + 1), "is_using_inpainting_conditioning": false,
+        "clip_skip": used.clip_skip.unwrap_or(1), "is_using_inpainting_conditioning": false,
         "version": used.version, "ignored": delivery.ignored,
     });
     if was_interrupted {
@@ -75,6 +75,9 @@ pub fn answer(
     }
     if let Some(truncated) = &finished.truncated {
         info["truncated"] = json!(truncated);
+    }
+    if !finished.notes.is_empty() {
+        info["notes"] = json!(finished.notes);
     }
     json!({ "images": images, "parameters": parameters, "info": info.to_string() })
 }

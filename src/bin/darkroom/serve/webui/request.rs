@@ -5,7 +5,7 @@
 //! something.
 
 use darkroom::image::{FileFormat, Fit};
-use darkroom::request::Request;
+use darkroom::request::{ClipSkipCounting, Request};
 use darkroom::sampler::{Sampler, SamplerKind, SigmaSchedule};
 
 use super::super::failure::Failure;
@@ -209,7 +209,8 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         seed,
         count: Some(batch_size.saturating_mul(n_iter)),
         // 1 is the last layer there, which skips none.
-        clip_skip: stops_at.checked_sub(1).filter(|n| *n > 0),
+        clip_skip: Some(stops_at).filter(|layer| *layer > 1),
+        clip_skip_counting: (stops_at > 1).then_some(ClipSkipCounting::A1111),
         ..Request::default()
     };
     let request = JobRequest {

@@ -1,0 +1,228 @@
+//! The prompt languages that people write: texts with weights, chunks of 75 tokens, prompts that change over the steps.
+//!
+//! [`parse`] reads a prompt in one of four syntaxes: AUTOMATIC1111's, ComfyUI's, compel's (InvokeAI's), or none at all, as
+//! diffusers does. What comes out is [`Parsed`]: for each prompt that is drawn with, its texts over time, as [`Piece`]s.
+//! [`tokens::tokenize`] makes chunks of ids and weights of one such text, and [`emphasis`] applies the weights to what a text
+//! encoder gave.
+//!
+//! What a syntax does not know is drawn as text, as in the program that the syntax is from, and a note says so. The room runs
+//! no encoder; `<lora:…>` tags and wildcards are gone before a text comes here.
+
+mod a1111;
+mod comfy;
+mod compel;
+pub mod emphasis;
+mod schedule;
+pub mod tokens;
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+pub use tokens::{Chunk, Tokenized, tokenize};
+
+/// How deep brackets are read: what opens deeper is text. Nobody writes a tenth of it, and work stays in proportion to the
+/// length of the prompt.
+const MAX_DEPTH: usize = 100;
+
+/// What a prompt is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub enum PromptSyntax {
+    /// AUTOMATIC1111's and Forge's: `(x:1.2)`, `[x]`, `BREAK`, `AND`, `[a:b:0.5]`, `[a|b]`.
+    #[default]
+    A1111,
+    /// ComfyUI's: `(x:1.2)`.
+    Comfy,
+    /// compel's, which InvokeAI uses: `x++`, `(x y)1.3`.
+    Compel,
+    /// None: every character is text, as in diffusers.
+    Plain,
+}
+
+impl PromptSyntax {
+    /// The name in settings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            PromptSyntax::A1111 => "a1111",
+            PromptSyntax::Comfy => "comfy",
+            PromptSyntax::Compel => "compel",
+            PromptSyntax::Plain => "plain",
+        }
+    }
+
+    /// That of a name in settings.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [PromptSyntax::A1111, PromptSyntax::Comfy, PromptSyntax::Compel, PromptSyntax::Plain];
+        all.into_iter().find(|syntax| syntax.name() == name)
+    }
+}
+
+/// A text with its weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fragment {
+    /// Without brackets and escapes.
+    pub text: String,
+    /// 1 changes nothing.
+    pub weight: f64,
+}
+
+/// What a text consists of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Piece {
+    /// Text.
+    Text(Fragment),
+    /// The chunk ends here, however full it is.
+    Break,
+}
+
+/// Which of the two prompts a text is: in AUTOMATIC1111 the negative one knows neither `AND` nor tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// What to draw.
+    Prompt,
+    /// What to steer away from.
+    Negative,
+}
+
+/// One prompt of those that `AND` joins, as it changes over the steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// Its share of the guidance.
+    pub weight: f64,
+    /// Its texts, none twice.
+    pub variants: Vec<Vec<Piece>>,
+    /// Up to which call of the UNet (from 0, this one included) which of them is used, in order. The last one holds to the
+    /// end, whatever its number.
+    pub schedule: Vec<(usize, usize)>,
+}
+
+impl Part {
+    /// A text that is always the same.
+    fn constant(pieces: Vec<Piece>) -> Self {
+        Part { weight: 1.0, variants: vec![pieces], schedule: vec![(0, 0)] }
+    }
+
+    /// The variant for a call of the UNet, counted from 0.
+    #[must_use]
+    pub fn variant_at(&self, call_idx: usize) -> usize {
+        let entry = self.schedule.iter().find(|(until, _)| call_idx <= *until).or(self.schedule.last());
+        entry.map_or(0, |(_, variant)| *variant)
+    }
+
+    /// In how many stretches of the schedule each variant is used.
+    #[must_use]
+    pub fn n_uses(&self, variant: usize) -> usize {
+        self.schedule.iter().filter(|(_, used)| *used == variant).count()
+    }
+}
+
+/// A prompt as it was understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parsed {
+    /// The prompts that are drawn together; one, unless `AND` joins several.
+    pub parts: Vec<Part>,
+    /// What the syntax does not know, in sentences without a full stop.
+    pub notes: Vec<String>,
+}
+
+impl Parsed {
+    /// Whether every call of the UNet is for the same texts.
+    #[must_use]
+    pub fn is_constant(&self) -> bool {
+        self.parts.iter().all(|part| part.variants.len() == 1)
+    }
+}
+
+/// Reads a prompt. `n_calls` is what fractions of the steps are of: the steps, twice for samplers of second order, which call
+/// the UNet twice a step.
+///
+/// # Errors
+/// [`crate::Error::Request`] for what compel draws and this crate does not.
+pub fn parse(text: &str, syntax: PromptSyntax, role: Role, n_calls: usize) -> Result<Parsed> {
+    let mut notes = Vec::new();
+    let parts = match syntax {
+        PromptSyntax::Plain => vec![Part::constant(plain(text))],
+        PromptSyntax::Comfy => {
+            let pieces = comfy::pieces(text, &mut notes);
+            about_others(text, syntax, &mut notes);
+            vec![Part::constant(pieces)]
+        }
+        PromptSyntax::Compel => {
+            let pieces = compel::pieces(text, &mut notes)?;
+            about_others(text, syntax, &mut notes);
+            vec![Part::constant(pieces)]
+        }
+        PromptSyntax::A1111 => a1111_parts(text, role, n_calls, &mut notes),
+    };
+    Ok(Parsed { parts, notes })
+}
+
+fn plain(text: &str) -> Vec<Piece> {
+    vec![Piece::Text(Fragment { text: text.to_owned(), weight: 1.0 })]
+}
+
+fn a1111_parts(text: &str, role: Role, n_calls: usize, notes: &mut Vec<String>) -> Vec<Part> {
+    let subprompts = match role {
+        Role::Prompt => {
+            let text = a1111::without_tags(text, notes);
+            a1111::split_at_and(&text, notes)
+        }
+        Role::Negative => {
+            if a1111::has_word(text, "AND") {
+                note(notes, "AND in the negative prompt is a word, as in AUTOMATIC1111");
+            }
+            vec![(text.to_owned(), 1.0)]
+        }
+    };
+    let of_subprompt = |(text, weight): (String, f64)| {
+        let mut part = Part { weight, variants: Vec::new(), schedule: Vec::new() };
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for (until, text) in schedule::schedule(&text, n_calls, notes) {
+            let variant = match known.get(&text) {
+                Some(&variant) => variant,
+                None => {
+                    part.variants.push(a1111::pieces(&text, notes));
+                    known.insert(text, part.variants.len() - 1);
+                    part.variants.len() - 1
+                }
+            };
+            part.schedule.push((until, variant));
+        }
+        part
+    };
+    subprompts.into_iter().map(of_subprompt).collect()
+}
+
+/// Says what another syntax would have understood.
+fn about_others(text: &str, syntax: PromptSyntax, notes: &mut Vec<String>) {
+    let name = match syntax {
+        PromptSyntax::Comfy => "ComfyUI's syntax",
+        PromptSyntax::Compel => "compel's syntax",
+        PromptSyntax::A1111 | PromptSyntax::Plain => return,
+    };
+    for word in ["BREAK", "AND"] {
+        if a1111::has_word(text, word) {
+            note(notes, &format!("{word} is a word in {name}; --prompt-syntax a1111 knows it"));
+        }
+    }
+    if schedule::is_scheduled(text) {
+        note(notes, &format!("[a:b:n] and [a|b] are text in {name}; --prompt-syntax a1111 knows them"));
+    }
+    if let Some(tag) = a1111::first_tag(text) {
+        note(notes, &format!("{tag} is text in {name}"));
+    }
+}
+
+/// Says something once.
+fn note(notes: &mut Vec<String>, text: &str) {
+    if !notes.iter().any(|known| known == text) {
+        notes.push(text.to_owned());
+    }
+}
