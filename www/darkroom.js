@@ -144,7 +144,8 @@ export class Darkroom {
    * With `kept` it is a model that was downloaded or imported, or that is being downloaded: then a job waits for the parts that
    * it needs, and the load for all of a checkpoint in one file. `prediction` says what its UNet predicts, in place of
    * what the model says; `vae`, `taesd` and `base` name other kept models: for another VAE, for a tiny VAE that decodes, and for
-   * what a checkpoint in one file lacks.
+   * what a checkpoint in one file lacks. `embeddings` are the kept embeddings whose words prompts may use; all that fit the
+   * model where they are not given.
    * @param {{kept?: string, endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: import("./protocol.js").Dtype,
    *   budget_bytes?: number} & import("./protocol.js").KeptOptions} [options]
    * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]
@@ -152,9 +153,9 @@ export class Darkroom {
    */
   load(options = {}, on_progress = () => {}) {
     const { endpoint = EMBEDDED_ENDPOINT, repository = EMBEDDED_REPOSITORY, runner = "auto" } = options;
-    const { dtype = "auto", budget_bytes, kept, prediction, base, vae, taesd } = options;
+    const { dtype = "auto", budget_bytes, kept, prediction, base, vae, taesd, embeddings } = options;
     const from = kept === undefined ? { endpoint, repository } : { endpoint: null, repository: kept };
-    return this.#ask({ type: "load", ...from, runner, dtype, budget_bytes, prediction, base, vae, taesd }, (reply) => {
+    return this.#ask({ type: "load", ...from, runner, dtype, budget_bytes, prediction, base, vae, taesd, embeddings }, (reply) => {
       if (reply.type === "progress") on_progress(reply);
     });
   }
@@ -177,8 +178,8 @@ export class Darkroom {
   }
 
   /**
-   * The kept files that change a model (LoRAs and kin): their names, which a request's `loras` and tags `<lora:name:weight>`
-   * in its prompt use, their families, and words that call for them.
+   * The kept files that change a model: LoRAs and kin, whose names a request's `loras` and tags `<lora:name:weight>` in its
+   * prompt use, with words that call for them; and embeddings, whose names are words of prompts.
    * @returns {Promise<import("./protocol.js").ExtraNetwork[]>}
    */
   extra_networks() {
@@ -227,7 +228,7 @@ export class Darkroom {
    * @param {string} name a word without a slash, under which it is kept
    * @param {Map<string, Blob>} files by their path in the model's folder, such as `unet/config.json`; or one `.safetensors` or
    *   `.gguf` file, perhaps with its `.yaml` and a folder of its configuration, in diffusers' layout without weights; or a
-   *   LoRA, which {@link Darkroom.extra_networks} lists
+   *   LoRA or an embedding, which {@link Darkroom.extra_networks} lists
    * @param {(progress: import("./protocol.js").Transfer) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").ModelReport>}
    */
@@ -269,12 +270,13 @@ export class Darkroom {
   }
 
   /**
-   * How many tokens a prompt has, and how many the loaded model reads at once.
+   * How many tokens a prompt has, without its tags of LoRAs, how many the loaded model reads, and in how many chunks.
    * @param {string} prompt
-   * @returns {Promise<[number, number]>}
+   * @param {import("./protocol.js").PromptSyntax} [syntax] AUTOMATIC1111's where absent
+   * @returns {Promise<[number, number, number]>}
    */
-  count_tokens(prompt) {
-    return this.#ask({ type: "tokens", prompt });
+  count_tokens(prompt, syntax) {
+    return this.#ask({ type: "tokens", prompt, syntax });
   }
 
   /**

@@ -247,7 +247,7 @@ async function open() {
     if (model) use_defaults(model);
   };
   open_tray(darkroom, took);
-  open_networks(darkroom, { changed, removed: refresh, take: take_file });
+  open_networks(darkroom, { changed, removed: refresh, reload: load_model, take: take_file });
   open_composer(darkroom);
   take_keys();
   take_drops();

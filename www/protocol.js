@@ -17,6 +17,7 @@
  * @typedef {import("./pkg/darkroom.js").Pixels} Pixels
  * @typedef {import("./pkg/darkroom.js").Plan} Plan
  * @typedef {import("./pkg/darkroom.js").PlanRequest} PlanRequest
+ * @typedef {import("./pkg/darkroom.js").PromptSyntax} PromptSyntax
  * @typedef {import("./pkg/darkroom.js").RunnerName} RunnerName
  * @typedef {import("./pkg/darkroom.js").TransferProgress} TransferProgress
  * @typedef {import("./pkg/darkroom.js").VersionInfo} VersionInfo
@@ -85,7 +86,7 @@
  * @property {number} seconds
  * @property {number} n_tokens in the prompt
  * @property {string} [truncated] the end of the prompt that the model could not read
- * @property {string[]} notes what is worth telling about the LoRAs
+ * @property {string[]} notes what is worth telling about the LoRAs, and what the prompts' syntax does not know
  * @property {number} flops the work of the whole job
  * @property {number} n_recoveries how often the GPU was lost on the way
  * @property {boolean} repeated_in_f32 whether 16 bits were not enough somewhere, so that a stage was repeated in 32
@@ -93,8 +94,8 @@
 
 /**
  * How a kept model is loaded: what the UNet of a checkpoint in one file predicts where the file does not say it, and other
- * kept models (`base`, `vae`, `taesd`) that fill in for missing components, give their VAE, or decode.
- * @typedef {Pick<import("./pkg/darkroom.js").LoadSettings, "prediction" | "base" | "vae" | "taesd">} KeptOptions
+ * kept models (`base`, `vae`, `taesd`, `embeddings`) that fill in for missing components, give their VAE, or decode.
+ * @typedef {Pick<import("./pkg/darkroom.js").LoadSettings, "prediction" | "base" | "vae" | "taesd" | "embeddings">} KeptOptions
  */
 
 /**
@@ -110,7 +111,7 @@
  *   | {type: "inspect", model: string, plan: boolean}
  *   | {type: "inspect_file", file: Blob, name: string, yaml?: string, plan: boolean}
  *   | LoadRequest
- *   | {type: "tokens", prompt: string}
+ *   | {type: "tokens", prompt: string, syntax?: PromptSyntax}
  *   | {type: "size_of_picture", width: number, height: number, any_size: boolean}
  *   | {type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean}
  *   | GenerateRequest
@@ -137,7 +138,7 @@
  * @property {Inspection} inspect_file
  * @property {DamageReport[]} verify
  * @property {LoadedModel} load
- * @property {[number, number]} tokens
+ * @property {[number, number, number]} tokens
  * @property {[number, number]} size_of_picture
  * @property {Work} work
  * @property {Outcome} generate

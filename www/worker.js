@@ -74,12 +74,13 @@ const answers = {
   verify: async (request, post) => (await kept_models.opened()).verify(request.model, transfer_of(post, "verifying")),
 
   load: (request, post, id) => queue.in_turn(id, post, (job) => model.load(request, job)),
-  tokens: ({ prompt }) => model.studio.count_tokens(prompt),
+  tokens: ({ prompt, syntax }) => model.studio.count_tokens(prompt, syntax),
   size_of_picture: ({ width, height, any_size }) => model.studio.size_of_picture(width, height, any_size),
   async work({ request, has_picture, has_mask }) {
     const { studio } = model;
-    await model.open_loras(studio, request);
-    return studio.work(request, has_picture, has_mask);
+    const of_loras = await model.open_loras(studio, request);
+    const { notes, ...work } = studio.work(request, has_picture, has_mask);
+    return { ...work, notes: [...of_loras, ...notes] };
   },
   generate: (request, post, id) =>
     queue.in_turn(id, post, (job) => draw(job, request, model, queue), { answer: nothing_drawn() }),

@@ -1,21 +1,25 @@
-//! Extra networks among the kept files, as A1111 calls them: LoRAs and kin. Which there are, and how a loaded model gets
-//! those that a request names.
+//! Extra networks among the kept files, as A1111 calls them: LoRAs and kin, and embeddings. Which there are, how a model gets
+//! the words of those that fit it, and how a loaded one gets the LoRAs that a request names.
 //!
 //! Their arithmetic is the library's: here a name becomes a file of the store.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use wasm_bindgen::prelude::*;
 
 use super::models::Models;
 use super::studio::{Studio, read_request};
 use super::types::{ExtraNetwork, NetworkKind};
+use crate::checkpoint::embedding;
 use crate::checkpoint::inspect::{Report, inspect};
 use crate::checkpoint::lora::LoraFile;
 use crate::error::{Error, Result};
 use crate::hub::Source;
 use crate::hub::stored::{StoredModel, is_weights};
+use crate::model::config::ClipTextConfig;
+use crate::pipeline::Embedding;
 use crate::request::{Request, take_lora_tags};
 use crate::store::{Manifest, Store};
 
@@ -25,6 +29,9 @@ const OUTPUT_NAME: &str = "ss_output_name";
 /// How many words are offered for the prompt.
 const MAX_WORDS: usize = 12;
 
+/// As many vectors as one word may have: a text encoder reads no more at once.
+const MAX_VECTORS: usize = 75;
+
 /// How many names a message lists.
 const MAX_LISTED: usize = 20;
 
@@ -33,7 +40,7 @@ pub(super) type KnownFiles = BTreeMap<String, (Option<String>, Option<Rc<ExtraNe
 
 #[wasm_bindgen]
 impl Models {
-    /// The kept files that are LoRAs and kin, by name.
+    /// The kept files that are LoRAs and kin, or embeddings (textual inversion), by name.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -111,6 +118,43 @@ impl Models {
         })
     }
 
+    /// The embeddings whose words a model gets: those with the names, or all that fit it and have words of their own. Those
+    /// that come along with LoRAs are among them.
+    ///
+    /// # Errors
+    /// What is wrong with one that was named.
+    pub(super) async fn embeddings(&self, model: &dyn Source, named: Option<&[String]>) -> Result<Vec<Embedding>> {
+        let widths = text_widths(model).await?;
+        let mut embeddings: Vec<Embedding> = Vec::new();
+        for network in self.kept_networks().await? {
+            let is_named = named.map(|names| names.contains(&network.name) || names.contains(&network.model));
+            if is_named == Some(false) || (network.kind == NetworkKind::Lora && network.bundled_words == 0) {
+                continue;
+            }
+            let opened = self.embeddings_in(&network).await;
+            let opened = if is_named.is_some() { opened.map_err(Error::of_model)? } else { opened.unwrap_or_default() };
+            for embedding in opened {
+                let of = |(width, values): &(usize, Arc<[f32]>)| (*width, values.len() / width.max(&1));
+                let sizes: Vec<(usize, usize)> = embedding.vectors.iter().map(of).collect();
+                let fits = sizes.iter().map(|(width, _)| *width).eq(widths.iter().copied())
+                    && sizes.iter().all(|(_, n)| *n <= MAX_VECTORS);
+                let is_new = |known: &Embedding| known.name.to_lowercase() != embedding.name.to_lowercase();
+                if is_named.is_some() || (fits && embeddings.iter().all(is_new)) {
+                    embeddings.push(embedding);
+                }
+            }
+        }
+        Ok(embeddings)
+    }
+
+    async fn embeddings_in(&self, network: &ExtraNetwork) -> Result<Vec<Embedding>> {
+        let source = self.source(&network.model).await?.open(&network.path).await?;
+        match network.kind {
+            NetworkKind::Embedding => Ok(vec![embedding::open(&network.name, source, network.sha256.clone()).await?]),
+            NetworkKind::Lora => embedding::of_lora(&LoraFile::open(network.name.clone(), source).await?).await,
+        }
+    }
+
     /// See [`Models::extra_networks`]. Each file is looked at once.
     async fn kept_networks(&self) -> Result<Vec<Rc<ExtraNetwork>>> {
         let mut networks = Vec::new();
@@ -134,13 +178,14 @@ impl Models {
         Ok(networks)
     }
 
-    /// What a kept file is, where it is a LoRA. One that cannot be read says so where it is used.
+    /// What a kept file is, where it is an extra network. One that cannot be read says so where it is used.
     async fn look_at(&self, manifest: &Manifest) -> Option<ExtraNetwork> {
         let stored = StoredModel::open(Rc::clone(self.store()) as Rc<dyn Store>, &manifest.model).await.ok()?;
         let path = stored.single_file()?;
         let report = inspect(stored.open(path).await.ok()?, None).await.ok()?;
         let kind = match report.kind {
             "lora" => NetworkKind::Lora,
+            "embedding" => NetworkKind::Embedding,
             _ => return None,
         };
         Some(network_of(kind, manifest, path, report))
@@ -161,8 +206,22 @@ fn network_of(kind: NetworkKind, manifest: &Manifest, path: &str, report: Report
         family_name: report.family_name(),
         output_name: report.metadata.get(OUTPUT_NAME).cloned(),
         words: words(&report),
+        bundled_words: report.lora.as_ref().map_or(0, |lora| lora.embeddings),
         problem: report.for_page().problem,
     }
+}
+
+/// How wide the words are that a model's text encoders read.
+async fn text_widths(model: &dyn Source) -> Result<Vec<usize>> {
+    let mut widths = Vec::new();
+    let files = model.list().await?;
+    for folder in ["text_encoder", "text_encoder_2"] {
+        if files.iter().any(|file| file.component.folder() == folder) {
+            let path = format!("{folder}/config.json");
+            widths.push(ClipTextConfig::from_json(&model.read_text(&path).await?, &path)?.hidden_size);
+        }
+    }
+    Ok(widths)
 }
 
 /// What calls for it in a prompt: the trigger phrase, then the tags that it was trained with.

@@ -18,8 +18,8 @@ use crate::engine::{self, DeviceName, Engine, EngineSettings, Expected, Pictures
 use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
 use crate::image::{RgbImage, decode, decode_mask, mask_of_rgba};
-use crate::pipeline::{self, LoadProgress};
-use crate::prompt::PromptSyntax;
+use crate::pipeline::{self, Embedding, LoadProgress};
+use crate::prompt::{self, PromptSyntax, Role};
 use crate::request::{LongPrompt, MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, Request, take_lora_tags};
 use crate::run::gpu::tiles::Tiles;
 use crate::sampler::Sampler;
@@ -50,6 +50,7 @@ impl Studio {
         source: Rc<dyn Source>,
         is_arriving: bool,
         settings: &LoadSettings,
+        embeddings: Vec<Embedding>,
         on_progress: &Function,
     ) -> Result<Studio, JsValue> {
         let mut failed = None;
@@ -57,7 +58,7 @@ impl Studio {
             let fraction = p.loaded_bytes as f64 / p.total_bytes.max(1) as f64;
             failed = failed.take().or(on_progress.call1(&JsValue::NULL, &fraction.into()).err());
         };
-        let settings = EngineSettings { is_arriving, ..engine_settings(settings) };
+        let settings = EngineSettings { is_arriving, embeddings, ..engine_settings(settings) };
         let device = super::open_device(&settings).await?;
         let engine = Engine::open(&device, source, &settings, &Expected::default()).await?;
         engine.load(&mut progress).await?;
@@ -90,12 +91,13 @@ impl Studio {
                 entry.get(1).dyn_into().map_err(|_| refuse(&format!("the file {path} is not a Uint8Array")))?;
             source = source.with(path, bytes.to_vec());
         }
-        Studio::load_from(Rc::new(source), false, &settings, on_progress).await
+        Studio::load_from(Rc::new(source), false, &settings, Vec::new(), on_progress).await
     }
 
     /// Loads a model that [`Models`] keeps, straight from where it is stored. One that is being downloaded is ready once its
     /// texts are there: a drawing waits for each of its weight files, so that the prompt is read before the UNet is there.
-    /// A checkpoint in one file ([`Models::is_single_file`]) is waited for and wants `clip_merges` in the settings.
+    /// A checkpoint in one file ([`Models::is_single_file`]) is waited for and wants `clip_merges` in the settings. Kept
+    /// embeddings that fit come along.
     ///
     /// # Errors
     /// As [`Studio::load`]; also when the model is not there, or neither complete nor being downloaded.
@@ -107,7 +109,8 @@ impl Studio {
     ) -> Result<Studio, JsValue> {
         let settings = read_object(settings, "settings", LoadSettings::FIELDS)?;
         let (source, is_arriving) = super::opened::open(models, &model, &settings).await?;
-        Studio::load_from(source, is_arriving, &settings, on_progress).await
+        let embeddings = models.embeddings(&*source, settings.embeddings.as_deref()).await?;
+        Studio::load_from(source, is_arriving, &settings, embeddings, on_progress).await
     }
 
     /// What the model is and what its settings are when nobody says otherwise.
@@ -139,6 +142,10 @@ impl Studio {
             mask_strength: defaults.strength(true),
             sampler: configs.scheduler.sampler()?.name(),
             samplers: configs.scheduler.menu().into_iter().map(Sampler::name).collect(),
+            words: match configs.text_encoders.first() {
+                Some(encoder) => encoder.tokenizer.words().iter().map(|word| word.name.clone()).collect(),
+                None => Vec::new(),
+            },
         };
         Ok(serde_wasm_bindgen::to_value(&info)?)
     }
@@ -165,12 +172,12 @@ impl Studio {
         Ok(Array::of2(&size.0.into(), &size.1.into()))
     }
 
-    /// How many tokens a prompt has, without its tags of LoRAs, and how many are read: 75 for each chunk, of which there is one
-    /// where long prompts are cut. `syntax` is what it is written in, AUTOMATIC1111's where absent, and its brackets do not count.
+    /// How many tokens a prompt has, without its tags of LoRAs, how many are read, and in how many chunks of 75: in one where
+    /// long prompts are cut. `syntax` is what it is written in, AUTOMATIC1111's where absent, and its brackets do not count.
     ///
     /// # Errors
     /// When the tokenizer cannot encode the text.
-    #[wasm_bindgen(unchecked_return_type = "[number, number]")]
+    #[wasm_bindgen(unchecked_return_type = "[number, number, number]")]
     pub fn count_tokens(
         &self,
         prompt: &str,
@@ -182,8 +189,10 @@ impl Studio {
         // A tag that cannot be read is refused where the request is checked.
         let (prompt, _) = take_lora_tags(prompt).unwrap_or_else(|_| (prompt.to_owned(), Vec::new()));
         let long = LongPrompt::default_of(syntax);
-        let (n_tokens, n_read) = pipeline::count_tokens(self.0.configs(), &prompt, syntax, long)?;
-        Ok(Array::of2(&n_tokens.into(), &n_read.into()))
+        let configs = self.0.configs();
+        let (n_tokens, n_read) = pipeline::count_tokens(configs, &prompt, syntax, long)?;
+        let n_chunks = n_read / configs.text_encoders[0].tokenizer.tokens_per_chunk().max(1);
+        Ok(Array::of3(&n_tokens.into(), &n_read.into(), &n_chunks.into()))
     }
 
     /// Checks a request and says how much work it is; nothing is computed. LoRAs that it names are opened before.
@@ -198,8 +207,15 @@ impl Studio {
         has_mask: bool,
     ) -> Result<JsValue, JsValue> {
         self.check_given(has_picture, has_mask)?;
-        let work = self.0.work(&read_request(request)?, has_picture, has_mask)?;
-        Ok(serde_wasm_bindgen::to_value(&Work { n_steps: work.n_steps, flops: work.flops as f64 })?)
+        let request = read_request(request)?;
+        let work = self.0.work(&request, has_picture, has_mask)?;
+        let syntax = request.prompt_syntax.unwrap_or_default();
+        let (prompt, _) = take_lora_tags(&request.prompt)?;
+        let mut notes = prompt::parse(&prompt, syntax, Role::Prompt, work.n_steps)?.notes;
+        if let Some(negative) = &request.negative_prompt {
+            notes.extend(prompt::parse(negative, syntax, Role::Negative, work.n_steps)?.notes);
+        }
+        Ok(serde_wasm_bindgen::to_value(&Work { n_steps: work.n_steps, flops: work.flops as f64, notes })?)
     }
 
     /// What a picture of this model would ask of the GPU whose `caps` [`super::check`] gave; nothing is computed.

@@ -28,7 +28,7 @@ fn number_or_text<S: Serializer>(seed: &u64, serializer: S) -> Result<S::Ok, S::
 impl LoadSettings {
     /// The names of its fields.
     pub const FIELDS: &[&str] =
-        &["runner", "dtype", "budget_bytes", "tiles", "tune", "prediction", "clip_merges", "base", "vae", "taesd"];
+        &["runner", "dtype", "budget_bytes", "tiles", "tune", "prediction", "clip_merges", "base", "vae", "taesd", "embeddings"];
 }
 
 impl BenchSettings {
@@ -97,6 +97,10 @@ pub(super) struct LoadSettings {
     /// The name of a kept file with a tiny VAE, which decodes.
     #[serde(default)]
     pub taesd: Option<String>,
+    /// The names of kept embeddings whose words prompts may use; all that fit the model where it is absent. Of a model that
+    /// is not kept none.
+    #[serde(default)]
+    pub embeddings: Option<Vec<String>>,
 }
 
 /// What is timed: a component of one of the seven versions, or of a config, on a runner.
@@ -249,6 +253,8 @@ pub(super) struct ModelInfo {
     pub mask_strength: f64,
     pub sampler: String,
     pub samplers: Vec<String>,
+    /// The words of embeddings, which prompts may use.
+    pub words: Vec<String>,
 }
 
 /// How much work a request is.
@@ -259,6 +265,8 @@ pub(super) struct Work {
     pub n_steps: usize,
     /// Floating-point operations in all.
     pub flops: f64,
+    /// What the prompts' syntax does not know and is drawn as text.
+    pub notes: Vec<String>,
 }
 
 /// What one step did.
@@ -387,6 +395,8 @@ pub(super) struct ModelReport {
 pub(super) enum NetworkKind {
     /// LoRA, LoCon, LoHa, LoKr and kin.
     Lora,
+    /// Vectors of a new word for prompts (textual inversion).
+    Embedding,
 }
 
 /// A kept file that changes a model.
@@ -394,7 +404,7 @@ pub(super) enum NetworkKind {
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub(super) struct ExtraNetwork {
     pub kind: NetworkKind,
-    /// What requests and tags call it: its file's name without the ending.
+    /// What requests and tags call it, of an embedding its word: its file's name without the ending.
     pub name: String,
     /// The name that it is kept under.
     pub model: String,
@@ -411,6 +421,8 @@ pub(super) struct ExtraNetwork {
     pub output_name: Option<String>,
     /// What calls for it in a prompt: the trigger phrase, and tags that it was trained with, the most frequent first.
     pub words: Vec<String>,
+    /// How many words of its own a LoRA brings (`bundle_emb`).
+    pub bundled_words: usize,
     /// Why it cannot be used.
     pub problem: Option<String>,
 }

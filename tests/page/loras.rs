@@ -217,3 +217,47 @@ fn loras_are_dropped_listed_and_remembered() {
     assert_eq!(browser.text("#networks-count"), "none is on");
     browser.draw("a red apple on a blue background", 1);
 }
+
+/// Draws the tiny model's picture by the API of a page, with whatever is asked beside the prompt.
+#[test]
+fn kept_embeddings_are_words_of_prompts() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (url, listed) = serve_model(dir.path());
+    let browser = Browser::start();
+    browser.open(&format!("{url}example.html"));
+    let cases: Vec<Value> = serde_json::from_slice(
+        &std::fs::read(fixtures_dir().join("embeddings/cases.json")).expect("the cases"),
+    )
+    .expect("JSON");
+    let of = |name: &str| cases.iter().find(|case| case["name"] == name).unwrap_or_else(|| panic!("{name}")).clone();
+    let (one, negative) = (of("one"), of("negative"));
+    let said = browser.run(&format!(
+        "{}
+        const cases = [{one}, {negative}];
+        for (const name of ['anything', 'bad-hands-5', 'xl-look']) await darkroom.import(`${{name}}.safetensors`,
+            new Map([[`${{name}}.safetensors`, await blob(`embeddings/${{name}}.safetensors`)]]));
+        const pickle = await refusal(darkroom.inspect(new File([await blob('embeddings/pickle.pt')], 'pickle.pt')));
+        const networks = (await darkroom.extra_networks()).map(({{ kind, name }}) => `${{kind}} ${{name}}`);
+        const {{ words }} = await darkroom.load({{ kept: 'folder', runner: 'cpu', dtype: 'f32' }});
+        const drawn = [];
+        for (const {{ prompt, negative, seed, steps, guidance, width, height }} of cases) {{
+            const request = {{ prompt, seed, steps, guidance_scale: guidance, width, height, prompt_syntax: 'plain' }};
+            drawn.push(await pixels(await draw({{ ...request, negative_prompt: negative ?? undefined }})));
+        }}
+        const none = await darkroom.load({{ kept: 'folder', runner: 'cpu', dtype: 'f32', embeddings: [] }});
+        const wrong = await refusal(darkroom.load({{ kept: 'folder', runner: 'cpu', dtype: 'f32', embeddings: ['xl-look'] }}));
+        darkroom.close();
+        return {{ networks, words, drawn, none: none.words, wrong, pickle }};",
+        script(&listed)
+    ));
+    assert_eq!(said["networks"], json!(["embedding anything", "embedding bad-hands-5", "embedding xl-look"]));
+    assert_eq!(json!([said["words"], said["none"]]), json!([["anything", "bad-hands-5"], []]));
+    assert!(said["wrong"][1].as_str().is_some_and(|message| message.contains("an embedding that was made for it")), "{}", said["wrong"]);
+    assert!(said["pickle"][1].as_str().is_some_and(|message| message.contains("pickle")), "{}", said["pickle"]);
+    for (idx, case) in [one, negative].iter().enumerate() {
+        let file = fixtures_dir().join("embeddings").join(case["pictures"][0].as_str().expect("a file"));
+        let expected = decode(&std::fs::read(file).expect("the fixture")).expect("a picture");
+        let differs = difference(&picture(&said["drawn"][idx]), &expected);
+        assert!(differs <= MAX_DIFFERENCE, "{} differs by {differs}", case["name"]);
+    }
+}

@@ -3,7 +3,7 @@
 
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { message_of } from "../errors.js";
-import { element, part } from "./elements.js";
+import { element, make, part } from "./elements.js";
 import { read, write } from "./memory.js";
 import { is_downloading, options_of } from "./models.js";
 import { family_is, use_loras, used_loras } from "./networks.js";
@@ -22,7 +22,7 @@ const REST_MS = 150;
 const LOAD_FIELDS = /** @type {const} */ (["runner", "dtype", "budget", "endpoint"]);
 
 const FIELDS = /** @type {const} */ (
-  ["prompt", "negative", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "count", "strength"]
+  ["prompt", "negative", "syntax", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "count", "strength"]
 );
 
 /** @typedef {typeof FIELDS[number]} Field */
@@ -36,8 +36,13 @@ let model = null;
 let resting = 0;
 /** Whether the strength that is shown is the model's own, which the slider may only come close to. */
 let is_own_strength = false;
+/** What was taken that the form has no field for: its name for people, and its part of a request. @type {Map<string, Partial<DrawRequest>>} */
+let extras = new Map();
 /** Checks that were started: the answer to an old one is not shown any more. */
 let n_checks = 0;
+
+/** What the prompts are written in. */
+const syntax = () => /** @type {NonNullable<DrawRequest["prompt_syntax"]>} */ (element("syntax").value);
 
 const next_seed = () => part(document, "[name=next-seed]:checked", HTMLInputElement).value;
 
@@ -151,7 +156,7 @@ export function load_options() {
 export async function model_is(loaded) {
   model = loaded;
   // The model that comes with the page is of a family by its layers, and of other sizes than all that is made for it.
-  family_is(loaded?.repository === EMBEDDED_REPOSITORY ? EMBEDDED_REPOSITORY : (loaded?.family ?? null));
+  family_is(loaded?.repository === EMBEDDED_REPOSITORY ? EMBEDDED_REPOSITORY : (loaded?.family ?? null), loaded?.words ?? []);
   if (!loaded) return;
   const { samplers, sampler: own } = loaded;
   const menu = element("sampler");
@@ -201,9 +206,10 @@ function seed_of(text) {
 export function request() {
   /** @param {"width" | "height" | "steps" | "guidance" | "eta" | "count" | "strength"} id */
   const number = (id) => (Number.isFinite(element(id).valueAsNumber) ? element(id).valueAsNumber : Number.NaN);
-  return {
+  const asked = {
     prompt: element("prompt").value.trim(),
     negative_prompt: element("negative").value.trim(),
+    prompt_syntax: syntax(),
     width: number("width"),
     height: number("height"),
     any_size: is_any_size(),
@@ -216,6 +222,45 @@ export function request() {
     loras: used_loras(),
     ...(start_picture.given().has_picture ? of_picture(number("strength")) : {}),
   };
+  return Object.assign(asked, ...extras.values());
+}
+
+/** Shows what was taken without a field, each to be left out again. */
+function show_extras() {
+  const buttons = [...extras.keys()].map((name) => {
+    const leave_out = () => {
+      extras.delete(name);
+      show_extras();
+      changed();
+      element("prompt").focus();
+    };
+    return make("button", { type: "button", class: "plain", "aria-label": `Leave out: ${name}`, title: "Leave it out", onclick: leave_out }, `${name} ×`);
+  });
+  element("extras").hidden = buttons.length === 0;
+  element("extras").replaceChildren(...buttons);
+}
+
+/**
+ * What a picture was made with that the form has no field for.
+ * @param {import("../protocol.js").PictureParameters} parameters
+ * @returns {Map<string, Partial<DrawRequest>>}
+ */
+function extras_of({ clip_skip, clip_skip_counting, timesteps, sigmas, original_size, crop, prompt_syntax, long_prompt_chunks = false }) {
+  /** @type {[string, Partial<DrawRequest>][]} */
+  const found = [];
+  if (clip_skip !== undefined) {
+    const counted = clip_skip_counting === "a1111" ? "" : ", counted as in diffusers";
+    found.push([`CLIP skip ${clip_skip}${counted}`, { clip_skip, clip_skip_counting }]);
+  }
+  // Steps that are given one by one are counted.
+  if (timesteps !== undefined) found.push(["Its own timesteps", { timesteps, steps: undefined }]);
+  if (sigmas !== undefined) found.push(["Its own sigmas", { sigmas, steps: undefined }]);
+  if (original_size !== undefined) found.push([`Original size ${original_size.join(" × ")}`, { original_size }]);
+  if (crop !== undefined) found.push([`Crop at ${crop.join(", ")}`, { crop }]);
+  if (prompt_syntax !== undefined && long_prompt_chunks !== (prompt_syntax !== "plain")) {
+    found.push(long_prompt_chunks ? ["Long prompts in chunks", { long_prompt: "chunks" }] : ["Long prompts cut", { long_prompt: "truncate" }]);
+  }
+  return new Map(found);
 }
 
 /**
@@ -229,7 +274,8 @@ function fault(asked) {
   /** @type {["width" | "height" | "steps" | "count", string][]} */
   const whole = [["width", "Width"], ["height", "Height"], ["steps", "Steps"], ["count", "Pictures"]];
   for (const [id, name] of whole) {
-    if (!Number.isSafeInteger(asked[id]) || asked[id] < 0) return [id, `${name} has to be a whole number`];
+    const value = asked[id] ?? 0;
+    if (!Number.isSafeInteger(value) || value < 0) return [id, `${name} has to be a whole number`];
   }
   if (!Number.isFinite(asked.guidance_scale)) return ["guidance", "Guidance has to be a number"];
   if (asked.eta !== undefined && !Number.isFinite(asked.eta)) return ["eta", "Fresh noise has to be a number"];
@@ -265,6 +311,7 @@ async function check() {
   if (!loaded) return null;
   try {
     const work = await darkroom.work(asked, start_picture.given());
+    if (check_id === n_checks) show_notes(work.notes);
     say("ready", needs(asked, work, await memory(asked, loaded), loaded), null);
     return work;
   } catch (error) {
@@ -273,6 +320,12 @@ async function check() {
     say("error", sentence(text), field_of(message_of(error)));
     return null;
   }
+}
+
+/** What is worth telling about the prompts and LoRAs, below the prompts. @param {string[]} notes */
+function show_notes(notes) {
+  element("prompt-notes").hidden = notes.length === 0;
+  element("prompt-notes").textContent = notes.map(sentence).join(" ");
 }
 
 /** @param {LoadedModel} loaded */
@@ -327,9 +380,10 @@ async function look() {
     const text = element(id).value;
     const shown = element(/** @type {const} */ (`${id}-tokens`));
     try {
-      const [n_tokens, limit] = await darkroom.count_tokens(text);
+      const [n_tokens, limit, n_chunks] = await darkroom.count_tokens(text, syntax());
       const is_over = n_tokens > limit;
-      shown.textContent = is_over ? `${n_tokens} tokens; the model reads ${limit}` : text ? `${n_tokens} of ${limit} tokens` : "";
+      const chunks = n_chunks > 1 ? ` in ${n_chunks} chunks` : "";
+      shown.textContent = is_over ? `${n_tokens} tokens; the model reads ${limit}` : text ? `${n_tokens} of ${limit} tokens${chunks}` : "";
       shown.dataset.state = is_over ? "over" : "";
     } catch (error) {
       shown.textContent = sentence(message_of(error));
@@ -365,6 +419,7 @@ export function reuse(parameters) {
     prompt: parameters.prompt,
     // A picture with a prompt and without a negative one had none.
     negative: parameters.negative_prompt ?? (parameters.prompt === undefined ? undefined : ""),
+    syntax: parameters.prompt_syntax,
     width: parameters.width,
     height: parameters.height,
     steps: parameters.steps,
@@ -381,6 +436,8 @@ export function reuse(parameters) {
   if (parameters.seed !== undefined) part(document, "[name=next-seed][value=keep]", HTMLInputElement).checked = true;
   if (parameters.strength !== undefined) is_own_strength = false;
   const differences = [...(parameters.notes ?? [])];
+  extras = extras_of(parameters);
+  show_extras();
   // A picture with a prompt and without LoRAs had none.
   const missing_loras = parameters.prompt === undefined && !parameters.loras ? [] : use_loras(parameters.loras ?? []);
   if (missing_loras.length > 0) differences.push(`it was made with ${missing_loras.length === 1 ? "the LoRA" : "LoRAs"} ${missing_loras.join(", ")}, which this browser does not keep for this model`);

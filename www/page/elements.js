@@ -3,7 +3,7 @@
 /**
  * The elements of index.html that have an id.
  * @typedef {Record<"device" | "prompt-tokens" | "negative-tokens" | "start" | "start-empty" | "start-filled" | "easel" |
- *     "brush-cursor" | "start-hint" | "networks-title" | "networks-count" | "networks-others" | "networks-now" | "loras" | "fit-field" | "eta-field" | "needs" | "notices" | "bath" | "sheet" |
+ *     "brush-cursor" | "start-hint" | "prompt-notes" | "extras" | "embeddings-title" | "embeddings" | "networks-title" | "networks-count" | "networks-others" | "networks-now" | "loras" | "fit-field" | "eta-field" | "needs" | "notices" | "bath" | "sheet" |
  *     "sheet-hint" | "what" | "what-settings" | "stage" | "left" | "queue" | "pictures-heading" | "pictures-count" |
  *     "pictures-hint" | "gallery" | "announce" | "drop-here" | "viewer-prompt" | "viewer-parameters" |
  *     "viewer-actions" | "models-heading" | "models-space" | "models-list" | "models-now" | "models-report" | "settings-heading" |
@@ -16,7 +16,7 @@
  *     "count" | "seed" | "repository" | "import-files" | "single-file" | "endpoint" | "token" | "budget", HTMLInputElement>
  *   & Record<"start-canvas" | "mask-canvas" | "developing", HTMLCanvasElement>
  *   & Record<"strength-value", HTMLOutputElement>
- *   & Record<"fit" | "model" | "sides" | "sampler" | "runner" | "dtype", HTMLSelectElement>
+ *   & Record<"fit" | "syntax" | "model" | "sides" | "sampler" | "runner" | "dtype", HTMLSelectElement>
  *   & Record<"progress", HTMLProgressElement>
  *   & Record<"viewer" | "models" | "settings", HTMLDialogElement>
  *   & Record<"viewer-image", HTMLImageElement>} PageElements

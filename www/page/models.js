@@ -10,7 +10,7 @@ import { bytes, duration, sentence } from "./words.js";
 
 /**
  * @typedef {import("../protocol.js").Inspection} Inspection
- * @typedef {import("../protocol.js").KeptOptions} KeptOptions
+ * @typedef {Omit<import("../protocol.js").KeptOptions, "embeddings">} KeptOptions
  * @typedef {import("../protocol.js").ModelReport} ModelReport
  */
 
@@ -214,7 +214,7 @@ function row(model, name, n_bytes, report, reports) {
     state.textContent = `${bytes(n_bytes)} to download`;
   }
   const network = report && network_of(report.model);
-  if (network) state.textContent += `, LoRA${network.family_name === undefined ? "" : ` for ${network.family_name}`}`;
+  if (network) state.textContent += `, ${network.kind === "lora" ? "LoRA" : "embedding"}${network.family_name === undefined ? "" : ` for ${network.family_name}`}`;
   if ((report?.complete && !network) || downloading === model) buttons.append(button("Use", () => use(model)));
   if (report && downloading !== model) buttons.append(button("Delete", () => remove(model, report.model, name)));
   const choices = report?.complete && !network ? part_choices(model, report, name, reports) : [];
@@ -377,12 +377,18 @@ async function take_folder() {
   await take_over(folder, new Map(picked.map((file) => [parts(file).slice(1).join("/") || file.name, file])));
 }
 
+/** Whether a file's name is that of a Python pickle, as PyTorch writes it. @param {string} name */
+const is_pickle = (name) => /\.(ckpt|pt|pth|bin)$/i.test(name);
+
+/** Whether a file begins as GGUF does. @param {File} file */
+const is_gguf = async (file) => (await file.slice(0, 4).text().catch(() => "")) === "GGUF";
+
 /**
  * Whether a file is a checkpoint: by its name, or by its first bytes where those are GGUF's.
  * @param {File} file
  */
 export async function is_checkpoint(file) {
-  return is_weights(file.name) || (await file.slice(0, 4).text().catch(() => "")) === "GGUF";
+  return is_weights(file.name) || is_pickle(file.name) || is_gguf(file);
 }
 
 /**
@@ -399,11 +405,16 @@ export async function take_file(picked) {
   const file = weights[0] ?? picked[0];
   if (!file) return;
   const path_of = (/** @type {File} */ { name }) => (is_weights(name) || name.endsWith(".yaml") ? name : `${name}.gguf`);
+  if (is_pickle(file.name) && !(await is_gguf(file))) {
+    const refused = await darkroom.inspect(file).then(() => "it is a pickle", message_of);
+    notify("error", `${file.name} is not kept: ${refused}`);
+    return;
+  }
   const name = path_of(file);
   const yaml = await picked.find((each) => each.name.endsWith(".yaml"))?.text();
   // What is wrong with a file is said by the import.
   const found = await darkroom.inspect(new File([file], name), { yaml }).catch(() => null);
-  if (found?.kind === "lora" && !found.refused) {
+  if ((found?.kind === "lora" || found?.kind === "embedding") && !found.refused) {
     await take_network(name, file);
     return;
   }

@@ -1,5 +1,5 @@
 // Extra networks in the form: kept LoRAs of the loaded model's family, each on or off with its strengths, and the words that
-// call for them. What was chosen is remembered by family.
+// call for them; embeddings, whose words prompts may use. What was chosen is remembered by family.
 
 import { message_of } from "../errors.js";
 import { element, make } from "./elements.js";
@@ -27,18 +27,22 @@ let darkroom;
 let networks = [];
 /** The loaded model's: what is remembered, is by this. @type {string | null} */
 let family = null;
+/** The words of embeddings that the loaded model knows. @type {string[]} */
+let known_words = [];
 /** Is called when the request is another one. */
 let changed = () => {};
 /** Is called when one of the kept files is gone. @type {() => Promise<void>} */
 let removed = async () => {};
+/** Loads the model again, with the words of all that is kept. @type {() => Promise<unknown>} */
+let reload = async () => {};
 
 /**
  * @param {import("../darkroom.js").Darkroom} given
- * @param {{changed: () => void, removed: () => Promise<void>, take: (files: File[]) => void}} actions
+ * @param {{changed: () => void, removed: () => Promise<void>, reload: () => Promise<unknown>, take: (files: File[]) => void}} actions
  */
 export function open_networks(given, actions) {
   darkroom = given;
-  ({ changed, removed } = actions);
+  ({ changed, removed, reload } = actions);
   element("choose-network").addEventListener("click", () => element("network-file").click());
   element("network-file").addEventListener("change", () => {
     const picked = [...(element("network-file").files ?? [])];
@@ -60,16 +64,24 @@ export async function refresh_networks() {
   show();
 }
 
-/** The model is another one. @param {string | null} loaded its family */
-export function family_is(loaded) {
+/**
+ * The model is another one.
+ * @param {string | null} loaded its family
+ * @param {string[]} words those of embeddings that it knows
+ */
+export function family_is(loaded, words) {
   family = loaded;
+  known_words = words;
   show();
 }
 
 /** Whether it is for the loaded model, as far as its file says. @param {ExtraNetwork} network */
-const fits = (network) => network.problem === undefined && (network.family === undefined || network.family === family);
+const is_of_family = ({ family: its, problem }) => family !== null && problem === undefined && (its === undefined || its === family);
 
-const shown = () => networks.filter((network) => family !== null && fits(network));
+/** Whether the loaded model takes it. @param {ExtraNetwork} network */
+const fits = (network) => is_of_family(network) && (network.kind === "lora" || known_words.includes(network.name));
+
+const shown = () => networks.filter((network) => network.kind === "lora" && fits(network));
 
 /** What was chosen for models of this family. @returns {Record<string, Choice>} */
 const choices = () => /** @type {Record<string, Record<string, Choice>>} */ (read(CHOICES_KEY))[family ?? ""] ?? {};
@@ -123,15 +135,17 @@ export async function network_came(model) {
   await refresh_networks();
   const network = network_of(model);
   if (!network) return;
+  // Words come with the model.
+  if (is_of_family(network) && (network.kind === "embedding" || network.bundled_words > 0)) await reload();
   if (!fits(network)) {
-    const its = network.family_name ?? "another family";
-    notify("info", `${network.name} is kept. It is for ${its}, and is listed here once a model of that family is loaded`);
+    const its = network.family_name === undefined ? "another model" : network.family_name;
+    notify("info", `${network.name} is kept. It is for ${its}, and is listed once such a model is loaded`);
     return;
   }
-  choose(network.name, { on: true });
+  if (network.kind === "lora") choose(network.name, { on: true });
   show();
   changed();
-  announce(`${network.name} is here and on`);
+  announce(network.kind === "lora" ? `${network.name} is here and on` : `${network.name} is here: prompts may use the word`);
 }
 
 /** What is being done with a file, or nothing. @param {string} text */
@@ -143,6 +157,9 @@ export function say_of_networks(text) {
 function show() {
   const open = new Set([...element("loras").querySelectorAll("details[open]")].map((details) => details.closest("li")?.dataset.lora));
   const focused = document.activeElement?.closest("#loras") ? document.activeElement.getAttribute("aria-label") : null;
+  const embeddings = networks.filter((network) => network.kind === "embedding" && fits(network)).map(embedding_row);
+  element("embeddings").replaceChildren(...embeddings);
+  element("embeddings-title").hidden = embeddings.length === 0;
   const rows = shown().map((network) => row(network, open.has(network.name)));
   element("loras").replaceChildren(...rows);
   element("networks-title").hidden = rows.length === 0;
@@ -190,6 +207,22 @@ function row(network, is_open) {
   const title = network.family_name === undefined ? bytes(network.bytes) : `${bytes(network.bytes)}, for ${network.family_name}`;
   head.append(make("button", { type: "button", class: "plain", title, "aria-label": `Delete the LoRA ${name}`, onclick: () => remove(network) }, "Delete"));
   return item;
+}
+
+/** @param {ExtraNetwork} network */
+function embedding_row(network) {
+  const { name } = network;
+  /** @type {(text: string, label: string, act: () => void) => HTMLButtonElement} */
+  const button = (text, label, act) => make("button", { type: "button", class: "plain", "aria-label": label, onclick: act }, text);
+  const head = make(
+    "div",
+    { class: "lora-head" },
+    make("span", { class: "name" }, name),
+    button("Prompt", `Put ${name} into the prompt`, () => into_prompt(name)),
+    button("Negative", `Put ${name} into the negative prompt`, () => into_prompt(name, "negative")),
+    button("Delete", `Delete the embedding ${name}`, () => remove(network)),
+  );
+  return make("li", { class: "lora", "data-embedding": name }, head);
 }
 
 /**
@@ -240,13 +273,20 @@ function text_strength_of(name, value, strength, is_open) {
 /** The words that call for it, which go into the prompt. @param {ExtraNetwork} network */
 function words({ name, words }) {
   const buttons = words.map((word) =>
-    make("button", { type: "button", class: "plain", "aria-label": `Put "${word}" into the prompt`, onclick: () => into_prompt(word) }, word),
+    make("button", { type: "button", class: "plain", "aria-label": `Put "${word}" into the prompt`, onclick: () => into_prompt(escaped(word)) }, word),
   );
   return make("div", { class: "lora-words", role: "group", "aria-label": `Words for ${name}`, hidden: buttons.length === 0 }, ...buttons);
 }
 
+/** A word in the syntax of the prompt: its brackets are no emphasis. @param {string} word */
+function escaped(word) {
+  const syntax = element("syntax").value;
+  if (syntax === "plain") return word;
+  return word.replace(syntax === "a1111" ? /[()[\]]/g : /[()]/g, "\\$&");
+}
+
 /**
- * Puts words at the end of the prompt, once.
+ * Puts words at the end of a prompt, once.
  * @param {string} text
  * @param {"prompt" | "negative"} id
  */
@@ -254,11 +294,11 @@ export function into_prompt(text, id = "prompt") {
   const field = element(id);
   const before = field.value.replace(/[\s,]+$/, "");
   if (before.split(",").some((part) => part.trim() === text)) {
-    announce(`${text} is in the prompt already`);
+    announce(`${text} is there already`);
     return;
   }
   field.value = before === "" ? text : `${before}, ${text}`;
-  announce(`${text} is in the prompt`);
+  announce(`${text} is in the ${id === "prompt" ? "prompt" : "negative prompt"}`);
   changed();
 }
 

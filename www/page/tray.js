@@ -129,7 +129,8 @@ function begin(sheet) {
   document.documentElement.dataset.state = "drawing";
   element("sheet-hint").hidden = true;
   canvas.setAttribute("aria-label", `Developing: ${sheet.request.prompt}`);
-  const { prompt, seed, steps, width, height } = sheet.request;
+  const { prompt, seed, timesteps, sigmas = [0], width, height } = sheet.request;
+  const steps = sheet.request.steps ?? timesteps?.length ?? sigmas.length - 1;
   element("what").textContent = prompt;
   element("what-settings").textContent = `${width} × ${height} · ${steps} steps · seed ${seed}`;
   follow(sheet, sheet.progress ?? { stage: "encoding", fraction: 0 });
@@ -190,7 +191,6 @@ function end(sheet, outcome) {
     if (outcome.repeated_in_f32) {
       notify("info", "16-bit numbers were not enough for this picture, so a part was computed again in 32 bits; the settings can ask for that at once");
     }
-    for (const note of outcome.notes) notify("info", note);
     if (outcome.truncated) notify("info", `The model could not read the end of the prompt: ${outcome.truncated}`);
   }
 }

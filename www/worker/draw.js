@@ -154,6 +154,8 @@ class Run {
       case "encoded":
         this.#outcome.n_tokens = report.n_tokens;
         this.#outcome.truncated = report.truncated;
+        // After a recovery they come again.
+        this.#outcome.notes = [...new Set([...this.#outcome.notes, ...report.notes])];
         // After a recovery the steps go on where they were.
         now.stage = now.n_steps > 0 ? "denoising" : "encoding";
         break;
