@@ -213,7 +213,8 @@ impl Engine {
         let is_named = |embedding: &&Embedding| {
             let mut named = embedding.spellings.iter().map(|name| format!("embedding:{}", name.to_lowercase()));
             // ComfyUI knows a word by what stands before it.
-            config.prompt_syntax != PromptSyntax::Comfy || named.any(|name| lower.iter().any(|text| text.contains(&name)))
+            config.prompt_syntax != PromptSyntax::Comfy
+                || named.any(|name| lower.iter().any(|text| text.contains(&name)))
         };
         self.embeddings.iter().filter(|embedding| found.contains(&&*embedding.name)).filter(is_named).collect()
     }

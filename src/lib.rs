@@ -23,7 +23,7 @@
 //! - [`graph`]: models as plain data: operations, shapes, names, weights, costs.
 //! - [`store`]: verified chunks of downloaded files, as an interface; IndexedDB in the browser.
 //! - [`weights`]: safetensors and GGUF headers read as hostile input, lazy views of tensors, and layers above them for names,
-//!   types and cuts.
+//!   types, cuts, and values with adapters in them ([`weights::merged`]).
 //! - [`model`]: the seven versions, diffusers' JSON as types, and CLIP, UNet and VAE as functions that append to a graph.
 //! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor (the
 //!   pipeline applies dynamic thresholding, whose bound depends on the latents).
@@ -40,8 +40,8 @@
 //! - [`pipeline`]: text, picture and mask to pictures, one [`pipeline::Generation::step`] at a time; what that will ask of a
 //!   GPU ([`pipeline::plan`]), found by drawing on none.
 //! - [`checkpoint`]: what a file of weights is ([`checkpoint::inspect`]), checkpoints in one file in the place of a folder
-//!   ([`checkpoint::single`]), parts of other models ([`checkpoint::assembled`]), and models written in another layout
-//!   ([`checkpoint::convert`]).
+//!   ([`checkpoint::single`]), parts of other models ([`checkpoint::assembled`]), LoRAs fitted to a model
+//!   ([`checkpoint::lora`]), and models written in another layout ([`checkpoint::convert`]).
 //! - [`engine`]: the front door of the command line, the server and the page: a model opened on a device, which plans, draws,
 //!   cancels and resumes.
 //! - [`mod@bench`]: one component of a model, or one operation of it, timed on any runner; random weights.

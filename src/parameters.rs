@@ -360,6 +360,7 @@ mod tests {
         let from_text = Request { fit: None, strength: None, steps: None, ..whole };
         for request in [
             Request {
+                steps: Some(7),
                 long_prompt: Some(LongPrompt::Truncate),
                 prompt_syntax: Some(PromptSyntax::Comfy),
                 ..from_text.clone()

@@ -23,12 +23,12 @@ use darkroom::hub::folder::Folder;
 use darkroom::hub::published::Published;
 use darkroom::hub::{Component, Source as _};
 use darkroom::image::{RgbImage, decode};
+use darkroom::model;
 use darkroom::model::SDVersion;
 use darkroom::model::config::{ClipTextConfig, UNet2DConditionConfig, VaeConfig};
 use darkroom::pipeline::{Event, Residency};
 use darkroom::request::{LoraUse, Request};
 use darkroom::weights::{DiskSource, MemorySource};
-use darkroom::model;
 use pollster::block_on;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -283,7 +283,9 @@ fn files_of_other_kinds_are_refused() {
     let open = |bytes: Vec<u8>| block_on(LoraFile::open("x", Box::new(MemorySource::new("x.safetensors", bytes))));
     let header = |json: &str, n: usize| [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), &vec![0; n]].concat();
     let embedding = header(r#"{"emb_params":{"dtype":"F32","shape":[1,768],"data_offsets":[0,3072]}}"#, 3072);
-    for (bytes, word) in [(embedding, "embedding"), (b"PK\x03\x04 and so on".to_vec(), "archive"), (vec![1], "safetensors")] {
+    for (bytes, word) in
+        [(embedding, "embedding"), (b"PK\x03\x04 and so on".to_vec(), "archive"), (vec![1], "safetensors")]
+    {
         let error = open(bytes).err().unwrap();
         assert_eq!(error.class(), Class::Model);
         assert!(error.to_string().contains(word), "{error}");
@@ -314,7 +316,14 @@ fn a_change_takes_less_than_a_load() {
     eprintln!("load: {:.2} s", clock.elapsed().as_secs_f64());
     let encode = |strength: f64, text_strength: Option<f64>| {
         let loras = vec![LoraUse { name: "lora".into(), strength, text_strength }];
-        let request = Request { prompt: "a fox".into(), width: Some(64), height: Some(64), steps: Some(1), loras, ..Request::default() };
+        let request = Request {
+            prompt: "a fox".into(),
+            width: Some(64),
+            height: Some(64),
+            steps: Some(1),
+            loras,
+            ..Request::default()
+        };
         let mut generation = engine.draw(&request, Pictures::default(), 0).unwrap();
         let clock = std::time::Instant::now();
         block_on(generation.step(&mut |_| true)).unwrap();
@@ -322,7 +331,9 @@ fn a_change_takes_less_than_a_load() {
     };
     encode(0.0, None);
     let plain = encode(0.0, None);
-    for (what, strength, text) in [("on", 1.0, None), ("other strength", 0.5, None), ("UNet alone", 0.8, Some(0.5)), ("off", 0.0, None)] {
+    for (what, strength, text) in
+        [("on", 1.0, None), ("other strength", 0.5, None), ("UNet alone", 0.8, Some(0.5)), ("off", 0.0, None)]
+    {
         eprintln!("{what}: {:.2} s", encode(strength, text) - plain);
     }
 }
@@ -352,7 +363,8 @@ fn true_size() -> (Vec<WeightSpec>, Vec<WeightSpec>) {
         }));
     }
     let mut lora = Vec::new();
-    let is_wanted = |spec: &&WeightSpec| spec.shape.len() > 1 && (spec.name.contains("attentions") || spec.name.contains("layers"));
+    let is_wanted =
+        |spec: &&WeightSpec| spec.shape.len() > 1 && (spec.name.contains("attentions") || spec.name.contains("layers"));
     for (prefix, specs) in [("lora_unet", &unet), ("lora_te", &clip)] {
         for spec in specs.iter().filter(is_wanted) {
             let layer = spec.name.trim_end_matches(".weight").replace('.', "_");

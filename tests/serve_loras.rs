@@ -51,10 +51,8 @@ fn each_request_draws_with_its_own() {
     let loras = tiny::fixtures_dir().join("lora");
     let server = serve(model.path(), Some(&loras));
     let prompts = ["a fox", "a fox<lora:kohya:1>", "a fox<lora:kohya:0.5>", "a fox<lora:dora:1><lora:full:-0.5>"];
-    let alone: Vec<Vec<u8>> = prompts
-        .iter()
-        .map(|prompt| pixels(&draw(&serve(model.path(), Some(&loras)), prompt)))
-        .collect();
+    let alone: Vec<Vec<u8>> =
+        prompts.iter().map(|prompt| pixels(&draw(&serve(model.path(), Some(&loras)), prompt))).collect();
     for (i, picture) in alone.iter().enumerate() {
         assert!(alone[..i].iter().all(|other| other != picture), "{} has an effect", prompts[i]);
     }
@@ -81,7 +79,9 @@ fn each_request_draws_with_its_own() {
     let (status, job) = post(&server, "/v1/jobs", &body);
     assert_eq!(status, 202, "{job}");
     assert_eq!(job["request"]["loras"], body["loras"], "{job}");
-    for (loras, word) in [(json!([{ "name": "no-such" }]), "no-such"), (json!([{ "name": "kohya", "strength": 1e9 }]), "-100 to 100")] {
+    for (loras, word) in
+        [(json!([{ "name": "no-such" }]), "no-such"), (json!([{ "name": "kohya", "strength": 1e9 }]), "-100 to 100")]
+    {
         let (status, refused) = post(&server, "/v1/jobs", &json!({ "prompt": "a fox", "loras": loras }));
         assert_eq!(status, 400, "{refused}");
         assert!(refused["error"]["message"].as_str().unwrap().contains(word), "{refused}");

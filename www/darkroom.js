@@ -179,7 +179,8 @@ export class Darkroom {
 
   /**
    * The kept files that change a model: LoRAs and kin, whose names a request's `loras` and tags `<lora:name:weight>` in its
-   * prompt use, with words that call for them; and embeddings, whose names are words of prompts.
+   * prompt use, with words that call for them; and embeddings, whose names are words of prompts. `obstacle` says why the
+   * loaded model does not take one.
    * @returns {Promise<import("./protocol.js").ExtraNetwork[]>}
    */
   extra_networks() {

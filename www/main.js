@@ -7,7 +7,7 @@ import { closest, element, fill_list } from "./page/elements.js";
 import { open_gallery } from "./page/gallery.js";
 import { notify } from "./page/notices.js";
 import { choose_option, is_checkpoint, open_models, refresh, take_dropped_folder, take_file } from "./page/models.js";
-import { open_networks, refresh_networks } from "./page/networks.js";
+import { open_networks } from "./page/networks.js";
 import { picture_and_mask, start_from } from "./page/start_picture.js";
 import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
 import { bytes } from "./page/words.js";
@@ -264,7 +264,6 @@ async function open() {
       notify("error", `the models that this browser keeps cannot be listed: ${message_of(error)}`);
     }
     await load_model();
-    await refresh_networks();
   };
   await Promise.all([open_gallery({ reuse, start_from: start }), load(), machine]);
 }

@@ -55,7 +55,10 @@ const answers = {
 
   hub: ({ endpoint, token }) => kept_models.use_hub({ endpoint, token }),
   models: async () => (await kept_models.opened()).list(),
-  extra_networks: async () => (await kept_models.opened()).extra_networks(),
+  async extra_networks() {
+    const models = await kept_models.opened();
+    return model.loaded ? model.loaded.extra_networks(models) : models.extra_networks();
+  },
   needed: async (request) => (await kept_models.opened()).needed(request.model),
   async download(request, post) {
     try {

@@ -76,8 +76,8 @@ impl SingleFile {
     /// Reads the header and finds out what it is.
     ///
     /// # Errors
-    /// [`Error::Safetensors`] for a broken file; [`Error::Hub`] for one that is no model that can be drawn with, with what
-    /// it is and what would work; what is wrong with the configuration that is given.
+    /// [`Error::Safetensors`] for a broken file; [`Error::Hub`] or [`Error::Unfit`] for one that is no model that can be drawn
+    /// with, with what it is and what would work; what is wrong with the configuration that is given.
     pub async fn open(
         label: impl Into<String>,
         source: Box<dyn ByteSource>,

@@ -1,10 +1,10 @@
 //! Which files a model needs and where they are: on disk, in the Hugging Face cache, in a store, or on the Hub.
 //!
 //! A [`Source`] lists a model's files and opens them. [`choose`] picks the files from a listing, [`RepoId`] names a
-//! repository, [`address`] a file of one or anywhere on the web, [`remote`] finds it there and [`download`] brings it into a
-//! store (or [`peek`] reads its header there): the browser's, which [`stored`] reads, its first files while the rest is on its way ([`arrival`]), or natively the
-//! Hugging Face cache (`cache`), which [`folder`] reads. What is *in* the files is read by others: the JSON by `model`, the
-//! tensors by [`crate::weights`].
+//! repository, [`address`] a file of one or anywhere on the web, [`remote`] finds it there, [`peek`] reads its header there, and
+//! [`download`] brings it into a store: the browser's, which [`stored`] reads, its first files while the rest is on its way
+//! ([`arrival`]), or natively the Hugging Face cache (`cache`), which [`folder`] reads. What is *in* the files is read by others:
+//! the JSON by `model`, the tensors by [`crate::weights`].
 
 pub mod address;
 pub mod arrival;

@@ -245,6 +245,28 @@ impl<R: Runner> ModelComponents<R> {
         Ok(weights)
     }
 
+    /// The weights of a part in the form that another graph of it wants, for one stage: those that are on the device are
+    /// dropped before, and none are kept.
+    ///
+    /// # Errors
+    /// As [`ModelComponents::part`].
+    pub async fn part_for(
+        &self,
+        runner: &R,
+        part: Part,
+        graph: &Graph,
+        loras: &ActiveLoras,
+        go_on: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Rc<R::Weights>> {
+        self.loaded.borrow_mut().retain(|known| known.part != part);
+        let changes = loras.changes(self.configs.component(part));
+        let file = self.open_file(part, &mut || go_on(0)).await?.merged(changes);
+        let mut told = |n_bytes| {
+            go_on(n_bytes);
+        };
+        Ok(Rc::new(runner.load(std::slice::from_ref(graph), &file, &mut told).await?))
+    }
+
     /// Drops weights whose stage is over, where the device cannot hold all.
     pub fn release(&self, parts: &[Part]) {
         if self.residency == Residency::Staged {

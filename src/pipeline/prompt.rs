@@ -199,15 +199,34 @@ impl Prompts {
         let mut done = 0;
         for (idx, encoder) in configs.text_encoders.iter().enumerate() {
             let outputs = outputs_of(configs, idx, clip_skip);
-            let graph = clip::text_encoder(&encoder.config, encoder.name, 1, outputs)?;
+            let texts = || groups.iter().flat_map(|group| &group.texts).map(|text| &text.by_encoder[idx]);
+            let has_masks = texts().any(|text| !text.masked.is_empty());
+            let graph = match has_masks {
+                true => clip::masked_text_encoder(&encoder.config, encoder.name, outputs)?,
+                false => clip::text_encoder(&encoder.config, encoder.name, 1, outputs)?,
+            };
             let flops = graph.flops();
+            let part = Part::TextEncoder(idx);
+            let mut go_on = |_| progress(done);
+            let weights = match has_masks {
+                true => model.part_for(runner, part, &graph, loras, &mut go_on).await?,
+                false => model.part_with(runner, part, loras, &mut go_on).await?,
+            };
             let program = runner.prepare(graph).await?;
-            let weights = model.part_with(runner, Part::TextEncoder(idx), loras, &mut |_| progress(done)).await?;
-            let mut run = async |ids: &[u32]| {
+            // The states of a chunk where the tokens at `hidden` are not attended to.
+            let mut run = async |ids: &[u32], hidden: &[usize]| {
                 let rows = [encoder.pooled_position(ids) as u32];
                 let ids = runner.upload_ids(ids, &[1, ids.len()])?;
                 let rows = runner.upload_ids(&rows, &[1])?;
-                let inputs = [("input_ids", &ids), ("pooled_rows", &rows)];
+                let mut inputs = vec![("input_ids", &ids), ("pooled_rows", &rows)];
+                let mask = if has_masks { Some(clip::mask_inputs(&encoder.config, hidden)) } else { None };
+                let upload = |(shape, queries, keys): ([usize; 4], Vec<f32>, Vec<f32>)| {
+                    Ok::<_, Error>([runner.upload(&queries, &shape)?, runner.upload(&keys, &shape)?])
+                };
+                let mask = mask.map(upload).transpose()?;
+                if let Some([queries, keys]) = &mask {
+                    inputs.extend([("mask_queries", queries), ("mask_keys", keys)]);
+                }
                 let results = runner.run(&program, &weights, &inputs, &mut |n| progress(done + n)).await?;
                 done += flops;
                 Ok::<_, Error>(results)
@@ -215,13 +234,7 @@ impl Prompts {
             let empty = tokens::empty_chunk(&encoder.tokenizer);
             let moves_from_empty = on_host && matches!(self.syntax, PromptSyntax::Comfy | PromptSyntax::Compel);
             let empty_states = match moves_from_empty {
-                true => Some(runner.download(&run(&empty.ids).await?.swap_remove(0)).await?),
-                false => None,
-            };
-            let has_masks =
-                groups.iter().flat_map(|group| &group.texts).any(|text| !text.by_encoder[idx].masked.is_empty());
-            let masking = match has_masks {
-                true => Some(runner.prepare(clip::masked_text_encoder(&encoder.config, encoder.name, outputs)?).await?),
+                true => Some(runner.download(&run(&empty.ids, &[]).await?.swap_remove(0)).await?),
                 false => None,
             };
             let mut text_idx = 0;
@@ -232,24 +245,33 @@ impl Prompts {
                     let chunks: Vec<Chunk> = group.texts.iter().map(chunk_of).collect();
                     let mut encoded = Vec::new();
                     for chunk in &chunks {
-                        let mut results = run(&chunk.ids).await?;
+                        let mut results = run(&chunk.ids, &[]).await?;
                         if outputs.pooled && chunk_idx == 0 {
                             // The first chunk's pooled state stands for the prompt.
                             let of_chunk = results.pop();
                             pooled.extend(match &group.texts[encoded.len()].pooled_ids {
-                                Some(ids) if *ids != chunk.ids => run(ids).await?.pop(),
+                                Some(ids) if *ids != chunk.ids => run(ids, &[]).await?.pop(),
                                 _ => of_chunk,
                             });
                         }
                         encoded.push(results.swap_remove(0));
                     }
-                    if let Some(program) = &masking {
-                        for (text, states) in group.texts.iter().zip(&mut encoded) {
-                            let Some(chunk) = text.by_encoder[idx].chunks.get(chunk_idx) else { continue };
-                            let masked = &text.by_encoder[idx].masked;
-                            let blend = Blend { runner, encoder, program, weights: &*weights, chunk, chunk_idx };
-                            blend.apply(masked, states).await?;
+                    for (text, states) in group.texts.iter().zip(&mut encoded) {
+                        let text = &text.by_encoder[idx];
+                        let Some(chunk) = text.chunks.get(chunk_idx).filter(|_| !text.masked.is_empty()) else {
+                            continue;
+                        };
+                        let whole = runner.download(states).await?;
+                        let mut all = vec![(1.0, whole.clone())];
+                        for Masked { share, places } in &text.masked {
+                            all.push(match &places[chunk_idx][..] {
+                                [] => (*share, whole.clone()),
+                                hidden => {
+                                    (*share, runner.download(&run(&chunk.ids, hidden).await?.swap_remove(0)).await?)
+                                }
+                            });
                         }
+                        *states = on_device(runner, &emphasis::blended(&all), chunk)?;
                     }
                     if on_host {
                         let of_chunk =
@@ -307,53 +329,16 @@ impl ChunkStates<'_> {
                 (_, Some(empty)) => emphasis::from_empty(&mut values, empty, &chunk.weights),
                 _ => {}
             }
-            let n_tokens = chunk.ids.len();
-            *states = runner.upload(&values, &[1, n_tokens, values.len() / n_tokens.max(1)])?;
+            *states = on_device(runner, &values, chunk)?;
         }
         Ok(())
     }
 }
 
-/// What compel blends one chunk's states with.
-struct Blend<'a, R: Runner> {
-    runner: &'a R,
-    encoder: &'a TextEncoder,
-    /// The encoder with a mask.
-    program: &'a R::Program,
-    weights: &'a R::Weights,
-    chunk: &'a Chunk,
-    chunk_idx: usize,
-}
-
-impl<R: Runner> Blend<'_, R> {
-    /// Blends states \[1,T,D\] with those of the same chunk without each of the masked fragments.
-    async fn apply(&self, masked: &[Masked], states: &mut R::Tensor) -> Result<()> {
-        let Blend { runner, encoder, chunk, .. } = *self;
-        if masked.is_empty() {
-            return Ok(());
-        }
-        let whole = runner.download(states).await?;
-        let mut all = vec![(1.0, whole.clone())];
-        for Masked { share, places } in masked {
-            let hidden = &places[self.chunk_idx];
-            if hidden.is_empty() {
-                all.push((*share, whole.clone()));
-                continue;
-            }
-            let rows = runner.upload_ids(&[encoder.pooled_position(&chunk.ids) as u32], &[1])?;
-            let ids = runner.upload_ids(&chunk.ids, &[1, chunk.ids.len()])?;
-            let (shape, queries, keys) = clip::mask_inputs(&encoder.config, hidden);
-            let (queries, keys) = (runner.upload(&queries, &shape)?, runner.upload(&keys, &shape)?);
-            let inputs =
-                [("input_ids", &ids), ("pooled_rows", &rows), ("mask_queries", &queries), ("mask_keys", &keys)];
-            let results = runner.run(self.program, self.weights, &inputs, &mut |_| true).await?;
-            all.push((*share, runner.download(&results[0]).await?));
-        }
-        let values = emphasis::blended(&all);
-        let n_tokens = chunk.ids.len();
-        *states = runner.upload(&values, &[1, n_tokens, values.len() / n_tokens.max(1)])?;
-        Ok(())
-    }
+/// States of a chunk, \[1,T,D\].
+fn on_device<R: Runner>(runner: &R, values: &[f32], chunk: &Chunk) -> Result<R::Tensor> {
+    let n_tokens = chunk.ids.len();
+    runner.upload(values, &[1, n_tokens, values.len() / n_tokens.max(1)])
 }
 
 impl Text {

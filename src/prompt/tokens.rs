@@ -80,12 +80,7 @@ type Runs = Vec<Option<Run>>;
 ///
 /// # Errors
 /// [`Error::Tokenizer`] if the tokenizer fails; [`Error::Request`] for more chunks than are drawn with.
-pub fn tokenize(
-    pieces: &[Piece],
-    syntax: PromptSyntax,
-    tokenizer: &Tokenizer,
-    is_cut: bool,
-) -> Result<Tokenized> {
+pub fn tokenize(pieces: &[Piece], syntax: PromptSyntax, tokenizer: &Tokenizer, is_cut: bool) -> Result<Tokenized> {
     let mut unknown = Vec::new();
     let runs = runs(pieces, syntax, tokenizer, &mut unknown)?;
     let n_tokens = runs.iter().flatten().map(|run| run.tokens.len()).sum();
@@ -127,12 +122,7 @@ fn framed(tokens: &[Token], tokenizer: &Tokenizer) -> Chunk {
 }
 
 /// The ids of all fragments, in runs.
-fn runs(
-    pieces: &[Piece],
-    syntax: PromptSyntax,
-    tokenizer: &Tokenizer,
-    unknown: &mut Vec<String>,
-) -> Result<Runs> {
+fn runs(pieces: &[Piece], syntax: PromptSyntax, tokenizer: &Tokenizer, unknown: &mut Vec<String>) -> Result<Runs> {
     let mut runs = Runs::new();
     for (fragment, piece) in pieces.iter().enumerate() {
         let Piece::Text(Fragment { text, weight }) = piece else {

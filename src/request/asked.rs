@@ -70,7 +70,7 @@ pub enum Attention {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(rename = "DrawRequest", optional_fields))]
 pub struct Request {
-    /// What to draw. Tags `<lora:name:weight>` in it are the same as entries of `loras`.
+    /// What to draw. Tags `<lora:name:weight>` in it, unless it is plain text, are the same as entries of `loras`.
     pub prompt: String,
     /// What to steer away from. Absent and empty are not the same for XL, as in diffusers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -290,7 +290,7 @@ impl Request {
     ) -> Result<SDConfig> {
         self.check_given(picture.is_some(), has_mask)?;
         let (width, height) = self.size(defaults, picture);
-        let (prompt, tags) = take_lora_tags(&self.prompt)?;
+        let (prompt, tags) = self.lora_tags()?;
         let syntax = self.prompt_syntax.unwrap_or_default();
         let mut config = SDConfig::new(defaults.version)
             .with_prompt(prompt)
@@ -316,6 +316,17 @@ impl Request {
             config = config.with_given_steps(self.steps, self.timesteps.clone(), self.sigmas.clone())?;
         }
         Ok(config)
+    }
+
+    /// The prompt without its tags for LoRAs, and what these ask for. In plain text there are none.
+    ///
+    /// # Errors
+    /// As [`take_lora_tags`].
+    pub fn lora_tags(&self) -> Result<(String, Vec<LoraUse>)> {
+        match self.prompt_syntax {
+            Some(PromptSyntax::Plain) => Ok((self.prompt.clone(), Vec::new())),
+            _ => take_lora_tags(&self.prompt),
+        }
     }
 
     /// A line about the size where the start picture did not decide it whole: rounded down, made smaller, or of another

@@ -58,7 +58,11 @@ impl LoraUse {
         for strength in [Some(self.strength), self.text_strength].into_iter().flatten() {
             if !(-MAX_LORA_STRENGTH..=MAX_LORA_STRENGTH).contains(&strength) {
                 let most = MAX_LORA_STRENGTH;
-                return refuse("lora", format!("{:?} with strength {strength}", self.name), format!("use -{most} to {most}"));
+                return refuse(
+                    "lora",
+                    format!("{:?} with strength {strength}", self.name),
+                    format!("use -{most} to {most}"),
+                );
             }
         }
         Ok(())
@@ -86,7 +90,8 @@ pub fn take_lora_tags(prompt: &str) -> Result<(String, Vec<LoraUse>)> {
     let mut rest = prompt;
     while let Some(at) = rest.find('<') {
         let tag = &rest[at..];
-        let start = STARTS.iter().find(|start| tag.get(..start.len()).is_some_and(|got| got.eq_ignore_ascii_case(start)));
+        let start =
+            STARTS.iter().find(|start| tag.get(..start.len()).is_some_and(|got| got.eq_ignore_ascii_case(start)));
         let Some((inside, after)) = start.and_then(|start| tag[start.len()..].split_once('>')) else {
             text.push_str(&rest[..=at]);
             rest = &rest[at + 1..];

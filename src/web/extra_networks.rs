@@ -14,17 +14,20 @@ use super::studio::{Studio, read_request};
 use super::types::{ExtraNetwork, NetworkKind};
 use crate::checkpoint::embedding;
 use crate::checkpoint::inspect::{Report, inspect};
-use crate::checkpoint::lora::LoraFile;
+use crate::checkpoint::lora::{LoraFile, family_of};
 use crate::error::{Error, Result};
 use crate::hub::Source;
 use crate::hub::stored::{StoredModel, is_weights};
 use crate::model::config::ClipTextConfig;
-use crate::pipeline::Embedding;
-use crate::request::{Request, take_lora_tags};
+use crate::pipeline::{Embedding, Lora};
+use crate::request::Request;
 use crate::store::{Manifest, Store};
 
 /// The name that kohya's metadata gives a file.
 const OUTPUT_NAME: &str = "ss_output_name";
+
+/// How wide the text is that attention reads in the published models: SD 1, SD 2 and XL.
+const PUBLISHED_WIDTHS: [usize; 3] = [768, 1024, 2048];
 
 /// How many words are offered for the prompt.
 const MAX_WORDS: usize = 12;
@@ -53,6 +56,20 @@ impl Models {
 
 #[wasm_bindgen]
 impl Studio {
+    /// What [`Models::extra_networks`] gives, each with the reason why this model does not take it.
+    ///
+    /// # Errors
+    /// As there.
+    #[wasm_bindgen(unchecked_return_type = "ExtraNetwork[]")]
+    pub async fn extra_networks(&self, models: &Models) -> Result<JsValue, JsValue> {
+        let mut networks = Vec::new();
+        for network in models.kept_networks().await? {
+            let obstacle = self.obstacle(models, &network).await;
+            networks.push(ExtraNetwork { obstacle, ..(*network).clone() });
+        }
+        Ok(serde_wasm_bindgen::to_value(&networks)?)
+    }
+
     /// Fits the LoRAs that a request names, in its list or by tags in its prompt, to the loaded model: [`Studio::work`] and
     /// [`Studio::draw`] take the request then. Of each the header is read, and its tensors when weights are merged. Gives
     /// what is worth telling about them.
@@ -70,9 +87,40 @@ impl Studio {
 }
 
 impl Studio {
+    /// Why this model does not take a file. Where families tell it, no file is opened.
+    async fn obstacle(&self, models: &Models, network: &ExtraNetwork) -> Option<String> {
+        if let Some(problem) = &network.problem {
+            return Some(problem.clone());
+        }
+        let configs = self.engine().configs();
+        if network.kind == NetworkKind::Embedding {
+            let tokenizer = configs.text_encoders.first().map(|encoder| &encoder.tokenizer);
+            let is_known = tokenizer.is_some_and(|tokenizer| tokenizer.word(&network.name).is_some());
+            return (!is_known).then(|| match network.family_name {
+                Some(family) => format!("it is for {family}"),
+                None => "it is for text encoders of another width".to_owned(),
+            });
+        }
+        let family = family_of(configs);
+        if network.family.is_some_and(|its| its != family.id()) {
+            return network.family_name.map(|family| format!("it is for {family}"));
+        }
+        let is_published = PUBLISHED_WIDTHS.contains(&configs.unet.cross_attention_dim);
+        if is_published {
+            return None;
+        }
+        self.fit(models, network, &network.name).await.err().map(|error| error.to_string())
+    }
+
+    async fn fit(&self, models: &Models, kept: &ExtraNetwork, name: &str) -> Result<Lora> {
+        let source = models.source(&kept.model).await?;
+        let file = LoraFile::open(name, source.open(&kept.path).await?).await?;
+        file.fit(self.engine().configs(), kept.sha256.clone())
+    }
+
     async fn open_named(&self, models: &Models, request: &Request) -> Result<Vec<String>> {
         let mut notes = Vec::new();
-        let (_, tags) = take_lora_tags(&request.prompt)?;
+        let (_, tags) = request.lora_tags()?;
         for used in request.loras.iter().chain(&tags) {
             let kept = models.find_lora(&used.name).await?;
             // A file that was imported again under the same name is another one.
@@ -80,10 +128,7 @@ impl Studio {
             let lora = match is_same {
                 Some(known) => known,
                 None => {
-                    let source = models.source(&kept.model).await?;
-                    let file = LoraFile::open(used.name.clone(), source.open(&kept.path).await?).await;
-                    let fitted = file.and_then(|file| file.fit(self.engine().configs(), kept.sha256.clone()));
-                    self.engine().add_lora(fitted.map_err(Error::of_model)?);
+                    self.engine().add_lora(self.fit(models, &kept, &used.name).await.map_err(Error::of_model)?);
                     match self.engine().lora(&used.name) {
                         Some(known) => known,
                         None => continue,
@@ -208,6 +253,7 @@ fn network_of(kind: NetworkKind, manifest: &Manifest, path: &str, report: Report
         words: words(&report),
         bundled_words: report.lora.as_ref().map_or(0, |lora| lora.embeddings),
         problem: report.for_page().problem,
+        obstacle: None,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::hub::memory::MemoryFiles;
 use crate::image::{RgbImage, decode, decode_mask, mask_of_rgba};
 use crate::pipeline::{self, Embedding, LoadProgress};
 use crate::prompt::{self, PromptSyntax, Role};
-use crate::request::{LongPrompt, MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, Request, take_lora_tags};
+use crate::request::{LongPrompt, MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, Request};
 use crate::run::gpu::tiles::Tiles;
 use crate::sampler::Sampler;
 
@@ -187,7 +187,8 @@ impl Studio {
             |name: String| PromptSyntax::named(&name).ok_or_else(|| refuse(&format!("no prompt syntax {name:?}")));
         let syntax = syntax.map(named).transpose()?.unwrap_or_default();
         // A tag that cannot be read is refused where the request is checked.
-        let (prompt, _) = take_lora_tags(prompt).unwrap_or_else(|_| (prompt.to_owned(), Vec::new()));
+        let asked = Request { prompt: prompt.to_owned(), prompt_syntax: Some(syntax), ..Request::default() };
+        let (prompt, _) = asked.lora_tags().unwrap_or_else(|_| (prompt.to_owned(), Vec::new()));
         let long = LongPrompt::default_of(syntax);
         let configs = self.0.configs();
         let (n_tokens, n_read) = pipeline::count_tokens(configs, &prompt, syntax, long)?;
@@ -210,7 +211,7 @@ impl Studio {
         let request = read_request(request)?;
         let work = self.0.work(&request, has_picture, has_mask)?;
         let syntax = request.prompt_syntax.unwrap_or_default();
-        let (prompt, _) = take_lora_tags(&request.prompt)?;
+        let (prompt, _) = request.lora_tags()?;
         let mut notes = prompt::parse(&prompt, syntax, Role::Prompt, work.n_steps)?.notes;
         if let Some(negative) = &request.negative_prompt {
             notes.extend(prompt::parse(negative, syntax, Role::Negative, work.n_steps)?.notes);

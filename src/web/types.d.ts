@@ -64,6 +64,11 @@ export type BenchSettings = {
   vae?: string,
   /** The name of a kept file with a tiny VAE, which decodes. */
   taesd?: string,
+  /**
+   * The names of kept embeddings whose words prompts may use; all that fit the model where it is absent. Of a model that
+   * is not kept none.
+   */
+  embeddings?: Array<string>,
 };
 
 /** Tiles of matrix products. */
@@ -108,6 +113,9 @@ export type Choice = {
   tile: string,
   splits: number,
 };
+
+/** How the text encoder's layers are counted that `clip_skip` leaves out. */
+export type ClipSkipCounting = "diffusers" | "a1111";
 
 /** The counts since the ledger was opened, or since `Counts::since`. */
 export type Counts = {
@@ -156,7 +164,7 @@ export type DamageReport = {
 
 /** What a caller asks for. An absent setting is the model's own. */
 export type DrawRequest = {
-  /** What to draw. */
+  /** What to draw. Tags `<lora:name:weight>` in it, unless it is plain text, are the same as entries of `loras`. */
   prompt: string,
   /** What to steer away from. Absent and empty are not the same for XL, as in diffusers. */
   negative_prompt?: string,
@@ -186,9 +194,13 @@ export type DrawRequest = {
   seed: number | string,
   /** Pictures, 1 to 64. */
   count?: number,
-  /** How many of the text encoder's last layers are skipped. */
+  /** How many of the text encoder's last layers are skipped, as `clip_skip_counting` counts. */
   clip_skip?: number,
-  /** What to do with long prompts. */
+  /** How `clip_skip` counts; as diffusers where absent. */
+  clip_skip_counting?: ClipSkipCounting,
+  /** What the prompts are written in; AUTOMATIC1111's syntax where absent. */
+  prompt_syntax?: PromptSyntax,
+  /** What to do with long prompts: chunks where absent, without a syntax cut. */
   long_prompt?: LongPrompt,
   /** How attention's scores are held. */
   attention?: Attention,
@@ -196,10 +208,40 @@ export type DrawRequest = {
   original_size?: [number, number],
   /** XL's conditioning on the crop of the training photograph: left and top in pixels; (0, 0) where absent. */
   crop?: [number, number],
+  /** The LoRAs that change the model, besides those of tags in the prompt. */
+  loras?: Array<LoraUse>,
 };
 
 /** The type of values: on the GPU of all but weights, on the CPU of weights. `auto` is f16 where the GPU has it. */
 export type Dtype = "auto" | "f32" | "f16";
+
+/** A kept file that changes a model. */
+export type ExtraNetwork = {
+  kind: NetworkKind,
+  /** What requests and tags call it, of an embedding its word: its file's name without the ending. */
+  name: string,
+  /** The name that it is kept under. */
+  model: string,
+  /** The file. */
+  path: string,
+  bytes: number,
+  /** In lower-case hexadecimal. */
+  sha256?: string,
+  /** The family that it is for, such as `sd1`, `sd2` or `xl`, where it can be told. */
+  family?: string,
+  /** The same for people. */
+  family_name?: string,
+  /** What its metadata calls it, which tags may use as well. */
+  output_name?: string,
+  /** What calls for it in a prompt: the trigger phrase, and tags that it was trained with, the most frequent first. */
+  words: Array<string>,
+  /** How many words of its own a LoRA brings (`bundle_emb`). */
+  bundled_words: number,
+  /** Why no model can take it. */
+  problem?: string,
+  /** Why the loaded model does not take it. */
+  obstacle?: string,
+};
 
 /** One file of a model. */
 export type FileReport = {
@@ -386,10 +428,25 @@ export type LoadSettings = {
   vae?: string,
   /** The name of a kept file with a tiny VAE, which decodes. */
   taesd?: string,
+  /**
+   * The names of kept embeddings whose words prompts may use; all that fit the model where it is absent. Of a model that
+   * is not kept none.
+   */
+  embeddings?: Array<string>,
 };
 
 /** What to do with prompts of more tokens than the text encoder takes at once. */
 export type LongPrompt = "truncate" | "chunks";
+
+/** A LoRA with its strengths. */
+export type LoraUse = {
+  /** What the LoRA is called: its file's name without the ending, or the name that its metadata gives. */
+  name: string,
+  /** How strong its changes of the UNet are; 1 where absent. */
+  strength?: number,
+  /** Of the text encoders; `strength` where absent. */
+  text_strength?: number,
+};
 
 /** What one shape was cut into and how long that took. */
 export type Measured = {
@@ -410,6 +467,8 @@ export type ModelInfo = {
   name: string,
   /** The closest of the seven versions. */
   version: string,
+  /** The family that LoRAs are made for: `sd1`, `sd2` or `xl`. */
+  family: string,
   /** Whether the model only repaints parts of a picture. */
   is_inpaint: boolean,
   runner: RunnerName,
@@ -430,6 +489,8 @@ export type ModelInfo = {
   mask_strength: number,
   sampler: string,
   samplers: Array<string>,
+  /** The words of embeddings, which prompts may use. */
+  words: Array<string>,
 };
 
 /** A model that this browser keeps, or could: what there is of it. */
@@ -460,6 +521,9 @@ export type ModelsSettings = {
   /** Whether full weights are wanted where there are both; fp16 ones where it is not said. */
   full?: boolean,
 };
+
+/** Which kind of extra network a file is. */
+export type NetworkKind = "lora" | "embedding";
 
 /** What is timed. */
 export type Part = "text_encoder" | "unet" | "vae_decoder";
@@ -536,8 +600,12 @@ export type PictureParameters = {
   model?: string,
   /** How far the picture departed from another one, 0 to 1; absent for text-to-image. */
   strength?: number,
-  /** Layers of the text encoder that were left out at the end, counted as in diffusers. */
+  /** Layers of the text encoder that were left out at the end, as `clip_skip_counting` counts. */
   clip_skip?: number,
+  /** How they are counted; as in diffusers where absent. */
+  clip_skip_counting?: ClipSkipCounting,
+  /** What the prompts are written in. */
+  prompt_syntax?: PromptSyntax,
   /** Whether a long prompt was encoded in chunks. */
   long_prompt_chunks?: boolean,
   /** How much noise DDIM or TCD added in each step, where that was chosen. */
@@ -552,6 +620,10 @@ export type PictureParameters = {
   original_size?: [number, number],
   /** XL's conditioning on the crop, left and top in pixels. */
   crop?: [number, number],
+  /** The LoRAs that changed the model. */
+  loras?: Array<UsedLora>,
+  /** The embeddings whose words the prompts have. */
+  embeddings?: Array<UsedEmbedding>,
   /** The program's version. */
   version?: string,
 };
@@ -606,6 +678,9 @@ export type PlanRequest = {
 /** What a UNet predicts. */
 export type Prediction = "epsilon" | "v";
 
+/** What a prompt is written in. */
+export type PromptSyntax = "a1111" | "comfy" | "compel" | "plain";
+
 /** Which runner computes. */
 export type RunnerName = "cpu" | "gpu";
 
@@ -614,6 +689,8 @@ export type StepReport = {
   "stage": "encoded",
   n_tokens: number,
   truncated?: string,
+  /** What the prompts' syntax does not know. */
+  notes: Array<string>,
 } | {
   "stage": "prepared",
   picture: number,
@@ -648,6 +725,26 @@ export type TransferProgress = {
   secs_left?: number,
 };
 
+/** An embedding (textual inversion) that a prompt has the word of. */
+export type UsedEmbedding = {
+  /** Its word. */
+  name: string,
+  /** The SHA-256 of its file in lower-case hexadecimal, where it is known. */
+  sha256?: string,
+};
+
+/** A LoRA that changed the model, with the file that it was. */
+export type UsedLora = {
+  /** What it was called. */
+  name: string,
+  /** How strong it was. */
+  strength: number,
+  /** Likewise in the text encoders, where that was another number. */
+  text_strength?: number,
+  /** The SHA-256 of its file in lower-case hexadecimal, where it is known. */
+  sha256?: string,
+};
+
 /** One of the seven versions, with its defaults. */
 export type VersionInfo = {
   key: string,
@@ -669,6 +766,8 @@ export type Work = {
   n_steps: number,
   /** Floating-point operations in all. */
   flops: number,
+  /** What the prompts' syntax does not know and is drawn as text. */
+  notes: Array<string>,
 };
 
 /** Pixels as a canvas has them: red, green, blue and alpha. */

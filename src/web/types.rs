@@ -400,7 +400,7 @@ pub(super) enum NetworkKind {
 }
 
 /// A kept file that changes a model.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub(super) struct ExtraNetwork {
     pub kind: NetworkKind,
@@ -423,8 +423,10 @@ pub(super) struct ExtraNetwork {
     pub words: Vec<String>,
     /// How many words of its own a LoRA brings (`bundle_emb`).
     pub bundled_words: usize,
-    /// Why it cannot be used.
+    /// Why no model can take it.
     pub problem: Option<String>,
+    /// Why the loaded model does not take it.
+    pub obstacle: Option<String>,
 }
 
 /// How far a download, an import or a check is. Sizes are in bytes.

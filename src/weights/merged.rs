@@ -203,7 +203,10 @@ impl TensorSource for Merged {
             let sizes = applied[0].change.sizes();
             let broken = |reason| Err(Error::Safetensors { file: tensor.file.to_owned(), reason });
             if tensor.shape.iter().product::<usize>() != sizes.n_values() {
-                return broken(format!("tensor {} has shape {:?}, which is not the model's", tensor.name, tensor.shape));
+                return broken(format!(
+                    "tensor {} has shape {:?}, which is not the model's",
+                    tensor.name, tensor.shape
+                ));
             }
             let dtype = self.dtype(&tensor);
             let (width, cols) = (dtype.n_bytes().unwrap_or(size_of::<f32>()), sizes.cols());

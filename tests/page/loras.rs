@@ -145,11 +145,11 @@ fn loras_are_dropped_listed_and_remembered() {
     browser.choose_file("#network-file", &fixture("locon.safetensors"));
     browser.wait_until(&in_row("locon", "input[type=checkbox]:checked"));
     drop_path(&browser, &fixture("kohya-xl.safetensors"));
-    said("Kohya-xl is kept. It is for Stable Diffusion XL");
+    said("Kohya-xl is kept, but the loaded model does not take it: it is for Stable Diffusion XL");
     drop_path(&browser, &fixture("oft.safetensors"));
     said("oft.safetensors is not kept");
     browser.eval("document.getElementById('models').close()");
-    assert_eq!(browser.text("#networks-others"), "1 more is for Stable Diffusion XL.");
+    assert_eq!(browser.text("#networks-others"), "1 more is not for this model.");
     assert_eq!(browser.text("#networks-count"), "2 are on");
     assert_eq!(browser.eval("[...document.querySelectorAll('#model option')].map(({ value }) => value)"), json!(["darkroom/tiny-emoji", "kept:folder"]));
 

@@ -6,7 +6,7 @@ import { message_of } from "../errors.js";
 import { element, make, part } from "./elements.js";
 import { read, write } from "./memory.js";
 import { is_downloading, options_of } from "./models.js";
-import { family_is, use_loras, used_loras } from "./networks.js";
+import { family_is, networks_known, use_loras, used_loras } from "./networks.js";
 import { announce, notify } from "./notices.js";
 import * as start_picture from "./start_picture.js";
 import { bytes, duration, sentence } from "./words.js";
@@ -156,7 +156,7 @@ export function load_options() {
 export async function model_is(loaded) {
   model = loaded;
   // The model that comes with the page is of a family by its layers, and of other sizes than all that is made for it.
-  family_is(loaded?.repository === EMBEDDED_REPOSITORY ? EMBEDDED_REPOSITORY : (loaded?.family ?? null), loaded?.words ?? []);
+  family_is(loaded?.repository === EMBEDDED_REPOSITORY ? EMBEDDED_REPOSITORY : (loaded?.family ?? null)).then(changed);
   if (!loaded) return;
   const { samplers, sampler: own } = loaded;
   const menu = element("sampler");
@@ -397,6 +397,7 @@ async function look() {
  * @returns {Promise<DrawRequest | null>}
  */
 export async function next_request() {
+  await networks_known();
   if (next_seed() === "random") element("seed").value = String(Math.floor(Math.random() * 2 ** 32));
   const work = await check();
   if (!work) {

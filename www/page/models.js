@@ -164,8 +164,7 @@ export async function refresh() {
   const is_usable = (report, name) => report?.complete || downloading === name;
   for (const version of versions) if (is_usable(of_version(version), version.key)) options.push(new Option(version.name, version.key));
   for (const report of reports) {
-    if (network_of(report.model)) continue;
-    if (!listed.has(report) && is_usable(report, report.model)) options.push(new Option(report.model, `kept:${report.model}`));
+    if (!listed.has(report) && is_usable(report, report.model) && !network_of(report.model) && !is_part(report)) options.push(new Option(report.model, `kept:${report.model}`));
   }
   select.replaceChildren(...options);
   select.value = options.some(({ value }) => value === before) ? before : EMBEDDED_REPOSITORY;
@@ -215,7 +214,8 @@ function row(model, name, n_bytes, report, reports) {
   }
   const network = report && network_of(report.model);
   if (network) state.textContent += `, ${network.kind === "lora" ? "LoRA" : "embedding"}${network.family_name === undefined ? "" : ` for ${network.family_name}`}`;
-  if ((report?.complete && !network) || downloading === model) buttons.append(button("Use", () => use(model)));
+  const is_model = report === undefined || (!network && !is_part(report));
+  if ((report?.complete || downloading === model) && is_model) buttons.append(button("Use", () => use(model)));
   if (report && downloading !== model) buttons.append(button("Delete", () => remove(model, report.model, name)));
   const choices = report?.complete && !network ? part_choices(model, report, name, reports) : [];
   const needs = make("small", { class: "count" }, state, make("span", { class: "memory" }, memory.get(model) ?? ""));

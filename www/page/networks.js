@@ -25,10 +25,8 @@ const STEP = 0.05;
 let darkroom;
 /** All that are kept. @type {ExtraNetwork[]} */
 let networks = [];
-/** The loaded model's: what is remembered, is by this. @type {string | null} */
+/** The loaded model's family, by which choices are remembered. @type {string | null} */
 let family = null;
-/** The words of embeddings that the loaded model knows. @type {string[]} */
-let known_words = [];
 /** Is called when the request is another one. */
 let changed = () => {};
 /** Is called when one of the kept files is gone. @type {() => Promise<void>} */
@@ -54,32 +52,38 @@ export function open_networks(given, actions) {
 /** The kept file of that name, where it is no model but changes one. @param {string} model */
 export const network_of = (model) => networks.find((network) => network.model === model);
 
+/** The look at which there are that was begun last. */
+let looking = Promise.resolve();
+
 /** Looks again which there are. */
-export async function refresh_networks() {
-  try {
-    networks = await darkroom.extra_networks();
-  } catch (error) {
-    notify("error", `the LoRAs that this browser keeps cannot be listed: ${message_of(error)}`);
-  }
-  show();
+export function refresh_networks() {
+  const look = async () => {
+    try {
+      networks = await darkroom.extra_networks();
+    } catch (error) {
+      notify("error", `the LoRAs that this browser keeps cannot be listed: ${message_of(error)}`);
+    }
+    show();
+  };
+  looking = looking.then(look);
+  return looking;
 }
+
+/** Settles once it is known which there are. */
+export const networks_known = () => looking;
 
 /**
  * The model is another one.
- * @param {string | null} loaded its family
- * @param {string[]} words those of embeddings that it knows
+ * @param {string | null} loaded by which choices are remembered; null where none is loaded
  */
-export function family_is(loaded, words) {
+export async function family_is(loaded) {
   family = loaded;
-  known_words = words;
-  show();
+  if (loaded !== null) await refresh_networks();
+  else show();
 }
 
-/** Whether it is for the loaded model, as far as its file says. @param {ExtraNetwork} network */
-const is_of_family = ({ family: its, problem }) => family !== null && problem === undefined && (its === undefined || its === family);
-
 /** Whether the loaded model takes it. @param {ExtraNetwork} network */
-const fits = (network) => is_of_family(network) && (network.kind === "lora" || known_words.includes(network.name));
+const fits = ({ problem, obstacle }) => family !== null && problem === undefined && obstacle === undefined;
 
 const shown = () => networks.filter((network) => network.kind === "lora" && fits(network));
 
@@ -136,10 +140,11 @@ export async function network_came(model) {
   const network = network_of(model);
   if (!network) return;
   // Words come with the model.
-  if (is_of_family(network) && (network.kind === "embedding" || network.bundled_words > 0)) await reload();
-  if (!fits(network)) {
-    const its = network.family_name === undefined ? "another model" : network.family_name;
-    notify("info", `${network.name} is kept. It is for ${its}, and is listed once such a model is loaded`);
+  const is_of_family = network.family === undefined || network.family === family;
+  if (network.kind === "embedding" ? is_of_family : fits(network) && network.bundled_words > 0) await reload();
+  const { problem, obstacle } = network_of(model) ?? network;
+  if (problem ?? obstacle) {
+    notify("info", `${network.name} is kept, but the loaded model does not take it: ${problem ?? obstacle}`);
     return;
   }
   if (network.kind === "lora") choose(network.name, { on: true });
@@ -163,20 +168,13 @@ function show() {
   const rows = shown().map((network) => row(network, open.has(network.name)));
   element("loras").replaceChildren(...rows);
   element("networks-title").hidden = rows.length === 0;
-  const others = networks.filter((network) => family !== null && !fits(network));
-  element("networks-others").hidden = others.length === 0;
-  element("networks-others").textContent = others_in_words(others);
+  const n_others = family === null ? 0 : networks.filter((network) => !fits(network)).length;
+  element("networks-others").hidden = n_others === 0;
+  element("networks-others").textContent = n_others === 1 ? "1 more is not for this model." : `${n_others} more are not for this model.`;
   count();
   // Whoever uses a keyboard stays where they were.
   const again = focused === null ? null : element("loras").querySelector(`[aria-label="${CSS.escape(focused)}"]`);
   if (again instanceof HTMLElement) again.focus();
-}
-
-/** @param {ExtraNetwork[]} others */
-function others_in_words(others) {
-  const n = others.length;
-  const families = [...new Set(others.map(({ family_name }) => family_name ?? "something else"))].join(" or ");
-  return n === 1 ? `1 more is for ${families}.` : `${n} more are for ${families}.`;
 }
 
 function count() {

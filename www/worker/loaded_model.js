@@ -34,6 +34,11 @@ export class LoadedModel {
     this.#kept_models = kept_models;
   }
 
+  /** The model, where one is loaded. */
+  get loaded() {
+    return this.#studio;
+  }
+
   /** The model, or a failure that says that none is loaded. */
   get studio() {
     if (!this.#studio) throw new Failure("no model is loaded: load one first", "model");

@@ -12,7 +12,7 @@ use darkroom::checkpoint::lora::LoraFile;
 use darkroom::hub::cache::HubCache;
 use darkroom::hub::{FileUrl, RepoFile, RepoId};
 use darkroom::pipeline::{Embedding, Lora, ModelConfigs, unknown_lora};
-use darkroom::request::{LoraUse, Request, take_lora_tags};
+use darkroom::request::{LoraUse, Request};
 use darkroom::weights::DiskSource;
 use darkroom::{Error, Result};
 use pollster::block_on;
@@ -214,7 +214,8 @@ fn collect(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) {
         let path = entry.path();
         if path.is_dir() && depth < MAX_DEPTH {
             collect(&path, depth + 1, paths);
-        } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors")) && paths.len() < MAX_FILES {
+        } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors")) && paths.len() < MAX_FILES
+        {
             paths.push(path);
         }
     }
@@ -245,7 +246,7 @@ impl Wanted {
         let folder = folder.map(LoraFolder::open).transpose()?;
         let given: Vec<(String, &LoraArg)> = names(args).into_iter().zip(args).collect();
         let mut wanted: Vec<(String, Place)> = Vec::new();
-        let (_, tags) = take_lora_tags(&request.prompt)?;
+        let (_, tags) = request.lora_tags()?;
         for LoraUse { name, .. } in request.loras.iter().chain(&tags) {
             if wanted.iter().any(|(known, _)| known == name) {
                 continue;
@@ -255,7 +256,8 @@ impl Wanted {
                 (None, Some(folder)) => Place::File(folder.find(name)?.path),
                 (None, None) => {
                     // A tag may also use the name in the metadata of a file that is given.
-                    let named = args.iter().find(|arg| output_name(Path::new(&arg.file)).is_some_and(|own| own == *name));
+                    let named =
+                        args.iter().find(|arg| output_name(Path::new(&arg.file)).is_some_and(|own| own == *name));
                     let known: Vec<&str> = given.iter().map(|(known, _)| known.as_str()).collect();
                     match named {
                         Some(arg) => Place::Named(arg.file.clone()),
@@ -401,7 +403,8 @@ fn fetch(name: &str, bar: &Bar) -> Result<PathBuf> {
     let repo: RepoId = name.parse().map_err(|_| Error::Request {
         field: "lora",
         got: format!("{name:?}"),
-        expected: "give the path of a file that exists, owner/repo, owner/repo/file.safetensors, or https://…".to_owned(),
+        expected: "give the path of a file that exists, owner/repo, owner/repo/file.safetensors, or https://…"
+            .to_owned(),
     })?;
     HubCache::from_env()?.fetch_only_file(&repo, &mut progress)
 }
@@ -429,7 +432,13 @@ mod tests {
         for text in ["a.safetensors:strong", "", ":1", "a.safetensors:1:1:1"] {
             assert!(lora(text).is_err(), "{text}");
         }
-        let names = ["x/a.safetensors", "owner/repo:2", "y/a.safetensors", "x/a.safetensors:0.5", "https://h/b.safetensors?x=1"];
+        let names = [
+            "x/a.safetensors",
+            "owner/repo:2",
+            "y/a.safetensors",
+            "x/a.safetensors:0.5",
+            "https://h/b.safetensors?x=1",
+        ];
         let args: Vec<LoraArg> = names.iter().map(|text| lora(text).unwrap()).collect();
         let names: Vec<String> = used(&args).into_iter().map(|used| used.name).collect();
         assert_eq!(names, ["a", "repo", "a-2", "a", "b"]);

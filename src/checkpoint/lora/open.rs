@@ -51,7 +51,9 @@ impl LoraFile {
         }
         let (layers, others) = layers(files.names().into_iter());
         for (path, layer) in &layers {
-            if let Some(form) = layer.keys().find_map(|role| if let Role::Refused(form) = role { Some(form) } else { None }) {
+            if let Some(form) =
+                layer.keys().find_map(|role| if let Role::Refused(form) = role { Some(form) } else { None })
+            {
                 return refuse(format!(
                     "{path} is in the form {form}, which is not read: LoRA, LoCon, LoHa, LoKr, IA3, DoRA and whole \
                      differences are"
@@ -73,7 +75,8 @@ impl LoraFile {
                 };
             }
         }
-        let embeddings = files.names().into_iter().filter(|name| name.starts_with(EMBEDDINGS)).map(str::to_owned).collect();
+        let embeddings =
+            files.names().into_iter().filter(|name| name.starts_with(EMBEDDINGS)).map(str::to_owned).collect();
         let metadata = files.metadata().clone();
         let tensors = Weights::of(files);
         Ok(LoraFile { name, file, tensors, metadata, identity, layers, numbers, embeddings })
@@ -144,7 +147,9 @@ impl LoraFile {
                 Ok(found) => {
                     changes.extend(found.into_iter().map(|(tensor, change)| (component, tensor, Rc::new(change))));
                 }
-                Err(reason) => return refuse(format!("{} does not fit this {}: {reason}", self.is_for(), kind_of(configs))),
+                Err(reason) => {
+                    return refuse(format!("{} does not fit this {}: {reason}", self.is_for(), kind_of(configs)));
+                }
             }
         }
         if !unmatched.is_empty() {
@@ -184,7 +189,8 @@ impl LoraFile {
         let mut take = |role: Role| left.remove(&role);
         let alpha = take(Role::Alpha);
         let of_rank = |rank: usize| scale.of_rank(alpha.as_deref(), rank);
-        let first_side = |name: &str| self.tensors.get(name).and_then(|tensor| tensor.shape.first().copied()).unwrap_or(0);
+        let first_side =
+            |name: &str| self.tensors.get(name).and_then(|tensor| tensor.shape.first().copied()).unwrap_or(0);
         let shape_of = |end: &str| table.shape(component, &format!("{layer}.{end}"));
         let shape = shape_of("weight").ok_or_else(|| format!("{layer} has no weight"))?;
         let missing = |what: &str| format!("{layer} lacks {what}");
@@ -220,17 +226,18 @@ impl LoraFile {
             _ => return Err(missing("a half of LoHa")),
         }
         let mut rank = None;
-        let mut half = |whole: Role, a: Role, b: Role, core: Option<Role>, what: &str| -> Result<Option<Half>, String> {
-            match (take(whole), take(a), take(b), core.and_then(&mut take)) {
-                (Some(whole), None, None, None) => Ok(Some(Half::Whole(whole))),
-                (None, Some(left), Some(right), core) => {
-                    rank = Some(first_side(&right));
-                    Ok(Some(Half::Product(Factors { left, left_transposed: core.is_some(), right, core })))
+        let mut half =
+            |whole: Role, a: Role, b: Role, core: Option<Role>, what: &str| -> Result<Option<Half>, String> {
+                match (take(whole), take(a), take(b), core.and_then(&mut take)) {
+                    (Some(whole), None, None, None) => Ok(Some(Half::Whole(whole))),
+                    (None, Some(left), Some(right), core) => {
+                        rank = Some(first_side(&right));
+                        Ok(Some(Half::Product(Factors { left, left_transposed: core.is_some(), right, core })))
+                    }
+                    (None, None, None, None) => Ok(None),
+                    _ => Err(missing(what)),
                 }
-                (None, None, None, None) => Ok(None),
-                _ => Err(missing(what)),
-            }
-        };
+            };
         let first = half(Role::LokrW1, Role::LokrW1A, Role::LokrW1B, None, "a factor of lokr_w1")?;
         let second = half(Role::LokrW2, Role::LokrW2A, Role::LokrW2B, Some(Role::LokrT2), "a factor of lokr_w2")?;
         match (first, second) {

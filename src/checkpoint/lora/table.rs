@@ -93,7 +93,9 @@ impl Table {
                     add(short, layer);
                     add(&format!("text_model.{short}"), layer);
                     // Old diffusers' names of CLIP's attention.
-                    for (ours, theirs) in [("q_proj", "to_q"), ("k_proj", "to_k"), ("v_proj", "to_v"), ("out_proj", "to_out")] {
+                    for (ours, theirs) in
+                        [("q_proj", "to_q"), ("k_proj", "to_k"), ("v_proj", "to_v"), ("out_proj", "to_out")]
+                    {
                         if let Some(attention) = layer.strip_suffix(ours).filter(|path| path.ends_with(".self_attn.")) {
                             add(&format!("{attention}{theirs}"), layer);
                         }

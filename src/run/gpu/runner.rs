@@ -286,13 +286,7 @@ impl Runner for GpuRunner {
         self.load_weights(graphs, weights, progress).await
     }
 
-    async fn replace(
-        &self,
-        graphs: &[Graph],
-        weights: &Weights,
-        names: &[String],
-        loaded: &GpuWeights,
-    ) -> Result<()> {
+    async fn replace(&self, graphs: &[Graph], weights: &Weights, names: &[String], loaded: &GpuWeights) -> Result<()> {
         self.replace_weights(graphs, weights, names, loaded).await
     }
 

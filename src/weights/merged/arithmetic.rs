@@ -223,8 +223,7 @@ mod tests {
         // W [2,4,2] of kron([[1, 2]], [2,2,2]).
         let sizes = Sizes::of(&[2, 4, 1, 2]);
         let second = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
-        let lokr =
-            Delta::Kronecker { first: vec![1.0, 2.0], first_cols: 2, second, second_cols: 4, scale: 1.0 };
+        let lokr = Delta::Kronecker { first: vec![1.0, 2.0], first_cols: 2, second, second_cols: 4, scale: 1.0 };
         let expected = [1., 2., 3., 4., 2., 4., 6., 8., 5., 6., 7., 8., 10., 12., 14., 16.];
         assert_eq!(whole(&lokr, sizes, &[]), expected);
     }

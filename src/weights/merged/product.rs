@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-#[cfg(not(target_arch = "wasm32"))]
-#[path = "product/native.rs"]
-mod platform;
 #[cfg(any(test, target_arch = "wasm32"))]
 #[path = "product/plain.rs"]
 mod plain;
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "product/native.rs"]
+mod platform;
 #[cfg(target_arch = "wasm32")]
 use plain as platform;
 

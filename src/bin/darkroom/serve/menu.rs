@@ -10,7 +10,7 @@ use darkroom::image::FileFormat;
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::ModelConfigs;
-use darkroom::request::{Defaults, Request, SDConfig, take_lora_tags};
+use darkroom::request::{Defaults, Request, SDConfig};
 use darkroom::sampler::Sampler;
 
 use super::failure::Failure;
@@ -189,7 +189,7 @@ impl Menu {
 
     /// Refuses LoRAs that are not here, whether in the list or in tags of the prompt.
     fn check_loras(&self, request: &Request) -> Result<(), Failure> {
-        let (_, tags) = take_lora_tags(&request.prompt)?;
+        let (_, tags) = request.lora_tags()?;
         let of = |param: &'static str| move |lora| (param, lora);
         for (param, lora) in request.loras.iter().map(of("loras")).chain(tags.iter().map(of("prompt"))) {
             let found = match &self.loras {

@@ -76,7 +76,8 @@ async fn sd_models(State(desk): State<Arc<Desk>>) -> Json<Value> {
 /// Their folder is nobody's business.
 async fn loras(State(desk): State<Arc<Desk>>) -> Json<Value> {
     let entries = desk.menu.loras.as_ref().map(|folder| folder.entries()).unwrap_or_default();
-    let item = |name: &str| json!({ "name": name, "alias": name, "path": format!("{name}.safetensors"), "metadata": {} });
+    let item =
+        |name: &str| json!({ "name": name, "alias": name, "path": format!("{name}.safetensors"), "metadata": {} });
     Json(entries.iter().map(|entry| item(&entry.stem)).collect())
 }
 
