@@ -27,8 +27,19 @@ fn number_or_text<S: Serializer>(seed: &u64, serializer: S) -> Result<S::Ok, S::
 
 impl LoadSettings {
     /// The names of its fields.
-    pub const FIELDS: &[&str] =
-        &["runner", "dtype", "budget_bytes", "tiles", "tune", "prediction", "clip_merges", "base", "vae", "taesd", "embeddings"];
+    pub const FIELDS: &[&str] = &[
+        "runner",
+        "dtype",
+        "budget_bytes",
+        "tiles",
+        "tune",
+        "prediction",
+        "clip_merges",
+        "base",
+        "vae",
+        "taesd",
+        "embeddings",
+    ];
 }
 
 impl BenchSettings {

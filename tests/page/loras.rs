@@ -89,7 +89,8 @@ fn kept_loras_change_the_model_as_in_diffusers() {
         script(&listed),
         json!(runners)
     ));
-    let kohya = said["networks"].as_array().into_iter().flatten().find(|network| network["name"] == "kohya").expect("it");
+    let kohya =
+        said["networks"].as_array().into_iter().flatten().find(|network| network["name"] == "kohya").expect("it");
     assert_eq!(
         json!([kohya["kind"], kohya["model"], kohya["family"], kohya["output_name"], kohya["words"]]),
         json!(["lora", "kohya.safetensors", "sd1", "tiny style", ["fox", "snow"]])
@@ -151,7 +152,10 @@ fn loras_are_dropped_listed_and_remembered() {
     browser.eval("document.getElementById('models').close()");
     assert_eq!(browser.text("#networks-others"), "1 more is not for this model.");
     assert_eq!(browser.text("#networks-count"), "2 are on");
-    assert_eq!(browser.eval("[...document.querySelectorAll('#model option')].map(({ value }) => value)"), json!(["darkroom/tiny-emoji", "kept:folder"]));
+    assert_eq!(
+        browser.eval("[...document.querySelectorAll('#model option')].map(({ value }) => value)"),
+        json!(["darkroom/tiny-emoji", "kept:folder"])
+    );
 
     // Words go into the prompt, once; strengths are set by the slider, by typing, and for the text encoder alone.
     browser.fill(&[("prompt", "a photo"), ("steps", "2"), ("guidance", "4"), ("seed", "7")]);
@@ -177,7 +181,8 @@ fn loras_are_dropped_listed_and_remembered() {
     browser.eval("document.querySelector('.card .open').click()");
     assert!(browser.text("#viewer-parameters").contains("kohya 0.6, locon -0.8"), "{}", browser.text("#viewer"));
     browser.eval("document.getElementById('viewer').close()");
-    let loras = json!([{ "name": "kohya", "strength": 0.6 }, { "name": "locon", "strength": -0.8, "text_strength": 0.25 }]);
+    let loras =
+        json!([{ "name": "kohya", "strength": 0.6 }, { "name": "locon", "strength": -0.8, "text_strength": 0.25 }]);
     let drawn_with = browser.run(
         "const { all } = await import('./page/album.js');
         return (await all()).at(-1).parameters.loras.map(({ sha256, ...lora }) => lora);",
@@ -190,7 +195,9 @@ fn loras_are_dropped_listed_and_remembered() {
     browser.wait_until(&in_row("locon", "input[type=checkbox]:checked"));
     assert_eq!(browser.eval(&format!("{}.value", in_row("locon", ".lora-own input[type=number]"))), "0.25");
     browser.fill(&[("prompt", "x <lora:nobody:1>")]);
-    browser.wait_until("document.getElementById('needs').textContent.includes('this browser keeps kohya, kohya-xl, locon')");
+    browser.wait_until(
+        "document.getElementById('needs').textContent.includes('this browser keeps kohya, kohya-xl, locon')",
+    );
     for name in ["kohya", "locon"] {
         browser.eval(&format!("{}.click()", in_row(name, "input[type=checkbox]")));
     }
@@ -199,7 +206,8 @@ fn loras_are_dropped_listed_and_remembered() {
     assert!(difference(&browser.newest_picture(), &with) > 5, "without LoRAs it is another picture");
 
     // A picture brings its own back, and says which is missing.
-    let reuse = "document.querySelectorAll('.card')[1].querySelector('button[aria-label^=\"Use the settings\"]').click()";
+    let reuse =
+        "document.querySelectorAll('.card')[1].querySelector('button[aria-label^=\"Use the settings\"]').click()";
     browser.eval(reuse);
     browser.wait_until(&in_row("locon", "input[type=checkbox]:checked"));
     assert_eq!(browser.eval(&format!("{}.value", in_row("kohya", "input[type=number]"))), "0.6");
@@ -207,7 +215,9 @@ fn loras_are_dropped_listed_and_remembered() {
     assert_eq!(difference(&browser.newest_picture(), &with), 0);
     browser.eval(&format!("{}.click()", in_row("kohya", "button[aria-label^=Delete]")));
     browser.wait_until("!document.querySelector('[data-lora=kohya]')");
-    browser.eval("document.querySelectorAll('.card')[2].querySelector('button[aria-label^=\"Use the settings\"]').click()");
+    browser.eval(
+        "document.querySelectorAll('.card')[2].querySelector('button[aria-label^=\"Use the settings\"]').click()",
+    );
     said("it was made with the LoRA kohya, which this browser does not keep for this model");
 
     // The model that comes with the page is of other sizes than all that is made for its family.
@@ -225,10 +235,9 @@ fn kept_embeddings_are_words_of_prompts() {
     let (url, listed) = serve_model(dir.path());
     let browser = Browser::start();
     browser.open(&format!("{url}example.html"));
-    let cases: Vec<Value> = serde_json::from_slice(
-        &std::fs::read(fixtures_dir().join("embeddings/cases.json")).expect("the cases"),
-    )
-    .expect("JSON");
+    let cases: Vec<Value> =
+        serde_json::from_slice(&std::fs::read(fixtures_dir().join("embeddings/cases.json")).expect("the cases"))
+            .expect("JSON");
     let of = |name: &str| cases.iter().find(|case| case["name"] == name).unwrap_or_else(|| panic!("{name}")).clone();
     let (one, negative) = (of("one"), of("negative"));
     let said = browser.run(&format!(
@@ -252,7 +261,11 @@ fn kept_embeddings_are_words_of_prompts() {
     ));
     assert_eq!(said["networks"], json!(["embedding anything", "embedding bad-hands-5", "embedding xl-look"]));
     assert_eq!(json!([said["words"], said["none"]]), json!([["anything", "bad-hands-5"], []]));
-    assert!(said["wrong"][1].as_str().is_some_and(|message| message.contains("an embedding that was made for it")), "{}", said["wrong"]);
+    assert!(
+        said["wrong"][1].as_str().is_some_and(|message| message.contains("an embedding that was made for it")),
+        "{}",
+        said["wrong"]
+    );
     assert!(said["pickle"][1].as_str().is_some_and(|message| message.contains("pickle")), "{}", said["pickle"]);
     for (idx, case) in [one, negative].iter().enumerate() {
         let file = fixtures_dir().join("embeddings").join(case["pictures"][0].as_str().expect("a file"));
@@ -260,4 +273,77 @@ fn kept_embeddings_are_words_of_prompts() {
         let differs = difference(&picture(&said["drawn"][idx]), &expected);
         assert!(differs <= MAX_DIFFERENCE, "{} differs by {differs}", case["name"]);
     }
+}
+
+#[test]
+fn prompts_have_a_syntax_and_embeddings_are_dropped() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    let is = |id: &str, words: &str| {
+        browser.wait_until(&format!("document.getElementById('{id}').textContent.includes({words:?})"));
+    };
+    let choose = |syntax: &str| {
+        browser.eval(&format!(
+            "(() => {{ const select = document.getElementById('syntax'); select.value = '{syntax}';
+            select.dispatchEvent(new Event('input', {{ bubbles: true }})); }})()"
+        ));
+    };
+    // Brackets are no tokens where they are syntax, and a tag is none anywhere but in plain text.
+    browser.fill(&[("prompt", "a (red:1.2) fox")]);
+    is("prompt-tokens", "3 of 75 tokens");
+    choose("plain");
+    browser.wait_until("!document.getElementById('prompt-tokens').textContent.startsWith('3 of')");
+    choose("comfy");
+    is("prompt-tokens", "3 of 75 tokens");
+    browser.fill(&[("prompt", "a [red|blue] fox")]);
+    browser.wait_until("!document.getElementById('prompt-notes').hidden");
+    choose("a1111");
+    browser.wait_until("document.getElementById('prompt-notes').hidden");
+    // Long prompts are read in chunks, but cut where there is no syntax.
+    let long = "a red fox, ".repeat(30);
+    browser.fill(&[("prompt", &long), ("steps", "1")]);
+    is("prompt-tokens", "of 150 tokens in 2 chunks");
+    choose("plain");
+    is("prompt-tokens", "the model reads 75");
+    choose("compel");
+    browser.draw("a red++ fox", 1);
+    let syntax =
+        "const { all } = await import('./page/album.js'); return (await all()).at(-1).parameters.prompt_syntax;";
+    assert_eq!(browser.run(syntax), "compel");
+    // A picture brings its syntax back, and what the form has no field for.
+    choose("plain");
+    browser.eval("document.querySelector('.card button[aria-label^=\"Use the settings\"]').click()");
+    browser.wait_until("document.getElementById('syntax').value === 'compel'");
+
+    // None of these fits the model that comes with the page.
+    for name in ["anything", "sdxl"] {
+        drop_path(&browser, &fixtures_dir().join(format!("embeddings/{name}.safetensors")));
+        is("networks-others", if name == "anything" { "1 more is not" } else { "2 more are not" });
+    }
+    is("notices", "the loaded model does not take it");
+    drop_path(&browser, &fixtures_dir().join("embeddings/pickle.pt"));
+    is("notices", "pickle.pt is not kept");
+
+    // A model that takes one has its word.
+    let dir = tempfile::tempdir().expect("a folder");
+    tiny::write_model("v1-5", &dir.path().join("folder"), tiny::Style::F16);
+    drop_path(&browser, &dir.path().join("folder"));
+    browser.wait_until("document.querySelector('[data-model=\"folder\"]')");
+    browser.eval("[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === 'Use: folder').click()");
+    browser.wait_until("document.querySelector('[data-embedding=anything]')");
+    browser.wait_until_idle();
+    browser.choose_runner("cpu", "processor");
+    drop_path(&browser, &fixtures_dir().join("embeddings/bad-hands-5.safetensors"));
+    browser.wait_until("document.querySelector('[data-embedding=bad-hands-5]')");
+    browser.wait_until_idle();
+    browser.fill(&[("prompt", "a photo"), ("negative", "blurry")]);
+    browser.eval("document.querySelector('[data-embedding=anything] button').click()");
+    browser.eval("document.querySelectorAll('[data-embedding=bad-hands-5] button')[1].click()");
+    let fields = "['prompt', 'negative'].map((id) => document.getElementById(id).value)";
+    assert_eq!(browser.eval(fields), json!(["a photo, anything", "blurry, bad-hands-5"]));
+    browser.draw("a photo, anything", 1);
+    let used = "const { all } = await import('./page/album.js'); return (await all()).at(-1).parameters.embeddings.map(({ name }) => name);";
+    assert_eq!(browser.run(used), json!(["anything", "bad-hands-5"]));
+    browser.eval("document.querySelector('[data-embedding=anything] button[aria-label^=Delete]').click()");
+    browser.wait_until("!document.querySelector('[data-embedding=anything]')");
 }
