@@ -34,7 +34,7 @@ use device::Opened;
 
 impl From<&Embedding> for UsedEmbedding {
     fn from(embedding: &Embedding) -> Self {
-        UsedEmbedding { name: embedding.name.clone(), sha256: embedding.sha256.clone() }
+        UsedEmbedding { name: embedding.name.clone(), sha256: embedding.sha256.clone(), hash: None }
     }
 }
 

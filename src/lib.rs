@@ -18,7 +18,8 @@
 //! - [`error`]: one enum; its variants carry what a caller needs to act on. [`json`]: JSON as Python reads it.
 //! - [`rng`]: torch's CPU generator, bit for bit, so that a seed means the same noise as in diffusers.
 //! - [`tokenizer`]: CLIP's byte-pair encoding, with the ids of transformers.
-//! - [`prompt`]: the prompt languages that people write: weights, chunks of 75 tokens, prompts that change over the steps.
+//! - [`prompt`]: the prompt languages that people write: weights, chunks of 75 tokens, prompts that change over the
+//!   steps or choose by the seed ([`prompt::wildcards`]).
 //! - [`image`]: pictures in and out, what files carry beside them, Pillow's resampling, masks.
 //! - [`graph`]: models as plain data: operations, shapes, names, weights, costs.
 //! - [`store`]: verified chunks of downloaded files, as an interface; IndexedDB in the browser.

@@ -10,8 +10,11 @@
 //! Whether the settings can be drawn here is not checked: the request does that.
 
 mod a1111;
+mod comfy;
 mod found;
+mod invoke;
 mod other_programs;
+mod spelled;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +23,8 @@ use crate::error::{Error, Result};
 use crate::image::Fit;
 use crate::prompt::PromptSyntax;
 use crate::request::{ClipSkipCounting, LongPrompt, LoraUse, Request, SDConfig};
-use crate::sampler::{Sampler, Steps};
+use crate::rng::Noise;
+use crate::sampler::{Sampler, Spacing, Steps};
 
 /// Keyword of the text that other programs read.
 const A1111_KEY: &str = "parameters";
@@ -38,14 +42,26 @@ pub struct Parameters {
     /// What to avoid. `None` and an empty text are not the same for XL; the layout of AUTOMATIC1111 cannot tell them apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
+    /// What the prompt was decided from, where it had options.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Likewise of what to avoid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_template: Option<String>,
     /// Steps that were asked for.
     pub steps: u32,
     /// The sampler's name, such as `dpm++2m_karras`.
     pub sampler: String,
+    /// How the steps were spread over the training steps, where that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spacing: Option<Spacing>,
     /// Classifier-free guidance scale.
     pub guidance_scale: f64,
     /// The seed of the noise.
     pub seed: u64,
+    /// Which of torch's generators the noise came from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub noise: Noise,
     /// Pixels in a row.
     pub width: u32,
     /// Rows.
@@ -109,6 +125,16 @@ pub struct UsedEmbedding {
     /// The SHA-256 of its file in lower-case hexadecimal, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// What another program wrote as its hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+impl UsedEmbedding {
+    /// One that another program names, with the hash that it gives.
+    pub(crate) fn of_other(name: String, hash: Option<String>) -> Self {
+        UsedEmbedding { name, sha256: None, hash }
+    }
 }
 
 /// A LoRA that changed the model, with the file that it was.
@@ -125,6 +151,18 @@ pub struct UsedLora {
     /// The SHA-256 of its file in lower-case hexadecimal, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// What another program wrote as its hash: AUTOMATIC1111 the first 12 digits of the SHA-256 of what is behind the
+    /// file's header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+impl UsedLora {
+    /// One of this name with strength 1.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        UsedLora { name: name.to_owned(), strength: 1.0, text_strength: None, sha256: None, hash: None }
+    }
 }
 
 /// A file's hash as AUTOMATIC1111 writes it: the name and the first twelve figures.
@@ -134,7 +172,7 @@ fn short_hash(name: &str, sha256: Option<&str>) -> Option<String> {
 
 impl From<LoraUse> for UsedLora {
     fn from(LoraUse { name, strength, text_strength }: LoraUse) -> Self {
-        UsedLora { name, strength, text_strength, sha256: None }
+        UsedLora { name, strength, text_strength, sha256: None, hash: None }
     }
 }
 
@@ -152,10 +190,14 @@ impl Parameters {
         Parameters {
             prompt: config.prompt.clone(),
             negative_prompt: config.negative_prompt.clone(),
+            template: config.template.clone(),
+            negative_template: config.negative_template.clone(),
             steps: config.steps as u32,
             sampler: sampler.name(),
+            spacing: config.spacing,
             guidance_scale: config.guidance_scale,
             seed: config.seed,
+            noise: config.noise,
             width: config.width as u32,
             height: config.height as u32,
             any_size: config.any_size,
@@ -218,6 +260,8 @@ impl Parameters {
         if let Some(syntax) = self.prompt_syntax {
             settings.push((SYNTAX_KEY, syntax.name().to_owned()));
         }
+        // Where it is absent, AUTOMATIC1111 means the GPU's.
+        settings.push(("RNG", if self.noise == Noise::Philox { "NV" } else { "CPU" }.to_owned()));
         let hashes: Vec<String> =
             self.loras.iter().filter_map(|used| short_hash(&used.name, used.sha256.as_deref())).collect();
         if !hashes.is_empty() {
@@ -227,6 +271,11 @@ impl Parameters {
             self.embeddings.iter().filter_map(|used| short_hash(&used.name, used.sha256.as_deref())).collect();
         if !hashes.is_empty() {
             settings.push(("TI hashes", serde_json::Value::from(hashes.join(", ")).to_string()));
+        }
+        for (key, template) in [("Template", &self.template), ("Negative Template", &self.negative_template)] {
+            if let Some(template) = template {
+                settings.push((key, quoted(template)));
+            }
         }
         if !self.version.is_empty() {
             settings.push(("Version", quoted(&self.version)));
@@ -270,6 +319,9 @@ impl From<Parameters> for Request {
         Request {
             prompt: parameters.prompt,
             negative_prompt: parameters.negative_prompt,
+            template: parameters.template,
+            negative_template: parameters.negative_template,
+            preset: None,
             width: Some(parameters.width as usize),
             height: Some(parameters.height as usize),
             any_size: parameters.any_size,
@@ -278,10 +330,12 @@ impl From<Parameters> for Request {
             guidance_scale: Some(parameters.guidance_scale),
             strength: parameters.strength,
             sampler: Some(parameters.sampler),
+            spacing: parameters.spacing,
             eta: parameters.eta,
             timesteps: parameters.timesteps,
             sigmas: parameters.sigmas,
             seed: Some(parameters.seed),
+            noise: (parameters.noise != Noise::default()).then_some(parameters.noise),
             count: None,
             clip_skip: parameters.clip_skip.map(|skip| skip as usize),
             clip_skip_counting: parameters.clip_skip_counting,
@@ -304,6 +358,10 @@ fn a1111_name(sampler: &str) -> String {
 fn quoted(value: &str) -> String {
     let plain = !value.contains([',', ':', '\n', '\r']) && !value.starts_with('"') && value.trim() == value;
     if plain { value.to_owned() } else { serde_json::Value::from(value).to_string() }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn malformed(reason: String) -> Error {
@@ -331,6 +389,9 @@ mod tests {
         let whole = Request {
             prompt: "a fox\nNegative prompt: inside".to_owned(),
             negative_prompt: Some(String::new()),
+            template: Some("a {fox|owl}".to_owned()),
+            negative_template: Some("{fog|}".to_owned()),
+            preset: None,
             width: Some(520),
             height: Some(512),
             any_size: true,
@@ -339,10 +400,12 @@ mod tests {
             guidance_scale: Some(2.5),
             strength: Some(0.25),
             sampler: Some("dpm++2m_karras".to_owned()),
+            spacing: Some(Spacing::Linspace),
             eta: Some(0.5),
             timesteps: None,
             sigmas: None,
             seed: Some(u64::MAX),
+            noise: Some(Noise::Philox),
             count: None,
             clip_skip: Some(2),
             clip_skip_counting: Some(ClipSkipCounting::A1111),

@@ -4,17 +4,22 @@
 //! [`Error::Request`] that says what would work. Prompts are text here; [`crate::prompt`] reads them later.
 
 mod asked;
+mod expand;
 mod loras;
+mod preset;
 mod seed;
 
 pub use asked::{Attention, ClipSkipCounting, Defaults, LongPrompt, Request};
+pub use expand::ExpandedRequest;
 pub use loras::{LoraUse, MAX_LORA_STRENGTH, MAX_LORAS, take_lora_tags};
+pub use preset::Preset;
 
 use crate::error::{Error, Result};
 use crate::image::Fit;
 use crate::model::version::SDVersion;
 use crate::prompt::PromptSyntax;
-use crate::sampler::{RunOptions, Sampler, Steps};
+use crate::rng::Noise;
+use crate::sampler::{RunOptions, Sampler, Spacing, Steps};
 
 /// The longest side of a picture, in pixels.
 pub const MAX_SIDE: usize = 4096;
@@ -84,15 +89,23 @@ pub struct SDConfig {
     pub strength: f64,
     /// The seed of the first picture; the picture with index `i` uses `seed + i`.
     pub seed: u64,
+    /// Which of torch's generators the noise comes from.
+    pub noise: Noise,
     /// What to draw.
     pub prompt: String,
     /// What to steer away from. It has no effect where guidance has none. `None` is not the same as an empty text: XL
     /// then steers away from zeros, as diffusers does, not from the encoding of nothing.
     pub negative_prompt: Option<String>,
+    /// What the prompt was decided from; it is written into the picture and has no effect.
+    pub template: Option<String>,
+    /// Likewise of what to steer away from.
+    pub negative_template: Option<String>,
     /// How many pictures to draw, 1 to 64.
     pub count: usize,
     /// The sampler, or `None` for the one that the checkpoint's `scheduler_config.json` names.
     pub sampler: Option<Sampler>,
+    /// How the steps are spread over the training steps, or `None` for what the checkpoint says.
+    pub spacing: Option<Spacing>,
     /// How much noise DDIM and TCD add in each step, 0 to 1; no other sampler has the choice.
     pub eta: f64,
     /// The steps one by one, where the request chose them; [`SDConfig::steps`] is then their number. See
@@ -132,10 +145,14 @@ impl SDConfig {
             guidance_scale: version.default_guidance_scale(),
             strength: 0.8,
             seed: 0,
+            noise: Noise::default(),
             prompt: String::new(),
             negative_prompt: None,
+            template: None,
+            negative_template: None,
             count: 1,
             sampler: None,
+            spacing: None,
             eta: 0.0,
             given_steps: None,
             clip_skip: None,
@@ -189,6 +206,13 @@ impl SDConfig {
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Sets which of torch's generators the noise comes from.
+    #[must_use]
+    pub fn with_noise(mut self, noise: Noise) -> Self {
+        self.noise = noise;
         self
     }
 

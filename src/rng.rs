@@ -1,4 +1,5 @@
-//! Gaussian noise equal to PyTorch's: the same seed gives the same starting latents as diffusers with a CPU generator.
+//! Gaussian noise equal to PyTorch's: the same seed gives the same starting latents as diffusers with a CPU generator, or
+//! with a CUDA one ([`Philox`]). [`Noise`] names them, and [`NoiseGenerator`] is either.
 //!
 //! [`Generator`] is `torch.Generator("cpu")`: an MT19937 engine seeded with the low 32 bits of the seed, and one cached
 //! normal that survives between calls. [`Generator::randn`] is `torch.randn(n, generator=g, dtype=torch.float32)` bit
@@ -18,7 +19,56 @@
 //! `ATen/native/cpu/DistributionTemplates.h` (`normal_fill_AVX2`) and `ATen/native/cpu/avx_mathfun.h`; Matsumoto and
 //! Nishimura, "Mersenne Twister" (1998); Moshier's Cephes library for the polynomials.
 
+mod philox;
+
 use std::f32::consts::FRAC_1_SQRT_2;
+
+use serde::{Deserialize, Serialize};
+
+pub use philox::Philox;
+
+/// Which of torch's generators the noise of a picture comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub enum Noise {
+    /// The CPU's, as in diffusers' examples and ComfyUI.
+    #[default]
+    Cpu,
+    /// CUDA's, as in AUTOMATIC1111 and Forge unless their settings say otherwise (there "GPU", and "NV" on any device).
+    Philox,
+}
+
+/// Where the random numbers of one picture come from. Every draw, of the first latents, of a start picture's latents and
+/// within the steps, is one call, in diffusers' order.
+#[derive(Clone, Debug)]
+pub enum NoiseGenerator {
+    /// [`Noise::Cpu`].
+    Cpu(Box<Generator>),
+    /// [`Noise::Philox`].
+    Philox(Philox),
+}
+
+impl NoiseGenerator {
+    /// One at the start of the sequence of `seed`.
+    #[must_use]
+    pub fn new(noise: Noise, seed: u64) -> Self {
+        match noise {
+            Noise::Cpu => NoiseGenerator::Cpu(Box::new(Generator::new(seed))),
+            Noise::Philox => NoiseGenerator::Philox(Philox::new(seed)),
+        }
+    }
+
+    /// `n` values of the standard normal distribution; for a tensor in row-major order.
+    #[must_use]
+    pub fn randn(&mut self, n: usize) -> Vec<f32> {
+        match self {
+            NoiseGenerator::Cpu(generator) => generator.randn(n),
+            NoiseGenerator::Philox(generator) => generator.randn(n),
+        }
+    }
+}
 
 /// Words of engine state.
 const STATE_LEN: usize = 624;
@@ -27,7 +77,7 @@ const STATE_SHIFT: usize = 397;
 /// Values that one vectorised Box-Muller step makes: 8 cosines, then 8 sines.
 const BLOCK: usize = 16;
 
-/// The generator behind every random number of a picture, equal to `torch.Generator("cpu").manual_seed(seed)`.
+/// A generator equal to `torch.Generator("cpu").manual_seed(seed)`.
 ///
 /// The order of draws is part of the result: image-to-image draws the encoder's sample before the noise, and every
 /// call moves the generator on.

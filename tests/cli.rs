@@ -4,6 +4,8 @@
 //! No test here reaches a network: the Hub's address is a closed port, and the cache an empty folder.
 #![cfg(not(target_arch = "wasm32"))]
 
+#[path = "cli/choices.rs"]
+mod choices;
 #[path = "cli/desk.rs"]
 mod desk;
 #[path = "cli/pictures.rs"]

@@ -327,6 +327,26 @@ fn parameters() {
 }
 
 #[test]
+fn wildcards() {
+    let target = Target {
+        name: "wildcards",
+        run: targets::wildcards,
+        mutate: mutate::template,
+        // What comes out may be much longer than what went in, up to a bound.
+        memory: (1 << 20, 200),
+        reached: &[
+            "accepted as it was",
+            "accepted longer",
+            "accepted shorter",
+            "these names are there",
+            "lead to themselves",
+            "no line to choose",
+        ],
+    };
+    fuzz(&target, files(&fixtures().join("fuzz/wildcards"), &|_| true));
+}
+
+#[test]
 fn inspect() {
     let target = Target {
         name: "inspect",
@@ -353,6 +373,19 @@ fn inspect() {
     let (lists, cases) = headers::table();
     let all = cases.iter().map(|case| headers::header(&lists, case).0);
     corpus.extend(all.filter(|header| header.len() < 8 << 10));
+    fuzz(&target, corpus);
+}
+
+#[test]
+fn embedding() {
+    let target = Target {
+        name: "embedding",
+        run: targets::embedding,
+        mutate: mutate::safetensors,
+        memory: (2 << 20, 40),
+        reached: &["accepted", "not a valid safetensors file"],
+    };
+    let corpus = files(&fixtures().join("embeddings"), &|path| path.extension().is_some_and(|end| end == "safetensors"));
     fuzz(&target, corpus);
 }
 

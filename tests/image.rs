@@ -272,7 +272,7 @@ fn example() -> Parameters {
 fn parameters_have_the_usual_layout() {
     let text = Parameters { seed: 1, height: 512, strength: Some(0.75), ..example() }.to_a1111();
     let expected = "a red apple, (detailed:1.2)\nNegative prompt: blurry, low quality\nSteps: 20, \
-         Sampler: DPM++ 2M Karras, CFG scale: 7.5, Seed: 1, Size: 512x512, Model: v1-5, Denoising strength: 0.75, Prompt syntax: plain, Version: darkroom 0.1.0";
+         Sampler: DPM++ 2M Karras, CFG scale: 7.5, Seed: 1, Size: 512x512, Model: v1-5, Denoising strength: 0.75, Prompt syntax: plain, RNG: CPU, Version: darkroom 0.1.0";
     assert_eq!(text, expected);
 }
 

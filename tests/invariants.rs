@@ -54,8 +54,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("weights", &["error", "store", "graph"]),
     ("model", &["error", "json", "graph", "weights"]),
     ("sampler", &["error", "json", "model"]),
-    ("request", &["error", "prompt", "model", "sampler", "image"]),
-    ("parameters", &["error", "prompt", "sampler", "image", "request"]),
+    ("request", &["error", "rng", "image", "prompt", "model", "sampler"]),
+    ("parameters", &["error", "rng", "image", "prompt", "sampler", "request"]),
     ("hub", &["error", "json", "store", "graph", "weights", "model"]),
     ("run", &["error", "graph", "weights"]),
     (

@@ -331,7 +331,7 @@ fn texts_of_other_programs_are_read() {
         ("comfy.webp", "ComfyUI", u64::MAX, "dpm++2m_karras", [640, 448]),
         ("swarm.png", "SwarmUI", 77, "euler_a", [512, 640]),
         ("invoke.png", "InvokeAI", 42, "dpm++2m_karras", [512, 512]),
-        ("novel.png", "NovelAI", 1_234_567_890, "k_euler_ancestral_karras", [832, 1216]),
+        ("novel.png", "NovelAI", 1_234_567_890, "euler_a", [832, 1216]),
         ("fooocus.png", "Fooocus", 987, "dpm++2m_sde_karras", [1152, 896]),
     ] {
         let got = found(name).unwrap_or_else(|| panic!("{name}: nothing found"));
@@ -356,6 +356,32 @@ fn texts_of_other_programs_are_read() {
     }
     for name in ["xmp6.jpg", "plain.gif", "plain.bmp", "grey.tif", "escapes.png"] {
         assert_eq!(found(name), None, "{name}");
+    }
+}
+
+/// What tools/fixtures/metadata.py says is to be found in the files that it writes as other programs do. `null` is absent; of
+/// notes a part of each is given, in any order.
+#[test]
+fn settings_of_other_programs_are_found() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/metadata");
+    let cases = std::fs::read_to_string(folder.join("cases.json")).unwrap();
+    let cases: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&cases).unwrap();
+    assert!(cases.len() > 10);
+    for (name, expected) in cases {
+        let texts = picture_text(&std::fs::read(folder.join(&name)).unwrap()).unwrap();
+        let found = Found::in_text(&texts).unwrap_or_else(|| panic!("{name}: nothing found in {texts:?}"));
+        let json = serde_json::to_value(&found).unwrap();
+        for (key, value) in expected.as_object().unwrap() {
+            if key != "notes" {
+                assert_eq!(&json[key], value, "{name}: {key}");
+                continue;
+            }
+            let parts: Vec<&str> = value.as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
+            assert_eq!(found.notes.len(), parts.len(), "{name}: {:?}", found.notes);
+            for part in parts {
+                assert!(found.notes.iter().any(|note| note.contains(part)), "{name}: no {part} in {:?}", found.notes);
+            }
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! Noise is torch's, bit for bit: fixtures of torch 2.11 with AVX2, made by tools/fixtures/leaves.py.
+//! Noise is torch's. The CPU's bit for bit: fixtures of torch 2.11 with AVX2, made by tools/fixtures/leaves.py. CUDA's to
+//! the digits that others have published, in tests/fixtures/rng/philox.json.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
-use darkroom::rng::Generator;
+use darkroom::rng::{Generator, Noise, NoiseGenerator, Philox};
 use serde::Deserialize;
 
 /// Calls of more values than this are stored as one checksum per so many values, with the first and last 8 in full.
@@ -98,4 +99,55 @@ fn values_are_finite_and_standard_normal() {
     // Five standard errors of each estimate.
     assert!(mean.abs() < 5.0 / n.sqrt(), "mean {mean}");
     assert!((variance - 1.0).abs() < 5.0 * (2.0 / n).sqrt(), "variance {variance}");
+}
+
+#[derive(Deserialize)]
+struct Published {
+    values: Vec<PublishedValues>,
+    sums: Vec<PublishedSums>,
+}
+
+#[derive(Deserialize)]
+struct PublishedValues {
+    source: String,
+    seed: String,
+    draw: usize,
+    size: usize,
+    tolerance: f64,
+    at: Vec<usize>,
+    expected: Vec<f64>,
+}
+
+/// Of three draws: `first + 0.5 * second + third`, the third one row of columns.
+#[derive(Deserialize)]
+struct PublishedSums {
+    source: String,
+    seed: String,
+    rows: usize,
+    columns: usize,
+    tolerance: f64,
+    at: Vec<usize>,
+    expected: Vec<f64>,
+}
+
+#[test]
+fn philox_is_torchs_on_cuda() {
+    let published: Published = serde_json::from_str(include_str!("fixtures/rng/philox.json")).unwrap();
+    for case in &published.values {
+        let mut generator = NoiseGenerator::new(Noise::Philox, case.seed.parse().unwrap());
+        let drawn = (0..=case.draw).map(|_| generator.randn(case.size)).last().unwrap();
+        assert_eq!(case.at.len(), case.expected.len(), "{}", case.source);
+        for (&at, expected) in case.at.iter().zip(&case.expected) {
+            let got = f64::from(drawn[at]);
+            assert!((got - expected).abs() <= case.tolerance, "{}: value {at} is {got}, not {expected}", case.source);
+        }
+    }
+    for case in &published.sums {
+        let mut generator = Philox::new(case.seed.parse().unwrap());
+        let [first, second, third] = [case.rows, case.rows, 1].map(|rows| generator.randn(rows * case.columns));
+        for (&at, expected) in case.at.iter().zip(&case.expected) {
+            let got = f64::from(first[at] + 0.5 * second[at] + third[at % case.columns]);
+            assert!((got - expected).abs() <= case.tolerance, "{}: value {at} is {got}, not {expected}", case.source);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
 import { code_of, message_of, needs_of } from "./errors.js";
-import { changed, keep_form, load_options, model_is, next_request, open_composer, restore_model, reuse, took, use_defaults } from "./page/composer.js";
+import { changed, keep_form, load_options, model_is, next_request, open_composer, restore_model, reuse, took, use_defaults, use_few_steps } from "./page/composer.js";
 import { closest, element, fill_list } from "./page/elements.js";
 import { open_gallery } from "./page/gallery.js";
 import { notify } from "./page/notices.js";
@@ -247,7 +247,7 @@ async function open() {
     if (model) use_defaults(model);
   };
   open_tray(darkroom, took);
-  open_networks(darkroom, { changed, removed: refresh, reload: load_model, take: take_file });
+  open_networks(darkroom, { changed, removed: refresh, reload: load_model, use_few_steps, take: take_file });
   open_composer(darkroom);
   take_keys();
   take_drops();

@@ -3,10 +3,14 @@
 //! What is there is taken: a setting that is absent or malformed does not refuse the others. Settings that have no field
 //! here are passed over. Text behind the line of settings, where extensions put theirs, is passed over too.
 
-use super::NEGATIVE;
+use serde::Deserialize;
+use serde_json::Value;
+
 use super::found::{Found, Settings};
+use super::{NEGATIVE, UsedEmbedding, UsedLora, spelled};
 use crate::prompt::PromptSyntax;
-use crate::request::ClipSkipCounting;
+use crate::request::{ClipSkipCounting, take_lora_tags};
+use crate::rng::Noise;
 
 /// Keys that tell a line of settings from a line of a prompt.
 const KNOWN_KEYS: [&str; 8] =
@@ -14,26 +18,135 @@ const KNOWN_KEYS: [&str; 8] =
 /// How many of them a line needs that does not begin with `Steps:`.
 const ENOUGH_KEYS: usize = 2;
 
+/// What is not done here, by how its keys begin (in lower case).
+const NOT_DONE: [(&str, &str); 36] = [
+    ("hires", "it was enlarged with hires fix"),
+    ("first pass size", "it was enlarged with hires fix"),
+    ("controlnet", "ControlNet steered it"),
+    ("refiner", "a refiner finished it"),
+    ("variation seed", "its noise is mixed with that of a variation seed"),
+    ("seed resize", "its noise is that of another size"),
+    ("ensd", "the noise of its steps has a seed of its own"),
+    ("eta noise seed delta", "the noise of its steps has a seed of its own"),
+    ("face restoration", "its faces were restored"),
+    ("adetailer", "ADetailer drew parts of it again"),
+    ("tiling", "its edges fit together"),
+    ("token merging", "tokens were merged to save time"),
+    ("hypernet", "a hypernetwork changed the model"),
+    ("regional prompter", "its prompts have regions"),
+    ("rp ", "its prompts have regions"),
+    ("latent couple", "its prompts have regions"),
+    ("forge couple", "its prompts have regions"),
+    ("tiled diffusion", "it was drawn in tiles"),
+    ("ultimate sd upscale", "it was enlarged in tiles"),
+    ("sd upscale", "it was enlarged in tiles"),
+    ("postprocess upscale", "it was enlarged afterwards"),
+    ("dynamic thresholding", "its guidance was held in bounds"),
+    ("cfg rescale", "its guidance was rescaled"),
+    ("freeu", "FreeU changed the model"),
+    ("sag guidance", "self-attention guidance steered it"),
+    ("ngms", "the negative prompt was left out in some steps"),
+    ("skip early cfg", "the negative prompt was left out in some steps"),
+    ("sigma ", "the noise of its steps was changed"),
+    ("schedule max sigma", "the range of its noise levels was changed"),
+    ("schedule min sigma", "the range of its noise levels was changed"),
+    ("schedule rho", "the curve of its noise levels was changed"),
+    ("noise multiplier", "its noise was made stronger or weaker"),
+    ("extra noise", "noise was added to the start picture"),
+    ("mask blur", "a part of another picture was drawn again with a mask, which the file does not hold"),
+    ("animatediff", "it is a frame of AnimateDiff"),
+    ("ip-adapter", "a picture steered it (IP-Adapter)"),
+];
+
+/// Keys that change nothing, or are read elsewhere, in lower case.
+const KNOWN: [&str; 37] = [
+    "steps",
+    "sampler",
+    "schedule type",
+    "cfg scale",
+    "seed",
+    "size",
+    "model",
+    "model hash",
+    "vae",
+    "vae hash",
+    "denoising strength",
+    "clip skip",
+    "rng",
+    "emphasis",
+    "eta",
+    "eta ddim",
+    "lora hashes",
+    "ti hashes",
+    "ti",
+    "hashes",
+    "version",
+    "user",
+    "batch size",
+    "batch pos",
+    "created date",
+    "civitai resources",
+    "civitai metadata",
+    "template",
+    "negative template",
+    "prompt syntax",
+    "wildcard prompt",
+    "wildcard negative prompt",
+    "discard penultimate sigma",
+    "inpaint area",
+    "masked area padding",
+    "masked content",
+    "pad conds",
+];
+
+/// A resource as Civitai's own generator lists it.
+#[derive(Deserialize)]
+struct Resource {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(rename = "modelName")]
+    name: Option<String>,
+    weight: Option<f64>,
+}
+
+/// The line of settings, in order.
+struct Line(Vec<(String, String)>);
+
+impl Line {
+    fn find(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// Names with hashes, as in `Lora hashes: "a: 0123, b: 4567"`.
+    fn hashes(&self, key: &str) -> Vec<(String, String)> {
+        let pairs = self.find(key).unwrap_or_default().split(',').filter_map(|pair| pair.rsplit_once(':'));
+        pairs.map(|(name, hash)| (name.trim().to_owned(), hash.trim().to_owned())).collect()
+    }
+}
+
 /// Reads such a text; `None` where no line of it is one of settings.
 pub(super) fn read(text: &str) -> Option<Found> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (prompts, settings) = split_at_settings(text)?;
     let (prompt, negative_prompt) = split_prompts(prompts);
-    let settings = split_settings(settings);
-    let find = |key: &str| settings.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str());
+    let line = Line(split_settings(settings));
     let mut notes = Vec::new();
+    let version = line.find("Version").map(str::to_owned);
+    let is_own = version.as_deref().is_some_and(|version| version.starts_with("darkroom"));
     let mut taken = Settings {
         prompt: Some(prompt.to_owned()),
         negative_prompt: Some(negative_prompt.to_owned()).filter(|text| !text.is_empty()),
-        steps: number("Steps", find("Steps"), &mut notes),
-        guidance_scale: number("CFG scale", find("CFG scale"), &mut notes),
+        steps: number("Steps", line.find("Steps"), &mut notes),
+        guidance_scale: number("CFG scale", line.find("CFG scale"), &mut notes),
         // What people write for a random one.
-        seed: number("Seed", find("Seed").filter(|seed| *seed != "-1"), &mut notes),
-        model: find("Model").map(str::to_owned).filter(|model| !model.is_empty()),
-        version: find("Version").map(str::to_owned).filter(|version| !version.is_empty()),
+        seed: number("Seed", line.find("Seed").filter(|seed| *seed != "-1"), &mut notes),
+        model: line.find("Model").map(str::to_owned),
+        template: line.find("Template").map(str::to_owned),
+        negative_template: line.find("Negative Template").map(str::to_owned),
+        version,
         ..Settings::default()
     };
-    if let Some(size) = find("Size") {
+    if let Some(size) = line.find("Size") {
         let sides = size
             .split_once('x')
             .and_then(|(width, height)| Some((width.trim().parse().ok()?, height.trim().parse().ok()?)));
@@ -42,37 +155,121 @@ pub(super) fn read(text: &str) -> Option<Found> {
             None => notes.push(format!("its size {size:?} is not a width and a height")),
         }
     }
-    if let Some(sampler) = find("Sampler") {
-        taken.set_sampler(&with_schedule(sampler, find("Schedule type")));
+    match line.find("Sampler") {
+        Some(sampler) if is_own => taken.set_sampler(sampler),
+        Some(sampler) => spelled::take(&mut taken, sampler, line.find("Schedule type"), &mut notes),
+        None => {}
     }
+    let eta = number("Eta", line.find("Eta DDIM").or(line.find("Eta")), &mut notes);
+    match taken.sampler.as_deref() {
+        Some("ddim" | "tcd") => taken.eta = eta.filter(|eta| *eta != 0.0),
+        _ if eta.is_some_and(|eta: f64| eta != 1.0) => {
+            notes.push("the noise of its steps was changed (Eta)".to_owned())
+        }
+        _ => {}
+    }
+    taken.noise = noise(line.find("RNG"), is_own, &mut notes);
     // With hires fix, the strength is that of the second pass; the first one is from text.
-    if settings.iter().any(|(key, _)| key.starts_with("Hires ")) {
-        notes.push("it was enlarged with hires fix, which is not done here".to_owned());
-    } else {
-        taken.strength = number("Denoising strength", find("Denoising strength"), &mut notes);
+    if !line.0.iter().any(|(key, _)| key.starts_with("Hires ")) {
+        taken.strength = number("Denoising strength", line.find("Denoising strength"), &mut notes);
     }
-    let skipped: Option<u32> = number("Clip skip", find("Clip skip"), &mut notes);
+    let skipped: Option<u32> = number("Clip skip", line.find("Clip skip"), &mut notes);
     taken.clip_skip = skipped.filter(|&layer| layer > 1);
     taken.clip_skip_counting = taken.clip_skip.map(|_| ClipSkipCounting::A1111);
-    taken.prompt_syntax = find(super::SYNTAX_KEY).and_then(PromptSyntax::named);
-    Some(Found { program: "AUTOMATIC1111".to_owned(), settings: taken, notes })
+    taken.prompt_syntax = line.find(super::SYNTAX_KEY).and_then(PromptSyntax::named);
+    take_loras(&mut taken, &line, &mut notes);
+    if let Some(emphasis) = line.find("Emphasis").filter(|emphasis| *emphasis != "Original") {
+        notes.push(format!("its weights of words were applied in another way (Emphasis: {emphasis})"));
+    }
+    about_the_rest(&line, &mut notes);
+    let mut embeddings: Vec<UsedEmbedding> =
+        line.hashes("TI hashes").into_iter().map(|(name, hash)| UsedEmbedding::of_other(name, Some(hash))).collect();
+    let more = line.find("TI").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+    for name in more.map(|name| name.split(':').next().unwrap_or(name)) {
+        if !embeddings.iter().any(|known| known.name == name) {
+            embeddings.push(UsedEmbedding::of_other(name.to_owned(), None));
+        }
+    }
+    Some(Found {
+        program: "AUTOMATIC1111".to_owned(),
+        settings: taken,
+        model_hash: line.find("Model hash").map(str::to_owned),
+        vae: line.find("VAE").map(str::to_owned),
+        embeddings,
+        notes,
+    })
 }
 
-/// A sampler's name with its schedule. `Automatic` is what the web interface chooses for the sampler.
-fn with_schedule(sampler: &str, schedule: Option<&str>) -> String {
-    let schedule = match schedule {
-        Some("Automatic") => match sampler {
-            "DPM++ 2M" => Some("Karras"),
-            "DPM++ 2M SDE" => Some("Exponential"),
-            _ => None,
-        },
-        // These are the model's own spacing.
-        Some("Uniform" | "Normal" | "Simple" | "SGM Uniform" | "") | None => None,
-        other => other,
-    };
-    match schedule {
-        Some(schedule) if !sampler.ends_with(schedule) => format!("{sampler} {schedule}"),
-        _ => sampler.to_owned(),
+/// Where the noise came from. AUTOMATIC1111 says so only where it was not the GPU.
+fn noise(said: Option<&str>, is_own: bool, notes: &mut Vec<String>) -> Option<Noise> {
+    match said.map(str::to_ascii_lowercase).as_deref() {
+        Some("cpu") => Some(Noise::Cpu),
+        Some("gpu" | "nv" | "cuda") => Some(Noise::Philox),
+        None if is_own => None,
+        None => Some(Noise::Philox),
+        Some(other) => {
+            notes.push(format!("its noise is of another generator (RNG: {other})"));
+            None
+        }
+    }
+}
+
+/// The LoRAs: tags of the prompt, which leave it, with the hashes that stand in the line; or Civitai's list.
+fn take_loras(taken: &mut Settings, line: &Line, notes: &mut Vec<String>) {
+    let prompt = taken.prompt.clone().unwrap_or_default();
+    match take_lora_tags(&prompt) {
+        Ok((_, uses)) if uses.is_empty() => {}
+        Ok((without, uses)) => {
+            taken.prompt = Some(without.trim_end().to_owned());
+            taken.loras = uses.into_iter().map(UsedLora::from).collect();
+        }
+        Err(error) => notes.push(format!("a tag of its prompt cannot be read: {error}")),
+    }
+    let hashes = line.hashes("Lora hashes");
+    for lora in &mut taken.loras {
+        lora.hash = hashes.iter().find(|(name, _)| *name == lora.name).map(|(_, hash)| hash.clone());
+    }
+    let resources: Vec<Resource> =
+        line.find("Civitai resources").and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default();
+    let is_without_tags = taken.loras.is_empty();
+    for Resource { kind, name, weight } in resources {
+        match (kind.as_deref(), name) {
+            (Some("checkpoint"), Some(name)) if taken.model.is_none() => taken.model = Some(name),
+            (Some("lora" | "lycoris" | "dora"), Some(name)) if is_without_tags => {
+                taken.loras.push(UsedLora { strength: weight.unwrap_or(1.0), ..UsedLora::named(&name) });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Names what was done to the picture and is not done here, and what is not known.
+fn about_the_rest(line: &Line, notes: &mut Vec<String>) {
+    let mut unknown = Vec::new();
+    let mut done: Vec<&str> = Vec::new();
+    for (key, _) in &line.0 {
+        let lower = key.to_lowercase();
+        let is_like = |start: &&(&str, &str)| lower.starts_with(start.0);
+        if let Some((_, what)) = NOT_DONE.iter().find(is_like) {
+            if !done.contains(what) {
+                done.push(what);
+            }
+        } else if !KNOWN.contains(&lower.as_str()) && !lower.is_empty() {
+            unknown.push(key.as_str());
+        }
+    }
+    for what in done {
+        let is_like = |key: &str| {
+            let lower = key.to_lowercase();
+            NOT_DONE.iter().find(|(start, _)| lower.starts_with(start)).is_some_and(|(_, of_key)| *of_key == what)
+        };
+        let said = line.0.iter().filter(|(key, _)| is_like(key)).map(|(key, value)| format!("{key}: {value}"));
+        let said: Vec<String> = said.take(4).collect();
+        notes.push(format!("{what}, which is not done here ({})", said.join(", ")));
+    }
+    if !unknown.is_empty() {
+        unknown.truncate(8);
+        notes.push(format!("it also says what is not known here: {}", unknown.join(", ")));
     }
 }
 
@@ -115,7 +312,8 @@ fn split_settings(line: &str) -> Vec<(String, String)> {
         let key = key.rsplit(',').next().unwrap_or(key).trim();
         let after = after.trim_start();
         let quoted = quoted_len(after)
-            .and_then(|len| Some((serde_json::from_str::<String>(&after[..len]).ok()?, &after[len..])));
+            .and_then(|len| Some((serde_json::from_str::<String>(&after[..len]).ok()?, &after[len..])))
+            .or_else(|| list_or_object(after));
         let (value, after) = match quoted {
             // What may stand between the closing quote and the comma is nobody's.
             Some((value, after)) => (value, after.split_once(',').map_or("", |(_, next)| next)),
@@ -127,6 +325,16 @@ fn split_settings(line: &str) -> Vec<(String, String)> {
         rest = after.trim_start();
     }
     settings
+}
+
+/// The JSON that `text` starts with, where that is a list or an object, and what follows.
+fn list_or_object(text: &str) -> Option<(String, &str)> {
+    if !text.starts_with(['[', '{']) {
+        return None;
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let value = values.next()?.ok()?;
+    Some((value.to_string(), &text[values.byte_offset()..]))
 }
 
 /// The length of the JSON string that `text` starts with, quotes included.
@@ -212,6 +420,7 @@ mod tests {
             ("Sampler: LCM", "lcm"),
             ("Sampler: Heun", "heun"),
             ("Sampler: Restart", "Restart"),
+            ("Sampler: DPM2 a, Schedule type: Automatic", "dpm2_a_karras"),
         ] {
             let got = settings(&format!("x\nSteps: 1, {line}"));
             assert_eq!(got.sampler.as_deref(), Some(expected), "{line}");
@@ -225,7 +434,84 @@ mod tests {
             read("x\nSteps: 1, Size: 512x512, Denoising strength: 0.55, Hires upscale: 2, Hires upscaler: Latent")
                 .unwrap();
         assert_eq!(found.settings.strength, None);
-        assert!(found.notes[0].contains("hires fix"), "{found:?}");
+        assert_eq!(
+            found.notes,
+            ["it was enlarged with hires fix, which is not done here (Hires upscale: 2, Hires upscaler: Latent)"]
+        );
         assert_eq!(settings("x\nSteps: 1, Denoising strength: 0.55, Mask blur: 4").strength, Some(0.55));
+    }
+
+    #[test]
+    fn noise_is_the_gpus_unless_it_is_said() {
+        for (line, expected) in [
+            ("", Some(Noise::Philox)),
+            (", RNG: CPU", Some(Noise::Cpu)),
+            (", RNG: NV", Some(Noise::Philox)),
+            (", RNG: cuda", Some(Noise::Philox)),
+            (", RNG: std_default", None),
+            (", Version: darkroom 0.1.0", None),
+            (", RNG: NV, Version: darkroom 0.1.0", Some(Noise::Philox)),
+        ] {
+            let found = read(&format!("x\nSteps: 1{line}")).unwrap();
+            assert_eq!(found.settings.noise, expected, "{line}");
+            assert_eq!(found.notes.len(), usize::from(line.contains("std")), "{line}");
+        }
+    }
+
+    #[test]
+    fn loras_and_embeddings_are_listed_with_their_hashes() {
+        let found = read(
+            "a fox in ink, <lora:ink wash:0.8> <lora:add-detail:0.5:1>\nNegative prompt: bad_hands, fog\nSteps: 20, \
+             Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 5, Size: 512x512, Model hash: 6ce0161689, \
+             Model: v1-5-pruned-emaonly, VAE hash: 735e4c3a44, VAE: vae-ft-mse-840000-ema-pruned.safetensors, \
+             Lora hashes: \"ink wash: 0123456789ab, add-detail: 7c6bad76eb54\", TI hashes: \"bad_hands: aa7651be154c\", \
+             Emphasis: No norm, Foo: 7, Version: v1.10.1",
+        )
+        .unwrap();
+        let [ink, detail] = &found.settings.loras[..] else { panic!("{found:?}") };
+        assert_eq!((ink.name.as_str(), ink.strength, ink.text_strength), ("ink wash", 0.8, None));
+        assert_eq!((detail.strength, detail.text_strength), (1.0, Some(0.5)));
+        assert_eq!((ink.hash.as_deref(), detail.hash.as_deref()), (Some("0123456789ab"), Some("7c6bad76eb54")));
+        assert_eq!(found.settings.prompt.as_deref(), Some("a fox in ink,"));
+        assert_eq!(
+            found.embeddings,
+            [UsedEmbedding::of_other("bad_hands".to_owned(), Some("aa7651be154c".to_owned()))]
+        );
+        assert_eq!(found.model_hash.as_deref(), Some("6ce0161689"));
+        assert_eq!(found.vae.as_deref(), Some("vae-ft-mse-840000-ema-pruned.safetensors"));
+        assert_eq!(
+            found.notes,
+            [
+                "its weights of words were applied in another way (Emphasis: No norm)",
+                "it also says what is not known here: Foo"
+            ]
+        );
+    }
+
+    #[test]
+    fn civitais_list_of_resources_is_read() {
+        let found = read(
+            "a cat\nSteps: 25, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 7, Size: 832x1216, Clip skip: 2, \
+             Created Date: 2025-01-02T0304:05.678Z, Civitai resources: [{\"type\":\"checkpoint\",\"modelVersionId\":1,\
+             \"modelName\":\"Some, XL\"},{\"type\":\"lora\",\"weight\":0.8,\"modelName\":\"Ink\"}], Civitai metadata: {}",
+        )
+        .unwrap();
+        assert_eq!(found.settings.model.as_deref(), Some("Some, XL"));
+        assert_eq!((found.settings.loras[0].name.as_str(), found.settings.loras[0].strength), ("Ink", 0.8));
+        assert_eq!(found.notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_not_done_here_is_named_once() {
+        let found = read(
+            "x\nSteps: 1, Variation seed: 5, Variation seed strength: 0.2, ControlNet 0: \"Module: canny, Model: x\", \
+             Refiner: xl-refiner, Refiner switch at: 0.8, ADetailer model: face_yolov8n.pt",
+        )
+        .unwrap();
+        let said = |part: &str| found.notes.iter().filter(|note| note.contains(part)).count();
+        for part in ["variation seed", "ControlNet", "refiner", "ADetailer"] {
+            assert_eq!(said(part), 1, "{part}: {:?}", found.notes);
+        }
+        assert_eq!(found.notes.len(), 4, "{:?}", found.notes);
     }
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{A1111_KEY, JSON_KEY, Parameters, UsedEmbedding, UsedLora, a1111, other_programs};
 use crate::prompt::PromptSyntax;
 use crate::request::{ClipSkipCounting, LongPrompt};
-use crate::sampler::Sampler;
+use crate::rng::Noise;
+use crate::sampler::{Sampler, Spacing};
 
 /// The largest whole number that JavaScript's numbers hold exactly.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
@@ -21,12 +22,21 @@ pub struct Settings {
     /// What to avoid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
+    /// What the prompt was decided from, where it had options.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Likewise of what to avoid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub negative_template: Option<String>,
     /// Denoising steps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u32>,
     /// The sampler: our name of it where it is one of ours, otherwise as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampler: Option<String>,
+    /// How the steps were spread over the training steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spacing: Option<Spacing>,
     /// Classifier-free guidance scale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance_scale: Option<f64>,
@@ -34,6 +44,9 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "number_or_text")]
     #[cfg_attr(test, ts(type = "number | string", optional))]
     pub seed: Option<u64>,
+    /// Which of torch's generators the noise came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<Noise>,
     /// Pixels in a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<u32>,
@@ -85,10 +98,6 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, ts(optional, as = "Option<Vec<UsedLora>>"))]
     pub loras: Vec<UsedLora>,
-    /// The embeddings whose words the prompts have.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(test, ts(optional, as = "Option<Vec<UsedEmbedding>>"))]
-    pub embeddings: Vec<UsedEmbedding>,
     /// The program's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -149,11 +158,35 @@ pub struct Found {
     /// What could be taken.
     #[serde(flatten)]
     pub settings: Settings,
+    /// The beginning of the SHA-256 of the model's file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub model_hash: Option<String>,
+    /// The VAE that took the place of the model's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub vae: Option<String>,
+    /// The embeddings whose words the prompts have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(optional, as = "Option<Vec<UsedEmbedding>>"))]
+    pub embeddings: Vec<UsedEmbedding>,
     /// What could not, in sentences without a full stop.
     pub notes: Vec<String>,
 }
 
 impl Found {
+    /// Nothing yet, of this program.
+    pub(super) fn of(program: &str) -> Self {
+        Found {
+            program: program.to_owned(),
+            settings: Settings::default(),
+            model_hash: None,
+            vae: None,
+            embeddings: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     /// Looks through what [`crate::image::picture_text`] gave; `None` where no program is known by it. Of several forms the
     /// one that loses least wins.
     #[must_use]
@@ -169,7 +202,8 @@ impl Found {
             // Without a word about it the picture is from before there was a choice.
             let prompt_syntax = settings.prompt_syntax.or(Some(PromptSyntax::Plain));
             let settings = Settings { model, version, prompt_syntax, ..settings };
-            return Some(Found { program: "darkroom".to_owned(), settings, notes: Vec::new() });
+            let embeddings = serde_json::from_str::<Parameters>(own).map(|own| own.embeddings).unwrap_or_default();
+            return Some(Found { settings, embeddings, ..Found::of("darkroom") });
         }
         let in_a1111 = find(A1111_KEY).or(find("UserComment")).and_then(a1111::read).map(|mut found| {
             if let Some(version) = found.settings.version.as_deref().filter(|version| version.starts_with("darkroom")) {

@@ -1,17 +1,18 @@
-//! What other programs write into their pictures, each in its own JSON: ComfyUI, InvokeAI, NovelAI, SwarmUI, Fooocus, Easy
-//! Diffusion, Draw Things. They are named, and of their settings is taken what means the same here.
-
-use std::collections::BTreeSet;
+//! What other programs write into their pictures, each in its own JSON: NovelAI, SwarmUI, Fooocus, Easy Diffusion, Draw
+//! Things; InvokeAI and ComfyUI have rooms of their own. They are named, and of their settings is taken what means the same
+//! here.
 
 use serde_json::{Map, Value};
 
 use super::found::{Found, Settings};
+use super::{UsedLora, comfy, invoke, spelled};
 use crate::prompt::PromptSyntax;
+use crate::rng::Noise;
 
-type Object = Map<String, Value>;
+pub(super) type Object = Map<String, Value>;
 
-/// How many of a graph's nodes are asked for one setting.
-const MAX_NODES: usize = 64;
+/// The most LoRAs that are listed.
+const MAX_LORAS: usize = 64;
 
 /// Looks for the marks of each program.
 pub(super) fn read(text: &[(String, String)]) -> Option<Found> {
@@ -28,15 +29,8 @@ pub(super) fn read(text: &[(String, String)]) -> Option<Found> {
     {
         return Some(flat("Fooocus", fooocus));
     }
-    if let Some(invoke) = json("invokeai_metadata") {
-        return Some(flat("InvokeAI", &invoke));
-    }
-    if let Some(invoke) = json("sd-metadata") {
-        let image = invoke.get("image").and_then(Value::as_object).cloned().unwrap_or_default();
-        return Some(flat("InvokeAI", &image));
-    }
-    if find("Dream").is_some() || find("invokeai_graph").is_some() {
-        return Some(empty("InvokeAI"));
+    if let Some(found) = invoke::read(text) {
+        return Some(found);
     }
     // A WebP of NovelAI holds its texts as one JSON in the user comment.
     let novel = json("Comment").or_else(|| object(text_of(written.as_ref()?, &["Comment"])?));
@@ -46,7 +40,7 @@ pub(super) fn read(text: &[(String, String)]) -> Option<Found> {
     if is_novel {
         return Some(flat("NovelAI", &novel.unwrap_or_default()));
     }
-    if let Some(found) = comfy(text) {
+    if let Some(found) = comfy::read(text) {
         return Some(found);
     }
     if let Some(drawn) = written.as_ref().filter(|written| written.contains_key("c") && written.contains_key("uc")) {
@@ -60,7 +54,7 @@ pub(super) fn read(text: &[(String, String)]) -> Option<Found> {
     written.map(|written| flat("another program", &written)).filter(|found| !found.settings.is_empty())
 }
 
-fn object(text: &str) -> Option<Object> {
+pub(super) fn object(text: &str) -> Option<Object> {
     match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => Some(fields),
         // Python writes NaN, which JSON does not have.
@@ -71,16 +65,12 @@ fn object(text: &str) -> Option<Object> {
     }
 }
 
-fn empty(program: &str) -> Found {
-    Found { program: program.to_owned(), settings: Settings::default(), notes: Vec::new() }
-}
-
-fn text_of<'a>(fields: &'a Object, keys: &[&str]) -> Option<&'a str> {
+pub(super) fn text_of<'a>(fields: &'a Object, keys: &[&str]) -> Option<&'a str> {
     keys.iter().find_map(|key| fields.get(*key)?.as_str())
 }
 
 /// A number, also where it was written as a text.
-fn number<T: std::str::FromStr>(value: Option<&Value>) -> Option<T> {
+pub(super) fn number<T: std::str::FromStr>(value: Option<&Value>) -> Option<T> {
     match value? {
         Value::Number(number) => number.to_string().parse().ok(),
         Value::String(text) => text.trim().parse().ok(),
@@ -117,12 +107,10 @@ fn flat(program: &str, fields: &Object) -> Found {
             (settings.width, settings.height) = (Some(width), Some(height));
         }
     }
+    let mut notes = Vec::new();
     if let Some(sampler) = text_of(fields, &["sampler", "sampler_name"]) {
-        settings.set_sampler(&with_schedule(sampler, text_of(fields, &["scheduler", "noise_schedule"])));
-    } else if let Some(scheduler) = text_of(fields, &["scheduler"]) {
-        // InvokeAI's schedulers are samplers, with `_k` for the spacing of Karras.
-        settings
-            .set_sampler(&scheduler.strip_suffix("_k").map_or(scheduler.to_owned(), |name| format!("{name}_karras")));
+        let schedule = text_of(fields, &["scheduler", "noise_schedule"]).filter(|name| *name != "native");
+        spelled::take(&mut settings, sampler, schedule, &mut notes);
     }
     match program {
         "InvokeAI" | "Easy Diffusion" => settings.read_in(PromptSyntax::Compel),
@@ -130,92 +118,41 @@ fn flat(program: &str, fields: &Object) -> Found {
         "Fooocus" | "Draw Things" => settings.read_in(PromptSyntax::A1111),
         _ => {}
     }
-    if text_of(fields, &["generation_mode"]).is_some_and(|mode| mode.contains("img2img")) {
-        settings.strength = number(any(&["strength"]));
-    }
-    Found { program: program.to_owned(), settings, notes: Vec::new() }
-}
-
-/// ComfyUI's names of a sampler and its schedule in one.
-fn with_schedule(sampler: &str, schedule: Option<&str>) -> String {
-    match schedule {
-        Some(schedule @ ("karras" | "exponential" | "beta")) => format!("{sampler}_{schedule}"),
-        _ => sampler.to_owned(),
-    }
-}
-
-/// The graph that ComfyUI ran, under `prompt`, or only the one that it shows, under `workflow`; in WebP behind that word
-/// and a colon.
-fn comfy(text: &[(String, String)]) -> Option<Found> {
-    let graph = |name: &str| {
-        text.iter().find_map(|(key, value)| {
-            let is_named = key == name;
-            let value =
-                value.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')).or(is_named.then_some(value))?;
-            object(value)
-        })
-    };
-    let is_graph = |nodes: &Object| nodes.values().any(|node| node.get("class_type").is_some());
-    let Some(nodes) = graph("prompt").filter(is_graph) else {
-        let shown = graph("workflow").filter(|workflow| workflow.contains_key("nodes"))?;
-        let mut found = empty("ComfyUI");
-        found.notes.push(format!("it holds a workflow of {} nodes, not the settings it ran with", shown.len()));
-        return Some(found);
-    };
-    let mut found = empty("ComfyUI");
-    let inputs_of = |node: &Value| node.get("inputs").and_then(Value::as_object).cloned().unwrap_or_default();
-    let is_sampler = |node: &&Value| {
-        let class = node.get("class_type").and_then(Value::as_str).unwrap_or_default();
-        class.contains("KSampler") && inputs_of(node).contains_key("steps")
-    };
-    let samplers: Vec<&Value> = nodes.values().filter(is_sampler).collect();
-    let Some(sampler) = samplers.first() else {
-        found.notes.push("its workflow has no sampler of the usual kind".to_owned());
-        return Some(found);
-    };
-    if samplers.len() > 1 {
-        found.notes.push(format!("its workflow has {} samplers: the settings are those of the first", samplers.len()));
-    }
-    let inputs = inputs_of(sampler);
-    let settings = &mut found.settings;
-    settings.steps = number(inputs.get("steps"));
-    settings.guidance_scale = number(inputs.get("cfg"));
-    settings.seed = number(inputs.get("seed").or(inputs.get("noise_seed")));
-    if let Some(name) = text_of(&inputs, &["sampler_name"]) {
-        settings.set_sampler(&with_schedule(name, text_of(&inputs, &["scheduler"])));
-    }
-    let follow = |from: &str, wanted: &[&str]| upstream(&nodes, inputs.get(from)?, wanted, &mut BTreeSet::new());
-    settings.prompt = follow("positive", &["text", "text_g"]).and_then(|text| text.as_str().map(str::to_owned));
-    settings.negative_prompt = follow("negative", &["text", "text_g"])
-        .and_then(|text| text.as_str().map(str::to_owned))
-        .filter(|text| !text.is_empty());
-    settings.width = number(follow("latent_image", &["width"]).as_ref());
-    settings.height = number(follow("latent_image", &["height"]).as_ref());
-    settings.model = follow("model", &["ckpt_name", "unet_name"]).and_then(|name| name.as_str().map(str::to_owned));
-    settings.read_in(PromptSyntax::Comfy);
-    let starts_from_picture = follow("latent_image", &["pixels", "image"]).is_some();
-    settings.strength = if starts_from_picture { number(inputs.get("denoise")) } else { None };
-    Some(found)
-}
-
-/// The first of the wanted inputs of the node that a link leads to, or of those before it. Each node is asked once.
-fn upstream(nodes: &Object, link: &Value, wanted: &[&str], seen: &mut BTreeSet<String>) -> Option<Value> {
-    let id = link.as_array()?.first()?;
-    let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
-    let inputs = nodes.get(&id)?.get("inputs")?.as_object()?;
-    if seen.len() >= MAX_NODES || !seen.insert(id) {
-        return None;
-    }
-    if let Some(value) = wanted.iter().find_map(|name| inputs.get(*name)) {
-        // A text that comes from another node; a link that leads nowhere still tells that there is something.
-        let texts = ["text", "string", "value"];
-        return if value.is_array() {
-            upstream(nodes, value, &texts, seen).or(Some(value.clone()))
-        } else {
-            Some(value.clone())
+    if program == "Draw Things" {
+        settings.strength = number(any(&["strength"])).filter(|strength: &f64| *strength < 1.0);
+        settings.noise = match text_of(fields, &["seed_mode"]) {
+            Some("NVIDIA GPU Compatible") => Some(Noise::Philox),
+            Some("Torch CPU Compatible") => Some(Noise::Cpu),
+            Some(other) => {
+                notes.push(format!("its noise is of another generator ({other})"));
+                None
+            }
+            None => None,
         };
     }
-    // A text is not looked for behind the model, and so on: only what carries the same thing is followed.
-    let carriers = ["conditioning", "conditioning_1", "positive", "samples", "latent", "latent_image", "model"];
-    carriers.iter().find_map(|name| upstream(nodes, inputs.get(*name)?, wanted, seen))
+    for entry in any(&["lora", "loras"]).and_then(Value::as_array).into_iter().flatten().take(MAX_LORAS) {
+        match entry {
+            Value::Object(lora) => {
+                if let Some(name) = text_of(lora, &["model", "name", "file"]) {
+                    let strength = number(lora.get("weight").or_else(|| lora.get("strength"))).unwrap_or(1.0);
+                    settings.loras.push(UsedLora { strength, ..UsedLora::named(name) });
+                }
+            }
+            // Names, with their weights in a list beside them.
+            Value::String(name) => {
+                let idx = settings.loras.len();
+                let strength = any(&["loraweights"]).and_then(|list| number(list.get(idx))).unwrap_or(1.0);
+                settings.loras.push(UsedLora { strength, ..UsedLora::named(name) });
+            }
+            // Fooocus: a name and a weight.
+            Value::Array(pair) => {
+                if let [Value::String(name), weight, ..] = &pair[..] {
+                    let strength = number(Some(weight)).unwrap_or(1.0);
+                    settings.loras.push(UsedLora { strength, ..UsedLora::named(name) });
+                }
+            }
+            _ => {}
+        }
+    }
+    Found { settings, notes, ..Found::of(program) }
 }

@@ -3,10 +3,10 @@
 //! [`parse`] reads a prompt in one of four syntaxes: AUTOMATIC1111's, ComfyUI's, compel's (InvokeAI's), or none at all, as
 //! diffusers does. What comes out is [`Parsed`]: for each prompt that is drawn with, its texts over time, as [`Piece`]s.
 //! [`tokens::tokenize`] makes chunks of ids and weights of one such text, and [`emphasis`] applies the weights to what a text
-//! encoder gave.
+//! encoder gave. Before all this, [`wildcards`] decides what a prompt leaves open.
 //!
 //! What a syntax does not know is drawn as text, as in the program that the syntax is from, and a note says so. The room runs
-//! no encoder; `<lora:…>` tags and wildcards are gone before a text comes here.
+//! no encoder; `<lora:…>` tags are gone before a text is parsed.
 
 mod a1111;
 mod comfy;
@@ -14,6 +14,7 @@ mod compel;
 pub mod emphasis;
 mod schedule;
 pub mod tokens;
+pub mod wildcards;
 
 use std::collections::HashMap;
 

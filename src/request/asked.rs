@@ -5,11 +5,13 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{LoraUse, MAX_SIDE, SDConfig, SideRule, refuse, take_lora_tags};
+use super::{LoraUse, MAX_SIDE, Preset, SDConfig, SideRule, refuse, take_lora_tags};
 use crate::error::Result;
 use crate::image::Fit;
 use crate::model::version::SDVersion;
 use crate::prompt::PromptSyntax;
+use crate::rng::Noise;
+use crate::sampler::Spacing;
 
 /// What to do with prompts of more tokens than the text encoder takes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +77,16 @@ pub struct Request {
     /// What to steer away from. Absent and empty are not the same for XL, as in diffusers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
+    /// What `prompt` was decided from, where it had options (`{a|b}`, `__name__`): it is written into the picture and has no
+    /// effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Likewise of `negative_prompt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_template: Option<String>,
+    /// Steps, sampler, spacing and guidance of models of few steps, where they are not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
     /// Width in pixels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
@@ -100,6 +112,9 @@ pub struct Request {
     /// The sampler's name, in any spelling that [`crate::sampler::Sampler`] parses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<String>,
+    /// How the steps are spread over the training steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spacing: Option<Spacing>,
     /// How much noise DDIM and TCD add in each step, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<f64>,
@@ -114,6 +129,9 @@ pub struct Request {
     // The page has to give one, so that it knows which picture it gets.
     #[cfg_attr(test, ts(type = "number | string", optional = false))]
     pub seed: Option<u64>,
+    /// Which of torch's generators the noise comes from, the CPU's or CUDA's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<Noise>,
     /// Pictures, 1 to 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
@@ -233,6 +251,9 @@ impl Request {
     pub const FIELDS: &[&str] = &[
         "prompt",
         "negative_prompt",
+        "template",
+        "negative_template",
+        "preset",
         "width",
         "height",
         "any_size",
@@ -241,10 +262,12 @@ impl Request {
         "guidance_scale",
         "strength",
         "sampler",
+        "spacing",
         "eta",
         "timesteps",
         "sigmas",
         "seed",
+        "noise",
         "count",
         "clip_skip",
         "clip_skip_counting",
@@ -288,6 +311,9 @@ impl Request {
         has_mask: bool,
         seed: u64,
     ) -> Result<SDConfig> {
+        if let Some(preset) = self.preset {
+            return Request { preset: None, ..preset.fill(self) }.resolve(defaults, picture, has_mask, seed);
+        }
         self.check_given(picture.is_some(), has_mask)?;
         let (width, height) = self.size(defaults, picture);
         let (prompt, tags) = self.lora_tags()?;
@@ -302,6 +328,7 @@ impl Request {
             .with_guidance_scale(self.guidance_scale.unwrap_or(defaults.guidance_scale))
             .with_strength(self.strength.unwrap_or(defaults.strength(has_mask)))
             .with_seed(self.seed.unwrap_or(seed))
+            .with_noise(self.noise.unwrap_or_default())
             .with_count(self.count.unwrap_or(1))
             .with_clip_skip(self.clip_skip)
             .with_clip_skip_counting(self.clip_skip_counting.unwrap_or_default())
@@ -311,6 +338,8 @@ impl Request {
         (config.original_size, config.crop) = (self.original_size, self.crop);
         config = config.with_optional_negative_prompt(self.negative_prompt.clone());
         config.sampler = self.sampler.as_deref().map(str::parse).transpose()?;
+        config.spacing = self.spacing;
+        (config.template, config.negative_template) = (self.template.clone(), self.negative_template.clone());
         config = config.with_eta(self.eta.unwrap_or(0.0));
         if self.timesteps.is_some() || self.sigmas.is_some() {
             config = config.with_given_steps(self.steps, self.timesteps.clone(), self.sigmas.clone())?;
@@ -425,10 +454,22 @@ mod tests {
     }
 
     #[test]
+    fn plain_text_has_no_tags() {
+        let asked = Request { prompt: "a fox <lora:ink:0.5>".into(), ..Request::default() };
+        let resolve = |asked: &Request| asked.resolve(&Defaults::of(SDVersion::V1_5), None, false, 0).unwrap();
+        assert_eq!(resolve(&asked).loras, [LoraUse::new("ink", 0.5)]);
+        let plain = Request { prompt_syntax: Some(PromptSyntax::Plain), ..asked };
+        assert_eq!((resolve(&plain).loras.len(), resolve(&plain).prompt.as_str()), (0, "a fox <lora:ink:0.5>"));
+    }
+
+    #[test]
     fn the_list_of_fields_is_whole() {
         let all = Request {
             prompt: "x".into(),
             negative_prompt: Some("y".into()),
+            template: Some("{x|z}".into()),
+            negative_template: Some("__y__".into()),
+            preset: Some(Preset::Lightning4),
             width: Some(1),
             height: Some(1),
             any_size: true,
@@ -437,10 +478,12 @@ mod tests {
             guidance_scale: Some(1.0),
             strength: Some(1.0),
             sampler: Some("euler".into()),
+            spacing: Some(Spacing::Trailing),
             eta: Some(0.5),
             timesteps: Some(vec![999, 1]),
             sigmas: Some(vec![1.0, 0.0]),
             seed: Some(1),
+            noise: Some(Noise::Philox),
             count: Some(1),
             clip_skip: Some(1),
             clip_skip_counting: Some(ClipSkipCounting::A1111),

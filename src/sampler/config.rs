@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Result};
 use crate::json;
 
-use super::{RunOptions, Sampler, SamplerKind, Settings, SigmaSchedule};
+use super::{RunOptions, Sampler, SamplerKind, Settings, SigmaSchedule, Spacing};
 
 /// A parsed `scheduler_config.json`.
 #[derive(Clone, Debug)]
@@ -218,6 +218,22 @@ impl SchedulerConfig {
     #[must_use]
     pub fn with_optional_sampler(&self, sampler: Option<Sampler>) -> Self {
         sampler.map_or_else(|| self.clone(), |sampler| self.with_sampler(sampler))
+    }
+
+    /// The same with its steps spaced otherwise, where that was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a sampler that spaces its steps by a rule of its own; those of [`SchedulerConfig::kind`].
+    pub fn with_optional_spacing(mut self, spacing: Option<Spacing>) -> Result<Self> {
+        let Some(spacing) = spacing else { return Ok(self) };
+        let kind = self.kind()?;
+        if !kind.takes_spacing() {
+            let able = super::options::names_of(SamplerKind::takes_spacing);
+            let expected = format!("{kind} spaces its steps by its own rule; these samplers take it: {able}");
+            return Err(Error::Request { field: "spacing", got: spacing.name().to_owned(), expected });
+        }
+        self.fields.timestep_spacing = Some(spacing.name().to_owned());
+        Ok(self)
     }
 
     /// The solver together with the spacing of noise levels that will be used: what metadata calls the sampler.

@@ -43,6 +43,7 @@ pub use config::{Correction, SchedulerConfig};
 pub use kind::{Sampler, SamplerKind, SigmaSchedule};
 pub use limit::Limit;
 pub use options::{RunOptions, Steps};
+pub use timesteps::Spacing;
 
 use settings::Settings;
 use sum::Sum;

@@ -65,6 +65,12 @@ impl SamplerKind {
         self == SamplerKind::Euler
     }
 
+    /// Whether diffusers' class has a choice of `timestep_spacing`.
+    #[must_use]
+    pub fn takes_spacing(self) -> bool {
+        !matches!(self, SamplerKind::Lcm | SamplerKind::Tcd) && !self.is_singlestep() && !self.is_edm()
+    }
+
     /// Whether diffusers' class has a choice of eta.
     #[must_use]
     pub fn takes_eta(self) -> bool {
@@ -73,7 +79,7 @@ impl SamplerKind {
 }
 
 /// The names of the samplers with a property.
-fn names_of(has: impl Fn(SamplerKind) -> bool) -> String {
+pub(super) fn names_of(has: impl Fn(SamplerKind) -> bool) -> String {
     let names: Vec<&str> = SamplerKind::ALL.into_iter().filter(|&kind| has(kind)).map(SamplerKind::name).collect();
     names.join(", ")
 }

@@ -305,9 +305,8 @@ fn prediction(kind: SamplerKind, config: &SchedulerConfig) -> Result<Prediction>
 
 fn spacing(kind: SamplerKind, config: &SchedulerConfig) -> Result<Spacing> {
     let default = match kind {
-        // These classes have no choice: the single-step solver is always spaced evenly, the others by their own rules.
-        SamplerKind::Lcm | SamplerKind::Tcd => return Ok(Spacing::Linspace),
-        _ if kind.is_singlestep() || kind.is_edm() => return Ok(Spacing::Linspace),
+        // The single-step solver is always spaced evenly, the others by their own rules.
+        _ if !kind.takes_spacing() => return Ok(Spacing::Linspace),
         SamplerKind::Ddim | SamplerKind::Ddpm | SamplerKind::Pndm => "leading",
         _ => "linspace",
     };

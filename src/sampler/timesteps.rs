@@ -2,14 +2,34 @@
 //!
 //! The order is the run's: from noise to picture. Noise levels are in `sigmas`.
 
+use serde::{Deserialize, Serialize};
+
 use super::Settings;
 
 /// `timestep_spacing` of a scheduler config (arXiv 2305.08891, table 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spacing {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub enum Spacing {
+    /// Whole strides up from the first training step: most of diffusers' configs.
     Leading,
+    /// Whole strides down from the last training step: models of few steps. ComfyUI's `simple` and `sgm_uniform`.
     Trailing,
+    /// Evenly between the first and the last: k-diffusion, and so AUTOMATIC1111 and ComfyUI's `normal`.
     Linspace,
+}
+
+impl Spacing {
+    /// The name in a config.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Spacing::Leading => "leading",
+            Spacing::Trailing => "trailing",
+            Spacing::Linspace => "linspace",
+        }
+    }
 }
 
 /// numpy's `linspace`, both ends included.

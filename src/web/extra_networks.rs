@@ -11,7 +11,7 @@ use wasm_bindgen::prelude::*;
 
 use super::models::Models;
 use super::studio::{Studio, read_request};
-use super::types::{ExtraNetwork, NetworkKind};
+use super::types::{ExtraNetwork, FewSteps, NetworkKind};
 use crate::checkpoint::embedding;
 use crate::checkpoint::inspect::{Report, inspect};
 use crate::checkpoint::lora::{LoraFile, family_of};
@@ -20,7 +20,7 @@ use crate::hub::Source;
 use crate::hub::stored::{StoredModel, is_weights};
 use crate::model::config::ClipTextConfig;
 use crate::pipeline::{Embedding, Lora};
-use crate::request::Request;
+use crate::request::{Preset, Request};
 use crate::store::{Manifest, Store};
 
 /// The name that kohya's metadata gives a file.
@@ -252,9 +252,21 @@ fn network_of(kind: NetworkKind, manifest: &Manifest, path: &str, report: Report
         output_name: report.metadata.get(OUTPUT_NAME).cloned(),
         words: words(&report),
         bundled_words: report.lora.as_ref().map_or(0, |lora| lora.embeddings),
-        problem: report.for_page().problem,
+        few_steps: match kind {
+            NetworkKind::Lora => few_steps(name, &report),
+            NetworkKind::Embedding => None,
+        },
+        problem: report.refused.then(|| report.for_page().problem).flatten(),
         obstacle: None,
     }
+}
+
+/// What a LoRA is drawn with that looks like one of few steps.
+fn few_steps(name: &str, report: &Report) -> Option<FewSteps> {
+    let metadata = report.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let preset = Preset::suggest(name, metadata)?;
+    let (title, steps, sampler, eta) = (preset.title(), preset.steps(), preset.sampler().name(), preset.eta());
+    Some(FewSteps { preset, title, steps, sampler, eta })
 }
 
 /// How wide the words are that a model's text encoders read.

@@ -168,6 +168,15 @@ export type DrawRequest = {
   prompt: string,
   /** What to steer away from. Absent and empty are not the same for XL, as in diffusers. */
   negative_prompt?: string,
+  /**
+   * What `prompt` was decided from, where it had options (`{a|b}`, `__name__`): it is written into the picture and has no
+   * effect.
+   */
+  template?: string,
+  /** Likewise of `negative_prompt`. */
+  negative_template?: string,
+  /** Steps, sampler, spacing and guidance of models of few steps, where they are not given. */
+  preset?: Preset,
   /** Width in pixels. */
   width?: number,
   /** Height in pixels. */
@@ -184,6 +193,8 @@ export type DrawRequest = {
   strength?: number,
   /** The sampler's name, in any spelling that `crate::sampler::Sampler` parses. */
   sampler?: string,
+  /** How the steps are spread over the training steps. */
+  spacing?: Spacing,
   /** How much noise DDIM and TCD add in each step, 0 to 1. */
   eta?: number,
   /** The steps as training steps, from noise to picture, in place of their number. */
@@ -192,6 +203,8 @@ export type DrawRequest = {
   sigmas?: Array<number>,
   /** The seed of the first picture; each further picture adds one. */
   seed: number | string,
+  /** Which of torch's generators the noise comes from, the CPU's or CUDA's. */
+  noise?: Noise,
   /** Pictures, 1 to 64. */
   count?: number,
   /** How many of the text encoder's last layers are skipped, as `clip_skip_counting` counts. */
@@ -237,10 +250,24 @@ export type ExtraNetwork = {
   words: Array<string>,
   /** How many words of its own a LoRA brings (`bundle_emb`). */
   bundled_words: number,
+  /** What it is drawn with, where it looks like one of few steps. */
+  few_steps?: FewSteps,
   /** Why no model can take it. */
   problem?: string,
   /** Why the loaded model does not take it. */
   obstacle?: string,
+};
+
+/** Settings of a LoRA that was distilled to a few steps. */
+export type FewSteps = {
+  /** What a request takes as `preset`. */
+  preset: Preset,
+  /** What people call such a model. */
+  title: string,
+  steps: number,
+  sampler: string,
+  /** How much noise each step adds, where the sampler has the choice. */
+  eta?: number,
 };
 
 /** One file of a model. */
@@ -525,6 +552,9 @@ export type ModelsSettings = {
 /** Which kind of extra network a file is. */
 export type NetworkKind = "lora" | "embedding";
 
+/** Which of torch's generators the noise of a picture comes from. */
+export type Noise = "cpu" | "philox";
+
 /** What is timed. */
 export type Part = "text_encoder" | "unet" | "vae_decoder";
 
@@ -576,20 +606,34 @@ export type PictureParameters = {
   is_empty: boolean,
   /** The program by the form of what it wrote, such as `ComfyUI`; several write AUTOMATIC1111's. */
   program: string,
+  /** The beginning of the SHA-256 of the model's file. */
+  model_hash?: string,
+  /** The VAE that took the place of the model's own. */
+  vae?: string,
+  /** The embeddings whose words the prompts have. */
+  embeddings?: Array<UsedEmbedding>,
   /** What could not, in sentences without a full stop. */
   notes: Array<string>,
   /** What to draw. */
   prompt?: string,
   /** What to avoid. */
   negative_prompt?: string,
+  /** What the prompt was decided from, where it had options. */
+  template?: string,
+  /** Likewise of what to avoid. */
+  negative_template?: string,
   /** Denoising steps. */
   steps?: number,
   /** The sampler: our name of it where it is one of ours, otherwise as it was written. */
   sampler?: string,
+  /** How the steps were spread over the training steps. */
+  spacing?: Spacing,
   /** Classifier-free guidance scale. */
   guidance_scale?: number,
   /** The seed of the noise; in JSON a text where JavaScript's numbers do not hold it. */
   seed?: number | string,
+  /** Which of torch's generators the noise came from. */
+  noise?: Noise,
   /** Pixels in a row. */
   width?: number,
   /** Rows. */
@@ -622,8 +666,6 @@ export type PictureParameters = {
   crop?: [number, number],
   /** The LoRAs that changed the model. */
   loras?: Array<UsedLora>,
-  /** The embeddings whose words the prompts have. */
-  embeddings?: Array<UsedEmbedding>,
   /** The program's version. */
   version?: string,
 };
@@ -678,11 +720,17 @@ export type PlanRequest = {
 /** What a UNet predicts. */
 export type Prediction = "epsilon" | "v";
 
+/** A name for steps, sampler, spacing and guidance that belong together. Settings that a request gives win. */
+export type Preset = "lcm" | "lightning-2" | "lightning-4" | "lightning-8" | "hyper-1" | "hyper-2" | "hyper-4" | "hyper-8" | "turbo";
+
 /** What a prompt is written in. */
 export type PromptSyntax = "a1111" | "comfy" | "compel" | "plain";
 
 /** Which runner computes. */
 export type RunnerName = "cpu" | "gpu";
+
+/** `timestep_spacing` of a scheduler config (arXiv 2305.08891, table 2). */
+export type Spacing = "leading" | "trailing" | "linspace";
 
 /** What one step did. */
 export type StepReport = {
@@ -731,6 +779,8 @@ export type UsedEmbedding = {
   name: string,
   /** The SHA-256 of its file in lower-case hexadecimal, where it is known. */
   sha256?: string,
+  /** What another program wrote as its hash. */
+  hash?: string,
 };
 
 /** A LoRA that changed the model, with the file that it was. */
@@ -743,6 +793,11 @@ export type UsedLora = {
   text_strength?: number,
   /** The SHA-256 of its file in lower-case hexadecimal, where it is known. */
   sha256?: string,
+  /**
+   * What another program wrote as its hash: AUTOMATIC1111 the first 12 digits of the SHA-256 of what is behind the
+   * file's header.
+   */
+  hash?: string,
 };
 
 /** One of the seven versions, with its defaults. */

@@ -9,6 +9,7 @@ use crate::bench::Part;
 use crate::checkpoint::identity::Prediction;
 use crate::checkpoint::inspect::Report;
 use crate::parameters::Found;
+use crate::request::Preset;
 use crate::run::gpu::Caps;
 use crate::run::gpu::Matrices;
 use crate::run::gpu::ledger::Counts;
@@ -410,6 +411,20 @@ pub(super) enum NetworkKind {
     Embedding,
 }
 
+/// Settings of a LoRA that was distilled to a few steps.
+#[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub(super) struct FewSteps {
+    /// What a request takes as `preset`.
+    pub preset: Preset,
+    /// What people call such a model.
+    pub title: &'static str,
+    pub steps: usize,
+    pub sampler: &'static str,
+    /// How much noise each step adds, where the sampler has the choice.
+    pub eta: Option<f64>,
+}
+
 /// A kept file that changes a model.
 #[derive(Clone, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
@@ -434,6 +449,8 @@ pub(super) struct ExtraNetwork {
     pub words: Vec<String>,
     /// How many words of its own a LoRA brings (`bundle_emb`).
     pub bundled_words: usize,
+    /// What it is drawn with, where it looks like one of few steps.
+    pub few_steps: Option<FewSteps>,
     /// Why no model can take it.
     pub problem: Option<String>,
     /// Why the loaded model does not take it.

@@ -64,16 +64,16 @@ impl Weights {
         Weights(tensors)
     }
 
-    /// The same weights where a table has `n_rows`, of which the last are `added`.
-    #[must_use]
-    pub fn with_rows(self, table: &str, n_rows: usize, added: Arc<[f32]>) -> Self {
-        Weights::of(Rc::new(MoreRows::new(self.0, table, n_rows, added)))
-    }
-
     /// The same weights with changes of adapters in them; these where there are none.
     #[must_use]
     pub fn merged(&self, changes: merged::Changes) -> Self {
         if changes.is_empty() { self.clone() } else { Weights::of(Rc::new(Merged::new(Rc::clone(&self.0), changes))) }
+    }
+
+    /// The same weights where a table has `n_rows`, of which the last are `added`.
+    #[must_use]
+    pub fn with_rows(self, table: &str, n_rows: usize, added: Arc<[f32]>) -> Self {
+        Weights::of(Rc::new(MoreRows::new(self.0, table, n_rows, added)))
     }
 
     /// The same in the types that the tensors have in their files, for a model that is written anew: merged values are

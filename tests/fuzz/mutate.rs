@@ -508,6 +508,20 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)))
 }
 
+/// Damages a template with what means something in one.
+pub fn template(rng: &mut Rng, input: &mut Vec<u8>) {
+    const MARKS: [&[u8]; 14] =
+        [b"{", b"}", b"|", b"$$", b"2$$", b"__", b"__a__", b"\\", b"3::", b"*", b"\0", b"${", b"{a|b}", b"{{{{{{{{"];
+    if rng.one_in(3) {
+        bytes(rng, input);
+        return;
+    }
+    for _ in 0..=rng.below(4) {
+        let at = rng.below(input.len() + 1);
+        drop(input.splice(at..at, rng.pick(&MARKS).iter().copied()));
+    }
+}
+
 /// Damages texts under keywords: JSON as JSON, the rest as bytes.
 pub fn texts(rng: &mut Rng, input: &mut Vec<u8>) {
     let mut parts: Vec<Vec<u8>> = input.split(|&byte| byte == super::targets::FILE_END).map(<[u8]>::to_vec).collect();

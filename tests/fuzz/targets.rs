@@ -13,6 +13,7 @@ use darkroom::image::{decode, decode_edit_mask, decode_mask, memory_needed, pict
 use darkroom::model::{AutoencoderKlConfig, ClipTextConfig, ModelIndex, UNet2DConditionConfig};
 use darkroom::parameters::Found;
 use darkroom::pipeline::{ActiveLoras, ModelConfigs};
+use darkroom::prompt::wildcards::{Wildcards, expand, is_template};
 use darkroom::prompt::{PromptSyntax, Role, parse, tokenize};
 use darkroom::request::LoraUse;
 use darkroom::sampler::SchedulerConfig;
@@ -271,6 +272,32 @@ pub fn parameters(bytes: &[u8]) -> String {
     format!("accepted of {} {} {}", found.program.to_lowercase(), marks.join(" "), found.notes.join(" "))
 }
 
+/// A prompt, and names of wildcards with their files, with [`FILE_END`] between them: what the prompt becomes.
+pub fn wildcards(bytes: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(bytes) else { return "not utf".into() };
+    let mut parts = text.split(FILE_END as char);
+    let prompt = parts.next().unwrap_or_default();
+    let parts: Vec<&str> = parts.collect();
+    let mut lists = Wildcards::new();
+    for pair in parts.chunks(2) {
+        lists.add(pair[0], pair.get(1).unwrap_or(&""));
+    }
+    let seed = bytes.len() as u64;
+    let outcome = expand(prompt, Some(&lists), seed);
+    assert_eq!(outcome.as_ref().ok(), expand(prompt, Some(&lists), seed).as_ref().ok(), "the seed decides");
+    match (outcome, expand(prompt, None, seed)) {
+        (Ok(expanded), _) if !is_template(prompt) => {
+            assert_eq!(expanded.text, prompt);
+            "accepted as it was".into()
+        }
+        (Ok(expanded), without) => {
+            let words = if expanded.text.len() > prompt.len() { "longer" } else { "shorter" };
+            format!("accepted {words} with {} notes and {}", expanded.notes.len().min(2), without.is_ok())
+        }
+        (Err(error), _) => error.to_string(),
+    }
+}
+
 /// A file that goes on with zeros to where its header says that it ends, so that shapes of any size pass.
 struct Padded {
     bytes: Vec<u8>,
@@ -378,6 +405,24 @@ impl TinyModel {
 
 thread_local! {
     static TINY: TinyModel = TinyModel::open();
+}
+
+/// An embedding's file.
+pub fn embedding(bytes: &[u8]) -> String {
+    let source = Box::new(MemorySource::new("word.safetensors", bytes.to_vec()));
+    match block_on(darkroom::checkpoint::embedding::open("word", source, None)) {
+        Ok(embedding) => {
+            let counts: Vec<usize> = embedding.vectors.iter().map(|(width, values)| values.len() / width).collect();
+            assert!(embedding.vectors.iter().all(|(width, values)| *width > 0 && values.len().is_multiple_of(*width)));
+            assert!(counts.iter().all(|n| *n == counts[0] && *n > 0), "{counts:?}");
+            format!("accepted {}", counts.len())
+        }
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.len() < 4000 && !message.contains(['\n', '\r']), "a message that shouts: {message:?}");
+            message
+        }
+    }
 }
 
 /// A LoRA: opened, fitted to a model, and merged into every tensor that it changes.

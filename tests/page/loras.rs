@@ -220,6 +220,17 @@ fn loras_are_dropped_listed_and_remembered() {
     );
     said("it was made with the LoRA kohya, which this browser does not keep for this model");
 
+    // One of few steps is drawn with its own settings, in one press.
+    let lcm = dir.path().join("lcm-lora-sdv1-5.safetensors");
+    std::fs::copy(fixture("kohya.safetensors"), &lcm).expect("a copy");
+    drop_path(&browser, &lcm);
+    browser.wait_until(&in_row("lcm-lora-sdv1-5", "input[type=checkbox]:checked"));
+    browser.eval(&format!("{}.click()", in_row("lcm-lora-sdv1-5", "button[aria-label^=\"Use its settings: LCM, 4 steps\"]")));
+    let settings = "['steps', 'guidance', 'sampler'].map((id) => document.getElementById(id).value)";
+    assert_eq!(browser.eval(settings), json!(["4", "1", "lcm"]));
+    assert_eq!(browser.text("#extras"), "LCM settings ×");
+    browser.wait_until("document.getElementById('needs').dataset.state === 'ready'");
+
     // The model that comes with the page is of other sizes than all that is made for its family.
     browser.eval("(() => { const select = document.getElementById('model'); select.value = 'darkroom/tiny-emoji'; select.dispatchEvent(new Event('change')); })()");
     browser.wait_until("document.getElementById('device').innerText.includes('tiny-emoji')");

@@ -22,7 +22,7 @@ const REST_MS = 150;
 const LOAD_FIELDS = /** @type {const} */ (["runner", "dtype", "budget", "endpoint"]);
 
 const FIELDS = /** @type {const} */ (
-  ["prompt", "negative", "syntax", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "count", "strength"]
+  ["prompt", "negative", "syntax", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "noise", "count", "strength"]
 );
 
 /** @typedef {typeof FIELDS[number]} Field */
@@ -177,6 +177,30 @@ export function use_defaults(own) {
   changed();
 }
 
+/**
+ * Puts the settings of a LoRA of few steps into the form. Guidance has no place there.
+ * @param {import("./networks.js").FewSteps} few
+ */
+export function use_few_steps({ preset, title, steps, sampler, eta }) {
+  fill({ steps, guidance: 1, ...(eta === undefined ? {} : { eta }) });
+  choose_sampler(sampler);
+  for (const name of [...extras.keys()]) if (extras.get(name)?.preset !== undefined) extras.delete(name);
+  // What belongs to it that the form has no field for: how steps are spaced.
+  extras.set(`${title} settings`, { preset });
+  show_extras();
+  show_eta();
+  changed();
+  announce(`The settings of ${title} are in the form`);
+}
+
+/** Chooses a sampler; not every schedule of every one is in the menu. @param {string} name */
+function choose_sampler(name) {
+  const menu = element("sampler");
+  const option = [...menu.options].find(({ value }) => value.toLowerCase() === name.toLowerCase());
+  if (!option) menu.append(new Option(name, name));
+  menu.value = option?.value ?? name;
+}
+
 /** Puts values into fields; what is undefined stays as it is. @param {Partial<Record<Field, string | number>>} values */
 function fill(values) {
   for (const id of FIELDS) if (values[id] !== undefined) element(id).value = String(values[id]);
@@ -218,6 +242,7 @@ export function request() {
     sampler: element("sampler").value,
     ...(takes_eta() ? { eta: number("eta") } : {}),
     seed: seed_of(element("seed").value),
+    noise: /** @type {NonNullable<DrawRequest["noise"]>} */ (element("noise").value),
     count: number("count"),
     loras: used_loras(),
     ...(start_picture.given().has_picture ? of_picture(number("strength")) : {}),
@@ -245,13 +270,14 @@ function show_extras() {
  * @param {import("../protocol.js").PictureParameters} parameters
  * @returns {Map<string, Partial<DrawRequest>>}
  */
-function extras_of({ clip_skip, clip_skip_counting, timesteps, sigmas, original_size, crop, prompt_syntax, long_prompt_chunks = false }) {
+function extras_of({ spacing, clip_skip, clip_skip_counting, timesteps, sigmas, original_size, crop, prompt_syntax, long_prompt_chunks = false }) {
   /** @type {[string, Partial<DrawRequest>][]} */
   const found = [];
   if (clip_skip !== undefined) {
     const counted = clip_skip_counting === "a1111" ? "" : ", counted as in diffusers";
     found.push([`CLIP skip ${clip_skip}${counted}`, { clip_skip, clip_skip_counting }]);
   }
+  if (spacing !== undefined) found.push([`Spacing ${spacing}`, { spacing }]);
   // Steps that are given one by one are counted.
   if (timesteps !== undefined) found.push(["Its own timesteps", { timesteps, steps: undefined }]);
   if (sigmas !== undefined) found.push(["Its own sigmas", { sigmas, steps: undefined }]);
@@ -426,6 +452,8 @@ export function reuse(parameters) {
     steps: parameters.steps,
     guidance: parameters.guidance_scale,
     seed: parameters.seed,
+    // Who does not say it draws as most do.
+    noise: parameters.seed === undefined ? undefined : (parameters.noise ?? "cpu"),
     strength: parameters.strength,
   };
   if (parameters.width !== undefined) {
@@ -437,6 +465,7 @@ export function reuse(parameters) {
   if (parameters.seed !== undefined) part(document, "[name=next-seed][value=keep]", HTMLInputElement).checked = true;
   if (parameters.strength !== undefined) is_own_strength = false;
   const differences = [...(parameters.notes ?? [])];
+  if (parameters.vae) differences.push(`it was made with the VAE ${parameters.vae}`);
   extras = extras_of(parameters);
   show_extras();
   // A picture with a prompt and without LoRAs had none.
@@ -448,10 +477,8 @@ export function reuse(parameters) {
   if (missing.length > 0) differences.push(`it does not say its ${missing.map(([name]) => name).join(", ")}`);
   if (sampler !== undefined) {
     const menu = element("sampler");
-    const option = [...menu.options].find(({ value }) => value.toLowerCase() === sampler.toLowerCase());
-    // Not every schedule of every sampler is in the menu.
-    if (!option && knows_sampler) menu.append(new Option(sampler, sampler));
-    if (option || knows_sampler) menu.value = option?.value ?? sampler;
+    const is_in_menu = [...menu.options].some(({ value }) => value.toLowerCase() === sampler.toLowerCase());
+    if (is_in_menu || knows_sampler) choose_sampler(sampler);
     else differences.push(`its sampler ${sampler} is not one of ours`);
   }
   if (parameters.eta !== undefined) element("eta").value = String(parameters.eta);

@@ -16,7 +16,7 @@
  *     "count" | "seed" | "repository" | "import-files" | "single-file" | "endpoint" | "token" | "budget", HTMLInputElement>
  *   & Record<"start-canvas" | "mask-canvas" | "developing", HTMLCanvasElement>
  *   & Record<"strength-value", HTMLOutputElement>
- *   & Record<"fit" | "syntax" | "model" | "sides" | "sampler" | "runner" | "dtype", HTMLSelectElement>
+ *   & Record<"fit" | "syntax" | "noise" | "model" | "sides" | "sampler" | "runner" | "dtype", HTMLSelectElement>
  *   & Record<"progress", HTMLProgressElement>
  *   & Record<"viewer" | "models" | "settings", HTMLDialogElement>
  *   & Record<"viewer-image", HTMLImageElement>} PageElements

@@ -9,6 +9,7 @@ import { bytes, sentence } from "./words.js";
 
 /**
  * @typedef {import("../protocol.js").ExtraNetwork} ExtraNetwork
+ * @typedef {NonNullable<ExtraNetwork["few_steps"]>} FewSteps
  * @typedef {NonNullable<import("../protocol.js").DrawRequest["loras"]>[number]} LoraUse
  * @typedef {NonNullable<import("../protocol.js").PictureParameters["loras"]>[number]} UsedLora
  */
@@ -29,6 +30,8 @@ let networks = [];
 let family = null;
 /** Is called when the request is another one. */
 let changed = () => {};
+/** Puts the settings of a LoRA of few steps into the form. @type {(few: FewSteps) => void} */
+let use_few_steps = () => {};
 /** Is called when one of the kept files is gone. @type {() => Promise<void>} */
 let removed = async () => {};
 /** Loads the model again, with the words of all that is kept. @type {() => Promise<unknown>} */
@@ -36,11 +39,11 @@ let reload = async () => {};
 
 /**
  * @param {import("../darkroom.js").Darkroom} given
- * @param {{changed: () => void, removed: () => Promise<void>, reload: () => Promise<unknown>, take: (files: File[]) => void}} actions
+ * @param {{changed: () => void, use_few_steps: (few: FewSteps) => void, removed: () => Promise<void>, reload: () => Promise<unknown>, take: (files: File[]) => void}} actions
  */
 export function open_networks(given, actions) {
   darkroom = given;
-  ({ changed, removed, reload } = actions);
+  ({ changed, removed, reload, use_few_steps } = actions);
   element("choose-network").addEventListener("click", () => element("network-file").click());
   element("network-file").addEventListener("change", () => {
     const picked = [...(element("network-file").files ?? [])];
@@ -200,7 +203,7 @@ function row(network, is_open) {
   if (on) {
     const [slider, number] = strength_of(`Strength of ${name}`, strength, (value) => choose(name, { strength: value }));
     head.append(number);
-    item.append(slider, words(network), text_strength_of(name, text_strength, strength, is_open));
+    item.append(slider, few_steps(network), words(network), text_strength_of(name, text_strength, strength, is_open));
   }
   const title = network.family_name === undefined ? bytes(network.bytes) : `${bytes(network.bytes)}, for ${network.family_name}`;
   head.append(make("button", { type: "button", class: "plain", title, "aria-label": `Delete the LoRA ${name}`, onclick: () => remove(network) }, "Delete"));
@@ -266,6 +269,13 @@ function text_strength_of(name, value, strength, is_open) {
   });
   const summary = value === null ? "Text encoder: the same strength" : "Text encoder: a strength of its own";
   return make("details", { open: is_open }, make("summary", {}, summary), make("label", {}, same, make("span", {}, "The same strength")), own);
+}
+
+/** Settings in one press, where it is one of few steps. @param {ExtraNetwork} network */
+function few_steps({ name, few_steps: few }) {
+  if (few === undefined) return "";
+  const text = `Use its settings: ${few.title}, ${few.steps === 1 ? "1 step" : `${few.steps} steps`}`;
+  return make("button", { type: "button", class: "plain strong", "aria-label": `${text} (${name})`, onclick: () => use_few_steps(few) }, text);
 }
 
 /** The words that call for it, which go into the prompt. @param {ExtraNetwork} network */

@@ -10,6 +10,7 @@ use std::time::Instant;
 use darkroom::engine::{Device, Engine, EngineSettings, Expected, Generation, Pictures};
 use darkroom::image::{decode, decode_mask, encode_png};
 use darkroom::pipeline::{Event, LoadProgress, Stage};
+use darkroom::request::Request;
 use darkroom::{Error, Result};
 use serde_json::json;
 
@@ -20,7 +21,7 @@ pub use interrupt::Interrupt;
 use crate::bar::Bar;
 use crate::engine_args::open_device;
 use crate::numbers::random_seed;
-use crate::{loras, output_file, print_json, print_line, source};
+use crate::{loras, output_file, print_json, print_line, source, wildcards};
 use check::{about_prompt, check_device, check_output, check_request, output_path, start_threads};
 
 /// Seconds by stage.
@@ -58,9 +59,18 @@ pub fn run(args: Args) -> Result<()> {
 async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result<()> {
     let named = args.model.named()?;
     let version = named.version();
-    let request = args.request();
-    check_request(args, &request, version)?;
-    let wanted_loras = loras::Wanted::of(&args.lora, args.lora_dir.as_deref(), &request)?;
+    let asked = args.request();
+    check_request(args, &Request { prompt: String::new(), ..asked.clone() }, version)?;
+    let wildcards = args.wildcards.as_deref().map(wildcards::read).transpose()?;
+    let seed = asked.seed.unwrap_or_else(random_seed);
+    let expanded = asked.expanded(wildcards.as_ref(), seed)?;
+    let requests = expanded.requests;
+    requests.iter().try_for_each(|request| check_request(args, request, version))?;
+    let request = requests[0].clone();
+    // Every picture may have LoRAs of its own.
+    let prompts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
+    let all = Request { prompt: prompts.join("\n"), ..request.clone() };
+    let wanted_loras = loras::Wanted::of(&args.lora, args.lora_dir.as_deref(), &all)?;
     let (pictures, about_mask) = read_pictures(args)?;
     let picture = pictures.start_picture.as_ref().map(|picture| (picture.width, picture.height));
     let interrupt = Interrupt::install()?;
@@ -84,13 +94,19 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
     for note in engine.notes() {
         bar.say(&note);
     }
+    let mut about_presets = Vec::new();
     for lora in loras {
+        about_presets.extend(lora.preset().filter(|_| asked.preset.is_none() && asked.steps.is_none()).map(|preset| {
+            let (name, title, n) = (lora.name(), preset.title(), preset.steps());
+            let steps = if n == 1 { "1 step".to_owned() } else { format!("{n} steps") };
+            format!("{name} looks like a {title} LoRA for {steps}: --preset {}", preset.name())
+        }));
         let lora = lora.fit(engine.configs())?;
         lora.notes.iter().for_each(|note| bar.say(&format!("note: {note}")));
         engine.add_lora(lora);
     }
     // Before the weights: kernels are compiled while they load, and a request that the model cannot draw waits for none.
-    let mut generation = engine.draw(&request, pictures, random_seed())?;
+    let mut generation = engine.draw(&request, pictures.clone(), seed)?;
     let mut report = |p: LoadProgress| {
         bar.show(&format!("load {}", p.component), p.loaded_bytes as f64 / p.total_bytes.max(1) as f64);
     };
@@ -107,25 +123,34 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
         for note in about_mask.into_iter().chain(about_prompt(args)) {
             bar.say(&format!("note: {note}"));
         }
+        for note in expanded.notes.iter().chain(&about_presets) {
+            bar.say(&format!("note: {note}"));
+        }
     }
-    let files = draw_all(&mut generation, &args.output, &bar, &interrupt, &mut seconds).await?;
+    let first_seed = generation.config().seed;
+    let mut files = Vec::new();
+    let count = requests.len().max(generation.config().count);
+    draw_all(&mut generation, &args.output, count, &mut files, (&bar, &interrupt, &mut seconds)).await?;
+    for request in &requests[1..] {
+        generation = engine.draw(request, pictures.clone(), seed)?;
+        draw_all(&mut generation, &args.output, count, &mut files, (&bar, &interrupt, &mut seconds)).await?;
+    }
     drop(bar);
     if args.json {
-        return print_json(&summary(&engine, &generation, &files, &seconds));
+        return print_json(&summary(&engine, &generation, first_seed, &files, &seconds));
     }
     files.iter().try_for_each(|path| print_line(path.display()))
 }
 
-/// Draws and writes every picture; gives their files.
+/// Draws and writes the pictures of one generation, `count` in all with those of others; adds their files.
 async fn draw_all(
     generation: &mut Generation,
     output: &Path,
-    bar: &Bar,
-    interrupt: &Interrupt,
-    seconds: &mut Seconds,
-) -> Result<Vec<PathBuf>> {
-    let count = generation.config().count;
-    let mut files = Vec::new();
+    count: usize,
+    files: &mut Vec<PathBuf>,
+    (bar, interrupt, seconds): (&Bar, &Interrupt, &mut Seconds),
+) -> Result<()> {
+    let n_before = files.len();
     let mut n_done = 0;
     loop {
         let stage = generation.stage();
@@ -133,7 +158,7 @@ async fn draw_all(
             Stage::Encode => "encode".to_string(),
             Stage::Prepare | Stage::Denoise => format!("step {}/{}", n_done + 1, generation.n_steps()),
             Stage::Decode => "decode".to_string(),
-            Stage::Done => return Ok(files),
+            Stage::Done => return Ok(()),
         };
         let label = if count > 1 { format!("{}/{count} {label}", files.len() + 1) } else { label };
         let clock = Instant::now();
@@ -166,21 +191,27 @@ async fn draw_all(
             Some(Event::Prepared { .. }) => n_done = 0,
             Some(Event::Denoised { step, .. }) => n_done = step,
             Some(Event::Decoded { picture, seed, image, .. }) => {
-                let path = output_path(output, picture, count);
+                let path = output_path(output, n_before + picture, count);
                 output_file::write(&path, &encode_png(&image, &generation.parameters(seed).to_png_text()?)?)?;
                 files.push(path);
             }
-            None => return Ok(files),
+            None => return Ok(()),
         }
     }
 }
 
 /// The object that `--json` prints.
-fn summary(engine: &Engine, generation: &Generation, files: &[PathBuf], seconds: &Seconds) -> serde_json::Value {
+fn summary(
+    engine: &Engine,
+    generation: &Generation,
+    seed: u64,
+    files: &[PathBuf],
+    seconds: &Seconds,
+) -> serde_json::Value {
     let config = generation.config();
     let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
     json!({
-        "seed": config.seed, "files": files, "model": engine.name(), "device": engine.device().describe(),
+        "seed": seed, "files": files, "model": engine.name(), "device": engine.device().describe(),
         "width": config.width, "height": config.height, "steps": config.steps,
         "guidance_scale": config.guidance_scale, "sampler": generation.parameters(config.seed).sampler,
         "seconds": { "load": seconds.load, "encode": seconds.encode, "denoise": seconds.denoise,

@@ -12,7 +12,7 @@ use darkroom::checkpoint::lora::LoraFile;
 use darkroom::hub::cache::HubCache;
 use darkroom::hub::{FileUrl, RepoFile, RepoId};
 use darkroom::pipeline::{Embedding, Lora, ModelConfigs, unknown_lora};
-use darkroom::request::{LoraUse, Request};
+use darkroom::request::{LoraUse, Preset, Request};
 use darkroom::weights::DiskSource;
 use darkroom::{Error, Result};
 use pollster::block_on;
@@ -325,6 +325,17 @@ pub struct OpenLora {
 }
 
 impl OpenLora {
+    /// The settings of a model of few steps, where it looks like a LoRA of one.
+    pub fn preset(&self) -> Option<Preset> {
+        let metadata = self.file.metadata().iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        Preset::suggest(self.file.name(), metadata)
+    }
+
+    /// What requests call it.
+    pub fn name(&self) -> &str {
+        self.file.name()
+    }
+
     /// The hash of its file.
     pub fn sha256(&self) -> &str {
         &self.sha256

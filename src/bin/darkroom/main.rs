@@ -27,6 +27,7 @@ mod show;
 mod source;
 mod tiles_folder;
 mod visible;
+mod wildcards;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};

@@ -1,18 +1,27 @@
-//! `darkroom show`: what a picture says of itself.
+//! `darkroom show`: what a picture says of itself, and the command that draws it again.
 
 use std::path::PathBuf;
 
 use darkroom::image::picture_text;
+use darkroom::parameters::{Found, Settings, UsedEmbedding};
+use darkroom::prompt::PromptSyntax;
+use darkroom::request::{ClipSkipCounting, LongPrompt, LoraUse};
+use darkroom::rng::Noise;
 use darkroom::{Error, Result};
+use serde_json::json;
 
 /// `darkroom show`.
 #[derive(clap::Args)]
 pub struct Args {
     /// A picture file.
     file: PathBuf,
+    /// Print one JSON object: the settings that were understood, what was not, and the command that draws the picture again.
+    #[arg(long)]
+    json: bool,
 }
 
-/// Prints every text that the picture carries, its parameters first; what a terminal would act on is made visible.
+/// Prints every text that the picture carries, its parameters first; for a picture of another program then what was
+/// understood of them. What a terminal would act on is made visible.
 ///
 /// # Errors
 /// When the file cannot be read, is no picture, is cut off, or carries no text.
@@ -23,6 +32,13 @@ pub fn run(args: &Args) -> Result<()> {
         let reason = "the picture carries no parameters".to_string();
         return Err(Error::Image { what: args.file.display().to_string(), reason });
     }
+    let found = Found::in_text(&texts);
+    if args.json {
+        let command = found.as_ref().filter(|found| !found.settings.is_empty()).map(|found| command(&found.settings));
+        let mut object = json!(found.as_ref().map_or_else(|| json!({ "program": null }), |found| json!(found)));
+        object["command"] = json!(command);
+        return crate::print_json(&object);
+    }
     texts.sort_by_key(|(key, _)| match key.as_str() {
         "parameters" => 0,
         "darkroom" => 1,
@@ -31,5 +47,124 @@ pub fn run(args: &Args) -> Result<()> {
     for (key, text) in texts {
         crate::print_text(format_args!("{key}:\n{text}\n"))?;
     }
-    Ok(())
+    match found.filter(|found| found.program != "darkroom") {
+        Some(found) => lines(&found).iter().try_for_each(crate::print_line),
+        None => Ok(()),
+    }
+}
+
+/// What was understood, for people.
+fn lines(found: &Found) -> Vec<String> {
+    let settings = &found.settings;
+    let mut lines = vec![format!("written by {}", found.program)];
+    let hash = |hash: &str| if hash.is_empty() { String::new() } else { format!(" (hash {hash})") };
+    if let Some(model) = &settings.model {
+        lines.push(format!("model: {model}{}", hash(found.model_hash.as_deref().unwrap_or_default())));
+    }
+    if let Some(vae) = &found.vae {
+        lines.push(format!("VAE: {vae}"));
+    }
+    for lora in &settings.loras {
+        let text = lora.text_strength.map_or_else(String::new, |text| format!(", text encoder {text}"));
+        let hash = hash(lora.hash.as_deref().or(lora.sha256.as_deref()).unwrap_or_default());
+        lines.push(format!("LoRA: {}, strength {}{text}{hash}", lora.name, lora.strength));
+    }
+    let hash_of = |used: &UsedEmbedding| used.hash.clone().or(used.sha256.clone()).unwrap_or_default();
+    lines.extend(found.embeddings.iter().map(|used| format!("embedding: {}{}", used.name, hash(&hash_of(used)))));
+    if !settings.is_empty() {
+        lines.push(format!("to draw it again: {}", command(settings)));
+    }
+    let mut notes = found.notes.clone();
+    if settings.noise == Some(Noise::Philox) {
+        notes.push("its noise is of torch's CUDA generator, which --noise philox gives".to_owned());
+    }
+    if let Some(sampler) = settings.sampler.as_ref().filter(|_| !settings.knows_sampler()) {
+        notes.push(format!("its sampler {sampler} is not one of ours"));
+    }
+    if settings.strength.is_some() {
+        notes.push("it was made from another picture, which the file does not hold (--init)".to_owned());
+    }
+    lines.extend(notes.into_iter().map(|note| format!("note: {note}")));
+    lines
+}
+
+/// `darkroom generate` with the settings; LoRAs by their names in a folder.
+fn command(settings: &Settings) -> String {
+    let text = |value: &Option<String>| value.clone();
+    let mut flags: Vec<(&str, Option<String>)> = vec![("--model", text(&settings.model))];
+    let loras = settings.loras.iter().cloned().map(LoraUse::from);
+    let tags: String = loras.filter_map(|lora| lora.tag()).collect();
+    let prompt = settings.prompt.as_deref().unwrap_or_default();
+    let space = if prompt.is_empty() || tags.is_empty() { "" } else { " " };
+    flags.push(("--prompt", Some(format!("{prompt}{space}{tags}"))));
+    flags.push(("--lora-dir", (!tags.is_empty()).then(|| "LORAS".to_owned())));
+    flags.push(("--negative", text(&settings.negative_prompt)));
+    let whole = |number: Option<u32>| number.map(|number| number.to_string());
+    let real = |number: Option<f64>| number.map(|number| number.to_string());
+    let pair = |pair: Option<(usize, usize)>| pair.map(|(x, y)| format!("{x}x{y}"));
+    let list = |list: Vec<String>| Some(list.join(",")).filter(|list| !list.is_empty());
+    let timesteps = settings.timesteps.iter().flatten().map(ToString::to_string).collect();
+    let sigmas = settings.sigmas.iter().flatten().map(ToString::to_string).collect();
+    let is_a1111_skip = settings.clip_skip_counting == Some(ClipSkipCounting::A1111);
+    // Flags that are the defaults are left out.
+    let syntax = settings.prompt_syntax.filter(|syntax| *syntax != PromptSyntax::default());
+    let cuts = !settings.long_prompt_chunks;
+    let long_prompt = match settings.prompt_syntax.map(LongPrompt::default_of) {
+        Some(LongPrompt::Chunks) if cuts => Some("truncate"),
+        Some(LongPrompt::Truncate) if !cuts => Some("chunks"),
+        _ => None,
+    };
+    let has_list = settings.timesteps.is_some() || settings.sigmas.is_some();
+    flags.extend([
+        ("--steps", whole(settings.steps.filter(|_| !has_list))),
+        ("--timesteps", list(timesteps)),
+        ("--sigmas", list(sigmas)),
+        ("--sampler", text(&settings.sampler).filter(|_| settings.knows_sampler())),
+        ("--spacing", settings.spacing.map(|spacing| spacing.name().to_owned())),
+        ("--eta", real(settings.eta)),
+        ("--guidance", real(settings.guidance_scale)),
+        ("--seed", settings.seed.map(|seed| seed.to_string())),
+        ("--noise", settings.noise.filter(|noise| *noise == Noise::Philox).map(|_| "philox".to_owned())),
+        ("--width", whole(settings.width)),
+        ("--height", whole(settings.height)),
+        ("--clip-skip", whole(settings.clip_skip)),
+        ("--clip-skip-counting", settings.clip_skip_counting.filter(|_| is_a1111_skip).map(|_| "a1111".to_owned())),
+        ("--prompt-syntax", syntax.map(|syntax| syntax.name().to_owned())),
+        ("--long-prompt", long_prompt.map(str::to_owned)),
+        ("--strength", real(settings.strength)),
+        ("--fit", text(&settings.fit)),
+        ("--original-size", pair(settings.original_size)),
+        ("--crop", pair(settings.crop)),
+    ]);
+    let given = flags.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(&value?))));
+    let any_size = if settings.any_size { " --any-size" } else { "" };
+    format!("darkroom generate{}{any_size} -o out.png", given.collect::<String>())
+}
+
+/// A value as a shell reads it.
+fn quoted(value: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./,+=@".contains(c);
+    match !value.is_empty() && value.chars().all(is_plain) {
+        true => value.to_owned(),
+        false => format!("'{}'", value.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_that_of_a_shell() {
+        let text = "it's a fox, <lora:ink:0.8>\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 512x768, Model: my model";
+        let found = Found::in_text(&[("parameters".to_owned(), text.to_owned())]).unwrap();
+        assert_eq!(
+            command(&found.settings),
+            "darkroom generate --model 'my model' --prompt 'it'\\''s a fox, <lora:ink:0.8>' --lora-dir LORAS --steps 20 \
+             --sampler euler_a --spacing linspace --guidance 7 --seed 5 --noise philox --width 512 --height 768 -o out.png"
+        );
+        let lines = lines(&found);
+        assert_eq!(lines[..3], ["written by AUTOMATIC1111", "model: my model", "LoRA: ink, strength 0.8"]);
+        assert_eq!(lines[4..], ["note: its noise is of torch's CUDA generator, which --noise philox gives"]);
+    }
 }

@@ -4,7 +4,7 @@ use super::prepare::State;
 use super::{At, Generation, refuse};
 use crate::error::Result;
 use crate::pipeline::job::Event;
-use crate::rng::Generator;
+use crate::rng::NoiseGenerator;
 use crate::run::Runner;
 
 /// Where a generation was after a step: enough to go on from there on another device.
@@ -20,7 +20,7 @@ pub struct Checkpoint {
 struct PictureCheckpoint {
     /// Steps done.
     step_idx: usize,
-    generator: Generator,
+    generator: NoiseGenerator,
     latents: Vec<f32>,
     buffers: Vec<Option<Vec<f32>>>,
 }

@@ -4,7 +4,7 @@ use super::encode::StartPicture;
 use super::setup::Setup;
 use crate::error::Result;
 use crate::pipeline::job::Task;
-use crate::rng::Generator;
+use crate::rng::NoiseGenerator;
 use crate::run::Runner;
 
 /// What a denoising step changes.
@@ -18,7 +18,7 @@ pub(super) struct State<T> {
 /// One picture on its way.
 pub(super) struct Picture<T> {
     pub seed: u64,
-    pub generator: Generator,
+    pub generator: NoiseGenerator,
     /// Sampler steps done.
     pub step_idx: usize,
     pub state: State<T>,
@@ -40,7 +40,7 @@ impl<R: Runner> Setup<R> {
         let (runner, config) = (&*self.runner, &self.inputs.config);
         let shape = self.latent_shape();
         let seed = config.seed + picture_idx as u64;
-        let mut generator = Generator::new(seed);
+        let mut generator = NoiseGenerator::new(config.noise, seed);
 
         let from_noise = match self.task {
             Task::TextToImage => true,

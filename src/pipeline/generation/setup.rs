@@ -13,7 +13,7 @@ use crate::pipeline::job::{Inputs, Task};
 use crate::pipeline::loras::ActiveLoras;
 use crate::pipeline::prompt::{Mix, Prompts};
 use crate::request::{Attention, SDConfig};
-use crate::rng::Generator;
+use crate::rng::NoiseGenerator;
 use crate::run::Runner;
 use crate::sampler::{Schedule, schedule_of_consistency_image, schedule_with};
 
@@ -116,6 +116,7 @@ impl<R: Runner> Setup<R> {
             Task::ImageToImage | Task::Inpaint => Some(config.strength),
         };
         let scheduler = configs.scheduler_of(task).with_optional_sampler(config.sampler);
+        let scheduler = scheduler.with_optional_spacing(config.spacing)?;
         let options = config.run_options(strength);
         let schedule = match task {
             Task::ImageToImage if configs.index.is_latent_consistency() => {
@@ -207,7 +208,7 @@ impl<R: Runner> Setup<R> {
     }
 
     /// Standard normal numbers in the latents' shape: drawn channels-first like torch, given channels-last.
-    pub fn draw(&self, generator: &mut Generator) -> Vec<f32> {
+    pub fn draw(&self, generator: &mut NoiseGenerator) -> Vec<f32> {
         let [_, h, w, channels] = self.latent_shape();
         let drawn = generator.randn(channels * h * w);
         (0..h * w * channels).map(|i| drawn[i % channels * h * w + i / channels]).collect()
@@ -215,7 +216,7 @@ impl<R: Runner> Setup<R> {
 
     /// Latents of what the VAE's encoder gave, scaled as the UNet wants them: drawn from moments \[h,w,2C\], or those of an
     /// encoder without a distribution, for which nothing is drawn.
-    pub fn latents_of(&self, encoded: &[f32], generator: &mut Generator) -> Vec<f32> {
+    pub fn latents_of(&self, encoded: &[f32], generator: &mut NoiseGenerator) -> Vec<f32> {
         let vae = &self.model.configs.vae;
         let channels = vae.latent_channels;
         let mut latents = if self.model.configs.encodes_moments() {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use darkroom::image::Fit;
 use darkroom::prompt::PromptSyntax;
-use darkroom::request::{Attention, ClipSkipCounting, LongPrompt, Request};
-use darkroom::sampler::Sampler;
+use darkroom::request::{Attention, ClipSkipCounting, LongPrompt, Preset, Request};
+use darkroom::rng::Noise;
+use darkroom::sampler::{Sampler, Spacing};
 
 use crate::engine_args::EngineArgs;
 use crate::loras::{self, LoraArg, lora};
@@ -31,6 +32,12 @@ pub struct Args {
     /// without its ending, or the name that its metadata gives.
     #[arg(long, value_name = "FOLDER")]
     pub lora_dir: Option<PathBuf>,
+    /// A folder of wildcards: __NAME__ in a prompt is a line of NAME.txt there, chosen by the seed.
+    #[arg(long, value_name = "FOLDER")]
+    pub wildcards: Option<PathBuf>,
+    /// Steps, sampler and guidance of models and LoRAs that were made for a few steps; what is given beside it wins.
+    #[arg(long, value_enum)]
+    pub preset: Option<Preset>,
     /// Denoising steps, 1 to 150 [default: the version's].
     #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     pub steps: Option<usize>,
@@ -40,6 +47,9 @@ pub struct Args {
     /// The sampler [default: the model's own].
     #[arg(long, help = format!("The sampler [default: the model's own]: {}", Sampler::known()))]
     pub sampler: Option<String>,
+    /// How the steps are spread over the training steps [default: as the model says].
+    #[arg(long, value_enum)]
+    pub spacing: Option<Spacing>,
     /// How much noise the samplers ddim and tcd add in each step, 0 to 1 [default: 0].
     #[arg(long, allow_negative_numbers = true, value_parser = number)]
     pub eta: Option<f64>,
@@ -52,6 +62,10 @@ pub struct Args {
     /// Seed of the first picture; the next ones count on [default: random, printed].
     #[arg(long, allow_negative_numbers = true, value_parser = seed)]
     pub seed: Option<u64>,
+    /// Where the noise of a seed comes from: torch's generator on the CPU, as in diffusers and ComfyUI, or its CUDA
+    /// generator (Philox), as in AUTOMATIC1111 and Forge [default: cpu].
+    #[arg(long, value_enum)]
+    pub noise: Option<Noise>,
     /// Width in pixels [default: the start picture's, rounded down to what the model can draw; without one the model's].
     #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     pub width: Option<usize>,
@@ -121,6 +135,9 @@ impl Args {
         Request {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative.clone(),
+            template: None,
+            negative_template: None,
+            preset: self.preset,
             width: self.width,
             height: self.height,
             any_size: self.any_size,
@@ -129,10 +146,12 @@ impl Args {
             guidance_scale: self.guidance,
             strength: self.strength,
             sampler: self.sampler.clone(),
+            spacing: self.spacing,
             eta: self.eta,
             timesteps: self.timesteps.clone(),
             sigmas: self.sigmas.clone(),
             seed: self.seed,
+            noise: self.noise,
             count: Some(self.count),
             clip_skip: self.clip_skip,
             clip_skip_counting: self.clip_skip.map(|_| self.clip_skip_counting),

@@ -20,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use darkroom::image::FileFormat;
+use darkroom::rng::Noise;
 use serde_json::json;
 
 use super::answer;
@@ -49,6 +50,8 @@ pub struct Options {
     pub model_idx: usize,
     /// `CLIP_stop_at_last_layers`: 1 skips no layer.
     pub clip_stop: usize,
+    /// `randn_source`: there `GPU` unless it is set; here the CPU's.
+    pub noise: Noise,
     /// `samples_format` with `jpeg_quality`.
     pub format: FileFormat,
     /// The quality of formats that have one.
@@ -57,7 +60,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { model_idx: 0, clip_stop: 1, format: FileFormat::Png, quality: 80 }
+        Options { model_idx: 0, clip_stop: 1, noise: Noise::Cpu, format: FileFormat::Png, quality: 80 }
     }
 }
 
@@ -92,6 +95,16 @@ impl Options {
                 ("sd_model_checkpoint", Given::Text(text)) if text.is_empty() => {}
                 ("sd_model_checkpoint", Given::Text(text)) => self.model_idx = model_idx(menu, text)?,
                 ("CLIP_stop_at_last_layers", value) => self.clip_stop = positive(name, value, 12)?,
+                ("randn_source", Given::Text(text)) => {
+                    self.noise = match text.as_str() {
+                        "CPU" => Noise::Cpu,
+                        "GPU" | "NV" => Noise::Philox,
+                        other => {
+                            let message = format!("randn_source {other:?} is not possible: use CPU, GPU or NV");
+                            return Err(Failure::of("randn_source", message));
+                        }
+                    }
+                }
                 ("jpeg_quality", value) => self.quality = positive(name, value, 100)? as u8,
                 ("samples_format", Given::Text(text)) => format = Some(text.to_lowercase()),
                 ("sd_vae", Given::Text(text)) if text.eq_ignore_ascii_case("automatic") => {}
@@ -253,7 +266,8 @@ async fn options(State(desk): State<Arc<Desk>>) -> Json<serde_json::Value> {
     let samples_format = if options.format.name() == "jpeg" { "jpg" } else { options.format.name() };
     Json(json!({
         "sd_model_checkpoint": name, "sd_checkpoint_hash": "", "sd_vae": "Automatic",
-        "CLIP_stop_at_last_layers": options.clip_stop, "samples_format": samples_format, "jpeg_quality": options.quality,
+        "CLIP_stop_at_last_layers": options.clip_stop,
+        "randn_source": if options.noise == Noise::Philox { "NV" } else { "CPU" }, "samples_format": samples_format, "jpeg_quality": options.quality,
         "eta_noise_seed_delta": 0, "eta_ddim": 0.0, "eta_ancestral": 1.0, "img2img_fix_steps": false,
         "live_previews_enable": true, "show_progress_every_n_steps": 1, "return_grid": false, "return_mask": false,
         "enable_pnginfo": true, "save_images_add_number": false, "outdir_samples": "",

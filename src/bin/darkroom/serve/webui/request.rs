@@ -6,6 +6,7 @@
 
 use darkroom::image::{FileFormat, Fit};
 use darkroom::request::{ClipSkipCounting, Request};
+use darkroom::rng::Noise;
 use darkroom::sampler::{Sampler, SamplerKind, SigmaSchedule};
 
 use super::super::failure::Failure;
@@ -207,6 +208,7 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         },
         sampler: sampler.map(Sampler::name),
         seed,
+        noise: (options.noise != Noise::Cpu).then_some(options.noise),
         count: Some(batch_size.saturating_mul(n_iter)),
         // 1 is the last layer there, which skips none.
         clip_skip: Some(stops_at).filter(|layer| *layer > 1),

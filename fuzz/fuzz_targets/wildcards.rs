@@ -1,0 +1,10 @@
+//! The target `wildcards` of tests/fuzz.rs, run by libFuzzer.
+#![no_main]
+
+#[path = "../../tests/fuzz/targets.rs"]
+#[allow(dead_code, reason = "one of them is used here")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    targets::wildcards(bytes);
+});
