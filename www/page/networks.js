@@ -267,8 +267,8 @@ function text_strength_of(name, value, strength, is_open) {
     show();
     changed();
   });
-  const summary = value === null ? "Text encoder: the same strength" : "Text encoder: a strength of its own";
-  return make("details", { open: is_open }, make("summary", {}, summary), make("label", {}, same, make("span", {}, "The same strength")), own);
+  const summary = value === null ? "Text strength: the same" : "Text strength: its own";
+  return make("details", { open: is_open }, make("summary", {}, summary), make("label", {}, same, make("span", {}, "Same in the text encoder")), own);
 }
 
 /** Settings in one press, where it is one of few steps. @param {ExtraNetwork} network */
