@@ -20,7 +20,9 @@ const MAX_BYTES: usize = 64 << 10;
 /// The most choices that are made.
 const MAX_CHOICES: usize = 4096;
 /// The most braces that are opened in one text: each that is not closed is looked for to the end.
-const MAX_BRACES: usize = 1000;
+const MAX_BRACES: usize = 200;
+/// The most options that one group takes.
+const MAX_CHOSEN: usize = 100;
 /// The most names that a message lists.
 const MAX_LISTED: usize = 20;
 
@@ -243,6 +245,9 @@ impl<'a> Expansion<'a> {
         };
         let (least, most) = (amount.0.min(parts.len()), amount.1.min(parts.len()));
         let n = if least == most { least } else { least + (self.choice.unit() * (most - least + 1) as f64) as usize };
+        if n > MAX_CHOSEN {
+            return refuse("a template that grows too long", format!("a group takes {MAX_CHOSEN} options at most"));
+        }
         let chosen = self.choose(&parts, n.min(most))?;
         let mut texts = Vec::with_capacity(chosen.len());
         for option in chosen {
@@ -406,6 +411,7 @@ mod tests {
         lists.add("circle", "a __circle__");
         lists.add("empty", "# nothing\n");
         lists.add("heavy", "0::never\n5::always");
+        lists.add("long", &"x".repeat(2000));
         lists
     }
 
@@ -470,7 +476,8 @@ mod tests {
         assert!(refused("__empty__").contains("no line"), "{}", refused("__empty__"));
         assert!(refused("__circle__").contains("lead to themselves"));
         assert!(refused("__nothing/*__").contains("__nothing/*__"));
-        assert!(refused(&"{x|y}".repeat(5000)).contains("too long"));
+        assert!(refused(&"{x|y}".repeat(5000)).contains("too many braces"));
+        assert!(refused(&"__long__ ".repeat(100)).contains("too long"));
         let none = expand("__animal__ ${x}", None, 0).unwrap();
         assert_eq!(none.text, "__animal__ ${x}");
         assert_eq!(none.notes.len(), 2, "{none:?}");
