@@ -385,7 +385,8 @@ fn embedding() {
         memory: (2 << 20, 40),
         reached: &["accepted", "not a valid safetensors file"],
     };
-    let corpus = files(&fixtures().join("embeddings"), &|path| path.extension().is_some_and(|end| end == "safetensors"));
+    let corpus =
+        files(&fixtures().join("embeddings"), &|path| path.extension().is_some_and(|end| end == "safetensors"));
     fuzz(&target, corpus);
 }
 

@@ -144,7 +144,8 @@ export class Darkroom {
    * With `kept` it is a model that was downloaded or imported, or that is being downloaded: then a job waits for the parts that
    * it needs, and the load for all of a checkpoint in one file. `prediction` says what its UNet predicts, in place of
    * what the model says; `vae`, `taesd` and `base` name other kept models: for another VAE, for a tiny VAE that decodes, and for
-   * what a checkpoint in one file lacks.
+   * what a checkpoint in one file lacks. `embeddings` are the kept embeddings whose words prompts may use; all that fit the
+   * model where they are not given.
    * @param {{kept?: string, endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: import("./protocol.js").Dtype,
    *   budget_bytes?: number} & import("./protocol.js").KeptOptions} [options]
    * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]
@@ -152,9 +153,9 @@ export class Darkroom {
    */
   load(options = {}, on_progress = () => {}) {
     const { endpoint = EMBEDDED_ENDPOINT, repository = EMBEDDED_REPOSITORY, runner = "auto" } = options;
-    const { dtype = "auto", budget_bytes, kept, prediction, base, vae, taesd } = options;
+    const { dtype = "auto", budget_bytes, kept, prediction, base, vae, taesd, embeddings } = options;
     const from = kept === undefined ? { endpoint, repository } : { endpoint: null, repository: kept };
-    return this.#ask({ type: "load", ...from, runner, dtype, budget_bytes, prediction, base, vae, taesd }, (reply) => {
+    return this.#ask({ type: "load", ...from, runner, dtype, budget_bytes, prediction, base, vae, taesd, embeddings }, (reply) => {
       if (reply.type === "progress") on_progress(reply);
     });
   }
@@ -174,6 +175,16 @@ export class Darkroom {
    */
   models() {
     return this.#ask({ type: "models" });
+  }
+
+  /**
+   * The kept files that change a model: LoRAs and kin, whose names a request's `loras` and tags `<lora:name:weight>` in its
+   * prompt use, with words that call for them; and embeddings, whose names are words of prompts. `obstacle` says why the
+   * loaded model does not take one.
+   * @returns {Promise<import("./protocol.js").ExtraNetwork[]>}
+   */
+  extra_networks() {
+    return this.#ask({ type: "extra_networks" });
   }
 
   /**
@@ -217,7 +228,8 @@ export class Darkroom {
    * Keeps a model from files that were picked or dropped, as if it had been downloaded.
    * @param {string} name a word without a slash, under which it is kept
    * @param {Map<string, Blob>} files by their path in the model's folder, such as `unet/config.json`; or one `.safetensors` or
-   *   `.gguf` file, perhaps with its `.yaml` and a folder of its configuration, in diffusers' layout without weights
+   *   `.gguf` file, perhaps with its `.yaml` and a folder of its configuration, in diffusers' layout without weights; or a
+   *   LoRA or an embedding, which {@link Darkroom.extra_networks} lists
    * @param {(progress: import("./protocol.js").Transfer) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").ModelReport>}
    */
@@ -259,12 +271,13 @@ export class Darkroom {
   }
 
   /**
-   * How many tokens a prompt has, and how many the loaded model reads at once.
+   * How many tokens a prompt has, without its tags of LoRAs, how many the loaded model reads, and in how many chunks.
    * @param {string} prompt
-   * @returns {Promise<[number, number]>}
+   * @param {import("./protocol.js").PromptSyntax} [syntax] AUTOMATIC1111's where absent
+   * @returns {Promise<[number, number, number]>}
    */
-  count_tokens(prompt) {
-    return this.#ask({ type: "tokens", prompt });
+  count_tokens(prompt, syntax) {
+    return this.#ask({ type: "tokens", prompt, syntax });
   }
 
   /**
@@ -279,7 +292,8 @@ export class Darkroom {
   }
 
   /**
-   * Checks a request against the loaded model and says how much work it is.
+   * Checks a request against the loaded model and says how much work it is. LoRAs that it names have to be kept, and to be
+   * for the family of the loaded model.
    * @param {import("./protocol.js").DrawRequest} request
    * @param {{has_picture?: boolean, has_mask?: boolean}} [given]
    * @returns {Promise<import("./protocol.js").Work>}
@@ -289,7 +303,8 @@ export class Darkroom {
   }
 
   /**
-   * Draws. Jobs run one after another, in the order in which they were asked for.
+   * Draws. Jobs run one after another, in the order in which they were asked for. With `loras` in the request, kept LoRAs
+   * change the model: `[{ name: "ink", strength: 0.8, text_strength: 0.5 }]`.
    * @param {import("./protocol.js").DrawRequest} request
    * @param {Handlers & Pictures} [options]
    * @returns {Job}

@@ -2,11 +2,12 @@
 
 import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
 import { code_of, message_of, needs_of } from "./errors.js";
-import { keep_form, load_options, model_is, next_request, open_composer, restore_model, reuse, took, use_defaults } from "./page/composer.js";
+import { changed, keep_form, load_options, model_is, next_request, open_composer, restore_model, reuse, took, use_defaults, use_few_steps } from "./page/composer.js";
 import { closest, element, fill_list } from "./page/elements.js";
 import { open_gallery } from "./page/gallery.js";
 import { notify } from "./page/notices.js";
-import { choose_option, is_checkpoint, open_models, take_dropped_folder, take_file } from "./page/models.js";
+import { choose_option, is_checkpoint, open_models, refresh, take_dropped_folder, take_file } from "./page/models.js";
+import { open_networks } from "./page/networks.js";
 import { picture_and_mask, start_from } from "./page/start_picture.js";
 import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
 import { bytes } from "./page/words.js";
@@ -246,6 +247,7 @@ async function open() {
     if (model) use_defaults(model);
   };
   open_tray(darkroom, took);
+  open_networks(darkroom, { changed, removed: refresh, reload: load_model, use_few_steps, take: take_file });
   open_composer(darkroom);
   take_keys();
   take_drops();

@@ -8,6 +8,7 @@
  * @typedef {import("./pkg/darkroom.js").DamageReport} DamageReport
  * @typedef {import("./pkg/darkroom.js").DrawRequest} DrawRequest
  * @typedef {import("./pkg/darkroom.js").Dtype} Dtype
+ * @typedef {import("./pkg/darkroom.js").ExtraNetwork} ExtraNetwork
  * @typedef {import("./pkg/darkroom.js").GivenPicture} GivenPicture
  * @typedef {import("./pkg/darkroom.js").Inspection} Inspection
  * @typedef {import("./pkg/darkroom.js").ModelInfo} ModelInfo
@@ -16,6 +17,7 @@
  * @typedef {import("./pkg/darkroom.js").Pixels} Pixels
  * @typedef {import("./pkg/darkroom.js").Plan} Plan
  * @typedef {import("./pkg/darkroom.js").PlanRequest} PlanRequest
+ * @typedef {import("./pkg/darkroom.js").PromptSyntax} PromptSyntax
  * @typedef {import("./pkg/darkroom.js").RunnerName} RunnerName
  * @typedef {import("./pkg/darkroom.js").TransferProgress} TransferProgress
  * @typedef {import("./pkg/darkroom.js").VersionInfo} VersionInfo
@@ -84,6 +86,7 @@
  * @property {number} seconds
  * @property {number} n_tokens in the prompt
  * @property {string} [truncated] the end of the prompt that the model could not read
+ * @property {string[]} notes what is worth telling about the LoRAs, and what the prompts' syntax does not know
  * @property {number} flops the work of the whole job
  * @property {number} n_recoveries how often the GPU was lost on the way
  * @property {boolean} repeated_in_f32 whether 16 bits were not enough somewhere, so that a stage was repeated in 32
@@ -91,8 +94,8 @@
 
 /**
  * How a kept model is loaded: what the UNet of a checkpoint in one file predicts where the file does not say it, and other
- * kept models (`base`, `vae`, `taesd`) that fill in for missing components, give their VAE, or decode.
- * @typedef {Pick<import("./pkg/darkroom.js").LoadSettings, "prediction" | "base" | "vae" | "taesd">} KeptOptions
+ * kept models (`base`, `vae`, `taesd`, `embeddings`) that fill in for missing components, give their VAE, or decode.
+ * @typedef {Pick<import("./pkg/darkroom.js").LoadSettings, "prediction" | "base" | "vae" | "taesd" | "embeddings">} KeptOptions
  */
 
 /**
@@ -100,7 +103,7 @@
  *   budget_bytes?: number} & KeptOptions} LoadRequest without an endpoint it is a model that the browser keeps
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest
  * @typedef {{type: "open", cancelled: SharedArrayBuffer | null}
- *   | {type: "check" | "versions" | "models" | "stop_download" | "pause" | "resume"}
+ *   | {type: "check" | "versions" | "models" | "extra_networks" | "stop_download" | "pause" | "resume"}
  *   | {type: "plan", request: PlanRequest}
  *   | {type: "hub", endpoint?: string, token?: string}
  *   | {type: "needed" | "download" | "remove" | "verify", model: string}
@@ -108,7 +111,7 @@
  *   | {type: "inspect", model: string, plan: boolean}
  *   | {type: "inspect_file", file: Blob, name: string, yaml?: string, plan: boolean}
  *   | LoadRequest
- *   | {type: "tokens", prompt: string}
+ *   | {type: "tokens", prompt: string, syntax?: PromptSyntax}
  *   | {type: "size_of_picture", width: number, height: number, any_size: boolean}
  *   | {type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean}
  *   | GenerateRequest
@@ -125,6 +128,7 @@
  * @property {Plan} plan
  * @property {void} hub
  * @property {ModelReport[]} models
+ * @property {ExtraNetwork[]} extra_networks
  * @property {ModelReport} needed
  * @property {ModelReport} download
  * @property {void} stop_download
@@ -134,7 +138,7 @@
  * @property {Inspection} inspect_file
  * @property {DamageReport[]} verify
  * @property {LoadedModel} load
- * @property {[number, number]} tokens
+ * @property {[number, number, number]} tokens
  * @property {[number, number]} size_of_picture
  * @property {Work} work
  * @property {Outcome} generate
@@ -176,6 +180,7 @@ export function nothing_drawn() {
     seconds: 0,
     n_tokens: 0,
     truncated: undefined,
+    notes: [],
     flops: 0,
     n_recoveries: 0,
     repeated_in_f32: false,

@@ -55,6 +55,10 @@ const answers = {
 
   hub: ({ endpoint, token }) => kept_models.use_hub({ endpoint, token }),
   models: async () => (await kept_models.opened()).list(),
+  async extra_networks() {
+    const models = await kept_models.opened();
+    return model.loaded ? model.loaded.extra_networks(models) : models.extra_networks();
+  },
   needed: async (request) => (await kept_models.opened()).needed(request.model),
   async download(request, post) {
     try {
@@ -73,9 +77,14 @@ const answers = {
   verify: async (request, post) => (await kept_models.opened()).verify(request.model, transfer_of(post, "verifying")),
 
   load: (request, post, id) => queue.in_turn(id, post, (job) => model.load(request, job)),
-  tokens: ({ prompt }) => model.studio.count_tokens(prompt),
+  tokens: ({ prompt, syntax }) => model.studio.count_tokens(prompt, syntax),
   size_of_picture: ({ width, height, any_size }) => model.studio.size_of_picture(width, height, any_size),
-  work: ({ request, has_picture, has_mask }) => model.studio.work(request, has_picture, has_mask),
+  async work({ request, has_picture, has_mask }) {
+    const { studio } = model;
+    const of_loras = await model.open_loras(studio, request);
+    const { notes, ...work } = studio.work(request, has_picture, has_mask);
+    return { ...work, notes: [...of_loras, ...notes] };
+  },
   generate: (request, post, id) =>
     queue.in_turn(id, post, (job) => draw(job, request, model, queue), { answer: nothing_drawn() }),
   cancel({ job }) {

@@ -508,6 +508,12 @@ impl Report {
         self
     }
 
+    /// The family as people say it.
+    #[must_use]
+    pub fn family_name(&self) -> Option<&'static str> {
+        self.words.family
+    }
+
     /// The same in the words of the page.
     #[must_use]
     pub fn for_page(mut self) -> Self {

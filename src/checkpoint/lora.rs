@@ -10,7 +10,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::merged::WithLoras;
-pub use self::open::LoraFile;
+pub use self::open::{LoraFile, family_of};
 use super::identity::{Family, Identity, Kind, Layout, View, said};
 
 /// A format, by the end of a name: what it is called, and the side of that tensor that is the rank, where it tells.

@@ -108,6 +108,7 @@ fn declarations() -> String {
     all.visit::<types::PictureParameters>();
     all.visit::<types::ModelsSettings>();
     all.visit::<types::ModelReport>();
+    all.visit::<types::ExtraNetwork>();
     all.visit::<types::Inspection>();
     all.visit::<types::TransferProgress<'static>>();
     all.visit::<types::DamageReport>();
@@ -161,7 +162,7 @@ fn the_lists_of_settings_are_whole() {
     assert_eq!(field_names::<types::PlanRequest>(), sorted(types::PlanRequest::FIELDS));
     // A component is loaded whole, whatever it takes.
     let mut of_bench = field_names::<types::BenchSettings>();
-    let of_models = ["budget_bytes", "prediction", "clip_merges", "base", "vae", "taesd"];
+    let of_models = ["budget_bytes", "prediction", "clip_merges", "base", "vae", "taesd", "embeddings"];
     of_bench.retain(|name| !of_models.contains(&name.as_str()));
     assert_eq!(of_bench, sorted(types::BenchSettings::FIELDS));
 }

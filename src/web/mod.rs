@@ -5,6 +5,7 @@
 
 mod bench;
 mod drawing;
+mod extra_networks;
 mod failure;
 mod inspect;
 mod logger;

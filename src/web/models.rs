@@ -7,6 +7,7 @@ use js_sys::{Array, Function, Map, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
+use super::extra_networks::KnownFiles;
 use super::failure::refuse;
 use super::types::{DamageReport, FileReport, ModelReport, ModelsSettings, TransferProgress};
 use crate::error::{Error, Result as OwnResult};
@@ -39,6 +40,8 @@ pub struct Models {
     cancel: RefCell<Cancel>,
     /// What is being downloaded, under the name that was asked for.
     arriving: RefCell<Option<(String, Rc<Arrival>)>>,
+    /// What kept files are, as far as they were looked at.
+    known_files: RefCell<KnownFiles>,
 }
 
 #[wasm_bindgen]
@@ -66,6 +69,7 @@ impl Models {
             variant: if settings.full { Variant::PlainFirst } else { Variant::Fp16First },
             cancel: RefCell::default(),
             arriving: RefCell::default(),
+            known_files: RefCell::default(),
         })
     }
 
@@ -269,6 +273,14 @@ impl Models {
         let is_arriving = self.arriving.borrow().as_ref().is_some_and(|(name, _)| name == model);
         let name = self.stored_name(model).await?.unwrap_or_else(|| model.to_owned());
         Ok(is_arriving || self.store.manifest(&name).await?.is_some_and(|manifest| manifest.is_complete()))
+    }
+
+    pub(super) fn store(&self) -> &Rc<IndexedDbStore> {
+        &self.store
+    }
+
+    pub(super) fn known_files(&self) -> &RefCell<KnownFiles> {
+        &self.known_files
     }
 
     /// Where models come from.

@@ -13,12 +13,13 @@ use super::drawing::Drawing;
 use super::failure::refuse;
 use super::models::Models;
 use super::types::{Dtype, LoadSettings, ModelInfo, RunnerName, Work};
+use crate::checkpoint::lora::family_of;
 use crate::engine::{self, DeviceName, Engine, EngineSettings, Expected, Pictures, Tune};
 use crate::hub::Source;
 use crate::hub::memory::MemoryFiles;
 use crate::image::{RgbImage, decode, decode_mask, mask_of_rgba};
-use crate::pipeline::{self, LoadProgress};
-use crate::prompt::PromptSyntax;
+use crate::pipeline::{self, Embedding, LoadProgress};
+use crate::prompt::{self, PromptSyntax, Role};
 use crate::request::{LongPrompt, MAX_COUNT, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS, Request};
 use crate::run::gpu::tiles::Tiles;
 use crate::sampler::Sampler;
@@ -28,6 +29,10 @@ use crate::sampler::Sampler;
 pub struct Studio(Engine);
 
 impl Studio {
+    pub(super) fn engine(&self) -> &Engine {
+        &self.0
+    }
+
     /// Refuses what the pipeline would refuse in the command line's words.
     fn check_given(&self, has_picture: bool, has_mask: bool) -> Result<(), JsValue> {
         if has_mask && !has_picture {
@@ -45,6 +50,7 @@ impl Studio {
         source: Rc<dyn Source>,
         is_arriving: bool,
         settings: &LoadSettings,
+        embeddings: Vec<Embedding>,
         on_progress: &Function,
     ) -> Result<Studio, JsValue> {
         let mut failed = None;
@@ -52,7 +58,7 @@ impl Studio {
             let fraction = p.loaded_bytes as f64 / p.total_bytes.max(1) as f64;
             failed = failed.take().or(on_progress.call1(&JsValue::NULL, &fraction.into()).err());
         };
-        let settings = EngineSettings { is_arriving, ..engine_settings(settings) };
+        let settings = EngineSettings { is_arriving, embeddings, ..engine_settings(settings) };
         let device = super::open_device(&settings).await?;
         let engine = Engine::open(&device, source, &settings, &Expected::default()).await?;
         engine.load(&mut progress).await?;
@@ -85,12 +91,13 @@ impl Studio {
                 entry.get(1).dyn_into().map_err(|_| refuse(&format!("the file {path} is not a Uint8Array")))?;
             source = source.with(path, bytes.to_vec());
         }
-        Studio::load_from(Rc::new(source), false, &settings, on_progress).await
+        Studio::load_from(Rc::new(source), false, &settings, Vec::new(), on_progress).await
     }
 
     /// Loads a model that [`Models`] keeps, straight from where it is stored. One that is being downloaded is ready once its
     /// texts are there: a drawing waits for each of its weight files, so that the prompt is read before the UNet is there.
-    /// A checkpoint in one file ([`Models::is_single_file`]) is waited for and wants `clip_merges` in the settings.
+    /// A checkpoint in one file ([`Models::is_single_file`]) is waited for and wants `clip_merges` in the settings. Kept
+    /// embeddings that fit come along.
     ///
     /// # Errors
     /// As [`Studio::load`]; also when the model is not there, or neither complete nor being downloaded.
@@ -102,7 +109,8 @@ impl Studio {
     ) -> Result<Studio, JsValue> {
         let settings = read_object(settings, "settings", LoadSettings::FIELDS)?;
         let (source, is_arriving) = super::opened::open(models, &model, &settings).await?;
-        Studio::load_from(source, is_arriving, &settings, on_progress).await
+        let embeddings = models.embeddings(&*source, settings.embeddings.as_deref()).await?;
+        Studio::load_from(source, is_arriving, &settings, embeddings, on_progress).await
     }
 
     /// What the model is and what its settings are when nobody says otherwise.
@@ -117,6 +125,7 @@ impl Studio {
         let info = ModelInfo {
             name: engine.name().to_string(),
             version: defaults.version.key(),
+            family: family_of(configs).id(),
             is_inpaint: configs.is_inpaint(),
             runner,
             device: engine.device().describe(),
@@ -133,6 +142,10 @@ impl Studio {
             mask_strength: defaults.strength(true),
             sampler: configs.scheduler.sampler()?.name(),
             samplers: configs.scheduler.menu().into_iter().map(Sampler::name).collect(),
+            words: match configs.text_encoders.first() {
+                Some(encoder) => encoder.tokenizer.words().iter().map(|word| word.name.clone()).collect(),
+                None => Vec::new(),
+            },
         };
         Ok(serde_wasm_bindgen::to_value(&info)?)
     }
@@ -159,22 +172,31 @@ impl Studio {
         Ok(Array::of2(&size.0.into(), &size.1.into()))
     }
 
-    /// How many tokens a prompt has, and how many are read: 75 for each chunk, of which there is one where long prompts are
-    /// cut. `syntax` is what it is written in, AUTOMATIC1111's where absent, and its brackets do not count.
+    /// How many tokens a prompt has, without its tags of LoRAs, how many are read, and in how many chunks of 75: in one where
+    /// long prompts are cut. `syntax` is what it is written in, AUTOMATIC1111's where absent, and its brackets do not count.
     ///
     /// # Errors
     /// When the tokenizer cannot encode the text.
-    #[wasm_bindgen(unchecked_return_type = "[number, number]")]
-    pub fn count_tokens(&self, prompt: &str, syntax: Option<String>) -> Result<Array, JsValue> {
+    #[wasm_bindgen(unchecked_return_type = "[number, number, number]")]
+    pub fn count_tokens(
+        &self,
+        prompt: &str,
+        #[wasm_bindgen(unchecked_param_type = "PromptSyntax | undefined")] syntax: Option<String>,
+    ) -> Result<Array, JsValue> {
         let named =
             |name: String| PromptSyntax::named(&name).ok_or_else(|| refuse(&format!("no prompt syntax {name:?}")));
         let syntax = syntax.map(named).transpose()?.unwrap_or_default();
+        // A tag that cannot be read is refused where the request is checked.
+        let asked = Request { prompt: prompt.to_owned(), prompt_syntax: Some(syntax), ..Request::default() };
+        let (prompt, _) = asked.lora_tags().unwrap_or_else(|_| (prompt.to_owned(), Vec::new()));
         let long = LongPrompt::default_of(syntax);
-        let (n_tokens, n_read) = pipeline::count_tokens(self.0.configs(), prompt, syntax, long)?;
-        Ok(Array::of2(&n_tokens.into(), &n_read.into()))
+        let configs = self.0.configs();
+        let (n_tokens, n_read) = pipeline::count_tokens(configs, &prompt, syntax, long)?;
+        let n_chunks = n_read / configs.text_encoders[0].tokenizer.tokens_per_chunk().max(1);
+        Ok(Array::of3(&n_tokens.into(), &n_read.into(), &n_chunks.into()))
     }
 
-    /// Checks a request and says how much work it is; nothing is computed.
+    /// Checks a request and says how much work it is; nothing is computed. LoRAs that it names are opened before.
     ///
     /// # Errors
     /// A JavaScript `Error` that says what would work.
@@ -186,8 +208,15 @@ impl Studio {
         has_mask: bool,
     ) -> Result<JsValue, JsValue> {
         self.check_given(has_picture, has_mask)?;
-        let work = self.0.work(&read_request(request)?, has_picture, has_mask)?;
-        Ok(serde_wasm_bindgen::to_value(&Work { n_steps: work.n_steps, flops: work.flops as f64 })?)
+        let request = read_request(request)?;
+        let work = self.0.work(&request, has_picture, has_mask)?;
+        let syntax = request.prompt_syntax.unwrap_or_default();
+        let (prompt, _) = request.lora_tags()?;
+        let mut notes = prompt::parse(&prompt, syntax, Role::Prompt, work.n_steps)?.notes;
+        if let Some(negative) = &request.negative_prompt {
+            notes.extend(prompt::parse(negative, syntax, Role::Negative, work.n_steps)?.notes);
+        }
+        Ok(serde_wasm_bindgen::to_value(&Work { n_steps: work.n_steps, flops: work.flops as f64, notes })?)
     }
 
     /// What a picture of this model would ask of the GPU whose `caps` [`super::check`] gave; nothing is computed.
@@ -269,7 +298,7 @@ impl From<Dtype> for engine::Dtype {
 
 /// A request with a seed, which the page chooses. An empty negative prompt is none: the page's empty field means that nothing
 /// was asked for.
-fn read_request(request: JsValue) -> Result<Request, JsValue> {
+pub(super) fn read_request(request: JsValue) -> Result<Request, JsValue> {
     let mut request: Request = read_object(request, "request", Request::FIELDS)?;
     request.negative_prompt = request.negative_prompt.filter(|text| !text.is_empty());
     if request.seed.is_none() {

@@ -64,6 +64,11 @@ export type BenchSettings = {
   vae?: string,
   /** The name of a kept file with a tiny VAE, which decodes. */
   taesd?: string,
+  /**
+   * The names of kept embeddings whose words prompts may use; all that fit the model where it is absent. Of a model that
+   * is not kept none.
+   */
+  embeddings?: Array<string>,
 };
 
 /** Tiles of matrix products. */
@@ -222,6 +227,48 @@ export type DrawRequest = {
 
 /** The type of values: on the GPU of all but weights, on the CPU of weights. `auto` is f16 where the GPU has it. */
 export type Dtype = "auto" | "f32" | "f16";
+
+/** A kept file that changes a model. */
+export type ExtraNetwork = {
+  kind: NetworkKind,
+  /** What requests and tags call it, of an embedding its word: its file's name without the ending. */
+  name: string,
+  /** The name that it is kept under. */
+  model: string,
+  /** The file. */
+  path: string,
+  bytes: number,
+  /** In lower-case hexadecimal. */
+  sha256?: string,
+  /** The family that it is for, such as `sd1`, `sd2` or `xl`, where it can be told. */
+  family?: string,
+  /** The same for people. */
+  family_name?: string,
+  /** What its metadata calls it, which tags may use as well. */
+  output_name?: string,
+  /** What calls for it in a prompt: the trigger phrase, and tags that it was trained with, the most frequent first. */
+  words: Array<string>,
+  /** How many words of its own a LoRA brings (`bundle_emb`). */
+  bundled_words: number,
+  /** What it is drawn with, where it looks like one of few steps. */
+  few_steps?: FewSteps,
+  /** Why no model can take it. */
+  problem?: string,
+  /** Why the loaded model does not take it. */
+  obstacle?: string,
+};
+
+/** Settings of a LoRA that was distilled to a few steps. */
+export type FewSteps = {
+  /** What a request takes as `preset`. */
+  preset: Preset,
+  /** What people call such a model. */
+  title: string,
+  steps: number,
+  sampler: string,
+  /** How much noise each step adds, where the sampler has the choice. */
+  eta?: number,
+};
 
 /** One file of a model. */
 export type FileReport = {
@@ -408,6 +455,11 @@ export type LoadSettings = {
   vae?: string,
   /** The name of a kept file with a tiny VAE, which decodes. */
   taesd?: string,
+  /**
+   * The names of kept embeddings whose words prompts may use; all that fit the model where it is absent. Of a model that
+   * is not kept none.
+   */
+  embeddings?: Array<string>,
 };
 
 /** What to do with prompts of more tokens than the text encoder takes at once. */
@@ -442,6 +494,8 @@ export type ModelInfo = {
   name: string,
   /** The closest of the seven versions. */
   version: string,
+  /** The family that LoRAs are made for: `sd1`, `sd2` or `xl`. */
+  family: string,
   /** Whether the model only repaints parts of a picture. */
   is_inpaint: boolean,
   runner: RunnerName,
@@ -462,6 +516,8 @@ export type ModelInfo = {
   mask_strength: number,
   sampler: string,
   samplers: Array<string>,
+  /** The words of embeddings, which prompts may use. */
+  words: Array<string>,
 };
 
 /** A model that this browser keeps, or could: what there is of it. */
@@ -492,6 +548,9 @@ export type ModelsSettings = {
   /** Whether full weights are wanted where there are both; fp16 ones where it is not said. */
   full?: boolean,
 };
+
+/** Which kind of extra network a file is. */
+export type NetworkKind = "lora" | "embedding";
 
 /** Which of torch's generators the noise of a picture comes from. */
 export type Noise = "cpu" | "philox";
@@ -762,6 +821,8 @@ export type Work = {
   n_steps: number,
   /** Floating-point operations in all. */
   flops: number,
+  /** What the prompts' syntax does not know and is drawn as text. */
+  notes: Array<string>,
 };
 
 /** Pixels as a canvas has them: red, green, blue and alpha. */

@@ -9,6 +9,7 @@ use crate::bench::Part;
 use crate::checkpoint::identity::Prediction;
 use crate::checkpoint::inspect::Report;
 use crate::parameters::Found;
+use crate::request::Preset;
 use crate::run::gpu::Caps;
 use crate::run::gpu::Matrices;
 use crate::run::gpu::ledger::Counts;
@@ -27,8 +28,19 @@ fn number_or_text<S: Serializer>(seed: &u64, serializer: S) -> Result<S::Ok, S::
 
 impl LoadSettings {
     /// The names of its fields.
-    pub const FIELDS: &[&str] =
-        &["runner", "dtype", "budget_bytes", "tiles", "tune", "prediction", "clip_merges", "base", "vae", "taesd"];
+    pub const FIELDS: &[&str] = &[
+        "runner",
+        "dtype",
+        "budget_bytes",
+        "tiles",
+        "tune",
+        "prediction",
+        "clip_merges",
+        "base",
+        "vae",
+        "taesd",
+        "embeddings",
+    ];
 }
 
 impl BenchSettings {
@@ -97,6 +109,10 @@ pub(super) struct LoadSettings {
     /// The name of a kept file with a tiny VAE, which decodes.
     #[serde(default)]
     pub taesd: Option<String>,
+    /// The names of kept embeddings whose words prompts may use; all that fit the model where it is absent. Of a model that
+    /// is not kept none.
+    #[serde(default)]
+    pub embeddings: Option<Vec<String>>,
 }
 
 /// What is timed: a component of one of the seven versions, or of a config, on a runner.
@@ -227,6 +243,8 @@ pub(super) struct ModelInfo {
     pub name: String,
     /// The closest of the seven versions.
     pub version: &'static str,
+    /// The family that LoRAs are made for: `sd1`, `sd2` or `xl`.
+    pub family: &'static str,
     /// Whether the model only repaints parts of a picture.
     pub is_inpaint: bool,
     pub runner: RunnerName,
@@ -247,6 +265,8 @@ pub(super) struct ModelInfo {
     pub mask_strength: f64,
     pub sampler: String,
     pub samplers: Vec<String>,
+    /// The words of embeddings, which prompts may use.
+    pub words: Vec<String>,
 }
 
 /// How much work a request is.
@@ -257,6 +277,8 @@ pub(super) struct Work {
     pub n_steps: usize,
     /// Floating-point operations in all.
     pub flops: f64,
+    /// What the prompts' syntax does not know and is drawn as text.
+    pub notes: Vec<String>,
 }
 
 /// What one step did.
@@ -376,6 +398,63 @@ pub(super) struct ModelReport {
     pub quota_bytes: Option<f64>,
     /// What it keeps, where the browser tells.
     pub usage_bytes: Option<f64>,
+}
+
+/// Which kind of extra network a file is.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) enum NetworkKind {
+    /// LoRA, LoCon, LoHa, LoKr and kin.
+    Lora,
+    /// Vectors of a new word for prompts (textual inversion).
+    Embedding,
+}
+
+/// Settings of a LoRA that was distilled to a few steps.
+#[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub(super) struct FewSteps {
+    /// What a request takes as `preset`.
+    pub preset: Preset,
+    /// What people call such a model.
+    pub title: &'static str,
+    pub steps: usize,
+    pub sampler: &'static str,
+    /// How much noise each step adds, where the sampler has the choice.
+    pub eta: Option<f64>,
+}
+
+/// A kept file that changes a model.
+#[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub(super) struct ExtraNetwork {
+    pub kind: NetworkKind,
+    /// What requests and tags call it, of an embedding its word: its file's name without the ending.
+    pub name: String,
+    /// The name that it is kept under.
+    pub model: String,
+    /// The file.
+    pub path: String,
+    pub bytes: f64,
+    /// In lower-case hexadecimal.
+    pub sha256: Option<String>,
+    /// The family that it is for, such as `sd1`, `sd2` or `xl`, where it can be told.
+    pub family: Option<&'static str>,
+    /// The same for people.
+    pub family_name: Option<&'static str>,
+    /// What its metadata calls it, which tags may use as well.
+    pub output_name: Option<String>,
+    /// What calls for it in a prompt: the trigger phrase, and tags that it was trained with, the most frequent first.
+    pub words: Vec<String>,
+    /// How many words of its own a LoRA brings (`bundle_emb`).
+    pub bundled_words: usize,
+    /// What it is drawn with, where it looks like one of few steps.
+    pub few_steps: Option<FewSteps>,
+    /// Why no model can take it.
+    pub problem: Option<String>,
+    /// Why the loaded model does not take it.
+    pub obstacle: Option<String>,
 }
 
 /// How far a download, an import or a check is. Sizes are in bytes.

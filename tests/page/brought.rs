@@ -42,6 +42,8 @@ fn settings_of_other_programs_are_taken_and_what_is_none_is_said() {
         drop_file(&browser, SETTINGS, name);
         browser.wait_until("document.getElementById('seed').value === '123'");
         assert_eq!(fields(), a1111, "{name}");
+        // It says nothing of the noise, which is the GPU's then.
+        assert_eq!(browser.eval("document.getElementById('noise').value"), "philox", "{name}");
     }
     // A seed that JavaScript's numbers do not hold.
     drop_file(&browser, SETTINGS, "comfy.png");

@@ -29,7 +29,7 @@ fn write_files(dir: &Path) {
 }
 
 /// Paths of all files below a folder.
-fn paths(root: &Path, folder: &Path, found: &mut Vec<String>) {
+pub fn paths(root: &Path, folder: &Path, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).expect("a readable folder") {
         let path = entry.expect("a readable entry").path();
         if path.is_dir() {
@@ -219,7 +219,7 @@ fn files_are_told_by_their_headers() {
 }
 
 /// Drops something of this machine on the page, as a person does.
-fn drop_path(browser: &Browser, path: &Path) {
+pub fn drop_path(browser: &Browser, path: &Path) {
     for kind in ["dragEnter", "dragOver", "drop"] {
         let data = json!({ "items": [], "files": [path.display().to_string()], "dragOperationsMask": 1 });
         let event = json!({ "type": kind, "x": 20, "y": 20, "data": data });

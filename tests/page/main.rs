@@ -16,6 +16,7 @@ mod folder;
 mod kept;
 mod keyboard;
 mod large_file;
+mod loras;
 mod lost;
 mod models;
 #[path = "../common/names.rs"]

@@ -3,8 +3,10 @@
 
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { message_of } from "../errors.js";
-import { element, part } from "./elements.js";
+import { element, make, part } from "./elements.js";
+import { read, write } from "./memory.js";
 import { is_downloading, options_of } from "./models.js";
+import { family_is, networks_known, use_loras, used_loras } from "./networks.js";
 import { announce, notify } from "./notices.js";
 import * as start_picture from "./start_picture.js";
 import { bytes, duration, sentence } from "./words.js";
@@ -20,7 +22,7 @@ const REST_MS = 150;
 const LOAD_FIELDS = /** @type {const} */ (["runner", "dtype", "budget", "endpoint"]);
 
 const FIELDS = /** @type {const} */ (
-  ["prompt", "negative", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "count", "strength"]
+  ["prompt", "negative", "syntax", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "noise", "count", "strength"]
 );
 
 /** @typedef {typeof FIELDS[number]} Field */
@@ -34,34 +36,13 @@ let model = null;
 let resting = 0;
 /** Whether the strength that is shown is the model's own, which the slider may only come close to. */
 let is_own_strength = false;
+/** What was taken that the form has no field for: its name for people, and its part of a request. @type {Map<string, Partial<DrawRequest>>} */
+let extras = new Map();
 /** Checks that were started: the answer to an old one is not shown any more. */
 let n_checks = 0;
 
-/**
- * Reads what is kept; a browser that keeps nothing, or something that somebody changed, is like a first visit.
- * @param {string} key
- * @returns {Record<string, unknown>}
- */
-function read(key) {
-  try {
-    return JSON.parse(localStorage.getItem(key) ?? "{}") ?? {};
-  } catch {
-    return {};
-  }
-}
-
-/**
- * Nothing that the reader asked for is lost where a browser keeps nothing, so it is no failure to tell of.
- * @param {string} key
- * @param {Record<string, unknown>} value
- */
-export function write(key, value) {
-  try {
-    localStorage.setItem(key, JSON.stringify(value));
-  } catch {
-    return;
-  }
-}
+/** What the prompts are written in. */
+const syntax = () => /** @type {NonNullable<DrawRequest["prompt_syntax"]>} */ (element("syntax").value);
 
 const next_seed = () => part(document, "[name=next-seed]:checked", HTMLInputElement).value;
 
@@ -153,7 +134,8 @@ async function own_size(width, height) {
   start_picture.set_size(width, height);
 }
 
-function changed() {
+/** The request may be another one: once typing rests it is checked. */
+export function changed() {
   keep_form();
   clearTimeout(resting);
   resting = setTimeout(look, REST_MS);
@@ -173,6 +155,8 @@ export function load_options() {
 /** @param {LoadedModel | null} loaded */
 export async function model_is(loaded) {
   model = loaded;
+  // The model that comes with the page is of a family by its layers, and of other sizes than all that is made for it.
+  family_is(loaded?.repository === EMBEDDED_REPOSITORY ? EMBEDDED_REPOSITORY : (loaded?.family ?? null)).then(changed);
   if (!loaded) return;
   const { samplers, sampler: own } = loaded;
   const menu = element("sampler");
@@ -191,6 +175,30 @@ export function use_defaults(own) {
   show_eta();
   start_picture.set_size(own.width, own.height);
   changed();
+}
+
+/**
+ * Puts the settings of a LoRA of few steps into the form. Guidance has no place there.
+ * @param {import("./networks.js").FewSteps} few
+ */
+export function use_few_steps({ preset, title, steps, sampler, eta }) {
+  fill({ steps, guidance: 1, ...(eta === undefined ? {} : { eta }) });
+  choose_sampler(sampler);
+  for (const name of [...extras.keys()]) if (extras.get(name)?.preset !== undefined) extras.delete(name);
+  // What belongs to it that the form has no field for: how steps are spaced.
+  extras.set(`${title} settings`, { preset });
+  show_extras();
+  show_eta();
+  changed();
+  announce(`The settings of ${title} are in the form`);
+}
+
+/** Chooses a sampler; not every schedule of every one is in the menu. @param {string} name */
+function choose_sampler(name) {
+  const menu = element("sampler");
+  const option = [...menu.options].find(({ value }) => value.toLowerCase() === name.toLowerCase());
+  if (!option) menu.append(new Option(name, name));
+  menu.value = option?.value ?? name;
 }
 
 /** Puts values into fields; what is undefined stays as it is. @param {Partial<Record<Field, string | number>>} values */
@@ -222,9 +230,10 @@ function seed_of(text) {
 export function request() {
   /** @param {"width" | "height" | "steps" | "guidance" | "eta" | "count" | "strength"} id */
   const number = (id) => (Number.isFinite(element(id).valueAsNumber) ? element(id).valueAsNumber : Number.NaN);
-  return {
+  const asked = {
     prompt: element("prompt").value.trim(),
     negative_prompt: element("negative").value.trim(),
+    prompt_syntax: syntax(),
     width: number("width"),
     height: number("height"),
     any_size: is_any_size(),
@@ -233,9 +242,51 @@ export function request() {
     sampler: element("sampler").value,
     ...(takes_eta() ? { eta: number("eta") } : {}),
     seed: seed_of(element("seed").value),
+    noise: /** @type {NonNullable<DrawRequest["noise"]>} */ (element("noise").value),
     count: number("count"),
+    loras: used_loras(),
     ...(start_picture.given().has_picture ? of_picture(number("strength")) : {}),
   };
+  return Object.assign(asked, ...extras.values());
+}
+
+/** Shows what was taken without a field, each to be left out again. */
+function show_extras() {
+  const buttons = [...extras.keys()].map((name) => {
+    const leave_out = () => {
+      extras.delete(name);
+      show_extras();
+      changed();
+      element("prompt").focus();
+    };
+    return make("button", { type: "button", class: "plain", "aria-label": `Leave out: ${name}`, title: "Leave it out", onclick: leave_out }, `${name} ×`);
+  });
+  element("extras").hidden = buttons.length === 0;
+  element("extras").replaceChildren(...buttons);
+}
+
+/**
+ * What a picture was made with that the form has no field for.
+ * @param {import("../protocol.js").PictureParameters} parameters
+ * @returns {Map<string, Partial<DrawRequest>>}
+ */
+function extras_of({ spacing, clip_skip, clip_skip_counting, timesteps, sigmas, original_size, crop, prompt_syntax, long_prompt_chunks = false }) {
+  /** @type {[string, Partial<DrawRequest>][]} */
+  const found = [];
+  if (clip_skip !== undefined) {
+    const counted = clip_skip_counting === "a1111" ? "" : ", counted as in diffusers";
+    found.push([`CLIP skip ${clip_skip}${counted}`, { clip_skip, clip_skip_counting }]);
+  }
+  if (spacing !== undefined) found.push([`Spacing ${spacing}`, { spacing }]);
+  // Steps that are given one by one are counted.
+  if (timesteps !== undefined) found.push(["Its own timesteps", { timesteps, steps: undefined }]);
+  if (sigmas !== undefined) found.push(["Its own sigmas", { sigmas, steps: undefined }]);
+  if (original_size !== undefined) found.push([`Original size ${original_size.join(" × ")}`, { original_size }]);
+  if (crop !== undefined) found.push([`Crop at ${crop.join(", ")}`, { crop }]);
+  if (prompt_syntax !== undefined && long_prompt_chunks !== (prompt_syntax !== "plain")) {
+    found.push(long_prompt_chunks ? ["Long prompts in chunks", { long_prompt: "chunks" }] : ["Long prompts cut", { long_prompt: "truncate" }]);
+  }
+  return new Map(found);
 }
 
 /**
@@ -249,7 +300,8 @@ function fault(asked) {
   /** @type {["width" | "height" | "steps" | "count", string][]} */
   const whole = [["width", "Width"], ["height", "Height"], ["steps", "Steps"], ["count", "Pictures"]];
   for (const [id, name] of whole) {
-    if (!Number.isSafeInteger(asked[id]) || asked[id] < 0) return [id, `${name} has to be a whole number`];
+    const value = asked[id] ?? 0;
+    if (!Number.isSafeInteger(value) || value < 0) return [id, `${name} has to be a whole number`];
   }
   if (!Number.isFinite(asked.guidance_scale)) return ["guidance", "Guidance has to be a number"];
   if (asked.eta !== undefined && !Number.isFinite(asked.eta)) return ["eta", "Fresh noise has to be a number"];
@@ -285,6 +337,7 @@ async function check() {
   if (!loaded) return null;
   try {
     const work = await darkroom.work(asked, start_picture.given());
+    if (check_id === n_checks) show_notes(work.notes);
     say("ready", needs(asked, work, await memory(asked, loaded), loaded), null);
     return work;
   } catch (error) {
@@ -293,6 +346,12 @@ async function check() {
     say("error", sentence(text), field_of(message_of(error)));
     return null;
   }
+}
+
+/** What is worth telling about the prompts and LoRAs, below the prompts. @param {string[]} notes */
+function show_notes(notes) {
+  element("prompt-notes").hidden = notes.length === 0;
+  element("prompt-notes").textContent = notes.map(sentence).join(" ");
 }
 
 /** @param {LoadedModel} loaded */
@@ -347,9 +406,10 @@ async function look() {
     const text = element(id).value;
     const shown = element(/** @type {const} */ (`${id}-tokens`));
     try {
-      const [n_tokens, limit] = await darkroom.count_tokens(text);
+      const [n_tokens, limit, n_chunks] = await darkroom.count_tokens(text, syntax());
       const is_over = n_tokens > limit;
-      shown.textContent = is_over ? `${n_tokens} tokens; the model reads ${limit}` : text ? `${n_tokens} of ${limit} tokens` : "";
+      const chunks = n_chunks > 1 ? ` in ${n_chunks} chunks` : "";
+      shown.textContent = is_over ? `${n_tokens} tokens; the model reads ${limit}` : text ? `${n_tokens} of ${limit} tokens${chunks}` : "";
       shown.dataset.state = is_over ? "over" : "";
     } catch (error) {
       shown.textContent = sentence(message_of(error));
@@ -363,6 +423,7 @@ async function look() {
  * @returns {Promise<DrawRequest | null>}
  */
 export async function next_request() {
+  await networks_known();
   if (next_seed() === "random") element("seed").value = String(Math.floor(Math.random() * 2 ** 32));
   const work = await check();
   if (!work) {
@@ -385,11 +446,14 @@ export function reuse(parameters) {
     prompt: parameters.prompt,
     // A picture with a prompt and without a negative one had none.
     negative: parameters.negative_prompt ?? (parameters.prompt === undefined ? undefined : ""),
+    syntax: parameters.prompt_syntax,
     width: parameters.width,
     height: parameters.height,
     steps: parameters.steps,
     guidance: parameters.guidance_scale,
     seed: parameters.seed,
+    // Who does not say it draws as most do.
+    noise: parameters.seed === undefined ? undefined : (parameters.noise ?? "cpu"),
     strength: parameters.strength,
   };
   if (parameters.width !== undefined) {
@@ -401,16 +465,20 @@ export function reuse(parameters) {
   if (parameters.seed !== undefined) part(document, "[name=next-seed][value=keep]", HTMLInputElement).checked = true;
   if (parameters.strength !== undefined) is_own_strength = false;
   const differences = [...(parameters.notes ?? [])];
+  if (parameters.vae) differences.push(`it was made with the VAE ${parameters.vae}`);
+  extras = extras_of(parameters);
+  show_extras();
+  // A picture with a prompt and without LoRAs had none.
+  const missing_loras = parameters.prompt === undefined && !parameters.loras ? [] : use_loras(parameters.loras ?? []);
+  if (missing_loras.length > 0) differences.push(`it was made with ${missing_loras.length === 1 ? "the LoRA" : "LoRAs"} ${missing_loras.join(", ")}, which this browser does not keep for this model`);
   const { width: size, steps, guidance, seed } = fields;
   const { sampler, knows_sampler } = parameters;
   const missing = Object.entries({ size, steps, guidance, seed, sampler }).filter(([, value]) => value === undefined);
   if (missing.length > 0) differences.push(`it does not say its ${missing.map(([name]) => name).join(", ")}`);
   if (sampler !== undefined) {
     const menu = element("sampler");
-    const option = [...menu.options].find(({ value }) => value.toLowerCase() === sampler.toLowerCase());
-    // Not every schedule of every sampler is in the menu.
-    if (!option && knows_sampler) menu.append(new Option(sampler, sampler));
-    if (option || knows_sampler) menu.value = option?.value ?? sampler;
+    const is_in_menu = [...menu.options].some(({ value }) => value.toLowerCase() === sampler.toLowerCase());
+    if (is_in_menu || knows_sampler) choose_sampler(sampler);
     else differences.push(`its sampler ${sampler} is not one of ours`);
   }
   if (parameters.eta !== undefined) element("eta").value = String(parameters.eta);

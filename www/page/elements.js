@@ -3,20 +3,20 @@
 /**
  * The elements of index.html that have an id.
  * @typedef {Record<"device" | "prompt-tokens" | "negative-tokens" | "start" | "start-empty" | "start-filled" | "easel" |
- *     "brush-cursor" | "start-hint" | "fit-field" | "eta-field" | "needs" | "notices" | "bath" | "sheet" |
+ *     "brush-cursor" | "start-hint" | "prompt-notes" | "extras" | "embeddings-title" | "embeddings" | "networks-title" | "networks-count" | "networks-others" | "networks-now" | "loras" | "fit-field" | "eta-field" | "needs" | "notices" | "bath" | "sheet" |
  *     "sheet-hint" | "what" | "what-settings" | "stage" | "left" | "queue" | "pictures-heading" | "pictures-count" |
  *     "pictures-hint" | "gallery" | "announce" | "drop-here" | "viewer-prompt" | "viewer-parameters" |
  *     "viewer-actions" | "models-heading" | "models-space" | "models-list" | "models-now" | "models-report" | "settings-heading" |
  *     "runner-why" | "machine", HTMLElement>
- *   & Record<"open-models" | "open-settings" | "choose-picture" | "mask-undo" | "mask-clear" | "remove-picture" |
+ *   & Record<"open-models" | "open-settings" | "choose-picture" | "choose-network" | "mask-undo" | "mask-clear" | "remove-picture" |
  *     "draw" | "stop" | "pause" | "add-repository" | "import-folder" | "import-file", HTMLButtonElement>
  *   & Record<"request", HTMLFormElement>
  *   & Record<"prompt" | "negative", HTMLTextAreaElement>
- *   & Record<"picture-file" | "brush-size" | "strength" | "width" | "height" | "steps" | "guidance" | "eta" |
+ *   & Record<"picture-file" | "network-file" | "brush-size" | "strength" | "width" | "height" | "steps" | "guidance" | "eta" |
  *     "count" | "seed" | "repository" | "import-files" | "single-file" | "endpoint" | "token" | "budget", HTMLInputElement>
  *   & Record<"start-canvas" | "mask-canvas" | "developing", HTMLCanvasElement>
  *   & Record<"strength-value", HTMLOutputElement>
- *   & Record<"fit" | "model" | "sides" | "sampler" | "runner" | "dtype", HTMLSelectElement>
+ *   & Record<"fit" | "syntax" | "noise" | "model" | "sides" | "sampler" | "runner" | "dtype", HTMLSelectElement>
  *   & Record<"progress", HTMLProgressElement>
  *   & Record<"viewer" | "models" | "settings", HTMLDialogElement>
  *   & Record<"viewer-image", HTMLImageElement>} PageElements

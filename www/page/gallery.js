@@ -122,6 +122,7 @@ function rows({ parameters, seconds, made_at }) {
     ["Guidance", String(parameters.guidance_scale)],
     ["Sampler", parameters.sampler],
     ["Seed", String(parameters.seed)],
+    ["LoRAs", parameters.loras?.map(({ name, strength }) => `${name} ${strength}`).join(", ")],
     ["Strength", parameters.strength?.toFixed(2)],
     ["Model", parameters.model],
     ["Took", duration(seconds)],

@@ -3,13 +3,14 @@
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { code_of, message_of } from "../errors.js";
 import { element, make, part } from "./elements.js";
+import { network_came, network_of, refresh_networks, say_of_networks } from "./networks.js";
 import { announce, notify } from "./notices.js";
 import { report_of } from "./report.js";
 import { bytes, duration, sentence } from "./words.js";
 
 /**
  * @typedef {import("../protocol.js").Inspection} Inspection
- * @typedef {import("../protocol.js").KeptOptions} KeptOptions
+ * @typedef {Omit<import("../protocol.js").KeptOptions, "embeddings">} KeptOptions
  * @typedef {import("../protocol.js").ModelReport} ModelReport
  */
 
@@ -163,7 +164,7 @@ export async function refresh() {
   const is_usable = (report, name) => report?.complete || downloading === name;
   for (const version of versions) if (is_usable(of_version(version), version.key)) options.push(new Option(version.name, version.key));
   for (const report of reports) {
-    if (!listed.has(report) && is_usable(report, report.model) && !is_part(report)) options.push(new Option(report.model, `kept:${report.model}`));
+    if (!listed.has(report) && is_usable(report, report.model) && !network_of(report.model) && !is_part(report)) options.push(new Option(report.model, `kept:${report.model}`));
   }
   select.replaceChildren(...options);
   select.value = options.some(({ value }) => value === before) ? before : EMBEDDED_REPOSITORY;
@@ -211,10 +212,12 @@ function row(model, name, n_bytes, report, reports) {
   } else {
     state.textContent = `${bytes(n_bytes)} to download`;
   }
-  const is_model = report === undefined || !is_part(report);
+  const network = report && network_of(report.model);
+  if (network) state.textContent += `, ${network.kind === "lora" ? "LoRA" : "embedding"}${network.family_name === undefined ? "" : ` for ${network.family_name}`}`;
+  const is_model = report === undefined || (!network && !is_part(report));
   if ((report?.complete || downloading === model) && is_model) buttons.append(button("Use", () => use(model)));
   if (report && downloading !== model) buttons.append(button("Delete", () => remove(model, report.model, name)));
-  const choices = report?.complete ? part_choices(model, report, name, reports) : [];
+  const choices = report?.complete && !network ? part_choices(model, report, name, reports) : [];
   const needs = make("small", { class: "count" }, state, make("span", { class: "memory" }, memory.get(model) ?? ""));
   const inspection = report && shown.get(report.model);
   const told = inspection ? [make("div", { class: "report" }, ...report_of(name, inspection))] : [];
@@ -345,6 +348,7 @@ async function download(model) {
   try {
     await darkroom.download(model, follow);
     announce(`${model} is downloaded`);
+    await network_came(model);
     element("models-now").textContent = `${model} is here: use it, or choose it in the form.`;
   } catch (error) {
     if (code_of(error) === "cancelled") element("models-now").textContent = `${model} is paused; what came is kept.`;
@@ -373,12 +377,18 @@ async function take_folder() {
   await take_over(folder, new Map(picked.map((file) => [parts(file).slice(1).join("/") || file.name, file])));
 }
 
+/** Whether a file's name is that of a Python pickle, as PyTorch writes it. @param {string} name */
+const is_pickle = (name) => /\.(ckpt|pt|pth|bin)$/i.test(name);
+
+/** Whether a file begins as GGUF does. @param {File} file */
+const is_gguf = async (file) => (await file.slice(0, 4).text().catch(() => "")) === "GGUF";
+
 /**
  * Whether a file is a checkpoint: by its name, or by its first bytes where those are GGUF's.
  * @param {File} file
  */
 export async function is_checkpoint(file) {
-  return is_weights(file.name) || (await file.slice(0, 4).text().catch(() => "")) === "GGUF";
+  return is_weights(file.name) || is_pickle(file.name) || is_gguf(file);
 }
 
 /**
@@ -386,20 +396,52 @@ export async function is_checkpoint(file) {
  * @param {File[]} picked
  */
 export async function take_file(picked) {
-  const file = picked.find(({ name }) => is_weights(name)) ?? picked[0];
+  const weights = picked.filter(({ name }) => is_weights(name));
+  if (weights.length > 1) {
+    // Several at once are as many times one, each with the `.yaml` of its name.
+    for (const each of weights) await take_file([each, ...picked.filter(({ name }) => name === each.name.replace(/\.\w+$/, ".yaml"))]);
+    return;
+  }
+  const file = weights[0] ?? picked[0];
   if (!file) return;
   const path_of = (/** @type {File} */ { name }) => (is_weights(name) || name.endsWith(".yaml") ? name : `${name}.gguf`);
-  if (!element("models").open) element("models").showModal();
+  if (is_pickle(file.name) && !(await is_gguf(file))) {
+    const refused = await darkroom.inspect(file).then(() => "it is a pickle", message_of);
+    notify("error", `${file.name} is not kept: ${refused}`);
+    return;
+  }
   const name = path_of(file);
   const yaml = await picked.find((each) => each.name.endsWith(".yaml"))?.text();
   // What is wrong with a file is said by the import.
   const found = await darkroom.inspect(new File([file], name), { yaml }).catch(() => null);
+  if ((found?.kind === "lora" || found?.kind === "embedding") && !found.refused) {
+    await take_network(name, file);
+    return;
+  }
+  if (!element("models").open) element("models").showModal();
   show_report(name, found);
   if (found?.refused) {
     notify("error", `${name} is not kept: ${found.problem}`);
     return;
   }
   await take_over(name, new Map(picked.map((each) => [path_of(each), each])));
+}
+
+/**
+ * Keeps a file that changes a model.
+ * @param {string} name
+ * @param {File} file
+ */
+async function take_network(name, file) {
+  try {
+    await darkroom.import(name, new Map([[name, file]]), ({ fraction }) => say_of_networks(`${name}: ${Math.round(fraction * 100)} % imported`));
+    inspected.delete(name);
+    await network_came(name);
+  } catch (error) {
+    notify("error", `the import of ${name} failed: ${message_of(error)}`);
+  }
+  say_of_networks("");
+  await refresh();
 }
 
 /**
@@ -500,6 +542,7 @@ async function remove(row, model, name) {
     for (const each of [row, model]) forget_options(each);
     inspected.delete(model);
     shown.delete(model);
+    await refresh_networks();
     element("models-now").textContent = `${name} is deleted.`;
   } catch (error) {
     notify("error", `${name} could not be deleted: ${message_of(error)}`);

@@ -129,7 +129,8 @@ function begin(sheet) {
   document.documentElement.dataset.state = "drawing";
   element("sheet-hint").hidden = true;
   canvas.setAttribute("aria-label", `Developing: ${sheet.request.prompt}`);
-  const { prompt, seed, steps, width, height } = sheet.request;
+  const { prompt, seed, timesteps, sigmas = [0], width, height } = sheet.request;
+  const steps = sheet.request.steps ?? timesteps?.length ?? sigmas.length - 1;
   element("what").textContent = prompt;
   element("what-settings").textContent = `${width} × ${height} · ${steps} steps · seed ${seed}`;
   follow(sheet, sheet.progress ?? { stage: "encoding", fraction: 0 });

@@ -23,8 +23,9 @@ export async function draw(job, { request, picture, mask, previews }, model, que
   const clock = new Clock();
   if (job.is_cancelled) return nothing_drawn();
   const studio = await model.ensure(job);
+  const notes = await model.open_loras(studio, request);
   const drawing = studio.draw(request, picture, mask);
-  const run = new Run(job, drawing, model, queue, clock, request.count ?? 1, previews);
+  const run = new Run(job, drawing, model, queue, clock, request, previews, notes);
   try {
     return await run.to_its_end();
   } finally {
@@ -57,6 +58,7 @@ class Run {
   #model;
   #queue;
   #clock;
+  #request;
   #previews;
   #is_gpu;
   #outcome = nothing_drawn();
@@ -70,19 +72,22 @@ class Run {
    * @param {import("./loaded_model.js").LoadedModel} model
    * @param {import("./queue.js").Queue} queue
    * @param {Clock} clock
-   * @param {number} count
+   * @param {import("../protocol.js").DrawRequest} request
    * @param {boolean} previews
+   * @param {string[]} notes
    */
-  constructor(job, drawing, model, queue, clock, count, previews) {
+  constructor(job, drawing, model, queue, clock, request, previews, notes) {
     this.#job = job;
     this.#drawing = drawing;
     this.#model = model;
     this.#queue = queue;
     this.#clock = clock;
+    this.#request = request;
     this.#previews = previews;
     this.#is_gpu = model.studio.info().runner === "gpu";
     this.#outcome.flops = drawing.flops();
-    this.#now = { stage: "encoding", picture: 0, count, step: 0, n_steps: 0, fraction: 0 };
+    this.#outcome.notes = notes;
+    this.#now = { stage: "encoding", picture: 0, count: request.count ?? 1, step: 0, n_steps: 0, fraction: 0 };
   }
 
   /** @returns {Promise<Outcome>} */
@@ -128,7 +133,9 @@ class Run {
       if (code_of(error) !== "lost" || this.#outcome.n_recoveries === MAX_RECOVERIES) throw error;
       this.#outcome.n_recoveries += 1;
       this.#job.post({ type: "progress", ...this.#now, stage: "recovering" });
-      drawing.move_to(await this.#model.reload());
+      const studio = await this.#model.reload();
+      await this.#model.open_loras(studio, this.#request);
+      drawing.move_to(studio);
       return null;
     }
   }
@@ -147,6 +154,8 @@ class Run {
       case "encoded":
         this.#outcome.n_tokens = report.n_tokens;
         this.#outcome.truncated = report.truncated;
+        // After a recovery they come again.
+        this.#outcome.notes = [...new Set([...this.#outcome.notes, ...report.notes])];
         // After a recovery the steps go on where they were.
         now.stage = now.n_steps > 0 ? "denoising" : "encoding";
         break;

@@ -34,6 +34,11 @@ export class LoadedModel {
     this.#kept_models = kept_models;
   }
 
+  /** The model, where one is loaded. */
+  get loaded() {
+    return this.#studio;
+  }
+
   /** The model, or a failure that says that none is loaded. */
   get studio() {
     if (!this.#studio) throw new Failure("no model is loaded: load one first", "model");
@@ -50,7 +55,7 @@ export class LoadedModel {
    * @param {import("./queue.js").Job} job
    * @returns {Promise<import("../protocol.js").LoadedModel>}
    */
-  async load({ endpoint, repository, runner: wanted, dtype, budget_bytes, prediction, base, vae, taesd }, job) {
+  async load({ endpoint, repository, runner: wanted, dtype, budget_bytes, prediction, base, vae, taesd, embeddings }, job) {
     const { runner, why } = await choose(wanted);
     const source = `${endpoint}/${repository}`;
     if (endpoint !== null && this.#files_source !== source) {
@@ -60,7 +65,7 @@ export class LoadedModel {
     // What is there goes first: two models at once may be more than the memory holds.
     this.drop();
     // Only a GPU's memory has a budget here.
-    const settings = { runner, dtype, budget_bytes: runner === "gpu" ? budget_bytes : undefined, prediction, base, vae, taesd };
+    const settings = { runner, dtype, budget_bytes: runner === "gpu" ? budget_bytes : undefined, prediction, base, vae, taesd, embeddings };
     this.#loaded_as = { name: repository, is_kept: endpoint === null, settings };
     job.post({ type: "progress", stage: "loading", fraction: 0 });
     const studio = await this.#open(this.#loaded_as, tells(job, "loading"));
@@ -78,6 +83,17 @@ export class LoadedModel {
     this.drop();
     if (this.#loaded_as) await this.#open(this.#loaded_as, () => {});
     return this.studio;
+  }
+
+  /**
+   * Fits the LoRAs that a request names to a loaded model; what is worth telling about them. Where it names none, the store is
+   * not looked at.
+   * @param {Studio} studio
+   * @param {import("../protocol.js").DrawRequest} request
+   */
+  async open_loras(studio, request) {
+    const names_some = (request.loras?.length ?? 0) > 0 || request.prompt?.includes("<");
+    return names_some ? studio.open_loras(await this.#kept_models.opened(), request) : [];
   }
 
   /** Gives the memory back. */

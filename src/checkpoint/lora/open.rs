@@ -322,13 +322,19 @@ impl Scale<'_> {
     }
 }
 
+/// The family of a model, which LoRAs are made for.
+#[must_use]
+pub fn family_of(configs: &ModelConfigs) -> Family {
+    match configs.version() {
+        version if version.is_xl() => Family::Xl,
+        SDVersion::V2_1 | SDVersion::V2Inpaint => Family::Sd2,
+        _ => Family::Sd1,
+    }
+}
+
 /// What kind of model it is that a LoRA is fitted to.
 fn kind_of(configs: &ModelConfigs) -> &'static str {
-    match configs.version() {
-        version if version.is_xl() => Family::Xl.name(),
-        SDVersion::V2_1 | SDVersion::V2Inpaint => Family::Sd2.name(),
-        _ => Family::Sd1.name(),
-    }
+    family_of(configs).name()
 }
 
 /// A number that stands alone; `None` where it is none.
