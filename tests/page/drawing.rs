@@ -41,7 +41,14 @@ fn a_prompt_becomes_the_picture_that_diffusers_draws() {
     let max = difference(&browser.newest_picture(), &expected);
     assert!(max <= 2, "the picture differs from diffusers' by {max} levels");
 
-    // A prompt that is too long is drawn as far as it is read, and the page says so.
+    // A long prompt is read to its end; as plain text it is cut, and the page says so.
+    browser.draw(&"apple ".repeat(100), 2);
+    assert!(browser.text("body").contains("100 of 150 tokens in 2 chunks"), "{}", browser.text("body"));
+    assert!(!browser.text("#notices").contains("could not read"), "{}", browser.text("#notices"));
+    browser.eval(
+        "(() => { const select = document.getElementById('syntax'); select.value = 'plain';
+        select.dispatchEvent(new Event('input', { bubbles: true })); })()",
+    );
     browser.draw(&"apple ".repeat(100), 2);
     assert!(browser.text("#notices").contains("could not read the end of the prompt"), "{}", browser.text("body"));
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");

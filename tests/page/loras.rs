@@ -169,7 +169,7 @@ fn loras_are_dropped_listed_and_remembered() {
     browser.choose_file("#network-file", &fixture("locon.safetensors"));
     browser.wait_until(&in_row("locon", "input[type=checkbox]:checked"));
     drop_path(&browser, &fixture("kohya-xl.safetensors"));
-    said("Kohya-xl is kept, but the loaded model does not take it: it is for Stable Diffusion XL");
+    said("kohya-xl is kept, but the loaded model does not take it: it is for Stable Diffusion XL");
     drop_path(&browser, &fixture("oft.safetensors"));
     said("oft.safetensors is not kept");
     browser.eval("document.getElementById('models').close()");

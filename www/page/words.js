@@ -52,10 +52,11 @@ export function stage({ stage, picture = 0, count = 1, step = 0, n_steps = 0, po
 }
 
 /**
- * A message as a sentence: it begins with a capital and ends with a full stop.
+ * A message as a sentence: it begins with a capital, unless with the name of a file, and ends with a full stop.
  * @param {string} message
  */
 export function sentence(message) {
   const text = message.trim();
-  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+  const begin = /^\p{Ll}+['’]?\p{Ll}*[,:;]?(\s|$)/u.test(text) ? text.charAt(0).toUpperCase() : text.charAt(0);
+  return begin + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }

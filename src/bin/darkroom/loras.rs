@@ -24,9 +24,10 @@ use crate::source::{is_path, is_weights, show_download};
 /// The name that kohya's metadata gives a file.
 const OUTPUT_NAME: &str = "ss_output_name";
 
-/// How deep a folder of LoRAs is looked through, and how many files of it.
+/// How deep a folder of LoRAs is looked through, how many LoRAs of it are listed, and how many files of any kind are met.
 const MAX_DEPTH: usize = 8;
 const MAX_FILES: usize = 10_000;
+const MAX_MET: usize = 100_000;
 
 /// How many names a message lists.
 const MAX_LISTED: usize = 20;
@@ -151,7 +152,7 @@ impl LoraFolder {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if !seen.0.is_some_and(|at| at.elapsed() < FRESH) {
             let mut paths = Vec::new();
-            collect(&self.folder, 0, &mut paths);
+            collect(&self.folder, 0, &mut 0, &mut paths);
             paths.sort();
             let mut entries: Vec<Entry> = Vec::with_capacity(paths.len());
             let mut stems = BTreeSet::new();
@@ -209,11 +210,15 @@ impl LoraFolder {
     }
 }
 
-fn collect(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) {
+fn collect(folder: &Path, depth: usize, n_met: &mut usize, paths: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        *n_met += 1;
+        if *n_met > MAX_MET {
+            return;
+        }
         let path = entry.path();
         if path.is_dir() && depth < MAX_DEPTH {
-            collect(&path, depth + 1, paths);
+            collect(&path, depth + 1, n_met, paths);
         } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors")) && paths.len() < MAX_FILES
         {
             paths.push(path);
@@ -393,13 +398,18 @@ fn fetch(name: &str, bar: &Bar) -> Result<PathBuf> {
     }
     let missing = || Error::io(path, std::io::Error::from(std::io::ErrorKind::NotFound));
     if path.is_dir() {
-        let files = LoraFolder::open(path)?.entries();
-        let default = files.iter().find(|file| file.stem == "pytorch_lora_weights");
+        // Folders in it are not looked into.
+        let mut files = Vec::new();
+        collect(path, MAX_DEPTH, &mut 0, &mut files);
+        let default = files.iter().find(|file| file.file_stem().is_some_and(|stem| stem == "pytorch_lora_weights"));
         let default = default.or_else(|| files.first().filter(|_| files.len() == 1));
-        return default.map(|file| file.path.clone()).ok_or_else(|| Error::Request {
-            field: "lora",
-            got: name.to_owned(),
-            expected: "it is a folder of several files: give one of them, or the folder to --lora-dir".into(),
+        return default.cloned().ok_or_else(|| {
+            let what = if files.is_empty() { "without a .safetensors file" } else { "of several files" };
+            Error::Request {
+                field: "lora",
+                got: name.to_owned(),
+                expected: format!("it is a folder {what}: give a file, or the folder to --lora-dir"),
+            }
         });
     }
     if is_path(name) {
