@@ -171,7 +171,7 @@ fn loras_are_dropped_listed_and_remembered() {
     drop_path(&browser, &fixture("kohya-xl.safetensors"));
     said("Kohya-xl is kept, but the loaded model does not take it: it is for Stable Diffusion XL");
     drop_path(&browser, &fixture("oft.safetensors"));
-    said("oft.safetensors is not kept");
+    said("Oft.safetensors is not kept");
     browser.eval("document.getElementById('models').close()");
     assert_eq!(browser.text("#networks-others"), "1 more is not for this model.");
     assert_eq!(browser.text("#networks-count"), "2 are on");
@@ -358,7 +358,7 @@ fn prompts_have_a_syntax_and_embeddings_are_dropped() {
     }
     is("notices", "the loaded model does not take it");
     drop_path(&browser, &fixtures_dir().join("embeddings/pickle.pt"));
-    is("notices", "pickle.pt is not kept");
+    is("notices", "Pickle.pt is not kept");
 
     // A model that takes one has its word.
     let dir = tempfile::tempdir().expect("a folder");
