@@ -325,7 +325,7 @@ fn prompts_have_a_syntax_and_embeddings_are_dropped() {
         ));
     };
     // Brackets are no tokens where they are syntax, and a tag is none anywhere but in plain text.
-    browser.fill(&[("prompt", "a (red:1.2) fox")]);
+    browser.fill(&[("prompt", "a (red:1.2) apple")]);
     is("prompt-tokens", "3 of 75 tokens");
     choose("plain");
     browser.wait_until("!document.getElementById('prompt-tokens').textContent.startsWith('3 of')");
@@ -336,7 +336,7 @@ fn prompts_have_a_syntax_and_embeddings_are_dropped() {
     choose("a1111");
     browser.wait_until("document.getElementById('prompt-notes').hidden");
     // Long prompts are read in chunks, but cut where there is no syntax.
-    let long = "a red fox, ".repeat(30);
+    let long = "a red apple, ".repeat(30);
     browser.fill(&[("prompt", &long), ("steps", "1")]);
     is("prompt-tokens", "of 150 tokens in 2 chunks");
     choose("plain");
