@@ -171,7 +171,7 @@ fn loras_are_dropped_listed_and_remembered() {
     drop_path(&browser, &fixture("kohya-xl.safetensors"));
     said("kohya-xl is kept, but the loaded model does not take it: it is for Stable Diffusion XL");
     drop_path(&browser, &fixture("oft.safetensors"));
-    said("oft.safetensors is not kept");
+    said("Oft.safetensors is not kept");
     browser.eval("document.getElementById('models').close()");
     assert_eq!(browser.text("#networks-others"), "1 more is not for this model.");
     assert_eq!(browser.text("#networks-count"), "2 are on");
@@ -325,7 +325,7 @@ fn prompts_have_a_syntax_and_embeddings_are_dropped() {
         ));
     };
     // Brackets are no tokens where they are syntax, and a tag is none anywhere but in plain text.
-    browser.fill(&[("prompt", "a (red:1.2) fox")]);
+    browser.fill(&[("prompt", "a (red:1.2) apple")]);
     is("prompt-tokens", "3 of 75 tokens");
     choose("plain");
     browser.wait_until("!document.getElementById('prompt-tokens').textContent.startsWith('3 of')");
@@ -336,7 +336,7 @@ fn prompts_have_a_syntax_and_embeddings_are_dropped() {
     choose("a1111");
     browser.wait_until("document.getElementById('prompt-notes').hidden");
     // Long prompts are read in chunks, but cut where there is no syntax.
-    let long = "a red fox, ".repeat(30);
+    let long = "a red apple, ".repeat(30);
     browser.fill(&[("prompt", &long), ("steps", "1")]);
     is("prompt-tokens", "of 150 tokens in 2 chunks");
     choose("plain");
@@ -358,7 +358,7 @@ fn prompts_have_a_syntax_and_embeddings_are_dropped() {
     }
     is("notices", "the loaded model does not take it");
     drop_path(&browser, &fixtures_dir().join("embeddings/pickle.pt"));
-    is("notices", "pickle.pt is not kept");
+    is("notices", "Pickle.pt is not kept");
 
     // A model that takes one has its word.
     let dir = tempfile::tempdir().expect("a folder");

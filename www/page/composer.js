@@ -351,7 +351,9 @@ async function check() {
 /** What is worth telling about the prompts and LoRAs, below the prompts. @param {string[]} notes */
 function show_notes(notes) {
   element("prompt-notes").hidden = notes.length === 0;
-  element("prompt-notes").textContent = notes.map(sentence).join(" ");
+  // What the command line calls it is here a choice.
+  const told = notes.map((note) => sentence(note.replace("--prompt-syntax a1111", "the syntax AUTOMATIC1111")));
+  element("prompt-notes").textContent = told.join(" ");
 }
 
 /** @param {LoadedModel} loaded */
