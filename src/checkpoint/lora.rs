@@ -14,10 +14,9 @@ pub use self::open::{LoraFile, family_of};
 use super::identity::{Family, Identity, Kind, Layout, View, said};
 
 /// A format, by the end of a name: what it is called, and the side of that tensor that is the rank, where it tells.
-const FORMS: [(&str, &str, Option<usize>); 21] = [
+const FORMS: [(&str, &str, Option<usize>); 23] = [
     (".lora_down.weight", "kohya", Some(0)),
     (".lora_A.weight", "peft", Some(0)),
-    (".lora_A.default.weight", "peft", Some(0)),
     (".lora.down.weight", "diffusers", Some(0)),
     ("_lora.down.weight", "diffusers", Some(0)),
     (".lora_linear_layer.down.weight", "diffusers", Some(0)),
@@ -33,10 +32,17 @@ const FORMS: [(&str, &str, Option<usize>); 21] = [
     (".oft_blocks", "oft", None),
     (".oft_diag", "oft", None),
     (".boft_blocks", "oft", None),
+    (".oft_R.weight", "oft", None),
+    (".boft_R", "oft", None),
+    (".boft_s", "oft", None),
     (".a1.weight", "glora", None),
     (".set_weight", "set", None),
     (".weight_decomp", "full", None),
 ];
+
+/// The same of PEFT where the adapter has a name, which stands between this and the end.
+const NAMED_FORMS: [(&str, &str, Option<usize>); 4] =
+    [(".lora_A.", "peft", Some(0)), (".oft_R.", "oft", None), (".boft_R.", "oft", None), (".boft_s.", "oft", None)];
 
 /// Formats that are not read.
 const REFUSED: [&str; 3] = ["oft", "glora", "set"];
@@ -118,9 +124,18 @@ pub(super) fn look(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Opti
     Some(Identity { obstacle: Some(obstacle), ..lora })
 }
 
-/// The format of a tensor's name: of all ends that fit, the longest is the most exact.
-fn form(name: &str) -> Option<&'static (&'static str, &'static str, Option<usize>)> {
-    FORMS.iter().filter(|(end, ..)| name.ends_with(end)).max_by_key(|(end, ..)| end.len())
+/// The end of a tensor's name that tells its format, with the format: of all ends that fit, the longest is the most exact.
+fn form(name: &str) -> Option<(&str, &'static str, Option<usize>)> {
+    let known = FORMS.iter().filter(|(end, ..)| name.ends_with(end)).max_by_key(|(end, ..)| end.len());
+    let named = || {
+        NAMED_FORMS.iter().find_map(|(infix, format, side)| {
+            let at = name.rfind(infix)?;
+            let rest = &name[at + infix.len()..];
+            let adapter = rest.strip_suffix(".weight").unwrap_or(rest);
+            (!adapter.is_empty() && !adapter.contains('.')).then_some((&name[at..], *format, *side))
+        })
+    };
+    known.map(|(end, format, side)| (&name[name.len() - end.len()..], *format, *side)).or_else(named)
 }
 
 fn part(name: &str) -> &'static str {
@@ -200,7 +215,7 @@ fn context_width(view: &View<'_>, name: &str) -> Option<usize> {
     }
     let (end, format, _) = form(name)?;
     let columns = |name: &str| view.shape(name)?.get(1).copied();
-    match *format {
+    match format {
         "kohya" | "peft" | "diffusers" | "loha" | "full" => columns(name),
         // The product of both factors' columns.
         "lokr" => {
@@ -217,7 +232,7 @@ fn context_width(view: &View<'_>, name: &str) -> Option<usize> {
 fn text_width(view: &View<'_>, name: &str) -> Option<usize> {
     let is_text = name.starts_with("lora_te_") || name.starts_with("text_encoder.");
     let (_, format, _) = form(name).filter(|_| is_text && name.contains("q_proj"))?;
-    matches!(*format, "kohya" | "peft" | "diffusers" | "loha").then(|| view.shape(name)?.get(1).copied())?
+    matches!(format, "kohya" | "peft" | "diffusers" | "loha").then(|| view.shape(name)?.get(1).copied())?
 }
 
 /// The family that kohya's or Stability's metadata names.

@@ -160,7 +160,7 @@ impl ModelConfigs {
             if let Some(other) = earlier {
                 let name = &word.name;
                 return refuse(format!(
-                    "the word {name:?} is also that of {}: rename one of the two files",
+                    "the word {name:?} is also that of {}: rename one of the two files, or give it once",
                     other.file
                 ));
             }

@@ -20,13 +20,19 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub use tokens::{Chunk, Tokenized, tokenize};
 
 /// How deep brackets are read: what opens deeper is text. Nobody writes a tenth of it, and work stays in proportion to the
 /// length of the prompt.
 const MAX_DEPTH: usize = 100;
+
+/// The most prompts that AND joins. Each is one more run of the UNet in every step.
+const MAX_PARTS: usize = 64;
+
+/// The largest weight, either way: what 32 bits still hold after states were multiplied by it.
+const MAX_WEIGHT: f64 = 1e9;
 
 /// What a prompt is written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,7 +168,20 @@ pub fn parse(text: &str, syntax: PromptSyntax, role: Role, n_calls: usize) -> Re
         }
         PromptSyntax::A1111 => a1111_parts(text, role, n_calls, &mut notes),
     };
+    if parts.len() > MAX_PARTS {
+        return refuse(format!("{} prompts joined by AND", parts.len()), format!("{MAX_PARTS} work"));
+    }
+    let fragments = parts.iter().flat_map(|part| &part.variants).flatten();
+    let fits = |weight: f64| weight.abs() <= MAX_WEIGHT;
+    let is_endless = |piece: &Piece| matches!(piece, Piece::Text(fragment) if !fits(fragment.weight));
+    if parts.iter().any(|part| !fits(part.weight)) || fragments.clone().any(is_endless) {
+        return refuse("a weight that is too large".to_owned(), format!("use -{MAX_WEIGHT} to {MAX_WEIGHT}"));
+    }
     Ok(Parsed { parts, notes })
+}
+
+fn refuse<T>(got: String, expected: String) -> Result<T> {
+    Err(Error::Request { field: "prompt", got, expected })
 }
 
 fn plain(text: &str) -> Vec<Piece> {

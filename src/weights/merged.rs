@@ -180,6 +180,7 @@ async fn add_difference(
         delta.add(sizes, rows, strength, weight, out);
     } else if let Some((tensors, name, scale)) = change.added() {
         let values = tensors.read_values(name, rows.start * sizes.cols(), rows.len() * sizes.cols()).await?;
+        change::check_finite(tensors, name, &values)?;
         out.iter_mut().zip(&values).for_each(|(out, value)| *out += strength * scale * value);
     }
     Ok(())

@@ -96,7 +96,7 @@ impl TensorSource for MoreRows {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
     use crate::weights::{Files, MemorySource, Weights};

@@ -152,7 +152,7 @@ impl LoraFolder {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if !seen.0.is_some_and(|at| at.elapsed() < FRESH) {
             let mut paths = Vec::new();
-            collect(&self.folder, 0, &mut 0, &mut paths);
+            collect(&self.folder, 0, &mut Met::default(), &mut paths);
             paths.sort();
             let mut entries: Vec<Entry> = Vec::with_capacity(paths.len());
             let mut stems = BTreeSet::new();
@@ -210,15 +210,26 @@ impl LoraFolder {
     }
 }
 
-fn collect(folder: &Path, depth: usize, n_met: &mut usize, paths: &mut Vec<PathBuf>) {
+/// What was met in a folder so far.
+#[derive(Default)]
+struct Met {
+    n_entries: usize,
+    /// Where they really are, so that a link back is not followed.
+    folders: BTreeSet<PathBuf>,
+}
+
+fn collect(folder: &Path, depth: usize, met: &mut Met, paths: &mut Vec<PathBuf>) {
+    if folder.canonicalize().is_ok_and(|folder| !met.folders.insert(folder)) {
+        return;
+    }
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        *n_met += 1;
-        if *n_met > MAX_MET {
+        met.n_entries += 1;
+        if met.n_entries > MAX_MET {
             return;
         }
         let path = entry.path();
         if path.is_dir() && depth < MAX_DEPTH {
-            collect(&path, depth + 1, n_met, paths);
+            collect(&path, depth + 1, met, paths);
         } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors")) && paths.len() < MAX_FILES
         {
             paths.push(path);
@@ -400,7 +411,7 @@ fn fetch(name: &str, bar: &Bar) -> Result<PathBuf> {
     if path.is_dir() {
         // Folders in it are not looked into.
         let mut files = Vec::new();
-        collect(path, MAX_DEPTH, &mut 0, &mut files);
+        collect(path, MAX_DEPTH, &mut Met::default(), &mut files);
         let default = files.iter().find(|file| file.file_stem().is_some_and(|stem| stem == "pytorch_lora_weights"));
         let default = default.or_else(|| files.first().filter(|_| files.len() == 1));
         return default.cloned().ok_or_else(|| {

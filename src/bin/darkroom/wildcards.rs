@@ -1,6 +1,7 @@
 //! `--wildcards FOLDER`: the text files below a folder, by their paths without `.txt`.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use darkroom::prompt::wildcards::Wildcards;
 use darkroom::{Error, Result};
@@ -19,6 +20,8 @@ struct Met {
     n_entries: usize,
     n_files: usize,
     n_bytes: u64,
+    /// Where they really are, so that a link back is not followed.
+    folders: BTreeSet<PathBuf>,
 }
 
 /// Reads the folder.
@@ -34,6 +37,9 @@ pub fn read(folder: &Path) -> Result<Wildcards> {
 }
 
 fn collect(folder: &Path, prefix: &str, depth: usize, met: &mut Met, wildcards: &mut Wildcards) -> Result<()> {
+    if folder.canonicalize().is_ok_and(|folder| !met.folders.insert(folder)) {
+        return Ok(());
+    }
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         met.n_entries += 1;
         if met.n_entries > MAX_MET || met.n_bytes > MAX_BYTES {

@@ -316,7 +316,7 @@ impl Scale<'_> {
         }
         Ok(match (alpha.and_then(|alpha| self.numbers.get(alpha)), self.adapter) {
             (Some(alpha), _) => (alpha / rank as f64) as f32,
-            (None, Some(adapter)) => adapter.scale(self.component, self.layer, rank),
+            (None, Some(adapter)) => adapter.scale(self.component, self.layer, rank)?,
             (None, None) => 1.0,
         })
     }

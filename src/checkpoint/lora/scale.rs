@@ -1,6 +1,7 @@
 //! How PEFT scales its differences: alpha and rank of an adapter's configuration, which diffusers writes into the metadata of
 //! a file (`lora_adapter_metadata`).
 
+use fancy_regex::Regex;
 use serde_json::Value;
 
 use crate::hub::Component;
@@ -24,26 +25,31 @@ impl AdapterConfig {
     }
 
     /// What the product of the factors of a layer is multiplied by; 1 where nothing is said.
-    pub fn scale(&self, component: Component, layer: &str, rank: usize) -> f32 {
+    ///
+    /// # Errors
+    /// The key of a pattern that is no regular expression, in a sentence.
+    pub fn scale(&self, component: Component, layer: &str, rank: usize) -> Result<f32, String> {
         let pattern = self.get(component, "alpha_pattern").and_then(Value::as_object);
-        let of_layer = pattern.and_then(|pattern| pattern.iter().find(|(key, _)| is_meant(key, layer)));
-        let alpha = of_layer.map(|(_, alpha)| alpha).or_else(|| self.get(component, "lora_alpha"));
-        let Some(alpha) = alpha.and_then(Value::as_f64) else { return 1.0 };
+        let mut alpha = self.get(component, "lora_alpha");
+        for (key, of_key) in pattern.into_iter().flatten() {
+            if is_meant(key, layer)? {
+                alpha = Some(of_key);
+                break;
+            }
+        }
+        let Some(alpha) = alpha.and_then(Value::as_f64) else { return Ok(1.0) };
         let by_root = self.get(component, "use_rslora").and_then(Value::as_bool) == Some(true);
         let rank = rank as f64;
-        (alpha / if by_root { rank.sqrt() } else { rank }) as f32
+        Ok((alpha / if by_root { rank.sqrt() } else { rank }) as f32)
     }
 }
 
-/// Whether a pattern means a layer: its whole path, or the end of it behind a point. PEFT's are regular expressions; in real
-/// files they are names, some with `^` in front for a whole path, and points with a backslash.
-fn is_meant(pattern: &str, layer: &str) -> bool {
-    let pattern = pattern.replace("\\.", ".");
-    if let Some(whole) = pattern.strip_prefix('^') {
-        return whole.strip_suffix('$').unwrap_or(whole) == layer;
-    }
-    let pattern = pattern.strip_suffix('$').unwrap_or(&pattern);
-    layer.strip_suffix(pattern).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+/// Whether a pattern means a layer: a regular expression for its whole path, or for the end of it behind a point.
+fn is_meant(pattern: &str, layer: &str) -> Result<bool, String> {
+    let whole = format!(r"^(?:.*\.)?(?:{pattern})$");
+    Regex::new(&whole)
+        .and_then(|regex| regex.is_match(layer))
+        .map_err(|_| format!("its alpha_pattern {pattern:?} is not a regular expression that can be read"))
 }
 
 #[cfg(test)]
@@ -54,7 +60,7 @@ mod tests {
     fn alpha_is_that_of_the_layer() {
         let config = |text: &str| {
             AdapterConfig::of(&[(KEY.to_owned(), text.to_owned())].into()).map(|config| {
-                let scale = |layer| config.scale(Component::Unet, layer, 4);
+                let scale = |layer| config.scale(Component::Unet, layer, 4).unwrap();
                 [scale("a.to_q"), scale("b.to_k")]
             })
         };
@@ -65,6 +71,17 @@ mod tests {
         assert_eq!(config(r#"{"text_encoder.lora_alpha": 8}"#), Some([1.0, 1.0]));
         assert_eq!(config("[1]"), None);
         assert_eq!(config("{"), None);
-        assert!(is_meant("^a.to_q$", "a.to_q") && is_meant("a\\.to_q", "x.a.to_q") && !is_meant("o_q", "a.to_q"));
+        for (pattern, layer, expected) in [
+            ("^a.to_q$", "a.to_q", true),
+            ("a\\.to_q", "x.a.to_q", true),
+            ("o_q", "a.to_q", false),
+            (".*attn2.*", "mid.attn2.to_q", true),
+            ("up_blocks\\.\\d+\\..*", "up_blocks.12.attn1.to_k", true),
+            ("up_blocks\\.\\d+", "up_blocks.12.attn1.to_k", false),
+            ("to_(q|k)", "a.to_k", true),
+        ] {
+            assert_eq!(is_meant(pattern, layer), Ok(expected), "{pattern} {layer}");
+        }
+        assert!(is_meant("to_(q", "a.to_q").unwrap_err().contains("to_(q"));
     }
 }

@@ -102,6 +102,24 @@ fn shape_text(tensors: &Weights, name: &str) -> String {
     tensors.get(name).map_or_else(String::new, |tensor| format!("{:?}", tensor.shape))
 }
 
+/// The values of an adapter's tensor.
+async fn read_finite(tensors: &Weights, name: &str) -> Result<Vec<f32>> {
+    let values = tensors.read_f32(name).await?;
+    check_finite(tensors, name, &values)?;
+    Ok(values)
+}
+
+/// # Errors
+/// [`crate::Error::Safetensors`] where a value is a NaN or an infinity.
+pub(super) fn check_finite(tensors: &Weights, name: &str, values: &[f32]) -> Result<()> {
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    let file = tensors.get(name).map_or_else(|| tensors.file_names(), |tensor| tensor.file.to_owned());
+    let reason = format!("{name} has a value that is a NaN or infinite: the file is broken, or was made wrong");
+    Err(crate::Error::Safetensors { file, reason })
+}
+
 impl Factors {
     /// Rows, and values of a row, of the product.
     fn sizes(&self, tensors: &Weights) -> Result<(usize, usize), String> {
@@ -129,8 +147,8 @@ impl Factors {
 
     async fn read(&self, tensors: &Weights) -> Result<Product> {
         let (first, rest) = sides(tensors, &self.left).unwrap_or((1, 1));
-        let mut left = tensors.read_f32(&self.left).await?;
-        let right = tensors.read_f32(&self.right).await?;
+        let mut left = read_finite(tensors, &self.left).await?;
+        let right = read_finite(tensors, &self.right).await?;
         let mut rank = rest;
         if self.left_transposed {
             rank = first;
@@ -144,7 +162,7 @@ impl Factors {
             }
             Some(core) => {
                 let q = sides(tensors, &self.right).map_or(1, |(q, _)| q);
-                let core = tensors.read_f32(core).await?;
+                let core = read_finite(tensors, core).await?;
                 let kernel = core.len() / (rank * q).max(1);
                 Product::tucker(left, &core, &right, [rank, q, kernel])
             }
@@ -167,7 +185,7 @@ impl Half {
 
     async fn read(&self, tensors: &Weights) -> Result<Vec<f32>> {
         match self {
-            Half::Whole(name) => tensors.read_f32(name).await,
+            Half::Whole(name) => read_finite(tensors, name).await,
             Half::Product(factors) => {
                 let product = factors.read(tensors).await?;
                 let mut values = vec![0.0; product.rows() * product.cols()];
@@ -280,12 +298,12 @@ impl Change {
             }
             Form::Added(_) => None,
             Form::Scaled { by, on_input } => {
-                Some(Delta::Scaled { factors: tensors.read_f32(by).await?, on_input: *on_input })
+                Some(Delta::Scaled { factors: read_finite(tensors, by).await?, on_input: *on_input })
             }
         };
         let magnitude = match &self.magnitudes {
-            Some(Magnitudes { name, on_input: true }) => Some(Magnitude::Inputs(tensors.read_f32(name).await?)),
-            Some(Magnitudes { name, on_input: false }) => Some(Magnitude::Rows(tensors.read_f32(name).await?)),
+            Some(Magnitudes { name, on_input: true }) => Some(Magnitude::Inputs(read_finite(tensors, name).await?)),
+            Some(Magnitudes { name, on_input: false }) => Some(Magnitude::Rows(read_finite(tensors, name).await?)),
             None => None,
         };
         Ok(Prepared { delta, magnitude })
