@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use darkroom::image::picture_text;
-use darkroom::parameters::{Found, Settings, UsedEmbedding};
+use darkroom::parameters::{Found, UsedEmbedding};
 use darkroom::prompt::PromptSyntax;
+use darkroom::prompt::wildcards::is_template;
 use darkroom::request::{ClipSkipCounting, LongPrompt, LoraUse};
 use darkroom::rng::Noise;
 use darkroom::{Error, Result};
@@ -34,8 +35,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let found = Found::in_text(&texts);
     if args.json {
-        let command = found.as_ref().filter(|found| !found.settings.is_empty()).map(|found| command(&found.settings));
+        let command = found.as_ref().filter(|found| !found.settings.is_empty()).map(command);
         let mut object = json!(found.as_ref().map_or_else(|| json!({ "program": null }), |found| json!(found)));
+        if let Some(found) = &found {
+            object["notes"] = json!(notes(found));
+        }
         object["command"] = json!(command);
         return crate::print_json(&object);
     }
@@ -72,8 +76,15 @@ fn lines(found: &Found) -> Vec<String> {
     let hash_of = |used: &UsedEmbedding| used.hash.clone().or(used.sha256.clone()).unwrap_or_default();
     lines.extend(found.embeddings.iter().map(|used| format!("embedding: {}{}", used.name, hash(&hash_of(used)))));
     if !settings.is_empty() {
-        lines.push(format!("to draw it again: {}", command(settings)));
+        lines.push(format!("to draw it again: {}", command(found)));
     }
+    lines.extend(notes(found).into_iter().map(|note| format!("note: {note}")));
+    lines
+}
+
+/// What could not be taken, and what to know of what was, for people and for `--json`.
+fn notes(found: &Found) -> Vec<String> {
+    let settings = &found.settings;
     let mut notes = found.notes.clone();
     if settings.noise == Some(Noise::Philox) {
         notes.push("its noise is of torch's CUDA generator, which --noise philox gives".to_owned());
@@ -84,21 +95,33 @@ fn lines(found: &Found) -> Vec<String> {
     if settings.strength.is_some() {
         notes.push("it was made from another picture, which the file does not hold (--init)".to_owned());
     }
-    lines.extend(notes.into_iter().map(|note| format!("note: {note}")));
-    lines
+    notes
 }
 
-/// `darkroom generate` with the settings; LoRAs by their names in a folder.
-fn command(settings: &Settings) -> String {
+/// `darkroom generate` with the settings. What the file does not hold has names in capitals: LoRAs and embeddings lie in
+/// folders, and a start picture is a file.
+fn command(found: &Found) -> String {
+    let settings = &found.settings;
+    let written_in = settings.prompt_syntax.unwrap_or_default();
     let text = |value: &Option<String>| value.clone();
     let mut flags: Vec<(&str, Option<String>)> = vec![("--model", text(&settings.model))];
-    let loras = settings.loras.iter().cloned().map(LoraUse::from);
-    let tags: String = loras.filter_map(|lora| lora.tag()).collect();
+    let (mut tags, mut files) = (String::new(), Vec::new());
+    for lora in settings.loras.iter().cloned().map(LoraUse::from) {
+        // A plain prompt has no tags: they would be text.
+        match lora.tag().filter(|_| written_in != PromptSyntax::Plain) {
+            Some(tag) => tags.push_str(&tag),
+            None => files.push(lora_file(&lora)),
+        }
+    }
     let prompt = settings.prompt.as_deref().unwrap_or_default();
     let space = if prompt.is_empty() || tags.is_empty() { "" } else { " " };
-    flags.push(("--prompt", Some(format!("{prompt}{space}{tags}"))));
+    flags.push(("--prompt", Some(as_text(&format!("{prompt}{space}{tags}"), written_in))));
     flags.push(("--lora-dir", (!tags.is_empty()).then(|| "LORAS".to_owned())));
-    flags.push(("--negative", text(&settings.negative_prompt)));
+    flags.extend(files.into_iter().map(|file| ("--lora", Some(file))));
+    let of_embedding = |used: &UsedEmbedding| Some(format!("EMBEDDINGS/{}.safetensors", used.name));
+    flags.extend(found.embeddings.iter().map(|used| ("--embedding", of_embedding(used))));
+    flags.push(("--negative", settings.negative_prompt.as_deref().map(|text| as_text(text, written_in))));
+    flags.push(("--init", settings.strength.map(|_| "PICTURE".to_owned())));
     let whole = |number: Option<u32>| number.map(|number| number.to_string());
     let real = |number: Option<f64>| number.map(|number| number.to_string());
     let pair = |pair: Option<(usize, usize)>| pair.map(|(x, y)| format!("{x}x{y}"));
@@ -141,6 +164,21 @@ fn command(settings: &Settings) -> String {
     format!("darkroom generate{}{any_size} -o out.png", given.collect::<String>())
 }
 
+/// A LoRA as `--lora` takes it.
+fn lora_file(LoraUse { name, strength, text_strength }: &LoraUse) -> String {
+    let text = text_strength.map_or_else(String::new, |text| format!(":{text}"));
+    format!("LORAS/{name}.safetensors:{strength}{text}")
+}
+
+/// A prompt in which nothing is decided: what would be options, or the name of a list, has backslashes.
+fn as_text(prompt: &str, syntax: PromptSyntax) -> String {
+    let has_choices = matches!(syntax, PromptSyntax::A1111 | PromptSyntax::Comfy);
+    match has_choices && is_template(prompt) {
+        true => prompt.replace('{', r"\{").replace('}', r"\}").replace('|', r"\|").replace("__", r"\__"),
+        false => prompt.to_owned(),
+    }
+}
+
 /// A value as a shell reads it.
 fn quoted(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./,+=@".contains(c);
@@ -152,6 +190,9 @@ fn quoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use darkroom::parameters::UsedLora;
+    use darkroom::prompt::wildcards::{Wildcards, expand};
+
     use super::*;
 
     #[test]
@@ -159,12 +200,75 @@ mod tests {
         let text = "it's a fox, <lora:ink:0.8>\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 512x768, Model: my model";
         let found = Found::in_text(&[("parameters".to_owned(), text.to_owned())]).unwrap();
         assert_eq!(
-            command(&found.settings),
+            command(&found),
             "darkroom generate --model 'my model' --prompt 'it'\\''s a fox, <lora:ink:0.8>' --lora-dir LORAS --steps 20 \
              --sampler euler_a --spacing linspace --guidance 7 --seed 5 --noise philox --width 512 --height 768 -o out.png"
         );
         let lines = lines(&found);
         assert_eq!(lines[..3], ["written by AUTOMATIC1111", "model: my model", "LoRA: ink, strength 0.8"]);
         assert_eq!(lines[4..], ["note: its noise is of torch's CUDA generator, which --noise philox gives"]);
+    }
+
+    fn found_in(line: &str) -> Found {
+        Found::in_text(&[("parameters".to_owned(), line.to_owned())]).unwrap()
+    }
+
+    #[test]
+    fn a_plain_prompt_takes_its_loras_as_files() {
+        let line = "a {cat|dog}\nSteps: 20, Seed: 5, Prompt syntax: plain, Version: darkroom 0.1.0";
+        let mut found = found_in(line);
+        let lora = |name, text_strength| UsedLora { strength: 0.8, text_strength, ..UsedLora::named(name) };
+        found.settings.loras = vec![lora("ink", None), lora("a wash", Some(0.5))];
+        let command = command(&found);
+        let expected =
+            " --prompt 'a {cat|dog}' --lora 'LORAS/ink.safetensors:0.8' --lora 'LORAS/a wash.safetensors:0.8:0.5' ";
+        assert!(command.contains(expected), "{command}");
+        assert!(!command.contains("--lora-dir"), "{command}");
+        // A name that a tag cannot have.
+        let mut found = found_in("a cat <lora:ink:1>\nSteps: 20, Seed: 5");
+        found.settings.loras.push(lora("a:b", None));
+        let command = super::command(&found);
+        let expected = "--prompt 'a cat <lora:ink:1>' --lora-dir LORAS --lora 'LORAS/a:b.safetensors:0.8' ";
+        assert!(command.contains(expected), "{command}");
+    }
+
+    #[test]
+    fn prompts_decide_nothing_again() {
+        for text in [
+            "a {cat|dog}, __name__, 1|2",
+            r"\{a\|b\} \\{ \__x__ ___ ____ \(c\)",
+            r"a\|b \}",
+            "${x} {2$$a|b} {{a}} }{",
+            "_{_ \\",
+            "__",
+        ] {
+            for syntax in [PromptSyntax::A1111, PromptSyntax::Comfy] {
+                assert_eq!(expand(&as_text(text, syntax), Some(&Wildcards::new()), 7).unwrap().text, text);
+            }
+            assert_eq!(as_text(text, PromptSyntax::Compel), text);
+        }
+        let found = found_in("a {cat}, <lora:x__y__:1>\nNegative prompt: __a__\nSteps: 20, Seed: 5, Template: __b__");
+        let command = command(&found);
+        assert!(
+            command.contains(r"--prompt 'a \{cat\}, <lora:x\__y\__:1>' --lora-dir LORAS --negative '\__a\__' "),
+            "{command}"
+        );
+    }
+
+    #[test]
+    fn what_the_file_does_not_hold_is_named() {
+        let line =
+            "a cat\nSteps: 20, Sampler: Restart, Seed: 5, Denoising strength: 0.5, TI hashes: \"bad hands: aa, b: bb\"";
+        let found = found_in(line);
+        let command = command(&found);
+        for part in
+            ["--embedding 'EMBEDDINGS/bad hands.safetensors' --embedding EMBEDDINGS/b.safetensors", " --init PICTURE "]
+        {
+            assert!(command.contains(part), "{command}");
+        }
+        assert_eq!(notes(&found).len(), 3, "{:?}", notes(&found));
+        let in_lines: Vec<String> =
+            lines(&found).into_iter().filter_map(|line| Some(line.strip_prefix("note: ")?.to_owned())).collect();
+        assert_eq!(in_lines, notes(&found));
     }
 }
