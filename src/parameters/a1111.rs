@@ -126,8 +126,8 @@ impl Line {
 
 /// Reads such a text; `None` where no line of it is one of settings.
 pub(super) fn read(text: &str) -> Option<Found> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (prompts, settings) = split_at_settings(text)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
+    let (prompts, settings) = split_at_settings(&text)?;
     let (prompt, negative_prompt) = split_prompts(prompts);
     let line = Line(split_settings(settings));
     let mut notes = Vec::new();
@@ -138,8 +138,8 @@ pub(super) fn read(text: &str) -> Option<Found> {
         negative_prompt: Some(negative_prompt.to_owned()).filter(|text| !text.is_empty()),
         steps: number("Steps", line.find("Steps"), &mut notes),
         guidance_scale: number("CFG scale", line.find("CFG scale"), &mut notes),
-        // What people write for a random one.
-        seed: number("Seed", line.find("Seed").filter(|seed| *seed != "-1"), &mut notes),
+        // Also -1, which people write for a random one, is none.
+        seed: number("Seed", line.find("Seed"), &mut notes),
         model: line.find("Model").map(str::to_owned),
         template: line.find("Template").map(str::to_owned),
         negative_template: line.find("Negative Template").map(str::to_owned),
@@ -381,6 +381,9 @@ mod tests {
         assert_eq!(got.prompt.as_deref(), Some("a cat"));
         let got = settings("a cat\r\nNegative prompt: dog\r\nSampler: DPM++ 2M, Seed: 7\r\n");
         assert_eq!((got.seed, got.steps, got.sampler.as_deref()), (Some(7), None, Some("dpm++2m")));
+        let got = settings("a cat,\r\nsitting\r\nNegative prompt: dog,\r\nfog\r\nSteps: 20, Seed: 7");
+        assert_eq!(got.prompt.as_deref(), Some("a cat,\nsitting"));
+        assert_eq!(got.negative_prompt.as_deref(), Some("dog,\nfog"));
         let got = settings("Steps: 20");
         assert_eq!((got.prompt.as_deref(), got.steps), (Some(""), Some(20)));
         for text in ["", "a prompt", "Time: noon, Place: a harbour", "{\"sui_image_params\":{}}"] {
@@ -398,7 +401,11 @@ mod tests {
         assert_eq!(got.clip_skip_counting, Some(ClipSkipCounting::A1111));
         assert_eq!(
             found.notes,
-            ["its Steps \"many\" cannot be used here", "its size \"512\" is not a width and a height"]
+            [
+                "its Steps \"many\" cannot be used here",
+                "its Seed \"-1\" cannot be used here",
+                "its size \"512\" is not a width and a height"
+            ]
         );
     }
 

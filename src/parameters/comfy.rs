@@ -19,6 +19,8 @@ use crate::rng::Noise;
 const MAX_NODES: usize = 64;
 /// The most texts that are joined to one.
 const MAX_JOINED: usize = 16;
+/// The most characters of a value that a note shows.
+const MAX_SHOWN: usize = 80;
 /// The most LoRAs that are listed.
 const MAX_LORAS: usize = 64;
 
@@ -114,6 +116,18 @@ struct Node<'a> {
 struct Walk<'a> {
     graph: &'a Graph,
     seen: BTreeSet<&'a str>,
+    /// Whether a part of a joined text was not found.
+    is_lost: bool,
+}
+
+/// Where links to conditioning lead.
+enum Led<'a> {
+    /// To the node that encodes a text.
+    Text(Node<'a>),
+    /// To conditioning of zeros, which has no text.
+    Zeros,
+    /// To what is not known here, or not there.
+    Nowhere,
 }
 
 /// Which of two conditionings is followed where a node has both.
@@ -150,7 +164,7 @@ impl Graph {
     }
 
     fn walk(&self) -> Walk<'_> {
-        Walk { graph: self, seen: BTreeSet::new() }
+        Walk { graph: self, seen: BTreeSet::new(), is_lost: false }
     }
 
     /// The nodes in the order of their numbers.
@@ -171,6 +185,31 @@ impl Graph {
             value = NUMBERS.iter().find_map(|name| node.inputs.get(*name))?;
         }
         number(Some(value))
+    }
+
+    /// Likewise, and a note where there is a value that is no such number.
+    fn number_or_note<T: std::str::FromStr>(
+        &self,
+        what: &str,
+        value: Option<&Value>,
+        notes: &mut Vec<String>,
+    ) -> Option<T> {
+        let number = self.number(value);
+        if let (None, Some(value)) = (&number, value) {
+            notes.push(cannot_be_used(what, value));
+        }
+        number
+    }
+}
+
+/// A note about an input that is not what it should be.
+fn cannot_be_used(what: &str, value: &Value) -> String {
+    match value {
+        Value::Array(_) | Value::Null => format!("its {what} cannot be followed through the graph"),
+        value => {
+            let shown: String = value.to_string().chars().take(MAX_SHOWN).collect();
+            format!("its {what} {shown} cannot be used here")
+        }
     }
 }
 
@@ -203,7 +242,11 @@ impl<'a> Walk<'a> {
                 let texts: Vec<String> = parts
                     .into_iter()
                     .take(MAX_JOINED)
-                    .filter_map(|part| self.text(part))
+                    .filter_map(|part| {
+                        let text = self.text(part);
+                        self.is_lost |= text.is_none();
+                        text
+                    })
                     .filter(|t| !t.is_empty())
                     .collect();
                 return (!texts.is_empty()).then(|| texts.join(&between.replace("\\n", "\n")));
@@ -311,19 +354,19 @@ impl Graph {
         let linked = |name: &str| self.linked(inputs.get(name));
         let guider = linked("guider").map_or(inputs, |node| node.inputs);
         let settings = &mut found.settings;
-        settings.guidance_scale = self.number(guider.get("cfg"));
+        settings.guidance_scale = self.number_or_note("guidance scale", guider.get("cfg"), &mut found.notes);
         if linked("guider").is_some() && settings.guidance_scale.is_none() && guider.contains_key("conditioning") {
             settings.guidance_scale = Some(1.0);
         }
         let of_noise = linked("noise").map_or(inputs, |node| node.inputs);
-        settings.seed =
-            self.number(of_noise.get("seed").or_else(|| of_noise.get("noise_seed")).or_else(|| inputs.get("noise")));
+        let seed = of_noise.get("seed").or_else(|| of_noise.get("noise_seed")).or_else(|| inputs.get("noise"));
+        settings.seed = self.number_or_note("seed", seed, &mut found.notes);
         settings.noise = settings.seed.map(|_| Noise::Cpu);
         // Of a custom sampler, steps, denoising and schedule are those of the node that makes its noise levels.
         let is_schedule = |node: &Node| node.inputs.contains_key("steps");
         let schedule = inputs.get("sigmas").and_then(|link| self.walk().nearest(link, &["sigmas", ""], &is_schedule));
         let of_steps = schedule.map_or(inputs, |node| node.inputs);
-        settings.steps = self.number(of_steps.get("steps"));
+        settings.steps = self.number_or_note("steps", of_steps.get("steps"), &mut found.notes);
         let named = linked("sampler").map(|node| {
             let name = text_of(node.inputs, &["sampler_name"]).map(str::to_owned);
             name.unwrap_or_else(|| node.class.trim_start_matches("Sampler").to_owned())
@@ -332,8 +375,12 @@ impl Graph {
         let spaced = schedule.filter(|node| !node.inputs.contains_key("scheduler"));
         let spaced = spaced.map(|node| node.class.trim_end_matches("Scheduler").to_owned());
         let spaced = spaced.or_else(|| text_of(of_steps, &["scheduler"]).map(str::to_owned));
-        if let Some(name) = name {
-            spelled::take(settings, &name, spaced.as_deref(), &mut found.notes);
+        match name {
+            Some(name) => spelled::take(settings, &name, spaced.as_deref(), &mut found.notes),
+            None => {
+                let value = ["sampler_name", "sampler"].iter().find_map(|name| inputs.get(*name));
+                found.notes.push(cannot_be_used("sampler", value.unwrap_or(&Value::Null)));
+            }
         }
         self.tell_range(inputs, found);
         self.tell_prompts(guider, found);
@@ -355,13 +402,14 @@ impl Graph {
     fn tell_prompts(&self, guider: &Object, found: &mut Found) {
         let mut classes = BTreeSet::new();
         let positive = guider.get("positive").or_else(|| guider.get("conditioning"));
-        let clip = positive.and_then(|link| self.conditioning(link, Side::Positive, &mut classes));
-        let prompt = clip.and_then(|node| self.prompt_of(node, Side::Positive));
-        if let Some(node) = clip {
+        let led = positive.map_or(Led::Nowhere, |link| self.conditioning(link, Side::Positive, &mut classes));
+        if let Led::Text(node) = led {
             self.tell_encoder(node, found);
         }
-        let negative = guider.get("negative").and_then(|link| self.conditioning(link, Side::Negative, &mut classes));
-        let negative = negative.and_then(|node| self.prompt_of(node, Side::Negative));
+        let prompt = self.prompt_of(led, Side::Positive, &mut found.notes);
+        // Without such an input nothing is avoided.
+        let led = guider.get("negative").map(|link| self.conditioning(link, Side::Negative, &mut classes));
+        let negative = led.and_then(|led| self.prompt_of(led, Side::Negative, &mut found.notes));
         for text in [&prompt, &negative].into_iter().flatten() {
             for name in embeddings(text) {
                 if !found.embeddings.iter().any(|known| known.name == name) && found.embeddings.len() < MAX_LORAS {
@@ -375,33 +423,57 @@ impl Graph {
     }
 
     /// The node that encodes a text, from a link to conditioning. Classes on the way are noted.
-    fn conditioning<'a>(&'a self, link: &Value, side: Side, classes: &mut BTreeSet<&'a str>) -> Option<Node<'a>> {
+    fn conditioning<'a>(&'a self, link: &Value, side: Side, classes: &mut BTreeSet<&'a str>) -> Led<'a> {
         let mut walk = self.walk();
-        let mut link = link.clone();
-        loop {
-            let node = walk.enter(&link)?;
+        let mut link = link;
+        while let Some(node) = walk.enter(link) {
             let is_text = |name: &&str| node.inputs.get(*name).is_some_and(|value| !value.is_null());
             if node.inputs.contains_key("clip") && TEXTS[..11].iter().any(|name| is_text(name)) {
-                return Some(node);
+                return Led::Text(node);
             }
             // A loader with prompts of its own.
             if node.inputs.get(side.name()).is_some_and(Value::is_string) {
-                return Some(node);
+                return Led::Text(node);
             }
             if node.class == "ConditioningZeroOut" {
-                return None;
+                return Led::Zeros;
             }
             classes.insert(node.class);
             let along = OF_CONDITIONING.iter().copied().chain([side.name(), ""]);
-            link = along.filter_map(|name| node.inputs.get(name)).find(|link| link.is_array())?.clone();
+            let Some(next) = along.filter_map(|name| node.inputs.get(name)).find(|link| link.is_array()) else { break };
+            link = next;
         }
+        Led::Nowhere
     }
 
-    fn prompt_of(&self, node: Node, side: Side) -> Option<String> {
-        let own = node.inputs.get(side.name());
-        own.into_iter()
-            .chain(TEXTS.iter().filter_map(|name| node.inputs.get(*name)))
-            .find_map(|value| self.walk().text(value))
+    /// The text that links led to; one that was not found, or not whole, is a note.
+    fn prompt_of(&self, led: Led, side: Side, notes: &mut Vec<String>) -> Option<String> {
+        let (text, is_lost) = match led {
+            Led::Zeros => return None,
+            Led::Nowhere => (None, true),
+            Led::Text(node) => {
+                let own = node.inputs.get(side.name());
+                let mut is_lost = false;
+                let mut texts = own.into_iter().chain(TEXTS.iter().filter_map(|name| node.inputs.get(*name)));
+                let text = texts.find_map(|value| {
+                    let mut walk = self.walk();
+                    let text = walk.text(value);
+                    is_lost |= walk.is_lost;
+                    text
+                });
+                is_lost |= text.is_none();
+                (text, is_lost)
+            }
+        };
+        if is_lost {
+            let which = match side {
+                Side::Positive => "prompt",
+                Side::Negative => "negative prompt",
+            };
+            let whole = if text.is_some() { " to its end" } else { "" };
+            notes.push(format!("its {which} cannot be followed through the graph{whole}"));
+        }
+        text
     }
 
     /// What the encoder of the prompt says beside it: XL's second text and sizes, and layers that are left out.
@@ -816,5 +888,36 @@ mod tests {
             let found = found(&graph);
             assert!(check(&found), "{name}: {found:#?}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_a_note() {
+        for (id, key, value, note) in [
+            ("6", "text", json!(["99", 0]), "its prompt cannot be followed through the graph"),
+            ("7", "text", json!(["4", 0]), "its negative prompt cannot be followed through the graph"),
+            ("3", "positive", json!(["99", 0]), "its prompt cannot be followed through the graph"),
+            ("3", "negative", json!(["4", 0]), "its negative prompt cannot be followed through the graph"),
+            ("3", "seed", json!(-1), "its seed -1 cannot be used here"),
+            ("3", "seed", json!(["99", 0]), "its seed cannot be followed through the graph"),
+            ("3", "steps", json!(1_000_000_000_000_u64), "its steps 1000000000000 cannot be used here"),
+            ("3", "steps", json!("many"), "its steps \"many\" cannot be used here"),
+            ("3", "cfg", json!({}), "its guidance scale {} cannot be used here"),
+            ("3", "sampler_name", json!(5), "its sampler 5 cannot be used here"),
+            ("3", "sampler_name", json!(["99", 0]), "its sampler cannot be followed through the graph"),
+        ] {
+            let mut graph = usual();
+            graph[id]["inputs"][key] = value;
+            assert_eq!(found(&graph).notes, [note], "{id} {key}");
+        }
+        let mut graph = usual();
+        graph["6"]["inputs"]["text"] = json!(["20", 0]);
+        graph["20"] = json!({"class_type": "Concat", "inputs": {"text_a": "a fox", "text_b": ["99", 0]}});
+        let got = found(&graph);
+        assert_eq!(got.settings.prompt.as_deref(), Some("a fox"));
+        assert_eq!(got.notes, ["its prompt cannot be followed through the graph to its end"]);
+        // Zeros have no text.
+        let mut graph = usual();
+        graph["7"] = json!({"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["6", 0]}});
+        assert_eq!((found(&graph).settings.negative_prompt, found(&graph).notes), (None, Vec::new()));
     }
 }

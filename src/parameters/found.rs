@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{A1111_KEY, JSON_KEY, Parameters, UsedEmbedding, UsedLora, a1111, other_programs};
 use crate::prompt::PromptSyntax;
-use crate::request::{ClipSkipCounting, LongPrompt};
+use crate::request::{ClipSkipCounting, LongPrompt, MAX_SIDE};
 use crate::rng::Noise;
 use crate::sampler::{Sampler, Spacing};
 
@@ -214,8 +214,25 @@ impl Found {
             found
         });
         let mut found = in_a1111.or_else(|| other_programs::read(text))?;
+        found.drop_impossible();
         found.settings.guess_any_size();
         Some(found)
+    }
+
+    /// Numbers that no picture can have been drawn with here are notes.
+    fn drop_impossible(&mut self) {
+        let Settings { width, height, guidance_scale, strength, eta, .. } = &mut self.settings;
+        let is_too_large = |side: &Option<u32>| side.is_some_and(|side| side as usize > MAX_SIDE);
+        if is_too_large(width) || is_too_large(height) {
+            let side = |side: Option<u32>| side.map_or_else(|| "?".to_owned(), |side| side.to_string());
+            let size = format!("{}x{}", side(width.take()), side(height.take()));
+            self.notes.push(format!("its size {size} cannot be used here: {MAX_SIDE} pixels a side are the most"));
+        }
+        for (name, value) in [("guidance scale", guidance_scale), ("strength", strength), ("eta", eta)] {
+            if let Some(number) = value.take_if(|number| !number.is_finite()) {
+                self.notes.push(format!("its {name} {number} cannot be used here"));
+            }
+        }
     }
 }
 
@@ -224,5 +241,29 @@ fn number_or_text<S: Serializer>(seed: &Option<u64>, serializer: S) -> Result<S:
         None => serializer.serialize_none(),
         Some(seed) if seed <= MAX_SAFE_INTEGER => serializer.serialize_u64(seed),
         Some(seed) => serializer.serialize_str(&seed.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_numbers_are_notes() {
+        for (line, n_notes) in [
+            ("CFG scale: NaN, Size: 512x512", 1),
+            ("CFG scale: 1e999, Size: 4096x4096", 1),
+            ("CFG scale: -inf, Size: 4097x512", 2),
+            ("CFG scale: 7, Size: 512x999999", 1),
+            ("CFG scale: 7, Size: 4096x512", 0),
+        ] {
+            let text = format!("x\nSteps: 1, RNG: CPU, {line}");
+            let found = Found::in_text(&[(A1111_KEY.to_owned(), text)]).unwrap();
+            let settings = &found.settings;
+            assert_eq!(found.notes.len(), n_notes, "{line}: {:?}", found.notes);
+            assert_eq!(settings.guidance_scale, line.contains(": 7").then_some(7.0), "{line}");
+            let is_fine = !line.contains("4097") && !line.contains("999999");
+            assert_eq!((settings.width.is_some(), settings.height.is_some()), (is_fine, is_fine), "{line}");
+        }
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn read(text: &[(String, String)]) -> Option<Found> {
     }
     if let Some(line) = find("Dream") {
         let mut found = Found::of("InvokeAI");
+        found.settings.read_in(PromptSyntax::Compel);
         take_command(line, &mut found);
         return Some(found);
     }
@@ -254,6 +255,7 @@ mod tests {
         assert_eq!((settings.steps, settings.seed, settings.height), (Some(40), Some(123), Some(448)));
         assert_eq!(settings.prompt.as_deref(), Some("a \"red\" barn"));
         assert_eq!(settings.sampler.as_deref(), Some("euler_a"));
+        assert_eq!((settings.prompt_syntax, settings.long_prompt_chunks), (Some(PromptSyntax::Compel), true));
         assert!(found("Dream", "nothing").settings.is_empty());
     }
 }
