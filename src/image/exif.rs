@@ -125,12 +125,22 @@ impl<'a> Exif<'a> {
         let bytes = self.entry(directory, USER_COMMENT)?.bytes;
         let (code, text) = bytes.split_at_checked(8)?;
         let text = match code {
-            b"UNICODE\0" => utf16(text, self.is_little),
+            // Some write UTF-8 behind this word. Settings have letters of ASCII, which in UTF-16 come with zeros.
+            b"UNICODE\0" => match str::from_utf8(without_zeros(text)) {
+                Ok(utf8) if !utf8.is_empty() && !utf8.contains('\0') => utf8.to_owned(),
+                _ => utf16(text, self.is_little),
+            },
             b"ASCII\0\0\0" | [0, 0, 0, 0, 0, 0, 0, 0] => utf8_or_latin1(text).into_owned(),
             _ => utf8_or_latin1(bytes).into_owned(),
         };
         Some(text.trim_matches('\0').to_owned()).filter(|text| !text.is_empty())
     }
+}
+
+/// Bytes without the zeros that fill up their end.
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    let n = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    &bytes[..n]
 }
 
 /// UTF-16 in the order that a mark says, or else that the zeros of Latin letters say, or else the block's own.
@@ -179,5 +189,27 @@ mod tests {
         assert_eq!(Exif::new(&file).unwrap().orientation(), Some(6));
         // Cut anywhere, it says nothing.
         assert!((0..file.len() - 6).all(|n| Exif::new(&file[..n]).and_then(|exif| exif.orientation()).is_none()));
+    }
+
+    #[test]
+    fn comments_are_read_whatever_they_say_of_themselves() {
+        let block = |comment: &[u8]| {
+            let n = u32::try_from(comment.len()).unwrap().to_le_bytes();
+            let pointer = [&[0x69, 0x87, 4, 0, 1, 0, 0, 0][..], &26_u32.to_le_bytes(), &[0; 4]].concat();
+            let entry = [&[0x86, 0x92, 7, 0][..], &n, &44_u32.to_le_bytes(), &[0; 4]].concat();
+            [&b"II*\0\x08\0\0\0\x01\0"[..], &pointer, &[1, 0], &entry, comment].concat()
+        };
+        let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
+        let text = "a café, Steps: 20";
+        for comment in [
+            [b"UNICODE\0", text.as_bytes()].concat(),
+            [b"UNICODE\0", text.as_bytes(), b"\0\0"].concat(),
+            [&b"UNICODE\0"[..], &utf16(text)].concat(),
+            [&b"UNICODE\0\xfe\xff"[..], &utf16(text)].concat(),
+            [&b"ASCII\0\0\0"[..], text.as_bytes()].concat(),
+        ] {
+            let block = block(&comment);
+            assert_eq!(Exif::new(&block).and_then(|exif| exif.user_comment()).as_deref(), Some(text), "{comment:?}");
+        }
     }
 }
