@@ -62,7 +62,7 @@ impl Case {
             let of_text = lora.text_strength.map(|strength| format!(":{strength}")).unwrap_or_default();
             // A strength of one is what a name alone means.
             let strengths = match (lora.strength, &*of_text) {
-                (strength, "") if strength == 1.0 => String::new(),
+                (1.0, "") => String::new(),
                 (strength, of_text) => format!(":{strength}{of_text}"),
             };
             args.extend(["--lora".into(), format!("{}{strengths}", path(&lora.file))]);

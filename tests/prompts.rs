@@ -66,7 +66,8 @@ fn pieces(of: &[Piece]) -> Pieces {
 }
 
 fn same(got: &Pieces, expected: &Pieces) -> bool {
-    let same = |pair: (&Option<(String, f64)>, &Option<(String, f64)>)| match pair {
+    type Weighted = Option<(String, f64)>;
+    let same = |pair: (&Weighted, &Weighted)| match pair {
         (Some((text, weight)), Some((other, expected))) => text == other && (weight - expected).abs() < 1e-12,
         (None, None) => true,
         _ => false,

@@ -428,7 +428,7 @@ impl Graph {
         let mut link = link;
         while let Some(node) = walk.enter(link) {
             let is_text = |name: &&str| node.inputs.get(*name).is_some_and(|value| !value.is_null());
-            if node.inputs.contains_key("clip") && TEXTS[..11].iter().any(|name| is_text(name)) {
+            if node.inputs.contains_key("clip") && TEXTS[..11].iter().any(is_text) {
                 return Led::Text(node);
             }
             // A loader with prompts of its own.

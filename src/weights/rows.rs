@@ -96,7 +96,8 @@ impl TensorSource for MoreRows {
     }
 }
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(test)]
+#[cfg(not(target_arch = "wasm32"))]
 mod tests {
     use super::*;
     use crate::weights::{Files, MemorySource, Weights};

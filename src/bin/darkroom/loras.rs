@@ -150,7 +150,7 @@ impl LoraFolder {
     /// Calls a function with the folder's files in alphabetical order. Of two with one name the first counts.
     fn with<T>(&self, work: impl FnOnce(&mut Vec<Entry>) -> T) -> T {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if !seen.0.is_some_and(|at| at.elapsed() < FRESH) {
+        if seen.0.is_none_or(|at| at.elapsed() >= FRESH) {
             let mut paths = Vec::new();
             collect(&self.folder, 0, &mut Met::default(), &mut paths);
             paths.sort();

@@ -16,6 +16,9 @@ const MAX_KEPT: usize = 4;
 /// Inputs of the UNet by name.
 pub(super) type Inputs<T> = Vec<(String, T)>;
 
+/// The texts of a run, and its inputs: two of them where the UNet runs for one after the other.
+type Kept<T> = (Vec<usize>, Rc<Vec<Inputs<T>>>);
+
 /// The conditioning of one run of the UNet's graph for each pair of texts, or for one text without guidance.
 pub(super) struct Conditioner<R: Runner> {
     /// By number of text; empty where all that is asked for is kept.
@@ -24,8 +27,8 @@ pub(super) struct Conditioner<R: Runner> {
     shape: UNetShape,
     /// Whether the UNet runs for one text after the other.
     apart: bool,
-    /// The texts of a run, and its inputs: two of them where the UNet runs for one after the other. The latest is the last.
-    kept: Vec<(Vec<usize>, Rc<Vec<Inputs<R::Tensor>>>)>,
+    /// The latest is the last.
+    kept: Vec<Kept<R::Tensor>>,
 }
 
 /// The texts of a mix by runs of `batch`; the last run is filled up.

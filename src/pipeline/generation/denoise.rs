@@ -5,7 +5,7 @@ use super::encode::Repaint;
 use super::prepare::{Picture, State};
 use super::setup::Setup;
 use super::{Ready, refuse};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::unet::{UNetShape, step_graph};
 use crate::pipeline::components::Part;
 use crate::run::Runner;
@@ -105,10 +105,12 @@ impl<R: Runner> Setup<R> {
                     break;
                 }
                 let output = runner.run(program, &weights, &inputs, report).await?.swap_remove(0);
-                match batch {
-                    1 => outputs.push(output),
-                    _ => (0..batch)
-                        .try_for_each(|idx| Ok::<_, Error>(outputs.push(runner.slice(&output, 0, idx, 1)?)))?,
+                if batch == 1 {
+                    outputs.push(output);
+                    continue;
+                }
+                for idx in 0..batch {
+                    outputs.push(runner.slice(&output, 0, idx, 1)?);
                 }
             }
         }
