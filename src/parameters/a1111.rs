@@ -126,8 +126,10 @@ impl Line {
 
 /// Reads such a text; `None` where no line of it is one of settings.
 pub(super) fn read(text: &str) -> Option<Found> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
-    let (prompts, settings) = split_at_settings(&text)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // Ours has its lines as they were.
+    let lines = if text.contains("Version: darkroom") { text.to_owned() } else { text.replace("\r\n", "\n") };
+    let (prompts, settings) = split_at_settings(&lines)?;
     let (prompt, negative_prompt) = split_prompts(prompts);
     let line = Line(split_settings(settings));
     let mut notes = Vec::new();
