@@ -10,7 +10,7 @@ use super::names;
 use super::single::open_layers;
 use crate::error::{Error, Remedy, Result};
 use crate::graph::WeightSpec;
-use crate::hub::{AddedWord, Component, ModelFile, Source};
+use crate::hub::{Component, Layer, ModelFile, Source};
 use crate::json;
 use crate::weights::{ByteSource, LocalFuture, Renamed, TensorSource, Weights};
 
@@ -168,7 +168,11 @@ fn class_of(config: &str) -> Option<String> {
     Some(json::value(config).ok()?.get("_class_name")?.as_str()?.to_owned())
 }
 
-impl Source for Assembled {
+impl Layer for Assembled {
+    fn base(&self) -> &dyn Source {
+        &*self.base
+    }
+
     fn list<'a>(&'a self) -> LocalFuture<'a, Result<Vec<ModelFile>>> {
         Box::pin(async move {
             let mut files = self.base.list().await?;
@@ -207,10 +211,6 @@ impl Source for Assembled {
         })
     }
 
-    fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
-        self.base.open(path)
-    }
-
     fn weights<'a>(
         &'a self,
         component: Component,
@@ -226,21 +226,5 @@ impl Source for Assembled {
             Some(autoencoder) => Box::pin(std::future::ready(Ok(autoencoder.weights(wanted)))),
             None => self.base.weights(component, files, wanted),
         }
-    }
-
-    fn ready<'a>(&'a self, path: &'a str, go_on: &'a mut dyn FnMut() -> bool) -> LocalFuture<'a, Result<()>> {
-        self.base.ready(path, go_on)
-    }
-
-    fn describe(&self) -> String {
-        self.base.describe()
-    }
-
-    fn words(&self) -> Vec<AddedWord> {
-        self.base.words()
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.base.notes()
     }
 }

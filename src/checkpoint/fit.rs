@@ -8,7 +8,7 @@ use crate::checkpoint::single::{SingleFile, SingleFileSettings};
 use crate::error::Result;
 use crate::graph::WeightSpec;
 use crate::hub::published::Published;
-use crate::hub::{Component, ModelFile, Source};
+use crate::hub::{Component, Layer, ModelFile, Source};
 use crate::pipeline::ModelConfigs;
 use crate::pipeline::plan::{PlanSettings, plan};
 use crate::run::gpu::Caps;
@@ -75,17 +75,9 @@ struct Completed {
     published: Published,
 }
 
-impl Source for Completed {
-    fn list<'a>(&'a self) -> LocalFuture<'a, Result<Vec<ModelFile>>> {
-        self.base.list()
-    }
-
-    fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>> {
-        self.base.read_text(path)
-    }
-
-    fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
-        self.base.open(path)
+impl Layer for Completed {
+    fn base(&self) -> &dyn Source {
+        &*self.base
     }
 
     fn weights<'a>(
@@ -101,9 +93,5 @@ impl Source for Completed {
             let files = self.published.list().await?;
             self.published.weights(component, &files, wanted).await
         })
-    }
-
-    fn describe(&self) -> String {
-        self.base.describe()
     }
 }

@@ -15,6 +15,7 @@ pub mod download;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod folder;
 pub mod http;
+mod layer;
 pub mod listing;
 pub mod memory;
 #[cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
@@ -34,6 +35,7 @@ use crate::weights::{ByteSource, LocalFuture, Weights};
 
 pub use address::{FileUrl, RepoFile};
 pub use choose::{IndexTexts, Needs, Variant, choose_files, choose_present, index_files};
+pub use layer::Layer;
 pub use listing::ListedFile;
 pub use repo::RepoId;
 

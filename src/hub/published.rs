@@ -2,12 +2,12 @@
 //! to draw. [`Published`] is the seven versions, with the published configs and a vocabulary of a few tokens;
 //! [`WithoutWeights`] a model that brings its own, while its weights are still on their way.
 
-use super::{Component, ModelFile, Source};
+use super::{Component, Layer, ModelFile, Source};
 use crate::error::{Error, Result};
 use crate::graph::WeightSpec;
 use crate::model::config::{ClipTextConfig, ModelIndex, UNet2DConditionConfig, VaeConfig};
 use crate::model::{SDVersion, clip, unet, vae};
-use crate::weights::{ByteSource, LocalFuture, header_of_f16};
+use crate::weights::{ByteSource, LocalFuture, Weights, header_of_f16};
 
 /// One version's configs.
 struct Configs {
@@ -127,7 +127,11 @@ impl Source for Published {
 /// See the module.
 pub struct WithoutWeights<'s>(pub &'s dyn Source);
 
-impl Source for WithoutWeights<'_> {
+impl Layer for WithoutWeights<'_> {
+    fn base(&self) -> &dyn Source {
+        self.0
+    }
+
     /// In one file a component, whatever the model has.
     fn list<'a>(&'a self) -> LocalFuture<'a, Result<Vec<ModelFile>>> {
         Box::pin(async move {
@@ -144,16 +148,26 @@ impl Source for WithoutWeights<'_> {
         })
     }
 
-    fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>> {
-        self.0.read_text(path)
-    }
-
     fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
         Box::pin(header_only(self, path))
     }
 
-    fn describe(&self) -> String {
-        self.0.describe()
+    /// What the graphs want, with no values.
+    fn weights<'a>(
+        &'a self,
+        component: Component,
+        _: &'a [ModelFile],
+        wanted: &'a [WeightSpec],
+    ) -> LocalFuture<'a, Result<Weights>> {
+        Box::pin(async move {
+            let file: Box<dyn ByteSource> = Box::new(HeaderOnly::new(component.folder(), wanted));
+            Weights::open(vec![file]).await
+        })
+    }
+
+    /// Nothing has to come first.
+    fn ready<'a>(&'a self, _: &'a str, _: &'a mut dyn FnMut() -> bool) -> LocalFuture<'a, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

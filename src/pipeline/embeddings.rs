@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::graph::WeightSpec;
-use crate::hub::{AddedWord, Component, ModelFile, Source};
-use crate::weights::{ByteSource, LocalFuture, Weights};
+use crate::hub::{AddedWord, Component, Layer, ModelFile, Source};
+use crate::weights::{LocalFuture, Weights};
 
 /// The table that vectors are added to.
 const TABLE: &str = "text_model.embeddings.token_embedding.weight";
@@ -65,17 +65,9 @@ impl WithEmbeddings {
     }
 }
 
-impl Source for WithEmbeddings {
-    fn list<'a>(&'a self) -> LocalFuture<'a, Result<Vec<ModelFile>>> {
-        self.base.list()
-    }
-
-    fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>> {
-        self.base.read_text(path)
-    }
-
-    fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
-        self.base.open(path)
+impl Layer for WithEmbeddings {
+    fn base(&self) -> &dyn Source {
+        &*self.base
     }
 
     fn weights<'a>(
@@ -99,19 +91,7 @@ impl Source for WithEmbeddings {
         })
     }
 
-    fn ready<'a>(&'a self, path: &'a str, go_on: &'a mut dyn FnMut() -> bool) -> LocalFuture<'a, Result<()>> {
-        self.base.ready(path, go_on)
-    }
-
-    fn describe(&self) -> String {
-        self.base.describe()
-    }
-
     fn words(&self) -> Vec<AddedWord> {
         self.base.words().into_iter().chain(self.embeddings.iter().map(Embedding::word)).collect()
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.base.notes()
     }
 }

@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use crate::error::Result;
 use crate::graph::WeightSpec;
-use crate::hub::{Component, ModelFile, Source};
+use crate::hub::{Component, Layer, ModelFile, Source};
 use crate::pipeline::ActiveLoras;
-use crate::weights::{ByteSource, LocalFuture, Weights};
+use crate::weights::{LocalFuture, Weights};
 
 /// See the module.
 pub struct WithLoras {
@@ -22,17 +22,9 @@ impl WithLoras {
     }
 }
 
-impl Source for WithLoras {
-    fn list<'a>(&'a self) -> LocalFuture<'a, Result<Vec<ModelFile>>> {
-        self.base.list()
-    }
-
-    fn read_text<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<String>> {
-        self.base.read_text(path)
-    }
-
-    fn open<'a>(&'a self, path: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
-        self.base.open(path)
+impl Layer for WithLoras {
+    fn base(&self) -> &dyn Source {
+        &*self.base
     }
 
     fn weights<'a>(
@@ -45,17 +37,5 @@ impl Source for WithLoras {
             let weights = self.base.weights(component, files, wanted).await?;
             Ok(weights.merged_in_own_type(self.loras.changes(component)))
         })
-    }
-
-    fn ready<'a>(&'a self, path: &'a str, go_on: &'a mut dyn FnMut() -> bool) -> LocalFuture<'a, Result<()>> {
-        self.base.ready(path, go_on)
-    }
-
-    fn describe(&self) -> String {
-        self.base.describe()
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.base.notes()
     }
 }
