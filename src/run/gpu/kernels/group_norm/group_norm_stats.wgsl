@@ -6,19 +6,15 @@
 #import linear_group
 #import group_norm
 #import group_norm_sources
+#import group_norm_channels
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> source_0: array<cell>; // [B,H,W,C0]
 @group(0) @binding(2) var<storage, read_write> source_1: array<cell>; // [B,H,W,C1]
 @group(0) @binding(3) var<storage, read_write> partials: array<vec2<f32>>; // [B,G,partials]: mean, squared deviations
 
-// Of each of the workgroup's rows of invocations and each channel of the slab.
-var<workgroup> means: array<f32, 1024>;
-var<workgroup> deviations: array<f32, 1024>;
-
-// Values that row `r` of `n_rows` invocations met in each channel of a chunk of `n_pixels`.
-fn n_values(n_pixels: u32, n_rows: u32, r: u32) -> f32 {
-    return f32((n_pixels + n_rows - 1u - r) / n_rows);
+fn first_read(item: u32, pixel: u32, channel: u32) -> vec4<f32> {
+    return read_sources(item, pixel, channel);
 }
 
 @compute @workgroup_size(256)
@@ -32,46 +28,9 @@ fn main(
         return;
     }
     let part = part_of(number);
-    let n_cells = part.n_channels / WIDTH;
     let n_rows = params.pixels_at_once;
     let n_pixels = part.last_pixel - part.first_pixel;
-    let row = lane / n_cells;
-    let channel = lane % n_cells * WIDTH;
-    if row < n_rows {
-        var mean = vec4<f32>();
-        var deviation = vec4<f32>();
-        if row < n_pixels {
-            let first = read_sources(part.item, part.first_pixel + row, part.first_channel + channel);
-            var sum = vec4<f32>();
-            var squares = vec4<f32>();
-            var pixel = part.first_pixel + row + n_rows;
-            // Four at a time, because the next cannot be asked for before the last has come.
-            for (; pixel + 3u * n_rows < part.last_pixel; pixel += 4u * n_rows) {
-                let x0 = read_sources(part.item, pixel, part.first_channel + channel);
-                let x1 = read_sources(part.item, pixel + n_rows, part.first_channel + channel);
-                let x2 = read_sources(part.item, pixel + 2u * n_rows, part.first_channel + channel);
-                let x3 = read_sources(part.item, pixel + 3u * n_rows, part.first_channel + channel);
-                let d0 = x0 - first;
-                let d1 = x1 - first;
-                let d2 = x2 - first;
-                let d3 = x3 - first;
-                sum += d0 + d1 + d2 + d3;
-                squares += d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3;
-            }
-            for (; pixel < part.last_pixel; pixel += n_rows) {
-                let x = read_sources(part.item, pixel, part.first_channel + channel) - first;
-                sum += x;
-                squares += x * x;
-            }
-            let n = n_values(n_pixels, n_rows, row);
-            mean = first + sum / n;
-            deviation = max(squares - sum * sum / n, vec4<f32>());
-        }
-        for (var i = 0u; i < WIDTH; i++) {
-            means[row * part.n_channels + channel + i] = mean[i];
-            deviations[row * part.n_channels + channel + i] = deviation[i];
-        }
-    }
+    measure_channels(part, lane);
     workgroupBarrier();
 
     let group_channels = part.n_channels / part.n_groups;

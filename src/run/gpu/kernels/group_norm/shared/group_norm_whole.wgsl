@@ -8,23 +8,17 @@
 
 #import group_norm
 #import group_norm_of
+#import group_norm_channels
 #import activate
 
 // Silu follows.
 override with_silu: bool = false;
 
-// Of each of the workgroup's rows of invocations and each channel of the slab; then of each channel in the first places.
-var<workgroup> means: array<f32, 1024>;
-var<workgroup> deviations: array<f32, 1024>;
+// Of each channel of the slab.
 var<workgroup> channel_means: array<f32, 512>;
 var<workgroup> channel_deviations: array<f32, 512>;
 // Of each group of the slab: its mean, and one over its standard deviation.
 var<workgroup> joined: array<vec2<f32>, 4>;
-
-// Values that row `r` of `n_rows` invocations met in each channel.
-fn n_values(n_rows: u32, r: u32) -> f32 {
-    return f32((params.pixels + n_rows - 1u - r) / n_rows);
-}
 
 // What workgroup `number` has to do. All of its invocations call this together.
 fn normalise(number: u32, lane: u32) {
@@ -35,41 +29,7 @@ fn normalise(number: u32, lane: u32) {
     let n_rows = params.pixels_at_once;
     let row = lane / n_cells;
     let channel = lane % n_cells * WIDTH;
-    if row < n_rows {
-        var mean = vec4<f32>();
-        var deviation = vec4<f32>();
-        if row < params.pixels {
-            let first = first_read(part.item, row, part.first_channel + channel);
-            var sum = vec4<f32>();
-            var squares = vec4<f32>();
-            var pixel = row + n_rows;
-            // Four at a time, because the next cannot be asked for before the last has come.
-            for (; pixel + 3u * n_rows < params.pixels; pixel += 4u * n_rows) {
-                let x0 = first_read(part.item, pixel, part.first_channel + channel);
-                let x1 = first_read(part.item, pixel + n_rows, part.first_channel + channel);
-                let x2 = first_read(part.item, pixel + 2u * n_rows, part.first_channel + channel);
-                let x3 = first_read(part.item, pixel + 3u * n_rows, part.first_channel + channel);
-                let d0 = x0 - first;
-                let d1 = x1 - first;
-                let d2 = x2 - first;
-                let d3 = x3 - first;
-                sum += d0 + d1 + d2 + d3;
-                squares += d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3;
-            }
-            for (; pixel < params.pixels; pixel += n_rows) {
-                let x = first_read(part.item, pixel, part.first_channel + channel) - first;
-                sum += x;
-                squares += x * x;
-            }
-            let n = n_values(n_rows, row);
-            mean = first + sum / n;
-            deviation = max(squares - sum * sum / n, vec4<f32>());
-        }
-        for (var i = 0u; i < WIDTH; i++) {
-            means[row * part.n_channels + channel + i] = mean[i];
-            deviations[row * part.n_channels + channel + i] = deviation[i];
-        }
-    }
+    measure_channels(part, lane);
     workgroupBarrier();
 
     let used_rows = min(n_rows, params.pixels);
@@ -77,13 +37,13 @@ fn normalise(number: u32, lane: u32) {
         let first = means[c];
         var sum = 0.0;
         for (var r = 0u; r < used_rows; r++) {
-            sum += (means[r * part.n_channels + c] - first) * n_values(n_rows, r);
+            sum += (means[r * part.n_channels + c] - first) * n_values(params.pixels, n_rows, r);
         }
         let mean = first + sum / f32(params.pixels);
         var deviation = 0.0;
         for (var r = 0u; r < used_rows; r++) {
             let difference = means[r * part.n_channels + c] - mean;
-            deviation += deviations[r * part.n_channels + c] + n_values(n_rows, r) * difference * difference;
+            deviation += deviations[r * part.n_channels + c] + n_values(params.pixels, n_rows, r) * difference * difference;
         }
         channel_means[c] = mean;
         channel_deviations[c] = deviation;
