@@ -15,10 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
-use tries::{EXACT, Tolerance, Try, assert_picture, has_no_gpu, picture, run};
-
-/// What 16 bits on the GPU may differ by.
-const HALF: Tolerance = Tolerance { max_level: 255, mean_level: 4.0, min_psnr: 35.0 };
+use tries::{EXACT, HALF, Refused, Tolerance, Try, assert_picture, has_no_gpu, picture, run};
 
 #[derive(Deserialize)]
 struct Case {
@@ -30,13 +27,6 @@ struct Case {
     lora: Option<String>,
     /// The mean difference of levels from the picture without them.
     from_plain: f64,
-}
-
-#[derive(Deserialize)]
-struct Refused {
-    file: String,
-    version: String,
-    says: Vec<String>,
 }
 
 fn folder() -> PathBuf {

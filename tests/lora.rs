@@ -14,10 +14,7 @@ mod tries;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tries::{EXACT, Tolerance, Try, assert_picture, has_no_gpu, picture, run};
-
-/// What gpu in 16 bits may differ by: of the picture.
-const HALF: Tolerance = Tolerance { max_level: 255, mean_level: 4.0, min_psnr: 35.0 };
+use tries::{EXACT, HALF, Refused, Tolerance, Try, assert_picture, has_no_gpu, picture, run};
 
 #[derive(Deserialize)]
 struct Case {
@@ -33,13 +30,6 @@ struct Use {
     file: String,
     strength: f64,
     text_strength: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct Refused {
-    file: String,
-    version: String,
-    says: Vec<String>,
 }
 
 fn folder() -> PathBuf {

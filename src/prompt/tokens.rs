@@ -174,67 +174,88 @@ fn runs(pieces: &[Piece], syntax: PromptSyntax, tokenizer: &Tokenizer, unknown: 
 
 type Chunks = Vec<Vec<Token>>;
 
-/// Every chunk as full as it can be.
-fn filled(runs: &Runs, tokenizer: &Tokenizer) -> Chunks {
-    let most = tokenizer.tokens_per_chunk();
-    let (mut chunks, mut chunk) = (Chunks::new(), Vec::new());
-    for run in runs {
-        let Some(run) = run else {
-            chunks.push(std::mem::take(&mut chunk));
-            continue;
-        };
-        for token in &run.tokens {
-            if chunk.len() == most {
-                chunks.push(std::mem::take(&mut chunk));
+/// Chunks as they fill up.
+struct Filling {
+    /// Tokens of a chunk.
+    most: usize,
+    full: Chunks,
+    chunk: Vec<Token>,
+}
+
+impl Filling {
+    fn new(tokenizer: &Tokenizer) -> Self {
+        Filling { most: tokenizer.tokens_per_chunk(), full: Chunks::new(), chunk: Vec::new() }
+    }
+
+    /// Another chunk begins, however full this one is.
+    fn end_chunk(&mut self) {
+        self.full.push(std::mem::take(&mut self.chunk));
+    }
+
+    /// One token after the other, on into the next chunk.
+    fn add(&mut self, tokens: &[Token]) {
+        for token in tokens {
+            if self.chunk.len() == self.most {
+                self.end_chunk();
             }
-            chunk.push(*token);
+            self.chunk.push(*token);
         }
     }
-    if !chunk.is_empty() || chunks.is_empty() {
-        chunks.push(chunk);
+
+    /// The chunks, at least one.
+    fn finish(mut self) -> Chunks {
+        if !self.chunk.is_empty() || self.full.is_empty() {
+            self.end_chunk();
+        }
+        self.full
     }
-    chunks
+}
+
+/// Every chunk as full as it can be.
+fn filled(runs: &Runs, tokenizer: &Tokenizer) -> Chunks {
+    let mut filling = Filling::new(tokenizer);
+    for run in runs {
+        match run {
+            Some(run) => filling.add(&run.tokens),
+            None => filling.end_chunk(),
+        }
+    }
+    filling.finish()
 }
 
 /// As AUTOMATIC1111.
 fn at_commas(runs: &Runs, tokenizer: &Tokenizer) -> Chunks {
-    let most = tokenizer.tokens_per_chunk();
     let comma = tokenizer.id_of(",</w>");
-    let (mut chunks, mut chunk): (Chunks, Vec<Token>) = (Chunks::new(), Vec::new());
+    let mut filling = Filling::new(tokenizer);
+    let most = filling.most;
     let mut last_comma: Option<usize> = None;
     for run in runs {
         let Some(run) = run else {
-            chunks.push(std::mem::take(&mut chunk));
+            filling.end_chunk();
             last_comma = None;
             continue;
         };
+        let n_tokens = filling.chunk.len();
         let is_comma = run.tokens.first().is_some_and(|token| Some(token.id) == comma);
-        let near = last_comma.filter(|at| chunk.len() == most && most - at <= COMMA_BACKTRACK);
+        let near = last_comma.filter(|at| n_tokens == most && most - at <= COMMA_BACKTRACK);
         if is_comma {
-            last_comma = Some(chunk.len());
+            last_comma = Some(n_tokens);
         } else if let Some(at) = near {
-            let moved = chunk.split_off(at + 1);
-            chunks.push(std::mem::replace(&mut chunk, moved));
+            let moved = filling.chunk.split_off(at + 1);
+            filling.end_chunk();
+            filling.chunk = moved;
             last_comma = None;
         }
-        let is_full = chunk.len() == most;
-        let is_too_long = run.is_trigger && chunk.len() + run.tokens.len() > most && !chunk.is_empty();
-        if is_full || is_too_long {
-            chunks.push(std::mem::take(&mut chunk));
+        let n_tokens = filling.chunk.len();
+        let is_too_long = run.is_trigger && n_tokens + run.tokens.len() > most && n_tokens > 0;
+        if n_tokens == most || is_too_long {
+            filling.end_chunk();
             last_comma = None;
         }
-        for token in &run.tokens {
-            // An embedding of more vectors than a chunk holds has to be divided.
-            if chunk.len() == most {
-                chunks.push(std::mem::take(&mut chunk));
-            }
-            chunk.push(*token);
-        }
+        // An embedding of more vectors than a chunk holds is divided.
+        filling.add(&run.tokens);
     }
-    if !chunk.is_empty() || chunks.is_empty() {
-        chunks.push(chunk);
-    }
-    chunks
+    filling.finish()
 }
 
 /// As ComfyUI.

@@ -24,6 +24,19 @@ pub struct Tolerance {
 /// f32 against f32: the orders of summation differ.
 pub const EXACT: Tolerance = Tolerance { max_level: 2, mean_level: 0.3, min_psnr: 0.0 };
 
+/// 16 bits on the GPU.
+pub const HALF: Tolerance = Tolerance { max_level: 255, mean_level: 4.0, min_psnr: 35.0 };
+
+/// A file that is refused.
+#[derive(Deserialize)]
+pub struct Refused {
+    pub file: String,
+    /// The model that it is tried on.
+    pub version: String,
+    /// What the message has in it.
+    pub says: Vec<String>,
+}
+
 /// One recorded run.
 #[derive(Clone, Deserialize)]
 pub struct Try {

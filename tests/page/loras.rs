@@ -169,9 +169,9 @@ fn loras_are_dropped_listed_and_remembered() {
     browser.choose_file("#network-file", &fixture("locon.safetensors"));
     browser.wait_until(&in_row("locon", "input[type=checkbox]:checked"));
     drop_path(&browser, &fixture("kohya-xl.safetensors"));
-    said("kohya-xl is kept, but the loaded model does not take it: it is for Stable Diffusion XL");
+    said("The LoRA kohya-xl is kept, but the loaded model does not take it: it is for Stable Diffusion XL");
     drop_path(&browser, &fixture("oft.safetensors"));
-    said("Oft.safetensors is not kept");
+    said("The file oft.safetensors is not kept");
     browser.eval("document.getElementById('models').close()");
     assert_eq!(browser.text("#networks-others"), "1 more is not for this model.");
     assert_eq!(browser.text("#networks-count"), "2 are on");
@@ -358,7 +358,7 @@ fn prompts_have_a_syntax_and_embeddings_are_dropped() {
     }
     is("notices", "the loaded model does not take it");
     drop_path(&browser, &fixtures_dir().join("embeddings/pickle.pt"));
-    is("notices", "Pickle.pt is not kept");
+    is("notices", "The file pickle.pt is not kept");
 
     // A model that takes one has its word.
     let dir = tempfile::tempdir().expect("a folder");

@@ -233,7 +233,7 @@ async function toggle_report(model, name) {
   try {
     if (!shown.delete(model)) shown.set(model, await darkroom.inspect(model));
   } catch (error) {
-    notify("error", `${name} cannot be inspected: ${message_of(error)}`);
+    notify("error", `the model ${name} cannot be inspected: ${message_of(error)}`);
   }
   await refresh();
 }
@@ -324,7 +324,7 @@ function use(model) {
 /** @param {string} model */
 async function download(model) {
   if (downloading) {
-    notify("info", `${downloading} is being downloaded: pause that first`);
+    notify("info", `the model ${downloading} is being downloaded: pause that first`);
     return;
   }
   downloading = model;
@@ -354,7 +354,7 @@ async function download(model) {
     if (code_of(error) === "cancelled") element("models-now").textContent = `${model} is paused; what came is kept.`;
     else {
       element("models-now").textContent = sentence(message_of(error));
-      notify("error", `${model} could not be downloaded: ${message_of(error)}`, { "Go on": () => download(model) });
+      notify("error", `the model ${model} could not be downloaded: ${message_of(error)}`, { "Go on": () => download(model) });
     }
   }
   downloading = null;
@@ -407,7 +407,7 @@ export async function take_file(picked) {
   const path_of = (/** @type {File} */ { name }) => (is_weights(name) || name.endsWith(".yaml") ? name : `${name}.gguf`);
   if (is_pickle(file.name) && !(await is_gguf(file))) {
     const refused = await darkroom.inspect(file).then(() => "it is a pickle", message_of);
-    notify("error", `${file.name} is not kept: ${refused}`);
+    notify("error", `the file ${file.name} is not kept: ${refused}`);
     return;
   }
   const name = path_of(file);
@@ -421,7 +421,7 @@ export async function take_file(picked) {
   if (!element("models").open) element("models").showModal();
   show_report(name, found);
   if (found?.refused) {
-    notify("error", `${name} is not kept: ${found.problem}`);
+    notify("error", `the file ${name} is not kept: ${found.problem}`);
     return;
   }
   await take_over(name, new Map(picked.map((each) => [path_of(each), each])));
@@ -526,7 +526,7 @@ async function verify(model, name) {
     element("models-now").textContent =
       damaged.length === 0 ? `${name} is whole.` : `${name} was damaged in ${damaged.length} places: go on downloading to mend it.`;
   } catch (error) {
-    notify("error", `${name} could not be verified: ${message_of(error)}`);
+    notify("error", `the model ${name} could not be verified: ${message_of(error)}`);
   }
   await refresh();
 }
@@ -545,7 +545,7 @@ async function remove(row, model, name) {
     await refresh_networks();
     element("models-now").textContent = `${name} is deleted.`;
   } catch (error) {
-    notify("error", `${name} could not be deleted: ${message_of(error)}`);
+    notify("error", `the model ${name} could not be deleted: ${message_of(error)}`);
   }
   await refresh();
 }

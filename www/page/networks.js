@@ -5,7 +5,7 @@ import { message_of } from "../errors.js";
 import { element, make } from "./elements.js";
 import { read, write } from "./memory.js";
 import { announce, notify } from "./notices.js";
-import { bytes, sentence } from "./words.js";
+import { bytes } from "./words.js";
 
 /**
  * @typedef {import("../protocol.js").ExtraNetwork} ExtraNetwork
@@ -134,6 +134,11 @@ export function use_loras(wanted) {
   return missing;
 }
 
+/** What it is called in a sentence. @param {ExtraNetwork} network */
+function said_kind({ kind }) {
+  return kind === "lora" ? "LoRA" : "embedding";
+}
+
 /**
  * A file was kept: it is listed, and turned on where the loaded model can take it.
  * @param {string} model the name that it is kept under
@@ -147,7 +152,7 @@ export async function network_came(model) {
   if (network.kind === "embedding" ? is_of_family : fits(network) && network.bundled_words > 0) await reload();
   const { problem, obstacle } = network_of(model) ?? network;
   if (problem ?? obstacle) {
-    notify("info", `${network.name} is kept, but the loaded model does not take it: ${problem ?? obstacle}`);
+    notify("info", `the ${said_kind(network)} ${network.name} is kept, but the loaded model does not take it: ${problem ?? obstacle}`);
     return;
   }
   if (network.kind === "lora") choose(network.name, { on: true });
@@ -311,11 +316,12 @@ export function into_prompt(text, id = "prompt") {
 }
 
 /** @param {ExtraNetwork} network */
-async function remove({ name, model }) {
+async function remove(network) {
+  const { name, model } = network;
   try {
     await darkroom.remove(model);
   } catch (error) {
-    notify("error", sentence(`${name} could not be deleted: ${message_of(error)}`));
+    notify("error", `the ${said_kind(network)} ${name} could not be deleted: ${message_of(error)}`);
     return;
   }
   announce(`${name} is deleted`);
