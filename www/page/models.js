@@ -2,9 +2,13 @@
 
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { code_of, message_of } from "../errors.js";
+import { broadcast, on_news } from "./channel.js";
+import { delete_later, delete_now, is_deleted, left_over } from "./deletions.js";
 import { element, make, part } from "./elements.js";
+import { keep_focus } from "./focus.js";
 import { network_came, network_of, refresh_networks, say_of_networks } from "./networks.js";
 import { announce, notify } from "./notices.js";
+import { repository_of } from "./pasted.js";
 import { report_of } from "./report.js";
 import { bytes, duration, sentence } from "./words.js";
 
@@ -25,6 +29,8 @@ const memory = new Map();
 /** @type {(model: string) => void} */
 let chosen = () => {};
 
+/** How long a Hub may take to answer before the page says that it does. */
+const ANSWER_MS = 5_000;
 /** What the reader chose for kept models, by their names under this one. */
 const OPTIONS_KEY = "darkroom.model-options";
 /** What kept files are, as far as it is known; null while it is found out. @type {Map<string, Inspection | null>} */
@@ -95,10 +101,20 @@ export async function open_models(given, on_chosen) {
     plan_versions();
   });
   element("model").addEventListener("change", () => chosen(element("model").value));
-  element("add-repository").addEventListener("click", () => {
-    const name = element("repository").value.trim();
+  const add = () => {
+    const name = repository_of(element("repository").value, element("endpoint").value.trim());
     if (name) download(name);
+  };
+  element("add-repository").addEventListener("click", add);
+  element("models").addEventListener("keydown", (event) => {
+    // Enter in a field would close the dialog.
+    const { target } = event;
+    if (event.key !== "Enter" || event.isComposing || !(target instanceof HTMLInputElement)) return;
+    event.preventDefault();
+    if (target === element("repository")) add();
+    else target.dispatchEvent(new Event("change"));
   });
+  on_news("models", refresh);
   element("import-folder").addEventListener("click", () => element("import-files").click());
   element("import-files").addEventListener("change", take_folder);
   element("import-file").addEventListener("click", () => element("single-file").click());
@@ -109,6 +125,7 @@ export async function open_models(given, on_chosen) {
   });
   for (const id of /** @type {const} */ (["endpoint", "token"])) element(id).addEventListener("change", use_hub);
   versions = await darkroom.versions();
+  for (const name of left_over()) await darkroom.remove(name).catch((error) => notify("error", `the model ${name} could not be deleted: ${message_of(error)}`));
   await use_hub();
 }
 
@@ -143,7 +160,7 @@ async function plan_versions() {
 export async function refresh() {
   let reports;
   try {
-    reports = await darkroom.models();
+    reports = (await darkroom.models()).filter(({ model }) => !is_deleted(model));
   } catch (error) {
     element("models-space").textContent = sentence(message_of(error));
     return;
@@ -152,7 +169,10 @@ export async function refresh() {
   const rows = versions.map((version) => row(version.key, version.name, version.download_bytes, of_version(version), reports));
   const listed = new Set(versions.map(of_version));
   for (const report of reports) if (!listed.has(report)) rows.push(row(report.model, report.model, report.total_bytes, report, reports));
-  element("models-list").replaceChildren(...rows);
+  // A repository that was named is not known before the Hub has answered.
+  const is_known = downloading === null || versions.some(({ key }) => key === downloading) || reports.some(({ model }) => model === downloading);
+  if (downloading !== null && !is_known) rows.push(row(downloading, downloading, 0, undefined, reports));
+  keep_focus(element("models-list"), () => element("models-list").replaceChildren(...rows), element("repository"));
   const used = reports.reduce((sum, { total_bytes, missing_bytes }) => sum + total_bytes - missing_bytes, 0);
   const quota = reports[0]?.quota_bytes;
   element("models-space").textContent = `${bytes(used)} of models are kept${quota ? `; this page may keep ${bytes(quota)} in all` : ""}.`;
@@ -210,7 +230,7 @@ function row(model, name, n_bytes, report, reports) {
     bar.hidden = false;
     bar.value = 1 - report.missing_bytes / report.total_bytes;
   } else {
-    state.textContent = `${bytes(n_bytes)} to download`;
+    state.textContent = n_bytes === 0 ? "Asking the Hub …" : `${bytes(n_bytes)} to download`;
   }
   const network = report && network_of(report.model);
   if (network) state.textContent += `, ${network.kind === "lora" ? "LoRA" : "embedding"}${network.family_name === undefined ? "" : ` for ${network.family_name}`}`;
@@ -327,11 +347,18 @@ async function download(model) {
     notify("info", `the model ${downloading} is being downloaded: pause that first`);
     return;
   }
+  await delete_now(model);
   downloading = model;
+  const hub = element("endpoint").value.trim() || "huggingface.co";
+  element("models-now").textContent = `Asking ${hub} for ${model} …`;
+  const waiting = setTimeout(() => {
+    element("models-now").textContent = `${hub} has not answered yet. Pause gives up; what came is kept.`;
+  }, ANSWER_MS);
   await refresh();
   let is_listed = false;
   /** @param {import("../protocol.js").Transfer} progress */
   const follow = ({ bytes: done, total, bytes_per_sec, secs_left }) => {
+    clearTimeout(waiting);
     // A repository that was named has a row once it is known what there is.
     if (!is_listed) refresh();
     is_listed = true;
@@ -348,6 +375,7 @@ async function download(model) {
   try {
     await darkroom.download(model, follow);
     announce(`${model} is downloaded`);
+    broadcast({ type: "models" });
     await network_came(model);
     element("models-now").textContent = `${model} is here: use it, or choose it in the form.`;
   } catch (error) {
@@ -357,6 +385,7 @@ async function download(model) {
       notify("error", `the model ${model} could not be downloaded: ${message_of(error)}`, { "Go on": () => download(model) });
     }
   }
+  clearTimeout(waiting);
   downloading = null;
   await refresh();
 }
@@ -433,9 +462,11 @@ export async function take_file(picked) {
  * @param {File} file
  */
 async function take_network(name, file) {
+  await delete_now(name);
   try {
     await darkroom.import(name, new Map([[name, file]]), ({ fraction }) => say_of_networks(`${name}: ${Math.round(fraction * 100)} % imported`));
     inspected.delete(name);
+    broadcast({ type: "models" });
     await network_came(name);
   } catch (error) {
     notify("error", `the import of ${name} failed: ${message_of(error)}`);
@@ -500,6 +531,7 @@ export async function take_dropped_folder(folder) {
  * @param {Map<string, File>} files
  */
 async function take_over(name, files) {
+  await delete_now(name);
   inspected.delete(name);
   shown.delete(name);
   try {
@@ -507,6 +539,7 @@ async function take_over(name, files) {
       element("models-now").textContent = `${name}: ${Math.round(fraction * 100)} % imported`;
     });
     element("models-now").textContent = `${name} is here: choose it in the form.`;
+    broadcast({ type: "models" });
   } catch (error) {
     element("models-now").textContent = sentence(message_of(error));
     notify("error", `the import of ${name} failed: ${message_of(error)}`);
@@ -532,20 +565,34 @@ async function verify(model, name) {
 }
 
 /**
+ * Deletes a model, which can be taken back for a while.
  * @param {string} row the name that it is loaded under
  * @param {string} model the name that it is kept under
  * @param {string} name
  */
 async function remove(row, model, name) {
-  try {
-    await darkroom.remove(model);
-    for (const each of [row, model]) forget_options(each);
-    inspected.delete(model);
-    shown.delete(model);
+  const options = all_options();
+  const act = async () => {
+    try {
+      await darkroom.remove(model);
+      inspected.delete(model);
+      shown.delete(model);
+      broadcast({ type: "models" });
+    } catch (error) {
+      notify("error", `the model ${name} could not be deleted: ${message_of(error)}`);
+    }
     await refresh_networks();
-    element("models-now").textContent = `${name} is deleted.`;
-  } catch (error) {
-    notify("error", `the model ${name} could not be deleted: ${message_of(error)}`);
-  }
+    await refresh();
+  };
+  const show_again = async () => {
+    for (const [each, chosen] of Object.entries(options)) set_options(each, chosen);
+    element("models-now").textContent = `${name} is back.`;
+    await refresh_networks();
+    await refresh();
+  };
+  for (const each of [row, model]) forget_options(each);
+  delete_later(model, `the model ${name}`, act, show_again);
+  element("models-now").textContent = `${name} is deleted.`;
+  await refresh_networks();
   await refresh();
 }

@@ -3,11 +3,19 @@
 import { message_of } from "../errors.js";
 import { add_picture } from "./gallery.js";
 import { element, make, part, pen_of } from "./elements.js";
+import { keep_focus } from "./focus.js";
+import { forget_job, keep_job } from "./kept_form.js";
 import { announce, notify } from "./notices.js";
 import { duration, sentence, stage } from "./words.js";
 
 /** Below this part of the work the time that is left cannot be told. */
 const TELLING_FRACTION = 0.04;
+/** So many of what waits are listed; the rest is a number. */
+const MAX_ROWS = 20;
+/** So much of a prompt that was cut is quoted, in characters. */
+const MAX_QUOTED = 60;
+/** Screen readers are told of the progress so often. */
+const TELLINGS = 4;
 
 const canvas = element("developing");
 
@@ -18,6 +26,7 @@ const canvas = element("developing");
  * @property {HTMLElement} row its place in the queue
  * @property {import("../protocol.js").Progress | null} progress
  * @property {boolean} is_stopping
+ * @property {number} told how many quarters of the work screen readers were told of
  */
 
 /** What was asked for and is not done, in order. @type {Sheet[]} */
@@ -84,8 +93,9 @@ export function say(text) {
  * @param {import("../protocol.js").DrawRequest} request
  * @param {import("../darkroom.js").Pictures} given
  * @param {(error: unknown) => void} on_error
+ * @param {number} [kept_as] its name in the kept queue, where it has one already
  */
-export async function draw(request, given, on_error) {
+export async function draw(request, given, on_error, kept_as) {
   /** @type {Promise<void>[]} */
   const kept = [];
   const job = darkroom.generate(request, {
@@ -95,8 +105,10 @@ export async function draw(request, given, on_error) {
     on_picture: (picture) => kept.push(keep(picture, sheet)),
   });
   /** @type {Sheet} */
-  const sheet = { job, request, row: make("li"), progress: null, is_stopping: false };
-  const drop = make("button", { type: "button", class: "plain", "aria-label": `Take out of the queue: ${request.prompt}` }, "Remove");
+  const sheet = { job, request, row: make("li"), progress: null, is_stopping: false, told: 0 };
+  // A browser that keeps nothing draws all the same.
+  const name = kept_as ?? keep_job({ model: element("model").value, request, given, asked_at: Date.now() }).catch(() => undefined);
+  const drop = make("button", { type: "button", class: "plain", "aria-label": `Remove from the queue: ${request.prompt}` }, "Remove");
   drop.addEventListener("click", () => {
     sheet.job.cancel().catch((error) => notify("error", `it could not be removed: ${message_of(error)}`));
   });
@@ -114,6 +126,8 @@ export async function draw(request, given, on_error) {
   } catch (error) {
     on_error(error);
   }
+  const kept_name = await name;
+  if (kept_name !== undefined) forget_job(kept_name).catch(() => {});
   const was_first = sheets[0] === sheet;
   sheets.splice(sheets.indexOf(sheet), 1);
   if (was_first) end(sheet, outcome);
@@ -155,6 +169,11 @@ function follow(sheet, progress) {
     bar.setAttribute("aria-valuetext", `${text}, ${Math.round(progress.fraction * 100)} per cent`);
   }
   bar.value = progress.fraction;
+  const quarter = Math.floor(progress.fraction * TELLINGS);
+  if (progress.stage === "denoising" && quarter > sheet.told) {
+    sheet.told = quarter;
+    announce(text);
+  }
   const { fraction, seconds = 0 } = progress;
   const can_tell = fraction > TELLING_FRACTION && progress.stage !== "paused";
   element("left").textContent = can_tell ? `${duration((seconds * (1 - fraction)) / fraction)} left` : "";
@@ -191,7 +210,11 @@ function end(sheet, outcome) {
     if (outcome.repeated_in_f32) {
       notify("info", "16-bit numbers were not enough for this picture, so a part was computed again in 32 bits; the settings can ask for that at once");
     }
-    if (outcome.truncated) notify("info", `The model could not read the end of the prompt: ${outcome.truncated}`);
+    if (outcome.truncated) {
+      const { truncated: cut } = outcome;
+      const quoted = cut.length > MAX_QUOTED ? `${cut.slice(0, MAX_QUOTED).trimEnd()} …` : cut;
+      notify("info", `The model could not read the end of the prompt: ${quoted}`);
+    }
   }
 }
 
@@ -224,8 +247,21 @@ async function keep({ png }, sheet) {
 
 function show_queue() {
   const waiting = sheets.slice(1);
-  element("queue").replaceChildren(...waiting.map((sheet) => sheet.row));
-  element("queue").hidden = waiting.length === 0;
+  const rows = waiting.slice(0, MAX_ROWS).map((sheet) => sheet.row);
+  if (waiting.length > 1) {
+    const n_more = waiting.length - rows.length;
+    const more = make("li", { class: "more" }, make("span", {}, n_more > 0 ? `and ${n_more} more` : ""));
+    more.append(make("button", { type: "button", class: "plain", "aria-label": "Clear the queue", onclick: clear }, "Clear"));
+    rows.push(more);
+  }
+  const queue = element("queue");
+  keep_focus(queue, () => queue.replaceChildren(...rows), element("pause"));
+  queue.hidden = waiting.length === 0;
+}
+
+/** Takes out all that waits. */
+function clear() {
+  for (const sheet of sheets.slice(1).reverse()) sheet.job.cancel().catch((error) => notify("error", `it could not be removed: ${message_of(error)}`));
 }
 
 function show_buttons() {
