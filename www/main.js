@@ -6,6 +6,7 @@ import { changed, keep_form, last_settings, load_options, model_is, next_request
 import { is_settings, picture_with } from "./page/pasted.js";
 import { adopt_job, forget_job, left_jobs } from "./page/kept_form.js";
 import { warn_on_leaving, serve_offline } from "./page/app.js";
+import { enter_stays } from "./page/dialogs.js";
 import { closest, element, fill_list } from "./page/elements.js";
 import { add_picture, open_gallery } from "./page/gallery.js";
 import { announce, notify } from "./page/notices.js";
@@ -337,6 +338,7 @@ async function open() {
   open_composer(darkroom);
   take_keys();
   take_drops();
+  enter_stays(element("settings"));
   element("open-settings").addEventListener("click", () => element("settings").showModal());
   for (const id of /** @type {const} */ (["runner", "dtype", "budget"])) {
     element(id).addEventListener("change", () => choose_runner(element("runner").value));

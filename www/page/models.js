@@ -3,6 +3,7 @@
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { code_of, message_of } from "../errors.js";
 import { broadcast, on_news } from "./channel.js";
+import { enter_stays } from "./dialogs.js";
 import { delete_later, delete_now, is_deleted, left_over } from "./deletions.js";
 import { element, make, part } from "./elements.js";
 import { keep_focus } from "./focus.js";
@@ -106,13 +107,8 @@ export async function open_models(given, on_chosen) {
     if (name) download(name);
   };
   element("add-repository").addEventListener("click", add);
-  element("models").addEventListener("keydown", (event) => {
-    // Enter in a field would close the dialog.
-    const { target } = event;
-    if (event.key !== "Enter" || event.isComposing || !(target instanceof HTMLInputElement)) return;
-    event.preventDefault();
-    if (target === element("repository")) add();
-    else target.dispatchEvent(new Event("change"));
+  enter_stays(element("models"), (field) => {
+    if (field === element("repository")) add();
   });
   on_news("models", refresh);
   element("import-folder").addEventListener("click", () => element("import-files").click());
@@ -235,7 +231,8 @@ function row(model, name, n_bytes, report, reports) {
   const network = report && network_of(report.model);
   if (network) state.textContent += `, ${network.kind === "lora" ? "LoRA" : "embedding"}${network.family_name === undefined ? "" : ` for ${network.family_name}`}`;
   const is_model = report === undefined || (!network && !is_part(report));
-  if ((report?.complete || downloading === model) && is_model) buttons.append(button("Use", () => use(model)));
+  const is_named = report !== undefined || n_bytes > 0;
+  if ((report?.complete || downloading === model) && is_model && is_named) buttons.append(button("Use", () => use(model)));
   if (report && downloading !== model) buttons.append(button("Delete", () => remove(model, report.model, name)));
   const choices = report?.complete && !network ? part_choices(model, report, name, reports) : [];
   const needs = make("small", { class: "count" }, state, make("span", { class: "memory" }, memory.get(model) ?? ""));

@@ -4,6 +4,18 @@ import { element, make } from "./elements.js";
 import { leave } from "./focus.js";
 import { sentence } from "./words.js";
 
+const home = element("notices").parentElement;
+
+/** Messages are where the reader is: what is behind an open dialog can be neither read nor pressed. */
+function place() {
+  const dialog = [...document.querySelectorAll("dialog[open]")].at(-1);
+  const notices = element("notices");
+  if (dialog && !dialog.contains(notices)) dialog.prepend(notices);
+  else if (!dialog && home && notices.parentElement !== home) home.prepend(notices);
+}
+
+document.addEventListener("close", place, { capture: true });
+
 /** How long the place of announcements is empty before the next one. */
 const NEXT_ANNOUNCEMENT_MS = 50;
 
@@ -35,6 +47,7 @@ export function notify(state, message, actions = {}) {
     notice.append(make("button", { type: "button", class: "plain strong", onclick: on_click }, label));
   }
   notice.append(make("button", { type: "button", class: "plain", onclick: close }, "Dismiss"));
+  place();
   element("notices").append(notice);
   return close;
 }
