@@ -1,6 +1,6 @@
 // Finished pictures in IndexedDB: they outlive the page.
 //
-// One object store of {id, png, parameters, seconds, made_at}. Nothing else is kept with them.
+// One object store of {id, png, parameters, seconds, made_at, source}. Nothing else is kept with them.
 
 const NAME = "darkroom-album";
 const STORE = "pictures";
@@ -12,6 +12,7 @@ const STORE = "pictures";
  * @property {import("../protocol.js").PictureParameters} parameters
  * @property {number} seconds
  * @property {number} made_at milliseconds since 1970
+ * @property {Blob} [source] the picture that it was made from
  */
 
 /** @type {Promise<IDBDatabase> | undefined} */
@@ -69,6 +70,9 @@ async function in_store(mode, ask) {
  * @returns {Promise<number>}
  */
 export const keep = (picture) => in_store("readwrite", (store) => store.add(picture));
+
+/** Keeps a picture again that was deleted, under its old id. @param {Kept} picture */
+export const put_back = (picture) => in_store("readwrite", (store) => store.put(picture));
 
 /**
  * All pictures, the oldest first.

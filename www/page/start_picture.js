@@ -2,11 +2,14 @@
 //
 // A new picture sets the request's size to its own, as far as the model can. Where another size is asked for, it is stretched, cropped
 // or padded, as the reader chooses; the library does that, and the canvas shows it. The mask is a canvas of the request's size: opaque
-// where the picture is to be drawn anew.
+// where the picture is to be regenerated.
 
 import { message_of } from "../errors.js";
 import { element, part, pen_of } from "./elements.js";
+import { show_gallery } from "./gallery.js";
 import { notify } from "./notices.js";
+import { show_side } from "./stage.js";
+import { text } from "./texts.js";
 
 /** How many strokes can be taken back. */
 const MAX_UNDO = 30;
@@ -24,6 +27,8 @@ let undo = [];
 /** Where the brush is, in the mask's pixels. */
 let brush = { x: 0, y: 0 };
 let changed = () => {};
+/** Opens or closes the options, where they lie over the stage. @type {(is_open: boolean) => void} */
+let show_panel = () => {};
 /** Reads a file's pixels. @type {(file: Blob) => Promise<ImageData>} */
 let read;
 /** Asks for the request's size: width and height of a new picture, in pixels. @type {(width: number, height: number) => Promise<void>} */
@@ -38,8 +43,10 @@ export function given() {
  * @param {(file: Blob) => Promise<ImageData>} read_picture reads a file as a drawing that starts from it does, or says why not
  * @param {() => void} on_change is called when there is another picture or mask
  * @param {(width: number, height: number) => Promise<void>} on_picture is called with the size of a new picture
+ * @param {(is_open: boolean) => void} open_panel opens or closes the options
  */
-export function open_start_picture(read_picture, on_change, on_picture) {
+export function open_start_picture(read_picture, on_change, on_picture, open_panel) {
+  show_panel = open_panel;
   read = read_picture;
   changed = on_change;
   took = on_picture;
@@ -54,6 +61,11 @@ export function open_start_picture(read_picture, on_change, on_picture) {
   element("remove-picture").addEventListener("click", () => {
     remove();
     element("choose-picture").focus();
+  });
+  element("show-source").addEventListener("click", () => {
+    show_panel(false);
+    show_side("source");
+    mask.focus();
   });
   element("mask-undo").addEventListener("click", take_back);
   element("mask-clear").addEventListener("click", () => {
@@ -103,13 +115,16 @@ export async function start_from(file) {
     bitmap = await createImageBitmap(await read(file));
   } catch (error) {
     const reason = message_of(error).replace(/^picture: /, "");
-    notify("error", file instanceof File ? `the file ${file.name}: ${reason}` : reason);
+    notify("error", file instanceof File ? text.file_reason(file.name, reason) : reason);
     return false;
   }
   picture?.bitmap.close();
   picture = { file, bitmap };
   element("start-empty").hidden = true;
   element("start-filled").hidden = false;
+  show_gallery(false);
+  show_panel(false);
+  show_side("source");
   undo = [];
   await took(bitmap.width, bitmap.height);
   resize_mask(true);
@@ -125,6 +140,7 @@ function remove() {
   pen.clearRect(0, 0, mask.width, mask.height);
   element("start-empty").hidden = false;
   element("start-filled").hidden = true;
+  show_side("image");
   changed();
 }
 
@@ -150,6 +166,7 @@ function show_picture() {
   const is_other_shape = width * size.height !== height * size.width;
   element("fit-field").hidden = !is_other_shape;
   [shown.width, shown.height] = [size.width, size.height];
+  element("easel").style.setProperty("--ratio", String(size.width / size.height));
   const canvas = pen_of(shown);
   const fit = is_other_shape ? element("fit").value : "stretch";
   const across = size.width / width;
@@ -271,9 +288,7 @@ function mask_changed() {
   element("mask-undo").disabled = undo.length === 0;
   const { has_mask } = given();
   element("mask-clear").disabled = !has_mask;
-  element("start-hint").textContent = has_mask
-    ? "Only the painted part is drawn anew; the rest stays as it is, to the pixel."
-    : "The whole picture is drawn anew. Paint over a part to change only that.";
+  element("start-hint").textContent = has_mask ? text.only_painted : text.whole_image;
   changed();
 }
 
