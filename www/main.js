@@ -302,7 +302,7 @@ async function open() {
     }
     await load_model();
   };
-  await Promise.all([open_gallery({ reuse, start_from: start }, () => show_welcome(n_pictures() === 0)), load(), machine]);
+  await Promise.all([open_gallery({ reuse, start_from }, () => show_welcome(n_pictures() === 0)), load(), machine]);
 }
 
 await open();

@@ -14,5 +14,5 @@ export const LICENCES = {
   "v2-inpaint": "CreativeML OpenRAIL++-M",
   xl: "CreativeML OpenRAIL++-M",
   "xl-inpaint": "CreativeML OpenRAIL++-M",
-  turbo: "Stability AI Community",
+  turbo: "Stability AI, limits commercial use",
 };

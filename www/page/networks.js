@@ -158,6 +158,7 @@ export async function network_came(model) {
   }
   if (network.kind === "lora") choose(network.name, { on: true });
   show();
+  element("networks").open = true;
   changed();
   announce(network.kind === "lora" ? say.lora_added(network.name) : say.embedding_added(network.name));
 }

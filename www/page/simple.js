@@ -100,10 +100,13 @@ export function show_simple() {
   element("seed").toggleAttribute("data-random", part(document, "[name=next-seed][value=random]", HTMLInputElement).checked);
   const loaded = model;
   if (!loaded) return;
-  for (const chip of chips("shapes", "shape")) {
-    const size = size_of_shape(ratio_of(chip.dataset.shape), loaded);
-    chip.setAttribute("aria-pressed", String(size.width === width && size.height === height));
-    chip.title = `${size.width} × ${size.height}`;
+  const shapes = chips("shapes", "shape").map((chip) => ({ chip, ratio: ratio_of(chip.dataset.shape), ...size_of_shape(ratio_of(chip.dataset.shape), loaded) }));
+  // Small models have one size for several shapes: the closest is theirs.
+  const off = (/** @type {{ratio: number}} */ { ratio }) => Math.abs(Math.log(width / height / ratio));
+  const [shape] = shapes.filter((each) => each.width === width && each.height === height).sort((a, b) => off(a) - off(b));
+  for (const each of shapes) {
+    each.chip.setAttribute("aria-pressed", String(each === shape));
+    each.chip.title = `${each.width} × ${each.height}`;
   }
   const qualities = chips("qualities", "quality");
   const fitting = qualities.filter((chip) => steps_of(chip.dataset.quality, loaded) === steps);

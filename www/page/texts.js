@@ -274,13 +274,13 @@ export const english = {
 
 /** @typedef {typeof english} Texts */
 
-/** The languages that there are, by the beginning of the browser's. @type {Record<string, Partial<Texts>>} */
+/** The languages that there are, by the beginning of the browser's. @type {Record<string, Texts>} */
 const LANGUAGES = { de: german };
 
 const language = navigator.language.slice(0, 2);
 
 /** What the page says. @type {Texts} */
-export const text = { ...english, ...LANGUAGES[language] };
+export const text = LANGUAGES[language] ?? english;
 
 /** Translates what stands in the page itself. */
 export function translate_page() {
