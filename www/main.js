@@ -2,15 +2,18 @@
 
 import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
 import { code_of, message_of, needs_of } from "./errors.js";
-import { changed, estimated_seconds, keep_form, load_options, model_is, next_request, open_composer, restore_model, reuse, show_panel, took, use_defaults, use_few_steps } from "./page/composer.js";
+import { serve_offline, warn_on_leaving } from "./page/app.js";
+import { changed, estimated_seconds, keep_form, last_settings, load_options, model_is, next_request, open_composer, restore_model, reuse, show_panel, took, use_defaults, use_few_steps } from "./page/composer.js";
 import { is_dialog_open, open_dialogs, show_dialog } from "./page/dialogs.js";
 import { closest, element, fill_list, make, part } from "./page/elements.js";
-import { n_pictures, open_gallery, show_gallery } from "./page/gallery.js";
+import { add_picture, n_pictures, open_gallery, show_gallery } from "./page/gallery.js";
+import { adopt_job, forget_job, left_jobs } from "./page/kept_form.js";
 import { open_look } from "./page/look.js";
-import { notify } from "./page/notices.js";
 import { choose_option, download, is_checkpoint, open_models, refresh, take_dropped_folder, take_file } from "./page/models.js";
+import { announce, notify } from "./page/notices.js";
+import { is_settings, picture_with } from "./page/pasted.js";
 import { open_networks } from "./page/networks.js";
-import { picture_and_mask, start_from } from "./page/start_picture.js";
+import { picture_and_mask, restore_start, start_from } from "./page/start_picture.js";
 import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
 import { text, translate_page } from "./page/texts.js";
 import { show_welcome, welcome_for, open_welcome } from "./page/welcome.js";
@@ -19,6 +22,9 @@ import { bytes } from "./page/words.js";
 /** @type {Darkroom} */
 let darkroom;
 let is_loaded = false;
+/** The load that was asked for last. @type {Promise<unknown>} */
+let loading = Promise.resolve();
+let n_loads = 0;
 
 /**
  * @param {"waiting" | "ready" | "error"} state
@@ -34,9 +40,17 @@ function device(state, said, why = "") {
 /** What can be done about an error, by what the buttons say. @typedef {Record<string, () => void>} Actions */
 
 /** @returns {Promise<import("./protocol.js").LoadedModel | null>} null where none is loaded, which the page then says */
-async function load_model() {
-  element("draw").disabled = true;
-  document.documentElement.dataset.state = "starting";
+function load_model() {
+  const load = load_now(++n_loads);
+  loading = load;
+  return load;
+}
+
+/** @param {number} n which load it is: an older one has no say any more */
+async function load_now(n) {
+  // In mid-queue it waits for its turn, and more can be asked for.
+  element("draw").disabled = !is_busy();
+  if (!is_busy()) document.documentElement.dataset.state = "starting";
   is_loaded = false;
   device("waiting", text.stage.loading);
   try {
@@ -45,7 +59,7 @@ async function load_model() {
     element("runner-why").textContent = text.runs_on(by, model.why);
     document.documentElement.dataset.runner = model.runner;
     await model_is(model);
-    is_loaded = true;
+    is_loaded = n === n_loads;
     device("ready", `${name_of(model)} · ${by}`, model.why);
     say(text.ready);
     welcome_for(model, darkroom).catch((error) => notify("error", message_of(error)));
@@ -67,8 +81,10 @@ async function load_model() {
     notify("error", text.model_not_loaded(message_of(error)), actions);
     return null;
   } finally {
-    element("draw").disabled = false;
-    document.documentElement.dataset.state = is_busy() ? "drawing" : "ready";
+    if (n === n_loads) {
+      element("draw").disabled = false;
+      document.documentElement.dataset.state = is_busy() ? "drawing" : "ready";
+    }
   }
 }
 
@@ -106,7 +122,11 @@ async function show_machine() {
 
 /** Draws what the form describes; a model that is not there is loaded first. */
 async function submit() {
-  if (element("draw").disabled) return;
+  if (element("draw").disabled || is_dialog_open()) return;
+  if (!is_loaded && is_busy()) {
+    announce(text.added_when_loaded);
+    await loading;
+  }
   if (!is_loaded) {
     await load_model();
     if (!is_loaded) return;
@@ -115,17 +135,41 @@ async function submit() {
   const request = await next_request();
   if (!request) return;
   show_panel(false);
-  await draw(request, given, (error) => {
-    /** @type {Actions} */
-    const actions = {};
-    const code = code_of(error) ?? "";
-    if (["device", "memory", "lost"].includes(code) && document.documentElement.dataset.runner === "gpu") {
-      actions[text.use_cpu] = () => choose_runner("cpu");
-      actions[text.reload_model] = load_model;
+  await draw(request, given, refused, { seconds: estimated_seconds() });
+}
+
+/** Says that a picture was not drawn, and what to do. @param {unknown} error */
+function refused(error) {
+  /** @type {Actions} */
+  const actions = {};
+  const code = code_of(error) ?? "";
+  if (["device", "memory", "lost"].includes(code) && document.documentElement.dataset.runner === "gpu") {
+    actions[text.use_cpu] = () => choose_runner("cpu");
+    actions[text.reload_model] = load_model;
+  }
+  if (code === "worker") actions[text.reload] = () => location.reload();
+  notify("error", text.not_drawn(message_of(error)), actions);
+}
+
+/** Offers what waited when the page was left. */
+async function offer_queue() {
+  const jobs = await left_jobs();
+  const n = jobs.length;
+  if (n === 0) return;
+  const discard = () => jobs.forEach(([id]) => forget_job(id).catch(() => {}));
+  const resume = async () => {
+    for (const [id, job] of jobs) {
+      await adopt_job(id, job);
+      const is_there = [...element("model").options].some(({ value }) => value === job.model);
+      if (is_there && element("model").value !== job.model) {
+        element("model").value = job.model;
+        await load_model();
+      }
+      if (!is_loaded) return;
+      draw(job.request, job.given, refused, { kept_as: id });
     }
-    if (code === "worker") actions[text.reload] = () => location.reload();
-    notify("error", text.not_drawn(message_of(error)), actions);
-  }, estimated_seconds());
+  };
+  notify("info", text.unfinished(n), { [text.resume]: resume, [text.discard]: discard });
 }
 
 /**
@@ -155,22 +199,52 @@ async function start(file) {
   if (!(await start_from(file))) return;
   try {
     const parameters = await darkroom.read_parameters(file);
-    if (parameters && !parameters.is_empty) notify("info", text.settings_found, { [text.use_settings]: () => reuse(parameters) });
+    if (parameters && !parameters.is_empty) notify("info", text.settings_found, { [text.use_settings]: () => reuse(parameters, { of_start: true }) });
   } catch {
     // Settings of another program that cannot be understood: the picture is there, which is what was asked for.
   }
 }
 
 /**
- * Keeps a checkpoint wherever it was dropped; a picture goes where it was dropped.
+ * Keeps checkpoints wherever they were dropped; a picture goes where it was dropped, and several go into the gallery.
  * @param {File[]} files
- * @param {File} first
  * @param {string | undefined} target
  */
-async function take_dropped(files, first, target) {
-  if (await is_checkpoint(files.find(({ name }) => !name.endsWith(".yaml")) ?? first)) take_file(files);
+async function take_dropped(files, target) {
+  /** @type {File[]} */
+  const weights = [];
+  /** @type {File[]} */
+  const pictures = [];
+  for (const file of files) (file.name.endsWith(".yaml") || (await is_checkpoint(file)) ? weights : pictures).push(file);
+  if (weights.length > 0) take_file(weights);
+  const [first, ...others] = pictures;
+  if (!first) return;
+  if (others.length > 0) await take_pictures(pictures, target === "start");
   else if (target === "start") start(first);
   else use_settings_of(first);
+}
+
+/**
+ * Keeps pictures that carry settings in the gallery, and says which do not.
+ * @param {File[]} files
+ * @param {boolean} is_start whether the first one is to be started from
+ */
+async function take_pictures(files, is_start) {
+  if (is_start && files[0]) start(files[0]);
+  const without = [];
+  let n = 0;
+  for (const file of files) {
+    const parameters = await darkroom.read_parameters(file).catch(() => undefined);
+    if (parameters && !parameters.is_empty && file.type === "image/png") {
+      await add_picture({ png: file, parameters, seconds: 0, made_at: file.lastModified });
+      n += 1;
+    } else {
+      without.push(file.name);
+    }
+  }
+  const added = n === 0 ? [] : [text.pictures_added(n)];
+  if (without.length > 0) added.push(text.files_without_settings(without.length, without.slice(0, 5).join(", ")));
+  if (added.length > 0) notify("info", added.join("; "));
 }
 
 function take_drops() {
@@ -203,12 +277,19 @@ function take_drops() {
       take_dropped_folder(/** @type {FileSystemDirectoryEntry} */ (folder));
       return;
     }
-    const file = event.dataTransfer?.files[0];
-    if (!file) return;
     const target = closest(event, ".target")?.dataset.target;
-    take_dropped([...(event.dataTransfer?.files ?? [])], file, target);
+    take_dropped([...(event.dataTransfer?.files ?? [])], target);
   });
   addEventListener("paste", (event) => {
+    const said = event.clipboardData?.getData("text/plain") ?? "";
+    const field = closest(event, "input, textarea");
+    if (is_settings(said) && (field === null || field === element("prompt"))) {
+      event.preventDefault();
+      picture_with(said).then(use_settings_of, (error) => notify("error", message_of(error)));
+      return;
+    }
+    // Programs that copy a text give a picture of it, too.
+    if (field && said.trim() !== "") return;
     const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
     if (!file) return;
     event.preventDefault();
@@ -218,16 +299,20 @@ function take_drops() {
 
 /** Whether keys are letters there. @param {EventTarget | null} target */
 const is_typing = (target) => target instanceof Element && target.matches("input:not([type=radio], [type=checkbox], [type=range]), textarea, select, #mask-canvas");
+/** The code of keys that an input method takes, where a browser tells it in this way alone. */
+const COMPOSING = 229;
 
 function take_keys() {
   addEventListener("keydown", (event) => {
+    // A key that is held, or that ends the writing of a word in an input method, is none of the page's.
+    if (event.repeat || event.isComposing || event.keyCode === COMPOSING || is_dialog_open()) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
-      if (!is_dialog_open()) submit();
-    } else if (event.key === "Escape" && !is_dialog_open() && !event.isComposing && !event.repeat) {
+      submit();
+    } else if (event.key === "Escape") {
       if (part(document, "main", HTMLElement).dataset.view === "gallery") show_gallery(false);
       else stop();
-    } else if (!event.ctrlKey && !event.metaKey && !event.altKey && !is_dialog_open() && !is_typing(event.target)) {
+    } else if (!event.ctrlKey && !event.metaKey && !event.altKey && !is_typing(event.target)) {
       if (event.key === "?") show_dialog(element("help"));
       else if (event.key.toLowerCase() === "g") element("open-gallery").click();
       else return;
@@ -256,7 +341,7 @@ function draw_example(prompt) {
 
 async function open() {
   translate_page();
-  open_look(is_busy);
+  open_look();
   open_dialogs();
   open_help();
   // What is thrown where nobody looks is shown, too: the page has no silent failures.
@@ -277,7 +362,7 @@ async function open() {
   element("model").append(new Option(text.demo_model, EMBEDDED_REPOSITORY));
   const choose_model = async () => {
     const model = await load_model();
-    if (model) use_defaults(model);
+    if (model) use_defaults(model, last_settings(model.repository));
   };
   open_tray(darkroom, took);
   open_networks(darkroom, { changed, removed: refresh, reload: load_model, use_few_steps, take: take_file });
@@ -301,7 +386,16 @@ async function open() {
       notify("error", text.models_unlisted(message_of(error)));
     }
     await load_model();
+    const { width, height } = { width: element("width").value, height: element("height").value };
+    await restore_start(() => {
+      element("width").value = width;
+      element("height").value = height;
+      element("width").dispatchEvent(new Event("input", { bubbles: true }));
+    }).catch(() => {});
+    await offer_queue().catch(() => {});
   };
+  warn_on_leaving(is_busy);
+  serve_offline();
   await Promise.all([open_gallery({ reuse, start_from }, () => show_welcome(n_pictures() === 0)), load(), machine]);
 }
 

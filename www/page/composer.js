@@ -21,6 +21,10 @@ const SPEED_KEY = "darkroom.speed";
 const OPEN_KEY = "darkroom.open";
 /** Parts of the form that open and close. */
 const SECTIONS = /** @type {const} */ (["networks", "advanced"]);
+/** Where the settings of each model are kept, by its name in the form. */
+const MODELS_KEY = "darkroom.model-settings";
+/** How long typing rests before a screen reader is told what is wrong. */
+const TELL_MS = 1_000;
 /** How long typing rests before tokens are counted and the request is checked. */
 const REST_MS = 150;
 
@@ -48,6 +52,9 @@ let extras = new Map();
 let n_checks = 0;
 /** How long the request of the last check takes, as far as this machine's speed is known. */
 let seconds = Number.NaN;
+let telling = 0;
+/** How the next seed was chosen before a picture's seed was taken, which holds for one drawing. @type {string | null} */
+let seed_choice = null;
 
 /** What the prompts are written in. */
 const syntax = () => /** @type {NonNullable<DrawRequest["prompt_syntax"]>} */ (element("syntax").value);
@@ -57,6 +64,20 @@ const next_seed = () => part(document, "[name=next-seed]:checked", HTMLInputElem
 export function keep_form() {
   const kept = Object.fromEntries([...FIELDS, ...LOAD_FIELDS].map((id) => [id, element(id).value]));
   write(FORM_KEY, { ...kept, model: element("model").value, next_seed: next_seed() });
+}
+
+/** @param {string} choice */
+function choose_next_seed(choice) {
+  part(document, `[name=next-seed][value=${choice}]`, HTMLInputElement).checked = true;
+}
+
+/** Settings that depend on the model. */
+const OF_MODEL = /** @type {const} */ (["width", "height", "sides", "steps", "guidance", "sampler"]);
+
+/** Remembers the settings of the model that is loaded. */
+function keep_model_settings() {
+  if (!model) return;
+  write(MODELS_KEY, { ...read(MODELS_KEY), [model.repository]: Object.fromEntries(OF_MODEL.map((id) => [id, element(id).value])) });
 }
 
 function restore_form() {
@@ -96,7 +117,7 @@ export function open_composer(given) {
   open_simple(choose, is_any_size);
   start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
   let had_mask = false;
-  start_picture.open_start_picture((file) => darkroom.read_picture(file), () => {
+  start_picture.open_start_picture((file) => darkroom.show_picture(file), () => {
     // A part is repainted whole, a picture is changed by some: until the reader says otherwise.
     const { has_mask } = start_picture.given();
     if (has_mask !== had_mask) {
@@ -110,6 +131,10 @@ export function open_composer(given) {
   }, own_size, show_panel);
   element("request").addEventListener("input", ({ target }) => {
     const id = target instanceof Element ? target.id : "";
+    const is_of_seed = id === "seed" || (target instanceof HTMLInputElement && target.name === "next-seed");
+    if (is_of_seed) seed_choice = null;
+    // Who types a seed wants it.
+    if (id === "seed") choose_next_seed("keep");
     show_strength();
     // Whoever types a seed wants that one.
     if (id === "seed") next_seed_is("keep");
@@ -181,6 +206,7 @@ async function own_size(width, height) {
 export function changed() {
   keep_form();
   show_simple();
+  keep_model_settings();
   clearTimeout(resting);
   resting = setTimeout(look, REST_MS);
 }
@@ -213,14 +239,27 @@ export async function model_is(loaded) {
   await look();
 }
 
-/** Puts the model's own settings into the form. @param {LoadedModel} own */
-export function use_defaults(own) {
-  fill({ width: own.width, height: own.height, steps: own.steps, guidance: own.guidance_scale });
-  element("sampler").value = own.sampler;
+/**
+ * Puts a model's settings into the form: those of the last time, or its own.
+ * @param {LoadedModel} own
+ * @param {Record<string, string>} [last]
+ */
+export function use_defaults(own, last) {
+  if (last) {
+    fill(last);
+    choose_sampler(last.sampler ?? own.sampler);
+    show_steps_of_sides();
+  } else {
+    fill({ width: own.width, height: own.height, steps: own.steps, guidance: own.guidance_scale });
+    element("sampler").value = own.sampler;
+  }
   show_eta();
-  start_picture.set_size(own.width, own.height);
+  start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
   changed();
 }
+
+/** The settings that a model had when it was used last. @param {string} repository */
+export const last_settings = (repository) => /** @type {Record<string, Record<string, string>>} */ (read(MODELS_KEY))[repository];
 
 /**
  * Puts the settings of a LoRA of few steps into the form. Guidance has no place there.
@@ -372,6 +411,8 @@ async function check() {
     element("needs").dataset.state = state;
     element("needs").textContent = said;
     for (const id of FIELDS) element(id).setAttribute("aria-invalid", String(id === field));
+    clearTimeout(telling);
+    if (state === "error") telling = setTimeout(() => announce(said), TELL_MS);
   };
   const wrong = fault(asked);
   if (wrong) {
@@ -478,6 +519,7 @@ export async function next_request() {
   if (next_seed() === "random") element("seed").value = String(Math.floor(Math.random() * 2 ** 32));
   const work = await check();
   if (!work) {
+    clearTimeout(telling);
     announce(element("needs").textContent);
     const wrong = FIELDS.find((id) => element(id).getAttribute("aria-invalid") === "true");
     if (wrong) {
@@ -487,7 +529,10 @@ export async function next_request() {
     return null;
   }
   const asked = request();
-  if (next_seed() === "next") element("seed").value = String((BigInt(asked.seed) + BigInt(asked.count)) % 2n ** 64n);
+  // A seed that was taken from a picture holds once.
+  if (seed_choice !== null) choose_next_seed(seed_choice);
+  else if (next_seed() === "next") element("seed").value = String((BigInt(asked.seed) + BigInt(asked.count)) % 2n ** 64n);
+  seed_choice = null;
   keep_form();
   return asked;
 }
@@ -495,8 +540,9 @@ export async function next_request() {
 /**
  * Puts a picture's settings into the form; what it does not say stays as it is.
  * @param {import("../protocol.js").PictureParameters} parameters
+ * @param {{of_start?: boolean}} [about] `of_start`: they are those of the picture that the request starts from
  */
-export function reuse(parameters) {
+export function reuse(parameters, { of_start = false } = {}) {
   const fields = {
     prompt: parameters.prompt,
     // A picture with a prompt and without a negative one had none.
@@ -517,7 +563,13 @@ export function reuse(parameters) {
   }
   fill(fields);
   element("count").value = "1";
-  if (parameters.seed !== undefined) part(document, "[name=next-seed][value=keep]", HTMLInputElement).checked = true;
+  if (parameters.seed !== undefined) {
+    if (next_seed() !== "keep") seed_choice = next_seed();
+    choose_next_seed("keep");
+  }
+  // A picture that was made from a prompt alone is drawn again from that alone.
+  const removed = of_start || parameters.prompt === undefined || parameters.strength !== undefined ? null : start_picture.remove_picture();
+  if (removed) notify("info", text.source_removed, { [text.undo]: () => start_picture.start_from(removed) });
   if (parameters.strength !== undefined) is_own_strength = false;
   const differences = [...(parameters.notes ?? [])];
   if (parameters.vae) differences.push(text.made_with_vae(parameters.vae));

@@ -1,26 +1,44 @@
-// Finished pictures: the film strip below the stage, and the gallery that it opens into. Both are one list.
+// Finished pictures: the film strip below the stage, and the gallery that it opens into. Both are one list. Pictures are found by
+// words, marked as favourites, selected, saved together, and deleted with a way back; other tabs show the same.
 
 import { message_of } from "../errors.js";
-import { all, forget, keep, put_back } from "./album.js";
+import { all, forget, keep, picture_of, remove, restore, set_favourite } from "./album.js";
+import { on_news } from "./channel.js";
 import { element, make, part } from "./elements.js";
 import { announce, notify } from "./notices.js";
 import { on_stage, open_stage, put_on_stage, show_bitmap, stage_is } from "./stage.js";
 import { text } from "./texts.js";
 import { look_at, open_viewer, viewer_lost } from "./viewer.js";
 import { duration } from "./words.js";
+import { zip } from "./zip.js";
 
 /** @typedef {import("./album.js").Kept} Kept */
 
-/** A picture of the list: what is kept, its file's address, and its place. @typedef {{picture: Kept, url: string, card: HTMLElement}} Item */
-
 /** What the buttons at a picture do. @typedef {{reuse: (parameters: Kept["parameters"]) => void, start_from: (png: Blob) => void}} Actions */
+
+/**
+ * A picture of the list.
+ * @typedef {object} Item
+ * @property {Kept} picture
+ * @property {HTMLElement} card
+ * @property {string} url of its file
+ * @property {boolean} is_chosen among those to save or delete together
+ */
+
+/** How long a deletion is offered to be taken back. */
+const UNDO_MS = 20_000;
 
 /** @type {Actions} */
 let actions;
-/** The newest first. @type {Item[]} */
-const items = [];
+/** All on the page, by their ids; those that could not be kept have ids below 0. @type {Map<number, Item>} */
+const shown = new Map();
+let n_unkept = 0;
+/** Which of them are shown: with these words, and only favourites or all. */
+const filter = { words: "", favourites: false };
 /** Is called when there are more or fewer pictures. */
 let counted = () => {};
+
+const is_drawing = () => document.documentElement.dataset.state === "drawing";
 
 /**
  * Shows the pictures of earlier visits.
@@ -31,52 +49,75 @@ export async function open_gallery(given, on_count) {
   actions = given;
   counted = on_count;
   open_stage((item) => buttons(item, "stage"), look_at);
-  open_viewer({ items: visible, actions: (item) => buttons(item, "viewer"), rows, remove });
-  element("open-gallery").addEventListener("click", () => show_gallery(document.querySelector("main")?.dataset.view !== "gallery"));
-  element("pictures-search").addEventListener("input", search);
+  open_viewer({ items: visible, actions: (item) => buttons(item, "viewer"), rows, remove: ({ picture }) => delete_pictures([picture]) });
+  element("open-gallery").addEventListener("click", () => show_gallery(part(document, "main", HTMLElement).dataset.view !== "gallery"));
+  element("gallery-search").addEventListener("input", () => filter_pictures({ words: element("gallery-search").value }));
+  element("gallery-favourites").addEventListener("change", () => filter_pictures({ favourites: element("gallery-favourites").checked }));
+  element("save-selected").addEventListener("click", () => save_together().catch((error) => notify("error", text.not_zipped(message_of(error)))));
+  element("delete-selected").addEventListener("click", () => delete_pictures(chosen_pictures()));
+  element("select-none").addEventListener("click", () => select_pictures([]));
+  on_news("picture", ({ id }) => look_again(id).catch((error) => notify("error", text.other_tab_unreadable(message_of(error)))));
   try {
     for (const picture of await all()) show(picture);
   } catch (error) {
     notify("error", text.album_unreadable(message_of(error)));
   }
   count();
-  const [newest] = items;
-  if (newest && document.documentElement.dataset.state !== "drawing") await stage_shows(newest);
+  await show_newest();
 }
 
 /** How many pictures there are. */
-export const n_pictures = () => items.length;
+export const n_pictures = () => shown.size;
 
-/** Opens the gallery over the stage, or goes back. @param {boolean} is_open */
-export function show_gallery(is_open) {
-  part(document, "main", HTMLElement).dataset.view = is_open ? "gallery" : "stage";
-  const button = element("open-gallery");
-  button.setAttribute("aria-expanded", String(is_open));
-  button.textContent = is_open ? text.back : text.gallery;
-  element("pictures-search").value = "";
-  search();
+/** Those that are shown, in the order of the page. @returns {Item[]} */
+function visible() {
+  const by_card = new Map([...shown.values()].map((item) => [/** @type {Element} */ (item.card), item]));
+  return [...element("gallery").children].flatMap((card) => by_card.get(card) ?? []).filter(({ card }) => !card.hidden);
 }
 
-/** Shows the pictures whose prompts have the words that are searched for. */
-function search() {
-  const words = element("pictures-search").value.toLowerCase().split(/\s+/).filter(Boolean);
-  for (const { picture, card } of items) {
-    const { prompt = "", negative_prompt = "", model = "", seed } = picture.parameters;
-    const within = `${prompt} ${negative_prompt} ${model} ${seed}`.toLowerCase();
-    card.hidden = !words.every((word) => within.includes(word));
+/** Another tab kept, changed or deleted a picture. @param {number} id */
+async function look_again(id) {
+  const picture = await picture_of(id);
+  const here = shown.get(id);
+  if (!picture || picture.deleted_at !== undefined) await take_away(id);
+  else if (!here) show(picture);
+  else {
+    here.picture.favourite = picture.favourite;
+    show_favourite(here);
   }
   count();
 }
 
-const visible = () => items.filter(({ card }) => !card.hidden);
+/** Opens the gallery over the stage, or goes back. @param {boolean} is_open */
+export function show_gallery(is_open) {
+  const main = part(document, "main", HTMLElement);
+  if ((main.dataset.view === "gallery") === is_open) return;
+  main.dataset.view = is_open ? "gallery" : "stage";
+  const button = element("open-gallery");
+  button.setAttribute("aria-expanded", String(is_open));
+  button.textContent = is_open ? text.back : text.gallery;
+  element("gallery-search").value = "";
+  element("gallery-favourites").checked = false;
+  filter_pictures({ words: "", favourites: false });
+  if (!is_open) select_pictures([]);
+}
 
 /** Puts a finished picture on the stage. @param {Item} item */
-export async function stage_shows(item) {
+async function stage_shows(item) {
   const bitmap = await createImageBitmap(item.picture.png).catch(() => null);
-  if (!bitmap) return;
+  // What is drawn meanwhile has the stage.
+  if (!bitmap || is_drawing()) return;
   show_bitmap(bitmap, item.picture.parameters.prompt ?? "");
   put_on_stage(item);
   stage_is("done");
+}
+
+/** Puts the newest picture on the stage, where nothing else is. */
+async function show_newest() {
+  const [newest] = visible();
+  if (on_stage() || is_drawing()) return;
+  if (newest) await stage_shows(newest);
+  else if (shown.size === 0) stage_is("empty");
 }
 
 /**
@@ -89,19 +130,141 @@ export async function add_picture(picture) {
   try {
     id = await keep(picture);
   } catch (error) {
+    n_unkept += 1;
+    id = -n_unkept;
     const is_full = error instanceof DOMException && error.name === "QuotaExceededError";
     notify("error", text.not_kept(is_full ? text.storage_full : message_of(error)));
   }
-  const item = show({ ...picture, id });
+  const item = shown.get(id) ?? show({ ...picture, id });
   count();
   return item;
 }
 
 function count() {
-  const n = items.length;
-  const n_shown = visible().length;
-  element("pictures-count").textContent = n_shown < n ? text.shown_of(n_shown, n) : text.n_pictures(n);
+  const n = shown.size;
+  const n_visible = visible().length;
+  element("pictures-count").textContent = n_visible < n ? text.shown_of(n_visible, n) : text.n_pictures(n);
+  const chosen = chosen_pictures().length;
+  element("selected").hidden = chosen === 0;
+  element("n-selected").textContent = text.n_selected(chosen);
   counted();
+}
+
+/** Shows those pictures alone that pass. @param {Partial<typeof filter>} changes */
+export function filter_pictures(changes) {
+  Object.assign(filter, changes);
+  for (const each of shown.values()) each.card.hidden = !passes(each.picture);
+  count();
+}
+
+/** @param {Kept} picture */
+function passes({ parameters, favourite }) {
+  const { prompt = "", negative_prompt = "", model = "", seed } = parameters;
+  const within = `${prompt} ${negative_prompt} ${model} ${seed}`.toLowerCase();
+  return (!filter.favourites || favourite === true) && filter.words.toLowerCase().split(/\s+/).every((word) => within.includes(word));
+}
+
+/** Those that are selected and shown, in the order of the page. @returns {Kept[]} */
+export const chosen_pictures = () => visible().flatMap(({ is_chosen, picture }) => (is_chosen ? [picture] : []));
+
+/** @param {number[]} ids */
+export function select_pictures(ids) {
+  for (const [id, each] of shown) choose(each, ids.includes(id));
+  count();
+}
+
+/** @param {Item} each @param {boolean} is_chosen */
+function choose(each, is_chosen) {
+  each.is_chosen = is_chosen;
+  part(each.card, ".choose input", HTMLInputElement).checked = is_chosen;
+  each.card.toggleAttribute("data-chosen", is_chosen);
+}
+
+/** An archive of the selected pictures, each file as Save gives it. */
+export async function save_together() {
+  const pictures = chosen_pictures();
+  const digits = String(pictures.length).length;
+  const files = pictures.map(({ png, parameters, made_at }, i) => ({ name: `${String(i + 1).padStart(digits, "0")}-darkroom-${parameters.seed}.png`, file: png, made_at }));
+  const url = URL.createObjectURL(await zip(files));
+  make("a", { href: url, download: "darkroom.zip" }).click();
+  // The browser reads it after the click.
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  announce(text.n_saved(pictures.length));
+}
+
+/**
+ * Deletes pictures, which can be taken back for a while.
+ * @param {Kept[]} pictures
+ */
+export async function delete_pictures(pictures) {
+  try {
+    for (const { id } of pictures) if (id > 0) await remove(id);
+  } catch (error) {
+    notify("error", text.not_deleted(message_of(error)));
+    return;
+  }
+  const gone = pictures.flatMap(({ id }) => shown.get(id) ?? []);
+  const seen = visible();
+  const at = seen.findIndex((item) => gone.includes(item));
+  const left = seen.filter((item) => !gone.includes(item));
+  const next = left[Math.min(Math.max(0, at), left.length - 1)];
+  for (const item of gone) viewer_lost(item, next);
+  const had_focus = gone.some(({ card }) => card.contains(document.activeElement)) || element("stage-actions").contains(document.activeElement) || element("selected").contains(document.activeElement);
+  for (const { id } of pictures) await take_away(id, next);
+  count();
+  // Whoever uses a keyboard goes on from the neighbour.
+  if (had_focus) (next ? part(next.card, ".open", HTMLElement) : element("prompt")).focus();
+  const undo = async () => {
+    clearTimeout(timer);
+    for (const picture of pictures) {
+      delete picture.deleted_at;
+      if (picture.id > 0) await restore(picture.id);
+      if (!shown.has(picture.id)) show(picture);
+    }
+    count();
+    await show_newest();
+    const back = pictures[0] && shown.get(pictures[0].id);
+    if (back && !element("viewer").open) part(back.card, ".open", HTMLElement).focus();
+  };
+  const close = notify("info", text.n_deleted(pictures.length), { [text.undo]: undo });
+  const timer = setTimeout(() => {
+    close();
+    for (const { id } of pictures) if (id > 0) forget(id).catch((error) => notify("error", text.not_deleted(message_of(error))));
+  }, UNDO_MS);
+}
+
+/** @param {number} id @param {Item} [next] what comes on the stage in its place */
+async function take_away(id, next) {
+  const here = shown.get(id);
+  if (!here) return;
+  here.card.remove();
+  URL.revokeObjectURL(here.url);
+  shown.delete(id);
+  if (on_stage() !== here) return;
+  put_on_stage(null);
+  if (next && shown.has(next.picture.id)) await stage_shows(next);
+  await show_newest();
+}
+
+/** @param {Item} each */
+function show_favourite({ picture, card }) {
+  const button = part(card, ".favourite", HTMLElement);
+  button.setAttribute("aria-pressed", String(picture.favourite === true));
+  button.textContent = picture.favourite ? "★" : "☆";
+  card.hidden = !passes(picture);
+}
+
+/** @param {Item} each */
+async function toggle_favourite(each) {
+  const { picture } = each;
+  picture.favourite = !picture.favourite;
+  show_favourite(each);
+  count();
+  try {
+    if (picture.id > 0) await set_favourite(picture.id, picture.favourite);
+  } catch (error) {
+    notify("error", text.favourite_lost(message_of(error)));
+  }
 }
 
 /**
@@ -116,9 +279,8 @@ function buttons(item, where) {
   /** @type {(label: string, act: () => void, title?: string) => HTMLElement} */
   const button = (label, act, title = "") => make("button", { type: "button", class: look, "aria-label": named(label), title, onclick: act }, label);
   const close = () => where === "viewer" && element("viewer").close();
-  const save = make("a", { href: url, download: `darkroom-${seed}.png`, class: look, "aria-label": named(text.save) }, text.save);
   const made = [
-    save,
+    make("a", { href: url, download: `darkroom-${seed}.png`, class: look, "aria-label": named(text.save) }, text.save),
     button(text.use_settings, () => {
       close();
       actions.reuse(picture.parameters);
@@ -132,7 +294,7 @@ function buttons(item, where) {
     made.splice(1, 0, button(text.copy, () => copy(new ClipboardItem({ "image/png": picture.png }), text.copied)));
     made.push(button(text.copy_seed, () => copy(String(seed), text.seed_copied)));
   }
-  made.push(button(text.delete, () => remove(item)));
+  made.push(button(text.delete, () => delete_pictures([picture])));
   return made;
 }
 
@@ -151,64 +313,34 @@ function show(picture) {
   const url = URL.createObjectURL(picture.png);
   const { prompt = "", seed, steps = 0 } = picture.parameters;
   const card = make("li", { class: "card" });
-  const item = { picture, url, card };
-  const image = make("img", { src: url, alt: prompt, loading: "lazy", decoding: "async" });
+  /** @type {Item} */
+  const each = { picture, card, url, is_chosen: false };
+  const select = make("input", { type: "checkbox", "aria-label": `${text.select}: ${prompt}, ${text.seed(seed)}` });
+  select.addEventListener("change", () => {
+    choose(each, select.checked);
+    count();
+  });
   card.append(
-    make("button", { type: "button", class: "open", "aria-label": text.open_picture(prompt, seed), onclick: () => look_at(item) }, image),
-    make("div", { class: "over" }, ...buttons(item, "card")),
+    make("button", { type: "button", class: "open", "aria-label": text.open_picture(prompt, seed), onclick: () => look_at(each) }, make("img", { src: url, alt: prompt, loading: "lazy", decoding: "async" })),
+    make("div", { class: "over" }, ...buttons(each, "card")),
+    make(
+      "div",
+      { class: "marks" },
+      make("label", { class: "choose" }, select),
+      make("button", { type: "button", class: "favourite", title: text.favourite, "aria-label": `${text.favourite}: ${prompt}, ${text.seed(seed)}`, onclick: () => toggle_favourite(each) }),
+    ),
     make("p", { dir: "auto" }, prompt),
     make("small", {}, `${text.seed(seed)} · ${text.steps(steps)}`),
   );
-  // By age, so that what is put back is where it was.
-  const at = items.findIndex((other) => picture.id > 0 && other.picture.id > 0 && other.picture.id < picture.id);
-  const place = at < 0 ? items.length : at;
-  if (items.length === 0 || picture.id === 0) items.unshift(item);
-  else items.splice(place, 0, item);
-  const after = items[items.indexOf(item) + 1];
-  if (after) after.card.before(card);
+  shown.set(picture.id, each);
+  // Ids count on, so that pictures that come back hang where they hung; those without one are the newest.
+  const newer = (/** @type {number} */ id) => (picture.id < 0 ? id < picture.id : id < 0 || id > picture.id);
+  const after = [...shown].filter(([id]) => id !== picture.id && newer(id)).length;
+  const neighbour = element("gallery").children[after];
+  if (neighbour) neighbour.before(card);
   else element("gallery").append(card);
-  return item;
-}
-
-/** Deletes a picture, with a way back. @param {Item} item */
-async function remove(item) {
-  const { picture, url, card } = item;
-  const at = items.indexOf(item);
-  if (at < 0) return;
-  try {
-    if (picture.id) await forget(picture.id);
-  } catch (error) {
-    notify("error", text.not_deleted(message_of(error)));
-    return;
-  }
-  const seen = visible();
-  const next = seen[seen.indexOf(item) + 1] ?? seen[seen.indexOf(item) - 1];
-  const had_focus = card.contains(document.activeElement);
-  items.splice(at, 1);
-  card.remove();
-  viewer_lost(item, next);
-  if (on_stage() === item) {
-    put_on_stage(null);
-    const newest = items[Math.min(at, items.length - 1)];
-    if (newest) await stage_shows(newest);
-    else stage_is("empty");
-  }
-  count();
-  // Whoever uses a keyboard goes on from the neighbour.
-  if (had_focus) (next ? part(next.card, ".open", HTMLElement) : element("gallery")).focus();
-  announce(text.deleted);
-  const undo = async () => {
-    try {
-      if (picture.id) await put_back(picture);
-    } catch (error) {
-      notify("error", text.not_kept(message_of(error)));
-    }
-    URL.revokeObjectURL(url);
-    const again = show(picture);
-    if (!on_stage() && document.documentElement.dataset.state !== "drawing") await stage_shows(again);
-    count();
-  };
-  notify("info", text.deleted, { [text.undo]: undo });
+  show_favourite(each);
+  return each;
 }
 
 /** @param {Item} item @returns {[string, string][]} */

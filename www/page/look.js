@@ -1,5 +1,5 @@
 // What shows outside of the page and around it: the theme, progress in the title and the icon, the screen that stays on, a
-// notification when a picture is done, a question before jobs are lost.
+// notification when a picture is done.
 
 import { element } from "./elements.js";
 import { read, write } from "./memory.js";
@@ -18,8 +18,8 @@ let lock = null;
 /** Whether a picture is being made, for which the screen stays on. */
 let is_busy = false;
 
-/** Shows the kept theme, and follows what is chosen. @param {() => boolean} has_jobs */
-export function open_look(has_jobs) {
+/** Shows the kept theme, and follows what is chosen. */
+export function open_look() {
   const { theme = "dark", tell = false } = read(LOOK_KEY);
   element("theme").value = String(theme);
   if (element("theme").value === "") element("theme").value = "dark";
@@ -33,9 +33,6 @@ export function open_look(has_jobs) {
     const box = element("tell-when-done");
     if (box.checked && (!("Notification" in window) || (await Notification.requestPermission()) !== "granted")) box.checked = false;
     keep();
-  });
-  addEventListener("beforeunload", (event) => {
-    if (has_jobs()) event.preventDefault();
   });
   document.addEventListener("visibilitychange", () => {
     // Browsers let the screen sleep again once the page was hidden.

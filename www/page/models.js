@@ -4,9 +4,13 @@ import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { code_of, message_of } from "../errors.js";
 import { LICENCES, RECOMMENDED } from "./catalog.js";
 import { show_dialog } from "./dialogs.js";
+import { broadcast, on_news } from "./channel.js";
+import { delete_later, delete_now, is_deleted, left_over } from "./deletions.js";
 import { element, make, part } from "./elements.js";
+import { keep_focus } from "./focus.js";
 import { network_came, network_of, refresh_networks, say_of_networks } from "./networks.js";
 import { announce, notify } from "./notices.js";
+import { repository_of } from "./pasted.js";
 import { report_of } from "./report.js";
 import { text } from "./texts.js";
 import { bytes, duration, sentence } from "./words.js";
@@ -28,6 +32,8 @@ const memory = new Map();
 /** @type {(model: string) => void} */
 let chosen = () => {};
 
+/** How long a Hub may take to answer before the page says that it does. */
+const ANSWER_MS = 5_000;
 /** What the reader chose for kept models, by their names under this one. */
 const OPTIONS_KEY = "darkroom.model-options";
 /** What kept files are, as far as it is known; null while it is found out. @type {Map<string, Inspection | null>} */
@@ -99,11 +105,15 @@ export async function open_models(given, on_chosen) {
   });
   element("transfer").addEventListener("click", () => element("open-models").click());
   element("model").addEventListener("change", () => chosen(element("model").value));
+  const add = () => {
+    const name = repository_of(element("repository").value, element("endpoint").value.trim());
+    if (name) download(name);
+  };
   element("add-model").addEventListener("submit", (event) => {
     event.preventDefault();
-    const name = element("repository").value.trim();
-    if (name) download(name);
+    add();
   });
+  on_news("models", refresh);
   element("import-folder").addEventListener("click", () => element("import-files").click());
   element("import-files").addEventListener("change", take_folder);
   element("import-file").addEventListener("click", () => element("single-file").click());
@@ -114,6 +124,7 @@ export async function open_models(given, on_chosen) {
   });
   for (const id of /** @type {const} */ (["endpoint", "token"])) element(id).addEventListener("change", use_hub);
   versions = await darkroom.versions();
+  for (const name of left_over()) await darkroom.remove(name).catch((error) => notify("error", text.model_not_deleted(name, message_of(error))));
   await use_hub();
 }
 
@@ -148,7 +159,7 @@ async function plan_versions() {
 export async function refresh() {
   let reports;
   try {
-    reports = await darkroom.models();
+    reports = (await darkroom.models()).filter(({ model }) => !is_deleted(model));
   } catch (error) {
     element("models-space").textContent = sentence(message_of(error));
     return;
@@ -158,10 +169,13 @@ export async function refresh() {
   /** Rows, and whether there is something of their models here. @type {[boolean, HTMLElement][]} */
   const rows = versions.map((version) => [of_version(version) !== undefined, row(version.key, version.name, version.download_bytes, of_version(version), reports)]);
   for (const report of reports) if (!listed.has(report)) rows.push([true, row(report.model, report.model, report.total_bytes, report, reports)]);
+  // A repository that was named is not known before the Hub has answered.
+  const is_known = downloading === null || versions.some(({ key }) => key === downloading) || reports.some(({ model }) => model === downloading);
+  if (downloading !== null && !is_known) rows.push([true, row(downloading, downloading, 0, undefined, reports)]);
   // What is installed comes first, then what most should begin with.
   const rank = (/** @type {[boolean, HTMLElement]} */ [is_here, { dataset }]) => (is_here ? 0 : dataset.model === RECOMMENDED ? 1 : 2);
   rows.sort((a, b) => rank(a) - rank(b));
-  element("models-list").replaceChildren(...rows.map(([, row]) => row));
+  keep_focus(element("models-list"), () => element("models-list").replaceChildren(...rows.map(([, row]) => row)), element("repository"));
   const used = reports.reduce((sum, { total_bytes, missing_bytes }) => sum + total_bytes - missing_bytes, 0);
   const quota = reports[0]?.quota_bytes;
   element("models-space").textContent = text.models_space(used === 0 ? "" : bytes(used), quota ? bytes(quota) : "");
@@ -219,7 +233,7 @@ function row(model, name, n_bytes, report, reports) {
     bar.hidden = false;
     bar.value = 1 - report.missing_bytes / report.total_bytes;
   } else {
-    state.textContent = text.to_download(bytes(n_bytes));
+    state.textContent = n_bytes === 0 ? text.asking_hub : text.to_download(bytes(n_bytes));
   }
   const network = report && network_of(report.model);
   if (network) state.textContent += text.network_for(network.kind, network.family_name);
@@ -348,11 +362,18 @@ export async function download(model) {
     notify("info", text.already_downloading(downloading));
     return;
   }
+  await delete_now(model);
   downloading = model;
+  const hub = element("endpoint").value.trim() || "huggingface.co";
+  tell(text.asking(hub, model), `… ${model}`);
+  const waiting = setTimeout(() => {
+    tell(text.no_answer_yet(hub), `… ${model}`);
+  }, ANSWER_MS);
   await refresh();
   let is_listed = false;
   /** @param {import("../protocol.js").Transfer} progress */
   const follow = ({ bytes: done, total, bytes_per_sec, secs_left }) => {
+    clearTimeout(waiting);
     // A repository that was named has a row once it is known what there is.
     if (!is_listed) refresh();
     is_listed = true;
@@ -368,6 +389,7 @@ export async function download(model) {
   try {
     await darkroom.download(model, follow);
     announce(text.downloaded(model));
+    broadcast({ type: "models" });
     await network_came(model);
     tell(text.model_ready(model));
     if (!network_of(model)) notify("info", text.model_ready(model), { [text.use]: () => use(model) });
@@ -378,6 +400,7 @@ export async function download(model) {
       notify("error", text.not_downloaded(model, message_of(error)), { [text.resume]: () => download(model) });
     }
   }
+  clearTimeout(waiting);
   downloading = null;
   await refresh();
 }
@@ -454,9 +477,11 @@ export async function take_file(picked) {
  * @param {File} file
  */
 async function take_network(name, file) {
+  await delete_now(name);
   try {
     await darkroom.import(name, new Map([[name, file]]), ({ fraction }) => say_of_networks(text.importing(name, Math.round(fraction * 100))));
     inspected.delete(name);
+    broadcast({ type: "models" });
     await network_came(name);
   } catch (error) {
     notify("error", text.import_failed(name, message_of(error)));
@@ -521,6 +546,7 @@ export async function take_dropped_folder(folder) {
  * @param {Map<string, File>} files
  */
 async function take_over(name, files) {
+  await delete_now(name);
   inspected.delete(name);
   shown.delete(name);
   try {
@@ -528,6 +554,7 @@ async function take_over(name, files) {
       tell(text.importing(name, Math.round(fraction * 100)), `${Math.round(fraction * 100)} % · ${name}`);
     });
     tell(text.model_ready(name));
+    broadcast({ type: "models" });
   } catch (error) {
     tell(sentence(message_of(error)));
     notify("error", text.import_failed(name, message_of(error)));
@@ -553,20 +580,34 @@ async function verify(model, name) {
 }
 
 /**
+ * Deletes a model, which can be taken back for a while.
  * @param {string} row the name that it is loaded under
  * @param {string} model the name that it is kept under
  * @param {string} name
  */
 async function remove(row, model, name) {
-  try {
-    await darkroom.remove(model);
-    for (const each of [row, model]) forget_options(each);
-    inspected.delete(model);
-    shown.delete(model);
+  const options = all_options();
+  const act = async () => {
+    try {
+      await darkroom.remove(model);
+      inspected.delete(model);
+      shown.delete(model);
+      broadcast({ type: "models" });
+    } catch (error) {
+      notify("error", text.model_not_deleted(name, message_of(error)));
+    }
     await refresh_networks();
-    tell(text.model_deleted(name));
-  } catch (error) {
-    notify("error", text.model_not_deleted(name, message_of(error)));
-  }
+    await refresh();
+  };
+  const show_again = async () => {
+    for (const [each, chosen] of Object.entries(options)) set_options(each, chosen);
+    tell(text.model_back(name));
+    await refresh_networks();
+    await refresh();
+  };
+  for (const each of [row, model]) forget_options(each);
+  delete_later(model, text.model_deleted(name), act, show_again);
+  tell(text.model_deleted(name));
+  await refresh_networks();
   await refresh();
 }

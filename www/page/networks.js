@@ -2,7 +2,10 @@
 // call for them; embeddings, whose words prompts may use. What was chosen is remembered by family.
 
 import { message_of } from "../errors.js";
+import { broadcast } from "./channel.js";
+import { delete_later, is_deleted } from "./deletions.js";
 import { element, make } from "./elements.js";
+import { keep_focus } from "./focus.js";
 import { read, write } from "./memory.js";
 import { announce, notify } from "./notices.js";
 import { text as say } from "./texts.js";
@@ -63,7 +66,7 @@ let looking = Promise.resolve();
 export function refresh_networks() {
   const look = async () => {
     try {
-      networks = await darkroom.extra_networks();
+      networks = (await darkroom.extra_networks()).filter(({ model }) => !is_deleted(model));
     } catch (error) {
       notify("error", say.loras_unlisted(message_of(error)));
     }
@@ -171,20 +174,16 @@ export function say_of_networks(text) {
 
 function show() {
   const open = new Set([...element("loras").querySelectorAll("details[open]")].map((details) => details.closest("li")?.dataset.lora));
-  const focused = document.activeElement?.closest("#loras") ? document.activeElement.getAttribute("aria-label") : null;
   const embeddings = networks.filter((network) => network.kind === "embedding" && fits(network)).map(embedding_row);
-  element("embeddings").replaceChildren(...embeddings);
+  keep_focus(element("embeddings"), () => element("embeddings").replaceChildren(...embeddings), element("choose-network"));
   element("embeddings-title").hidden = embeddings.length === 0;
   const rows = shown().map((network) => row(network, open.has(network.name)));
-  element("loras").replaceChildren(...rows);
+  keep_focus(element("loras"), () => element("loras").replaceChildren(...rows), element("choose-network"));
   element("networks-title").hidden = rows.length === 0;
   const n_others = family === null ? 0 : networks.filter((network) => !fits(network)).length;
   element("networks-others").hidden = n_others === 0;
   element("networks-others").textContent = say.other_networks(n_others);
   count();
-  // Whoever uses a keyboard stays where they were.
-  const again = focused === null ? null : element("loras").querySelector(`[aria-label="${CSS.escape(focused)}"]`);
-  if (again instanceof HTMLElement) again.focus();
 }
 
 function count() {
@@ -317,17 +316,24 @@ export function into_prompt(text, id = "prompt") {
   changed();
 }
 
-/** @param {ExtraNetwork} network */
+/** Deletes a file, which can be taken back for a while. @param {ExtraNetwork} network */
 async function remove(network) {
   const { name, model } = network;
-  try {
-    await darkroom.remove(model);
-  } catch (error) {
-    notify("error", say.model_not_deleted(name, message_of(error)));
-    return;
-  }
+  const show_all = async () => {
+    await refresh_networks();
+    await removed();
+    changed();
+  };
+  const act = async () => {
+    try {
+      await darkroom.remove(model);
+      broadcast({ type: "models" });
+    } catch (error) {
+      notify("error", say.model_not_deleted(name, message_of(error)));
+    }
+    await show_all();
+  };
+  delete_later(model, say.model_deleted(name), act, show_all);
   announce(say.model_deleted(name));
-  await refresh_networks();
-  await removed();
-  changed();
+  await show_all();
 }

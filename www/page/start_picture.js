@@ -7,20 +7,24 @@
 import { message_of } from "../errors.js";
 import { element, part, pen_of } from "./elements.js";
 import { show_gallery } from "./gallery.js";
+import { keep_start, kept_start } from "./kept_form.js";
 import { notify } from "./notices.js";
 import { show_side } from "./stage.js";
 import { text } from "./texts.js";
 
 /** How many strokes can be taken back. */
 const MAX_UNDO = 30;
+/** How long painting rests before the mask is kept. */
+const KEEP_MS = 500;
 
 const shown = element("start-canvas");
 const mask = element("mask-canvas");
 const cursor = element("brush-cursor");
 const pen = pen_of(mask, { willReadFrequently: true });
 
-/** @type {{file: Blob, bitmap: ImageBitmap} | null} */
+/** The picture: its file, its size in pixels, and what is shown of it, which may be smaller. @type {{file: Blob, bitmap: ImageBitmap, width: number, height: number} | null} */
 let picture = null;
+let keeping = 0;
 let size = { width: 128, height: 128 };
 /** Earlier states of the mask. @type {ImageData[]} */
 let undo = [];
@@ -29,7 +33,7 @@ let brush = { x: 0, y: 0 };
 let changed = () => {};
 /** Opens or closes the options, where they lie over the stage. @type {(is_open: boolean) => void} */
 let show_panel = () => {};
-/** Reads a file's pixels. @type {(file: Blob) => Promise<ImageData>} */
+/** Reads a file. @type {(file: Blob) => Promise<import("../protocol.js").Shown>} */
 let read;
 /** Asks for the request's size: width and height of a new picture, in pixels. @type {(width: number, height: number) => Promise<void>} */
 let took = async () => {};
@@ -40,7 +44,7 @@ export function given() {
 }
 
 /**
- * @param {(file: Blob) => Promise<ImageData>} read_picture reads a file as a drawing that starts from it does, or says why not
+ * @param {(file: Blob) => Promise<import("../protocol.js").Shown>} read_picture reads a file as a drawing that starts from it does, or says why not
  * @param {() => void} on_change is called when there is another picture or mask
  * @param {(width: number, height: number) => Promise<void>} on_picture is called with the size of a new picture
  * @param {(is_open: boolean) => void} open_panel opens or closes the options
@@ -110,30 +114,67 @@ export function open_start_picture(read_picture, on_change, on_picture, open_pan
  * @returns {Promise<boolean>} whether it is one
  */
 export async function start_from(file) {
-  let bitmap;
+  let shown;
   try {
-    bitmap = await createImageBitmap(await read(file));
+    shown = await read(file);
   } catch (error) {
     const reason = message_of(error).replace(/^picture: /, "");
     notify("error", file instanceof File ? text.file_reason(file.name, reason) : reason);
     return false;
   }
   picture?.bitmap.close();
-  picture = { file, bitmap };
+  picture = { file, ...shown };
   element("start-empty").hidden = true;
   element("start-filled").hidden = false;
   show_gallery(false);
   show_panel(false);
   show_side("source");
   undo = [];
-  await took(bitmap.width, bitmap.height);
+  await took(shown.width, shown.height);
   resize_mask(true);
   show_picture();
   mask_changed();
   return true;
 }
 
+/** Brings back what the request of the last visit started from. @param {() => void} given_size sets the request's size as it was */
+export async function restore_start(given_size) {
+  const { picture: file, mask: painted } = await kept_start();
+  if (!file || picture || !(await start_from(file))) return;
+  given_size();
+  if (!painted) return;
+  const bitmap = await createImageBitmap(masked(painted));
+  pen.drawImage(bitmap, 0, 0, mask.width, mask.height);
+  bitmap.close();
+  mask_changed();
+}
+
+/** What is white in a picture as the brush paints it, the rest clear. @param {ImageData} painted */
+function masked({ data, width, height }) {
+  const made = new ImageData(width, height);
+  for (let i = 0; i < data.length; i += 4) if (data[i] >= 128) made.data.set([0xff, 0x5a, 0x2a, 255], i);
+  return made;
+}
+
+/** Keeps the picture and mask for the next visit, once painting rests. */
+function keep_soon() {
+  clearTimeout(keeping);
+  // A browser that keeps nothing draws all the same.
+  keeping = setTimeout(() => keep_start(picture_and_mask()).catch(() => {}), KEEP_MS);
+}
+
+/**
+ * Takes the picture away.
+ * @returns {Blob | null} its file
+ */
+export function remove_picture() {
+  const file = picture?.file ?? null;
+  if (file) remove();
+  return file;
+}
+
 function remove() {
+  keep_soon();
   picture?.bitmap.close();
   picture = null;
   undo = [];
@@ -161,9 +202,9 @@ export function set_size(width, height) {
 /** The shape of the request, filled with the picture as `fit` says. */
 function show_picture() {
   if (!picture) return;
-  const { bitmap } = picture;
+  const { bitmap, width: full_width, height: full_height } = picture;
   const { width, height } = bitmap;
-  const is_other_shape = width * size.height !== height * size.width;
+  const is_other_shape = full_width * size.height !== full_height * size.width;
   element("fit-field").hidden = !is_other_shape;
   [shown.width, shown.height] = [size.width, size.height];
   element("easel").style.setProperty("--ratio", String(size.width / size.height));
@@ -182,6 +223,7 @@ function show_picture() {
     canvas.drawImage(bitmap, 0, height - 1, width, 1, x, y + h, w, size.height - y - h);
   }
   canvas.drawImage(bitmap, x, y, w, h);
+  show_hint();
 }
 
 /** @param {boolean} fresh whether what was painted is forgotten */
@@ -288,8 +330,18 @@ function mask_changed() {
   element("mask-undo").disabled = undo.length === 0;
   const { has_mask } = given();
   element("mask-clear").disabled = !has_mask;
-  element("start-hint").textContent = has_mask ? text.only_painted : text.whole_image;
+  show_hint();
+  keep_soon();
   changed();
+}
+
+/** What becomes of the picture, and of its shape. */
+function show_hint() {
+  const said = given().has_mask ? text.only_painted : text.whole_image;
+  const { width = 0, height = 0 } = picture ?? {};
+  const is_other_shape = width * size.height !== height * size.width;
+  const fit = text.fitted[/** @type {keyof typeof text.fitted} */ (element("fit").value)];
+  element("start-hint").textContent = is_other_shape ? `${said} ${text.other_shape(`${width} × ${height}`, fit, `${size.width} × ${size.height}`)}` : said;
 }
 
 /** What the request starts from: the file itself, and the mask, white on black, where something is painted. */

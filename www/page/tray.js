@@ -2,8 +2,9 @@
 
 import { message_of } from "../errors.js";
 import { open_queue_drawer, show_queue } from "./drawer.js";
-import { add_picture, show_gallery } from "./gallery.js";
 import { element } from "./elements.js";
+import { add_picture, show_gallery } from "./gallery.js";
+import { forget_job, keep_job } from "./kept_form.js";
 import { progress_ended, progress_is } from "./look.js";
 import { announce, notify } from "./notices.js";
 import { fresh_paper, put_on_stage, show_bitmap, show_pixels, stage_is } from "./stage.js";
@@ -12,6 +13,10 @@ import { duration, sentence, stage } from "./words.js";
 
 /** Below this part of the work the time that is left cannot be told. */
 const TELLING_FRACTION = 0.04;
+/** So much of a prompt that was cut is quoted, in characters. */
+const MAX_QUOTED = 60;
+/** Screen readers are told of the progress so often. */
+const TELLINGS = 4;
 
 /**
  * @typedef {object} Sheet
@@ -21,6 +26,7 @@ const TELLING_FRACTION = 0.04;
  * @property {number} seconds how long it will take, as far as that is known; NaN otherwise
  * @property {import("../protocol.js").Progress | null} progress
  * @property {boolean} is_stopping
+ * @property {number} told how many quarters of the work screen readers were told of
  */
 
 /** What was asked for and is not done, in order. @type {Sheet[]} */
@@ -147,11 +153,13 @@ async function outcome_of(sheet) {
  * @param {import("../protocol.js").DrawRequest} request
  * @param {import("../darkroom.js").Pictures} given
  * @param {(error: unknown) => void} on_error
- * @param {number} [seconds] how long it will take, where that is known
+ * @param {{seconds?: number, kept_as?: number}} [known] how long it will take, and its name in the kept queue, where it has one
  */
-export async function draw(request, given, on_error, seconds = Number.NaN) {
-  const sheet = /** @type {Sheet} */ ({ request, given, seconds, progress: null, is_stopping: false });
+export async function draw(request, given, on_error, { seconds = Number.NaN, kept_as } = {}) {
+  const sheet = /** @type {Sheet} */ ({ request, given, seconds, progress: null, is_stopping: false, told: 0 });
   sheet.job = ask(sheet);
+  // A browser that keeps nothing draws all the same.
+  const name = kept_as ?? keep_job({ model: element("model").value, request, given, asked_at: Date.now() }).catch(() => undefined);
   sheets.push(sheet);
   show_queue();
   show_buttons();
@@ -163,6 +171,8 @@ export async function draw(request, given, on_error, seconds = Number.NaN) {
   } catch (error) {
     on_error(error);
   }
+  const kept_name = await name;
+  if (kept_name !== undefined) forget_job(kept_name).catch(() => {});
   const was_first = sheets[0] === sheet;
   sheets.splice(sheets.indexOf(sheet), 1);
   if (was_first) end(sheet, outcome);
@@ -205,6 +215,11 @@ function follow(sheet, progress) {
   }
   bar.value = progress.fraction;
   progress_is(progress.fraction);
+  const quarter = Math.floor(progress.fraction * TELLINGS);
+  if (progress.stage === "denoising" && quarter > sheet.told) {
+    sheet.told = quarter;
+    announce(said);
+  }
   const { fraction, seconds = 0 } = progress;
   const can_tell = fraction > TELLING_FRACTION && progress.stage !== "paused";
   element("left").textContent = can_tell ? text.time_left(duration((seconds * (1 - fraction)) / fraction)) : "";
@@ -239,7 +254,10 @@ function end(sheet, outcome) {
     finished(outcome);
     if (outcome.n_recoveries > 0) notify("info", text.gpu_lost);
     if (outcome.repeated_in_f32) notify("info", text.repeated);
-    if (outcome.truncated) notify("info", text.truncated(outcome.truncated));
+    if (outcome.truncated) {
+      const { truncated: cut } = outcome;
+      notify("info", text.truncated(cut.length > MAX_QUOTED ? `${cut.slice(0, MAX_QUOTED).trimEnd()} …` : cut));
+    }
   }
   if (sheets.length <= 1) progress_ended(outcome && !outcome.cancelled ? prompt : null);
 }
