@@ -28,6 +28,7 @@ mod names;
 mod numbers;
 mod repaint;
 mod responsive;
+mod shape;
 #[path = "../common/single.rs"]
 mod single;
 mod tiles;

@@ -1,6 +1,6 @@
 // Finished pictures in IndexedDB: they outlive the page, and other tabs hear of them.
 //
-// One object store of {id, png, parameters, seconds, made_at} and, where they are set, favourite and deleted_at. A deleted picture
+// One object store of {id, png, parameters, seconds, made_at} and, where they are set, source, favourite and deleted_at. A deleted picture
 // stays for a while, so that it can be brought back, and is gone for good at a later visit.
 
 import { broadcast } from "./channel.js";
@@ -18,6 +18,7 @@ const in_store = database_of("darkroom-album", "pictures", { keyPath: "id", auto
  * @property {import("../protocol.js").PictureParameters} parameters
  * @property {number} seconds
  * @property {number} made_at milliseconds since 1970
+ * @property {Blob} [source] the picture that it was made from
  * @property {boolean} [favourite]
  * @property {number} [deleted_at] milliseconds since 1970
  */

@@ -2,6 +2,7 @@
 // mid-picture.
 
 import { notify } from "./notices.js";
+import { text } from "./texts.js";
 
 /** Asks before the page is left while `is_busy`. @param {() => boolean} is_busy */
 export function warn_on_leaving(is_busy) {
@@ -20,11 +21,11 @@ export async function serve_offline() {
     const { waiting } = registration;
     // The first one has nothing to take the place of.
     if (!waiting || !workers.controller) return;
-    notify("info", "a new version of Darkroom is ready", {
-      "Use it": () => {
+    notify("info", text.new_version, {
+      [text.reload]: () => {
         workers.addEventListener("controllerchange", () => location.reload(), { once: true });
         workers.addEventListener("message", ({ data }) => {
-          if (data === "other tabs") notify("info", "close the other tabs of Darkroom first: the new version comes when this one is opened again");
+          if (data === "other tabs") notify("info", text.close_other_tabs);
         });
         waiting.postMessage("take over");
       },

@@ -2,6 +2,7 @@
 
 import { read, write } from "./memory.js";
 import { notify } from "./notices.js";
+import { text } from "./texts.js";
 
 /** Where it is kept what is to be deleted. */
 const KEY = "darkroom.deletions";
@@ -19,13 +20,13 @@ export const is_deleted = (name) => pending.has(name);
 /**
  * Deletes after a while, unless it is taken back.
  * @param {string} name by which {@link is_deleted} knows it
- * @param {string} said what it is called
+ * @param {string} said that it is deleted
  * @param {() => Promise<void>} act deletes it, and tells of failures itself
  * @param {() => void} undone shows it again
  */
 export function delete_later(name, said, act, undone) {
-  const close = notify("info", `${said} is deleted`, {
-    Undo: () => {
+  const close = notify("info", said, {
+    [text.undo]: () => {
       clearTimeout(timer);
       pending.delete(name);
       write_pending();

@@ -1,20 +1,24 @@
-// The pictures on the page, and the dialog that shows one large.
+// Finished pictures: the film strip below the stage, and the gallery that it opens into. Both are one list. Pictures are found by
+// words, marked as favourites, selected, saved together, and deleted with a way back; other tabs show the same.
 
 import { message_of } from "../errors.js";
 import { all, forget, keep, picture_of, remove, restore, set_favourite } from "./album.js";
 import { on_news } from "./channel.js";
-import { closest, element, fill_list, make, part } from "./elements.js";
+import { element, make, part } from "./elements.js";
 import { announce, notify } from "./notices.js";
+import { on_stage, open_stage, put_on_stage, show_bitmap, stage_is } from "./stage.js";
+import { text } from "./texts.js";
+import { look_at, open_viewer, viewer_lost } from "./viewer.js";
 import { duration } from "./words.js";
 import { zip } from "./zip.js";
 
 /** @typedef {import("./album.js").Kept} Kept */
 
-/** What the buttons below a picture do. @typedef {{reuse: (parameters: Kept["parameters"]) => void, start_from: (png: Blob) => void}} Actions */
+/** What the buttons at a picture do. @typedef {{reuse: (parameters: Kept["parameters"]) => void, start_from: (png: Blob) => void}} Actions */
 
 /**
- * A picture on the page.
- * @typedef {object} Shown
+ * A picture of the list.
+ * @typedef {object} Item
  * @property {Kept} picture
  * @property {HTMLElement} card
  * @property {string} url of its file
@@ -26,37 +30,56 @@ const UNDO_MS = 20_000;
 
 /** @type {Actions} */
 let actions;
-const viewer = element("viewer");
-/** All on the page, by their ids; those that could not be kept have ids below 0. @type {Map<number, Shown>} */
+/** All on the page, by their ids; those that could not be kept have ids below 0. @type {Map<number, Item>} */
 const shown = new Map();
 let n_unkept = 0;
-/** Which of them are shown: with these words in their prompts, and only favourites or all. */
+/** Which of them are shown: with these words, and only favourites or all. */
 const filter = { words: "", favourites: false };
+/** Is called when there are more or fewer pictures. */
+let counted = () => {};
+
+const is_drawing = () => document.documentElement.dataset.state === "drawing";
 
 /**
  * Shows the pictures of earlier visits.
  * @param {Actions} given
+ * @param {() => void} on_count
  */
-export async function open_gallery(given) {
+export async function open_gallery(given, on_count) {
   actions = given;
-  viewer.addEventListener("click", (event) => {
-    if (event.target === viewer || closest(event, "[data-close]")) viewer.close();
-  });
-  open_tools();
-  on_news("picture", ({ id }) => look_again(id).catch((error) => notify("error", `the pictures of another tab cannot be read: ${message_of(error)}`)));
+  counted = on_count;
+  open_stage((item) => buttons(item, "stage"), look_at);
+  open_viewer({ items: visible, actions: (item) => buttons(item, "viewer"), rows, remove: ({ picture }) => delete_pictures([picture]) });
+  element("open-gallery").addEventListener("click", () => show_gallery(part(document, "main", HTMLElement).dataset.view !== "gallery"));
+  element("gallery-search").addEventListener("input", () => filter_pictures({ words: element("gallery-search").value }));
+  element("gallery-favourites").addEventListener("change", () => filter_pictures({ favourites: element("gallery-favourites").checked }));
+  element("save-selected").addEventListener("click", () => save_together().catch((error) => notify("error", text.not_zipped(message_of(error)))));
+  element("delete-selected").addEventListener("click", () => delete_pictures(chosen_pictures()));
+  element("select-none").addEventListener("click", () => select_pictures([]));
+  on_news("picture", ({ id }) => look_again(id).catch((error) => notify("error", text.other_tab_unreadable(message_of(error)))));
   try {
     for (const picture of await all()) show(picture);
   } catch (error) {
-    notify("error", `the pictures of earlier visits cannot be read (${message_of(error)}): the browser may forbid this page to keep data`);
+    notify("error", text.album_unreadable(message_of(error)));
   }
   count();
+  await show_newest();
+}
+
+/** How many pictures there are. */
+export const n_pictures = () => shown.size;
+
+/** Those that are shown, in the order of the page. @returns {Item[]} */
+function visible() {
+  const by_card = new Map([...shown.values()].map((item) => [/** @type {Element} */ (item.card), item]));
+  return [...element("gallery").children].flatMap((card) => by_card.get(card) ?? []).filter(({ card }) => !card.hidden);
 }
 
 /** Another tab kept, changed or deleted a picture. @param {number} id */
 async function look_again(id) {
   const picture = await picture_of(id);
   const here = shown.get(id);
-  if (!picture || picture.deleted_at !== undefined) take_away(id);
+  if (!picture || picture.deleted_at !== undefined) await take_away(id);
   else if (!here) show(picture);
   else {
     here.picture.favourite = picture.favourite;
@@ -65,9 +88,42 @@ async function look_again(id) {
   count();
 }
 
+/** Opens the gallery over the stage, or goes back. @param {boolean} is_open */
+export function show_gallery(is_open) {
+  const main = part(document, "main", HTMLElement);
+  if ((main.dataset.view === "gallery") === is_open) return;
+  main.dataset.view = is_open ? "gallery" : "stage";
+  const button = element("open-gallery");
+  button.setAttribute("aria-expanded", String(is_open));
+  button.textContent = is_open ? text.back : text.gallery;
+  element("gallery-search").value = "";
+  element("gallery-favourites").checked = false;
+  filter_pictures({ words: "", favourites: false });
+  if (!is_open) select_pictures([]);
+}
+
+/** Puts a finished picture on the stage. @param {Item} item */
+async function stage_shows(item) {
+  const bitmap = await createImageBitmap(item.picture.png).catch(() => null);
+  // What is drawn meanwhile has the stage.
+  if (!bitmap || is_drawing()) return;
+  show_bitmap(bitmap, item.picture.parameters.prompt ?? "");
+  put_on_stage(item);
+  stage_is("done");
+}
+
+/** Puts the newest picture on the stage, where nothing else is. */
+async function show_newest() {
+  const [newest] = visible();
+  if (on_stage() || is_drawing()) return;
+  if (newest) await stage_shows(newest);
+  else if (shown.size === 0) stage_is("empty");
+}
+
 /**
  * Keeps a new picture and shows it. A picture that cannot be kept is shown all the same.
  * @param {Omit<Kept, "id">} picture
+ * @returns {Promise<Item>}
  */
 export async function add_picture(picture) {
   let id = 0;
@@ -77,44 +133,21 @@ export async function add_picture(picture) {
     n_unkept += 1;
     id = -n_unkept;
     const is_full = error instanceof DOMException && error.name === "QuotaExceededError";
-    const reason = is_full ? "this browser's space for the page is used up" : message_of(error);
-    notify("error", `the picture is here, but it will be gone after a reload, because ${reason}: save it, or delete others first`);
+    notify("error", text.not_kept(is_full ? text.storage_full : message_of(error)));
   }
-  show({ ...picture, id });
+  const item = shown.get(id) ?? show({ ...picture, id });
   count();
+  return item;
 }
 
 function count() {
   const n = shown.size;
-  const n_visible = [...shown.values()].filter(({ card }) => !card.hidden).length;
-  const all = n === 0 ? "none yet" : n === 1 ? "1 picture" : `${n} pictures`;
-  element("pictures-count").textContent = n_visible === n ? all : `${n_visible} of ${all}`;
+  const n_visible = visible().length;
+  element("pictures-count").textContent = n_visible < n ? text.shown_of(n_visible, n) : text.n_pictures(n);
   const chosen = chosen_pictures().length;
-  tools.hidden = n === 0;
-  together.hidden = chosen === 0;
-  part(together, "span", HTMLElement).textContent = chosen === 1 ? "1 selected" : `${chosen} selected`;
-}
-
-// Controls for many pictures.
-
-const tools = make("div", { class: "row gallery-tools", role: "group", "aria-label": "Find pictures", hidden: true });
-const together = make("div", { class: "row gallery-together", role: "group", "aria-label": "Selected pictures", hidden: true });
-
-function open_tools() {
-  const search = make("input", { type: "search", id: "gallery-search", class: "grow", placeholder: "Search in prompts", "aria-label": "Search in prompts" });
-  search.addEventListener("input", () => filter_pictures({ words: search.value }));
-  const favourites = make("input", { type: "checkbox", id: "gallery-favourites" });
-  favourites.addEventListener("change", () => filter_pictures({ favourites: favourites.checked }));
-  tools.append(search, make("label", {}, favourites, make("span", {}, "Favourites")));
-  /** @type {(label: string, act: () => void) => HTMLButtonElement} */
-  const button = (label, act) => make("button", { type: "button", class: "plain", onclick: act }, label);
-  together.append(
-    make("span", { class: "quiet" }),
-    button("Download zip", () => save_together().catch((error) => notify("error", `the archive could not be made: ${message_of(error)}`))),
-    button("Delete selected", () => delete_pictures(chosen_pictures())),
-    button("Select none", () => select_pictures([])),
-  );
-  element("gallery").before(tools, together);
+  element("selected").hidden = chosen === 0;
+  element("n-selected").textContent = text.n_selected(chosen);
+  counted();
 }
 
 /** Shows those pictures alone that pass. @param {Partial<typeof filter>} changes */
@@ -126,13 +159,13 @@ export function filter_pictures(changes) {
 
 /** @param {Kept} picture */
 function passes({ parameters, favourite }) {
-  const text = `${parameters.prompt ?? ""} ${parameters.seed ?? ""}`.toLowerCase();
-  return (!filter.favourites || favourite === true) && filter.words.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  const { prompt = "", negative_prompt = "", model = "", seed } = parameters;
+  const within = `${prompt} ${negative_prompt} ${model} ${seed}`.toLowerCase();
+  return (!filter.favourites || favourite === true) && filter.words.toLowerCase().split(/\s+/).every((word) => within.includes(word));
 }
 
 /** Those that are selected and shown, in the order of the page. @returns {Kept[]} */
-export const chosen_pictures = () =>
-  [...shown.values()].filter(({ is_chosen, card }) => is_chosen && !card.hidden).map(({ picture }) => picture).reverse();
+export const chosen_pictures = () => visible().flatMap(({ is_chosen, picture }) => (is_chosen ? [picture] : []));
 
 /** @param {number[]} ids */
 export function select_pictures(ids) {
@@ -140,7 +173,7 @@ export function select_pictures(ids) {
   count();
 }
 
-/** @param {Shown} each @param {boolean} is_chosen */
+/** @param {Item} each @param {boolean} is_chosen */
 function choose(each, is_chosen) {
   each.is_chosen = is_chosen;
   part(each.card, ".choose input", HTMLInputElement).checked = is_chosen;
@@ -156,7 +189,7 @@ export async function save_together() {
   make("a", { href: url, download: "darkroom.zip" }).click();
   // The browser reads it after the click.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
-  announce(`${pictures.length} pictures are saved`);
+  announce(text.n_saved(pictures.length));
 }
 
 /**
@@ -167,47 +200,53 @@ export async function delete_pictures(pictures) {
   try {
     for (const { id } of pictures) if (id > 0) await remove(id);
   } catch (error) {
-    notify("error", `the picture could not be deleted: ${message_of(error)}`);
+    notify("error", text.not_deleted(message_of(error)));
     return;
   }
-  if (viewer.open) viewer.close();
-  const first = pictures[0] && shown.get(pictures[0].id)?.card;
-  const gone = new Set(pictures.map(({ id }) => shown.get(id)?.card));
-  const others = [...element("gallery").children].filter((card) => card instanceof HTMLElement && !card.hidden && !gone.has(card));
-  // Whoever uses a keyboard goes on from the neighbour.
-  const next = others.find((card) => first && first.compareDocumentPosition(card) & Node.DOCUMENT_POSITION_FOLLOWING) ?? others.at(-1);
-  for (const { id } of pictures) take_away(id);
+  const gone = pictures.flatMap(({ id }) => shown.get(id) ?? []);
+  const seen = visible();
+  const at = seen.findIndex((item) => gone.includes(item));
+  const left = seen.filter((item) => !gone.includes(item));
+  const next = left[Math.min(Math.max(0, at), left.length - 1)];
+  for (const item of gone) viewer_lost(item, next);
+  const had_focus = gone.some(({ card }) => card.contains(document.activeElement)) || element("stage-actions").contains(document.activeElement) || element("selected").contains(document.activeElement);
+  for (const { id } of pictures) await take_away(id, next);
   count();
-  (next ? part(next, ".open", HTMLElement) : element("prompt")).focus();
+  // Whoever uses a keyboard goes on from the neighbour.
+  if (had_focus) (next ? part(next.card, ".open", HTMLElement) : element("prompt")).focus();
   const undo = async () => {
     clearTimeout(timer);
     for (const picture of pictures) {
       delete picture.deleted_at;
       if (picture.id > 0) await restore(picture.id);
-      show(picture);
+      if (!shown.has(picture.id)) show(picture);
     }
     count();
-    const [back] = pictures;
-    const card = back && shown.get(back.id)?.card;
-    if (card) part(card, ".open", HTMLElement).focus();
+    await show_newest();
+    const back = pictures[0] && shown.get(pictures[0].id);
+    if (back && !element("viewer").open) part(back.card, ".open", HTMLElement).focus();
   };
-  const close = notify("info", pictures.length === 1 ? "the picture is deleted" : `${pictures.length} pictures are deleted`, { Undo: undo });
+  const close = notify("info", text.n_deleted(pictures.length), { [text.undo]: undo });
   const timer = setTimeout(() => {
     close();
-    for (const { id } of pictures) if (id > 0) forget(id).catch((error) => notify("error", `the picture could not be deleted: ${message_of(error)}`));
+    for (const { id } of pictures) if (id > 0) forget(id).catch((error) => notify("error", text.not_deleted(message_of(error))));
   }, UNDO_MS);
 }
 
-/** @param {number} id */
-function take_away(id) {
+/** @param {number} id @param {Item} [next] what comes on the stage in its place */
+async function take_away(id, next) {
   const here = shown.get(id);
   if (!here) return;
   here.card.remove();
   URL.revokeObjectURL(here.url);
   shown.delete(id);
+  if (on_stage() !== here) return;
+  put_on_stage(null);
+  if (next && shown.has(next.picture.id)) await stage_shows(next);
+  await show_newest();
 }
 
-/** @param {Shown} each */
+/** @param {Item} each */
 function show_favourite({ picture, card }) {
   const button = part(card, ".favourite", HTMLElement);
   button.setAttribute("aria-pressed", String(picture.favourite === true));
@@ -215,7 +254,7 @@ function show_favourite({ picture, card }) {
   card.hidden = !passes(picture);
 }
 
-/** @param {Shown} each */
+/** @param {Item} each */
 async function toggle_favourite(each) {
   const { picture } = each;
   picture.favourite = !picture.favourite;
@@ -224,88 +263,102 @@ async function toggle_favourite(each) {
   try {
     if (picture.id > 0) await set_favourite(picture.id, picture.favourite);
   } catch (error) {
-    notify("error", `the favourite could not be kept: ${message_of(error)}`);
+    notify("error", text.favourite_lost(message_of(error)));
   }
 }
 
 /**
- * @param {Kept} picture
- * @param {string} url of its file
+ * @param {Item} item
+ * @param {"card" | "stage" | "viewer"} where
  */
-function buttons(picture, url) {
+function buttons(item, where) {
+  const { picture, url } = item;
   const { prompt, seed } = picture.parameters;
-  const named = (/** @type {string} */ label) => `${label}: ${prompt}, seed ${seed}`;
-  return [
-    make("a", { href: url, download: `darkroom-${seed}.png`, "aria-label": named("Save") }, "Save"),
-    make("button", { type: "button", "aria-label": named("Reuse the settings"), title: "Put its settings into the form", onclick: () => actions.reuse(picture.parameters) }, "Reuse"),
-    make("button", { type: "button", "aria-label": named("Edit"), title: "Start from this picture: change it, or repaint a part", onclick: () => actions.start_from(picture.png) }, "Edit"),
-    make("button", { type: "button", "aria-label": named("Delete"), onclick: () => delete_pictures([picture]) }, "Delete"),
+  const named = (/** @type {string} */ label) => `${label}: ${prompt}, ${text.seed(seed)}`;
+  const look = where === "viewer" ? "plain" : "";
+  /** @type {(label: string, act: () => void, title?: string) => HTMLElement} */
+  const button = (label, act, title = "") => make("button", { type: "button", class: look, "aria-label": named(label), title, onclick: act }, label);
+  const close = () => where === "viewer" && element("viewer").close();
+  const made = [
+    make("a", { href: url, download: `darkroom-${seed}.png`, class: look, "aria-label": named(text.save) }, text.save),
+    button(text.use_settings, () => {
+      close();
+      actions.reuse(picture.parameters);
+    }, text.use_settings_title),
+    button(text.edit, () => {
+      close();
+      actions.start_from(picture.png);
+    }, text.edit_title),
   ];
+  if (where !== "card") {
+    made.splice(1, 0, button(text.copy, () => copy(new ClipboardItem({ "image/png": picture.png }), text.copied)));
+    made.push(button(text.copy_seed, () => copy(String(seed), text.seed_copied)));
+  }
+  made.push(button(text.delete, () => delete_pictures([picture])));
+  return made;
 }
 
-/** @param {Kept} picture */
+/** @param {string | ClipboardItem} what @param {string} said */
+async function copy(what, said) {
+  try {
+    await (typeof what === "string" ? navigator.clipboard.writeText(what) : navigator.clipboard.write([what]));
+    notify("info", said);
+  } catch (error) {
+    notify("error", text.not_copied(message_of(error)));
+  }
+}
+
+/** @param {Kept} picture @returns {Item} */
 function show(picture) {
   const url = URL.createObjectURL(picture.png);
-  const { prompt = "", seed } = picture.parameters;
+  const { prompt = "", seed, steps = 0 } = picture.parameters;
   const card = make("li", { class: "card" });
+  /** @type {Item} */
   const each = { picture, card, url, is_chosen: false };
-  const look = () => {
-    element("viewer-image").src = url;
-    element("viewer-image").alt = prompt;
-    element("viewer-prompt").textContent = prompt;
-    fill_list(element("viewer-parameters"), rows(picture));
-    const acts = buttons(picture, url);
-    for (const act of acts) {
-      act.className = "plain";
-      if (act.tagName === "BUTTON") act.addEventListener("click", () => viewer.close());
-    }
-    element("viewer-actions").replaceChildren(...acts);
-    viewer.showModal();
-  };
-  const image = make("img", { src: url, alt: prompt, loading: "lazy" });
-  const select = make("input", { type: "checkbox", "aria-label": `Select: ${prompt}, seed ${seed}` });
+  const select = make("input", { type: "checkbox", "aria-label": `${text.select}: ${prompt}, ${text.seed(seed)}` });
   select.addEventListener("change", () => {
     choose(each, select.checked);
     count();
   });
   card.append(
-    make("button", { type: "button", class: "open", "aria-label": `Look at: ${prompt}, seed ${seed}`, onclick: look }, image),
-    make("p", {}, prompt),
-    make("small", {}, `seed ${seed} · ${picture.parameters.steps} steps`),
+    make("button", { type: "button", class: "open", "aria-label": text.open_picture(prompt, seed), onclick: () => look_at(each) }, make("img", { src: url, alt: prompt, loading: "lazy", decoding: "async" })),
+    make("div", { class: "over" }, ...buttons(each, "card")),
     make(
       "div",
-      { class: "row" },
-      ...buttons(picture, url),
-      make("button", { type: "button", class: "favourite", "aria-label": `Favourite: ${prompt}, seed ${seed}`, onclick: () => toggle_favourite(each) }),
+      { class: "marks" },
       make("label", { class: "choose" }, select),
+      make("button", { type: "button", class: "favourite", title: text.favourite, "aria-label": `${text.favourite}: ${prompt}, ${text.seed(seed)}`, onclick: () => toggle_favourite(each) }),
     ),
+    make("p", { dir: "auto" }, prompt),
+    make("small", {}, `${text.seed(seed)} · ${text.steps(steps)}`),
   );
   shown.set(picture.id, each);
-  // Ids count on, so that pictures that come back hang where they hung.
-  const older = [...shown.keys()].filter((id) => id > 0 && picture.id > 0 && id < picture.id);
-  const before = older.length === 0 ? undefined : shown.get(Math.max(...older))?.card;
-  if (before) before.before(card);
-  else if (picture.id > 0 && shown.size > 1 && Math.min(...[...shown.keys()].filter((id) => id > 0)) === picture.id) element("gallery").append(card);
-  else element("gallery").prepend(card);
+  // Ids count on, so that pictures that come back hang where they hung; those without one are the newest.
+  const newer = (/** @type {number} */ id) => (picture.id < 0 ? id < picture.id : id < 0 || id > picture.id);
+  const after = [...shown].filter(([id]) => id !== picture.id && newer(id)).length;
+  const neighbour = element("gallery").children[after];
+  if (neighbour) neighbour.before(card);
+  else element("gallery").append(card);
   show_favourite(each);
+  return each;
 }
 
-/** @param {Kept} picture @returns {[string, string][]} */
-function rows({ parameters, seconds, made_at }) {
+/** @param {Item} item @returns {[string, string][]} */
+function rows({ picture: { parameters, seconds, made_at } }) {
   /** @type {[string, string | undefined][]} */
   const rows = [
-    ["Left out", parameters.negative_prompt],
-    ["Size", `${parameters.width} × ${parameters.height}`],
-    ["Steps", String(parameters.steps)],
-    ["Guidance", String(parameters.guidance_scale)],
-    ["Sampler", parameters.sampler],
-    ["Seed", String(parameters.seed)],
+    [text.row.negative, parameters.negative_prompt],
+    [text.row.size, `${parameters.width} × ${parameters.height}`],
+    [text.row.steps, String(parameters.steps)],
+    [text.row.guidance, String(parameters.guidance_scale)],
+    [text.row.sampler, parameters.sampler],
+    [text.row.seed, String(parameters.seed)],
     ["LoRAs", parameters.loras?.map(({ name, strength }) => `${name} ${strength}`).join(", ")],
-    ["Strength", parameters.strength?.toFixed(2)],
-    ["Model", parameters.model],
-    ["Took", duration(seconds)],
-    ["Made", new Date(made_at).toLocaleString()],
+    [text.row.strength, parameters.strength?.toFixed(2)],
+    [text.row.model, parameters.model],
+    [text.row.took, duration(seconds)],
+    [text.row.made, new Date(made_at).toLocaleString()],
   ];
   // Pictures of earlier versions have null where there is nothing.
-  return rows.flatMap(([name, value]) => (value === undefined || value === null ? [] : [[name, value]]));
+  return rows.flatMap(([name, value]) => (value === undefined || value === null || value === "" ? [] : [[name, value]]));
 }

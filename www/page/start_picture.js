@@ -2,12 +2,15 @@
 //
 // A new picture sets the request's size to its own, as far as the model can. Where another size is asked for, it is stretched, cropped
 // or padded, as the reader chooses; the library does that, and the canvas shows it. The mask is a canvas of the request's shape: opaque
-// where the picture is to be drawn anew.
+// where the picture is to be regenerated.
 
 import { message_of } from "../errors.js";
 import { element, part, pen_of } from "./elements.js";
+import { show_gallery } from "./gallery.js";
 import { keep_start, kept_start } from "./kept_form.js";
 import { notify } from "./notices.js";
+import { show_side } from "./stage.js";
+import { text } from "./texts.js";
 
 /** How many strokes can be taken back. */
 const MAX_UNDO = 30;
@@ -34,6 +37,8 @@ let undo = [];
 /** Where the brush is, in the mask's pixels. */
 let brush = { x: 0, y: 0 };
 let changed = () => {};
+/** Opens or closes the options, where they lie over the stage. @type {(is_open: boolean) => void} */
+let show_panel = () => {};
 /** Reads a file. @type {(file: Blob) => Promise<import("../protocol.js").Shown>} */
 let read;
 /** Asks for the request's size: width and height of a new picture, in pixels. @type {(width: number, height: number) => Promise<void>} */
@@ -48,8 +53,10 @@ export function given() {
  * @param {(file: Blob) => Promise<import("../protocol.js").Shown>} read_picture reads a file as a drawing that starts from it does, or says why not
  * @param {() => void} on_change is called when there is another picture or mask
  * @param {(width: number, height: number) => Promise<void>} on_picture is called with the size of a new picture
+ * @param {(is_open: boolean) => void} open_panel opens or closes the options
  */
-export function open_start_picture(read_picture, on_change, on_picture) {
+export function open_start_picture(read_picture, on_change, on_picture, open_panel) {
+  show_panel = open_panel;
   read = read_picture;
   changed = on_change;
   took = on_picture;
@@ -64,6 +71,11 @@ export function open_start_picture(read_picture, on_change, on_picture) {
   element("remove-picture").addEventListener("click", () => {
     remove();
     element("choose-picture").focus();
+  });
+  element("show-source").addEventListener("click", () => {
+    show_panel(false);
+    show_side("source");
+    mask.focus();
   });
   element("mask-undo").addEventListener("click", take_back);
   element("mask-clear").addEventListener("click", () => {
@@ -111,13 +123,13 @@ export async function start_from(file) {
   let shown;
   let close = () => {};
   const waiting = setTimeout(() => {
-    close = notify("info", file instanceof File ? `reading ${file.name} …` : "reading the picture …");
+    close = notify("info", text.reading(file instanceof File ? file.name : ""));
   }, READ_MS);
   try {
     shown = await read(file);
   } catch (error) {
     const reason = message_of(error).replace(/^picture: /, "");
-    notify("error", file instanceof File ? `the file ${file.name}: ${reason}` : reason);
+    notify("error", file instanceof File ? text.file_reason(file.name, reason) : reason);
     return false;
   } finally {
     clearTimeout(waiting);
@@ -127,6 +139,9 @@ export async function start_from(file) {
   picture = { file, ...shown };
   element("start-empty").hidden = true;
   element("start-filled").hidden = false;
+  show_gallery(false);
+  show_panel(false);
+  show_side("source");
   undo = [];
   await took(shown.width, shown.height);
   resize_mask(true);
@@ -180,6 +195,7 @@ function remove() {
   pen.clearRect(0, 0, mask.width, mask.height);
   element("start-empty").hidden = false;
   element("start-filled").hidden = true;
+  show_side("image");
   changed();
 }
 
@@ -212,6 +228,7 @@ function show_picture() {
   const is_other_shape = full_width * size.height !== full_height * size.width;
   element("fit-field").hidden = !is_other_shape;
   [shown.width, shown.height] = [to.width, to.height];
+  element("easel").style.setProperty("--ratio", String(size.width / size.height));
   const canvas = pen_of(shown);
   const fit = is_other_shape ? element("fit").value : "stretch";
   const across = to.width / width;
@@ -349,14 +366,11 @@ function mask_changed() {
 
 /** What becomes of the picture, and of its shape. */
 function show_hint() {
-  const text = given().has_mask
-    ? "Only the painted part is drawn anew; the rest stays as it is, to the pixel."
-    : "The whole picture is drawn anew. Paint over a part to change only that.";
+  const said = given().has_mask ? text.only_painted : text.whole_image;
   const { width = 0, height = 0 } = picture ?? {};
   const is_other_shape = width * size.height !== height * size.width;
-  const fits = { stretch: "stretched", crop: "cropped around the middle", pad: "padded with its edges" };
-  const fit = fits[/** @type {keyof typeof fits} */ (element("fit").value)];
-  element("start-hint").textContent = is_other_shape ? `${text} The picture has ${width} × ${height} pixels: it is ${fit} to ${size.width} × ${size.height}.` : text;
+  const fit = text.fitted[/** @type {keyof typeof text.fitted} */ (element("fit").value)];
+  element("start-hint").textContent = is_other_shape ? `${said} ${text.other_shape(`${width} × ${height}`, fit, `${size.width} × ${size.height}`)}` : said;
 }
 
 /** What the request starts from: the file itself, and the mask, white on black, where something is painted. */
