@@ -56,16 +56,23 @@ fn axe_finds_nothing_wrong() {
     for _ in 0..3 {
         browser.eval("document.getElementById('draw').click()");
     }
-    browser.wait_until("document.querySelectorAll('#queue li').length === 3");
+    browser.wait_until("document.querySelectorAll('#queue li').length === 2");
     let mut found = Vec::new();
     for scheme in ["light", "dark"] {
         set_scheme(&browser, scheme);
+        // Colours change in passing.
+        browser.run("await new Promise((resolve) => setTimeout(resolve, 500))");
         let mut look = |screen: &str| {
             found.extend(violations(&browser).into_iter().map(|each| format!("{scheme}, {screen}: {each}")));
         };
         look("drawing");
-        for (screen, button) in [("models", "#open-models"), ("settings", "#open-settings"), ("viewer", ".card .open")]
-        {
+        for (screen, button) in [
+            ("models", "#open-models"),
+            ("settings", "#open-settings"),
+            ("help", "#open-help"),
+            ("queue-drawer", "#open-queue"),
+            ("viewer", ".card .open"),
+        ] {
             browser.eval(&format!("document.querySelector('{button}').click()"));
             browser.wait_until(&format!("document.getElementById('{screen}').open"));
             if screen == "models" {
@@ -88,7 +95,7 @@ fn names_have_the_words_of_their_labels() {
     for _ in 0..3 {
         browser.eval("document.getElementById('draw').click()");
     }
-    browser.wait_until("document.querySelectorAll('#queue li').length === 3");
+    browser.wait_until("document.querySelectorAll('#queue li').length === 2");
     browser.eval("document.getElementById('open-models').click()");
     browser.wait_until("document.querySelectorAll('.model').length === 7");
     let lacking = browser.eval(
@@ -119,12 +126,15 @@ fn the_focus_is_never_lost() {
     for _ in 0..3 {
         browser.eval("document.getElementById('draw').click()");
     }
-    browser.wait_until("document.querySelectorAll('#queue li').length === 3");
+    browser.wait_until("document.querySelectorAll('#queue li').length === 2");
+    browser.eval("document.getElementById('open-queue').click()");
     press("document.querySelector('#queue li button')");
     browser.wait_until("document.querySelectorAll('#queue li').length === 1");
     press("document.querySelector('#queue li button')");
     browser.wait_until("document.querySelectorAll('#queue li').length === 0");
     browser.run("await new Promise((resolve) => setTimeout(resolve, 100))");
     assert_eq!(browser.eval("document.activeElement !== document.body"), true, "lost after the last one");
+    browser.eval("document.getElementById('queue-drawer').close()");
+    browser.eval("document.getElementById('open-gallery').click()");
     press("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Delete')");
 }

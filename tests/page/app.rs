@@ -115,7 +115,9 @@ fn another_build_takes_its_place_whole() {
     browser.run("await (await navigator.serviceWorker.ready).update();");
     browser.wait_until("document.getElementById('notices').textContent.includes('new version of Darkroom is ready')");
     assert_eq!(browser.eval("document.title"), "Darkroom");
-    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Use it').click()");
+    browser.eval(
+        "[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Reload the page').click()",
+    );
     browser.wait_until("document.title === 'Two'");
     browser.wait_until_idle();
     let caches = browser.run("return (await caches.keys()).map((key) => key.split(' ').at(-1))");
@@ -148,7 +150,7 @@ fn the_queue_outlives_a_reload() {
         browser.fill(&[("seed", seed)]);
         browser.eval("document.getElementById('draw').click()");
         browser.wait_until(&format!(
-            "document.querySelectorAll('#queue li:not(.more)').length === {}",
+            "document.querySelectorAll('#queue li').length === {}",
             seed.parse::<usize>().expect("a number") - 1
         ));
     }
@@ -157,9 +159,9 @@ fn the_queue_outlives_a_reload() {
     browser.run("await new Promise((resolve) => setTimeout(resolve, 500))");
     browser.reload();
     browser.wait_until_idle();
-    browser.wait_until("document.getElementById('notices').textContent.includes('3 pictures were not finished')");
+    browser.wait_until("document.getElementById('notices').textContent.includes('3 images were not finished')");
     browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Resume').click()");
-    browser.wait_until("document.querySelectorAll('#queue li:not(.more)').length === 2");
+    browser.wait_until("document.querySelectorAll('#queue li').length === 2");
     browser.wait_until("document.getElementById('what-settings').textContent.includes('seed 1')");
     // Another tab leaves them alone.
     let tab = browser.post("/window/new", json!({ "type": "tab" }));
@@ -264,18 +266,19 @@ fn deleted_pictures_come_back_where_they_hung() {
     let seeds =
         "[...document.querySelectorAll('.card:not([hidden]) small')].map((small) => small.textContent.split(' ')[1])";
     // Whoever uses a keyboard goes on from the neighbour.
+    browser.eval("document.getElementById('open-gallery').click()");
     browser.eval("(() => { const cards = document.querySelectorAll('.card'); const button = [...cards[1].querySelectorAll('button')].find((b) => b.textContent === 'Delete'); button.focus(); button.click(); })()");
     browser.wait_until("document.querySelectorAll('.card').length === 2");
-    browser.wait_until("document.activeElement.ariaLabel === `Look at: a red apple on a blue background, seed 1`");
+    browser.wait_until("document.activeElement.ariaLabel === `Open: a red apple on a blue background, seed 1`");
     browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Undo').click()");
     browser.wait_until("document.querySelectorAll('.card').length === 3");
     assert_eq!(browser.eval(seeds), json!(["3", "2", "1"]));
-    browser.wait_until("document.activeElement.ariaLabel === `Look at: a red apple on a blue background, seed 2`");
+    browser.wait_until("document.activeElement.ariaLabel === `Open: a red apple on a blue background, seed 2`");
     // Searched, marked, selected and saved together.
     browser.eval("document.querySelectorAll('.favourite')[2].click()");
     browser.eval("document.getElementById('gallery-favourites').click()");
     assert_eq!(browser.eval(seeds), json!(["1"]));
-    assert_eq!(browser.text("#pictures-count"), "1 of 3 pictures");
+    assert_eq!(browser.text("#pictures-count"), "1 of 3 images");
     browser.eval("document.getElementById('gallery-favourites').click()");
     let search = |words: &str| {
         browser.eval(&format!(
@@ -306,7 +309,9 @@ fn deleted_pictures_come_back_where_they_hung() {
         Ok(tested) => assert_eq!(String::from_utf8_lossy(&tested.stdout).trim(), "None 3.png 1.png"),
         Err(_) => assert!(bytes.starts_with(b"PK\x03\x04") && bytes.windows(4).any(|four| four == b"PK\x05\x06")),
     }
-    browser.eval("[...document.querySelectorAll('.gallery-together button')].find((b) => b.textContent === 'Delete selected').click()");
+    browser.eval(
+        "[...document.querySelectorAll('#selected button')].find((b) => b.textContent === 'Delete selected').click()",
+    );
     browser.wait_until("document.querySelectorAll('.card').length === 1");
     browser.reload();
     browser.wait_until_idle();

@@ -64,7 +64,8 @@ fn a_typed_seed_is_kept_and_a_reused_one_holds_once() {
     browser.wait_until_idle();
     // From here on new ones; but what a picture was drawn with is drawn once more.
     browser.eval("document.querySelector('[name=next-seed][value=random]').click()");
-    browser.eval("document.querySelector('.card button:not(.open)').click()");
+    browser
+        .eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
     browser.wait_until("document.getElementById('seed').value === '77'");
     assert_eq!(next_seed(&browser), "keep");
     browser.eval("document.getElementById('draw').click()");
@@ -85,13 +86,14 @@ fn settings_of_a_picture_from_a_prompt_alone_take_the_start_picture_away() {
     browser.draw(APPLE, 1);
     browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Edit').click()");
     browser.wait_until("!document.getElementById('start-filled').hidden");
-    browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Reuse').click()");
+    browser
+        .eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
     browser.wait_until("document.getElementById('start-filled').hidden");
-    said(&browser, "The start picture is removed");
-    press_notice(&browser, "Put it back");
+    said(&browser, "Source image removed");
+    press_notice(&browser, "Undo");
     browser.wait_until("!document.getElementById('start-filled').hidden");
     // Its own settings leave it where it is.
-    press_notice(&browser, "Use its settings");
+    press_notice(&browser, "Use settings");
     browser.run("await new Promise((resolve) => setTimeout(resolve, 300))");
     assert_eq!(browser.eval("document.getElementById('start-filled').hidden"), false);
 }
@@ -152,7 +154,7 @@ fn keys_do_only_what_they_are_pressed_for() {
     for _ in 0..3 {
         browser.eval(draw);
     }
-    browser.wait_until("document.querySelectorAll('#queue li').length === 3");
+    browser.wait_until("document.querySelectorAll('#queue li').length === 2");
     browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");
     browser.eval(
         "(() => { for (const more of [{ isComposing: true }, { keyCode: 229 }, { repeat: true }])
@@ -164,7 +166,7 @@ fn keys_do_only_what_they_are_pressed_for() {
     browser.wait_until("document.getElementById('models').open");
     browser.press(&[keys::CONTROL, keys::ENTER]);
     browser.run("await new Promise((resolve) => setTimeout(resolve, 300))");
-    assert_eq!(browser.eval("document.querySelectorAll('#queue li').length"), 3);
+    assert_eq!(browser.eval("document.querySelectorAll('#queue li').length"), 2);
     // Enter in a field takes what is written.
     browser.eval("(() => { const field = document.getElementById('endpoint'); field.value = 'https://hub.invalid'; field.dispatchEvent(new Event('change')); document.getElementById('repository').focus(); })()");
     browser.press(&['o', '/', 'n', keys::ENTER]);
@@ -213,7 +215,7 @@ fn a_hub_that_does_not_answer_is_told_and_can_be_given_up() {
         "(() => {{ const field = document.getElementById('endpoint'); field.value = {endpoint:?}; field.dispatchEvent(new Event('change'));
         document.getElementById('repository').value = 'o/n'; document.getElementById('add-repository').click(); }})()"
     ));
-    browser.wait_until("document.querySelector('[data-model=\"o/n\"]')?.textContent.includes('Asking the Hub')");
+    browser.wait_until("document.querySelector('[data-model=\"o/n\"]')?.textContent.includes('Asking the hub')");
     browser.wait_until("document.getElementById('models-now').textContent.includes('has not answered yet')");
     browser.eval(
         "[...document.querySelectorAll('#models button')].find((button) => button.ariaLabel === 'Pause: o/n').click()",
@@ -234,7 +236,7 @@ fn files_of_any_kind_and_number_are_answered() {
     // A photo has no settings, and that is no fault of a PNG's.
     browser.run(&format!("{jpeg} window.photo = new File([jpeg], 'photo.jpg', {{ type: 'image/jpeg' }});"));
     drop_files(&browser, "body", "[window.photo]");
-    said(&browser, "This picture carries no settings");
+    said(&browser, "This image contains no settings");
     drop_files(&browser, "body", "[new File(['x'], 'lora.safetensors')]");
     said(&browser, "lora.safetensors");
     assert!(!browser.text("#notices").contains("PNG"), "{}", browser.text("#notices"));
@@ -246,7 +248,7 @@ fn files_of_any_kind_and_number_are_answered() {
     );
     drop_files(&browser, "body", "[...window.drawn, window.photo]");
     browser.wait_until("document.querySelectorAll('.card').length === 3");
-    said(&browser, "2 pictures are added; 1 file is no PNG with settings: photo.jpg");
+    said(&browser, "2 images added; 1 file is not a PNG with settings: photo.jpg");
 }
 
 #[test]
@@ -268,16 +270,19 @@ fn settings_change_in_mid_queue() {
 }
 
 #[test]
-fn a_long_queue_is_a_short_list() {
+fn a_long_queue_does_not_make_a_long_page() {
     let browser = Browser::start();
     browser.open_page(&page_url());
     browser.fill(&[("steps", "150")]);
-    browser.eval("(() => { for (let i = 0; i < 100; i += 1) document.getElementById('draw').click(); })()");
-    browser.wait_until("document.querySelector('#queue .more')?.textContent.includes('and 79 more')");
-    let rows = browser.eval("document.querySelectorAll('#queue li').length");
-    assert_eq!(rows, 21);
-    browser.eval("document.querySelector('#queue .more button').click()");
+    browser.eval("(() => { for (let i = 0; i < 300; i += 1) document.getElementById('draw').click(); })()");
+    browser.wait_until("document.getElementById('open-queue').textContent === 'Queue: 299'");
+    browser.eval("document.getElementById('open-queue').click()");
+    browser.wait_until("document.getElementById('queue-drawer').open");
+    let height = browser.eval("Math.max(document.documentElement.scrollHeight, document.getElementById('queue-drawer').offsetHeight) - innerHeight");
+    assert!(height.as_f64() <= Some(0.0), "the page is {height} pixels too long");
+    browser.eval("document.getElementById('queue-clear').click()");
     browser.wait_until("document.querySelectorAll('#queue li').length === 0");
+    browser.eval("document.getElementById('queue-drawer').close()");
     browser.eval("document.getElementById('stop').click()");
     browser.wait_until_idle();
     assert_eq!(browser.n_pictures(), 0);
@@ -298,7 +303,7 @@ fn what_happens_is_announced_and_typing_is_not() {
     browser.run("await new Promise((resolve) => setTimeout(resolve, 200))");
     let heard = browser.eval("window.heard");
     let heard: Vec<&str> = heard.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
-    assert!(heard.first().is_some_and(|first| first.starts_with("Drawing ")), "{heard:?}");
+    assert!(heard.first().is_some_and(|first| first.starts_with("Generating: ")), "{heard:?}");
     assert!(heard.last().is_some_and(|last| last.starts_with("Done in ")), "{heard:?}");
     assert!((1..=4).contains(&heard.iter().filter(|each| each.starts_with("Step ")).count()), "{heard:?}");
     browser.eval("window.heard.length = 0");
@@ -361,11 +366,9 @@ fn a_start_picture_of_another_shape_is_told_and_outlives_a_reload() {
         const input = document.getElementById('picture-file'); input.files = transfer.files; input.dispatchEvent(new Event('change'));",
     );
     browser.wait_until("!document.getElementById('start-filled').hidden");
-    browser.wait_until(
-        "document.getElementById('start-hint').textContent.includes('600 × 100 pixels: it is stretched to')",
-    );
+    browser.wait_until("document.getElementById('start-hint').textContent.includes('600 × 100: it is stretched to')");
     browser.drag("#mask-canvas", "mouse", (0.3, 0.3), (0.6, 0.6));
-    browser.wait_until("document.getElementById('start-hint').textContent.startsWith('Only the painted part')");
+    browser.wait_until("document.getElementById('start-hint').textContent.startsWith('Only the painted area')");
     let mask = "(() => { const mask = document.getElementById('mask-canvas'); const { data } = mask.getContext('2d').getImageData(0, 0, mask.width, mask.height);
         let n = 0; for (let i = 3; i < data.length; i += 4) n += data[i] >= 128; return [mask.width, mask.height, n]; })()";
     let before = browser.eval(mask);
@@ -373,7 +376,7 @@ fn a_start_picture_of_another_shape_is_told_and_outlives_a_reload() {
     browser.reload();
     browser.wait_until_idle();
     browser.wait_until("!document.getElementById('start-filled').hidden");
-    browser.wait_until("document.getElementById('start-hint').textContent.startsWith('Only the painted part')");
+    browser.wait_until("document.getElementById('start-hint').textContent.startsWith('Only the painted area')");
     assert_eq!(browser.eval(mask), before);
     // Removed is removed.
     browser.eval("document.getElementById('remove-picture').click()");
