@@ -71,6 +71,8 @@ fn the_page_opens_offline_and_transfers_nothing_the_second_time() {
     );
     assert!(transferred[0].as_u64() > Some(10), "{transferred}");
     assert_eq!((&transferred[1], &transferred[2]), (&json!(0), &json!(true)), "{transferred}");
+    let errors = browser.post("/goog/cdp/execute", json!({ "cmd": "Page.getInstallabilityErrors", "params": {} }));
+    assert_eq!(errors["installabilityErrors"], json!([]), "it cannot be installed");
     // The manifest names what is there.
     let icons = browser.run(
         "const address = document.querySelector('link[rel=manifest]').href;
