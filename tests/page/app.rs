@@ -209,8 +209,8 @@ fn tabs_show_the_same_pictures() {
     browser.wait_until("frames[1].document.querySelector('.favourite').getAttribute('aria-pressed') === 'true'");
     // A model that one tab imports is in the other's list.
     browser.run(
-        "const own = frames[0], { Darkroom } = await own.eval('import(\"./darkroom.js\")');
-        const { broadcast } = await own.eval('import(\"./page/channel.js\")');
+        "const { Darkroom } = await import('./darkroom.js');
+        const { broadcast } = await import('./page/channel.js');
         const darkroom = await Darkroom.open();
         const listing = await (await fetch('hub/api/models/darkroom/tiny-emoji/tree/main')).json();
         const files = new Map();
