@@ -28,6 +28,10 @@ const TELL_MS = 1_000;
 /** How long typing rests before tokens are counted and the request is checked. */
 const REST_MS = 150;
 
+/** A start picture that has more than so many times the sides of the model's pictures is drawn at the model's size: a photo of a camera
+ * would take hours. */
+const MAX_ENLARGED = 2;
+
 /** Settings of how the model is loaded. */
 const LOAD_FIELDS = /** @type {const} */ (["runner", "dtype", "budget", "endpoint"]);
 
@@ -196,6 +200,8 @@ function show_steps_of_sides() {
  */
 async function own_size(width, height) {
   if (!model) return;
+  const too_large = Math.sqrt((width * height) / (model.width * model.height));
+  if (too_large > MAX_ENLARGED) [width, height] = [width, height].map((side) => Math.max(1, Math.round(side / too_large)));
   [width, height] = await darkroom.size_of_picture(width, height, is_any_size());
   element("width").value = String(width);
   element("height").value = String(height);

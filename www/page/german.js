@@ -241,6 +241,7 @@ export const german = {
   estimate_later: "Zeitschätzung nach dem ersten Bild",
   only_painted: "Nur der übermalte Bereich ändert sich.",
   whole_image: "Das ganze Bild wird neu erzeugt. Übermale einen Teil, um nur diesen zu ändern.",
+  reading: (name) => (name ? `${name} wird gelesen …` : "Das Bild wird gelesen …"),
   file_reason: (name, why) => `Die Datei ${name}: ${why}`,
   made_with_vae: (vae) => `es entstand mit dem VAE ${vae}`,
   made_with_loras: (names) => `es entstand mit ${names.length === 1 ? "der LoRA" : "den LoRAs"} ${names.join(", ")}, für dieses Modell nicht installiert`,

@@ -238,7 +238,8 @@ function row(model, name, n_bytes, report, reports) {
   const network = report && network_of(report.model);
   if (network) state.textContent += text.network_for(network.kind, network.family_name);
   const is_model = report === undefined || (!network && !is_part(report));
-  if ((report?.complete || downloading === model) && is_model) buttons.prepend(button(text.use, () => use(model)));
+  const is_named = report !== undefined || n_bytes > 0;
+  if ((report?.complete || downloading === model) && is_model && is_named) buttons.prepend(button(text.use, () => use(model)));
   if (report && downloading !== model) buttons.append(button(text.delete, () => remove(model, report.model, name)));
   const choices = report?.complete && !network ? part_choices(model, report, name, reports) : [];
   const needs = make("small", { class: "count" }, state, make("span", { class: "memory" }, memory.get(model) ?? ""));

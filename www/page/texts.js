@@ -145,6 +145,7 @@ export const english = {
   estimate_later: "time estimate after your first image",
   only_painted: "Only the painted area changes.",
   whole_image: "The whole image is regenerated. Paint over a part to change only that.",
+  reading: (/** @type {string} */ name) => (name ? `Reading ${name} …` : "Reading the image …"),
   file_reason: (/** @type {string} */ name, /** @type {string} */ why) => `The file ${name}: ${why}`,
   made_with_vae: (/** @type {string} */ vae) => `it was made with the VAE ${vae}`,
   made_with_loras: (/** @type {string[]} */ names) => `it was made with the ${names.length === 1 ? "LoRA" : "LoRAs"} ${names.join(", ")}, not installed for this model`,
