@@ -70,7 +70,7 @@ fn stop_stops_at_once_and_the_queue_goes_on() {
     assert!(browser.text("#queue li:first-child").contains("Next"), "{}", browser.text("#queue"));
 
     // What waits can be taken out while the first one is drawn.
-    browser.eval("document.querySelector('#queue li:last-child button').click()");
+    browser.eval("document.querySelector('#queue li:last-child button:last-child').click()");
     browser.wait_until("document.querySelectorAll('#queue li').length === 1");
 
     // Held, nothing moves.

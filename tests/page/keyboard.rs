@@ -48,7 +48,7 @@ fn everything_is_reached_by_keyboard() {
     browser.eval("document.querySelector('.card .open').focus()");
     browser.press(&[keys::ENTER]);
     browser.wait_until("document.getElementById('viewer').open");
-    assert!(browser.text("#viewer-parameters").contains("Guidance"), "{}", browser.text("#viewer"));
+    assert!(browser.text("#viewer-parameters").contains("CFG scale"), "{}", browser.text("#viewer"));
     browser.press(&[keys::ESCAPE]);
     browser.wait_until("!document.getElementById('viewer').open");
     browser.eval("document.getElementById('open-settings').focus()");

@@ -27,11 +27,11 @@ export function open_queue_drawer(given) {
   });
 }
 
-/** Shows the queue as it is, once for all that changes at a time. */
+/** Shows the queue as it is, once a frame however much changes. */
 export function show_queue() {
   if (is_to_be_shown) return;
   is_to_be_shown = true;
-  queueMicrotask(() => {
+  requestAnimationFrame(() => {
     is_to_be_shown = false;
     show();
   });
