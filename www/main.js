@@ -3,7 +3,7 @@
 import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
 import { code_of, message_of, needs_of } from "./errors.js";
 import { serve_offline, warn_on_leaving } from "./page/app.js";
-import { changed, estimated_seconds, keep_form, last_settings, load_options, model_is, next_request, open_composer, restore_model, reuse, show_panel, took, use_defaults, use_few_steps } from "./page/composer.js";
+import { changed, estimated_seconds, keep_form, load_options, model_is, next_request, open_composer, restore_model, reuse, show_panel, took, use_defaults, use_few_steps } from "./page/composer.js";
 import { is_dialog_open, open_dialogs, show_dialog } from "./page/dialogs.js";
 import { closest, element, fill_list, make, part } from "./page/elements.js";
 import { add_picture, n_pictures, open_gallery, show_gallery } from "./page/gallery.js";
@@ -362,7 +362,7 @@ async function open() {
   element("model").append(new Option(text.demo_model, EMBEDDED_REPOSITORY));
   const choose_model = async () => {
     const model = await load_model();
-    if (model) use_defaults(model, last_settings(model.repository));
+    if (model) use_defaults(model);
   };
   open_tray(darkroom, took);
   open_networks(darkroom, { changed, removed: refresh, reload: load_model, use_few_steps, take: take_file });

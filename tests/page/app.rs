@@ -71,6 +71,8 @@ fn the_page_opens_offline_and_transfers_nothing_the_second_time() {
     );
     assert!(transferred[0].as_u64() > Some(10), "{transferred}");
     assert_eq!((&transferred[1], &transferred[2]), (&json!(0), &json!(true)), "{transferred}");
+    let errors = browser.post("/goog/cdp/execute", json!({ "cmd": "Page.getInstallabilityErrors", "params": {} }));
+    assert_eq!(errors["installabilityErrors"], json!([]), "it cannot be installed");
     // The manifest names what is there.
     let icons = browser.run(
         "const address = document.querySelector('link[rel=manifest]').href;
@@ -207,8 +209,8 @@ fn tabs_show_the_same_pictures() {
     browser.wait_until("frames[1].document.querySelector('.favourite').getAttribute('aria-pressed') === 'true'");
     // A model that one tab imports is in the other's list.
     browser.run(
-        "const own = frames[0], { Darkroom } = await own.eval('import(\"./darkroom.js\")');
-        const { broadcast } = await own.eval('import(\"./page/channel.js\")');
+        "const { Darkroom } = await import('./darkroom.js');
+        const { broadcast } = await import('./page/channel.js');
         const darkroom = await Darkroom.open();
         const listing = await (await fetch('hub/api/models/darkroom/tiny-emoji/tree/main')).json();
         const files = new Map();

@@ -1,4 +1,16 @@
-// What tabs of this page tell each other, so that all show the same pictures and models.
+// What tabs of this page tell each other, so that all show the same pictures and models; and which of them there are.
+
+/** This tab's name among those of the page; a lock of that name is held as long as the tab lives. */
+export const TAB = `darkroom-tab-${Math.random().toString(36).slice(2)}`;
+// Pages that are not secure have no locks.
+navigator.locks?.request(TAB, () => new Promise(() => {}));
+
+/** Tells which tabs live; every one of which nothing is known may, where the browser has no locks. */
+export async function living_tabs() {
+  if (!navigator.locks) return { has: (/** @type {string | undefined} */ _tab) => true };
+  const { held = [] } = await navigator.locks.query();
+  return new Set(held.map(({ name }) => name));
+}
 
 /**
  * `picture`: one came, changed or went. `models`: another list of kept models.

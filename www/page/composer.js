@@ -78,10 +78,12 @@ function choose_next_seed(choice) {
 /** Settings that depend on the model. */
 const OF_MODEL = /** @type {const} */ (["width", "height", "sides", "steps", "guidance", "sampler"]);
 
-/** Remembers the settings of the model that is loaded. */
+/** The model whose settings the form has, by its name in the form. */
+let form_of = EMBEDDED_REPOSITORY;
+
+/** Remembers the settings of the model that they are of. */
 function keep_model_settings() {
-  if (!model) return;
-  write(MODELS_KEY, { ...read(MODELS_KEY), [model.repository]: Object.fromEntries(OF_MODEL.map((id) => [id, element(id).value])) });
+  write(MODELS_KEY, { ...read(MODELS_KEY), [form_of]: Object.fromEntries(OF_MODEL.map((id) => [id, element(id).value])) });
 }
 
 function restore_form() {
@@ -100,6 +102,7 @@ export function restore_model() {
   const { model: wanted } = read(FORM_KEY);
   const option = [...element("model").options].find(({ value }) => value === wanted);
   if (option) element("model").value = option.value;
+  form_of = element("model").value;
 }
 
 function show_strength() {
@@ -246,11 +249,12 @@ export async function model_is(loaded) {
 }
 
 /**
- * Puts a model's settings into the form: those of the last time, or its own.
+ * Puts the settings of the model that was chosen into the form: those of the last time, or its own.
  * @param {LoadedModel} own
- * @param {Record<string, string>} [last]
  */
-export function use_defaults(own, last) {
+export function use_defaults(own) {
+  form_of = element("model").value;
+  const last = /** @type {Record<string, Record<string, string>>} */ (read(MODELS_KEY))[form_of];
   if (last) {
     fill(last);
     choose_sampler(last.sampler ?? own.sampler);
@@ -263,9 +267,6 @@ export function use_defaults(own, last) {
   start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
   changed();
 }
-
-/** The settings that a model had when it was used last. @param {string} repository */
-export const last_settings = (repository) => /** @type {Record<string, Record<string, string>>} */ (read(MODELS_KEY))[repository];
 
 /**
  * Puts the settings of a LoRA of few steps into the form. Guidance has no place there.

@@ -1,15 +1,11 @@
 // What the page keeps of a request that is more than text: the picture to start from with its mask, and the queue. It is in IndexedDB,
 // because pictures are too large for the local storage.
 
+import { TAB, living_tabs } from "./channel.js";
 import { database_of } from "./database.js";
 
 const in_start = database_of("darkroom-start", "start", {});
 const in_queue = database_of("darkroom-queue", "jobs", { autoIncrement: true });
-
-/** This tab's name among those that keep jobs; a lock of that name is held as long as the tab lives. */
-const TAB = `darkroom-tab-${Math.random().toString(36).slice(2)}`;
-// Pages that are not secure have no locks, and offer no jobs of earlier visits.
-navigator.locks?.request(TAB, () => new Promise(() => {}));
 
 /**
  * The picture to start from, and the mask, white where it is painted.
@@ -49,12 +45,10 @@ export const forget_job = (id) => in_queue("readwrite", (store) => store.delete(
  * @returns {Promise<[number, KeptJob][]>}
  */
 export async function left_jobs() {
-  if (!navigator.locks) return [];
   const ids = await in_queue("readonly", (store) => store.getAllKeys());
   /** @type {KeptJob[]} */
   const jobs = await in_queue("readonly", (store) => store.getAll());
-  const { held = [] } = await navigator.locks.query();
-  const tabs = new Set(held.map(({ name }) => name));
+  const tabs = await living_tabs();
   return jobs.flatMap((job, i) => (tabs.has(job.tab) ? [] : [[Number(ids[i]), job]]));
 }
 

@@ -124,7 +124,7 @@ export async function open_models(given, on_chosen) {
   });
   for (const id of /** @type {const} */ (["endpoint", "token"])) element(id).addEventListener("change", use_hub);
   versions = await darkroom.versions();
-  for (const name of left_over()) await darkroom.remove(name).catch((error) => notify("error", text.model_not_deleted(name, message_of(error))));
+  for (const name of await left_over()) await darkroom.remove(name).catch((error) => notify("error", text.model_not_deleted(name, message_of(error))));
   await use_hub();
 }
 
