@@ -146,7 +146,16 @@ export async function add_picture(picture) {
     const is_full = error instanceof DOMException && error.name === "QuotaExceededError";
     notify("error", text.not_kept(is_full ? text.storage_full : message_of(error)));
   }
-  const item = shown.get(id) ?? show({ ...picture, id });
+  const lost = shown.get(id);
+  if (lost) {
+    // Ids begin anew where the site's data was cleared: what was kept then is not any more.
+    n_unkept += 1;
+    lost.picture.id = -n_unkept;
+    shown.delete(id);
+    shown.set(-n_unkept, lost);
+  }
+  const item = show({ ...picture, id });
+  element("gallery").prepend(item.card);
   count();
   return item;
 }
