@@ -164,6 +164,17 @@ export async function refresh() {
     element("models-space").textContent = sentence(message_of(error));
     return;
   }
+  known = reports;
+  show_models(reports);
+  // Only the list asks for it.
+  if (element("models").open) await inspect_kept(reports);
+}
+
+/** What there is, as it was known last. @type {ModelReport[]} */
+let known = [];
+
+/** The list, and the models to choose from. @param {ModelReport[]} reports */
+function show_models(reports) {
   const of_version = (/** @type {import("../protocol.js").VersionInfo} */ version) => reports.find(({ model, repo }) => [model, repo].includes(version.key) || [model, repo].includes(version.repository));
   const listed = new Set(versions.map(of_version));
   /** Rows, and whether there is something of their models here. @type {[boolean, HTMLElement][]} */
@@ -193,8 +204,6 @@ export async function refresh() {
   select.value = options.some(({ value }) => value === before) ? before : EMBEDDED_REPOSITORY;
   // The model that draws is gone.
   if (before !== "" && select.value !== before) chosen(select.value);
-  // Only the list asks for it.
-  if (element("models").open) await inspect_kept(reports);
 }
 
 /** Finds out what kept files are, so that those with a VAE can be chosen for others. @param {ModelReport[]} reports */
@@ -365,6 +374,8 @@ export async function download(model) {
   }
   await delete_now(model);
   downloading = model;
+  // At once, however busy the worker is.
+  show_models(known);
   const hub = element("endpoint").value.trim() || "huggingface.co";
   tell(text.asking(hub, model), `… ${model}`);
   const waiting = setTimeout(() => {
@@ -403,6 +414,7 @@ export async function download(model) {
   }
   clearTimeout(waiting);
   downloading = null;
+  show_models(known);
   await refresh();
 }
 

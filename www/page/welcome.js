@@ -53,7 +53,8 @@ export async function welcome_for(model, darkroom) {
     const version = versions.find((each) => each.key === key);
     if (!version) return [];
     const needs = make("small", { class: "count" });
-    darkroom.plan({ version: key }).then(
+    // A software adapter's memory is nobody's question, and the answer would keep the worker from the first picture.
+    if (model.runner === "gpu") darkroom.plan({ version: key }).then(
       ({ peak_bytes, staged_peak_bytes }) => (needs.textContent = text.needs_memory(bytes(peak_bytes), bytes(staged_peak_bytes))),
       () => {},
     );
