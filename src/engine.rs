@@ -12,7 +12,8 @@ use std::rc::Rc;
 
 pub use device::Device;
 pub use generation::Generation;
-pub use settings::{DeviceName, Dtype, EngineSettings, Expected, TileCache, Tune, WeightType};
+pub use settings::{DeviceName, Dtype, EngineSettings, Expected, TileCache, Tune};
+pub use crate::weights::WeightType;
 
 use crate::error::{Error, Result};
 use crate::hub::Source;

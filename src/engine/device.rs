@@ -43,7 +43,7 @@ impl Device {
     pub async fn open(settings: &EngineSettings) -> Result<Self> {
         settings.check()?;
         match settings.device {
-            DeviceName::Cpu => Ok(Device::candle(CandleRunner::cpu(settings.precision()))),
+            DeviceName::Cpu => Ok(Device::candle(CandleRunner::cpu(settings.precision()).with_weights(settings.weights))),
             DeviceName::Cuda => Ok(Device::candle(CandleRunner::cuda(0, settings.precision())?)),
             DeviceName::Gpu if settings.matrices => Device::on_gpu(Gpu::open_with_matrices().await?, settings),
             DeviceName::Gpu => Device::on_gpu(Gpu::open().await?, settings),
@@ -63,7 +63,7 @@ impl Device {
         let is_software = gpu.caps.software;
         let cache = settings.tiles.clone();
         let known = cache.as_ref().and_then(|cache| cache.read(&gpu.caps)).unwrap_or_default();
-        let runner = GpuRunner::new(gpu, element)?.with_tiles(known.clone());
+        let runner = GpuRunner::new(gpu, element)?.with_weights(settings.gpu_weights()).with_tiles(known.clone());
         runner.measure_tiles(settings.tune.measures(is_software));
         if settings.profile {
             runner.start_profile()?;
@@ -135,7 +135,7 @@ impl Device {
         let (Opened::Gpu(runner, _), Some(budget)) = (&self.0, settings.budget_bytes) else {
             return Ok(Residency::default());
         };
-        let plan = expected.plan(runner.caps().clone(), runner.element(), Some(budget));
+        let plan = expected.plan(runner.caps().clone(), runner.element(), runner.weight_type(), Some(budget));
         let headers = WithoutWeights(source);
         let source: &dyn Source = if settings.is_arriving { &headers } else { source };
         choose_residency(source, &plan).await.map_err(crate::Error::of_model)
