@@ -10,10 +10,10 @@ mod settings;
 use std::cell::Cell;
 use std::rc::Rc;
 
+pub use crate::weights::WeightType;
 pub use device::Device;
 pub use generation::Generation;
 pub use settings::{DeviceName, Dtype, EngineSettings, Expected, TileCache, Tune};
-pub use crate::weights::WeightType;
 
 use crate::error::{Error, Result};
 use crate::hub::Source;

@@ -43,7 +43,9 @@ impl Device {
     pub async fn open(settings: &EngineSettings) -> Result<Self> {
         settings.check()?;
         match settings.device {
-            DeviceName::Cpu => Ok(Device::candle(CandleRunner::cpu(settings.precision()).with_weights(settings.weights))),
+            DeviceName::Cpu => {
+                Ok(Device::candle(CandleRunner::cpu(settings.precision()).with_weights(settings.weights)))
+            }
             DeviceName::Cuda => Ok(Device::candle(CandleRunner::cuda(0, settings.precision())?)),
             DeviceName::Gpu if settings.matrices => Device::on_gpu(Gpu::open_with_matrices().await?, settings),
             DeviceName::Gpu => Device::on_gpu(Gpu::open().await?, settings),

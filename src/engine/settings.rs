@@ -196,13 +196,7 @@ pub struct Expected {
 impl Expected {
     /// What is planned for it on an adapter.
     #[must_use]
-    pub fn plan(
-        &self,
-        caps: Caps,
-        element: Element,
-        weights: WeightType,
-        budget_bytes: Option<u64>,
-    ) -> PlanSettings {
+    pub fn plan(&self, caps: Caps, element: Element, weights: WeightType, budget_bytes: Option<u64>) -> PlanSettings {
         PlanSettings {
             request: self.request.clone(),
             version: self.version,

@@ -274,6 +274,7 @@ pub(super) fn engine_settings(settings: &LoadSettings) -> EngineSettings {
             RunnerName::Gpu => DeviceName::Gpu,
         },
         dtype: settings.dtype.into(),
+        weights: settings.weights,
         // The page decides itself whether a software adapter is measured.
         tune: if settings.tune { Tune::Always } else { Tune::Never },
         tiles: tiles.map(|tiles| Arc::new(tiles) as _),

@@ -45,6 +45,8 @@ export type BenchSettings = {
   width: number,
   runner: RunnerName,
   dtype?: Dtype,
+  /** The type that weights are held in; f16 on the GPU where it is not said, and as `dtype` says on the CPU. */
+  weights?: WeightType,
   /**
    * Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
    * budget everything stays loaded.
@@ -436,6 +438,8 @@ export type Inspection = {
 export type LoadSettings = {
   runner: RunnerName,
   dtype?: Dtype,
+  /** The type that weights are held in; f16 on the GPU where it is not said, and as `dtype` says on the CPU. */
+  weights?: WeightType,
   /**
    * Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
    * budget everything stays loaded.
@@ -680,6 +684,8 @@ export type Plan = {
   height: number,
   /** `f16` or `f32`. */
   dtype: string,
+  /** What weights are held in: `f32`, `f16`, `q8_0` or `q4_0`. */
+  weights: string,
   /** `resident` or `staged`. */
   residency: string,
   /** In order. */
@@ -714,6 +720,8 @@ export type PlanRequest = {
   /** Whether it starts from a picture, which the VAE encodes. */
   from_picture?: boolean,
   dtype?: Dtype,
+  /** The type that weights are held in; f16 where it is not said. */
+  weights?: WeightType,
   budget_bytes?: number,
 };
 
@@ -814,6 +822,9 @@ export type VersionInfo = {
   /** About how much there is to download. */
   download_bytes: number,
 };
+
+/** How a weight's values are held. */
+export type WeightType = "f32" | "f16" | "q8_0" | "q4_0";
 
 /** How much work a request is. */
 export type Work = {

@@ -55,7 +55,7 @@ export class LoadedModel {
    * @param {import("./queue.js").Job} job
    * @returns {Promise<import("../protocol.js").LoadedModel>}
    */
-  async load({ endpoint, repository, runner: wanted, dtype, budget_bytes, prediction, base, vae, taesd, embeddings }, job) {
+  async load({ endpoint, repository, runner: wanted, dtype, weights, budget_bytes, prediction, base, vae, taesd, embeddings }, job) {
     const { runner, why } = await choose(wanted);
     const source = `${endpoint}/${repository}`;
     if (endpoint !== null && this.#files_source !== source) {
@@ -65,7 +65,7 @@ export class LoadedModel {
     // What is there goes first: two models at once may be more than the memory holds.
     this.drop();
     // Only a GPU's memory has a budget here.
-    const settings = { runner, dtype, budget_bytes: runner === "gpu" ? budget_bytes : undefined, prediction, base, vae, taesd, embeddings };
+    const settings = { runner, dtype, weights, budget_bytes: runner === "gpu" ? budget_bytes : undefined, prediction, base, vae, taesd, embeddings };
     this.#loaded_as = { name: repository, is_kept: endpoint === null, settings };
     job.post({ type: "progress", stage: "loading", fraction: 0 });
     const studio = await this.#open(this.#loaded_as, tells(job, "loading"));
