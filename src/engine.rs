@@ -115,6 +115,7 @@ impl Engine {
         expected: &Expected,
     ) -> Result<Self> {
         let source = WithEmbeddings::over(source, &settings.embeddings);
+        device.fit_weights(&*source, settings, expected).await?;
         let residency = device.residency(&*source, settings, expected).await?;
         let is_arriving = settings.is_arriving;
         let loaded = match &device.0 {

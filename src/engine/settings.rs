@@ -113,6 +113,8 @@ pub struct EngineSettings {
     pub dtype: Dtype,
     /// The type that weights are held in, where `dtype` is not to decide.
     pub weights: Option<WeightType>,
+    /// Whether, where `weights` is absent, a GPU's weights have the first of f16, q8_0 and q4_0 that is within the budget.
+    pub fits_weights: bool,
     /// Whether the GPU's cooperative matrices are used, where it has them.
     pub matrices: bool,
     /// When tiles are measured.

@@ -45,7 +45,10 @@ export type BenchSettings = {
   width: number,
   runner: RunnerName,
   dtype?: Dtype,
-  /** The type that weights are held in; f16 on the GPU where it is not said, and as `dtype` says on the CPU. */
+  /**
+   * The type that weights are held in. Where it is not said, on the GPU the first of f16, q8_0 and q4_0 that is within
+   * the budget, f16 without one; as `dtype` says on the CPU.
+   */
   weights?: WeightType,
   /**
    * Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
@@ -438,7 +441,10 @@ export type Inspection = {
 export type LoadSettings = {
   runner: RunnerName,
   dtype?: Dtype,
-  /** The type that weights are held in; f16 on the GPU where it is not said, and as `dtype` says on the CPU. */
+  /**
+   * The type that weights are held in. Where it is not said, on the GPU the first of f16, q8_0 and q4_0 that is within
+   * the budget, f16 without one; as `dtype` says on the CPU.
+   */
   weights?: WeightType,
   /**
    * Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
@@ -503,6 +509,8 @@ export type ModelInfo = {
   /** Whether the model only repaints parts of a picture. */
   is_inpaint: boolean,
   runner: RunnerName,
+  /** The type that weights are held in on the GPU. */
+  weights?: WeightType,
   /** What computes, for people. */
   device: string,
   width: number,
@@ -616,6 +624,8 @@ export type PictureParameters = {
   vae?: string,
   /** The embeddings whose words the prompts have. */
   embeddings?: Array<UsedEmbedding>,
+  /** The type that the model's weights were held in, where they were quantised for the device. */
+  weights?: WeightType,
   /** What could not, in sentences without a full stop. */
   notes: Array<string>,
   /** What to draw. */

@@ -94,7 +94,8 @@ pub(super) struct LoadSettings {
     #[serde(default)]
     #[cfg_attr(test, ts(optional, as = "Option<Dtype>"))]
     pub dtype: Dtype,
-    /// The type that weights are held in; f16 on the GPU where it is not said, and as `dtype` says on the CPU.
+    /// The type that weights are held in. Where it is not said, on the GPU the first of f16, q8_0 and q4_0 that is within
+    /// the budget, f16 without one; as `dtype` says on the CPU.
     #[serde(default)]
     pub weights: Option<WeightType>,
     /// Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
@@ -265,6 +266,10 @@ pub(super) struct ModelInfo {
     /// Whether the model only repaints parts of a picture.
     pub is_inpaint: bool,
     pub runner: RunnerName,
+    /// The type that weights are held in on the GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub weights: Option<WeightType>,
     /// What computes, for people.
     pub device: String,
     pub width: usize,
