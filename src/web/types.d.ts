@@ -334,6 +334,10 @@ export type InspectedFit = {
   gpu_staged_bytes: number,
   /** Bytes of all weights as they lie on the GPU. */
   gpu_weight_bytes: number,
+  /** The first two with weights held in q8_0. */
+  gpu_q8_0_bytes: [number, number],
+  /** The same in q4_0. */
+  gpu_q4_0_bytes: [number, number],
   /** Bytes of all weights in the CPU's memory as f32. */
   cpu_f32_bytes: number,
   /** What was taken for granted: a component from elsewhere, a prediction. */
