@@ -413,6 +413,18 @@ export class Darkroom {
     return new ImageData(data, width, height);
   }
 
+  /**
+   * A picture file as a page shows it: upright, and its longer side not above `max_side` pixels. It is read and made small in the
+   * worker. Rejects as {@link Darkroom.read_picture} does.
+   * @param {Blob | Uint8Array} file
+   * @param {number} [max_side]
+   * @returns {Promise<import("./protocol.js").Shown>} `width` and `height` are the file's own
+   */
+  async show_picture(file, max_side = 1024) {
+    const bytes = await bytes_of(file);
+    return this.#ask({ type: "shown", file: bytes, max_side }, () => {}, this.#next_id++, [bytes.buffer]);
+  }
+
   /** Ends the worker; whatever waits is rejected. */
   close() {
     this.#fail("it was closed");

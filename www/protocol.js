@@ -73,6 +73,11 @@
  */
 
 /**
+ * A picture file for a page to show: its size in pixels, and its pixels, made smaller where it is large.
+ * @typedef {{bitmap: ImageBitmap, width: number, height: number}} Shown
+ */
+
+/**
  * A finished picture: a PNG file with its parameters inside.
  * @typedef {object} Picture
  * @property {number} picture which of the request's pictures, from 0
@@ -117,6 +122,7 @@
  *   | {type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean}
  *   | GenerateRequest
  *   | {type: "cancel", job: number | null}
+ *   | {type: "shown", file: Uint8Array, max_side: number}
  *   | {type: "parameters" | "pixels", file: Uint8Array}} Request
  */
 
@@ -148,6 +154,7 @@
  * @property {void} resume
  * @property {PictureParameters | undefined} parameters
  * @property {Pixels} pixels
+ * @property {Shown} shown
  */
 
 /**

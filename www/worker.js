@@ -12,6 +12,7 @@ import { KeptModels } from "./worker/kept_models.js";
 import { LoadedModel } from "./worker/loaded_model.js";
 import { throttled } from "./worker/pace.js";
 import { Queue } from "./worker/queue.js";
+import { shown } from "./worker/shown.js";
 
 /** @typedef {import("./protocol.js").Answers} Answers */
 /** @typedef {import("./worker/queue.js").Post} Post */
@@ -96,6 +97,7 @@ const answers = {
 
   parameters: ({ file }) => picture_parameters(file),
   pixels: ({ file }) => picture_pixels(file),
+  shown: ({ file, max_side }) => shown(picture_pixels(file), max_side),
 };
 
 /**
