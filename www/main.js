@@ -400,7 +400,7 @@ async function open() {
   };
   warn_on_leaving(is_busy);
   serve_offline();
-  await Promise.all([open_gallery({ reuse, start_from }, () => show_welcome(n_pictures() === 0)), load(), machine]);
+  await Promise.all([open_gallery({ reuse, start_from: (png) => start_from(png) }, () => show_welcome(n_pictures() === 0)), load(), machine]);
 }
 
 await open();

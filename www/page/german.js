@@ -162,7 +162,8 @@ export const german = {
     "macro photo of dew on a spider web, morning sun",
     "art deco travel poster of a harbour town",
   ],
-  demo_knows: "Das ist ein kleines Demomodell (20 MB). Es kennt 117 Emojis auf neun Hintergrundfarben, 128 × 128, auf Englisch, und sonst nichts. Für richtige Bilder lade ein Modell herunter:",
+  demo_knows: "Das ist ein kleines Demomodell (20 MB). Es kennt 117 Emojis auf neun Hintergrundfarben, 128 × 128, auf Englisch, und sonst nichts. Für richtige Bilder lade ein Modell herunter.",
+  needs_gpu: "Es braucht eine GPU mit WebGPU: auf der CPU dauert ein Bild sehr lange.",
   model_ready: (name) => `${name} ist bereit.`,
   needs_memory: (peak, staged) => `${peak} GPU-Speicher, speichersparend ${staged}`,
   purposes: {

@@ -117,9 +117,10 @@ export function open_start_picture(read_picture, on_change, on_picture, open_pan
 /**
  * Takes a picture to start from.
  * @param {Blob} file
+ * @param {{is_restored?: boolean}} [how] one of the last visit comes without a word
  * @returns {Promise<boolean>} whether it is one
  */
-export async function start_from(file) {
+export async function start_from(file, { is_restored = false } = {}) {
   let shown;
   let close = () => {};
   const waiting = setTimeout(() => {
@@ -139,21 +140,25 @@ export async function start_from(file) {
   picture = { file, ...shown };
   element("start-empty").hidden = true;
   element("start-filled").hidden = false;
-  show_gallery(false);
-  show_panel(false);
-  show_side("source");
+  if (!is_restored) {
+    show_gallery(false);
+    show_panel(false);
+    show_side("source");
+  }
   undo = [];
   await took(shown.width, shown.height);
   resize_mask(true);
   show_picture();
   mask_changed();
+  // The mask is where to go on, unless somebody is writing.
+  if (!is_restored && !document.activeElement?.matches("input, textarea, select")) mask.focus();
   return true;
 }
 
 /** Brings back what the request of the last visit started from. @param {() => void} given_size sets the request's size as it was */
 export async function restore_start(given_size) {
   const { picture: file, mask: kept_mask } = await kept_start();
-  if (!file || picture || !(await start_from(file))) return;
+  if (!file || picture || !(await start_from(file, { is_restored: true }))) return;
   given_size();
   if (!kept_mask) return;
   const bitmap = await createImageBitmap(masked(kept_mask));

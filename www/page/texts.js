@@ -59,7 +59,8 @@ export const english = {
     "macro photo of dew on a spider web, morning sun",
     "art deco travel poster of a harbour town",
   ],
-  demo_knows: "You are using a small demo model (20 MB). It knows 117 emoji on nine background colours at 128 × 128, and nothing else. For real images, download a model:",
+  demo_knows: "You are using a small demo model (20 MB). It knows 117 emoji on nine background colours at 128 × 128, and nothing else. For real images, download a model.",
+  needs_gpu: "It needs a GPU with WebGPU: on the CPU, one image takes very long.",
   model_ready: (/** @type {string} */ name) => `${name} is ready.`,
   needs_memory: (/** @type {string} */ peak, /** @type {string} */ staged) => `${peak} of GPU memory, ${staged} in low-memory mode`,
   /** @type {Record<string, string>} */

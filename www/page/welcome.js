@@ -43,7 +43,7 @@ export async function welcome_for(model, darkroom) {
       make("button", { type: "button", class: "sample", onclick: () => use(prompt) }, ...(picture ? [make("img", { src: picture, alt: "", width: 128, height: 128 })] : []), make("span", {}, prompt)),
     ),
   );
-  element("welcome-model").textContent = is_demo ? text.demo_knows : text.model_ready(model.name);
+  element("welcome-model").textContent = is_demo ? (model.runner === "cpu" ? `${text.demo_knows} ${text.needs_gpu}` : text.demo_knows) : text.model_ready(model.name);
   if (!is_demo) {
     element("offers").replaceChildren();
     return;
