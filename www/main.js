@@ -10,6 +10,7 @@ import { choose_option, is_checkpoint, open_models, refresh, take_dropped_folder
 import { open_networks } from "./page/networks.js";
 import { picture_and_mask, start_from } from "./page/start_picture.js";
 import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
+import { is_wildcards, open_wildcards, take_wildcards, wildcards } from "./page/wildcards.js";
 import { bytes } from "./page/words.js";
 
 /** @type {Darkroom} */
@@ -103,7 +104,7 @@ async function submit() {
     await load_model();
     if (!is_loaded) return;
   }
-  const given = picture_and_mask();
+  const given = { ...picture_and_mask(), wildcards: wildcards() };
   const request = await next_request();
   if (!request) return;
   await draw(request, given, (error) => {
@@ -162,7 +163,8 @@ async function start(file) {
  * @param {string | undefined} target
  */
 async function take_dropped(files, first, target) {
-  if (await is_checkpoint(files.find(({ name }) => !name.endsWith(".yaml")) ?? first)) take_file(files);
+  if (files.every(is_wildcards)) take_wildcards(files);
+  else if (await is_checkpoint(files.find(({ name }) => !name.endsWith(".yaml")) ?? first)) take_file(files);
   else if (target === "start") start(first);
   else use_settings_of(first);
 }
@@ -248,6 +250,7 @@ async function open() {
   };
   open_tray(darkroom, took);
   open_networks(darkroom, { changed, removed: refresh, reload: load_model, use_few_steps, take: take_file });
+  open_wildcards(changed);
   open_composer(darkroom);
   take_keys();
   take_drops();

@@ -9,6 +9,7 @@ import { is_downloading, options_of } from "./models.js";
 import { family_is, networks_known, use_loras, used_loras } from "./networks.js";
 import { announce, notify } from "./notices.js";
 import * as start_picture from "./start_picture.js";
+import { wildcards } from "./wildcards.js";
 import { bytes, duration, sentence } from "./words.js";
 
 /** Where the form is kept between visits. */
@@ -336,7 +337,7 @@ async function check() {
   const loaded = model;
   if (!loaded) return null;
   try {
-    const work = await darkroom.work(asked, start_picture.given());
+    const work = await darkroom.work(asked, { ...start_picture.given(), wildcards: wildcards() });
     if (check_id === n_checks) show_notes(work.notes);
     say("ready", needs(asked, work, await memory(asked, loaded), loaded), null);
     return work;
@@ -486,6 +487,9 @@ export function reuse(parameters) {
   if (parameters.eta !== undefined) element("eta").value = String(parameters.eta);
   show_eta();
   if (model && parameters.model && parameters.model !== model.name) differences.push(`it was made with the model ${parameters.model}`);
+  if (parameters.prediction && parameters.prediction !== load_options().prediction) {
+    differences.push(`its model was told to predict ${parameters.prediction === "v" ? "velocity" : "noise"}, which the list of models can do`);
+  }
   if (parameters.strength !== undefined && !start_picture.given().has_picture) {
     differences.push("it was made from another picture, which the file does not hold");
   }

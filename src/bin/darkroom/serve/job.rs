@@ -148,6 +148,15 @@ impl Job {
         object
     }
 
+    /// Adds what is worth telling, each once.
+    pub fn add_notes(&mut self, notes: impl IntoIterator<Item = String>) {
+        for note in notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+
     /// Forgets the pictures that it was given, once nobody needs them.
     pub fn forget_uploads(&mut self) {
         (self.request.image, self.request.mask) = (None, None);

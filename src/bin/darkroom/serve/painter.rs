@@ -85,8 +85,8 @@ struct Painter<'d> {
     device: Device,
     /// The model on the device, by its place on the menu.
     loaded: Option<(usize, Engine)>,
-    /// The LoRAs that this model knows by name, and what their files were.
-    known: BTreeMap<String, Stamp>,
+    /// The LoRAs that this model knows by name, what their files were, and what is worth telling about them.
+    known: BTreeMap<String, (Stamp, Vec<String>)>,
     /// Hashes of files, with what these were.
     hashes: BTreeMap<PathBuf, (Stamp, String)>,
 }
@@ -161,7 +161,8 @@ impl Painter<'_> {
             desk.change(id, |job| job.progress = Progress { stage: "loading", ..Progress::default() });
             let settings = EngineSettings { residency: Some(residency), ..self.settings.clone() };
             let engine = Engine::open(&self.device, source, &settings, &expected).await?;
-            self.loaded = Some((model_idx, engine.with_public_name(model.name.clone())));
+            self.loaded =
+                Some((model_idx, engine.with_public_name(model.name.clone()).with_prediction(model.local.prediction)));
         }
         Ok(())
     }
@@ -177,7 +178,8 @@ impl Painter<'_> {
         }
         for LoraUse { name, .. } in used {
             let Entry { path, stamp, .. } = folder.find(&name)?;
-            if self.known.get(&name) == Some(&stamp) {
+            if let Some((_, notes)) = self.known.get(&name).filter(|(known, _)| *known == stamp) {
+                desk.change(id, |job| job.add_notes(notes.iter().cloned()));
                 continue;
             }
             let local = LocalLora { name: name.clone(), path: path.clone() };
@@ -189,10 +191,11 @@ impl Painter<'_> {
             self.hashes.insert(path, (stamp, lora.sha256().to_owned()));
             let lora = lora.fit(engine.configs())?;
             for note in &lora.notes {
-                eprintln!("darkroom: {note}");
+                eprintln!("darkroom: {}", visible_line(note));
             }
+            desk.change(id, |job| job.add_notes(lora.notes.iter().cloned()));
+            self.known.insert(name, (stamp, lora.notes.clone()));
             engine.add_lora(lora);
-            self.known.insert(name, stamp);
         }
         Ok(())
     }
@@ -263,11 +266,7 @@ impl Painter<'_> {
             match event {
                 Some(Event::Encoded { prompt, negative }) => {
                     desk.change(id, |job| {
-                        for note in prompt.notes.into_iter().chain(negative.notes) {
-                            if !job.notes.contains(&note) {
-                                job.notes.push(note);
-                            }
-                        }
+                        job.add_notes(prompt.notes.into_iter().chain(negative.notes));
                         // Of prompts that differ, the longest.
                         job.n_tokens = job.n_tokens.max(prompt.n_tokens);
                         job.truncated = job.truncated.take().or(prompt.truncated);
