@@ -22,7 +22,7 @@ let panel;
 /** @param {() => void} on_change */
 export function open_wildcards(on_change) {
   changed = on_change;
-  lists = Object.fromEntries(Object.entries(read(KEY)).filter(([, text]) => typeof text === "string"));
+  for (const [name, text] of Object.entries(read(KEY))) if (typeof text === "string") lists[name] = text;
   panel = make("div", { id: "wildcards" });
   const input = make("input", { type: "file", accept: ".txt", multiple: true, hidden: true, id: "wildcards-file" });
   input.addEventListener("change", () => {
