@@ -10,9 +10,10 @@ mod settings;
 use std::cell::Cell;
 use std::rc::Rc;
 
+pub use crate::weights::WeightType;
 pub use device::Device;
 pub use generation::Generation;
-pub use settings::{DeviceName, Dtype, EngineSettings, Expected, TileCache, Tune, WeightType};
+pub use settings::{DeviceName, Dtype, EngineSettings, Expected, TileCache, Tune};
 
 use crate::checkpoint::identity::Prediction;
 use crate::error::{Error, Result};
@@ -117,6 +118,7 @@ impl Engine {
         expected: &Expected,
     ) -> Result<Self> {
         let source = WithEmbeddings::over(source, &settings.embeddings);
+        device.fit_weights(&*source, settings, expected).await?;
         let residency = device.residency(&*source, settings, expected).await?;
         let is_arriving = settings.is_arriving;
         let loaded = match &device.0 {

@@ -21,6 +21,7 @@ use crate::run::gpu::Caps;
 use crate::run::gpu::Element;
 use crate::run::gpu::ledger::Counts;
 use crate::run::gpu::runner::GpuRunner;
+use crate::weights::WeightType;
 
 /// Steps that are run: from the second on all are alike, and samplers keep no more than three earlier results.
 const MAX_STEPS: usize = 5;
@@ -38,6 +39,8 @@ pub struct PlanSettings {
     pub picture: Option<(usize, usize)>,
     /// The type of activations.
     pub element: Element,
+    /// The type that weights are held in.
+    pub weights: WeightType,
     /// Bytes of GPU memory that may be used; without one everything stays loaded.
     pub budget: Option<u64>,
     /// How long weights stay loaded, where the budget is not to decide.
@@ -56,6 +59,7 @@ impl PlanSettings {
             from_picture: false,
             picture: None,
             element,
+            weights: WeightType::default(),
             budget: None,
             residency: None,
             caps,
@@ -86,6 +90,8 @@ pub struct Plan {
     pub height: usize,
     /// `f16` or `f32`.
     pub dtype: &'static str,
+    /// What weights are held in: `f32`, `f16`, `q8_0` or `q4_0`.
+    pub weights: &'static str,
     /// `resident` or `staged`.
     pub residency: &'static str,
     /// In order.
@@ -138,9 +144,15 @@ pub async fn plan(source: &dyn Source, settings: &PlanSettings) -> Result<Plan> 
         Residency::Staged => staged,
     };
     let fits = fits(&drawn);
+    let smaller = match settings.weights {
+        WeightType::F32 => "f16, q8_0 or q4_0",
+        WeightType::F16 => "q8_0 or q4_0",
+        WeightType::Q8_0 | WeightType::Q4_0 => "q4_0",
+    };
     let advice = (!fits).then(|| {
         format!(
-            "the least is {}, with components loaded one after another: draw smaller than {}x{}, or use f16",
+            "the least is {}, with components loaded one after another: draw smaller than {}x{}, or hold the weights in \
+             {smaller}",
             in_words(resident_peak_bytes.min(staged_peak_bytes)),
             drawn.width,
             drawn.height
@@ -154,6 +166,7 @@ pub async fn plan(source: &dyn Source, settings: &PlanSettings) -> Result<Plan> 
             Element::F32 => "f32",
             Element::F16 => "f16",
         },
+        weights: settings.weights.name(),
         residency: residency.name(),
         peak_bytes: drawn.peak_bytes,
         resident_peak_bytes,
@@ -178,7 +191,7 @@ struct Drawn {
 }
 
 async fn draw(source: &dyn Source, settings: &PlanSettings, residency: Residency) -> Result<Drawn> {
-    let runner = Rc::new(GpuRunner::planned(settings.caps.clone(), settings.element)?);
+    let runner = Rc::new(GpuRunner::planned(settings.caps.clone(), settings.element)?.with_weights(settings.weights));
     let mut before = runner.counts();
     let model = ModelLoader::new(source, &*runner).with_residency(residency).load(&mut |_| {}).await?;
     let counts = runner.counts();

@@ -31,7 +31,7 @@ use super::{Caps, Gpu};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::run::{Colours, Runner};
-use crate::weights::Weights;
+use crate::weights::{WeightType, Weights};
 use replay::{FIRST_SUBMIT_FLOPS, Recorded, SUBMIT_SECS};
 use tensor::Kind;
 
@@ -131,6 +131,24 @@ impl GpuRunner {
     #[must_use]
     pub fn with_bands(self, bands: BandSizes) -> Self {
         GpuRunner { bands, ..self }
+    }
+
+    /// The type that weights are held in, as far as each is fit for it ([`WeightType::of_weight`]).
+    #[must_use]
+    pub fn with_weights(self, weight_type: WeightType) -> Self {
+        GpuRunner { lowered: Memo::new(weight_type), ..self }
+    }
+
+    /// Holds the weights that are loaded from now on in another type. What was loaded and prepared before does not go with
+    /// what is prepared afterwards.
+    pub fn hold_weights_in(&self, weight_type: WeightType) {
+        self.lowered.hold_weights_in(weight_type);
+    }
+
+    /// The type that weights are held in.
+    #[must_use]
+    pub fn weight_type(&self) -> WeightType {
+        self.lowered.weight_type()
     }
 
     /// Which tile serves which product, from earlier measurements.
