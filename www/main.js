@@ -17,6 +17,7 @@ import { picture_and_mask, restore_start, start_from } from "./page/start_pictur
 import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
 import { text, translate_page } from "./page/texts.js";
 import { show_welcome, welcome_for, open_welcome } from "./page/welcome.js";
+import { is_wildcards, open_wildcards, take_wildcards, wildcards } from "./page/wildcards.js";
 import { bytes, sentence } from "./page/words.js";
 
 /** @type {Darkroom} */
@@ -135,7 +136,7 @@ async function submit() {
     await load_model();
     if (!is_loaded) return;
   }
-  const given = picture_and_mask();
+  const given = { ...picture_and_mask(), wildcards: wildcards() };
   const request = await next_request();
   if (!request) return;
   show_panel(false);
@@ -215,6 +216,10 @@ async function start(file) {
  * @param {string | undefined} target
  */
 async function take_dropped(files, target) {
+  if (files.every(is_wildcards)) {
+    take_wildcards(files);
+    return;
+  }
   /** @type {File[]} */
   const weights = [];
   /** @type {File[]} */
@@ -370,6 +375,7 @@ async function open() {
   };
   open_tray(darkroom, took);
   open_networks(darkroom, { changed, removed: refresh, reload: load_model, use_few_steps, take: take_file });
+  open_wildcards(changed);
   open_composer(darkroom);
   take_keys();
   take_drops();

@@ -11,6 +11,7 @@ import { announce, notify } from "./notices.js";
 import { next_seed_is, open_simple, show_simple, simple_for } from "./simple.js";
 import * as start_picture from "./start_picture.js";
 import { text } from "./texts.js";
+import { wildcards } from "./wildcards.js";
 import { bytes, duration, sentence } from "./words.js";
 
 /** Where the form is kept between visits. */
@@ -431,7 +432,7 @@ async function check() {
   const loaded = model;
   if (!loaded) return null;
   try {
-    const work = await darkroom.work(asked, start_picture.given());
+    const work = await darkroom.work(asked, { ...start_picture.given(), wildcards: wildcards() });
     if (check_id === n_checks) {
       show_notes(work.notes);
       seconds = work.flops / Number(read(SPEED_KEY)[speed_name(loaded)] ?? Number.NaN);
@@ -602,6 +603,7 @@ export function reuse(parameters, { of_start = false } = {}) {
   if (parameters.eta !== undefined) element("eta").value = String(parameters.eta);
   show_eta();
   if (model && parameters.model && parameters.model !== model.name) differences.push(text.made_with_model(parameters.model));
+  if (parameters.prediction && parameters.prediction !== load_options().prediction) differences.push(text.made_with_prediction(parameters.prediction));
   if (parameters.strength !== undefined && !start_picture.given().has_picture) {
     differences.push(text.made_from_source);
   }

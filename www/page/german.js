@@ -248,6 +248,7 @@ export const german = {
   reading: (name) => (name ? `${name} wird gelesen …` : "Das Bild wird gelesen …"),
   file_reason: (name, why) => `Die Datei ${name}: ${why}`,
   made_with_vae: (vae) => `es entstand mit dem VAE ${vae}`,
+  made_with_prediction: (prediction) => `sein Modell sollte ${prediction === "v" ? "Geschwindigkeit (v)" : "Rauschen (epsilon)"} vorhersagen, was seine Optionen unter Modelle können`,
   made_with_weights: (weights) => (weights ? `es entstand mit Gewichten in ${weights}` : "es entstand mit Gewichten in 16 oder 32 Bit"),
   weights_of: { f32: "32-Bit-Gewichte", f16: "16-Bit-Gewichte", q8_0: "8-Bit-Gewichte", q4_0: "4-Bit-Gewichte" },
   smaller_weights: (weights) => `${weights}, weil 16 Bit nicht in den Speicher passen`,

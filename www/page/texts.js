@@ -149,6 +149,7 @@ export const english = {
   reading: (/** @type {string} */ name) => (name ? `Reading ${name} …` : "Reading the image …"),
   file_reason: (/** @type {string} */ name, /** @type {string} */ why) => `The file ${name}: ${why}`,
   made_with_vae: (/** @type {string} */ vae) => `it was made with the VAE ${vae}`,
+  made_with_prediction: (/** @type {string} */ prediction) => `its model was told to predict ${prediction === "v" ? "velocity (v)" : "noise (epsilon)"}, which its options under Models can do`,
   made_with_weights: (/** @type {string | undefined} */ weights) => (weights ? `it was made with weights held in ${weights}` : "it was made with 16-bit or 32-bit weights"),
   /** @type {Record<string, string>} */
   weights_of: { f32: "32-bit weights", f16: "16-bit weights", q8_0: "8-bit weights", q4_0: "4-bit weights" },

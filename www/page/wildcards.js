@@ -1,0 +1,105 @@
+// Lists that prompts choose from: text files, one option a line, kept in this browser. `__name__` in a prompt is a line of the
+// list of that name, chosen by the seed of each picture. The panel is made here and stands below the embeddings.
+
+import { message_of } from "../errors.js";
+import { make } from "./elements.js";
+import { read, write } from "./memory.js";
+import { into_prompt } from "./networks.js";
+import { announce, notify } from "./notices.js";
+
+/** Where the lists are kept between visits, by name. */
+const KEY = "darkroom.wildcards";
+/** Browsers keep some megabytes in all. */
+const MAX_BYTES = 1 << 20;
+
+/** Is called when prompts may mean something else. */
+let changed = () => {};
+/** Lists by name. @type {Record<string, string>} */
+let lists = {};
+/** What is listed, with its heading. @type {HTMLElement} */
+let panel;
+
+/** @param {() => void} on_change */
+export function open_wildcards(on_change) {
+  changed = on_change;
+  for (const [name, text] of Object.entries(read(KEY))) if (typeof text === "string") lists[name] = text;
+  panel = make("div", { id: "wildcards" });
+  const input = make("input", { type: "file", accept: ".txt", multiple: true, hidden: true, id: "wildcards-file" });
+  input.addEventListener("change", () => {
+    const picked = [...(input.files ?? [])];
+    input.value = "";
+    take_wildcards(picked);
+  });
+  const choose = make("button", { type: "button", class: "plain", onclick: () => input.click() }, "Add wildcards (.txt) …");
+  document.querySelector(".networks")?.append(panel, make("div", { class: "drop" }, choose), input);
+  show();
+}
+
+/** The lists by name. */
+export const wildcards = () => lists;
+
+/** Whether a file is a list, by its name. @param {File} file */
+export const is_wildcards = ({ name }) => /\.txt$/i.test(name);
+
+/** Keeps lists. @param {File[]} files */
+export async function take_wildcards(files) {
+  const added = { ...lists };
+  for (const file of files) {
+    const name = file.name.replace(/\.txt$/i, "");
+    if (!/^[\p{L}\p{N}_\-. ]+$/u.test(name) || name !== name.trim() || name.includes("__")) {
+      notify("error", `the list ${file.name} is not kept: prompts could not name it; use letters, digits and single underscores`);
+      return;
+    }
+    try {
+      added[name] = file.size > MAX_BYTES ? "x".repeat(MAX_BYTES + 1) : await file.text();
+    } catch (error) {
+      notify("error", `the list ${file.name} could not be read: ${message_of(error)}`);
+      return;
+    }
+  }
+  if (Object.values(added).reduce((sum, text) => sum + text.length, 0) > MAX_BYTES) {
+    notify("error", "the lists are not kept: all together may have 1 MiB");
+    return;
+  }
+  keep(added);
+  const names = files.map(({ name }) => `__${name.replace(/\.txt$/i, "")}__`).join(", ");
+  announce(`Prompts may use ${names}`);
+}
+
+/** @param {Record<string, string>} next */
+function keep(next) {
+  lists = next;
+  write(KEY, lists);
+  if (Object.keys(read(KEY)).length !== Object.keys(lists).length) {
+    notify("info", "the lists are here until the page is left: this browser has no room to keep them");
+  }
+  show();
+  changed();
+}
+
+/** The options of a list. @param {string} text */
+const options = (text) => text.split("\n").filter((line) => line.trim() !== "" && !line.trim().startsWith("#"));
+
+function show() {
+  const rows = Object.entries(lists).map(([name, text]) => {
+    const n = options(text).length;
+    /** @type {(text: string, label: string, act: () => void) => HTMLButtonElement} */
+    const button = (text, label, act) => make("button", { type: "button", class: "plain", "aria-label": label, onclick: act }, text);
+    const remove = () => {
+      const { [name]: _, ...others } = lists;
+      keep(others);
+      announce(`The list ${name} is deleted`);
+    };
+    const head = make(
+      "div",
+      { class: "lora-head" },
+      make("span", { class: "name", title: n === 1 ? "1 option" : `${n} options` }, `__${name}__`),
+      button("Prompt", `Put __${name}__ into the prompt`, () => into_prompt(`__${name}__`)),
+      button("Negative", `Put __${name}__ into the negative prompt`, () => into_prompt(`__${name}__`, "negative")),
+      button("Delete", `Delete the list ${name}`, remove),
+    );
+    return make("li", { class: "lora", "data-wildcards": name }, head);
+  });
+  const title = make("div", { class: "label-row" }, make("span", { class: "label" }, "Wildcards"));
+  panel.replaceChildren(...(rows.length > 0 ? [title, make("ul", { class: "loras" }, ...rows)] : []));
+}
