@@ -163,6 +163,80 @@ def sizes(_a):
             print(f"  {kind:>14}: {n / 1e6:.1f} M values, 8 bits for 4 cost {n / 2e6:.1f} MB")
 
 
+def ms_ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Multi-scale structural similarity of pictures [N,3,H,W] in [0,1]: windows of 11 pixels, the first three of the five scales
+    with their usual weights, scaled to a sum of one."""
+    x = torch.arange(11) - 5.0
+    g = torch.exp(-(x**2) / (2 * 1.5**2))
+    window = (g[:, None] * g / (g.sum() ** 2)).expand(3, 1, 11, 11)
+    blur = lambda t: torch.nn.functional.conv2d(t, window, groups=3)
+    out, weights = 1.0, torch.tensor([0.0448, 0.2856, 0.3001])
+    for i, weight in enumerate(weights / weights.sum()):
+        ma, mb = blur(a), blur(b)
+        va, vb, cov = blur(a * a) - ma**2, blur(b * b) - mb**2, blur(a * b) - ma * mb
+        structure = (2 * cov + 0.0009) / (va + vb + 0.0009)
+        light = (2 * ma * mb + 0.0001) / (ma**2 + mb**2 + 0.0001)
+        value = (structure * light if i == 2 else structure).mean((1, 2, 3)).clamp(min=0)
+        out = out * value**weight
+        a, b = (torch.nn.functional.avg_pool2d(t, 2) for t in (a, b))
+    return out
+
+
+def prompts(a):
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "demo-model"))
+    import evaluate
+
+    folder, sprites = a.model
+    model = Model(folder)
+    refs = evaluate.references(str(Path(sprites).parent))
+    cases = evaluate.cases_of(117, 1)
+    plain = None
+    for kind in (F16, Q8, Q4):
+        model.hold(published(kind))
+        x = evaluate.generate(model.pipe, [c[2] for c in cases], [1000 + k for k in range(len(cases))], a.steps, 5.0, batch=13)
+        near = torch.cdist(torch.nn.functional.avg_pool2d(x, 4).flatten(1), refs).argmin(1)
+        n_colors = len(evaluate.COLOR_NAMES)
+        right = [(n // n_colors, n % n_colors) == c[:2] for n, c in zip(near.tolist(), cases)]
+        line = f"{kind}: {sum(right)} of {len(right)} right"
+        pixels = ((x + 1) / 2).clamp(0, 1)
+        if plain is None:
+            plain = pixels
+        else:
+            p = psnr((pixels * 255).round().numpy(), (plain * 255).round().numpy())
+            encode = lambda t: torch.cat([model.pipe.vae.encode(part * 2 - 1).latent_dist.mean for part in t.split(13)])
+            own, other = encode(pixels), encode(plain)
+            line += f", PSNR {p.mean():.1f} dB (median {np.median(p):.1f}, least {p.min():.1f}), MS-SSIM {ms_ssim(pixels, plain).mean():.4f}"
+            line += f", latents {(own - other).abs().mean() / other.std():.4f} of their deviation"
+        print(line, flush=True)
+
+
+def step(a):
+    """A UNet of SD 1.5's shape at torch's usual random weights; one forward pass at a small latent."""
+    torch.manual_seed(0)
+    config = json.loads((PUBLISHED / "v1-5" / "unet.json").read_text())
+    unet = UNet2DConditionModel.from_config(config).eval()
+    x, text = torch.randn(1, 4, 16, 16), torch.randn(1, 77, 768)
+    run = lambda: unet(x, 500, text).sample
+    plain = run()
+    error = lambda y: float((y - plain).norm() / plain.norm())
+    params = {n: p for n, p in unet.named_parameters() if blocks.may_be_quantised(n, p.shape)}
+    kept = {n: p.detach().clone() for n, p in params.items()}
+    for kind in [*KINDS, "time_emb_proj"]:
+        names = [n for n in params if (layer_kind(n) == kind or kind in n)]
+        line = f"{kind:>14}:"
+        for bits in (Q8, Q4):
+            for n in names:
+                params[n].data = blocks.fake(kept[n], bits)
+            line += f" {bits} {100 * error(run()):.3f} %"
+            for n in names:
+                params[n].data = kept[n]
+        print(line, flush=True)
+    for bits in (Q8, Q4):
+        for n, p in params.items():
+            p.data = blocks.fake(kept[n], blocks.kind_of(n, p.shape, bits))
+        print(f"{bits}, as assigned: {100 * error(run()):.3f} %", flush=True)
+
+
 if __name__ == "__main__":
     ap = argparse.ArgumentParser()
     ap.add_argument("what", choices=["all", "one", "sizes", "prompts", "step"])
@@ -177,4 +251,4 @@ if __name__ == "__main__":
     torch.set_num_threads(a.threads)
     torch.set_grad_enabled(False)
     print(f"torch {torch.__version__}, diffusers {diffusers.__version__}, transformers {transformers.__version__}", file=sys.stderr)
-    {"all": everything, "one": one_by_one, "sizes": sizes}[a.what](a)
+    {"all": everything, "one": one_by_one, "sizes": sizes, "prompts": prompts, "step": step}[a.what](a)
