@@ -10,10 +10,10 @@ mod settings;
 use std::cell::Cell;
 use std::rc::Rc;
 
+pub use crate::weights::WeightType;
 pub use device::Device;
 pub use generation::Generation;
 pub use settings::{DeviceName, Dtype, EngineSettings, Expected, TileCache, Tune};
-pub use crate::weights::WeightType;
 
 use crate::error::{Error, Result};
 use crate::hub::Source;
@@ -115,6 +115,7 @@ impl Engine {
         expected: &Expected,
     ) -> Result<Self> {
         let source = WithEmbeddings::over(source, &settings.embeddings);
+        device.fit_weights(&*source, settings, expected).await?;
         let residency = device.residency(&*source, settings, expected).await?;
         let is_arriving = settings.is_arriving;
         let loaded = match &device.0 {

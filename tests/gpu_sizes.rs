@@ -16,11 +16,11 @@ use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
-use darkroom::weights::WeightType;
 use darkroom::run::gpu::kernels::attention::Attended;
 use darkroom::run::gpu::kernels::elementwise::Elementwise;
 use darkroom::run::gpu::lower::{Task, TaskKind, lower};
 use darkroom::run::gpu::runner::GpuRunner;
+use darkroom::weights::WeightType;
 use numbers::assert_close;
 use pollster::block_on;
 

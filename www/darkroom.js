@@ -139,7 +139,8 @@ export class Darkroom {
 
   /**
    * Loads a model, in its turn behind the jobs that wait. Without options it is the model that comes with these files.
-   * `dtype` is the type of values; a `budget_bytes` of GPU memory that is too little for the whole model has its parts
+   * `dtype` is the type of values, `weights` the one that weights are held in (f16 on the GPU; q8_0 takes half the memory of that,
+   * q4_0 a third); a `budget_bytes` of GPU memory that is too little for the whole model has its parts
    * loaded one after another.
    * With `kept` it is a model that was downloaded or imported, or that is being downloaded: then a job waits for the parts that
    * it needs, and the load for all of a checkpoint in one file. `prediction` says what its UNet predicts, in place of
@@ -147,15 +148,15 @@ export class Darkroom {
    * what a checkpoint in one file lacks. `embeddings` are the kept embeddings whose words prompts may use; all that fit the
    * model where they are not given.
    * @param {{kept?: string, endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: import("./protocol.js").Dtype,
-   *   budget_bytes?: number} & import("./protocol.js").KeptOptions} [options]
+   *   weights?: import("./protocol.js").WeightType, budget_bytes?: number} & import("./protocol.js").KeptOptions} [options]
    * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").LoadedModel>}
    */
   load(options = {}, on_progress = () => {}) {
     const { endpoint = EMBEDDED_ENDPOINT, repository = EMBEDDED_REPOSITORY, runner = "auto" } = options;
-    const { dtype = "auto", budget_bytes, kept, prediction, base, vae, taesd, embeddings } = options;
+    const { dtype = "auto", weights, budget_bytes, kept, prediction, base, vae, taesd, embeddings } = options;
     const from = kept === undefined ? { endpoint, repository } : { endpoint: null, repository: kept };
-    return this.#ask({ type: "load", ...from, runner, dtype, budget_bytes, prediction, base, vae, taesd, embeddings }, (reply) => {
+    return this.#ask({ type: "load", ...from, runner, dtype, weights, budget_bytes, prediction, base, vae, taesd, embeddings }, (reply) => {
       if (reply.type === "progress") on_progress(reply);
     });
   }

@@ -8,6 +8,7 @@
  * @typedef {import("./pkg/darkroom.js").DamageReport} DamageReport
  * @typedef {import("./pkg/darkroom.js").DrawRequest} DrawRequest
  * @typedef {import("./pkg/darkroom.js").Dtype} Dtype
+ * @typedef {import("./pkg/darkroom.js").WeightType} WeightType
  * @typedef {import("./pkg/darkroom.js").ExtraNetwork} ExtraNetwork
  * @typedef {import("./pkg/darkroom.js").GivenPicture} GivenPicture
  * @typedef {import("./pkg/darkroom.js").Inspection} Inspection
@@ -100,7 +101,7 @@
 
 /**
  * @typedef {{type: "load", endpoint: string | null, repository: string, runner: Runner, dtype: Dtype,
- *   budget_bytes?: number} & KeptOptions} LoadRequest without an endpoint it is a model that the browser keeps
+ *   weights?: WeightType, budget_bytes?: number} & KeptOptions} LoadRequest without an endpoint it is a model that the browser keeps
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest
  * @typedef {{type: "open", cancelled: SharedArrayBuffer | null}
  *   | {type: "check" | "versions" | "models" | "extra_networks" | "stop_download" | "pause" | "resume"}

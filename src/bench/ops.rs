@@ -144,9 +144,9 @@ mod tests {
 
     use super::super::{Bench, Part, RandomWeights, Sizes};
     use super::*;
-    use crate::weights::WeightType;
     use crate::run::candle::{CandleRunner, Precision};
     use crate::run::gpu::lower::lower;
+    use crate::weights::WeightType;
     use crate::weights::Weights;
 
     fn unet() -> Case {

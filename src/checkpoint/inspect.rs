@@ -112,6 +112,10 @@ pub struct Fit {
     pub gpu_staged_bytes: u64,
     /// Bytes of all weights as they lie on the GPU.
     pub gpu_weight_bytes: u64,
+    /// The first two with weights held in q8_0.
+    pub gpu_q8_0_bytes: [u64; 2],
+    /// The same in q4_0.
+    pub gpu_q4_0_bytes: [u64; 2],
     /// Bytes of all weights in the CPU's memory as f32.
     pub cpu_f32_bytes: u64,
     /// What was taken for granted: a component from elsewhere, a prediction.

@@ -113,6 +113,8 @@ pub struct EngineSettings {
     pub dtype: Dtype,
     /// The type that weights are held in, where `dtype` is not to decide.
     pub weights: Option<WeightType>,
+    /// Whether, where `weights` is absent, a GPU's weights have the first of f16, q8_0 and q4_0 that is within the budget.
+    pub fits_weights: bool,
     /// Whether the GPU's cooperative matrices are used, where it has them.
     pub matrices: bool,
     /// When tiles are measured.
@@ -196,13 +198,7 @@ pub struct Expected {
 impl Expected {
     /// What is planned for it on an adapter.
     #[must_use]
-    pub fn plan(
-        &self,
-        caps: Caps,
-        element: Element,
-        weights: WeightType,
-        budget_bytes: Option<u64>,
-    ) -> PlanSettings {
+    pub fn plan(&self, caps: Caps, element: Element, weights: WeightType, budget_bytes: Option<u64>) -> PlanSettings {
         PlanSettings {
             request: self.request.clone(),
             version: self.version,

@@ -7,6 +7,7 @@ use crate::prompt::PromptSyntax;
 use crate::request::{ClipSkipCounting, LongPrompt, MAX_SIDE};
 use crate::rng::Noise;
 use crate::sampler::{Sampler, Spacing};
+use crate::weights::WeightType;
 
 /// The largest whole number that JavaScript's numbers hold exactly.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
@@ -170,6 +171,10 @@ pub struct Found {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, ts(optional, as = "Option<Vec<UsedEmbedding>>"))]
     pub embeddings: Vec<UsedEmbedding>,
+    /// The type that the model's weights were held in, where they were quantised for the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub weights: Option<WeightType>,
     /// What could not, in sentences without a full stop.
     pub notes: Vec<String>,
 }
@@ -183,6 +188,7 @@ impl Found {
             model_hash: None,
             vae: None,
             embeddings: Vec::new(),
+            weights: None,
             notes: Vec::new(),
         }
     }
@@ -202,8 +208,9 @@ impl Found {
             // Without a word about it the picture is from before there was a choice.
             let prompt_syntax = settings.prompt_syntax.or(Some(PromptSyntax::Plain));
             let settings = Settings { model, version, prompt_syntax, ..settings };
-            let embeddings = serde_json::from_str::<Parameters>(own).map(|own| own.embeddings).unwrap_or_default();
-            return Some(Found { settings, embeddings, ..Found::of("darkroom") });
+            let own = serde_json::from_str::<Parameters>(own).unwrap_or_default();
+            let (embeddings, weights) = (own.embeddings, own.weights);
+            return Some(Found { settings, embeddings, weights, ..Found::of("darkroom") });
         }
         let in_a1111 = find(A1111_KEY).or(find("UserComment")).and_then(a1111::read).map(|mut found| {
             if let Some(version) = found.settings.version.as_deref().filter(|version| version.starts_with("darkroom")) {

@@ -113,7 +113,8 @@ fn plan_settings(request: JsValue, caps: JsValue) -> Result<(PlanRequest, PlanSe
         ..Request::default()
     };
     let expected = Expected { request: asked, from_picture: request.from_picture, ..Expected::default() };
-    let settings = expected.plan(caps, element, request.budget_bytes.map(|bytes| bytes as u64));
+    let budget = request.budget_bytes.map(|bytes| bytes as u64);
+    let settings = expected.plan(caps, element, request.weights.unwrap_or_default(), budget);
     Ok((request, settings))
 }
 

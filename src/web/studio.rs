@@ -128,6 +128,7 @@ impl Studio {
             family: family_of(configs).id(),
             is_inpaint: configs.is_inpaint(),
             runner,
+            weights: engine.device().gpu_weights(),
             device: engine.device().describe(),
             width,
             height,
@@ -274,6 +275,8 @@ pub(super) fn engine_settings(settings: &LoadSettings) -> EngineSettings {
             RunnerName::Gpu => DeviceName::Gpu,
         },
         dtype: settings.dtype.into(),
+        weights: settings.weights,
+        fits_weights: true,
         // The page decides itself whether a software adapter is measured.
         tune: if settings.tune { Tune::Always } else { Tune::Never },
         tiles: tiles.map(|tiles| Arc::new(tiles) as _),

@@ -46,6 +46,11 @@ export type BenchSettings = {
   runner: RunnerName,
   dtype?: Dtype,
   /**
+   * The type that weights are held in. Where it is not said, on the GPU the first of f16, q8_0 and q4_0 that is within
+   * the budget, f16 without one; as `dtype` says on the CPU.
+   */
+  weights?: WeightType,
+  /**
    * Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
    * budget everything stays loaded.
    */
@@ -329,6 +334,10 @@ export type InspectedFit = {
   gpu_staged_bytes: number,
   /** Bytes of all weights as they lie on the GPU. */
   gpu_weight_bytes: number,
+  /** The first two with weights held in q8_0. */
+  gpu_q8_0_bytes: [number, number],
+  /** The same in q4_0. */
+  gpu_q4_0_bytes: [number, number],
   /** Bytes of all weights in the CPU's memory as f32. */
   cpu_f32_bytes: number,
   /** What was taken for granted: a component from elsewhere, a prediction. */
@@ -437,6 +446,11 @@ export type LoadSettings = {
   runner: RunnerName,
   dtype?: Dtype,
   /**
+   * The type that weights are held in. Where it is not said, on the GPU the first of f16, q8_0 and q4_0 that is within
+   * the budget, f16 without one; as `dtype` says on the CPU.
+   */
+  weights?: WeightType,
+  /**
    * Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
    * budget everything stays loaded.
    */
@@ -499,6 +513,8 @@ export type ModelInfo = {
   /** Whether the model only repaints parts of a picture. */
   is_inpaint: boolean,
   runner: RunnerName,
+  /** The type that weights are held in on the GPU. */
+  weights?: WeightType,
   /** What computes, for people. */
   device: string,
   width: number,
@@ -612,6 +628,8 @@ export type PictureParameters = {
   vae?: string,
   /** The embeddings whose words the prompts have. */
   embeddings?: Array<UsedEmbedding>,
+  /** The type that the model's weights were held in, where they were quantised for the device. */
+  weights?: WeightType,
   /** What could not, in sentences without a full stop. */
   notes: Array<string>,
   /** What to draw. */
@@ -680,6 +698,8 @@ export type Plan = {
   height: number,
   /** `f16` or `f32`. */
   dtype: string,
+  /** What weights are held in: `f32`, `f16`, `q8_0` or `q4_0`. */
+  weights: string,
   /** `resident` or `staged`. */
   residency: string,
   /** In order. */
@@ -714,6 +734,8 @@ export type PlanRequest = {
   /** Whether it starts from a picture, which the VAE encodes. */
   from_picture?: boolean,
   dtype?: Dtype,
+  /** The type that weights are held in; f16 where it is not said. */
+  weights?: WeightType,
   budget_bytes?: number,
 };
 
@@ -814,6 +836,9 @@ export type VersionInfo = {
   /** About how much there is to download. */
   download_bytes: number,
 };
+
+/** How a weight's values are held. */
+export type WeightType = "f32" | "f16" | "q8_0" | "q4_0";
 
 /** How much work a request is. */
 export type Work = {

@@ -199,8 +199,7 @@ mod tests {
         for weight_type in [WeightType::Q8_0, WeightType::Q4_0] {
             for (rows, columns) in [(1, 1), (3, 33), (64, 5), (70, 31)] {
                 let values = scatter(rows * columns);
-                let turned: Vec<f32> =
-                    (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect();
+                let turned: Vec<f32> = (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect();
                 let flat = Blocks::of(weight_type, &values, columns, false);
                 let upright = Blocks::of(weight_type, &turned, rows, true);
                 let turned: Vec<f32> =

@@ -69,6 +69,14 @@ impl WeightType {
         }
     }
 
+    /// The type of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [WeightType::F32, WeightType::F16, WeightType::Q8_0, WeightType::Q4_0]
+            .into_iter()
+            .find(|one| one.name() == name)
+    }
+
     /// Whether values come in blocks with a scale.
     #[must_use]
     pub const fn is_quantised(self) -> bool {

@@ -35,10 +35,7 @@ pub const CASES: &[Case] = &[
         name: "the second of three",
         repack: Repack { first_column: 8, columns: 24, ..alone(10, 6, 1, false, Raw::F16) },
     },
-    Case {
-        name: "a slice of a convolution",
-        repack: Repack { slice: [4, 8], ..alone(18, 7, 9, false, Raw::F16) },
-    },
+    Case { name: "a slice of a convolution", repack: Repack { slice: [4, 8], ..alone(18, 7, 9, false, Raw::F16) } },
     Case {
         name: "the last slice of a weight with gates",
         repack: Repack { slice: [12, 12], ..alone(24, 5, 1, true, Raw::F32) },
@@ -119,6 +116,7 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
         };
         assert!(is_close, "{}: word {i} is {got:08x}, expected {expected:08x}", case.name);
     }
-    let n_unlike = got.iter().zip(&expected).filter(|(got, expected)| expected.is_some_and(|word| word != **got)).count();
+    let n_unlike =
+        got.iter().zip(&expected).filter(|(got, expected)| expected.is_some_and(|word| word != **got)).count();
     assert!(n_unlike * 100 <= got.len(), "{}: {n_unlike} of {} words are half way between two", case.name, got.len());
 }

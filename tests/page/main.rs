@@ -31,3 +31,4 @@ mod tiles;
 #[path = "../common/tiny.rs"]
 mod tiny;
 mod trouble;
+mod weights;

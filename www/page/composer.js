@@ -468,6 +468,8 @@ export function reuse(parameters) {
   if (parameters.strength !== undefined) is_own_strength = false;
   const differences = [...(parameters.notes ?? [])];
   if (parameters.vae) differences.push(`it was made with the VAE ${parameters.vae}`);
+  const held = model?.weights?.startsWith("q") ? model.weights : undefined;
+  if (parameters.weights !== held) differences.push(`its model's weights were ${parameters.weights ? `held in ${parameters.weights}` : "not quantised"}`);
   extras = extras_of(parameters);
   show_extras();
   // A picture with a prompt and without LoRAs had none.

@@ -39,7 +39,8 @@ Fields of --json (one object; null or left out where nothing is known):
   about       {title, author, license, description, base, resolution, trigger, tags, pipeline}; metadata: all texts
   opens       whether it is a model for --model; loads: whether all its tensors were found; refused: of no use here
   problem, advice    what is wrong, and what to do
-  fits        {width, height, gpu_resident_bytes, gpu_staged_bytes, gpu_weight_bytes, cpu_f32_bytes, assumed}
+  fits        {width, height, gpu_resident_bytes, gpu_staged_bytes, gpu_weight_bytes,
+               gpu_q8_0_bytes, gpu_q4_0_bytes (each: resident, staged), cpu_f32_bytes, assumed}
 A folder of several files gives {folder, files: [the same for each, or {file, error}]}.
 Exit code 3 for a file that is broken or no file of weights.";
 

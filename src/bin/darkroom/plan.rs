@@ -93,7 +93,8 @@ pub fn run(args: &Args) -> Result<()> {
         ..Request::default()
     };
     let expected = Expected { request, version, from_picture: args.from_picture, picture: None };
-    let settings = PlanSettings { residency: args.residency, ..expected.plan(caps, element, args.weights, args.budget) };
+    let settings =
+        PlanSettings { residency: args.residency, ..expected.plan(caps, element, args.weights, args.budget) };
     let plan = pollster::block_on(plan(&*source, &settings)).map_err(Error::of_model)?;
     if args.json {
         return print_json(&serde_json::json!(plan));

@@ -152,6 +152,12 @@ impl CandleRunner {
         CandleRunner { weights: weights.filter(|weights| weights.is_quantised()), ..self }
     }
 
+    /// The type that weights are held in, where that is blocks of codes.
+    #[must_use]
+    pub fn quantised_weights(&self) -> Option<WeightType> {
+        self.weights
+    }
+
     /// How attention's scores are held; by default by blocks of queries.
     #[must_use]
     pub fn with_scores(self, scores: Scores) -> Self {

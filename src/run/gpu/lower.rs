@@ -4,7 +4,7 @@
 //! Fusions depend on widths only, never on how large a picture is, so that weights are packed once for all sizes
 //! ([`Lowered::weights`]). No sizes of memory and no kernels' parameters are decided here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -116,19 +116,26 @@ const MAX_LOWERED: usize = 8;
 /// The graphs lowered last, so that one that is foreseen, loaded, prepared, tuned and prepared again in f32 is lowered once.
 #[derive(Default)]
 pub(super) struct Memo {
-    weight_type: WeightType,
+    weight_type: Cell<WeightType>,
     known: RefCell<VecDeque<(Graph, Rc<Lowered>)>>,
 }
 
 impl Memo {
     /// For models whose weights are held in a type.
     pub fn new(weight_type: WeightType) -> Self {
-        Memo { weight_type, known: RefCell::default() }
+        Memo { weight_type: Cell::new(weight_type), known: RefCell::default() }
     }
 
     /// The type that weights are held in.
     pub fn weight_type(&self) -> WeightType {
-        self.weight_type
+        self.weight_type.get()
+    }
+
+    /// Changes that type.
+    pub fn hold_weights_in(&self, weight_type: WeightType) {
+        if self.weight_type.replace(weight_type) != weight_type {
+            self.clear();
+        }
     }
 
     /// The tasks of a graph.
@@ -137,7 +144,7 @@ impl Memo {
         if let Some((_, lowered)) = known.iter().find(|(known, _)| known == graph) {
             return Rc::clone(lowered);
         }
-        let lowered = Rc::new(lower(graph, self.weight_type));
+        let lowered = Rc::new(lower(graph, self.weight_type.get()));
         known.truncate(MAX_LOWERED - 1);
         known.push_front((graph.clone(), Rc::clone(&lowered)));
         lowered

@@ -139,6 +139,12 @@ impl GpuRunner {
         GpuRunner { lowered: Memo::new(weight_type), ..self }
     }
 
+    /// Holds the weights that are loaded from now on in another type. What was loaded and prepared before does not go with
+    /// what is prepared afterwards.
+    pub fn hold_weights_in(&self, weight_type: WeightType) {
+        self.lowered.hold_weights_in(weight_type);
+    }
+
     /// The type that weights are held in.
     #[must_use]
     pub fn weight_type(&self) -> WeightType {

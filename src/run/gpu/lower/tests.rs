@@ -73,7 +73,8 @@ fn layers_of_one_input_are_one_product() {
     g.output("n", n);
     let graph = g.finish();
     assert_eq!(summary(&graph), ["norm+q&k&v", "attn:packed", "out+residual", "norm2:layer_norm", "q2"]);
-    let keys: Vec<String> = lower(&graph, WeightType::F16).weights(&graph).into_iter().map(|buffer| buffer.key.to_string()).collect();
+    let keys: Vec<String> =
+        lower(&graph, WeightType::F16).weights(&graph).into_iter().map(|buffer| buffer.key.to_string()).collect();
     assert!(keys.contains(&"q.weight+k.weight+v.weight".to_string()), "{keys:?}");
     assert!(keys.contains(&"norm.weight+norm.bias".to_string()), "{keys:?}");
 }
