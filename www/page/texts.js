@@ -149,6 +149,19 @@ export const english = {
   reading: (/** @type {string} */ name) => (name ? `Reading ${name} …` : "Reading the image …"),
   file_reason: (/** @type {string} */ name, /** @type {string} */ why) => `The file ${name}: ${why}`,
   made_with_vae: (/** @type {string} */ vae) => `it was made with the VAE ${vae}`,
+  // Wildcards
+  wildcards: "Wildcards",
+  add_wildcards: "Add wildcards (.txt) …",
+  prompt: "Prompt",
+  negative: "Negative prompt",
+  list_options: (/** @type {number} */ n) => counted(n, "option", "options"),
+  unnamed_list: (/** @type {string} */ name) => `the list ${name} was not added: prompts could not name it; use letters, digits and single underscores`,
+  unread_list: (/** @type {string} */ name, /** @type {string} */ why) => `the list ${name} could not be read: ${why}`,
+  lists_too_large: "the lists were not added: together they may have 1 MiB",
+  lists_not_kept: "this browser has no room for the lists, so they are gone after a reload",
+  prompts_may_use: (/** @type {string} */ names) => `Prompts can use ${names}`,
+  list_deleted: (/** @type {string} */ name) => `The list ${name} is deleted`,
+
   made_with_prediction: (/** @type {string} */ prediction) => `its model was told to predict ${prediction === "v" ? "velocity (v)" : "noise (epsilon)"}, which its options under Models can do`,
   made_with_weights: (/** @type {string | undefined} */ weights) => (weights ? `it was made with weights held in ${weights}` : "it was made with 16-bit or 32-bit weights"),
   /** @type {Record<string, string>} */

@@ -6,6 +6,7 @@ import { make } from "./elements.js";
 import { read, write } from "./memory.js";
 import { into_prompt } from "./networks.js";
 import { announce, notify } from "./notices.js";
+import { text } from "./texts.js";
 
 /** Where the lists are kept between visits, by name. */
 const KEY = "darkroom.wildcards";
@@ -22,7 +23,7 @@ let panel;
 /** @param {() => void} on_change */
 export function open_wildcards(on_change) {
   changed = on_change;
-  for (const [name, text] of Object.entries(read(KEY))) if (typeof text === "string") lists[name] = text;
+  for (const [name, list] of Object.entries(read(KEY))) if (typeof list === "string") lists[name] = list;
   panel = make("div", { id: "wildcards" });
   const input = make("input", { type: "file", accept: ".txt", multiple: true, hidden: true, id: "wildcards-file" });
   input.addEventListener("change", () => {
@@ -30,7 +31,7 @@ export function open_wildcards(on_change) {
     input.value = "";
     take_wildcards(picked);
   });
-  const choose = make("button", { type: "button", class: "plain", onclick: () => input.click() }, "Add wildcards (.txt) …");
+  const choose = make("button", { type: "button", class: "plain", onclick: () => input.click() }, text.add_wildcards);
   document.querySelector(".networks")?.append(panel, make("div", { class: "drop" }, choose), input);
   show();
 }
@@ -47,23 +48,23 @@ export async function take_wildcards(files) {
   for (const file of files) {
     const name = file.name.replace(/\.txt$/i, "");
     if (!/^[\p{L}\p{N}_\-. ]+$/u.test(name) || name !== name.trim() || name.includes("__")) {
-      notify("error", `the list ${file.name} is not kept: prompts could not name it; use letters, digits and single underscores`);
+      notify("error", text.unnamed_list(file.name));
       return;
     }
     try {
       added[name] = file.size > MAX_BYTES ? "x".repeat(MAX_BYTES + 1) : await file.text();
     } catch (error) {
-      notify("error", `the list ${file.name} could not be read: ${message_of(error)}`);
+      notify("error", text.unread_list(file.name, message_of(error)));
       return;
     }
   }
-  if (Object.values(added).reduce((sum, text) => sum + text.length, 0) > MAX_BYTES) {
-    notify("error", "the lists are not kept: all together may have 1 MiB");
+  if (Object.values(added).reduce((sum, list) => sum + list.length, 0) > MAX_BYTES) {
+    notify("error", text.lists_too_large);
     return;
   }
   keep(added);
   const names = files.map(({ name }) => `__${name.replace(/\.txt$/i, "")}__`).join(", ");
-  announce(`Prompts may use ${names}`);
+  announce(text.prompts_may_use(names));
 }
 
 /** @param {Record<string, string>} next */
@@ -71,35 +72,35 @@ function keep(next) {
   lists = next;
   write(KEY, lists);
   if (Object.keys(read(KEY)).length !== Object.keys(lists).length) {
-    notify("info", "the lists are here until the page is left: this browser has no room to keep them");
+    notify("info", text.lists_not_kept);
   }
   show();
   changed();
 }
 
-/** The options of a list. @param {string} text */
-const options = (text) => text.split("\n").filter((line) => line.trim() !== "" && !line.trim().startsWith("#"));
+/** The options of a list. @param {string} list */
+const options = (list) => list.split("\n").filter((line) => line.trim() !== "" && !line.trim().startsWith("#"));
 
 function show() {
-  const rows = Object.entries(lists).map(([name, text]) => {
-    const n = options(text).length;
-    /** @type {(text: string, label: string, act: () => void) => HTMLButtonElement} */
-    const button = (text, label, act) => make("button", { type: "button", class: "plain", "aria-label": label, onclick: act }, text);
+  const rows = Object.entries(lists).map(([name, list]) => {
+    const n = options(list).length;
+    /** @type {(says: string, label: string, act: () => void) => HTMLButtonElement} */
+    const button = (says, label, act) => make("button", { type: "button", class: "plain", "aria-label": label, onclick: act }, says);
     const remove = () => {
       const { [name]: _, ...others } = lists;
       keep(others);
-      announce(`The list ${name} is deleted`);
+      announce(text.list_deleted(name));
     };
     const head = make(
       "div",
       { class: "lora-head" },
-      make("span", { class: "name", title: n === 1 ? "1 option" : `${n} options` }, `__${name}__`),
-      button("Prompt", `Put __${name}__ into the prompt`, () => into_prompt(`__${name}__`)),
-      button("Negative", `Put __${name}__ into the negative prompt`, () => into_prompt(`__${name}__`, "negative")),
-      button("Delete", `Delete the list ${name}`, remove),
+      make("span", { class: "name", title: text.list_options(n) }, `__${name}__`),
+      button(text.prompt, `${text.prompt}: __${name}__`, () => into_prompt(`__${name}__`)),
+      button(text.negative, `${text.negative}: __${name}__`, () => into_prompt(`__${name}__`, "negative")),
+      button(text.delete, `${text.delete}: __${name}__`, remove),
     );
     return make("li", { class: "lora", "data-wildcards": name }, head);
   });
-  const title = make("div", { class: "label-row" }, make("span", { class: "label" }, "Wildcards"));
+  const title = make("div", { class: "label-row" }, make("span", { class: "label" }, text.wildcards));
   panel.replaceChildren(...(rows.length > 0 ? [title, make("ul", { class: "loras" }, ...rows)] : []));
 }
