@@ -32,3 +32,4 @@ mod tiles;
 mod tiny;
 mod trouble;
 mod weights;
+mod wildcards;
