@@ -119,7 +119,9 @@ fn repositories_and_addresses_are_files() {
     assert!(one.take_body_bytes() > 0);
     draw(&one, "someone/style:0.7:0.2").succeeded();
     assert_eq!(one.take_body_bytes(), 0);
-    draw(&many, "someone/styles").was_refused(3, &["someone/styles", "locon.safetensors"]);
+    // The one that does not lie in a folder.
+    draw(&many, "someone/styles").succeeded();
+    assert!(place.desk.picture("out.png") == second);
     draw(&many, "someone/styles/none.safetensors").was_refused(3, &["none.safetensors"]);
     draw(&many, "someone/nobody").was_refused(3, &["someone/nobody"]);
 }

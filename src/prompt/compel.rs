@@ -53,8 +53,7 @@ pub(super) fn pieces(text: &str, notes: &mut Vec<String>) -> Result<Vec<Piece>> 
     Ok(pieces_of_one(text, notes))
 }
 
-/// The prompts of `("a", "b").and()`, which a text begins with, and what follows. Quotes may be left out around texts without
-/// syntax of their own.
+/// The prompts of `("a", "b").and()`, which a text begins with, and what follows. A single word needs no quotes.
 fn joined_prompts(text: &str) -> Option<(Vec<&str>, &str)> {
     let mut rest = text.trim_start().strip_prefix('(')?;
     let mut parts = Vec::new();
@@ -68,7 +67,8 @@ fn joined_prompts(text: &str) -> Option<(Vec<&str>, &str)> {
             }
             None => {
                 let end = rest.find([',', ')', '(', '"', '\\']).filter(|end| *end > 0)?;
-                (rest[..end].trim_end(), &rest[end..])
+                let word = rest[..end].trim_end();
+                (Some(word).filter(|word| !word.contains(char::is_whitespace))?, &rest[end..])
             }
         };
         parts.push(part);
@@ -331,6 +331,7 @@ mod tests {
             "(\"a\", \"b\").and(1)",
             "x (\"a\", \"b\").and()",
             "(\"a\" \"b\").and()",
+            "(a b).and()",
         ] {
             assert!(pieces(text, &mut Vec::new()).is_err(), "{text}");
         }
@@ -348,7 +349,7 @@ mod tests {
         };
         for (text, expected) in [
             ("(\"a red fox\", \"snow\").and()", "a red fox|snow"),
-            (" ( \"a\" , b c,\"\" ).and( 1,1.0, 1 )", "a|b c|"),
+            (" ( \"a\" , b,\"\" ).and( 1,1.0, 1 )", "a|b|"),
             ("(\"a \\\"q\\\"\", \"b, c\").and()", "a \"q\"|b, c"),
             ("(a).and()", "a"),
         ] {

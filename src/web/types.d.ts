@@ -427,6 +427,8 @@ export type Inspection = {
   ztsnr: boolean,
   /** What a LoRA consists of. */
   lora?: InspectedLora,
+  /** What a model or LoRA for a few steps is drawn with, by its name or metadata: what `--preset` takes. */
+  preset?: Preset,
   /** Vectors of an embedding. */
   vectors?: number,
   /** What its writer says about it, in short. */
@@ -684,6 +686,8 @@ export type PictureParameters = {
   any_size?: boolean,
   /** The model's name. */
   model?: string,
+  /** What the UNet was taken to predict, `epsilon` or `v`, where that was said when the model was opened. */
+  prediction?: string,
   /** How far the picture departed from another one, 0 to 1; absent for text-to-image. */
   strength?: number,
   /** Layers of the text encoder that were left out at the end, as `clip_skip_counting` counts. */

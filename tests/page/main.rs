@@ -36,3 +36,4 @@ mod tiles;
 mod tiny;
 mod trouble;
 mod weights;
+mod wildcards;
