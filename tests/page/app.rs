@@ -269,7 +269,7 @@ fn deleted_pictures_come_back_where_they_hung() {
         "[...document.querySelectorAll('.card:not([hidden]) small')].map((small) => small.textContent.split(' ')[1])";
     // Whoever uses a keyboard goes on from the neighbour.
     browser.eval("document.getElementById('open-gallery').click()");
-    browser.eval("(() => { const cards = document.querySelectorAll('.card'); const button = [...cards[1].querySelectorAll('button')].find((b) => b.textContent === 'Delete'); button.focus(); button.click(); })()");
+    browser.eval("(() => { const cards = document.querySelectorAll('.card'); const button = [...cards[1].querySelectorAll('button')].find((b) => b.textContent === 'Delete'); cards[1].querySelector('.open').focus(); button.focus(); button.click(); })()");
     browser.wait_until("document.querySelectorAll('.card').length === 2");
     browser.wait_until("document.activeElement.ariaLabel === `Open: a red apple on a blue background, seed 1`");
     browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Undo').click()");

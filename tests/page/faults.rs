@@ -56,7 +56,7 @@ fn a_typed_seed_is_kept_and_a_reused_one_holds_once() {
     let browser = Browser::start();
     browser.open_page(&page_url());
     assert_eq!(next_seed(&browser), "random");
-    browser.eval("(() => { document.getElementById('steps').value = '1'; document.getElementById('seed').focus(); document.getElementById('seed').select(); })()");
+    browser.eval("(() => { document.querySelectorAll('#request details').forEach((details) => { details.open = true; }); document.getElementById('steps').value = '1'; document.getElementById('seed').focus(); document.getElementById('seed').select(); })()");
     browser.press(&['7', '7']);
     assert_eq!(next_seed(&browser), "keep");
     browser.eval("document.getElementById('draw').click()");

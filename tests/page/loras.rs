@@ -229,8 +229,7 @@ fn loras_are_dropped_listed_and_remembered() {
     assert!(difference(&browser.newest_picture(), &with) > 5, "without LoRAs it is another picture");
 
     // A picture brings its own back, and says which is missing.
-    let reuse =
-        "document.querySelectorAll('.card')[1].querySelector('button[aria-label^=\"Use settings\"]').click()";
+    let reuse = "document.querySelectorAll('.card')[1].querySelector('button[aria-label^=\"Use settings\"]').click()";
     browser.eval(reuse);
     browser.wait_until(&in_row("locon", "input[type=checkbox]:checked"));
     assert_eq!(browser.eval(&format!("{}.value", in_row("kohya", "input[type=number]"))), "0.6");
@@ -238,9 +237,7 @@ fn loras_are_dropped_listed_and_remembered() {
     assert_eq!(difference(&browser.newest_picture(), &with), 0);
     browser.eval(&format!("{}.click()", in_row("kohya", "button[aria-label^=Delete]")));
     browser.wait_until("!document.querySelector('[data-lora=kohya]')");
-    browser.eval(
-        "document.querySelectorAll('.card')[2].querySelector('button[aria-label^=\"Use settings\"]').click()",
-    );
+    browser.eval("document.querySelectorAll('.card')[2].querySelector('button[aria-label^=\"Use settings\"]').click()");
     said("it was made with the LoRA kohya, not installed for this model");
 
     // One of few steps is drawn with its own settings, in one press.
@@ -248,10 +245,8 @@ fn loras_are_dropped_listed_and_remembered() {
     std::fs::copy(fixture("kohya.safetensors"), &lcm).expect("a copy");
     drop_path(&browser, &lcm);
     browser.wait_until(&in_row("lcm-lora-sdv1-5", "input[type=checkbox]:checked"));
-    browser.eval(&format!(
-        "{}.click()",
-        in_row("lcm-lora-sdv1-5", "button[aria-label^=\"Use settings: LCM, 4 steps\"]")
-    ));
+    browser
+        .eval(&format!("{}.click()", in_row("lcm-lora-sdv1-5", "button[aria-label^=\"Use settings: LCM, 4 steps\"]")));
     let settings = "['steps', 'guidance', 'sampler'].map((id) => document.getElementById(id).value)";
     assert_eq!(browser.eval(settings), json!(["4", "1", "lcm"]));
     assert_eq!(browser.text("#extras"), "LCM settings ×");

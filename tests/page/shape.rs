@@ -177,7 +177,9 @@ fn the_viewer_zooms_compares_and_deletes_with_a_way_back() {
     assert_eq!(browser.eval("document.getElementById('viewer-other').hidden"), true);
 
     // Deleted, the next one is shown; the message is in front of the dialog, where it can be pressed.
-    browser.eval("[...document.querySelectorAll('#viewer-actions button')].find((b) => b.textContent === 'Delete').click()");
+    browser.eval(
+        "[...document.querySelectorAll('#viewer-actions button')].find((b) => b.textContent === 'Delete').click()",
+    );
     browser.wait_until("document.querySelectorAll('.card').length === 2");
     assert_eq!(browser.eval("document.querySelector('.notice').closest('dialog')?.id"), "viewer");
     browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Undo').click()");
@@ -229,7 +231,9 @@ fn the_queue_is_told_reordered_and_cleared() {
     browser.wait_until("document.title.endsWith('% · Darkroom')");
     for name in ["one", "two", "three"] {
         browser.ask_for(name, 2);
-        browser.wait_until(&format!("[...document.querySelectorAll('#queue span')].some(({{ textContent }}) => textContent === '{name}')"));
+        browser.wait_until(&format!(
+            "[...document.querySelectorAll('#queue span')].some(({{ textContent }}) => textContent === '{name}')"
+        ));
     }
     assert_eq!(browser.text("#open-queue"), "Queue: 3");
     browser.eval("document.getElementById('open-queue').click()");

@@ -60,9 +60,8 @@ fn without_webgpu_the_processor_draws_and_the_page_says_why() {
     browser.wait_until_idle();
     browser.wait_until("document.getElementById('notices').textContent.includes('no adapter was found')");
     assert_eq!(browser.eval("document.getElementById('draw').disabled"), false);
-    browser.eval(
-        "[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Use the CPU').click()",
-    );
+    browser
+        .eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Use the CPU').click()");
     browser.wait_until("document.getElementById('device').textContent.endsWith('CPU')");
     browser.wait_until_idle();
     browser.draw("a red apple on a blue background", 1);

@@ -9,7 +9,15 @@ import { database_of } from "./database.js";
 /** How long a deleted picture can be brought back at least, also in another tab. */
 const KEEP_DELETED_MS = 60_000;
 
-const in_store = database_of("darkroom-album", "pictures", { keyPath: "id", autoIncrement: true });
+/** What is done when the reader has cleared the site's data: the ids that were given are those of other pictures then. */
+let lost = () => {};
+
+const in_store = database_of("darkroom-album", "pictures", { keyPath: "id", autoIncrement: true }, () => lost());
+
+/** @param {() => void} act is called when the pictures that were kept are gone */
+export function on_lost(act) {
+  lost = act;
+}
 
 /**
  * @typedef {object} Kept

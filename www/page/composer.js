@@ -409,11 +409,11 @@ function field_of(message) {
 }
 
 /**
- * Shows what the request needs, or what is wrong with it.
+ * Shows what a request needs, or what is wrong with it: that of the form, where none is given.
+ * @param {ReturnType<typeof request>} [asked]
  * @returns {Promise<import("../protocol.js").Work | null>} null where it cannot be drawn
  */
-async function check() {
-  const asked = request();
+async function check(asked = request()) {
   const check_id = ++n_checks;
   /** @type {(state: "ready" | "error", said: string, field: Field | null) => void} */
   const say = (state, said, field) => {
@@ -527,8 +527,23 @@ export const estimated_seconds = () => seconds;
 export async function next_request() {
   await networks_known();
   if (next_seed() === "random") element("seed").value = String(Math.floor(Math.random() * 2 ** 32));
-  const work = await check();
+  // Taken as it is now: what is typed while it is checked is for the next one, which has its own seed.
+  const asked = request();
+  const choice = seed_choice;
+  const { value: own_seed } = element("seed");
+  let next = own_seed;
+  if (choice !== null) choose_next_seed(choice);
+  else if (next_seed() === "next" && fault(asked) === null) next = String((BigInt(asked.seed) + BigInt(asked.count)) % 2n ** 64n);
+  element("seed").value = next;
+  seed_choice = null;
+  const work = await check(asked);
   if (!work) {
+    // Nothing was drawn, so that nothing was used up.
+    if (element("seed").value === next) element("seed").value = own_seed;
+    if (choice !== null) {
+      choose_next_seed("keep");
+      seed_choice = choice;
+    }
     clearTimeout(telling);
     announce(element("needs").textContent);
     const wrong = FIELDS.find((id) => element(id).getAttribute("aria-invalid") === "true");
@@ -538,11 +553,6 @@ export async function next_request() {
     }
     return null;
   }
-  const asked = request();
-  // A seed that was taken from a picture holds once.
-  if (seed_choice !== null) choose_next_seed(seed_choice);
-  else if (next_seed() === "next") element("seed").value = String((BigInt(asked.seed) + BigInt(asked.count)) % 2n ** 64n);
-  seed_choice = null;
   keep_form();
   return asked;
 }

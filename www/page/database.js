@@ -18,8 +18,9 @@ export function settled(request) {
  * @param {string} name
  * @param {string} store
  * @param {IDBObjectStoreParameters} parameters
+ * @param {() => void} [lost] is called when the browser has closed it, so that what was in it may be gone
  */
-export function database_of(name, store, parameters) {
+export function database_of(name, store, parameters, lost = () => {}) {
   /** @type {Promise<IDBDatabase> | undefined} */
   let opened;
   const open = () => {
@@ -35,6 +36,7 @@ export function database_of(name, store, parameters) {
       // The browser closes it when the reader clears the site's data.
       db.onclose = () => {
         opened = undefined;
+        lost();
       };
       return db;
     })();
@@ -53,6 +55,7 @@ export function database_of(name, store, parameters) {
       if (!(error instanceof DOMException) || error.name !== "InvalidStateError") throw error;
       // It was closed, and nobody has said so yet.
       opened = undefined;
+      lost();
       return (await open()).transaction(store, mode);
     }
   };

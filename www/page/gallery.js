@@ -2,7 +2,7 @@
 // words, marked as favourites, selected, saved together, and deleted with a way back; other tabs show the same.
 
 import { message_of } from "../errors.js";
-import { all, forget, keep, picture_of, remove, restore, set_favourite } from "./album.js";
+import { all, forget, keep, on_lost, picture_of, remove, restore, set_favourite } from "./album.js";
 import { on_news } from "./channel.js";
 import { element, make, part } from "./elements.js";
 import { announce, notify } from "./notices.js";
@@ -57,6 +57,7 @@ export async function open_gallery(given, on_count) {
   element("delete-selected").addEventListener("click", () => delete_pictures(chosen_pictures()));
   element("select-none").addEventListener("click", () => select_pictures([]));
   on_news("picture", ({ id }) => look_again(id).catch((error) => notify("error", text.other_tab_unreadable(message_of(error)))));
+  on_lost(forget_ids);
   try {
     for (const picture of await all()) show(picture);
   } catch (error) {
@@ -64,6 +65,16 @@ export async function open_gallery(given, on_count) {
   }
   count();
   await show_newest();
+}
+
+/** What is on the page is kept no more, and the next pictures get the ids that these had: theirs are below all of those from now on. */
+function forget_ids() {
+  for (const [id, item] of [...shown]) {
+    if (id < 0) continue;
+    shown.delete(id);
+    item.picture.id = id * 1e-6;
+    shown.set(item.picture.id, item);
+  }
 }
 
 /** How many pictures there are. */
@@ -135,7 +146,16 @@ export async function add_picture(picture) {
     const is_full = error instanceof DOMException && error.name === "QuotaExceededError";
     notify("error", text.not_kept(is_full ? text.storage_full : message_of(error)));
   }
-  const item = shown.get(id) ?? show({ ...picture, id });
+  const lost = shown.get(id);
+  if (lost) {
+    // Ids begin anew where the site's data was cleared: what was kept then is not any more.
+    n_unkept += 1;
+    lost.picture.id = -n_unkept;
+    shown.delete(id);
+    shown.set(-n_unkept, lost);
+  }
+  const item = show({ ...picture, id });
+  element("gallery").prepend(item.card);
   count();
   return item;
 }
