@@ -98,11 +98,7 @@ impl WeightType {
         }
         let is_at_full_size =
             AT_FULL_SIZE.iter().any(|begin| name.starts_with(begin)) && shape[0].min(shape[1]) <= FULL_SIZE_CHANNELS;
-        if is_at_full_size || IN_8_BITS.iter().any(|part| name.contains(part)) {
-            WeightType::Q8_0
-        } else {
-            self
-        }
+        if is_at_full_size || IN_8_BITS.iter().any(|part| name.contains(part)) { WeightType::Q8_0 } else { self }
     }
 
     /// Bits of one value, without scales.
