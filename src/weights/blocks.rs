@@ -20,8 +20,8 @@ pub const SCALE_BYTES: u64 = 2;
 pub const SCALE_FACTOR: f32 = 1024.0;
 
 /// What the value of largest magnitude of a block is divided by for its scale in 4 bits: GGUF's own first, which is exact for
-/// blocks from such files, then what a block may be closer with (`tools/quantise`: 0.5 dB of the weights, 1.6 to 3 dB of
-/// pictures). The kernel `repack_q4_0` tries the same in the same order.
+/// blocks from such files, then what a block may be closer with (`tools/quantise`: 0.5 to 0.8 dB of the weights, 1.6 to 3 dB
+/// of random models' pictures). The kernel `repack_q4_0` tries the same in the same order.
 const DIVISORS_4_BITS: [f32; 8] = [-8.0, -7.0, -7.25, -7.5, -7.75, -8.25, -8.5, -8.75];
 
 /// What a later scale's squared error has to be below, as a part of the best before: rounding must not decide between two.

@@ -80,9 +80,13 @@ def fake(weight: torch.Tensor, kind: str, search=True) -> torch.Tensor:
     """The values that a weight has when it is held as `kind`."""
     if kind == F16:
         return weight.to(torch.float16).float()
-    scale, codes = quantise(weight, kind, search)
-    rows = codes * (scale.float() / FACTOR)[..., None]
-    return back(rows.flatten(1)[:, : rows_of(weight).shape[1]], weight)
+    rows = rows_of(weight)
+    out = []
+    # As many rows at once as stay in a cache.
+    for part in rows.split(max(1, (1 << 18) // rows.shape[1])):
+        scale, codes = quantise(part, kind, search)
+        out.append((codes * (scale.float() / FACTOR)[..., None]).flatten(1)[:, : rows.shape[1]])
+    return back(torch.cat(out), weight)
 
 
 def may_be_quantised(name: str, shape) -> bool:

@@ -17,7 +17,7 @@ fn scales_for(largest: vec4<f32>, output: u32, rows: vec2<u32>) -> vec4<u32> {
     var scales: array<vec4<f32>, N_DIVISORS>;
     var errors: array<vec4<f32>, N_DIVISORS>;
     for (var i = 0u; i < N_DIVISORS; i++) {
-        scales[i] = halves_widened(halves_of(largest / divisors[i] * SCALE_FACTOR)) * (1.0 / SCALE_FACTOR);
+        scales[i] = f32_of(f16_of(largest / divisors[i] * SCALE_FACTOR)) * (1.0 / SCALE_FACTOR);
         errors[i] = vec4<f32>();
     }
     for (var row = rows.x; row < rows.y; row++) {
@@ -34,7 +34,7 @@ fn scales_for(largest: vec4<f32>, output: u32, rows: vec2<u32>) -> vec4<u32> {
         best = select(best, scales[i], is_better);
         least = select(least, errors[i], is_better);
     }
-    return halves_of(best * SCALE_FACTOR);
+    return f16_of(best * SCALE_FACTOR);
 }
 
 fn codes_in(values: vec4<f32>, scales: vec4<f32>) -> vec4<f32> {

@@ -8,11 +8,11 @@
 // What scales are multiplied with before they are rounded.
 const SCALE_FACTOR = 1024.0;
 
-fn halves_of(values: vec4<f32>) -> vec4<u32> {
+fn f16_of(values: vec4<f32>) -> vec4<u32> {
     return vec4<u32>(narrow_bits(values.x), narrow_bits(values.y), narrow_bits(values.z), narrow_bits(values.w));
 }
 
-fn halves_widened(halves: vec4<u32>) -> vec4<f32> {
+fn f32_of(halves: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(widen_bits(halves.x), widen_bits(halves.y), widen_bits(halves.z), widen_bits(halves.w));
 }
 
@@ -45,7 +45,7 @@ fn main(
         largest = select(largest, values, abs(values) > abs(largest));
     }
     let halves = scales_for(largest, output, vec2<u32>(first_row, end));
-    let scales = halves_widened(halves) * (1.0 / SCALE_FACTOR);
+    let scales = f32_of(halves) * (1.0 / SCALE_FACTOR);
     let at = params.first_scale + (block * params.n_quads_packed + place) * 2u;
     packed[at] = halves.x | (halves.y << 16u);
     packed[at + 1u] = halves.z | (halves.w << 16u);
