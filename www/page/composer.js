@@ -369,7 +369,8 @@ async function memory({ width, height, any_size, guidance_scale }, loaded) {
   const { dtype, budget_bytes } = load_options();
   const { has_picture } = start_picture.given();
   const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, budget_bytes });
-  return `${bytes(plan.peak_bytes)} of GPU memory${plan.fits ? "" : `, which is more than allowed: ${plan.advice}`}`;
+  const streamed = plan.streamed_bytes_per_step > 0 ? `, ${bytes(plan.streamed_bytes_per_step)} of weights read anew in each step` : "";
+  return `${bytes(plan.peak_bytes)} of GPU memory${streamed}${plan.fits ? "" : `, which is more than allowed: ${plan.advice}`}`;
 }
 
 /**
