@@ -2,6 +2,8 @@
 //! floor that a plan states, at the price that it states.
 #![cfg(not(target_arch = "wasm32"))]
 
+#[path = "common/numbers.rs"]
+mod numbers;
 #[path = "common/tiny.rs"]
 mod tiny;
 
