@@ -49,6 +49,26 @@ build_wasm() {
     wasm-bindgen --target web --out-dir www/pkg.new "$target/wasm32-unknown-unknown/web/darkroom.wasm"
     rm -rf www/pkg
     mv www/pkg.new www/pkg
+    list_files
+}
+
+# The page's files with their digests, for the service worker (www/sw.js), which keeps all of one build or nothing. What is not
+# listed comes from the network: that is for readers of the repository. Written again whenever a file of the page has changed.
+list_files() {
+    local digest=(sha256sum)
+    command -v sha256sum >/dev/null || digest=(shasum -a 256)
+    (
+        cd www
+        find . -type f ! -path './pkg.new/*' ! -path ./pkg/files.js ! -path ./sw.js ! -name '*.d.ts' ! -name 'screenshot*' ! -name '.*' -print0 |
+            LC_ALL=C sort -z | xargs -0 "${digest[@]}" >"$log/files.txt"
+        {
+            echo "// Made by build.sh: the files of this build."
+            printf 'globalThis.darkroom_files = {\n  build: "%s",\n  files: {\n' "$("${digest[@]}" <"$log/files.txt" | cut -c 1-16)"
+            sed -E 's|^([0-9a-f]+) [ *]\./(.*)$|    "\2": "\1",|' "$log/files.txt"
+            printf '  },\n};\n'
+        } >pkg/files.js.new
+        mv pkg/files.js.new pkg/files.js
+    )
 }
 
 wasm_size() {

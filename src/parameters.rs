@@ -75,6 +75,9 @@ pub struct Parameters {
     /// The model's key or repository; empty if unknown.
     #[serde(default)]
     pub model: String,
+    /// What the UNet was taken to predict, `epsilon` or `v`, where that was said when the model was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<String>,
     /// How far image-to-image or inpainting departed from its picture, 0 to 1; none for text-to-image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
@@ -208,6 +211,7 @@ impl Parameters {
             height: config.height as u32,
             any_size: config.any_size,
             model,
+            prediction: None,
             strength: has_start_picture.then_some(config.strength),
             clip_skip: config.clip_skip.map(|skip| skip as u32),
             clip_skip_counting: config

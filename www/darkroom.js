@@ -47,6 +47,7 @@ export class DarkroomError extends Error {
  * @typedef {object} Pictures
  * @property {Blob | import("./protocol.js").GivenPicture} [picture] what to start from: a file or pixels
  * @property {Blob | import("./protocol.js").GivenPicture} [mask] white where that picture is to be drawn anew
+ * @property {Record<string, string>} [wildcards] lists by name, one option a line, that `__name__` in a prompt chooses from
  */
 
 /**
@@ -296,16 +297,17 @@ export class Darkroom {
    * Checks a request against the loaded model and says how much work it is. LoRAs that it names have to be kept, and to be
    * for the family of the loaded model.
    * @param {import("./protocol.js").DrawRequest} request
-   * @param {{has_picture?: boolean, has_mask?: boolean}} [given]
+   * @param {{has_picture?: boolean, has_mask?: boolean, wildcards?: Record<string, string>}} [given]
    * @returns {Promise<import("./protocol.js").Work>}
    */
-  work(request, { has_picture = false, has_mask = false } = {}) {
-    return this.#ask({ type: "work", request, has_picture, has_mask });
+  work(request, { has_picture = false, has_mask = false, wildcards } = {}) {
+    return this.#ask({ type: "work", request, has_picture, has_mask, wildcards });
   }
 
   /**
    * Draws. Jobs run one after another, in the order in which they were asked for. With `loras` in the request, kept LoRAs
-   * change the model: `[{ name: "ink", strength: 0.8, text_strength: 0.5 }]`.
+   * change the model: `[{ name: "ink", strength: 0.8, text_strength: 0.5 }]`. Prompts may choose, `{red|blue}`, each picture's
+   * by its own seed.
    * @param {import("./protocol.js").DrawRequest} request
    * @param {Handlers & Pictures} [options]
    * @returns {Job}
@@ -345,7 +347,7 @@ export class Darkroom {
       if (state.cancelled) return { ...nothing_drawn(), pictures };
       const transfer = [picture, mask].flatMap((given) => (given instanceof Uint8Array ? [given.buffer] : []));
       /** @type {import("./protocol.js").GenerateRequest} */
-      const message = { type: "generate", request, picture, mask, previews: on_preview !== undefined };
+      const message = { type: "generate", request, picture, mask, previews: on_preview !== undefined, wildcards: options.wildcards };
       const outcome = await this.#ask(message, receive, id, transfer);
       return { ...outcome, pictures };
     };
@@ -411,6 +413,18 @@ export class Darkroom {
     const bytes = await bytes_of(file);
     const { data, width, height } = await this.#ask({ type: "pixels", file: bytes }, () => {}, this.#next_id++, [bytes.buffer]);
     return new ImageData(data, width, height);
+  }
+
+  /**
+   * A picture file as a page shows it: upright, and its longer side not above `max_side` pixels. It is read and made small in the
+   * worker. Rejects as {@link Darkroom.read_picture} does.
+   * @param {Blob | Uint8Array} file
+   * @param {number} [max_side]
+   * @returns {Promise<import("./protocol.js").Shown>} `width` and `height` are the file's own
+   */
+  async show_picture(file, max_side = 1024) {
+    const bytes = await bytes_of(file);
+    return this.#ask({ type: "shown", file: bytes, max_side }, () => {}, this.#next_id++, [bytes.buffer]);
   }
 
   /** Ends the worker; whatever waits is rejected. */

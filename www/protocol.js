@@ -73,6 +73,11 @@
  */
 
 /**
+ * A picture file for a page to show: its size in pixels, and its pixels, made smaller where it is large.
+ * @typedef {{bitmap: ImageBitmap, width: number, height: number}} Shown
+ */
+
+/**
  * A finished picture: a PNG file with its parameters inside.
  * @typedef {object} Picture
  * @property {number} picture which of the request's pictures, from 0
@@ -102,7 +107,7 @@
 /**
  * @typedef {{type: "load", endpoint: string | null, repository: string, runner: Runner, dtype: Dtype,
  *   weights?: WeightType, budget_bytes?: number} & KeptOptions} LoadRequest without an endpoint it is a model that the browser keeps
- * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest
+ * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean, wildcards?: Record<string, string>}} GenerateRequest
  * @typedef {{type: "open", cancelled: SharedArrayBuffer | null}
  *   | {type: "check" | "versions" | "models" | "extra_networks" | "stop_download" | "pause" | "resume"}
  *   | {type: "plan", request: PlanRequest}
@@ -114,9 +119,10 @@
  *   | LoadRequest
  *   | {type: "tokens", prompt: string, syntax?: PromptSyntax}
  *   | {type: "size_of_picture", width: number, height: number, any_size: boolean}
- *   | {type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean}
+ *   | {type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean, wildcards?: Record<string, string>}
  *   | GenerateRequest
  *   | {type: "cancel", job: number | null}
+ *   | {type: "shown", file: Uint8Array, max_side: number}
  *   | {type: "parameters" | "pixels", file: Uint8Array}} Request
  */
 
@@ -148,6 +154,7 @@
  * @property {void} resume
  * @property {PictureParameters | undefined} parameters
  * @property {Pixels} pixels
+ * @property {Shown} shown
  */
 
 /**

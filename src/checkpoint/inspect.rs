@@ -21,6 +21,7 @@ use super::single::decide_prediction;
 use crate::error::{Door, Error, Remedy, Result};
 use crate::hub::{Component, ModelFile, Source};
 use crate::json;
+use crate::request::Preset;
 use crate::weights::{Aliased, ByteSource, Files, TensorSource, gguf};
 
 pub use about::About;
@@ -159,6 +160,8 @@ pub struct Report {
     pub ztsnr: bool,
     /// What a LoRA consists of.
     pub lora: Option<Lora>,
+    /// What a model or LoRA for a few steps is drawn with, by its name or metadata: what `--preset` takes.
+    pub preset: Option<Preset>,
     /// Vectors of an embedding.
     pub vectors: Option<usize>,
     /// What its writer says about it, in short.
@@ -365,6 +368,10 @@ impl Report {
             embeddings: lora.n_embeddings,
         });
         let evidence = identity.prediction.map(|(_, evidence)| evidence);
+        let of_few_steps = matches!(identity.kind, Kind::Checkpoint | Kind::Unet | Kind::Lora);
+        let is_drawn = matches!(identity.family, None | Some(Family::Sd1 | Family::Sd2 | Family::Xl));
+        let told = metadata.iter().map(|(key, text)| (key.as_str(), text.as_str()));
+        let preset = Preset::suggest(file.rsplit(['/', '\\']).next().unwrap_or(&file), told);
         let mut report = Report {
             file,
             format,
@@ -384,6 +391,7 @@ impl Report {
             decided_by: evidence.map(Evidence::id),
             ztsnr: identity.zero_snr,
             lora,
+            preset: preset.filter(|_| of_few_steps && is_drawn),
             vectors: identity.n_vectors,
             about: About::of(metadata),
             metadata: metadata.iter().map(|(key, text)| (key.clone(), about::cut(text, MAX_TEXT_CHARS))).collect(),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{A1111_KEY, JSON_KEY, Parameters, UsedEmbedding, UsedLora, a1111, other_programs};
 use crate::prompt::PromptSyntax;
-use crate::request::{ClipSkipCounting, LongPrompt, MAX_SIDE};
+use crate::request::{ClipSkipCounting, LongPrompt, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS};
 use crate::rng::Noise;
 use crate::sampler::{Sampler, Spacing};
 use crate::weights::WeightType;
@@ -61,6 +61,9 @@ pub struct Settings {
     /// The model's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// What the UNet was taken to predict, `epsilon` or `v`, where that was said when the model was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<String>,
     /// How far the picture departed from another one, 0 to 1; absent for text-to-image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
@@ -228,7 +231,7 @@ impl Found {
 
     /// Numbers that no picture can have been drawn with here are notes.
     fn drop_impossible(&mut self) {
-        let Settings { width, height, guidance_scale, strength, eta, .. } = &mut self.settings;
+        let Settings { width, height, steps, guidance_scale, strength, eta, .. } = &mut self.settings;
         let is_too_large = |side: &Option<u32>| side.is_some_and(|side| side as usize > MAX_SIDE);
         if is_too_large(width) || is_too_large(height) {
             let side = |side: Option<u32>| side.map_or_else(|| "?".to_owned(), |side| side.to_string());
@@ -239,6 +242,13 @@ impl Found {
             if let Some(number) = value.take_if(|number| !number.is_finite()) {
                 self.notes.push(format!("its {name} {number} cannot be used here"));
             }
+        }
+        if let Some(n) = steps.take_if(|n| !(1..=MAX_STEPS as u32).contains(n)) {
+            self.notes.push(format!("its steps {n} cannot be used here: 1 to {MAX_STEPS} are drawn"));
+        }
+        let most = MAX_GUIDANCE_SCALE;
+        if let Some(scale) = self.settings.guidance_scale.take_if(|scale| !(0.0..=most).contains(scale)) {
+            self.notes.push(format!("its guidance scale {scale} cannot be used here: 0 to {most} is drawn"));
         }
     }
 }

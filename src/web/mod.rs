@@ -13,6 +13,7 @@ mod models;
 mod opened;
 mod studio;
 mod types;
+mod wildcards;
 
 use js_sys::{Reflect, Uint8Array};
 use serde::Serialize;
@@ -24,6 +25,7 @@ pub use inspect::inspect_file;
 pub use logger::set_log_level;
 pub use models::Models;
 pub use studio::Studio;
+pub use wildcards::choose_prompts;
 
 use crate::engine::{self, Device, DeviceName, EngineSettings, Expected};
 use crate::hub::published::Published;

@@ -58,9 +58,10 @@ impl Studio {
             let fraction = p.loaded_bytes as f64 / p.total_bytes.max(1) as f64;
             failed = failed.take().or(on_progress.call1(&JsValue::NULL, &fraction.into()).err());
         };
+        let prediction = settings.prediction;
         let settings = EngineSettings { is_arriving, embeddings, ..engine_settings(settings) };
         let device = super::open_device(&settings).await?;
-        let engine = Engine::open(&device, source, &settings, &Expected::default()).await?;
+        let engine = Engine::open(&device, source, &settings, &Expected::default()).await?.with_prediction(prediction);
         engine.load(&mut progress).await?;
         match failed {
             Some(error) => Err(error),

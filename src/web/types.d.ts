@@ -119,6 +119,14 @@ export type Choice = {
   splits: number,
 };
 
+/** What is drawn where prompts choose. */
+export type ChosenPrompts = {
+  /** One for each picture, or one for all where nothing was to be decided. */
+  pictures: Array<PictureChoice>,
+  /** What was left as text and may have been meant otherwise. */
+  notes: Array<string>,
+};
+
 /** How the text encoder's layers are counted that `clip_skip` leaves out. */
 export type ClipSkipCounting = "diffusers" | "a1111";
 
@@ -620,6 +628,22 @@ export type PhasePlan = {
   readbacks: number,
   /** Bytes that it waited for. */
   readback_bytes: number,
+};
+
+/** The part of a request that differs from picture to picture. */
+export type PictureChoice = {
+  /** What is drawn. */
+  prompt: string,
+  /** What is steered away from. */
+  negative_prompt?: string,
+  /** What the prompt was decided from. */
+  template?: string,
+  /** Likewise of the negative prompt. */
+  negative_template?: string,
+  /** The seed in digits. */
+  seed: string,
+  /** Pictures. */
+  count: number,
 };
 
 /** What made a picture, as far as its file says and it can be understood. Our own pictures have all of it. */

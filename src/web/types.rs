@@ -303,6 +303,34 @@ pub(super) struct Work {
     pub notes: Vec<String>,
 }
 
+/// What is drawn where prompts choose.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) struct ChosenPrompts {
+    /// One for each picture, or one for all where nothing was to be decided.
+    pub pictures: Vec<PictureChoice>,
+    /// What was left as text and may have been meant otherwise.
+    pub notes: Vec<String>,
+}
+
+/// The part of a request that differs from picture to picture.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub(super) struct PictureChoice {
+    /// What is drawn.
+    pub prompt: String,
+    /// What is steered away from.
+    pub negative_prompt: Option<String>,
+    /// What the prompt was decided from.
+    pub template: Option<String>,
+    /// Likewise of the negative prompt.
+    pub negative_template: Option<String>,
+    /// The seed in digits.
+    pub seed: String,
+    /// Pictures.
+    pub count: usize,
+}
+
 /// What one step did.
 #[derive(Serialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]

@@ -48,10 +48,10 @@ fn settings_of_other_programs_are_taken_and_what_is_none_is_said() {
     // A seed that JavaScript's numbers do not hold.
     drop_file(&browser, SETTINGS, "comfy.png");
     browser.wait_until("document.getElementById('seed').value === '18446744073709551615'");
-    said("The settings of ComfyUI are in the form");
+    said("Settings loaded from ComfyUI");
     assert_eq!(fields()[0], "a castle");
     drop_file(&browser, SETTINGS, "swarm_empty.png");
-    said("made by SwarmUI and carries no settings that can be used here");
+    said("made by SwarmUI and contains no settings that can be used here");
     drop_file(&browser, SETTINGS, "other.avif");
     said("AVIF files are not supported: use PNG, JPEG, WebP, GIF, BMP or TIFF");
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");

@@ -257,7 +257,7 @@ impl Browser {
             select.dispatchEvent(new Event('change')); }})()"
         ));
         self.wait_until_idle();
-        assert!(self.text("#device").contains(&format!("drawn by the {name}")), "{}", self.text("#device"));
+        assert!(self.text("#device").ends_with(&format!("· {name}")), "{}", self.text("#device"));
     }
 
     /// Presses keys one after another; a modifier is held for the key behind it.

@@ -13,7 +13,7 @@ fn a_prompt_becomes_the_picture_that_diffusers_draws() {
     let start = Instant::now();
     browser.open_page(&page_url());
     eprintln!("ready after {:.2} s", start.elapsed().as_secs_f64());
-    assert!(browser.text("#device").contains("drawn by the processor"), "{}", browser.text("#device"));
+    assert!(browser.text("#device").ends_with("· CPU"), "{}", browser.text("#device"));
     assert_eq!(browser.text("#prompt-tokens"), "7 of 75 tokens");
 
     // What the page says while it draws, in order.
@@ -31,7 +31,7 @@ fn a_prompt_becomes_the_picture_that_diffusers_draws() {
     let steps: Vec<&str> = said.iter().copied().filter(|text| text.starts_with("Step")).collect();
     assert_eq!(said.first(), Some(&"Reading the prompt …"), "{said:?}");
     assert_eq!(steps, ["Step 1 of 6", "Step 2 of 6", "Step 3 of 6", "Step 4 of 6", "Step 5 of 6", "Step 6 of 6"]);
-    assert_eq!(said[said.len() - 2], "Developing …", "{said:?}");
+    assert_eq!(said[said.len() - 2], "Decoding …", "{said:?}");
     let bar = browser.eval("window.said.map(([, value]) => value)");
     let bar: Vec<f64> = bar.as_array().expect("a list").iter().filter_map(|value| value.as_f64()).collect();
     assert!(bar[1..].is_sorted(), "the bar goes back: {bar:?}");
@@ -61,16 +61,16 @@ fn stop_stops_at_once_and_the_queue_goes_on() {
     // Minutes of work, so that nothing ends by itself.
     browser.ask_for("a rocket on a black background", 150);
     browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");
-    assert_eq!(browser.text("#draw"), "Add to the queue");
+    assert_eq!(browser.text("#draw"), "Add to queue");
     browser.ask_for(APPLE, 2);
     browser.wait_until("document.querySelectorAll('#queue li').length === 1");
     browser.ask_for("a green tree on a white background", 2);
     browser.wait_until("document.querySelectorAll('#queue li').length === 2");
-    browser.wait_until("document.querySelector('#queue li:last-child small').textContent === '2 before it'");
+    browser.wait_until("document.querySelector('#queue li:last-child small').textContent === '2 ahead'");
     assert!(browser.text("#queue li:first-child").contains("Next"), "{}", browser.text("#queue"));
 
     // What waits can be taken out while the first one is drawn.
-    browser.eval("document.querySelector('#queue li:last-child button').click()");
+    browser.eval("document.querySelector('#queue li:last-child button:last-child').click()");
     browser.wait_until("document.querySelectorAll('#queue li').length === 1");
 
     // Held, nothing moves.
@@ -129,7 +129,7 @@ fn the_gpu_draws_the_processors_picture() {
     let browser = Browser::start();
     browser.open_page(&page_url());
     let mut pictures = Vec::new();
-    for (runner, name) in [("cpu", "processor"), ("gpu", "GPU")] {
+    for (runner, name) in [("cpu", "CPU"), ("gpu", "GPU")] {
         browser.choose_runner(runner, name);
         browser.draw(APPLE, 2);
         eprintln!("{runner}: {}", browser.text("#stage"));

@@ -145,7 +145,7 @@ fn a_dropped_file_is_listed_and_what_cannot_be_used_says_why() {
         ))
     };
     press("Verify");
-    browser.wait_until("document.getElementById('models-now').textContent === 'mine.safetensors is whole.'");
+    browser.wait_until("document.getElementById('models-now').textContent === 'mine.safetensors is intact.'");
     press("Use");
     // Its sizes are of no published model, and it came without a configuration.
     said("import it together with the folder of its JSON files");
@@ -259,7 +259,7 @@ fn a_dropped_folder_is_kept_and_takes_parts_of_other_files() {
     press("Use");
     browser.wait_until("document.getElementById('device').innerText.includes('folder')");
     browser.wait_until_idle();
-    browser.choose_runner("cpu", "processor");
+    browser.choose_runner("cpu", "CPU");
     browser.draw("a red fox", 2);
     let own = browser.newest_picture();
     let mut drawn = vec![own];

@@ -92,9 +92,9 @@ fn a_dropped_picture_brings_its_settings_back() {
         "{DROP} const canvas = new OffscreenCanvas(64, 64); canvas.getContext('2d').fillRect(0, 0, 64, 64);
         drop('body', new File([await canvas.convertToBlob()], 'plain.png', {{ type: 'image/png' }}));"
     ));
-    browser.wait_until("document.getElementById('notices').textContent.includes('carries no settings')");
+    browser.wait_until("document.getElementById('notices').textContent.includes('contains no settings')");
     browser.eval(
-        "[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Start from it').click()",
+        "[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Use as source image').click()",
     );
     browser.wait_until("!document.getElementById('start-filled').hidden");
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");

@@ -161,7 +161,7 @@ fn loras_are_dropped_listed_and_remembered() {
     browser.eval("[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === 'Use: folder').click()");
     browser.wait_until("document.getElementById('device').innerText.includes('folder')");
     browser.wait_until_idle();
-    browser.choose_runner("cpu", "processor");
+    browser.choose_runner("cpu", "CPU");
 
     // Two that fit, and one of another family.
     drop_path(&browser, &fixture("kohya.safetensors"));
@@ -169,12 +169,12 @@ fn loras_are_dropped_listed_and_remembered() {
     browser.choose_file("#network-file", &fixture("locon.safetensors"));
     browser.wait_until(&in_row("locon", "input[type=checkbox]:checked"));
     drop_path(&browser, &fixture("kohya-xl.safetensors"));
-    said("The LoRA kohya-xl is kept, but the loaded model does not take it: it is for Stable Diffusion XL");
+    said("The LoRA kohya-xl is installed, but does not fit the loaded model: it is for Stable Diffusion XL");
     drop_path(&browser, &fixture("oft.safetensors"));
-    said("The file oft.safetensors is not kept");
+    said("The file oft.safetensors was not imported");
     browser.eval("document.getElementById('models').close()");
-    assert_eq!(browser.text("#networks-others"), "1 more is not for this model.");
-    assert_eq!(browser.text("#networks-count"), "2 are on");
+    assert_eq!(browser.text("#networks-others"), "1 more for other models.");
+    assert_eq!(browser.text("#networks-count"), "2 on");
     assert_eq!(
         browser.eval("[...document.querySelectorAll('#model option')].map(({ value }) => value)"),
         json!(["darkroom/tiny-emoji", "kept:folder"])
@@ -224,13 +224,13 @@ fn loras_are_dropped_listed_and_remembered() {
     for name in ["kohya", "locon"] {
         browser.eval(&format!("{}.click()", in_row(name, "input[type=checkbox]")));
     }
-    assert_eq!(browser.text("#networks-count"), "none is on");
+    assert_eq!(browser.text("#networks-count"), "none");
     browser.draw("a photo, fox", 2);
     assert!(difference(&browser.newest_picture(), &with) > 5, "without LoRAs it is another picture");
 
     // A picture brings its own back, and says which is missing.
     let reuse =
-        "document.querySelectorAll('.card')[1].querySelector('button[aria-label^=\"Use the settings\"]').click()";
+        "document.querySelectorAll('.card')[1].querySelector('button[aria-label^=\"Use settings\"]').click()";
     browser.eval(reuse);
     browser.wait_until(&in_row("locon", "input[type=checkbox]:checked"));
     assert_eq!(browser.eval(&format!("{}.value", in_row("kohya", "input[type=number]"))), "0.6");
@@ -239,9 +239,9 @@ fn loras_are_dropped_listed_and_remembered() {
     browser.eval(&format!("{}.click()", in_row("kohya", "button[aria-label^=Delete]")));
     browser.wait_until("!document.querySelector('[data-lora=kohya]')");
     browser.eval(
-        "document.querySelectorAll('.card')[2].querySelector('button[aria-label^=\"Use the settings\"]').click()",
+        "document.querySelectorAll('.card')[2].querySelector('button[aria-label^=\"Use settings\"]').click()",
     );
-    said("it was made with the LoRA kohya, which this browser does not keep for this model");
+    said("it was made with the LoRA kohya, not installed for this model");
 
     // One of few steps is drawn with its own settings, in one press.
     let lcm = dir.path().join("lcm-lora-sdv1-5.safetensors");
@@ -250,7 +250,7 @@ fn loras_are_dropped_listed_and_remembered() {
     browser.wait_until(&in_row("lcm-lora-sdv1-5", "input[type=checkbox]:checked"));
     browser.eval(&format!(
         "{}.click()",
-        in_row("lcm-lora-sdv1-5", "button[aria-label^=\"Use its settings: LCM, 4 steps\"]")
+        in_row("lcm-lora-sdv1-5", "button[aria-label^=\"Use settings: LCM, 4 steps\"]")
     ));
     let settings = "['steps', 'guidance', 'sampler'].map((id) => document.getElementById(id).value)";
     assert_eq!(browser.eval(settings), json!(["4", "1", "lcm"]));
@@ -259,9 +259,9 @@ fn loras_are_dropped_listed_and_remembered() {
 
     // The model that comes with the page is of other sizes than all that is made for its family.
     browser.eval("(() => { const select = document.getElementById('model'); select.value = 'darkroom/tiny-emoji'; select.dispatchEvent(new Event('change')); })()");
-    browser.wait_until("document.getElementById('device').innerText.includes('tiny-emoji')");
+    browser.wait_until("document.getElementById('device').innerText.includes('Emoji demo')");
     browser.wait_until_idle();
-    assert_eq!(browser.text("#networks-count"), "none is on");
+    assert_eq!(browser.text("#networks-count"), "none");
     browser.draw("a red apple on a blue background", 1);
 }
 
@@ -348,17 +348,17 @@ fn prompts_have_a_syntax_and_embeddings_are_dropped() {
     assert_eq!(browser.run(syntax), "compel");
     // A picture brings its syntax back, and what the form has no field for.
     choose("plain");
-    browser.eval("document.querySelector('.card button[aria-label^=\"Use the settings\"]').click()");
+    browser.eval("document.querySelector('.card button[aria-label^=\"Use settings\"]').click()");
     browser.wait_until("document.getElementById('syntax').value === 'compel'");
 
     // None of these fits the model that comes with the page.
     for name in ["anything", "sdxl"] {
         drop_path(&browser, &fixtures_dir().join(format!("embeddings/{name}.safetensors")));
-        is("networks-others", if name == "anything" { "1 more is not" } else { "2 more are not" });
+        is("networks-others", if name == "anything" { "1 more for" } else { "2 more for" });
     }
-    is("notices", "the loaded model does not take it");
+    is("notices", "does not fit the loaded model");
     drop_path(&browser, &fixtures_dir().join("embeddings/pickle.pt"));
-    is("notices", "The file pickle.pt is not kept");
+    is("notices", "The file pickle.pt was not imported");
 
     // A model that takes one has its word.
     let dir = tempfile::tempdir().expect("a folder");
@@ -368,7 +368,7 @@ fn prompts_have_a_syntax_and_embeddings_are_dropped() {
     browser.eval("[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === 'Use: folder').click()");
     browser.wait_until("document.querySelector('[data-embedding=anything]')");
     browser.wait_until_idle();
-    browser.choose_runner("cpu", "processor");
+    browser.choose_runner("cpu", "CPU");
     drop_path(&browser, &fixtures_dir().join("embeddings/bad-hands-5.safetensors"));
     browser.wait_until("document.querySelector('[data-embedding=bad-hands-5]')");
     browser.wait_until_idle();

@@ -41,7 +41,7 @@ fn the_picture_goes_on_from_its_last_step() {
     let said = browser.eval("window.said.join(' | ')");
     let said = said.as_str().expect("a text");
     assert!(
-        browser.text("#notices").contains("The GPU was lost while this was drawn"),
+        browser.text("#notices").contains("The GPU was lost while this image was generated"),
         "{said}\n{}",
         browser.text("body")
     );

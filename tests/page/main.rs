@@ -4,11 +4,14 @@
 //! runs it.
 #![cfg(not(target_arch = "wasm32"))]
 
+mod access;
 mod api;
+mod app;
 mod bench;
 mod brought;
 mod browser;
 mod drawing;
+mod faults;
 mod files;
 mod firefox;
 #[path = "../../tools/serve/folder.rs"]
@@ -25,6 +28,7 @@ mod names;
 mod numbers;
 mod repaint;
 mod responsive;
+mod shape;
 #[path = "../common/single.rs"]
 mod single;
 mod tiles;

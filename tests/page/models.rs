@@ -60,7 +60,7 @@ fn a_model_is_downloaded_kept_drawn_with_verified_and_deleted() {
         "(() => { document.getElementById('repository').value = 'darkroom/tiny-emoji';
         document.getElementById('add-repository').click(); })()",
     );
-    browser.wait_until("document.getElementById('models-now').textContent.includes('choose it in the form')");
+    browser.wait_until("document.getElementById('models-now').textContent.includes('is ready')");
     press(&browser, "Use");
     assert_eq!(browser.eval("document.getElementById('models').open"), false);
     browser.wait_until_idle();
@@ -95,7 +95,7 @@ fn a_model_is_downloaded_kept_drawn_with_verified_and_deleted() {
     browser.eval("document.getElementById('open-models').click()");
     browser.wait_until("document.querySelectorAll('.model').length === 8");
     press(&browser, "Verify");
-    browser.wait_until("document.getElementById('models-now').textContent === 'darkroom/tiny-emoji is whole.'");
+    browser.wait_until("document.getElementById('models-now').textContent === 'darkroom/tiny-emoji is intact.'");
     press(&browser, "Delete");
     browser.wait_until("document.querySelectorAll('.model').length === 7");
     assert_eq!(browser.eval(kept), false);

@@ -29,7 +29,7 @@ fn what_is_not_painted_stays_as_it_is() {
     assert_eq!(browser.text("#strength-value"), "0.80");
 
     // A stroke down the left quarter, with a mouse; it can be taken back, erased and cleared.
-    let painted = "document.getElementById('start-hint').textContent.startsWith('Only the painted part')";
+    let painted = "document.getElementById('start-hint').textContent.startsWith('Only the painted area')";
     browser.drag("#mask-canvas", "mouse", (0.2, 0.15), (0.2, 0.85));
     browser.wait_until(painted);
     assert_eq!(browser.text("#strength-value"), "1.00");
@@ -105,7 +105,7 @@ fn the_mask_is_painted_by_keyboard() {
     browser.wait_until("!document.getElementById('start-filled').hidden");
     browser.eval("document.getElementById('mask-canvas').focus()");
     browser.press(&[keys::RIGHT, keys::RIGHT, keys::SPACE]);
-    browser.wait_until("document.getElementById('start-hint').textContent.startsWith('Only the painted part')");
+    browser.wait_until("document.getElementById('start-hint').textContent.startsWith('Only the painted area')");
     let hit = "document.getElementById('mask-canvas').getContext('2d').getImageData(74, 64, 1, 1).data[3] === 255";
     browser.wait_until(hit);
     browser.press(&[keys::CONTROL, 'z']);

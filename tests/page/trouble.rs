@@ -35,10 +35,10 @@ fn a_software_adapter_is_left_alone_and_the_page_says_why() {
     assert_eq!(browser.eval("document.documentElement.dataset.runner"), "cpu");
     browser.eval("document.getElementById('open-settings').click()");
     let why = browser.text("#runner-why");
-    assert!(why.contains("the processor, because the only adapter here") && why.contains("is software"), "{why}");
+    assert!(why.contains("CPU: the only adapter here") && why.contains("is software"), "{why}");
     let machine = browser.text("#machine");
-    assert!(machine.contains("software: right, but very slow"), "{machine}");
-    assert!(machine.contains("Largest binding") && machine.contains("iB"), "{machine}");
+    assert!(machine.contains("software: correct, but very slow"), "{machine}");
+    assert!(machine.contains("Largest binding") && machine.contains("MB"), "{machine}");
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }
 
@@ -61,9 +61,9 @@ fn without_webgpu_the_processor_draws_and_the_page_says_why() {
     browser.wait_until("document.getElementById('notices').textContent.includes('no adapter was found')");
     assert_eq!(browser.eval("document.getElementById('draw').disabled"), false);
     browser.eval(
-        "[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Use the processor').click()",
+        "[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Use the CPU').click()",
     );
-    browser.wait_until("document.getElementById('device').textContent.includes('drawn by the processor')");
+    browser.wait_until("document.getElementById('device').textContent.endsWith('CPU')");
     browser.wait_until_idle();
     browser.draw("a red apple on a blue background", 1);
 }
@@ -75,14 +75,14 @@ fn what_cannot_be_drawn_is_said_before_it_is_asked_for() {
     for (fields, expected, field) in [
         (
             &[("width", "100")][..],
-            "Width 100 is not possible: use 96 or 128, or any multiple of 8 (choose it at Sides).",
+            "Width 100 is not possible: use 96 or 128, or any multiple of 8 (set Size steps, under Advanced).",
             "width",
         ),
         (&[("width", "128"), ("steps", "151")], "Steps 151 is not possible: use 1 to 150.", "steps"),
         (&[("steps", "2"), ("guidance", "21")], "Guidance scale 21 is not possible: use 0.0 to 20.0.", "guidance"),
         (&[("guidance", "4"), ("count", "0")], "Count 0 is not possible: use 1 to 64.", "count"),
-        (&[("count", "1"), ("seed", "1.5")], "Seed has to be a whole number, 0 to 18446744073709551615.", "seed"),
-        (&[("seed", "1"), ("prompt", "  ")], "Write what to draw.", "prompt"),
+        (&[("count", "1"), ("seed", "1.5")], "Seed must be a whole number from 0 to 18446744073709551615.", "seed"),
+        (&[("seed", "1"), ("prompt", "  ")], "Enter a prompt.", "prompt"),
     ] {
         browser.fill(fields);
         browser
@@ -101,7 +101,7 @@ fn a_missing_program_or_model_is_said() {
     let browser = Browser::start();
     let page = copy_of_page("pkg/darkroom_bg.wasm");
     browser.open(&serve(page.path()));
-    browser.wait_until("document.getElementById('notices').textContent.includes('The program did not start')");
+    browser.wait_until("document.getElementById('notices').textContent.includes('Darkroom did not start')");
     assert_eq!(browser.text("#draw"), "Reload the page");
     assert_eq!(browser.eval("document.getElementById('draw').disabled"), false);
 
@@ -114,7 +114,7 @@ fn a_missing_program_or_model_is_said() {
     // The file comes back, and the button that the page offers is enough.
     let missing = "hub/darkroom/tiny-emoji/resolve/main/unet/diffusion_pytorch_model.fp16.safetensors";
     std::fs::copy(www().join(missing), page.path().join(missing)).expect("a copy");
-    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Try again').click()");
+    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Retry').click()");
     browser.wait_until_idle();
     assert_eq!(browser.eval("document.getElementById('device').dataset.state"), "ready", "{}", browser.text("body"));
     browser.draw("a red apple on a blue background", 1);

@@ -46,6 +46,7 @@ verb_setup_for() {
     case " $what " in *" check "*) run_setup "typescript" typescript ;; esac
     case " $what " in
         *" browser "*)
+            run_setup "axe" axe
             run_setup "geckodriver" geckodriver
             run_setup "wasm-pack" wasm_pack
             ;;
@@ -132,8 +133,8 @@ missing_packages() {
             have_firefox || missing="$missing firefox-esr"
             ;;
     esac
-    # TypeScript comes through npm. Debian's nodejs does not bring that; others' does.
-    case " $1 " in *" check "*) command -v npm >/dev/null || missing="$missing nodejs npm" ;; esac
+    # TypeScript and axe come through npm. Debian's nodejs does not bring that; others' does.
+    case " $1 " in *" check "* | *" browser "*) command -v npm >/dev/null || missing="$missing nodejs npm" ;; esac
     echo $missing
 }
 
@@ -202,6 +203,20 @@ install_wasm_bindgen() {
     mv "$temporary/out" "$cache/wasm-bindgen-$(locked_version wasm-bindgen)"
 }
 
+# npm_package <name> <version>: installs a package into the cache, in a folder of its own by its name and version.
+npm_package() {
+    local folder=$cache/$1-$2 temporary
+    mkdir -p "$cache"
+    temporary=$(mktemp -d "$cache/building.XXXXXX")
+    # shellcheck disable=SC2064 # As above.
+    trap "rm -rf '$temporary'" EXIT
+    # A package of its own, so that npm looks for none in the folders above.
+    (cd "$temporary" && echo '{}' >package.json && npm install --no-audit --no-fund --ignore-scripts "$1@$2")
+    rm -rf "$folder"
+    chmod 755 "$temporary"
+    mv "$temporary" "$folder"
+}
+
 # TypeScript, which looks at the types of the page's JavaScript.
 
 typescript_version=7.0.2
@@ -210,20 +225,15 @@ tsc_bin() { echo "$cache/typescript-$typescript_version/node_modules/.bin/tsc"; 
 
 have_typescript() { [ -x "$(tsc_bin)" ]; }
 
-install_typescript() {
-    have_typescript && return
-    mkdir -p "$cache"
-    local temporary
-    temporary=$(mktemp -d "$cache/building.XXXXXX")
-    # shellcheck disable=SC2064 # As above.
-    trap "rm -rf '$temporary'" EXIT
-    # A package of its own, so that npm looks for none in the folders above.
-    (cd "$temporary" && echo '{}' >package.json &&
-        npm install --no-audit --no-fund --ignore-scripts "typescript@$typescript_version")
-    rm -rf "$cache/typescript-$typescript_version"
-    chmod 755 "$temporary"
-    mv "$temporary" "$cache/typescript-$typescript_version"
-}
+install_typescript() { have_typescript || npm_package typescript "$typescript_version"; }
+
+# axe, which looks at the page as those who rely on assistive technology meet it. For the page's tests alone.
+
+axe_version=4.14.1
+
+have_axe() { [ -f "$cache/axe-core-$axe_version/node_modules/axe-core/axe.min.js" ]; }
+
+install_axe() { have_axe || npm_package axe-core "$axe_version"; }
 
 # geckodriver, through which Firefox is driven; Debian has no package of it.
 

@@ -1,9 +1,15 @@
-// Finished pictures in IndexedDB: they outlive the page.
+// Finished pictures in IndexedDB: they outlive the page, and other tabs hear of them.
 //
-// One object store of {id, png, parameters, seconds, made_at}. Nothing else is kept with them.
+// One object store of {id, png, parameters, seconds, made_at} and, where they are set, source, favourite and deleted_at. A deleted picture
+// stays for a while, so that it can be brought back, and is gone for good at a later visit.
 
-const NAME = "darkroom-album";
-const STORE = "pictures";
+import { broadcast } from "./channel.js";
+import { database_of } from "./database.js";
+
+/** How long a deleted picture can be brought back at least, also in another tab. */
+const KEEP_DELETED_MS = 60_000;
+
+const in_store = database_of("darkroom-album", "pictures", { keyPath: "id", autoIncrement: true });
 
 /**
  * @typedef {object} Kept
@@ -12,69 +18,69 @@ const STORE = "pictures";
  * @property {import("../protocol.js").PictureParameters} parameters
  * @property {number} seconds
  * @property {number} made_at milliseconds since 1970
+ * @property {Blob} [source] the picture that it was made from
+ * @property {boolean} [favourite]
+ * @property {number} [deleted_at] milliseconds since 1970
  */
-
-/** @type {Promise<IDBDatabase> | undefined} */
-let opened;
-
-/**
- * @template T
- * @param {IDBRequest<T>} request
- * @returns {Promise<T>}
- */
-function settled(request) {
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
-}
-
-function database() {
-  opened ??= (async () => {
-    const request = indexedDB.open(NAME, 1);
-    request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id", autoIncrement: true });
-    const db = await settled(request);
-    // Another tab with a newer page waits for this one otherwise.
-    db.onversionchange = () => db.close();
-    return db;
-  })();
-  // The next call tries again.
-  opened.catch(() => {
-    opened = undefined;
-  });
-  return opened;
-}
-
-/**
- * @param {IDBTransactionMode} mode
- * @param {(store: IDBObjectStore) => IDBRequest} ask
- */
-async function in_store(mode, ask) {
-  const transaction = (await database()).transaction(STORE, mode);
-  const result = await settled(ask(transaction.objectStore(STORE)));
-  if (mode === "readwrite") {
-    // What is written is safe when the transaction is over, not when the request is.
-    await new Promise((resolve, reject) => {
-      transaction.oncomplete = resolve;
-      transaction.onabort = () => reject(transaction.error);
-      transaction.onerror = () => reject(transaction.error);
-    });
-  }
-  return result;
-}
 
 /**
  * Keeps a picture; gives its id.
  * @param {Omit<Kept, "id">} picture
  * @returns {Promise<number>}
  */
-export const keep = (picture) => in_store("readwrite", (store) => store.add(picture));
+export async function keep(picture) {
+  const id = Number(await in_store("readwrite", (store) => store.add(picture)));
+  broadcast({ type: "picture", id });
+  return id;
+}
 
 /**
- * All pictures, the oldest first.
+ * One picture; undefined where it is gone.
+ * @param {number} id
+ * @returns {Promise<Kept | undefined>}
+ */
+export const picture_of = (id) => in_store("readonly", (store) => store.get(id));
+
+/**
+ * All pictures that are not deleted, the oldest first. Those that were deleted long enough ago are dropped.
  * @returns {Promise<Kept[]>}
  */
-export const all = () => in_store("readonly", (store) => store.getAll());
+export async function all() {
+  /** @type {Kept[]} */
+  const pictures = await in_store("readonly", (store) => store.getAll());
+  const before = Date.now() - KEEP_DELETED_MS;
+  const gone = pictures.filter(({ deleted_at = Infinity }) => deleted_at < before);
+  await Promise.all(gone.map(({ id }) => in_store("readwrite", (store) => store.delete(id))));
+  return pictures.filter(({ deleted_at }) => deleted_at === undefined);
+}
+
+/**
+ * @param {number} id
+ * @param {Partial<Pick<Kept, "favourite" | "deleted_at">>} changes
+ */
+async function change(id, changes) {
+  const picture = await picture_of(id);
+  if (!picture) return;
+  Object.assign(picture, changes);
+  if (changes.deleted_at === undefined && "deleted_at" in changes) delete picture.deleted_at;
+  await in_store("readwrite", (store) => store.put(picture));
+  broadcast({ type: "picture", id });
+}
+
+/** Deletes a picture; {@link restore} brings it back. @param {number} id */
+export const remove = (id) => change(id, { deleted_at: Date.now() });
 
 /** @param {number} id */
-export const forget = (id) => in_store("readwrite", (store) => store.delete(id));
+export const restore = (id) => change(id, { deleted_at: undefined });
+
+/** @param {number} id */
+export async function forget(id) {
+  await in_store("readwrite", (store) => store.delete(id));
+  broadcast({ type: "picture", id });
+}
+
+/**
+ * @param {number} id
+ * @param {boolean} favourite
+ */
+export const set_favourite = (id, favourite) => change(id, { favourite });

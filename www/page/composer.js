@@ -8,18 +8,33 @@ import { read, write } from "./memory.js";
 import { is_downloading, options_of } from "./models.js";
 import { family_is, networks_known, use_loras, used_loras } from "./networks.js";
 import { announce, notify } from "./notices.js";
+import { next_seed_is, open_simple, show_simple, simple_for } from "./simple.js";
 import * as start_picture from "./start_picture.js";
+import { text } from "./texts.js";
+import { wildcards } from "./wildcards.js";
 import { bytes, duration, sentence } from "./words.js";
 
 /** Where the form is kept between visits. */
 const FORM_KEY = "darkroom.form";
 /** Where it is kept how fast this machine was, by model and device. */
 const SPEED_KEY = "darkroom.speed";
+/** Where it is kept which parts of the form are open. */
+const OPEN_KEY = "darkroom.open";
+/** Parts of the form that open and close. */
+const SECTIONS = /** @type {const} */ (["networks", "advanced"]);
+/** Where the settings of each model are kept, by its name in the form. */
+const MODELS_KEY = "darkroom.model-settings";
+/** How long typing rests before a screen reader is told what is wrong. */
+const TELL_MS = 1_000;
 /** How long typing rests before tokens are counted and the request is checked. */
 const REST_MS = 150;
 
+/** A start picture that has more than so many times the sides of the model's pictures is drawn at the model's size: a photo of a camera
+ * would take hours. */
+const MAX_ENLARGED = 2;
+
 /** Settings of how the model is loaded. */
-const LOAD_FIELDS = /** @type {const} */ (["runner", "dtype", "budget", "endpoint"]);
+const LOAD_FIELDS = /** @type {const} */ (["runner", "dtype", "weights", "budget", "endpoint"]);
 
 const FIELDS = /** @type {const} */ (
   ["prompt", "negative", "syntax", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "noise", "count", "strength"]
@@ -40,6 +55,11 @@ let is_own_strength = false;
 let extras = new Map();
 /** Checks that were started: the answer to an old one is not shown any more. */
 let n_checks = 0;
+/** How long the request of the last check takes, as far as this machine's speed is known. */
+let seconds = Number.NaN;
+let telling = 0;
+/** How the next seed was chosen before a picture's seed was taken, which holds for one drawing. @type {string | null} */
+let seed_choice = null;
 
 /** What the prompts are written in. */
 const syntax = () => /** @type {NonNullable<DrawRequest["prompt_syntax"]>} */ (element("syntax").value);
@@ -49,6 +69,22 @@ const next_seed = () => part(document, "[name=next-seed]:checked", HTMLInputElem
 export function keep_form() {
   const kept = Object.fromEntries([...FIELDS, ...LOAD_FIELDS].map((id) => [id, element(id).value]));
   write(FORM_KEY, { ...kept, model: element("model").value, next_seed: next_seed() });
+}
+
+/** @param {string} choice */
+function choose_next_seed(choice) {
+  part(document, `[name=next-seed][value=${choice}]`, HTMLInputElement).checked = true;
+}
+
+/** Settings that depend on the model. */
+const OF_MODEL = /** @type {const} */ (["width", "height", "sides", "steps", "guidance", "sampler"]);
+
+/** The model whose settings the form has, by its name in the form. */
+let form_of = EMBEDDED_REPOSITORY;
+
+/** Remembers the settings of the model that they are of. */
+function keep_model_settings() {
+  write(MODELS_KEY, { ...read(MODELS_KEY), [form_of]: Object.fromEntries(OF_MODEL.map((id) => [id, element(id).value])) });
 }
 
 function restore_form() {
@@ -67,6 +103,7 @@ export function restore_model() {
   const { model: wanted } = read(FORM_KEY);
   const option = [...element("model").options].find(({ value }) => value === wanted);
   if (option) element("model").value = option.value;
+  form_of = element("model").value;
 }
 
 function show_strength() {
@@ -84,9 +121,11 @@ function show_eta() {
 export function open_composer(given) {
   darkroom = given;
   restore_form();
+  open_sections();
+  open_simple(choose, is_any_size);
   start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
   let had_mask = false;
-  start_picture.open_start_picture((file) => darkroom.read_picture(file), () => {
+  start_picture.open_start_picture((file) => darkroom.show_picture(file), () => {
     // A part is repainted whole, a picture is changed by some: until the reader says otherwise.
     const { has_mask } = start_picture.given();
     if (has_mask !== had_mask) {
@@ -97,10 +136,16 @@ export function open_composer(given) {
     }
     had_mask = has_mask;
     changed();
-  }, own_size);
+  }, own_size, show_panel);
   element("request").addEventListener("input", ({ target }) => {
     const id = target instanceof Element ? target.id : "";
+    const is_of_seed = id === "seed" || (target instanceof HTMLInputElement && target.name === "next-seed");
+    if (is_of_seed) seed_choice = null;
+    // Who types a seed wants it.
+    if (id === "seed") choose_next_seed("keep");
     show_strength();
+    // Whoever types a seed wants that one.
+    if (id === "seed") next_seed_is("keep");
     if (id === "strength") is_own_strength = false;
     show_eta();
     if (id === "width" || id === "height") {
@@ -109,6 +154,37 @@ export function open_composer(given) {
     if (id === "sides") show_steps_of_sides();
     changed();
   });
+}
+
+/** Parts of the form stay open or closed between visits. */
+function open_sections() {
+  const { [SECTIONS[0]]: networks = false, [SECTIONS[1]]: advanced = false } = read(OPEN_KEY);
+  element("networks").open = networks === true;
+  element("advanced").open = advanced === true;
+  for (const id of SECTIONS) {
+    element(id).addEventListener("toggle", () => write(OPEN_KEY, Object.fromEntries(SECTIONS.map((each) => [each, element(each).open]))));
+  }
+}
+
+/** Takes what a chip chose. @param {import("./simple.js").Choice} choice */
+function choose({ width, height, ...others }) {
+  fill({ ...others, ...(width && height ? { width, height } : {}) });
+  if (width && height) start_picture.set_size(width, height);
+  changed();
+}
+
+/** Brings a field into view, wherever it is folded away. @param {Field} id */
+function reveal(id) {
+  const details = element(id).closest("details");
+  if (details) details.open = true;
+  if (element(id).closest("#panel")) show_panel(true);
+}
+
+/** Opens the options over the stage, where the window is too narrow for both. @param {boolean} is_open */
+export function show_panel(is_open) {
+  part(document, "main", HTMLElement).dataset.panel = is_open ? "open" : "closed";
+  element("open-panel").setAttribute("aria-expanded", String(is_open));
+  element("open-panel").textContent = is_open ? text.close_options : text.options;
 }
 
 /** Whether sides may be any multiple of 8. */
@@ -128,6 +204,8 @@ function show_steps_of_sides() {
  */
 async function own_size(width, height) {
   if (!model) return;
+  const too_large = Math.sqrt((width * height) / (model.width * model.height));
+  if (too_large > MAX_ENLARGED) [width, height] = [width, height].map((side) => Math.max(1, Math.round(side / too_large)));
   [width, height] = await darkroom.size_of_picture(width, height, is_any_size());
   element("width").value = String(width);
   element("height").value = String(height);
@@ -137,6 +215,8 @@ async function own_size(width, height) {
 /** The request may be another one: once typing rests it is checked. */
 export function changed() {
   keep_form();
+  show_simple();
+  keep_model_settings();
   clearTimeout(resting);
   resting = setTimeout(look, REST_MS);
 }
@@ -149,31 +229,45 @@ export function load_options() {
   const kept = chosen === "" || chosen === EMBEDDED_REPOSITORY ? undefined : chosen.replace(/^kept:/, "");
   const runner = /** @type {import("../protocol.js").Runner} */ (element("runner").value);
   const dtype = /** @type {import("../protocol.js").Dtype} */ (element("dtype").value);
-  return { kept, runner, dtype, budget_bytes, ...options_of(kept) };
+  const held = /** @type {import("../protocol.js").WeightType | "auto"} */ (element("weights").value);
+  const weights = held === "auto" ? undefined : held;
+  return { kept, runner, dtype, weights, budget_bytes, ...options_of(kept) };
 }
 
 /** @param {LoadedModel | null} loaded */
 export async function model_is(loaded) {
   model = loaded;
+  simple_for(loaded);
   // The model that comes with the page is of a family by its layers, and of other sizes than all that is made for it.
   family_is(loaded?.repository === EMBEDDED_REPOSITORY ? EMBEDDED_REPOSITORY : (loaded?.family ?? null)).then(changed);
   if (!loaded) return;
   const { samplers, sampler: own } = loaded;
   const menu = element("sampler");
   const wanted = String(menu.value || read(FORM_KEY).sampler || own);
-  menu.replaceChildren(...samplers.map((name) => new Option(name === own ? `${name} (default)` : name, name)));
+  menu.replaceChildren(...samplers.map((name) => new Option(name === own ? text.default_choice(name) : name, name)));
   menu.value = samplers.includes(wanted) ? wanted : own;
   show_steps_of_sides();
   show_eta();
   await look();
 }
 
-/** Puts the model's own settings into the form. @param {LoadedModel} own */
+/**
+ * Puts the settings of the model that was chosen into the form: those of the last time, or its own.
+ * @param {LoadedModel} own
+ */
 export function use_defaults(own) {
-  fill({ width: own.width, height: own.height, steps: own.steps, guidance: own.guidance_scale });
-  element("sampler").value = own.sampler;
+  form_of = element("model").value;
+  const last = /** @type {Record<string, Record<string, string>>} */ (read(MODELS_KEY))[form_of];
+  if (last) {
+    fill(last);
+    choose_sampler(last.sampler ?? own.sampler);
+    show_steps_of_sides();
+  } else {
+    fill({ width: own.width, height: own.height, steps: own.steps, guidance: own.guidance_scale });
+    element("sampler").value = own.sampler;
+  }
   show_eta();
-  start_picture.set_size(own.width, own.height);
+  start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
   changed();
 }
 
@@ -186,11 +280,11 @@ export function use_few_steps({ preset, title, steps, sampler, eta }) {
   choose_sampler(sampler);
   for (const name of [...extras.keys()]) if (extras.get(name)?.preset !== undefined) extras.delete(name);
   // What belongs to it that the form has no field for: how steps are spaced.
-  extras.set(`${title} settings`, { preset });
+  extras.set(text.settings_of(title), { preset });
   show_extras();
   show_eta();
   changed();
-  announce(`The settings of ${title} are in the form`);
+  announce(text.settings_taken(""));
 }
 
 /** Chooses a sampler; not every schedule of every one is in the menu. @param {string} name */
@@ -259,7 +353,7 @@ function show_extras() {
       changed();
       element("prompt").focus();
     };
-    return make("button", { type: "button", class: "plain", "aria-label": `Leave out: ${name}`, title: "Leave it out", onclick: leave_out }, `${name} ×`);
+    return make("button", { type: "button", class: "plain", "aria-label": `${name}: ${text.remove}`, title: text.remove, onclick: leave_out }, `${name} ×`);
   });
   element("extras").hidden = buttons.length === 0;
   element("extras").replaceChildren(...buttons);
@@ -274,17 +368,17 @@ function extras_of({ spacing, clip_skip, clip_skip_counting, timesteps, sigmas, 
   /** @type {[string, Partial<DrawRequest>][]} */
   const found = [];
   if (clip_skip !== undefined) {
-    const counted = clip_skip_counting === "a1111" ? "" : ", counted as in diffusers";
+    const counted = clip_skip_counting === "a1111" ? "" : " (diffusers)";
     found.push([`CLIP skip ${clip_skip}${counted}`, { clip_skip, clip_skip_counting }]);
   }
   if (spacing !== undefined) found.push([`Spacing ${spacing}`, { spacing }]);
   // Steps that are given one by one are counted.
-  if (timesteps !== undefined) found.push(["Its own timesteps", { timesteps, steps: undefined }]);
-  if (sigmas !== undefined) found.push(["Its own sigmas", { sigmas, steps: undefined }]);
-  if (original_size !== undefined) found.push([`Original size ${original_size.join(" × ")}`, { original_size }]);
-  if (crop !== undefined) found.push([`Crop at ${crop.join(", ")}`, { crop }]);
+  if (timesteps !== undefined) found.push([text.custom_timesteps, { timesteps, steps: undefined }]);
+  if (sigmas !== undefined) found.push([text.custom_sigmas, { sigmas, steps: undefined }]);
+  if (original_size !== undefined) found.push([text.original_size(original_size.join(" × ")), { original_size }]);
+  if (crop !== undefined) found.push([text.crop_at(crop.join(", ")), { crop }]);
   if (prompt_syntax !== undefined && long_prompt_chunks !== (prompt_syntax !== "plain")) {
-    found.push(long_prompt_chunks ? ["Long prompts in chunks", { long_prompt: "chunks" }] : ["Long prompts cut", { long_prompt: "truncate" }]);
+    found.push(long_prompt_chunks ? [text.long_chunks, { long_prompt: "chunks" }] : [text.long_cut, { long_prompt: "truncate" }]);
   }
   return new Map(found);
 }
@@ -295,16 +389,16 @@ function extras_of({ spacing, clip_skip, clip_skip_counting, timesteps, sigmas, 
  * @returns {[Field, string] | null}
  */
 function fault(asked) {
-  if (asked.prompt === "") return ["prompt", "write what to draw"];
-  if (Number.isNaN(asked.seed)) return ["seed", `Seed has to be a whole number, 0 to ${2n ** 64n - 1n}`];
+  if (asked.prompt === "") return ["prompt", text.prompt_missing];
+  if (Number.isNaN(asked.seed)) return ["seed", text.seed_range(String(2n ** 64n - 1n))];
   /** @type {["width" | "height" | "steps" | "count", string][]} */
-  const whole = [["width", "Width"], ["height", "Height"], ["steps", "Steps"], ["count", "Pictures"]];
+  const whole = [["width", text.field.width], ["height", text.field.height], ["steps", text.field.steps], ["count", text.field.count]];
   for (const [id, name] of whole) {
     const value = asked[id] ?? 0;
-    if (!Number.isSafeInteger(value) || value < 0) return [id, `${name} has to be a whole number`];
+    if (!Number.isSafeInteger(value) || value < 0) return [id, value < 0 ? text.not_negative(name) : text.not_whole(name)];
   }
-  if (!Number.isFinite(asked.guidance_scale)) return ["guidance", "Guidance has to be a number"];
-  if (asked.eta !== undefined && !Number.isFinite(asked.eta)) return ["eta", "Fresh noise has to be a number"];
+  if (!Number.isFinite(asked.guidance_scale)) return ["guidance", text.not_a_number(text.field.guidance)];
+  if (asked.eta !== undefined && !Number.isFinite(asked.eta)) return ["eta", text.not_a_number("Eta")];
   return null;
 }
 
@@ -321,12 +415,14 @@ function field_of(message) {
 async function check() {
   const asked = request();
   const check_id = ++n_checks;
-  /** @type {(state: "ready" | "error", text: string, field: Field | null) => void} */
-  const say = (state, text, field) => {
+  /** @type {(state: "ready" | "error", said: string, field: Field | null) => void} */
+  const say = (state, said, field) => {
     if (check_id !== n_checks) return;
     element("needs").dataset.state = state;
-    element("needs").textContent = text;
+    element("needs").textContent = said;
     for (const id of FIELDS) element(id).setAttribute("aria-invalid", String(id === field));
+    clearTimeout(telling);
+    if (state === "error") telling = setTimeout(() => announce(said), TELL_MS);
   };
   const wrong = fault(asked);
   if (wrong) {
@@ -336,14 +432,17 @@ async function check() {
   const loaded = model;
   if (!loaded) return null;
   try {
-    const work = await darkroom.work(asked, start_picture.given());
-    if (check_id === n_checks) show_notes(work.notes);
+    const work = await darkroom.work(asked, { ...start_picture.given(), wildcards: wildcards() });
+    if (check_id === n_checks) {
+      show_notes(work.notes);
+      seconds = work.flops / Number(read(SPEED_KEY)[speed_name(loaded)] ?? Number.NaN);
+    }
     say("ready", needs(asked, work, await memory(asked, loaded), loaded), null);
     return work;
   } catch (error) {
     // What the command line and programs call it is here a choice.
-    const text = message_of(error).replace(" with --any-size (any_size)", " (choose it at Sides)");
-    say("error", sentence(text), field_of(message_of(error)));
+    const said = message_of(error).replace(" with --any-size (any_size)", text.choose_any_size);
+    say("error", sentence(said), field_of(message_of(error)));
     return null;
   }
 }
@@ -352,7 +451,7 @@ async function check() {
 function show_notes(notes) {
   element("prompt-notes").hidden = notes.length === 0;
   // What the command line calls it is here a choice.
-  const told = notes.map((note) => sentence(note.replace("--prompt-syntax a1111", "the syntax AUTOMATIC1111")));
+  const told = notes.map((note) => sentence(note.replace("--prompt-syntax a1111", text.syntax_a1111)));
   element("prompt-notes").textContent = told.join(" ");
 }
 
@@ -368,9 +467,10 @@ async function memory({ width, height, any_size, guidance_scale }, loaded) {
   if (loaded.runner !== "gpu") return null;
   const { dtype, budget_bytes } = load_options();
   const { has_picture } = start_picture.given();
-  const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, budget_bytes });
-  const streamed = plan.streamed_bytes_per_step > 0 ? `, ${bytes(plan.streamed_bytes_per_step)} of weights read anew in each step` : "";
-  return `${bytes(plan.peak_bytes)} of GPU memory${streamed}${plan.fits ? "" : `, which is more than allowed: ${plan.advice}`}`;
+  const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, weights: loaded.weights, budget_bytes });
+  const streamed = plan.streamed_bytes_per_step;
+  const read = streamed > 0 ? text.read_each_step(bytes(streamed)) : "";
+  return text.gpu_memory(bytes(plan.peak_bytes)) + read + (plan.fits ? "" : text.over_budget(plan.advice ?? ""));
 }
 
 /**
@@ -380,13 +480,12 @@ async function memory({ width, height, any_size, guidance_scale }, loaded) {
  * @param {LoadedModel} loaded
  */
 function needs(asked, work, memory, loaded) {
-  const parts = [is_downloading(load_options().kept) ? "Begins while the model is downloaded" : "Nothing to download"];
-  const pictures = asked.count === 1 ? "" : `${asked.count} pictures of `;
-  parts.push(`${pictures}${work.n_steps} steps at ${asked.width} × ${asked.height}`);
+  const parts = is_downloading(load_options().kept) ? [text.starts_while_downloading] : [];
+  parts.push(`${asked.count === 1 ? "" : `${asked.count} × `}${asked.width} × ${asked.height}`, text.steps(work.n_steps));
   if (memory) parts.push(memory);
   const speed = Number(read(SPEED_KEY)[speed_name(loaded)] ?? 0);
-  parts.push(speed > 0 ? `about ${duration(work.flops / speed)} here` : "how long it takes is known after the first picture");
-  return `${parts.join(" · ")}.`;
+  parts.push(speed > 0 ? text.about(duration(work.flops / speed)) : text.estimate_later);
+  return parts.join(" · ");
 }
 
 /**
@@ -406,13 +505,12 @@ async function look() {
     return;
   }
   for (const id of /** @type {const} */ (["prompt", "negative"])) {
-    const text = element(id).value;
+    const written = element(id).value;
     const shown = element(/** @type {const} */ (`${id}-tokens`));
     try {
-      const [n_tokens, limit, n_chunks] = await darkroom.count_tokens(text, syntax());
+      const [n_tokens, limit, n_chunks] = await darkroom.count_tokens(written, syntax());
       const is_over = n_tokens > limit;
-      const chunks = n_chunks > 1 ? ` in ${n_chunks} chunks` : "";
-      shown.textContent = is_over ? `${n_tokens} tokens; the model reads ${limit}` : text ? `${n_tokens} of ${limit} tokens${chunks}` : "";
+      shown.textContent = is_over ? text.too_many_tokens(n_tokens, limit) : written ? text.tokens(n_tokens, limit, n_chunks) : "";
       shown.dataset.state = is_over ? "over" : "";
     } catch (error) {
       shown.textContent = sentence(message_of(error));
@@ -420,6 +518,9 @@ async function look() {
   }
   await check();
 }
+
+/** How long the request that was checked last takes, as far as this machine's speed is known; NaN otherwise. */
+export const estimated_seconds = () => seconds;
 
 /**
  * The request to draw now, its seed chosen; null where the form says what is wrong.
@@ -430,12 +531,20 @@ export async function next_request() {
   if (next_seed() === "random") element("seed").value = String(Math.floor(Math.random() * 2 ** 32));
   const work = await check();
   if (!work) {
+    clearTimeout(telling);
     announce(element("needs").textContent);
-    FIELDS.map(element).find((field) => field.getAttribute("aria-invalid") === "true")?.focus();
+    const wrong = FIELDS.find((id) => element(id).getAttribute("aria-invalid") === "true");
+    if (wrong) {
+      reveal(wrong);
+      element(wrong).focus();
+    }
     return null;
   }
   const asked = request();
-  if (next_seed() === "next") element("seed").value = String((BigInt(asked.seed) + BigInt(asked.count)) % 2n ** 64n);
+  // A seed that was taken from a picture holds once.
+  if (seed_choice !== null) choose_next_seed(seed_choice);
+  else if (next_seed() === "next") element("seed").value = String((BigInt(asked.seed) + BigInt(asked.count)) % 2n ** 64n);
+  seed_choice = null;
   keep_form();
   return asked;
 }
@@ -443,8 +552,9 @@ export async function next_request() {
 /**
  * Puts a picture's settings into the form; what it does not say stays as it is.
  * @param {import("../protocol.js").PictureParameters} parameters
+ * @param {{of_start?: boolean}} [about] `of_start`: they are those of the picture that the request starts from
  */
-export function reuse(parameters) {
+export function reuse(parameters, { of_start = false } = {}) {
   const fields = {
     prompt: parameters.prompt,
     // A picture with a prompt and without a negative one had none.
@@ -465,36 +575,43 @@ export function reuse(parameters) {
   }
   fill(fields);
   element("count").value = "1";
-  if (parameters.seed !== undefined) part(document, "[name=next-seed][value=keep]", HTMLInputElement).checked = true;
+  if (parameters.seed !== undefined) {
+    if (next_seed() !== "keep") seed_choice = next_seed();
+    choose_next_seed("keep");
+  }
+  // A picture that was made from a prompt alone is drawn again from that alone.
+  const removed = of_start || parameters.prompt === undefined || parameters.strength !== undefined ? null : start_picture.remove_picture();
+  if (removed) notify("info", text.source_removed, { [text.undo]: () => start_picture.start_from(removed) });
   if (parameters.strength !== undefined) is_own_strength = false;
   const differences = [...(parameters.notes ?? [])];
-  if (parameters.vae) differences.push(`it was made with the VAE ${parameters.vae}`);
+  if (parameters.vae) differences.push(text.made_with_vae(parameters.vae));
   const held = model?.weights?.startsWith("q") ? model.weights : undefined;
-  if (parameters.weights !== held) differences.push(`its model's weights were ${parameters.weights ? `held in ${parameters.weights}` : "not quantised"}`);
+  if (parameters.weights !== held) differences.push(text.made_with_weights(parameters.weights));
   extras = extras_of(parameters);
   show_extras();
   // A picture with a prompt and without LoRAs had none.
   const missing_loras = parameters.prompt === undefined && !parameters.loras ? [] : use_loras(parameters.loras ?? []);
-  if (missing_loras.length > 0) differences.push(`it was made with ${missing_loras.length === 1 ? "the LoRA" : "LoRAs"} ${missing_loras.join(", ")}, which this browser does not keep for this model`);
+  if (missing_loras.length > 0) differences.push(text.made_with_loras(missing_loras));
   const { width: size, steps, guidance, seed } = fields;
   const { sampler, knows_sampler } = parameters;
   const missing = Object.entries({ size, steps, guidance, seed, sampler }).filter(([, value]) => value === undefined);
-  if (missing.length > 0) differences.push(`it does not say its ${missing.map(([name]) => name).join(", ")}`);
+  if (missing.length > 0) differences.push(text.does_not_say(missing.map(([name]) => name)));
   if (sampler !== undefined) {
     const menu = element("sampler");
     const is_in_menu = [...menu.options].some(({ value }) => value.toLowerCase() === sampler.toLowerCase());
     if (is_in_menu || knows_sampler) choose_sampler(sampler);
-    else differences.push(`its sampler ${sampler} is not one of ours`);
+    else differences.push(text.unknown_sampler(sampler));
   }
   if (parameters.eta !== undefined) element("eta").value = String(parameters.eta);
   show_eta();
-  if (model && parameters.model && parameters.model !== model.name) differences.push(`it was made with the model ${parameters.model}`);
+  if (model && parameters.model && parameters.model !== model.name) differences.push(text.made_with_model(parameters.model));
+  if (parameters.prediction && parameters.prediction !== load_options().prediction) differences.push(text.made_with_prediction(parameters.prediction));
   if (parameters.strength !== undefined && !start_picture.given().has_picture) {
-    differences.push("it was made from another picture, which the file does not hold");
+    differences.push(text.made_from_source);
   }
-  const by = parameters.program && parameters.program !== "darkroom" ? ` of ${parameters.program}` : "";
-  if (differences.length > 0) notify("info", `The settings${by} are in the form, but the picture will differ: ${differences.join("; ")}`);
-  else announce("The picture's settings are in the form");
+  const by = parameters.program && parameters.program !== "darkroom" ? parameters.program : "";
+  if (differences.length > 0) notify("info", text.settings_differ(by, differences));
+  else announce(text.settings_taken(by));
   show_strength();
   start_picture.set_size(element("width").valueAsNumber, element("height").valueAsNumber);
   changed();

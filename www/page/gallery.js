@@ -1,133 +1,364 @@
-// The pictures on the page, and the dialog that shows one large.
+// Finished pictures: the film strip below the stage, and the gallery that it opens into. Both are one list. Pictures are found by
+// words, marked as favourites, selected, saved together, and deleted with a way back; other tabs show the same.
 
 import { message_of } from "../errors.js";
-import { forget, keep, all } from "./album.js";
-import { closest, element, fill_list, make, part } from "./elements.js";
-import { notify } from "./notices.js";
+import { all, forget, keep, picture_of, remove, restore, set_favourite } from "./album.js";
+import { on_news } from "./channel.js";
+import { element, make, part } from "./elements.js";
+import { announce, notify } from "./notices.js";
+import { on_stage, open_stage, put_on_stage, show_bitmap, stage_is } from "./stage.js";
+import { text } from "./texts.js";
+import { look_at, open_viewer, viewer_lost } from "./viewer.js";
 import { duration } from "./words.js";
+import { zip } from "./zip.js";
 
 /** @typedef {import("./album.js").Kept} Kept */
 
-/** What the buttons below a picture do. @typedef {{reuse: (parameters: Kept["parameters"]) => void, start_from: (png: Blob) => void}} Actions */
+/** What the buttons at a picture do. @typedef {{reuse: (parameters: Kept["parameters"]) => void, start_from: (png: Blob) => void}} Actions */
+
+/**
+ * A picture of the list.
+ * @typedef {object} Item
+ * @property {Kept} picture
+ * @property {HTMLElement} card
+ * @property {string} url of its file
+ * @property {boolean} is_chosen among those to save or delete together
+ */
+
+/** How long a deletion is offered to be taken back. */
+const UNDO_MS = 20_000;
 
 /** @type {Actions} */
 let actions;
-const viewer = element("viewer");
+/** All on the page, by their ids; those that could not be kept have ids below 0. @type {Map<number, Item>} */
+const shown = new Map();
+let n_unkept = 0;
+/** Which of them are shown: with these words, and only favourites or all. */
+const filter = { words: "", favourites: false };
+/** Is called when there are more or fewer pictures. */
+let counted = () => {};
+
+const is_drawing = () => document.documentElement.dataset.state === "drawing";
 
 /**
  * Shows the pictures of earlier visits.
  * @param {Actions} given
+ * @param {() => void} on_count
  */
-export async function open_gallery(given) {
+export async function open_gallery(given, on_count) {
   actions = given;
-  viewer.addEventListener("click", (event) => {
-    if (event.target === viewer || closest(event, "[data-close]")) viewer.close();
-  });
+  counted = on_count;
+  open_stage((item) => buttons(item, "stage"), look_at);
+  open_viewer({ items: visible, actions: (item) => buttons(item, "viewer"), rows, remove: ({ picture }) => delete_pictures([picture]) });
+  element("open-gallery").addEventListener("click", () => show_gallery(part(document, "main", HTMLElement).dataset.view !== "gallery"));
+  element("gallery-search").addEventListener("input", () => filter_pictures({ words: element("gallery-search").value }));
+  element("gallery-favourites").addEventListener("change", () => filter_pictures({ favourites: element("gallery-favourites").checked }));
+  element("save-selected").addEventListener("click", () => save_together().catch((error) => notify("error", text.not_zipped(message_of(error)))));
+  element("delete-selected").addEventListener("click", () => delete_pictures(chosen_pictures()));
+  element("select-none").addEventListener("click", () => select_pictures([]));
+  on_news("picture", ({ id }) => look_again(id).catch((error) => notify("error", text.other_tab_unreadable(message_of(error)))));
   try {
     for (const picture of await all()) show(picture);
   } catch (error) {
-    notify("error", `the pictures of earlier visits cannot be read (${message_of(error)}): the browser may forbid this page to keep data`);
+    notify("error", text.album_unreadable(message_of(error)));
   }
   count();
+  await show_newest();
+}
+
+/** How many pictures there are. */
+export const n_pictures = () => shown.size;
+
+/** Those that are shown, in the order of the page. @returns {Item[]} */
+function visible() {
+  const by_card = new Map([...shown.values()].map((item) => [/** @type {Element} */ (item.card), item]));
+  return [...element("gallery").children].flatMap((card) => by_card.get(card) ?? []).filter(({ card }) => !card.hidden);
+}
+
+/** Another tab kept, changed or deleted a picture. @param {number} id */
+async function look_again(id) {
+  const picture = await picture_of(id);
+  const here = shown.get(id);
+  if (!picture || picture.deleted_at !== undefined) await take_away(id);
+  else if (!here) show(picture);
+  else {
+    here.picture.favourite = picture.favourite;
+    show_favourite(here);
+  }
+  count();
+}
+
+/** Opens the gallery over the stage, or goes back. @param {boolean} is_open */
+export function show_gallery(is_open) {
+  const main = part(document, "main", HTMLElement);
+  if ((main.dataset.view === "gallery") === is_open) return;
+  main.dataset.view = is_open ? "gallery" : "stage";
+  const button = element("open-gallery");
+  button.setAttribute("aria-expanded", String(is_open));
+  button.textContent = is_open ? text.back : text.gallery;
+  element("gallery-search").value = "";
+  element("gallery-favourites").checked = false;
+  filter_pictures({ words: "", favourites: false });
+  if (!is_open) select_pictures([]);
+}
+
+/** Puts a finished picture on the stage. @param {Item} item */
+async function stage_shows(item) {
+  const bitmap = await createImageBitmap(item.picture.png).catch(() => null);
+  // What is drawn meanwhile has the stage.
+  if (!bitmap || is_drawing()) return;
+  show_bitmap(bitmap, item.picture.parameters.prompt ?? "");
+  put_on_stage(item);
+  stage_is("done");
+}
+
+/** Puts the newest picture on the stage, where nothing else is. */
+async function show_newest() {
+  const [newest] = visible();
+  if (on_stage() || is_drawing()) return;
+  if (newest) await stage_shows(newest);
+  else if (shown.size === 0) stage_is("empty");
 }
 
 /**
  * Keeps a new picture and shows it. A picture that cannot be kept is shown all the same.
  * @param {Omit<Kept, "id">} picture
+ * @returns {Promise<Item>}
  */
 export async function add_picture(picture) {
   let id = 0;
   try {
     id = await keep(picture);
   } catch (error) {
+    n_unkept += 1;
+    id = -n_unkept;
     const is_full = error instanceof DOMException && error.name === "QuotaExceededError";
-    const reason = is_full ? "this browser's space for the page is used up" : message_of(error);
-    notify("error", `the picture is here, but it will be gone after a reload, because ${reason}: save it, or delete others first`);
+    notify("error", text.not_kept(is_full ? text.storage_full : message_of(error)));
   }
-  show({ ...picture, id });
+  const item = shown.get(id) ?? show({ ...picture, id });
   count();
+  return item;
 }
 
 function count() {
-  const n = element("gallery").childElementCount;
-  element("pictures-count").textContent = n === 0 ? "none yet" : n === 1 ? "1 picture" : `${n} pictures`;
+  const n = shown.size;
+  const n_visible = visible().length;
+  element("pictures-count").textContent = n_visible < n ? text.shown_of(n_visible, n) : text.n_pictures(n);
+  const chosen = chosen_pictures().length;
+  element("selected").hidden = chosen === 0;
+  element("n-selected").textContent = text.n_selected(chosen);
+  counted();
 }
 
-/**
- * @param {Kept} picture
- * @param {string} url of its file
- * @param {() => void} remove
- */
-function buttons(picture, url, remove) {
-  const { prompt, seed } = picture.parameters;
-  const named = (/** @type {string} */ label) => `${label}: ${prompt}, seed ${seed}`;
-  return [
-    make("a", { href: url, download: `darkroom-${seed}.png`, "aria-label": named("Save") }, "Save"),
-    make("button", { type: "button", "aria-label": named("Use the settings of"), title: "Put its settings into the form", onclick: () => actions.reuse(picture.parameters) }, "Reuse"),
-    make("button", { type: "button", "aria-label": named("Start from"), title: "Start from this picture: change it, or repaint a part", onclick: () => actions.start_from(picture.png) }, "Edit"),
-    make("button", { type: "button", "aria-label": named("Delete"), onclick: remove }, "Delete"),
-  ];
+/** Shows those pictures alone that pass. @param {Partial<typeof filter>} changes */
+export function filter_pictures(changes) {
+  Object.assign(filter, changes);
+  for (const each of shown.values()) each.card.hidden = !passes(each.picture);
+  count();
 }
 
 /** @param {Kept} picture */
-function show(picture) {
-  const url = URL.createObjectURL(picture.png);
-  const { prompt = "", seed } = picture.parameters;
-  const card = make("li", { class: "card" });
-  const remove = async () => {
-    try {
-      if (picture.id) await forget(picture.id);
-    } catch (error) {
-      notify("error", `the picture could not be deleted: ${message_of(error)}`);
-      return;
-    }
-    const next = card.nextElementSibling ?? card.previousElementSibling;
-    card.remove();
-    if (viewer.open) viewer.close();
-    URL.revokeObjectURL(url);
-    count();
-    // Whoever uses a keyboard goes on from the neighbour.
-    if (next) part(next, ".open", HTMLElement).focus();
-  };
-  const look = () => {
-    element("viewer-image").src = url;
-    element("viewer-image").alt = prompt;
-    element("viewer-prompt").textContent = prompt;
-    fill_list(element("viewer-parameters"), rows(picture));
-    const acts = buttons(picture, url, remove);
-    for (const act of acts) {
-      act.className = "plain";
-      if (act.tagName === "BUTTON") act.addEventListener("click", () => viewer.close());
-    }
-    element("viewer-actions").replaceChildren(...acts);
-    viewer.showModal();
-  };
-  const image = make("img", { src: url, alt: prompt, loading: "lazy" });
-  card.append(
-    make("button", { type: "button", class: "open", "aria-label": `Look at: ${prompt}, seed ${seed}`, onclick: look }, image),
-    make("p", {}, prompt),
-    make("small", {}, `seed ${seed} · ${picture.parameters.steps} steps`),
-    make("div", { class: "row" }, ...buttons(picture, url, remove)),
-  );
-  element("gallery").prepend(card);
+function passes({ parameters, favourite }) {
+  const { prompt = "", negative_prompt = "", model = "", seed } = parameters;
+  const within = `${prompt} ${negative_prompt} ${model} ${seed}`.toLowerCase();
+  return (!filter.favourites || favourite === true) && filter.words.toLowerCase().split(/\s+/).every((word) => within.includes(word));
 }
 
-/** @param {Kept} picture @returns {[string, string][]} */
-function rows({ parameters, seconds, made_at }) {
+/** Those that are selected and shown, in the order of the page. @returns {Kept[]} */
+export const chosen_pictures = () => visible().flatMap(({ is_chosen, picture }) => (is_chosen ? [picture] : []));
+
+/** @param {number[]} ids */
+export function select_pictures(ids) {
+  for (const [id, each] of shown) choose(each, ids.includes(id));
+  count();
+}
+
+/** @param {Item} each @param {boolean} is_chosen */
+function choose(each, is_chosen) {
+  each.is_chosen = is_chosen;
+  part(each.card, ".choose input", HTMLInputElement).checked = is_chosen;
+  each.card.toggleAttribute("data-chosen", is_chosen);
+}
+
+/** An archive of the selected pictures, each file as Save gives it. */
+export async function save_together() {
+  const pictures = chosen_pictures();
+  const digits = String(pictures.length).length;
+  const files = pictures.map(({ png, parameters, made_at }, i) => ({ name: `${String(i + 1).padStart(digits, "0")}-darkroom-${parameters.seed}.png`, file: png, made_at }));
+  const url = URL.createObjectURL(await zip(files));
+  make("a", { href: url, download: "darkroom.zip" }).click();
+  // The browser reads it after the click.
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  announce(text.n_saved(pictures.length));
+}
+
+/**
+ * Deletes pictures, which can be taken back for a while.
+ * @param {Kept[]} pictures
+ */
+export async function delete_pictures(pictures) {
+  try {
+    for (const { id } of pictures) if (id > 0) await remove(id);
+  } catch (error) {
+    notify("error", text.not_deleted(message_of(error)));
+    return;
+  }
+  const gone = pictures.flatMap(({ id }) => shown.get(id) ?? []);
+  const seen = visible();
+  const at = seen.findIndex((item) => gone.includes(item));
+  const left = seen.filter((item) => !gone.includes(item));
+  const next = left[Math.min(Math.max(0, at), left.length - 1)];
+  for (const item of gone) viewer_lost(item, next);
+  const had_focus = gone.some(({ card }) => card.contains(document.activeElement)) || element("stage-actions").contains(document.activeElement) || element("selected").contains(document.activeElement);
+  for (const { id } of pictures) await take_away(id, next);
+  count();
+  // Whoever uses a keyboard goes on from the neighbour.
+  if (had_focus) (next ? part(next.card, ".open", HTMLElement) : element("prompt")).focus();
+  const undo = async () => {
+    clearTimeout(timer);
+    for (const picture of pictures) {
+      delete picture.deleted_at;
+      if (picture.id > 0) await restore(picture.id);
+      if (!shown.has(picture.id)) show(picture);
+    }
+    count();
+    await show_newest();
+    const back = pictures[0] && shown.get(pictures[0].id);
+    if (back && !element("viewer").open) part(back.card, ".open", HTMLElement).focus();
+  };
+  const close = notify("info", text.n_deleted(pictures.length), { [text.undo]: undo });
+  const timer = setTimeout(() => {
+    close();
+    for (const { id } of pictures) if (id > 0) forget(id).catch((error) => notify("error", text.not_deleted(message_of(error))));
+  }, UNDO_MS);
+}
+
+/** @param {number} id @param {Item} [next] what comes on the stage in its place */
+async function take_away(id, next) {
+  const here = shown.get(id);
+  if (!here) return;
+  here.card.remove();
+  URL.revokeObjectURL(here.url);
+  shown.delete(id);
+  if (on_stage() !== here) return;
+  put_on_stage(null);
+  if (next && shown.has(next.picture.id)) await stage_shows(next);
+  await show_newest();
+}
+
+/** @param {Item} each */
+function show_favourite({ picture, card }) {
+  const button = part(card, ".favourite", HTMLElement);
+  button.setAttribute("aria-pressed", String(picture.favourite === true));
+  button.textContent = picture.favourite ? "★" : "☆";
+  card.hidden = !passes(picture);
+}
+
+/** @param {Item} each */
+async function toggle_favourite(each) {
+  const { picture } = each;
+  picture.favourite = !picture.favourite;
+  show_favourite(each);
+  count();
+  try {
+    if (picture.id > 0) await set_favourite(picture.id, picture.favourite);
+  } catch (error) {
+    notify("error", text.favourite_lost(message_of(error)));
+  }
+}
+
+/**
+ * @param {Item} item
+ * @param {"card" | "stage" | "viewer"} where
+ */
+function buttons(item, where) {
+  const { picture, url } = item;
+  const { prompt, seed } = picture.parameters;
+  const named = (/** @type {string} */ label) => `${label}: ${prompt}, ${text.seed(seed)}`;
+  const look = where === "viewer" ? "plain" : "";
+  /** @type {(label: string, act: () => void, title?: string) => HTMLElement} */
+  const button = (label, act, title = "") => make("button", { type: "button", class: look, "aria-label": named(label), title, onclick: act }, label);
+  const close = () => where === "viewer" && element("viewer").close();
+  const made = [
+    make("a", { href: url, download: `darkroom-${seed}.png`, class: look, "aria-label": named(text.save) }, text.save),
+    button(text.use_settings, () => {
+      close();
+      actions.reuse(picture.parameters);
+    }, text.use_settings_title),
+    button(text.edit, () => {
+      close();
+      actions.start_from(picture.png);
+    }, text.edit_title),
+  ];
+  if (where !== "card") {
+    made.splice(1, 0, button(text.copy, () => copy(new ClipboardItem({ "image/png": picture.png }), text.copied)));
+    made.push(button(text.copy_seed, () => copy(String(seed), text.seed_copied)));
+  }
+  made.push(button(text.delete, () => delete_pictures([picture])));
+  return made;
+}
+
+/** @param {string | ClipboardItem} what @param {string} said */
+async function copy(what, said) {
+  try {
+    await (typeof what === "string" ? navigator.clipboard.writeText(what) : navigator.clipboard.write([what]));
+    notify("info", said);
+  } catch (error) {
+    notify("error", text.not_copied(message_of(error)));
+  }
+}
+
+/** @param {Kept} picture @returns {Item} */
+function show(picture) {
+  const url = URL.createObjectURL(picture.png);
+  const { prompt = "", seed, steps = 0 } = picture.parameters;
+  const card = make("li", { class: "card" });
+  /** @type {Item} */
+  const each = { picture, card, url, is_chosen: false };
+  const select = make("input", { type: "checkbox", "aria-label": `${text.select}: ${prompt}, ${text.seed(seed)}` });
+  select.addEventListener("change", () => {
+    choose(each, select.checked);
+    count();
+  });
+  card.append(
+    make("button", { type: "button", class: "open", "aria-label": text.open_picture(prompt, seed), onclick: () => look_at(each) }, make("img", { src: url, alt: prompt, loading: "lazy", decoding: "async" })),
+    make("div", { class: "over" }, ...buttons(each, "card")),
+    make(
+      "div",
+      { class: "marks" },
+      make("label", { class: "choose" }, select),
+      make("button", { type: "button", class: "favourite", title: text.favourite, "aria-label": `${text.favourite}: ${prompt}, ${text.seed(seed)}`, onclick: () => toggle_favourite(each) }),
+    ),
+    make("p", { dir: "auto" }, prompt),
+    make("small", {}, `${text.seed(seed)} · ${text.steps(steps)}`),
+  );
+  shown.set(picture.id, each);
+  // Ids count on, so that pictures that come back hang where they hung; those without one are the newest.
+  const newer = (/** @type {number} */ id) => (picture.id < 0 ? id < picture.id : id < 0 || id > picture.id);
+  const after = [...shown].filter(([id]) => id !== picture.id && newer(id)).length;
+  const neighbour = element("gallery").children[after];
+  if (neighbour) neighbour.before(card);
+  else element("gallery").append(card);
+  show_favourite(each);
+  return each;
+}
+
+/** @param {Item} item @returns {[string, string][]} */
+function rows({ picture: { parameters, seconds, made_at } }) {
   /** @type {[string, string | undefined][]} */
   const rows = [
-    ["Left out", parameters.negative_prompt],
-    ["Size", `${parameters.width} × ${parameters.height}`],
-    ["Steps", String(parameters.steps)],
-    ["Guidance", String(parameters.guidance_scale)],
-    ["Sampler", parameters.sampler],
-    ["Seed", String(parameters.seed)],
+    [text.row.negative, parameters.negative_prompt],
+    [text.row.size, `${parameters.width} × ${parameters.height}`],
+    [text.row.steps, String(parameters.steps)],
+    [text.row.guidance, String(parameters.guidance_scale)],
+    [text.row.sampler, parameters.sampler],
+    [text.row.seed, String(parameters.seed)],
     ["LoRAs", parameters.loras?.map(({ name, strength }) => `${name} ${strength}`).join(", ")],
-    ["Strength", parameters.strength?.toFixed(2)],
-    ["Model", parameters.model],
-    ["Took", duration(seconds)],
-    ["Made", new Date(made_at).toLocaleString()],
+    [text.row.strength, parameters.strength?.toFixed(2)],
+    [text.row.model, parameters.model],
+    [text.row.took, duration(seconds)],
+    [text.row.made, new Date(made_at).toLocaleString()],
   ];
   // Pictures of earlier versions have null where there is nothing.
-  return rows.flatMap(([name, value]) => (value === undefined || value === null ? [] : [[name, value]]));
+  return rows.flatMap(([name, value]) => (value === undefined || value === null || value === "" ? [] : [[name, value]]));
 }

@@ -2,10 +2,17 @@
 
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { code_of, message_of } from "../errors.js";
+import { LICENCES, RECOMMENDED } from "./catalog.js";
+import { show_dialog } from "./dialogs.js";
+import { broadcast, on_news } from "./channel.js";
+import { delete_later, delete_now, is_deleted, left_over } from "./deletions.js";
 import { element, make, part } from "./elements.js";
+import { keep_focus } from "./focus.js";
 import { network_came, network_of, refresh_networks, say_of_networks } from "./networks.js";
 import { announce, notify } from "./notices.js";
+import { repository_of } from "./pasted.js";
 import { report_of } from "./report.js";
+import { text } from "./texts.js";
 import { bytes, duration, sentence } from "./words.js";
 
 /**
@@ -25,6 +32,8 @@ const memory = new Map();
 /** @type {(model: string) => void} */
 let chosen = () => {};
 
+/** How long a Hub may take to answer before the page says that it does. */
+const ANSWER_MS = 5_000;
 /** What the reader chose for kept models, by their names under this one. */
 const OPTIONS_KEY = "darkroom.model-options";
 /** What kept files are, as far as it is known; null while it is found out. @type {Map<string, Inspection | null>} */
@@ -60,7 +69,7 @@ function set_options(model, options) {
   try {
     localStorage.setItem(OPTIONS_KEY, JSON.stringify(Object.keys(given).length > 0 ? { ...others, [model]: given } : others));
   } catch {
-    notify("error", "this browser keeps no settings, so nothing can be chosen for a model");
+    notify("error", text.keeps_no_settings);
   }
 }
 
@@ -90,15 +99,21 @@ export async function open_models(given, on_chosen) {
   darkroom = given;
   chosen = on_chosen;
   element("open-models").addEventListener("click", () => {
-    element("models").showModal();
+    show_dialog(element("models"));
     refresh();
     plan_versions();
   });
+  element("transfer").addEventListener("click", () => element("open-models").click());
   element("model").addEventListener("change", () => chosen(element("model").value));
-  element("add-repository").addEventListener("click", () => {
-    const name = element("repository").value.trim();
+  const add = () => {
+    const name = repository_of(element("repository").value, element("endpoint").value.trim());
     if (name) download(name);
+  };
+  element("add-model").addEventListener("submit", (event) => {
+    event.preventDefault();
+    add();
   });
+  on_news("models", refresh);
   element("import-folder").addEventListener("click", () => element("import-files").click());
   element("import-files").addEventListener("change", take_folder);
   element("import-file").addEventListener("click", () => element("single-file").click());
@@ -109,6 +124,7 @@ export async function open_models(given, on_chosen) {
   });
   for (const id of /** @type {const} */ (["endpoint", "token"])) element(id).addEventListener("change", use_hub);
   versions = await darkroom.versions();
+  for (const name of await left_over()) await darkroom.remove(name).catch((error) => notify("error", text.model_not_deleted(name, message_of(error))));
   await use_hub();
 }
 
@@ -128,11 +144,12 @@ async function plan_versions() {
     if (!element("models").open) return;
     try {
       const { peak_bytes, staged_peak_bytes } = await darkroom.plan({ version: key });
-      memory.set(key, ` · ${bytes(peak_bytes)} of GPU memory, ${bytes(staged_peak_bytes)} part by part`);
+      const least = async (/** @type {import("../protocol.js").WeightType} */ weights) => bytes((await darkroom.plan({ version: key, weights })).staged_peak_bytes);
+      memory.set(key, text.fits(bytes(peak_bytes), bytes(staged_peak_bytes), await least("q8_0"), await least("q4_0")));
     } catch (error) {
       // Without a GPU there is nothing to plan for; a version that is too large for this one says so in its row.
       if (code_of(error) === "device") return;
-      memory.set(key, ` · not on this GPU: ${message_of(error)}`);
+      memory.set(key, text.does_not_fit(message_of(error)));
     }
     const shown = element("models-list").querySelector(`[data-model="${CSS.escape(key)}"] .memory`);
     if (shown) shown.textContent = memory.get(key) ?? "";
@@ -143,22 +160,29 @@ async function plan_versions() {
 export async function refresh() {
   let reports;
   try {
-    reports = await darkroom.models();
+    reports = (await darkroom.models()).filter(({ model }) => !is_deleted(model));
   } catch (error) {
     element("models-space").textContent = sentence(message_of(error));
     return;
   }
   const of_version = (/** @type {import("../protocol.js").VersionInfo} */ version) => reports.find(({ model, repo }) => [model, repo].includes(version.key) || [model, repo].includes(version.repository));
-  const rows = versions.map((version) => row(version.key, version.name, version.download_bytes, of_version(version), reports));
   const listed = new Set(versions.map(of_version));
-  for (const report of reports) if (!listed.has(report)) rows.push(row(report.model, report.model, report.total_bytes, report, reports));
-  element("models-list").replaceChildren(...rows);
+  /** Rows, and whether there is something of their models here. @type {[boolean, HTMLElement][]} */
+  const rows = versions.map((version) => [of_version(version) !== undefined, row(version.key, version.name, version.download_bytes, of_version(version), reports)]);
+  for (const report of reports) if (!listed.has(report)) rows.push([true, row(report.model, report.model, report.total_bytes, report, reports)]);
+  // A repository that was named is not known before the Hub has answered.
+  const is_known = downloading === null || versions.some(({ key }) => key === downloading) || reports.some(({ model }) => model === downloading);
+  if (downloading !== null && !is_known) rows.push([true, row(downloading, downloading, 0, undefined, reports)]);
+  // What is installed comes first, then what most should begin with.
+  const rank = (/** @type {[boolean, HTMLElement]} */ [is_here, { dataset }]) => (is_here ? 0 : dataset.model === RECOMMENDED ? 1 : 2);
+  rows.sort((a, b) => rank(a) - rank(b));
+  keep_focus(element("models-list"), () => element("models-list").replaceChildren(...rows.map(([, row]) => row)), element("repository"));
   const used = reports.reduce((sum, { total_bytes, missing_bytes }) => sum + total_bytes - missing_bytes, 0);
   const quota = reports[0]?.quota_bytes;
-  element("models-space").textContent = `${bytes(used)} of models are kept${quota ? `; this page may keep ${bytes(quota)} in all` : ""}.`;
+  element("models-space").textContent = text.models_space(used === 0 ? "" : bytes(used), quota ? bytes(quota) : "");
   const select = element("model");
   const before = select.value;
-  const options = [new Option("Emoji, 128 × 128 (comes with the page)", EMBEDDED_REPOSITORY)];
+  const options = [new Option(text.demo_model, EMBEDDED_REPOSITORY)];
   // What is being downloaded can be used already.
   /** @type {(report: ModelReport | undefined, name: string) => boolean | undefined} */
   const is_usable = (report, name) => report?.complete || downloading === name;
@@ -197,31 +221,37 @@ function row(model, name, n_bytes, report, reports) {
   /** @type {(label: string, act: () => void) => HTMLButtonElement} */
   const button = (label, act) => make("button", { type: "button", class: "plain", "aria-label": `${label}: ${name}`, onclick: act }, label);
   const state = make("span", { class: "state" });
-  const bar = make("progress", { max: 1, hidden: true, "aria-label": `Download of ${name}` });
+  const bar = make("progress", { max: 1, hidden: true, "aria-label": text.download_of(name) });
   const buttons = make("div", { class: "row" });
-  if (downloading === model) buttons.append(button("Pause", stop));
-  else if (!report?.complete) buttons.append(button(report ? "Go on" : "Download", () => download(model)));
+  if (downloading === model) buttons.append(button(text.pause, stop));
+  else if (!report?.complete) buttons.append(button(report ? text.resume : text.download, () => download(model)));
   if (report?.complete) {
-    state.textContent = `${bytes(report.total_bytes)}, kept`;
-    buttons.append(button("Verify", () => verify(report.model, name)));
-    buttons.append(button(shown.has(report.model) ? "Hide" : "Inspect", () => toggle_report(report.model, name)));
+    state.textContent = bytes(report.total_bytes);
+    buttons.append(button(text.verify, () => verify(report.model, name)));
+    buttons.append(button(shown.has(report.model) ? text.hide : text.inspect, () => toggle_report(report.model, name)));
   } else if (report) {
-    state.textContent = `${bytes(report.total_bytes - report.missing_bytes)} of ${bytes(report.total_bytes)}`;
+    state.textContent = text.part_of(bytes(report.total_bytes - report.missing_bytes), bytes(report.total_bytes));
     bar.hidden = false;
     bar.value = 1 - report.missing_bytes / report.total_bytes;
   } else {
-    state.textContent = `${bytes(n_bytes)} to download`;
+    state.textContent = n_bytes === 0 ? text.asking_hub : text.to_download(bytes(n_bytes));
   }
   const network = report && network_of(report.model);
-  if (network) state.textContent += `, ${network.kind === "lora" ? "LoRA" : "embedding"}${network.family_name === undefined ? "" : ` for ${network.family_name}`}`;
+  if (network) state.textContent += text.network_for(network.kind, network.family_name);
   const is_model = report === undefined || (!network && !is_part(report));
-  if ((report?.complete || downloading === model) && is_model) buttons.append(button("Use", () => use(model)));
-  if (report && downloading !== model) buttons.append(button("Delete", () => remove(model, report.model, name)));
+  const is_named = report !== undefined || n_bytes > 0;
+  if ((report?.complete || downloading === model) && is_model && is_named) buttons.prepend(button(text.use, () => use(model)));
+  if (report && downloading !== model) buttons.append(button(text.delete, () => remove(model, report.model, name)));
   const choices = report?.complete && !network ? part_choices(model, report, name, reports) : [];
   const needs = make("small", { class: "count" }, state, make("span", { class: "memory" }, memory.get(model) ?? ""));
   const inspection = report && shown.get(report.model);
   const told = inspection ? [make("div", { class: "report" }, ...report_of(name, inspection))] : [];
-  return make("li", { class: "model", "data-model": model }, make("strong", {}, name), needs, bar, buttons, ...choices, ...told);
+  const is_loaded = report !== undefined && [model, `kept:${model}`].includes(element("model").value);
+  const badge = is_loaded ? [text.in_use, "badge here"] : report?.complete ? [text.installed, "badge here"] : model === RECOMMENDED ? [text.recommended, "badge"] : [];
+  const title = make("div", {}, make("strong", {}, name), ...(badge[0] ? [make("span", { class: badge[1] ?? "" }, badge[0])] : []));
+  const licence = LICENCES[model];
+  const purpose = text.purposes[model] ? [make("span", { class: "purpose" }, `${text.purposes[model]}${licence ? ` ${text.licence(licence)}` : ""}`)] : [];
+  return make("li", { class: "model", "data-model": model, "data-loaded": is_loaded }, title, ...purpose, needs, bar, buttons, ...choices, ...told);
 }
 
 /**
@@ -233,7 +263,7 @@ async function toggle_report(model, name) {
   try {
     if (!shown.delete(model)) shown.set(model, await darkroom.inspect(model));
   } catch (error) {
-    notify("error", `the model ${name} cannot be inspected: ${message_of(error)}`);
+    notify("error", text.not_inspected(name, message_of(error)));
   }
   await refresh();
 }
@@ -267,12 +297,12 @@ function part_choices(model, report, name, reports) {
   const named = (found) => found.map(({ model }) => [model, model]);
   const choices = [];
   if (is_single(report)) {
-    choices.push(choice(model, name, "prediction", "What it predicts", "Predicts what the file says", [["Predicts noise (epsilon)", "epsilon"], ["Predicts velocity (v)", "v"]]));
+    choices.push(choice(model, name, "prediction", text.prediction, text.prediction_of_file, [[text.epsilon, "epsilon"], [text.velocity, "v"]]));
     const folders = others.filter((other) => other.complete && !is_single(other));
-    choices.push(choice(model, name, "base", "Missing components", "Nothing from other models", named(folders), "What it lacks from "));
+    choices.push(choice(model, name, "base", text.missing_components, text.no_components, named(folders), text.components_from));
   }
-  choices.push(choice(model, name, "vae", "VAE", "Its own VAE", named(others.filter(has_vae)), "VAE of "));
-  choices.push(choice(model, name, "taesd", "Decoder", "No tiny decoder", named(others.filter(is_decoder)), "Decoded by "));
+  choices.push(choice(model, name, "vae", "VAE", text.own_vae, named(others.filter(has_vae)), text.vae_of));
+  choices.push(choice(model, name, "taesd", text.decoder, text.no_decoder, named(others.filter(is_decoder)), text.decoded_by));
   return choices.flat();
 }
 
@@ -321,42 +351,58 @@ function use(model) {
   chosen(wanted);
 }
 
+/** Shows how a transfer goes, in the list and in the page's head. @param {string} said @param {string} [short] nothing where it is over */
+function tell(said, short = "") {
+  element("models-now").textContent = said;
+  element("transfer").textContent = short;
+  element("transfer").hidden = short === "";
+}
+
 /** @param {string} model */
-async function download(model) {
+export async function download(model) {
   if (downloading) {
-    notify("info", `the model ${downloading} is being downloaded: pause that first`);
+    notify("info", text.already_downloading(downloading));
     return;
   }
+  await delete_now(model);
   downloading = model;
+  const hub = element("endpoint").value.trim() || "huggingface.co";
+  tell(text.asking(hub, model), `… ${model}`);
+  const waiting = setTimeout(() => {
+    tell(text.no_answer_yet(hub), `… ${model}`);
+  }, ANSWER_MS);
   await refresh();
   let is_listed = false;
   /** @param {import("../protocol.js").Transfer} progress */
   const follow = ({ bytes: done, total, bytes_per_sec, secs_left }) => {
+    clearTimeout(waiting);
     // A repository that was named has a row once it is known what there is.
     if (!is_listed) refresh();
     is_listed = true;
     const line = element("models-list").querySelector(`[data-model="${CSS.escape(model)}"]`);
-    const left = secs_left === undefined ? "" : `, ${duration(secs_left)} left`;
-    const text = `${bytes(done)} of ${bytes(total)}, ${bytes(bytes_per_sec)} a second${left}`;
-    element("models-now").textContent = `${model}: ${text}`;
+    const said = text.transfer(bytes(done), bytes(total), bytes(bytes_per_sec), secs_left === undefined ? "" : duration(secs_left));
+    tell(`${model}: ${said}`, `↓ ${Math.floor((100 * done) / total)} % · ${model}`);
     if (!line) return;
-    part(line, ".state", HTMLElement).textContent = text;
+    part(line, ".state", HTMLElement).textContent = said;
     const bar = part(line, "progress", HTMLProgressElement);
     bar.hidden = false;
     bar.value = done / total;
   };
   try {
     await darkroom.download(model, follow);
-    announce(`${model} is downloaded`);
+    announce(text.downloaded(model));
+    broadcast({ type: "models" });
     await network_came(model);
-    element("models-now").textContent = `${model} is here: use it, or choose it in the form.`;
+    tell(text.model_ready(model));
+    if (!network_of(model)) notify("info", text.model_ready(model), { [text.use]: () => use(model) });
   } catch (error) {
-    if (code_of(error) === "cancelled") element("models-now").textContent = `${model} is paused; what came is kept.`;
+    if (code_of(error) === "cancelled") tell(text.paused(model));
     else {
-      element("models-now").textContent = sentence(message_of(error));
-      notify("error", `the model ${model} could not be downloaded: ${message_of(error)}`, { "Go on": () => download(model) });
+      tell(sentence(message_of(error)));
+      notify("error", text.not_downloaded(model, message_of(error)), { [text.resume]: () => download(model) });
     }
   }
+  clearTimeout(waiting);
   downloading = null;
   await refresh();
 }
@@ -407,7 +453,7 @@ export async function take_file(picked) {
   const path_of = (/** @type {File} */ { name }) => (is_weights(name) || name.endsWith(".yaml") ? name : `${name}.gguf`);
   if (is_pickle(file.name) && !(await is_gguf(file))) {
     const refused = await darkroom.inspect(file).then(() => "it is a pickle", message_of);
-    notify("error", `the file ${file.name} is not kept: ${refused}`);
+    notify("error", text.not_imported(file.name, refused));
     return;
   }
   const name = path_of(file);
@@ -418,10 +464,10 @@ export async function take_file(picked) {
     await take_network(name, file);
     return;
   }
-  if (!element("models").open) element("models").showModal();
+  show_dialog(element("models"));
   show_report(name, found);
   if (found?.refused) {
-    notify("error", `the file ${name} is not kept: ${found.problem}`);
+    notify("error", text.not_imported(name, found.problem ?? ""));
     return;
   }
   await take_over(name, new Map(picked.map((each) => [path_of(each), each])));
@@ -433,12 +479,14 @@ export async function take_file(picked) {
  * @param {File} file
  */
 async function take_network(name, file) {
+  await delete_now(name);
   try {
-    await darkroom.import(name, new Map([[name, file]]), ({ fraction }) => say_of_networks(`${name}: ${Math.round(fraction * 100)} % imported`));
+    await darkroom.import(name, new Map([[name, file]]), ({ fraction }) => say_of_networks(text.importing(name, Math.round(fraction * 100))));
     inspected.delete(name);
+    broadcast({ type: "models" });
     await network_came(name);
   } catch (error) {
-    notify("error", `the import of ${name} failed: ${message_of(error)}`);
+    notify("error", text.import_failed(name, message_of(error)));
   }
   say_of_networks("");
   await refresh();
@@ -481,12 +529,12 @@ async function files_below(folder, front = "") {
  * @param {FileSystemDirectoryEntry} folder
  */
 export async function take_dropped_folder(folder) {
-  if (!element("models").open) element("models").showModal();
+  show_dialog(element("models"));
   let files;
   try {
     files = await files_below(folder);
   } catch (error) {
-    notify("error", `the folder ${folder.name} cannot be read: ${message_of(error)}`);
+    notify("error", text.folder_unreadable(folder.name, message_of(error)));
     return;
   }
   const weights = files.filter(([path]) => is_weights(path));
@@ -500,16 +548,18 @@ export async function take_dropped_folder(folder) {
  * @param {Map<string, File>} files
  */
 async function take_over(name, files) {
+  await delete_now(name);
   inspected.delete(name);
   shown.delete(name);
   try {
     await darkroom.import(name, files, ({ fraction }) => {
-      element("models-now").textContent = `${name}: ${Math.round(fraction * 100)} % imported`;
+      tell(text.importing(name, Math.round(fraction * 100)), `${Math.round(fraction * 100)} % · ${name}`);
     });
-    element("models-now").textContent = `${name} is here: choose it in the form.`;
+    tell(text.model_ready(name));
+    broadcast({ type: "models" });
   } catch (error) {
-    element("models-now").textContent = sentence(message_of(error));
-    notify("error", `the import of ${name} failed: ${message_of(error)}`);
+    tell(sentence(message_of(error)));
+    notify("error", text.import_failed(name, message_of(error)));
   }
   await refresh();
 }
@@ -521,31 +571,45 @@ async function take_over(name, files) {
 async function verify(model, name) {
   try {
     const damaged = await darkroom.verify(model, ({ fraction }) => {
-      element("models-now").textContent = `${name}: ${Math.round(fraction * 100)} % verified`;
+      tell(text.verifying(name, Math.round(fraction * 100)));
     });
     element("models-now").textContent =
-      damaged.length === 0 ? `${name} is whole.` : `${name} was damaged in ${damaged.length} places: go on downloading to mend it.`;
+      damaged.length === 0 ? text.verified(name) : text.damaged(name, damaged.length);
   } catch (error) {
-    notify("error", `the model ${name} could not be verified: ${message_of(error)}`);
+    notify("error", text.not_verified(name, message_of(error)));
   }
   await refresh();
 }
 
 /**
+ * Deletes a model, which can be taken back for a while.
  * @param {string} row the name that it is loaded under
  * @param {string} model the name that it is kept under
  * @param {string} name
  */
 async function remove(row, model, name) {
-  try {
-    await darkroom.remove(model);
-    for (const each of [row, model]) forget_options(each);
-    inspected.delete(model);
-    shown.delete(model);
+  const options = all_options();
+  const act = async () => {
+    try {
+      await darkroom.remove(model);
+      inspected.delete(model);
+      shown.delete(model);
+      broadcast({ type: "models" });
+    } catch (error) {
+      notify("error", text.model_not_deleted(name, message_of(error)));
+    }
     await refresh_networks();
-    element("models-now").textContent = `${name} is deleted.`;
-  } catch (error) {
-    notify("error", `the model ${name} could not be deleted: ${message_of(error)}`);
-  }
+    await refresh();
+  };
+  const show_again = async () => {
+    for (const [each, chosen] of Object.entries(options)) set_options(each, chosen);
+    tell(text.model_back(name));
+    await refresh_networks();
+    await refresh();
+  };
+  for (const each of [row, model]) forget_options(each);
+  delete_later(model, text.model_deleted(name), act, show_again);
+  tell(text.model_deleted(name));
+  await refresh_networks();
   await refresh();
 }

@@ -2,9 +2,13 @@
 // call for them; embeddings, whose words prompts may use. What was chosen is remembered by family.
 
 import { message_of } from "../errors.js";
+import { broadcast } from "./channel.js";
+import { delete_later, is_deleted } from "./deletions.js";
 import { element, make } from "./elements.js";
+import { keep_focus } from "./focus.js";
 import { read, write } from "./memory.js";
 import { announce, notify } from "./notices.js";
+import { text as say } from "./texts.js";
 import { bytes } from "./words.js";
 
 /**
@@ -62,9 +66,9 @@ let looking = Promise.resolve();
 export function refresh_networks() {
   const look = async () => {
     try {
-      networks = await darkroom.extra_networks();
+      networks = (await darkroom.extra_networks()).filter(({ model }) => !is_deleted(model));
     } catch (error) {
-      notify("error", `the LoRAs that this browser keeps cannot be listed: ${message_of(error)}`);
+      notify("error", say.loras_unlisted(message_of(error)));
     }
     show();
   };
@@ -152,13 +156,14 @@ export async function network_came(model) {
   if (network.kind === "embedding" ? is_of_family : fits(network) && network.bundled_words > 0) await reload();
   const { problem, obstacle } = network_of(model) ?? network;
   if (problem ?? obstacle) {
-    notify("info", `the ${said_kind(network)} ${network.name} is kept, but the loaded model does not take it: ${problem ?? obstacle}`);
+    notify("info", say.network_unfit(said_kind(network), network.name, problem ?? obstacle ?? ""));
     return;
   }
   if (network.kind === "lora") choose(network.name, { on: true });
   show();
+  element("networks").open = true;
   changed();
-  announce(network.kind === "lora" ? `${network.name} is here and on` : `${network.name} is here: prompts may use the word`);
+  announce(network.kind === "lora" ? say.lora_added(network.name) : say.embedding_added(network.name));
 }
 
 /** What is being done with a file, or nothing. @param {string} text */
@@ -169,25 +174,21 @@ export function say_of_networks(text) {
 
 function show() {
   const open = new Set([...element("loras").querySelectorAll("details[open]")].map((details) => details.closest("li")?.dataset.lora));
-  const focused = document.activeElement?.closest("#loras") ? document.activeElement.getAttribute("aria-label") : null;
   const embeddings = networks.filter((network) => network.kind === "embedding" && fits(network)).map(embedding_row);
-  element("embeddings").replaceChildren(...embeddings);
+  keep_focus(element("embeddings"), () => element("embeddings").replaceChildren(...embeddings), element("choose-network"));
   element("embeddings-title").hidden = embeddings.length === 0;
   const rows = shown().map((network) => row(network, open.has(network.name)));
-  element("loras").replaceChildren(...rows);
+  keep_focus(element("loras"), () => element("loras").replaceChildren(...rows), element("choose-network"));
   element("networks-title").hidden = rows.length === 0;
   const n_others = family === null ? 0 : networks.filter((network) => !fits(network)).length;
   element("networks-others").hidden = n_others === 0;
-  element("networks-others").textContent = n_others === 1 ? "1 more is not for this model." : `${n_others} more are not for this model.`;
+  element("networks-others").textContent = say.other_networks(n_others);
   count();
-  // Whoever uses a keyboard stays where they were.
-  const again = focused === null ? null : element("loras").querySelector(`[aria-label="${CSS.escape(focused)}"]`);
-  if (again instanceof HTMLElement) again.focus();
 }
 
 function count() {
   const n = used_loras().length;
-  element("networks-count").textContent = n === 0 ? "none is on" : n === 1 ? "1 is on" : `${n} are on`;
+  element("networks-count").textContent = say.loras_on(n);
 }
 
 /**
@@ -197,7 +198,7 @@ function count() {
 function row(network, is_open) {
   const { name } = network;
   const { on, strength, text_strength } = choice_of(name);
-  const toggle = make("input", { type: "checkbox", checked: on, "aria-label": `Use the LoRA ${name}` });
+  const toggle = make("input", { type: "checkbox", checked: on, "aria-label": say.use_lora(name) });
   const head = make("div", { class: "lora-head" }, make("label", {}, toggle, make("span", {}, name)));
   const item = make("li", { class: "lora", "data-lora": name, "data-on": on }, head);
   toggle.addEventListener("change", () => {
@@ -206,12 +207,12 @@ function row(network, is_open) {
     changed();
   });
   if (on) {
-    const [slider, number] = strength_of(`Strength of ${name}`, strength, (value) => choose(name, { strength: value }));
+    const [slider, number] = strength_of(say.lora_weight(name), strength, (value) => choose(name, { strength: value }));
     head.append(number);
     item.append(slider, few_steps(network), words(network), text_strength_of(name, text_strength, strength, is_open));
   }
-  const title = network.family_name === undefined ? bytes(network.bytes) : `${bytes(network.bytes)}, for ${network.family_name}`;
-  head.append(make("button", { type: "button", class: "plain", title, "aria-label": `Delete the LoRA ${name}`, onclick: () => remove(network) }, "Delete"));
+  const title = network.family_name === undefined ? bytes(network.bytes) : `${bytes(network.bytes)}, ${network.family_name}`;
+  head.append(make("button", { type: "button", class: "plain", title, "aria-label": say.delete_network("LoRA", name), onclick: () => remove(network) }, say.delete));
   return item;
 }
 
@@ -224,9 +225,9 @@ function embedding_row(network) {
     "div",
     { class: "lora-head" },
     make("span", { class: "name" }, name),
-    button("Prompt", `Put ${name} into the prompt`, () => into_prompt(name)),
-    button("Negative", `Put ${name} into the negative prompt`, () => into_prompt(name, "negative")),
-    button("Delete", `Delete the embedding ${name}`, () => remove(network)),
+    button(say.to_prompt, `${say.to_prompt}: ${name}`, () => into_prompt(name)),
+    button(say.to_negative, `${say.to_negative}: ${name}`, () => into_prompt(name, "negative")),
+    button(say.delete, say.delete_network("embedding", name), () => remove(network)),
   );
   return make("li", { class: "lora", "data-embedding": name }, head);
 }
@@ -264,31 +265,31 @@ function strength_of(label, value, take) {
  * @param {boolean} is_open
  */
 function text_strength_of(name, value, strength, is_open) {
-  const [slider, number] = strength_of(`Strength of ${name} in the text encoder`, value ?? strength, (text_strength) => choose(name, { text_strength }));
-  const same = make("input", { type: "checkbox", checked: value === null, "aria-label": `The text encoder takes the same strength of ${name}` });
+  const [slider, number] = strength_of(say.text_weight(name), value ?? strength, (text_strength) => choose(name, { text_strength }));
+  const same = make("input", { type: "checkbox", checked: value === null, "aria-label": say.same_text_weight(name) });
   const own = make("div", { class: "lora-own", hidden: value === null }, slider, number);
   same.addEventListener("change", () => {
     choose(name, { text_strength: same.checked ? null : choice_of(name).strength });
     show();
     changed();
   });
-  const summary = value === null ? "Text strength: the same" : "Text strength: its own";
-  return make("details", { open: is_open }, make("summary", {}, summary), make("label", {}, same, make("span", {}, "Same in the text encoder")), own);
+  const summary = value === null ? say.text_weight_same : say.text_weight_own;
+  return make("details", { open: is_open }, make("summary", {}, summary), make("label", {}, same, make("span", {}, say.text_weight_link)), own);
 }
 
 /** Settings in one press, where it is one of few steps. @param {ExtraNetwork} network */
 function few_steps({ name, few_steps: few }) {
   if (few === undefined) return "";
-  const text = `Use its settings: ${few.title}, ${few.steps === 1 ? "1 step" : `${few.steps} steps`}`;
+  const text = `${say.use_settings}: ${few.title}, ${say.steps(few.steps)}`;
   return make("button", { type: "button", class: "plain strong", "aria-label": `${text} (${name})`, onclick: () => use_few_steps(few) }, text);
 }
 
 /** The words that call for it, which go into the prompt. @param {ExtraNetwork} network */
 function words({ name, words }) {
   const buttons = words.map((word) =>
-    make("button", { type: "button", class: "plain", "aria-label": `Put "${word}" into the prompt`, onclick: () => into_prompt(escaped(word)) }, word),
+    make("button", { type: "button", class: "plain", "aria-label": `${word}: ${say.to_prompt}`, onclick: () => into_prompt(escaped(word)) }, word),
   );
-  return make("div", { class: "lora-words", role: "group", "aria-label": `Words for ${name}`, hidden: buttons.length === 0 }, ...buttons);
+  return make("div", { class: "lora-words", role: "group", "aria-label": say.trigger_words(name), hidden: buttons.length === 0 }, ...buttons);
 }
 
 /** A word in the syntax of the prompt: its brackets are no emphasis. @param {string} word */
@@ -307,25 +308,32 @@ export function into_prompt(text, id = "prompt") {
   const field = element(id);
   const before = field.value.replace(/[\s,]+$/, "");
   if (before.split(",").some((part) => part.trim() === text)) {
-    announce(`${text} is there already`);
+    announce(say.already_there(text));
     return;
   }
   field.value = before === "" ? text : `${before}, ${text}`;
-  announce(`${text} is in the ${id === "prompt" ? "prompt" : "negative prompt"}`);
+  announce(say.added_to_prompt(text));
   changed();
 }
 
-/** @param {ExtraNetwork} network */
+/** Deletes a file, which can be taken back for a while. @param {ExtraNetwork} network */
 async function remove(network) {
   const { name, model } = network;
-  try {
-    await darkroom.remove(model);
-  } catch (error) {
-    notify("error", `the ${said_kind(network)} ${name} could not be deleted: ${message_of(error)}`);
-    return;
-  }
-  announce(`${name} is deleted`);
-  await refresh_networks();
-  await removed();
-  changed();
+  const show_all = async () => {
+    await refresh_networks();
+    await removed();
+    changed();
+  };
+  const act = async () => {
+    try {
+      await darkroom.remove(model);
+      broadcast({ type: "models" });
+    } catch (error) {
+      notify("error", say.model_not_deleted(name, message_of(error)));
+    }
+    await show_all();
+  };
+  delete_later(model, say.model_deleted(name), act, show_all);
+  announce(say.model_deleted(name));
+  await show_all();
 }

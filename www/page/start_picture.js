@@ -1,30 +1,45 @@
 // The picture to start from, and the mask that is painted on it.
 //
 // A new picture sets the request's size to its own, as far as the model can. Where another size is asked for, it is stretched, cropped
-// or padded, as the reader chooses; the library does that, and the canvas shows it. The mask is a canvas of the request's size: opaque
-// where the picture is to be drawn anew.
+// or padded, as the reader chooses; the library does that, and the canvas shows it. The mask is a canvas of the request's shape: opaque
+// where the picture is to be regenerated.
 
 import { message_of } from "../errors.js";
 import { element, part, pen_of } from "./elements.js";
+import { show_gallery } from "./gallery.js";
+import { keep_start, kept_start } from "./kept_form.js";
 import { notify } from "./notices.js";
+import { show_side } from "./stage.js";
+import { text } from "./texts.js";
 
 /** How many strokes can be taken back. */
 const MAX_UNDO = 30;
+/** The longer side of what is shown and painted on, in pixels: the library brings a mask to the request's size. */
+const MAX_CANVAS_SIDE = 1536;
+/** How long a picture may take to read before the page says that it does. */
+const READ_MS = 800;
+/** How long painting rests before the mask is kept. */
+const KEEP_MS = 500;
 
 const shown = element("start-canvas");
 const mask = element("mask-canvas");
 const cursor = element("brush-cursor");
 const pen = pen_of(mask, { willReadFrequently: true });
 
-/** @type {{file: Blob, bitmap: ImageBitmap} | null} */
+/** The picture: its file, its size in pixels, and what is shown of it, which may be smaller. @type {{file: Blob, bitmap: ImageBitmap, width: number, height: number} | null} */
 let picture = null;
+let keeping = 0;
+/** Whether any of the mask is painted, as far as it is known since it changed. @type {boolean | null} */
+let painted = null;
 let size = { width: 128, height: 128 };
 /** Earlier states of the mask. @type {ImageData[]} */
 let undo = [];
 /** Where the brush is, in the mask's pixels. */
 let brush = { x: 0, y: 0 };
 let changed = () => {};
-/** Reads a file's pixels. @type {(file: Blob) => Promise<ImageData>} */
+/** Opens or closes the options, where they lie over the stage. @type {(is_open: boolean) => void} */
+let show_panel = () => {};
+/** Reads a file. @type {(file: Blob) => Promise<import("../protocol.js").Shown>} */
 let read;
 /** Asks for the request's size: width and height of a new picture, in pixels. @type {(width: number, height: number) => Promise<void>} */
 let took = async () => {};
@@ -35,11 +50,13 @@ export function given() {
 }
 
 /**
- * @param {(file: Blob) => Promise<ImageData>} read_picture reads a file as a drawing that starts from it does, or says why not
+ * @param {(file: Blob) => Promise<import("../protocol.js").Shown>} read_picture reads a file as a drawing that starts from it does, or says why not
  * @param {() => void} on_change is called when there is another picture or mask
  * @param {(width: number, height: number) => Promise<void>} on_picture is called with the size of a new picture
+ * @param {(is_open: boolean) => void} open_panel opens or closes the options
  */
-export function open_start_picture(read_picture, on_change, on_picture) {
+export function open_start_picture(read_picture, on_change, on_picture, open_panel) {
+  show_panel = open_panel;
   read = read_picture;
   changed = on_change;
   took = on_picture;
@@ -54,6 +71,11 @@ export function open_start_picture(read_picture, on_change, on_picture) {
   element("remove-picture").addEventListener("click", () => {
     remove();
     element("choose-picture").focus();
+  });
+  element("show-source").addEventListener("click", () => {
+    show_panel(false);
+    show_side("source");
+    mask.focus();
   });
   element("mask-undo").addEventListener("click", take_back);
   element("mask-clear").addEventListener("click", () => {
@@ -95,36 +117,90 @@ export function open_start_picture(read_picture, on_change, on_picture) {
 /**
  * Takes a picture to start from.
  * @param {Blob} file
+ * @param {{is_restored?: boolean}} [how] one of the last visit comes without a word
  * @returns {Promise<boolean>} whether it is one
  */
-export async function start_from(file) {
-  let bitmap;
+export async function start_from(file, { is_restored = false } = {}) {
+  let shown;
+  let close = () => {};
+  const waiting = setTimeout(() => {
+    close = notify("info", text.reading(file instanceof File ? file.name : ""));
+  }, READ_MS);
   try {
-    bitmap = await createImageBitmap(await read(file));
+    shown = await read(file);
   } catch (error) {
     const reason = message_of(error).replace(/^picture: /, "");
-    notify("error", file instanceof File ? `the file ${file.name}: ${reason}` : reason);
+    notify("error", file instanceof File ? text.file_reason(file.name, reason) : reason);
     return false;
+  } finally {
+    clearTimeout(waiting);
+    close();
   }
   picture?.bitmap.close();
-  picture = { file, bitmap };
+  picture = { file, ...shown };
   element("start-empty").hidden = true;
   element("start-filled").hidden = false;
+  if (!is_restored) {
+    show_gallery(false);
+    show_panel(false);
+    show_side("source");
+  }
   undo = [];
-  await took(bitmap.width, bitmap.height);
+  await took(shown.width, shown.height);
   resize_mask(true);
   show_picture();
   mask_changed();
+  // The mask is where to go on, unless somebody is writing.
+  if (!is_restored && !document.activeElement?.matches("input, textarea, select")) mask.focus();
   return true;
 }
 
+/** Brings back what the request of the last visit started from. @param {() => void} given_size sets the request's size as it was */
+export async function restore_start(given_size) {
+  const { picture: file, mask: kept_mask } = await kept_start();
+  if (!file || picture || !(await start_from(file, { is_restored: true }))) return;
+  given_size();
+  if (!kept_mask) return;
+  const bitmap = await createImageBitmap(masked(kept_mask));
+  pen.drawImage(bitmap, 0, 0, mask.width, mask.height);
+  bitmap.close();
+  mask_changed();
+}
+
+/** What is white in a picture as the brush paints it, the rest clear. @param {ImageData} kept */
+function masked({ data, width, height }) {
+  const made = new ImageData(width, height);
+  for (let i = 0; i < data.length; i += 4) if (data[i] >= 128) made.data.set([0xff, 0x5a, 0x2a, 255], i);
+  return made;
+}
+
+/** Keeps the picture and mask for the next visit, once painting rests. */
+function keep_soon() {
+  clearTimeout(keeping);
+  // A browser that keeps nothing draws all the same.
+  keeping = setTimeout(() => keep_start(picture_and_mask()).catch(() => {}), KEEP_MS);
+}
+
+/**
+ * Takes the picture away.
+ * @returns {Blob | null} its file
+ */
+export function remove_picture() {
+  const file = picture?.file ?? null;
+  if (file) remove();
+  return file;
+}
+
 function remove() {
+  keep_soon();
   picture?.bitmap.close();
   picture = null;
   undo = [];
+  painted = null;
   pen.clearRect(0, 0, mask.width, mask.height);
   element("start-empty").hidden = false;
   element("start-filled").hidden = true;
+  show_side("image");
   changed();
 }
 
@@ -142,43 +218,54 @@ export function set_size(width, height) {
   show_picture();
 }
 
+/** The size of the canvases: the request's, or smaller in its shape. */
+function canvas_size() {
+  const scale = Math.min(1, MAX_CANVAS_SIDE / Math.max(size.width, size.height));
+  return { width: Math.round(size.width * scale), height: Math.round(size.height * scale) };
+}
+
 /** The shape of the request, filled with the picture as `fit` says. */
 function show_picture() {
   if (!picture) return;
-  const { bitmap } = picture;
+  const { bitmap, width: full_width, height: full_height } = picture;
   const { width, height } = bitmap;
-  const is_other_shape = width * size.height !== height * size.width;
+  const to = canvas_size();
+  const is_other_shape = full_width * size.height !== full_height * size.width;
   element("fit-field").hidden = !is_other_shape;
-  [shown.width, shown.height] = [size.width, size.height];
+  [shown.width, shown.height] = [to.width, to.height];
+  element("easel").style.setProperty("--ratio", String(size.width / size.height));
   const canvas = pen_of(shown);
   const fit = is_other_shape ? element("fit").value : "stretch";
-  const across = size.width / width;
-  const down = size.height / height;
+  const across = to.width / width;
+  const down = to.height / height;
   const scale = fit === "crop" ? Math.max(across, down) : fit === "pad" ? Math.min(across, down) : null;
-  const [w, h] = scale === null ? [size.width, size.height] : [Math.floor(width * scale), Math.floor(height * scale)];
-  const [x, y] = [Math.floor((size.width - w) / 2), Math.floor((size.height - h) / 2)];
+  const [w, h] = scale === null ? [to.width, to.height] : [Math.floor(width * scale), Math.floor(height * scale)];
+  const [x, y] = [Math.floor((to.width - w) / 2), Math.floor((to.height - h) / 2)];
   if (fit === "pad") {
     // The edges, drawn out to the sides that stay free.
     canvas.drawImage(bitmap, 0, 0, 1, height, 0, y, x, h);
-    canvas.drawImage(bitmap, width - 1, 0, 1, height, x + w, y, size.width - x - w, h);
+    canvas.drawImage(bitmap, width - 1, 0, 1, height, x + w, y, to.width - x - w, h);
     canvas.drawImage(bitmap, 0, 0, width, 1, x, 0, w, y);
-    canvas.drawImage(bitmap, 0, height - 1, width, 1, x, y + h, w, size.height - y - h);
+    canvas.drawImage(bitmap, 0, height - 1, width, 1, x, y + h, w, to.height - y - h);
   }
   canvas.drawImage(bitmap, x, y, w, h);
+  show_hint();
 }
 
 /** @param {boolean} fresh whether what was painted is forgotten */
 function resize_mask(fresh) {
+  const { width, height } = canvas_size();
+  painted = null;
   const before = fresh ? null : Object.assign(document.createElement("canvas"), { width: mask.width, height: mask.height });
   if (before) pen_of(before).drawImage(mask, 0, 0);
-  [mask.width, mask.height] = [size.width, size.height];
-  if (before) pen.drawImage(before, 0, 0, size.width, size.height);
+  [mask.width, mask.height] = [width, height];
+  if (before) pen.drawImage(before, 0, 0, width, height);
   undo = [];
-  brush = { x: size.width / 2, y: size.height / 2 };
+  brush = { x: width / 2, y: height / 2 };
 }
 
 /** Half the brush's width, in the mask's pixels. */
-const radius = () => (Math.max(size.width, size.height) * element("brush-size").valueAsNumber) / 200;
+const radius = () => (Math.max(mask.width, mask.height) * element("brush-size").valueAsNumber) / 200;
 
 const is_erasing = () => part(document, "[name=tool][value=erase]", HTMLInputElement).checked;
 
@@ -260,32 +347,46 @@ function key(event) {
   show_cursor();
 }
 
-/** Whether any of the mask is opaque enough to count, as `mask_pixels` counts. */
+/** Whether any of the mask is opaque enough to count, as `picture_and_mask` counts. */
 function is_painted() {
+  painted ??= look_for_paint();
+  return painted;
+}
+
+function look_for_paint() {
   const { data } = pen.getImageData(0, 0, mask.width, mask.height);
   for (let i = 3; i < data.length; i += 4) if (data[i] >= 128) return true;
   return false;
 }
 
 function mask_changed() {
+  painted = null;
   element("mask-undo").disabled = undo.length === 0;
   const { has_mask } = given();
   element("mask-clear").disabled = !has_mask;
-  element("start-hint").textContent = has_mask
-    ? "Only the painted part is drawn anew; the rest stays as it is, to the pixel."
-    : "The whole picture is drawn anew. Paint over a part to change only that.";
+  show_hint();
+  keep_soon();
   changed();
+}
+
+/** What becomes of the picture, and of its shape. */
+function show_hint() {
+  const said = given().has_mask ? text.only_painted : text.whole_image;
+  const { width = 0, height = 0 } = picture ?? {};
+  const is_other_shape = width * size.height !== height * size.width;
+  const fit = text.fitted[/** @type {keyof typeof text.fitted} */ (element("fit").value)];
+  element("start-hint").textContent = is_other_shape ? `${said} ${text.other_shape(`${width} × ${height}`, fit, `${size.width} × ${size.height}`)}` : said;
 }
 
 /** What the request starts from: the file itself, and the mask, white on black, where something is painted. */
 export function picture_and_mask() {
   if (!picture) return {};
   if (!is_painted()) return { picture: picture.file };
-  const painted = pen.getImageData(0, 0, mask.width, mask.height);
-  for (let i = 0; i < painted.data.length; i += 4) {
-    painted.data.fill(painted.data[i + 3] >= 128 ? 255 : 0, i, i + 3);
+  const drawn = pen.getImageData(0, 0, mask.width, mask.height);
+  for (let i = 0; i < drawn.data.length; i += 4) {
+    drawn.data.fill(drawn.data[i + 3] >= 128 ? 255 : 0, i, i + 3);
     // The shape is in the colours.
-    painted.data[i + 3] = 255;
+    drawn.data[i + 3] = 255;
   }
-  return { picture: picture.file, mask: painted };
+  return { picture: picture.file, mask: drawn };
 }

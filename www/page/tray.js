@@ -1,23 +1,32 @@
 // What is being drawn and what waits: the developing picture, one bar for the whole job, stop, pause, the queue.
 
 import { message_of } from "../errors.js";
-import { add_picture } from "./gallery.js";
-import { element, make, part, pen_of } from "./elements.js";
+import { open_queue_drawer, show_queue } from "./drawer.js";
+import { element } from "./elements.js";
+import { add_picture, show_gallery } from "./gallery.js";
+import { forget_job, keep_job } from "./kept_form.js";
+import { progress_ended, progress_is } from "./look.js";
 import { announce, notify } from "./notices.js";
+import { fresh_paper, put_on_stage, show_bitmap, show_pixels, stage_is } from "./stage.js";
+import { text } from "./texts.js";
 import { duration, sentence, stage } from "./words.js";
 
 /** Below this part of the work the time that is left cannot be told. */
 const TELLING_FRACTION = 0.04;
-
-const canvas = element("developing");
+/** So much of a prompt that was cut is quoted, in characters. */
+const MAX_QUOTED = 60;
+/** Screen readers are told of the progress so often. */
+const TELLINGS = 4;
 
 /**
  * @typedef {object} Sheet
  * @property {import("../darkroom.js").Job} job
  * @property {import("../protocol.js").DrawRequest} request
- * @property {HTMLElement} row its place in the queue
+ * @property {import("../darkroom.js").Pictures} given
+ * @property {number} seconds how long it will take, as far as that is known; NaN otherwise
  * @property {import("../protocol.js").Progress | null} progress
  * @property {boolean} is_stopping
+ * @property {number} told how many quarters of the work screen readers were told of
  */
 
 /** What was asked for and is not done, in order. @type {Sheet[]} */
@@ -37,6 +46,7 @@ export function open_tray(given, on_finished) {
   finished = on_finished;
   element("stop").addEventListener("click", stop);
   element("pause").addEventListener("click", () => pause(!is_paused));
+  open_queue_drawer({ sheets: () => sheets, take_out, move });
 }
 
 /** Whether something is drawn or waits. */
@@ -48,8 +58,34 @@ export function stop() {
   if (!sheet || sheet.is_stopping) return;
   sheet.is_stopping = true;
   element("stop").disabled = true;
-  element("stage").textContent = "Stopping …";
-  sheet.job.cancel().catch((error) => notify("error", `it could not be stopped: ${message_of(error)}`));
+  element("stage").textContent = text.stopping;
+  take_out(sheet);
+}
+
+/** Cancels a job, whether it waits or is being drawn. @param {Sheet} sheet */
+function take_out(sheet) {
+  sheet.job.cancel().catch((error) => notify("error", message_of(error)));
+}
+
+/**
+ * Moves a job that waits to another place of those that wait. The worker knows no order but that of asking, so all that wait are
+ * asked for again.
+ * @param {Sheet} sheet
+ * @param {number} to its place, 0 is the next
+ */
+function move(sheet, to) {
+  const waiting = sheets.slice(1);
+  const from = waiting.indexOf(sheet);
+  if (from < 0 || to < 0 || to >= waiting.length || from === to) return;
+  waiting.splice(from, 1);
+  waiting.splice(to, 0, sheet);
+  sheets.splice(1, waiting.length, ...waiting);
+  for (const each of waiting) {
+    const old = each.job;
+    each.job = ask(each);
+    old.cancel().catch((error) => notify("error", message_of(error)));
+  }
+  show_queue();
 }
 
 /** @param {boolean} hold */
@@ -57,7 +93,7 @@ async function pause(hold) {
   try {
     await (hold ? darkroom.pause() : darkroom.resume());
   } catch (error) {
-    notify("error", `that did not work: ${message_of(error)}`);
+    notify("error", message_of(error));
     return;
   }
   is_paused = hold;
@@ -72,11 +108,44 @@ export function show_loading(progress) {
   element("left").textContent = "";
 }
 
-/** @param {string} text */
-export function say(text) {
+/** @param {string} said */
+export function say(said) {
   if (is_busy()) return;
-  element("stage").textContent = text;
+  element("stage").textContent = said;
   element("progress").value = 0;
+}
+
+/** Asks the worker for what a sheet describes. @param {Sheet} sheet */
+function ask(sheet) {
+  return darkroom.generate(sheet.request, {
+    ...sheet.given,
+    on_progress: (progress) => follow(sheet, progress),
+    on_preview: (preview) => sheet === sheets[0] && show_pixels(preview),
+    on_picture: (picture) => kept_of(sheet).push(keep(picture, sheet)),
+  });
+}
+
+/** Pictures that are being kept, by their sheets. @type {WeakMap<Sheet, Promise<void>[]>} */
+const being_kept = new WeakMap();
+
+/** @param {Sheet} sheet */
+function kept_of(sheet) {
+  const kept = being_kept.get(sheet) ?? [];
+  being_kept.set(sheet, kept);
+  return kept;
+}
+
+/** What came of a job; where it was moved meanwhile, of the one that was asked for in its place. @param {Sheet} sheet */
+async function outcome_of(sheet) {
+  for (;;) {
+    const { job } = sheet;
+    try {
+      const outcome = await job.done;
+      if (job === sheet.job) return outcome;
+    } catch (error) {
+      if (job === sheet.job) throw error;
+    }
+  }
 }
 
 /**
@@ -84,36 +153,26 @@ export function say(text) {
  * @param {import("../protocol.js").DrawRequest} request
  * @param {import("../darkroom.js").Pictures} given
  * @param {(error: unknown) => void} on_error
+ * @param {{seconds?: number, kept_as?: number}} [known] how long it will take, and its name in the kept queue, where it has one
  */
-export async function draw(request, given, on_error) {
-  /** @type {Promise<void>[]} */
-  const kept = [];
-  const job = darkroom.generate(request, {
-    ...given,
-    on_progress: (progress) => follow(sheet, progress),
-    on_preview: show_pixels,
-    on_picture: (picture) => kept.push(keep(picture, sheet)),
-  });
-  /** @type {Sheet} */
-  const sheet = { job, request, row: make("li"), progress: null, is_stopping: false };
-  const drop = make("button", { type: "button", class: "plain", "aria-label": `Take out of the queue: ${request.prompt}` }, "Remove");
-  drop.addEventListener("click", () => {
-    sheet.job.cancel().catch((error) => notify("error", `it could not be removed: ${message_of(error)}`));
-  });
-  sheet.row.append(make("span", {}, request.prompt), make("small", { class: "count" }), drop);
+export async function draw(request, given, on_error, { seconds = Number.NaN, kept_as } = {}) {
+  const sheet = /** @type {Sheet} */ ({ request, given, seconds, progress: null, is_stopping: false, told: 0 });
+  sheet.job = ask(sheet);
+  // A browser that keeps nothing draws all the same.
+  const name = kept_as ?? keep_job({ model: element("model").value, request, given, asked_at: Date.now() }).catch(() => undefined);
   sheets.push(sheet);
   show_queue();
   show_buttons();
   if (sheets[0] === sheet) begin(sheet);
-  // On a phone the form fills the window.
-  element("bath").scrollIntoView({ block: "nearest" });
   let outcome = null;
   try {
-    outcome = await sheet.job.done;
-    await Promise.all(kept);
+    outcome = await outcome_of(sheet);
+    await Promise.all(kept_of(sheet));
   } catch (error) {
     on_error(error);
   }
+  const kept_name = await name;
+  if (kept_name !== undefined) forget_job(kept_name).catch(() => {});
   const was_first = sheets[0] === sheet;
   sheets.splice(sheets.indexOf(sheet), 1);
   if (was_first) end(sheet, outcome);
@@ -125,16 +184,16 @@ export async function draw(request, given, on_error) {
 
 /** @param {Sheet} sheet */
 function begin(sheet) {
-  element("bath").dataset.state = "developing";
+  const { prompt, seed, timesteps, sigmas = [0], width = 0, height = 0 } = sheet.request;
+  stage_is("developing");
+  show_gallery(false);
   document.documentElement.dataset.state = "drawing";
-  element("sheet-hint").hidden = true;
-  canvas.setAttribute("aria-label", `Developing: ${sheet.request.prompt}`);
-  const { prompt, seed, timesteps, sigmas = [0], width, height } = sheet.request;
+  fresh_paper(width, height, text.generating(prompt));
   const steps = sheet.request.steps ?? timesteps?.length ?? sigmas.length - 1;
   element("what").textContent = prompt;
-  element("what-settings").textContent = `${width} × ${height} · ${steps} steps · seed ${seed}`;
+  element("what-settings").textContent = `${width} × ${height} · ${text.steps(steps)} · ${text.seed(seed)}`;
   follow(sheet, sheet.progress ?? { stage: "encoding", fraction: 0 });
-  announce(`Drawing ${sheet.request.prompt}`);
+  announce(text.generating(prompt));
 }
 
 /**
@@ -144,20 +203,26 @@ function begin(sheet) {
 function follow(sheet, progress) {
   sheet.progress = progress;
   if (sheet !== sheets[0]) {
-    part(sheet.row, "small", HTMLElement).textContent = stage(progress);
+    show_queue();
     return;
   }
   if (sheet.is_stopping) return;
-  const text = stage(progress);
+  const said = stage(progress);
   const bar = element("progress");
-  if (element("stage").textContent !== text) {
-    element("stage").textContent = text;
-    bar.setAttribute("aria-valuetext", `${text}, ${Math.round(progress.fraction * 100)} per cent`);
+  if (element("stage").textContent !== said) {
+    element("stage").textContent = said;
+    bar.setAttribute("aria-valuetext", text.percent(said, Math.round(progress.fraction * 100)));
   }
   bar.value = progress.fraction;
+  progress_is(progress.fraction);
+  const quarter = Math.floor(progress.fraction * TELLINGS);
+  if (progress.stage === "denoising" && quarter > sheet.told) {
+    sheet.told = quarter;
+    announce(said);
+  }
   const { fraction, seconds = 0 } = progress;
   const can_tell = fraction > TELLING_FRACTION && progress.stage !== "paused";
-  element("left").textContent = can_tell ? `${duration((seconds * (1 - fraction)) / fraction)} left` : "";
+  element("left").textContent = can_tell ? text.time_left(duration((seconds * (1 - fraction)) / fraction)) : "";
 }
 
 /**
@@ -167,38 +232,34 @@ function follow(sheet, progress) {
 function end(sheet, outcome) {
   const { step = 0, n_steps = 0 } = sheet.progress ?? {};
   const { prompt } = sheet.request;
-  /** @type {(state: "failed" | "stopped" | "done", text: string) => void} */
-  const says = (state, text) => {
-    element("bath").dataset.state = state;
-    element("stage").textContent = text;
-    announce(text);
+  const canvas = element("developing");
+  /** @type {(state: "failed" | "stopped" | "done", said: string) => void} */
+  const says = (state, said) => {
+    stage_is(state);
+    element("stage").textContent = said;
+    announce(said);
   };
   document.documentElement.dataset.state = "ready";
   element("left").textContent = "";
   if (!outcome) {
-    says("failed", "It could not be drawn.");
+    says("failed", text.failed);
     element("progress").value = 0;
-    canvas.setAttribute("aria-label", `Not drawn: ${prompt}`);
+    canvas.setAttribute("aria-label", text.not_generated(prompt));
   } else if (outcome.cancelled) {
-    says("stopped", n_steps > 0 ? `Stopped at step ${step} of ${n_steps}.` : "Stopped.");
-    canvas.setAttribute("aria-label", `Stopped: ${prompt}`);
+    says("stopped", n_steps > 0 ? text.stopped_at(step, n_steps) : text.stopped);
+    canvas.setAttribute("aria-label", text.stopped_picture(prompt));
   } else {
-    says("done", `Done in ${duration(outcome.seconds)}.`);
+    says("done", text.done_in(duration(outcome.seconds)));
     element("progress").value = 1;
-    canvas.setAttribute("aria-label", prompt);
     finished(outcome);
-    if (outcome.n_recoveries > 0) notify("info", "the GPU was lost while this was drawn; the picture went on from its last step");
-    if (outcome.repeated_in_f32) {
-      notify("info", "16-bit numbers were not enough for this picture, so a part was computed again in 32 bits; the settings can ask for that at once");
+    if (outcome.n_recoveries > 0) notify("info", text.gpu_lost);
+    if (outcome.repeated_in_f32) notify("info", text.repeated);
+    if (outcome.truncated) {
+      const { truncated: cut } = outcome;
+      notify("info", text.truncated(cut.length > MAX_QUOTED ? `${cut.slice(0, MAX_QUOTED).trimEnd()} …` : cut));
     }
-    if (outcome.truncated) notify("info", `The model could not read the end of the prompt: ${outcome.truncated}`);
   }
-}
-
-/** @param {import("../protocol.js").Preview} preview */
-function show_pixels({ width, height, data }) {
-  [canvas.width, canvas.height] = [width, height];
-  pen_of(canvas).putImageData(new ImageData(data, width, height), 0, 0);
+  if (sheets.length <= 1) progress_ended(outcome && !outcome.cancelled ? prompt : null);
 }
 
 /**
@@ -209,30 +270,25 @@ function show_pixels({ width, height, data }) {
 async function keep({ png }, sheet) {
   const file = new Blob([png], { type: "image/png" });
   const seconds = sheet.progress?.seconds ?? 0;
+  const { picture: source } = sheet.given;
   try {
     const bitmap = await createImageBitmap(file);
-    [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
-    pen_of(canvas).drawImage(bitmap, 0, 0);
-    bitmap.close();
+    show_bitmap(bitmap, sheet.request.prompt);
     const parameters = await darkroom.read_parameters(file);
     if (!parameters) throw new Error("its file does not say what made it");
-    await add_picture({ png: file, parameters, seconds, made_at: Date.now() });
+    const kept = { png: file, parameters, seconds, made_at: Date.now(), ...(source instanceof Blob ? { source } : {}) };
+    const item = await add_picture(kept);
+    // The next one may be on the stage by now.
+    if (sheet === sheets[0]) put_on_stage(item);
   } catch (error) {
-    notify("error", sentence(`the picture was drawn but cannot be shown: ${message_of(error)}`));
+    notify("error", sentence(text.not_shown(message_of(error))));
   }
 }
 
-function show_queue() {
-  const waiting = sheets.slice(1);
-  element("queue").replaceChildren(...waiting.map((sheet) => sheet.row));
-  element("queue").hidden = waiting.length === 0;
-}
-
 function show_buttons() {
-  const draw_button = element("draw");
-  draw_button.textContent = is_busy() ? "Add to the queue" : "Draw";
+  element("draw").textContent = is_busy() ? text.add_to_queue : text.generate;
   element("stop").disabled = !is_busy() || sheets[0].is_stopping;
   element("pause").disabled = !is_busy();
-  element("pause").textContent = is_paused ? "Go on" : "Pause";
+  element("pause").textContent = is_paused ? text.resume : text.pause;
   element("pause").setAttribute("aria-pressed", String(is_paused));
 }

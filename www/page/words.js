@@ -1,13 +1,16 @@
 // Numbers and stages in words.
 
+import { text } from "./texts.js";
+
 /**
+ * A number of bytes in decimal units, as shops and hubs give them.
  * @param {number} n_bytes
  */
 export function bytes(n_bytes) {
-  const units = ["B", "KiB", "MiB", "GiB"];
+  const units = ["B", "kB", "MB", "GB"];
   let unit = 0;
-  while (n_bytes >= 1024 && unit < units.length - 1) {
-    n_bytes /= 1024;
+  while (n_bytes >= 1000 && unit < units.length - 1) {
+    n_bytes /= 1000;
     unit += 1;
   }
   return `${Number(n_bytes.toFixed(n_bytes < 10 ? 1 : 0))} ${units[unit]}`;
@@ -28,24 +31,24 @@ export function duration(seconds) {
  * @param {import("../protocol.js").Progress} progress
  */
 export function stage({ stage, picture = 0, count = 1, step = 0, n_steps = 0, position = 0 }) {
-  const which = count > 1 ? `Picture ${picture + 1} of ${count}: ` : "";
+  const which = count > 1 ? text.stage.which(picture + 1, count) : "";
   switch (stage) {
     case "queued":
-      return position === 1 ? "Next" : `${position} before it`;
+      return position === 1 ? text.queue_next : text.queue_ahead(position);
     case "downloading":
-      return "Downloading the model …";
+      return text.stage.downloading;
     case "loading":
-      return "Loading the model …";
+      return text.stage.loading;
     case "encoding":
-      return "Reading the prompt …";
+      return text.stage.encoding;
     case "denoising":
-      return `${which}Step ${step} of ${n_steps}`;
+      return which + text.stage.step(step, n_steps);
     case "decoding":
-      return `${which}Developing …`;
+      return which + text.stage.decoding;
     case "paused":
-      return n_steps > 0 ? `${which}Paused at step ${step} of ${n_steps}` : "Paused";
+      return n_steps > 0 ? which + text.stage.paused_at(step, n_steps) : text.stage.paused;
     case "recovering":
-      return "The GPU was lost; going on from the last step …";
+      return text.stage.recovering;
     default:
       return "";
   }

@@ -1,6 +1,7 @@
 // The models that this browser keeps, and the Hub that they come from.
 
 import { Models } from "../pkg/darkroom.js";
+import { on_cleared } from "./cleared.js";
 
 export class KeptModels {
   /** Where models come from; the Hugging Face Hub where nothing is said. @type {{endpoint?: string, token?: string}} */
@@ -9,6 +10,13 @@ export class KeptModels {
   #opened;
   /** The model that is being downloaded, under the name that was asked for. @type {string | undefined} */
   #arriving;
+
+  constructor() {
+    // What was opened writes to a database that is closed.
+    on_cleared(() => {
+      this.#opened = undefined;
+    });
+  }
 
   /** @returns {Promise<Models>} */
   opened() {

@@ -35,6 +35,7 @@ Fields of --json (one object; null or left out where nothing is known):
   layout      ldm, diffusers or taesd: whose names the tensors have
   components  {present: {NAME: {bytes, tensors, types, files}}, missing: [NAME]}; leftovers: {bytes, tensors, types}
   prediction  epsilon, v or undecided; decided_by: config, keys, metadata, yaml, default, channels, weights; ztsnr
+  preset      what --preset takes, of a model or LoRA for a few steps, by its name or metadata
   lora        {format, spelling, rank, ranks, parts, layers, locon, dora, embeddings}; vectors: of an embedding
   about       {title, author, license, description, base, resolution, trigger, tags, pipeline}; metadata: all texts
   opens       whether it is a model for --model; loads: whether all its tensors were found; refused: of no use here

@@ -108,6 +108,7 @@ fn command(found: &Found) -> String {
     let written_in = settings.prompt_syntax.unwrap_or_default();
     let text = |value: &Option<String>| value.clone();
     let mut flags: Vec<(&str, Option<String>)> = vec![("--model", text(&settings.model))];
+    flags.push(("--prediction", text(&settings.prediction)));
     let (mut tags, mut files) = (String::new(), Vec::new());
     for lora in settings.loras.iter().cloned().map(LoraUse::from) {
         // A plain prompt has no tags: they would be text.

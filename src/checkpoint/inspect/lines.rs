@@ -94,6 +94,9 @@ impl Report {
             of.extend((lora.embeddings > 0).then(|| counted(lora.embeddings, "embedding")));
             say("changes", of.join(", "));
         }
+        if let Some(preset) = self.preset {
+            say("few steps", format!("{} (preset {})", preset.describe(), preset.name()));
+        }
         self.say_about(&mut say);
         if let Some(problem) = &self.problem {
             let is_problem = self.refused || matches!(self.kind, "checkpoint" | "unet" | "other");

@@ -4,9 +4,9 @@
 
 const ROWS_OF_A_WORD = 1u;
 
-// What a code of 1 is worth, by the value of largest magnitude.
-fn scales_for(largest: vec4<f32>) -> vec4<f32> {
-    return abs(largest) / 127.0;
+// The f16 of the scales, by the values of largest magnitude.
+fn scales_for(largest: vec4<f32>, output: u32, rows: vec2<u32>) -> vec4<u32> {
+    return halves_of(abs(largest) / 127.0 * SCALE_FACTOR);
 }
 
 // The codes of four outputs, a byte each.

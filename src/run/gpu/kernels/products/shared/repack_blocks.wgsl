@@ -8,6 +8,19 @@
 // What scales are multiplied with before they are rounded.
 const SCALE_FACTOR = 1024.0;
 
+fn halves_of(values: vec4<f32>) -> vec4<u32> {
+    return vec4<u32>(narrow_bits(values.x), narrow_bits(values.y), narrow_bits(values.z), narrow_bits(values.w));
+}
+
+fn halves_widened(halves: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(widen_bits(halves.x), widen_bits(halves.y), widen_bits(halves.z), widen_bits(halves.w));
+}
+
+// What to divide by.
+fn not_zero(scales: vec4<f32>) -> vec4<f32> {
+    return select(scales, vec4<f32>(1.0), scales == vec4<f32>());
+}
+
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -31,25 +44,14 @@ fn main(
         let values = values_of(output, row);
         largest = select(largest, values, abs(values) > abs(largest));
     }
-    let wanted = scales_for(largest) * SCALE_FACTOR;
-    let halves = vec4<u32>(
-        narrow_bits(wanted.x),
-        narrow_bits(wanted.y),
-        narrow_bits(wanted.z),
-        narrow_bits(wanted.w),
-    );
-    let scales = vec4<f32>(
-        widen_bits(halves.x),
-        widen_bits(halves.y),
-        widen_bits(halves.z),
-        widen_bits(halves.w),
-    ) * (1.0 / SCALE_FACTOR);
+    let halves = scales_for(largest, output, vec2<u32>(first_row, end));
+    let scales = halves_widened(halves) * (1.0 / SCALE_FACTOR);
     let at = params.first_scale + (block * params.n_quads_packed + place) * 2u;
     packed[at] = halves.x | (halves.y << 16u);
     packed[at + 1u] = halves.z | (halves.w << 16u);
 
     // Blocks of zeros have codes of zero.
-    let divisors = select(scales, vec4<f32>(1.0), scales == vec4<f32>());
+    let divisors = not_zero(scales);
     for (var row = first_row; row < end; row += ROWS_OF_A_WORD) {
         var word = codes_of(values_of(output, row), divisors);
         if ROWS_OF_A_WORD == 2u && row + 1u < end {

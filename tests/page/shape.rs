@@ -1,0 +1,275 @@
+//! The page's shape: the picture first and whole, the prompt and Generate in view at every size, dialogs that open at their beginning
+//! with messages in front of them, the viewer, the queue's drawer, chips, and German.
+
+use serde_json::{Value, json};
+
+use crate::browser::{Browser, keys, page_url};
+
+const APPLE: &str = "a red apple on a blue background";
+
+/// Windows of a desktop, a laptop and a phone.
+const WINDOWS: [(u32, u32, bool); 3] = [(1440, 900, false), (1280, 720, false), (390, 844, true)];
+
+fn cdp(browser: &Browser, command: &str, parameters: Value) {
+    browser.post("/goog/cdp/execute", json!({ "cmd": command, "params": parameters }));
+}
+
+fn resize(browser: &Browser, (width, height, mobile): (u32, u32, bool)) {
+    let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
+    cdp(browser, "Emulation.setDeviceMetricsOverride", size);
+    browser.wait_until(&format!("innerWidth === {width} && innerHeight === {height}"));
+}
+
+/// Left, top, right and bottom of an element, in pixels of the window.
+fn place(browser: &Browser, selector: &str) -> [f64; 4] {
+    let place = browser.eval(&format!(
+        "(() => {{ const box = document.querySelector('{selector}').getBoundingClientRect();
+        return [box.left, box.top, box.right, box.bottom]; }})()"
+    ));
+    [0, 1, 2, 3].map(|i| place[i].as_f64().expect("a number"))
+}
+
+#[test]
+fn the_picture_is_whole_and_generate_in_view_at_every_size() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    let check = |what: &str| {
+        for window in WINDOWS {
+            resize(&browser, window);
+            let (width, height) = (f64::from(window.0), f64::from(window.1));
+            let size = browser.eval("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]");
+            assert_eq!(size, json!([window.0, window.1]), "{what}: the page is larger than its window");
+            for selector in ["#prompt", "#draw", "#stage"] {
+                let [left, top, right, bottom] = place(&browser, selector);
+                let is_in = left >= 0.0 && top >= 0.0 && right <= width && bottom <= height;
+                assert!(is_in, "{what}: {selector} is not in the window {window:?}: {left} {top} {right} {bottom}");
+            }
+        }
+    };
+    check("first visit");
+    // A portrait, a landscape and a square.
+    for (width, height) in [(96, 160), (160, 96), (128, 128)] {
+        browser.fill(&[("width", &width.to_string()), ("height", &height.to_string())]);
+        browser.draw(APPLE, 1);
+        check("drawn");
+        for window in WINDOWS {
+            resize(&browser, window);
+            let (frame, sheet) = (place(&browser, "#frame"), place(&browser, "#sheet"));
+            let [w, h] = [frame[2] - frame[0], frame[3] - frame[1]];
+            let ratio = w / h / (f64::from(width) / f64::from(height));
+            assert!((ratio - 1.0).abs() < 0.02, "{width} x {height} is shown as {w} x {h} in {window:?}");
+            let is_within = (0..2).all(|i| frame[i] >= sheet[i] - 0.5 && frame[i + 2] <= sheet[i + 2] + 0.5);
+            assert!(is_within, "{frame:?} is cropped by {sheet:?} in {window:?}");
+            // As large as it can be.
+            let is_full = (w - (sheet[2] - sheet[0])).abs() < 1.0 || (h - (sheet[3] - sheet[1])).abs() < 1.0;
+            assert!(is_full, "{frame:?} leaves room in {sheet:?} in {window:?}");
+        }
+    }
+    // The options come over the picture on a phone, and everything for fingers is large enough.
+    resize(&browser, WINDOWS[2]);
+    browser.eval("document.getElementById('open-panel').click()");
+    browser.eval("document.querySelectorAll('details').forEach((details) => details.open = true)");
+    let small = browser.eval(
+        "[...document.querySelectorAll('button, a, select, summary, input:not([type=radio], [type=checkbox])')].filter((element) => {
+            const box = element.getBoundingClientRect();
+            return element.checkVisibility() && box.width > 0 && (box.height < 43.9 || box.width < 43.9);
+        }).map((element) => element.id || element.textContent)",
+    );
+    assert_eq!(small, json!([]), "too small for fingers");
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}
+
+#[test]
+fn the_first_visit_says_what_to_do_and_chips_set_the_form() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    assert!(browser.text("#welcome").contains("117 emoji"), "{}", browser.text("#welcome"));
+    browser.wait_until("document.querySelectorAll('.offer').length === 3");
+    let value = |id: &str| browser.eval(&format!("document.getElementById('{id}').value"));
+    let press = |selector: &str| browser.eval(&format!("document.querySelector('{selector}').click()"));
+    press("[data-shape=\"3:2\"]");
+    assert_eq!([value("width"), value("height")], ["160", "96"]);
+    press("#swap-sides");
+    assert_eq!([value("width"), value("height")], ["96", "160"]);
+    let pressed = "[...document.querySelectorAll('.chip[aria-pressed=true]')].map(({ textContent }) => textContent)";
+    assert_eq!(browser.eval(pressed), json!(["9:16", "Draft"]));
+    press("[data-shape=\"1:1\"]");
+    press("[data-quality=good]");
+    assert_eq!([value("width"), value("steps")], ["128", "20"]);
+    press("[data-quality=draft]");
+
+    // A seed that is typed is kept; the dice give another, and new ones from then on.
+    let locked = "document.getElementById('seed-lock').getAttribute('aria-pressed')";
+    assert_eq!(browser.eval(locked), "false");
+    browser.eval("(() => { const seed = document.getElementById('seed'); seed.value = '77'; seed.dispatchEvent(new Event('input', { bubbles: true })); })()");
+    assert_eq!(browser.eval(locked), "true");
+    browser.eval("document.getElementById('steps').value = '1'");
+    press("#draw");
+    browser.wait_until("document.querySelectorAll('.card').length === 1");
+    browser.wait_until_idle();
+    assert_eq!(browser.text(".card small"), "seed 77 · 1 step");
+    assert_eq!(value("seed"), "77");
+    assert_eq!(browser.eval("document.getElementById('welcome').hidden"), true);
+    press("#seed-dice");
+    assert_eq!(browser.eval(locked), "false");
+    assert_ne!(value("seed"), "77");
+
+    // What is wrong under Advanced is opened.
+    browser.eval("document.getElementById('advanced').open = false");
+    browser.fill(&[("steps", "0")]);
+    press("#draw");
+    browser.wait_until("document.activeElement.id === 'steps' && document.getElementById('advanced').open");
+    // It stays open.
+    browser.reload();
+    browser.wait_until_idle();
+    assert_eq!(browser.eval("document.getElementById('advanced').open"), true);
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}
+
+#[test]
+fn an_example_is_one_click() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    browser.eval("document.querySelectorAll('.sample')[1].click()");
+    browser.wait_until("document.querySelectorAll('.card').length === 1");
+    browser.wait_until_idle();
+    assert_eq!(browser.text(".card p"), "a rocket on a black background");
+    assert_eq!(browser.eval("document.title"), "Darkroom");
+}
+
+#[test]
+fn the_viewer_zooms_compares_and_deletes_with_a_way_back() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    for seed in ["1", "2", "3"] {
+        browser.fill(&[("prompt", APPLE), ("steps", "1"), ("seed", seed)]);
+        let n = browser.n_pictures();
+        browser.eval("document.getElementById('draw').click()");
+        browser.wait_until(&format!("document.querySelectorAll('.card').length > {n}"));
+        browser.wait_until_idle();
+    }
+    // From the stage, by a press on the picture.
+    browser.eval("document.getElementById('look').click()");
+    let seed = || {
+        browser.eval(
+            "[...document.querySelectorAll('#viewer-parameters dt')].find(({ textContent }) => textContent === 'Seed').nextElementSibling.textContent",
+        )
+    };
+    assert_eq!(seed(), "3");
+    browser.press(&[keys::RIGHT]);
+    assert_eq!(seed(), "2");
+    assert_eq!(browser.text("#viewer-place"), "2 / 3");
+    let transform = || browser.eval("document.getElementById('viewer-image').style.transform");
+    let whole = transform();
+    browser.press(&['+']);
+    assert_ne!(transform(), whole);
+    browser.press(&['0']);
+    assert_eq!(transform(), whole);
+    // Compared with its neighbour, by a slider.
+    browser.press(&['c']);
+    assert_eq!(browser.eval("document.getElementById('viewer-other').hidden"), false);
+    assert_eq!(browser.eval("document.getElementById('viewer-with').options.length"), 2);
+    let clip = || browser.eval("document.getElementById('viewer-other').style.clipPath");
+    let half = clip();
+    browser.eval("(() => { const split = document.getElementById('viewer-split'); split.value = 20; split.dispatchEvent(new Event('input')); })()");
+    assert_ne!(clip(), half);
+    browser.press(&['c']);
+    assert_eq!(browser.eval("document.getElementById('viewer-other').hidden"), true);
+
+    // Deleted, the next one is shown; the message is in front of the dialog, where it can be pressed.
+    browser.eval("[...document.querySelectorAll('#viewer-actions button')].find((b) => b.textContent === 'Delete').click()");
+    browser.wait_until("document.querySelectorAll('.card').length === 2");
+    assert_eq!(browser.eval("document.querySelector('.notice').closest('dialog')?.id"), "viewer");
+    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Undo').click()");
+    browser.wait_until("document.querySelectorAll('.card').length === 3");
+    let order = browser.eval("[...document.querySelectorAll('.card small')].map(({ textContent }) => textContent)");
+    assert_eq!(order, json!(["seed 3 · 1 step", "seed 2 · 1 step", "seed 1 · 1 step"]));
+    browser.press(&[keys::ESCAPE]);
+    browser.wait_until("!document.getElementById('viewer').open");
+    browser.reload();
+    browser.wait_until_idle();
+    browser.wait_until("document.querySelectorAll('.card').length === 3");
+    // The newest is on the stage again.
+    browser.wait_until("document.getElementById('bath').dataset.state === 'done'");
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}
+
+#[test]
+fn dialogs_open_at_their_beginning_and_nothing_is_drawn_behind_them() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    resize(&browser, (1280, 500, false));
+    for id in ["models", "settings", "help"] {
+        browser.eval(&format!("document.getElementById('open-{id}').click()"));
+        browser.wait_until(&format!("document.getElementById('{id}').open"));
+        let scrolled = browser.eval(&format!("document.querySelector('#{id} .dialog-body').scrollTop"));
+        assert_eq!(scrolled, 0, "{id}");
+        browser.press(&[keys::CONTROL, keys::ENTER]);
+        browser.eval(&format!("document.getElementById('{id}').close()"));
+    }
+    // Enter in a field of the dialog is about that field.
+    browser.eval("document.getElementById('open-models').click()");
+    browser.eval("document.getElementById('endpoint').value = location.origin");
+    browser.eval("document.getElementById('repository').focus()");
+    browser.press(&"a/b".chars().chain([keys::ENTER]).collect::<Vec<_>>());
+    browser.wait_until("document.querySelector('#models .notice')");
+    assert_eq!(browser.eval("document.getElementById('models').open"), true);
+    browser.eval("document.getElementById('models').close()");
+    assert_eq!(browser.eval("document.querySelector('.notice').closest('dialog')"), Value::Null);
+    assert_eq!(browser.n_pictures(), 0);
+    assert_eq!(browser.eval("document.documentElement.dataset.state"), "ready");
+}
+
+#[test]
+fn the_queue_is_told_reordered_and_cleared() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    browser.ask_for("a rocket on a black background", 150);
+    browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");
+    browser.wait_until("document.title.endsWith('% · Darkroom')");
+    for name in ["one", "two", "three"] {
+        browser.ask_for(name, 2);
+        browser.wait_until(&format!("[...document.querySelectorAll('#queue span')].some(({{ textContent }}) => textContent === '{name}')"));
+    }
+    assert_eq!(browser.text("#open-queue"), "Queue: 3");
+    browser.eval("document.getElementById('open-queue').click()");
+    assert!(browser.text("#queue-time").starts_with("3 images"), "{}", browser.text("#queue-time"));
+    let names = "[...document.querySelectorAll('#queue span')].map(({ textContent }) => textContent)";
+    browser.eval("document.querySelector('#queue li:last-child button').click()");
+    browser.wait_until(&format!("String({names}) === 'one,three,two'"));
+    // Those in the middle can be taken out, and the order is that of drawing.
+    browser.eval("document.querySelector('#queue li:last-child button:last-child').click()");
+    browser.wait_until(&format!("String({names}) === 'one,three'"));
+    browser.eval("document.querySelector('#queue li:last-child button').click()");
+    browser.wait_until(&format!("String({names}) === 'three,one'"));
+    browser.eval("document.getElementById('queue-drawer').close()");
+    browser.eval("document.getElementById('stop').click()");
+    browser.wait_until("document.querySelectorAll('.card').length === 2");
+    browser.wait_until_idle();
+    let drawn = browser.eval("[...document.querySelectorAll('.card p')].map(({ textContent }) => textContent)");
+    assert_eq!(drawn, json!(["one", "three"]));
+    // All at once.
+    browser.ask_for("a rocket on a black background", 150);
+    browser.ask_for("one", 2);
+    browser.wait_until("document.querySelectorAll('#queue li').length === 1");
+    browser.eval("document.getElementById('queue-clear').click()");
+    browser.wait_until("document.querySelectorAll('#queue li').length === 0");
+    browser.eval("document.getElementById('stop').click()");
+    browser.wait_until_idle();
+    assert_eq!(browser.n_pictures(), 2);
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}
+
+#[test]
+fn the_page_speaks_german() {
+    let browser = Browser::start();
+    let agent = browser.eval("navigator.userAgent");
+    cdp(&browser, "Emulation.setUserAgentOverride", json!({ "userAgent": agent, "acceptLanguage": "de-AT" }));
+    browser.open_page(&page_url());
+    assert_eq!(browser.eval("document.documentElement.lang"), "de");
+    assert_eq!(browser.text("#draw"), "Erzeugen");
+    assert_eq!(browser.eval("document.getElementById('negative').placeholder"), "Was nicht vorkommen soll");
+    browser.draw(APPLE, 1);
+    assert!(browser.text("#stage").starts_with("Fertig in"), "{}", browser.text("#stage"));
+    assert_eq!(browser.text(".card small"), "Seed 1 · 1 Schritt");
+}

@@ -1,0 +1,52 @@
+// Texts that are pasted: settings as other programs show them, and addresses of the Hub.
+
+import { crc32 } from "./zip.js";
+
+/** Whether a text is settings as AUTOMATIC1111 writes them below a picture. @param {string} text */
+export const is_settings = (text) => /(^|\n)\s*Steps: \d+, (.*, )?(Sampler|Seed|CFG scale|Size): /.test(text);
+
+/** @param {string} type @param {Uint8Array<ArrayBuffer>} content */
+function chunk(type, content) {
+  const named = new Uint8Array([...new TextEncoder().encode(type), ...content]);
+  const number = (/** @type {number} */ n) => {
+    const view = new DataView(new ArrayBuffer(4));
+    view.setUint32(0, n);
+    return new Uint8Array(view.buffer);
+  };
+  return [number(content.length), named, number(crc32(named))];
+}
+
+/**
+ * A picture of one pixel that carries a text as AUTOMATIC1111's pictures do: what reads pictures' settings reads it.
+ * @param {string} text
+ */
+export async function picture_with(text) {
+  const png = await new Promise((/** @type {(blob: Blob | null) => void} */ resolve) => {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 1;
+    canvas.toBlob(resolve);
+  });
+  if (!png) throw new Error("this browser makes no PNG files");
+  // Signature and header come first.
+  const head = png.slice(0, 8 + 25);
+  const content = new TextEncoder().encode(`parameters\0\0\0\0\0${text}`);
+  return new Blob([head, ...chunk("iTXt", content), png.slice(8 + 25)], { type: "image/png" });
+}
+
+/**
+ * What a Hub calls a model, from the address of its page, of a folder or of a file there; anything else stays as it is.
+ * @param {string} text
+ * @param {string} [endpoint] a Hub of its own
+ */
+export function repository_of(text, endpoint) {
+  const hubs = ["https://huggingface.co", "https://www.huggingface.co", "https://hf.co", ...(endpoint ? [endpoint] : [])];
+  const given = text.trim().replace(/^(www\.)?(huggingface\.co|hf\.co)\//i, "https://huggingface.co/");
+  const hub = hubs.find((each) => given.toLowerCase().startsWith(`${each.toLowerCase().replace(/\/+$/, "")}/`));
+  if (!hub) return given;
+  const path = given.slice(hub.replace(/\/+$/, "").length + 1).split(/[?#]/)[0] ?? "";
+  const [owner, name, kind, revision, ...file] = path.split("/").filter((part) => part !== "");
+  if (!owner || !name || ["api", "datasets", "spaces"].includes(owner)) return given;
+  const at = revision === undefined || revision === "main" ? "" : `@${decodeURIComponent(revision)}`;
+  const below = ["blob", "resolve", "raw"].includes(kind ?? "") && file.length > 0 ? `/${file.map(decodeURIComponent).join("/")}` : "";
+  return `${owner}/${name}${at}${below}`;
+}
