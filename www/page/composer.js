@@ -469,8 +469,8 @@ async function memory({ width, height, any_size, guidance_scale }, loaded) {
   const { has_picture } = start_picture.given();
   const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, weights: loaded.weights, budget_bytes });
   const streamed = plan.streamed_bytes_per_step;
-  const read = streamed > 0 ? text.read_each_step(bytes(streamed)) : "";
-  return text.gpu_memory(bytes(plan.peak_bytes)) + read + (plan.fits ? "" : text.over_budget(plan.advice ?? ""));
+  const again = streamed > 0 ? text.read_each_step(bytes(streamed)) : "";
+  return text.gpu_memory(bytes(plan.peak_bytes)) + again + (plan.fits ? "" : text.over_budget(plan.advice ?? ""));
 }
 
 /**
