@@ -176,7 +176,9 @@ fn a_budget_chooses_how_weights_stay_and_says_what_would_fit() {
     };
     assert_eq!((at(12_000_000_000).residency, at(12_000_000_000).fits), ("resident", true));
     assert_eq!((at(6_000_000_000).residency, at(6_000_000_000).fits), ("staged", true));
-    let tight = at(4_000_000_000);
+    let streamed = at(4_000_000_000);
+    assert_eq!((streamed.residency, streamed.fits), ("streamed", true));
+    let tight = at(300_000_000);
     assert!(!tight.fits && tight.advice.unwrap().contains("draw smaller"));
 }
 

@@ -141,7 +141,8 @@ impl Device {
     }
 
     /// Chooses the type that weights are held in by the budget, where the settings leave it to that: the first that is within
-    /// it, all at once or one component after another; f16 where none is, which is then refused.
+    /// it, all at once or one component after another; where none is, the first quantised one whose weights may be read in
+    /// each step; else f16, which is then refused.
     ///
     /// # Errors
     /// What is wrong with the model's configs or the request.
@@ -155,9 +156,13 @@ impl Device {
         let mut chosen = WeightType::F16;
         for weights in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_0] {
             let settings = expected.plan(runner.caps().clone(), runner.element(), weights, Some(budget));
-            if plan(source, &settings).await.map_err(crate::Error::of_model)?.fits {
+            let plan = plan(source, &settings).await.map_err(crate::Error::of_model)?;
+            if plan.fits && plan.residency != (Residency::Streamed { weight_bytes: 0 }).name() {
                 chosen = weights;
                 break;
+            }
+            if plan.fits && chosen == WeightType::F16 {
+                chosen = weights;
             }
         }
         runner.hold_weights_in(chosen);

@@ -162,6 +162,10 @@ export type Counts = {
   moved_bytes: number,
   /** Bytes written from the host. */
   uploaded_bytes: number,
+  /** Bytes of weights among them that were brought in while a program ran, because they did not stay. */
+  streamed_bytes: number,
+  /** Dispatches that packed these. `Counts::dispatches` is without them. */
+  streamed_dispatches: number,
   /** Times the host waited for bytes. */
   readbacks: number,
   /** Bytes that it waited for. */
@@ -618,6 +622,10 @@ export type PhasePlan = {
   moved_bytes: number,
   /** Bytes written from the host. */
   uploaded_bytes: number,
+  /** Bytes of weights among them that were brought in while a program ran, because they did not stay. */
+  streamed_bytes: number,
+  /** Dispatches that packed these. `Counts::dispatches` is without them. */
+  streamed_dispatches: number,
   /** Times the host waited for bytes. */
   readbacks: number,
   /** Bytes that it waited for. */
@@ -728,7 +736,7 @@ export type Plan = {
   dtype: string,
   /** What weights are held in: `f32`, `f16`, `q8_0` or `q4_0`. */
   weights: string,
-  /** `resident` or `staged`. */
+  /** `resident`, `staged` or `streamed`. */
   residency: string,
   /** In order. */
   phases: Array<PhasePlan>,
@@ -738,6 +746,10 @@ export type Plan = {
   resident_peak_bytes: number,
   /** The same if components were loaded one after another. */
   staged_peak_bytes: number,
+  /** The same if as few weights as possible were on the GPU at once: no budget below it suffices. */
+  least_peak_bytes: number,
+  /** Bytes of weights that are brought to the GPU in each step, because they do not stay there. */
+  streamed_bytes_per_step: number,
   /** Bytes of all weights as they lie on the GPU. */
   weight_bytes: number,
   /** The largest range that one binding sees. */

@@ -55,7 +55,7 @@ fn a_budget_chooses_the_type_of_weights() {
         "{SCRIPT}
         (async () => {{
             await darkroom.load({{ runner: 'gpu', dtype: 'f32' }});
-            const peak = async (weights) => (await darkroom.plan({{ dtype: 'f32', weights, budget_bytes: 1 }})).peak_bytes;
+            const peak = async (weights) => (await darkroom.plan({{ dtype: 'f32', weights }})).staged_peak_bytes;
             const peaks = [await peak('f16'), await peak('q8_0'), await peak('q4_0')];
             const all = [];
             for (const budget_bytes of peaks) {{

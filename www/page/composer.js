@@ -468,7 +468,9 @@ async function memory({ width, height, any_size, guidance_scale }, loaded) {
   const { dtype, budget_bytes } = load_options();
   const { has_picture } = start_picture.given();
   const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, weights: loaded.weights, budget_bytes });
-  return text.gpu_memory(bytes(plan.peak_bytes)) + (plan.fits ? "" : text.over_budget(plan.advice ?? ""));
+  const streamed = plan.streamed_bytes_per_step;
+  const again = streamed > 0 ? text.read_each_step(bytes(streamed)) : "";
+  return text.gpu_memory(bytes(plan.peak_bytes)) + again + (plan.fits ? "" : text.over_budget(plan.advice ?? ""));
 }
 
 /**

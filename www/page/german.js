@@ -239,6 +239,7 @@ export const german = {
   choose_any_size: " (Größenraster, unter Erweitert)",
   syntax_a1111: "die AUTOMATIC1111-Syntax",
   gpu_memory: (size) => `${size} GPU-Speicher`,
+  read_each_step: (size) => `, ${size} Gewichte werden in jedem Schritt neu gelesen`,
   over_budget: (advice) => `, mehr als die Grenze: ${advice}`,
   starts_while_downloading: "Beginnt, während das Modell geladen wird",
   about: (time) => `etwa ${time}`,

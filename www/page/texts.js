@@ -140,6 +140,7 @@ export const english = {
   choose_any_size: " (set Size steps, under Advanced)",
   syntax_a1111: "the AUTOMATIC1111 syntax",
   gpu_memory: (/** @type {string} */ size) => `${size} of GPU memory`,
+  read_each_step: (/** @type {string} */ size) => `, ${size} of weights read again in each step`,
   over_budget: (/** @type {string} */ advice) => `, more than the limit: ${advice}`,
   starts_while_downloading: "Starts while the model downloads",
   about: (/** @type {string} */ time) => `about ${time}`,

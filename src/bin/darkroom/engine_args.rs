@@ -31,7 +31,7 @@ pub struct EngineArgs {
     #[arg(long)]
     matrices: bool,
     /// GPU memory that may be used: bytes, or 2GB, 1500MB. Where it is too little to keep the whole model loaded, its
-    /// components are loaded one after another.
+    /// components are loaded one after another; where it is too little for one of them, weights are read in each step.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     budget: Option<u64>,
     /// An embedding (textual inversion) to use words of in prompts: a .safetensors file, owner/repo[/file], or https://….

@@ -128,12 +128,19 @@ fn print(plan: &Plan) -> Result<()> {
         ))?;
     }
     print_line(format_args!(
-        "peak {:.2} GB (everything loaded {:.2}, one component after another {:.2}), weights {:.2} GB",
+        "peak {:.2} GB (everything loaded {:.2}, one component after another {:.2}, piece by piece {:.2}), weights {:.2} GB",
         gb(plan.peak_bytes),
         gb(plan.resident_peak_bytes),
         gb(plan.staged_peak_bytes),
+        gb(plan.least_peak_bytes),
         gb(plan.weight_bytes)
     ))?;
+    if plan.streamed_bytes_per_step > 0 {
+        print_line(format_args!(
+            "{:.2} GB of weights do not stay: each step brings them to the GPU again",
+            gb(plan.streamed_bytes_per_step)
+        ))?;
+    }
     print_line(format_args!(
         "largest binding {:.1} of {:.1} MiB",
         plan.largest_binding_bytes as f64 / f64::from(1 << 20),

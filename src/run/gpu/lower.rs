@@ -71,7 +71,7 @@ impl Task {
     }
 
     /// The buffers of weights that the task reads.
-    fn weights(&self, graph: &Graph, values: &Values) -> Vec<WeightBuffer> {
+    pub(super) fn weights(&self, graph: &Graph, values: &Values) -> Vec<WeightBuffer> {
         let by_themselves = || {
             let inputs = graph.node(self.node).inputs.iter().map(|input| values.root(*input));
             let weights = inputs.filter(|id| matches!(graph.node(*id).op, Op::Weight));

@@ -5,6 +5,7 @@ mod arithmetic;
 mod load;
 mod once;
 mod replay;
+mod stream;
 mod tensor;
 mod tune;
 
@@ -33,6 +34,7 @@ use crate::graph::Graph;
 use crate::run::{Colours, Runner};
 use crate::weights::{WeightType, Weights};
 use replay::{FIRST_SUBMIT_FLOPS, Recorded, SUBMIT_SECS};
+use stream::Streamed;
 use tensor::Kind;
 
 /// Bindings of one dispatch that may be without use.
@@ -43,6 +45,8 @@ const MAX_UNUSED: u64 = 8;
 pub struct GpuWeights {
     id: u64,
     buffers: HashMap<WeightKey, Buffer>,
+    /// Those that are brought in while a program runs, if they are too large to stay.
+    streamed: Option<Streamed>,
 }
 
 /// A program with its parameters on the device.
@@ -247,6 +251,10 @@ impl GpuRunner {
         self.tensor(shape, Kind::Floats(element))
     }
 
+    fn next_weights_id(&self) -> u64 {
+        self.next_weights.replace(self.next_weights.get() + 1)
+    }
+
     fn fail<T>(&self, node: &str, reason: String) -> Result<T> {
         Err(Error::Run { node: node.to_string(), device: self.describe(), reason })
     }
@@ -302,6 +310,16 @@ impl Runner for GpuRunner {
 
     async fn load(&self, graphs: &[Graph], weights: &Weights, progress: &mut dyn FnMut(u64)) -> Result<GpuWeights> {
         self.load_weights(graphs, weights, progress).await
+    }
+
+    async fn load_within(
+        &self,
+        graphs: &[Graph],
+        weights: &Weights,
+        most_bytes: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<GpuWeights> {
+        self.load_weights_within(graphs, weights, most_bytes, progress).await
     }
 
     async fn replace(&self, graphs: &[Graph], weights: &Weights, names: &[String], loaded: &GpuWeights) -> Result<()> {

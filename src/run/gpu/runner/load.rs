@@ -77,14 +77,14 @@ fn slices(wanted: &WeightBuffer, weights: &Weights) -> Vec<Vec<Slice>> {
 
 /// How much was written since the device was last waited for.
 #[derive(Default)]
-struct Pace {
+pub(super) struct Pace {
     unwaited: u64,
     untaken: Option<Ticket>,
 }
 
 impl GpuRunner {
     /// The buffers of weights that the graphs read, in the order of the file, so that it is read from front to back.
-    fn wanted(&self, graphs: &[Graph], weights: &Weights) -> Vec<WeightBuffer> {
+    pub(super) fn wanted(&self, graphs: &[Graph], weights: &Weights) -> Vec<WeightBuffer> {
         let mut wanted: BTreeMap<WeightKey, WeightBuffer> = BTreeMap::new();
         for graph in graphs {
             wanted.extend(self.lowered.of(graph).weights(graph).into_iter().map(|buffer| (buffer.key.clone(), buffer)));
@@ -97,12 +97,24 @@ impl GpuRunner {
         wanted
     }
 
-    /// Room for the largest slice of a matrix as it is uploaded, before it is packed.
-    fn raw_buffer(&self, wanted: &[WeightBuffer], weights: &Weights) -> Buffer {
+    /// Bytes of the largest slice of a matrix as it is uploaded, before it is packed.
+    pub(super) fn raw_bytes(&self, wanted: &[WeightBuffer], weights: &Weights) -> u64 {
         let slices = wanted.iter().flat_map(|buffer| slices(buffer, weights)).flatten();
+        slices.map(|slice| slice.n_bytes()).max().unwrap_or(0)
+    }
+
+    /// Room for a slice of so many bytes.
+    pub(super) fn raw_buffer(&self, n_bytes: u64) -> Buffer {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let n_bytes = slices.map(|slice| slice.n_bytes()).max().unwrap_or(0);
         self.recorder.buffer("raw weight", n_bytes, usage, Purpose::Other)
+    }
+
+    /// Has the kernels compiled that pack the buffers.
+    pub(super) fn compile_packing(&self, wanted: &[WeightBuffer], weights: &Weights) -> Result<()> {
+        let slices = wanted.iter().flat_map(|buffer| slices(buffer, weights)).flatten();
+        let packing: Vec<Launch> = slices.map(|slice| repack::launch(&slice.repack)).collect::<Result<_>>()?;
+        self.recorder.compile_ahead(&packing);
+        Ok(())
     }
 
     /// The buffers of weights that the graphs read, one after another.
@@ -114,24 +126,33 @@ impl GpuRunner {
     ) -> Result<GpuWeights> {
         let wanted = self.wanted(graphs, weights);
         let scope = self.recorder.open_scope();
-        let raw = self.raw_buffer(&wanted, weights);
+        let raw = self.raw_buffer(self.raw_bytes(&wanted, weights));
+        let buffers = self.load_buffers(wanted, weights, &raw, progress).await?;
+        self.recorder.close(scope, "load").await?;
+        Ok(GpuWeights { id: self.next_weights_id(), buffers, streamed: None })
+    }
+
+    /// Makes and fills buffers of weights, one after another.
+    pub(super) async fn load_buffers(
+        &self,
+        wanted: Vec<WeightBuffer>,
+        weights: &Weights,
+        raw: &Buffer,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<HashMap<WeightKey, Buffer>> {
+        self.compile_packing(&wanted, weights)?;
         let mut buffers = HashMap::with_capacity(wanted.len());
-        let slices = wanted.iter().flat_map(|buffer| slices(buffer, weights)).flatten();
-        let packing: Vec<Launch> = slices.map(|slice| repack::launch(&slice.repack)).collect::<Result<_>>()?;
-        self.recorder.compile_ahead(&packing);
         let (mut n_bytes, mut pace) = (0, Pace::default());
         for buffer in wanted {
             let placed = self.make(&buffer)?;
-            self.fill(&buffer, weights, &raw, &placed, &|_| true).await?;
+            self.fill(&buffer, weights, raw, placed.whole(), &|_| true).await?;
             let n_written = placed.n_bytes;
             n_bytes += buffer.parts.iter().filter_map(|part| weights.get(&part.name)).map(|i| i.n_bytes).sum::<u64>();
             buffers.insert(buffer.key, placed);
             progress(n_bytes);
             self.keep_pace(&mut pace, n_written).await?;
         }
-        self.recorder.close(scope, "load").await?;
-        let id = self.next_weights.replace(self.next_weights.get() + 1);
-        Ok(GpuWeights { id, buffers })
+        Ok(buffers)
     }
 
     /// Writes some tensors anew, into the buffers that they are in.
@@ -145,15 +166,19 @@ impl GpuRunner {
         let names: HashSet<&str> = names.iter().map(String::as_str).collect();
         let is_named = |part: &WeightSpec| names.contains(part.name.as_str());
         let mut wanted = self.wanted(graphs, weights);
+        if let Some(streamed) = &loaded.streamed {
+            self.stream_from(streamed, weights);
+            wanted.retain(|buffer| !streamed.has(&buffer.key));
+        }
         wanted.retain(|buffer| buffer.parts.iter().any(is_named));
         let scope = self.recorder.open_scope();
-        let raw = self.raw_buffer(&wanted, weights);
+        let raw = self.raw_buffer(self.raw_bytes(&wanted, weights));
         let mut pace = Pace::default();
         for buffer in wanted {
             let Some(placed) = loaded.buffers.get(&buffer.key) else {
                 return self.fail(&buffer.key.to_string(), "the weight is not loaded".into());
             };
-            self.fill(&buffer, weights, &raw, placed, &is_named).await?;
+            self.fill(&buffer, weights, &raw, placed.whole(), &is_named).await?;
             self.keep_pace(&mut pace, placed.n_bytes).await?;
         }
         self.recorder.close(scope, "load").await
@@ -161,7 +186,7 @@ impl GpuRunner {
 
     /// What is written is copied once more on its way, until the device has taken it. It takes the last part while the next
     /// is read.
-    async fn keep_pace(&self, pace: &mut Pace, n_written: u64) -> Result<()> {
+    pub(super) async fn keep_pace(&self, pace: &mut Pace, n_written: u64) -> Result<()> {
         pace.unwaited += n_written;
         if pace.unwaited > MAX_UNTAKEN_BYTES / 2 {
             if let Some(earlier) = pace.untaken.replace(self.recorder.submit(&[])) {
@@ -185,12 +210,12 @@ impl GpuRunner {
 
     /// The tensors of one buffer that are asked for, a piece of the checkpoint at a time. `raw` has room for the largest
     /// slice of a matrix.
-    async fn fill(
+    pub(super) async fn fill(
         &self,
         wanted: &WeightBuffer,
         weights: &Weights,
         raw: &Buffer,
-        buffer: &Buffer,
+        to: Range<'_>,
         is_asked: &dyn Fn(&WeightSpec) -> bool,
     ) -> Result<()> {
         let layout = wanted.layout();
@@ -201,7 +226,7 @@ impl GpuRunner {
                 for part in &wanted.parts {
                     if is_asked(part) {
                         let all = [0, n_values(part)];
-                        self.upload(part, all, weights, Range { offset: at, ..buffer.whole() }, as_uploaded).await?;
+                        self.upload(part, all, weights, Range { offset: to.offset + at, ..to }, as_uploaded).await?;
                     }
                     at += layout.part_bytes(part);
                 }
@@ -217,7 +242,7 @@ impl GpuRunner {
                         let n_bytes = slice.n_bytes().next_multiple_of(4).max(UNUSED_BYTES);
                         let raw = Range { buffer: raw, offset: 0, n_bytes };
                         let launch = repack::launch(&slice.repack)?;
-                        self.run_once(&launch, repack::Bindings { raw, packed: buffer.whole() });
+                        self.run_once(&launch, repack::Bindings { raw, packed: to });
                     }
                 }
             }
