@@ -2,7 +2,7 @@
 //! script that runs the most telling things first. Every subcommand is a process of its own with a time limit of its own,
 //! prints as it goes and adds rows to a file of JSON lines, so that whatever ends early leaves what it found.
 //!
-//! `card facts|parity|steps|ops|load|faults|compare|note|collect`; see [`USAGE`].
+//! `card facts|parity|steps|ops|weights|load|faults|compare|note|collect`; see [`USAGE`].
 
 #[path = "card/collect.rs"]
 mod collect;
@@ -30,11 +30,13 @@ mod report;
 mod rows;
 #[path = "card/steps.rs"]
 mod steps;
+#[path = "common/weight_types.rs"]
+mod weight_types;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use darkroom::run::gpu::Element;
+use darkroom::run::gpu::{Element, Gpu};
 use rows::Rows;
 
 /// Seconds that a subcommand may take where none are given.
@@ -45,6 +47,7 @@ card facts                          adapters, limits, features, what the card do
 card parity BINARY [ARGUMENT …]     a test binary: what passes, and the first difference
 card steps MODEL[,MODEL] f16|f32|f16,f32  components, timed beside PyTorch where that is: time, memory, counts, profile
 card ops MODEL f16|f32              its operations one by one beside PyTorch's
+card weights MODEL f16|f32          a component with weights in f16, q8_0, q4_0 and f32, in turn
 card load FOLDER                    bytes a second from a file in the folder to the card
 card faults memory|loss             what running out of memory and losing the device look like
 card compare A.png B.png            how far apart two pictures are
@@ -100,6 +103,7 @@ fn main() -> std::process::ExitCode {
             ["parity", binary, ref rest @ ..] => parity::run(&options, binary, rest),
             ["steps", model, elements] => steps::run(&options, model, &elements_of(elements)?).await,
             ["ops", model, element] => ops::run(&options, model, elements_of(element)?[0]).await,
+            ["weights", name, element] => weights(&options, name, elements_of(element)?[0]).await,
             ["load", folder] => load::run(&options, Path::new(folder)).await,
             ["faults", "memory"] => faults::memory(&options).await,
             ["faults", "loss"] => faults::loss(&options).await,
@@ -125,6 +129,27 @@ fn main() -> std::process::ExitCode {
             std::process::ExitCode::FAILURE
         }
     }
+}
+
+/// One component with its weights held in each type.
+async fn weights(options: &Options, name: &str, element: Element) -> Outcome<()> {
+    let model = models::model(name)?;
+    let plain = if options.plain { ", without cooperative matrices" } else { "" };
+    println!("{name}: {}, {element:?}{plain}", model.what);
+    let open = async || {
+        let mut gpu = Gpu::open_with_matrices().await?;
+        if options.plain {
+            gpu.caps.matrices = None;
+        }
+        Ok(gpu)
+    };
+    let most = 20;
+    let rows = weight_types::compare(&model.case, element, open, |round| round < most && options.has_time()).await?;
+    options.rows.add(
+        "weights",
+        serde_json::json!({ "model": name, "element": format!("{element:?}"), "plain": options.plain, "types": rows }),
+    );
+    Ok(())
 }
 
 /// Any error; each is printed and becomes a row.

@@ -150,12 +150,26 @@ impl<R: Runner> Bench<R> {
     /// What the runner says of weights or graphs, or [`Error::Request`] for a given input that there is not, or of another
     /// length.
     pub async fn load(runner: Rc<R>, case: &Case, weights: &Weights, given: &[(String, Vec<f32>)]) -> Result<Self> {
+        Self::load_within(runner, case, weights, given, u64::MAX).await
+    }
+
+    /// [`Bench::load`] with at most so many bytes of weights on the device at once ([`Runner::load_within`]).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn load_within(
+        runner: Rc<R>,
+        case: &Case,
+        weights: &Weights,
+        given: &[(String, Vec<f32>)],
+        most_bytes: u64,
+    ) -> Result<Self> {
         let wanted = case.inputs();
         if let Some((name, _)) = given.iter().find(|(name, _)| wanted.iter().all(|input| input.name != *name)) {
             let names: Vec<&str> = wanted.iter().map(|input| input.name.as_str()).collect();
             return Err(Error::Request { field: "input", got: name.clone(), expected: names.join(", ") });
         }
-        let weights = runner.load(&case.layers, weights, &mut |_| {}).await?;
+        let weights = runner.load_within(&case.layers, weights, most_bytes, &mut |_| {}).await?;
         let mut inputs = Vec::new();
         for CaseInput { name, shape, kind } in wanted {
             let n: usize = shape.iter().product();

@@ -10,10 +10,12 @@ mod settings;
 use std::cell::Cell;
 use std::rc::Rc;
 
+pub use crate::weights::WeightType;
 pub use device::Device;
 pub use generation::Generation;
-pub use settings::{DeviceName, Dtype, EngineSettings, Expected, TileCache, Tune, WeightType};
+pub use settings::{DeviceName, Dtype, EngineSettings, Expected, TileCache, Tune};
 
+use crate::checkpoint::identity::Prediction;
 use crate::error::{Error, Result};
 use crate::hub::Source;
 use crate::hub::published::WithoutWeights;
@@ -73,6 +75,8 @@ pub struct Engine {
     version: Option<SDVersion>,
     /// The name that pictures carry.
     public_name: String,
+    /// What the UNet predicts, where whoever opened the model said so.
+    prediction: Option<Prediction>,
     embeddings: Vec<Embedding>,
 }
 
@@ -114,6 +118,7 @@ impl Engine {
         expected: &Expected,
     ) -> Result<Self> {
         let source = WithEmbeddings::over(source, &settings.embeddings);
+        device.fit_weights(&*source, settings, expected).await?;
         let residency = device.residency(&*source, settings, expected).await?;
         let is_arriving = settings.is_arriving;
         let loaded = match &device.0 {
@@ -129,13 +134,29 @@ impl Engine {
         let public_name = source.describe();
         let (device, is_loaded, version) = (device.clone(), Cell::new(false), expected.version);
         let embeddings = settings.embeddings.clone();
-        Ok(Engine { loaded, device, source, is_arriving, is_loaded, version, public_name, embeddings })
+        Ok(Engine {
+            loaded,
+            device,
+            source,
+            is_arriving,
+            is_loaded,
+            version,
+            public_name,
+            prediction: None,
+            embeddings,
+        })
     }
 
     /// The name that pictures carry, where it is not the source's own description.
     #[must_use]
     pub fn with_public_name(self, public_name: String) -> Self {
         Engine { public_name, ..self }
+    }
+
+    /// What pictures say that the UNet was taken to predict, where that is not the model's own word.
+    #[must_use]
+    pub fn with_prediction(self, prediction: Option<Prediction>) -> Self {
+        Engine { prediction, ..self }
     }
 
     /// Brings the weights that every picture needs to the device; nothing where they are loaded when they are needed, or

@@ -25,6 +25,7 @@ use crate::prompt::PromptSyntax;
 use crate::request::{ClipSkipCounting, LongPrompt, LoraUse, Request, SDConfig};
 use crate::rng::Noise;
 use crate::sampler::{Sampler, Spacing, Steps};
+use crate::weights::WeightType;
 
 /// Keyword of the text that other programs read.
 const A1111_KEY: &str = "parameters";
@@ -33,6 +34,8 @@ const JSON_KEY: &str = "darkroom";
 const NEGATIVE: &str = "Negative prompt:";
 /// What the prompts are written in: a setting of ours in AUTOMATIC1111's line.
 const SYNTAX_KEY: &str = "Prompt syntax";
+/// What the weights were held in, likewise.
+const WEIGHTS_KEY: &str = "Weights";
 
 /// The parameters of one picture.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,6 +75,9 @@ pub struct Parameters {
     /// The model's key or repository; empty if unknown.
     #[serde(default)]
     pub model: String,
+    /// What the UNet was taken to predict, `epsilon` or `v`, where that was said when the model was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<String>,
     /// How far image-to-image or inpainting departed from its picture, 0 to 1; none for text-to-image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
@@ -111,6 +117,9 @@ pub struct Parameters {
     /// The embeddings whose words the prompts have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub embeddings: Vec<UsedEmbedding>,
+    /// The type that the model's weights were held in, where they were quantised for the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightType>,
     /// The program and its version, such as `darkroom 0.1.0`; empty if unknown.
     #[serde(default)]
     pub version: String,
@@ -202,6 +211,7 @@ impl Parameters {
             height: config.height as u32,
             any_size: config.any_size,
             model,
+            prediction: None,
             strength: has_start_picture.then_some(config.strength),
             clip_skip: config.clip_skip.map(|skip| skip as u32),
             clip_skip_counting: config
@@ -223,6 +233,7 @@ impl Parameters {
             crop: config.crop,
             loras: config.loras.iter().cloned().map(UsedLora::from).collect(),
             embeddings: Vec::new(),
+            weights: None,
             version: format!("darkroom {}", env!("CARGO_PKG_VERSION")),
         }
     }
@@ -276,6 +287,9 @@ impl Parameters {
             if let Some(template) = template {
                 settings.push((key, quoted(template)));
             }
+        }
+        if let Some(weights) = self.weights {
+            settings.push((WEIGHTS_KEY, weights.name().to_owned()));
         }
         if !self.version.is_empty() {
             settings.push(("Version", quoted(&self.version)));

@@ -6,6 +6,7 @@ mod cases;
 use cases::rig::Rig;
 use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
+use darkroom::weights::WeightType;
 use pollster::block_on;
 
 /// Opens the GPU, or gives nothing where the tests were told that there is none. Any other failure is loud: a test that
@@ -28,6 +29,7 @@ fn every_kernel_works_at_the_smallest_sizes() {
     let Some(gpu) = gpu() else { return };
     let mut rig = Rig::new(&gpu);
     cases::gemm::smallest().iter().for_each(|case| block_on(cases::gemm::check(&mut rig, case)));
+    cases::gemm::smallest().iter().for_each(|case| block_on(cases::gemm::check_weight_types(&mut rig, case)));
     cases::group_norm::smallest().iter().for_each(|case| block_on(cases::group_norm::check(&mut rig, case)));
     let of_parts = cases::splitk_group_norm::smallest();
     of_parts.iter().for_each(|case| block_on(cases::splitk_group_norm::check(&mut rig, case)));
@@ -83,7 +85,16 @@ fn gemm_of_cooperative_matrices_matches_its_reference() {
         eprintln!("skipped, because {} has no cooperative matrices", gpu.caps.name);
     }
     let mut rig = Rig::new(&gpu);
-    cases.iter().for_each(|case| block_on(cases::gemm::check_with(&mut rig, case, Element::F16)));
+    for weight in [WeightType::F16, WeightType::F32, WeightType::Q8_0, WeightType::Q4_0] {
+        cases.iter().for_each(|case| block_on(cases::gemm::check_with(&mut rig, case, Element::F16, weight)));
+    }
+}
+
+#[test]
+fn gemm_of_weights_in_every_type_matches_its_reference() {
+    let Some(gpu) = gpu() else { return };
+    let mut rig = Rig::new(&gpu);
+    cases::gemm::short().for_each(|case| block_on(cases::gemm::check_weight_types(&mut rig, case)));
 }
 
 #[test]

@@ -31,6 +31,7 @@ use darkroom::run::gpu::kernels::products::{Epilogue, Gemm, Source};
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::run::gpu::tiles::Tiles;
 use darkroom::run::gpu::{Caps, Gpu};
+use darkroom::weights::WeightType;
 use pollster::block_on;
 
 /// Opens the GPU, or gives nothing where the tests were told that there is none.
@@ -82,8 +83,13 @@ fn finish<R: Runner>(generation: &mut Generation<R>) -> (RgbImage, bool) {
 }
 
 fn plan_of(version: SDVersion, residency: Residency) -> Plan {
+    plan_with(version, residency, WeightType::F16)
+}
+
+fn plan_with(version: SDVersion, residency: Residency, weights: WeightType) -> Plan {
     let mut settings = PlanSettings::new(Caps::guaranteed(true), Element::F16);
     settings.residency = Some(residency);
+    settings.weights = weights;
     block_on(plan(&Published::new(version), &settings)).unwrap_or_else(|e| panic!("{}: {e}", version.key()))
 }
 
@@ -140,6 +146,27 @@ fn plans_of_the_published_models_are_within_their_targets() {
     }
 }
 
+/// Quantised weights take no dispatch more, and the memory that they are for.
+#[test]
+fn plans_of_quantised_models_are_within_their_targets() {
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    for (version, weights, most_resident, most_staged) in [
+        (SDVersion::V1_5, WeightType::Q8_0, 1.45, 1.05),
+        (SDVersion::V1_5, WeightType::Q4_0, 1.10, 0.70),
+        (SDVersion::Xl, WeightType::Q8_0, 5.7, 3.1),
+        (SDVersion::Xl, WeightType::Q4_0, 4.5, 1.9),
+    ] {
+        let name = format!("{} in {}", version.key(), weights.name());
+        let (resident, staged) =
+            (plan_with(version, Residency::Resident, weights), plan_with(version, Residency::Staged, weights));
+        assert!(gb(resident.peak_bytes) <= most_resident, "{name}: {:.3} GB resident", gb(resident.peak_bytes));
+        assert!(gb(staged.peak_bytes) <= most_staged, "{name}: {:.3} GB staged", gb(staged.peak_bytes));
+        let in_16_bits = plan_of(version, Residency::Resident);
+        let dispatches = |plan: &Plan| plan.phase("step").unwrap().counts.dispatches;
+        assert!(dispatches(&resident) <= dispatches(&in_16_bits), "{name}: {} dispatches", dispatches(&resident));
+    }
+}
+
 #[test]
 fn a_budget_chooses_how_weights_stay_and_says_what_would_fit() {
     let at = |budget| {
@@ -149,19 +176,22 @@ fn a_budget_chooses_how_weights_stay_and_says_what_would_fit() {
     };
     assert_eq!((at(12_000_000_000).residency, at(12_000_000_000).fits), ("resident", true));
     assert_eq!((at(6_000_000_000).residency, at(6_000_000_000).fits), ("staged", true));
-    let tight = at(4_000_000_000);
+    let streamed = at(4_000_000_000);
+    assert_eq!((streamed.residency, streamed.fits), ("streamed", true));
+    let tight = at(300_000_000);
     assert!(!tight.fits && tight.advice.unwrap().contains("draw smaller"));
 }
 
 /// Draws with the settings of a plan and returns the peak of what was really allocated.
-fn real_peak(folder: &Folder, element: Element, residency: Residency) -> Option<u64> {
+fn real_peak(folder: &Folder, element: Element, weights: WeightType, residency: Residency) -> Option<u64> {
     let gpu = gpu()?;
     let caps = gpu.caps.clone();
-    let runner = Rc::new(GpuRunner::new(gpu, element).unwrap());
+    let runner = Rc::new(GpuRunner::new(gpu, element).unwrap().with_weights(weights));
     let loader = ModelLoader::new(folder, &*runner).with_residency(residency);
     let model = Rc::new(block_on(loader.load(&mut |_| {})).unwrap());
     let mut settings = PlanSettings::new(caps, element);
     settings.residency = Some(residency);
+    settings.weights = weights;
     let planned = block_on(plan(folder, &settings)).unwrap();
     let version = model.configs.version();
     let config = SDConfig::new(version).with_size(planned.width, planned.height).with_steps(5);
@@ -182,12 +212,19 @@ fn real_peak(folder: &Folder, element: Element, residency: Residency) -> Option<
 
 #[test]
 fn what_is_planned_is_what_is_allocated() {
-    for (version, element) in [("v1-5", Element::F32), ("v1-5", Element::F16), ("xl-inpaint", Element::F16)] {
+    for (version, element, weights) in [
+        ("v1-5", Element::F32, WeightType::F16),
+        ("v1-5", Element::F16, WeightType::F16),
+        ("xl-inpaint", Element::F16, WeightType::F16),
+        ("v1-5", Element::F16, WeightType::F32),
+        ("v1-5", Element::F16, WeightType::Q8_0),
+        ("xl", Element::F32, WeightType::Q4_0),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         tiny::write_model(version, dir.path(), tiny::Style::F16);
         let folder = Folder::open(dir.path()).unwrap();
-        let Some(resident) = real_peak(&folder, element, Residency::Resident) else { return };
-        let Some(staged) = real_peak(&folder, element, Residency::Staged) else { return };
+        let Some(resident) = real_peak(&folder, element, weights, Residency::Resident) else { return };
+        let Some(staged) = real_peak(&folder, element, weights, Residency::Staged) else { return };
         assert!(staged < resident, "{version}: {staged} and {resident}");
     }
 }

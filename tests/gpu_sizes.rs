@@ -20,6 +20,7 @@ use darkroom::run::gpu::kernels::attention::Attended;
 use darkroom::run::gpu::kernels::elementwise::Elementwise;
 use darkroom::run::gpu::lower::{Task, TaskKind, lower};
 use darkroom::run::gpu::runner::GpuRunner;
+use darkroom::weights::WeightType;
 use numbers::assert_close;
 use pollster::block_on;
 
@@ -214,7 +215,7 @@ fn what_is_fused_depends_on_no_size() {
         let side = config.downsampling();
         let outlines = |shape| {
             let graph = step_graph(config, shape).unwrap();
-            let lowered = lower(&graph);
+            let lowered = lower(&graph, WeightType::F16);
             let given = |id: darkroom::graph::NodeId| matches!(graph.node(id).op, Op::Input(_) | Op::Weight);
             let mut written = std::collections::HashSet::new();
             for task in &lowered.tasks {

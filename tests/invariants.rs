@@ -55,7 +55,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["error", "json", "graph", "weights"]),
     ("sampler", &["error", "json", "model"]),
     ("request", &["error", "rng", "image", "prompt", "model", "sampler"]),
-    ("parameters", &["error", "rng", "image", "prompt", "sampler", "request"]),
+    ("parameters", &["error", "rng", "image", "prompt", "weights", "sampler", "request"]),
     ("hub", &["error", "json", "store", "graph", "weights", "model"]),
     ("run", &["error", "graph", "weights"]),
     (
@@ -81,7 +81,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "checkpoint",
         &["error", "json", "tokenizer", "graph", "weights", "model", "sampler", "request", "hub", "run", "pipeline"],
     ),
-    ("engine", &["error", "image", "model", "sampler", "request", "prompt", "hub", "run", "parameters", "pipeline"]),
+    (
+        "engine",
+        &["error", "image", "weights", "model", "sampler", "request", "prompt", "hub", "run", "parameters", "pipeline"],
+    ),
     ("bench", &["error", "graph", "weights", "model", "run"]),
     (
         "web",

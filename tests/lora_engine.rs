@@ -261,7 +261,9 @@ fn strengths_change_in_stages() {
 fn strengths_change_on_the_gpu() {
     let Some(settings) = on_gpu() else { return };
     check_switching(&settings);
-    check_switching(&EngineSettings { residency: Some(Residency::Staged), ..settings });
+    for residency in [Residency::Staged, Residency::Streamed { weight_bytes: 0 }] {
+        check_switching(&EngineSettings { residency: Some(residency), ..settings.clone() });
+    }
 }
 
 #[test]

@@ -108,3 +108,77 @@ fn without_a_folder_tags_are_refused() {
         assert!(refused.to_string().contains("--lora-dir"), "{refused}");
     }
 }
+
+#[test]
+fn prompts_choose_by_the_seed_of_each_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("animal.txt"), "fox\nowl\nbear\n").unwrap();
+    let model = tempfile::tempdir().unwrap();
+    tiny::write_model("v1-5", model.path(), tiny::Style::F16);
+    let loras = tiny::fixtures_dir().join("lora");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_darkroom"));
+    command.args(["serve", "--port", "0", "--model"]).arg(model.path()).current_dir(std::env::temp_dir());
+    command.arg("--lora-dir").arg(&loras).arg("--wildcards").arg(folder.path());
+    let server = Server::spawn(&mut command);
+    let template = "a __animal__, {day|night|dawn}";
+    let body = json!({ "prompt": template, "negative_prompt": "{red|blue}", "width": 64, "height": 64, "steps": 2, "seed": 5,
+        "sampler_name": "Euler" });
+    let row = [&body["seed"], &json!(6), &json!(7), &json!(8)];
+    let mut wanted = body.clone();
+    wanted["batch_size"] = json!(row.len());
+    let (status, answer) = post(&server, "/sdapi/v1/txt2img", &wanted);
+    assert_eq!(status, 200, "{answer}");
+    let info: Value = serde_json::from_str(answer["info"].as_str().unwrap()).unwrap();
+    assert_eq!(info["all_seeds"], json!(row));
+    let prompts: Vec<&str> =
+        info["all_prompts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    assert!(prompts.iter().any(|prompt| *prompt != prompts[0]), "{prompts:?}");
+    for (idx, prompt) in prompts.iter().enumerate() {
+        assert!(!prompt.contains(['{', '|', '_']), "{prompt}");
+        // Each is the picture of its own seed, and of the prompt that is written down.
+        for (asked, negative) in [(template, &body["negative_prompt"]), (*prompt, &info["all_negative_prompts"][idx])] {
+            let mut alone = body.clone();
+            (alone["prompt"], alone["negative_prompt"], alone["seed"]) =
+                (json!(asked), negative.clone(), row[idx].clone());
+            let (status, drawn) = post(&server, "/sdapi/v1/txt2img", &alone);
+            assert_eq!(status, 200, "{drawn}");
+            let picture = |answer: &Value, idx: usize| pixels(answer["images"][idx].as_str().unwrap());
+            assert!(picture(&answer, idx) == picture(&drawn, 0), "{asked}");
+        }
+    }
+    // Tags of LoRAs may be among the options.
+    let tagged = pixels(&draw(&server, "a {fox<lora:kohya:1>|fox<lora:kohya:1>}"));
+    assert!(tagged == pixels(&draw(&server, "a fox<lora:kohya:1>")) && tagged != pixels(&draw(&server, "a fox")));
+    // By our own door.
+    let own = json!({ "prompt": "a __animal__", "width": 64, "height": 64, "steps": 1, "seed": 5, "count": 3 });
+    let (status, job) = post(&server, "/v1/jobs", &own);
+    assert_eq!((status, &job["request"]["template"]), (202, &json!("a __animal__")), "{job}");
+    assert_eq!(job["request"]["count"], 3);
+    let path = format!("http://{}/v1/jobs/{}", server.address, job["id"].as_str().unwrap());
+    let job: Value = loop {
+        let job: Value = ureq::get(&path).call().unwrap().body_mut().read_json().unwrap();
+        if job["status"] == "done" {
+            break job;
+        }
+        assert!(["queued", "running"].iter().any(|status| job["status"] == *status), "{job}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    for (idx, image) in job["images"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(image["seed"], 5 + idx);
+        let png = ureq::get(&format!("{path}/images/{idx}")).call().unwrap().body_mut().read_to_vec().unwrap();
+        let text = darkroom::image::picture_text(&png).unwrap();
+        let of = darkroom::parameters::Parameters::from_png_text(&text).unwrap().unwrap();
+        assert_eq!(of.template.as_deref(), Some("a __animal__"));
+        assert_eq!(json!(of.prompt), image["prompt"]);
+    }
+    // Files that come later are there; names that are not are told.
+    std::fs::write(folder.path().join("late.txt"), "moor\n").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let (status, job) = post(&server, "/v1/jobs", &json!({ "prompt": "__late__", "seed": 1, "steps": 1 }));
+    assert_eq!((status, &job["request"]["prompt"]), (202, &json!("moor")), "{job}");
+    let (status, refused) = post(&server, "/v1/jobs", &json!({ "prompt": "__none__" }));
+    assert_eq!((status, &refused["error"]["param"]), (400, &json!("prompt")), "{refused}");
+    assert!(refused.to_string().contains("animal, late"), "{refused}");
+    let (status, refused) = post(&server, "/v1/jobs", &json!({ "prompt": "{a<lora:none:1>|b<lora:none:1>}" }));
+    assert_eq!(status, 400, "{refused}");
+}

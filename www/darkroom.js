@@ -47,6 +47,7 @@ export class DarkroomError extends Error {
  * @typedef {object} Pictures
  * @property {Blob | import("./protocol.js").GivenPicture} [picture] what to start from: a file or pixels
  * @property {Blob | import("./protocol.js").GivenPicture} [mask] white where that picture is to be drawn anew
+ * @property {Record<string, string>} [wildcards] lists by name, one option a line, that `__name__` in a prompt chooses from
  */
 
 /**
@@ -139,7 +140,8 @@ export class Darkroom {
 
   /**
    * Loads a model, in its turn behind the jobs that wait. Without options it is the model that comes with these files.
-   * `dtype` is the type of values; a `budget_bytes` of GPU memory that is too little for the whole model has its parts
+   * `dtype` is the type of values, `weights` the one that weights are held in (f16 on the GPU; q8_0 takes half the memory of that,
+   * q4_0 a third); a `budget_bytes` of GPU memory that is too little for the whole model has its parts
    * loaded one after another.
    * With `kept` it is a model that was downloaded or imported, or that is being downloaded: then a job waits for the parts that
    * it needs, and the load for all of a checkpoint in one file. `prediction` says what its UNet predicts, in place of
@@ -147,15 +149,15 @@ export class Darkroom {
    * what a checkpoint in one file lacks. `embeddings` are the kept embeddings whose words prompts may use; all that fit the
    * model where they are not given.
    * @param {{kept?: string, endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: import("./protocol.js").Dtype,
-   *   budget_bytes?: number} & import("./protocol.js").KeptOptions} [options]
+   *   weights?: import("./protocol.js").WeightType, budget_bytes?: number} & import("./protocol.js").KeptOptions} [options]
    * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").LoadedModel>}
    */
   load(options = {}, on_progress = () => {}) {
     const { endpoint = EMBEDDED_ENDPOINT, repository = EMBEDDED_REPOSITORY, runner = "auto" } = options;
-    const { dtype = "auto", budget_bytes, kept, prediction, base, vae, taesd, embeddings } = options;
+    const { dtype = "auto", weights, budget_bytes, kept, prediction, base, vae, taesd, embeddings } = options;
     const from = kept === undefined ? { endpoint, repository } : { endpoint: null, repository: kept };
-    return this.#ask({ type: "load", ...from, runner, dtype, budget_bytes, prediction, base, vae, taesd, embeddings }, (reply) => {
+    return this.#ask({ type: "load", ...from, runner, dtype, weights, budget_bytes, prediction, base, vae, taesd, embeddings }, (reply) => {
       if (reply.type === "progress") on_progress(reply);
     });
   }
@@ -295,16 +297,17 @@ export class Darkroom {
    * Checks a request against the loaded model and says how much work it is. LoRAs that it names have to be kept, and to be
    * for the family of the loaded model.
    * @param {import("./protocol.js").DrawRequest} request
-   * @param {{has_picture?: boolean, has_mask?: boolean}} [given]
+   * @param {{has_picture?: boolean, has_mask?: boolean, wildcards?: Record<string, string>}} [given]
    * @returns {Promise<import("./protocol.js").Work>}
    */
-  work(request, { has_picture = false, has_mask = false } = {}) {
-    return this.#ask({ type: "work", request, has_picture, has_mask });
+  work(request, { has_picture = false, has_mask = false, wildcards } = {}) {
+    return this.#ask({ type: "work", request, has_picture, has_mask, wildcards });
   }
 
   /**
    * Draws. Jobs run one after another, in the order in which they were asked for. With `loras` in the request, kept LoRAs
-   * change the model: `[{ name: "ink", strength: 0.8, text_strength: 0.5 }]`.
+   * change the model: `[{ name: "ink", strength: 0.8, text_strength: 0.5 }]`. Prompts may choose, `{red|blue}`, each picture's
+   * by its own seed.
    * @param {import("./protocol.js").DrawRequest} request
    * @param {Handlers & Pictures} [options]
    * @returns {Job}
@@ -344,7 +347,7 @@ export class Darkroom {
       if (state.cancelled) return { ...nothing_drawn(), pictures };
       const transfer = [picture, mask].flatMap((given) => (given instanceof Uint8Array ? [given.buffer] : []));
       /** @type {import("./protocol.js").GenerateRequest} */
-      const message = { type: "generate", request, picture, mask, previews: on_preview !== undefined };
+      const message = { type: "generate", request, picture, mask, previews: on_preview !== undefined, wildcards: options.wildcards };
       const outcome = await this.#ask(message, receive, id, transfer);
       return { ...outcome, pictures };
     };

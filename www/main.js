@@ -17,7 +17,8 @@ import { picture_and_mask, restore_start, start_from } from "./page/start_pictur
 import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
 import { text, translate_page } from "./page/texts.js";
 import { show_welcome, welcome_for, open_welcome } from "./page/welcome.js";
-import { bytes } from "./page/words.js";
+import { is_wildcards, open_wildcards, take_wildcards, wildcards } from "./page/wildcards.js";
+import { bytes, sentence } from "./page/words.js";
 
 /** @type {Darkroom} */
 let darkroom;
@@ -60,7 +61,11 @@ async function load_now(n) {
     document.documentElement.dataset.runner = model.runner;
     await model_is(model);
     is_loaded = n === n_loads;
-    device("ready", `${name_of(model)} · ${by}`, model.why);
+    const is_smaller = model.weights === "q8_0" || model.weights === "q4_0";
+    const weights = text.weights_of[model.weights ?? ""] ?? "";
+    const why_smaller = element("weights").value === "auto" ? text.smaller_weights(weights) : weights;
+    if (is_smaller) element("runner-why").textContent += ` ${sentence(why_smaller)}`;
+    device("ready", `${name_of(model)} · ${by}${is_smaller ? ` · ${weights}` : ""}`, model.why);
     say(text.ready);
     welcome_for(model, darkroom).catch((error) => notify("error", message_of(error)));
     return model;
@@ -131,7 +136,7 @@ async function submit() {
     await load_model();
     if (!is_loaded) return;
   }
-  const given = picture_and_mask();
+  const given = { ...picture_and_mask(), wildcards: wildcards() };
   const request = await next_request();
   if (!request) return;
   show_panel(false);
@@ -211,6 +216,10 @@ async function start(file) {
  * @param {string | undefined} target
  */
 async function take_dropped(files, target) {
+  if (files.every(is_wildcards)) {
+    take_wildcards(files);
+    return;
+  }
   /** @type {File[]} */
   const weights = [];
   /** @type {File[]} */
@@ -366,6 +375,7 @@ async function open() {
   };
   open_tray(darkroom, took);
   open_networks(darkroom, { changed, removed: refresh, reload: load_model, use_few_steps, take: take_file });
+  open_wildcards(changed);
   open_composer(darkroom);
   take_keys();
   take_drops();
@@ -374,7 +384,7 @@ async function open() {
     element("open-models").click();
     download(version);
   });
-  for (const id of /** @type {const} */ (["runner", "dtype", "budget"])) {
+  for (const id of /** @type {const} */ (["runner", "dtype", "weights", "budget"])) {
     element(id).addEventListener("change", () => choose_runner(element("runner").value));
   }
   const machine = show_machine().catch((error) => notify("error", message_of(error)));

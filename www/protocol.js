@@ -8,6 +8,7 @@
  * @typedef {import("./pkg/darkroom.js").DamageReport} DamageReport
  * @typedef {import("./pkg/darkroom.js").DrawRequest} DrawRequest
  * @typedef {import("./pkg/darkroom.js").Dtype} Dtype
+ * @typedef {import("./pkg/darkroom.js").WeightType} WeightType
  * @typedef {import("./pkg/darkroom.js").ExtraNetwork} ExtraNetwork
  * @typedef {import("./pkg/darkroom.js").GivenPicture} GivenPicture
  * @typedef {import("./pkg/darkroom.js").Inspection} Inspection
@@ -105,8 +106,8 @@
 
 /**
  * @typedef {{type: "load", endpoint: string | null, repository: string, runner: Runner, dtype: Dtype,
- *   budget_bytes?: number} & KeptOptions} LoadRequest without an endpoint it is a model that the browser keeps
- * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean}} GenerateRequest
+ *   weights?: WeightType, budget_bytes?: number} & KeptOptions} LoadRequest without an endpoint it is a model that the browser keeps
+ * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean, wildcards?: Record<string, string>}} GenerateRequest
  * @typedef {{type: "open", cancelled: SharedArrayBuffer | null}
  *   | {type: "check" | "versions" | "models" | "extra_networks" | "stop_download" | "pause" | "resume"}
  *   | {type: "plan", request: PlanRequest}
@@ -118,7 +119,7 @@
  *   | LoadRequest
  *   | {type: "tokens", prompt: string, syntax?: PromptSyntax}
  *   | {type: "size_of_picture", width: number, height: number, any_size: boolean}
- *   | {type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean}
+ *   | {type: "work", request: DrawRequest, has_picture: boolean, has_mask: boolean, wildcards?: Record<string, string>}
  *   | GenerateRequest
  *   | {type: "cancel", job: number | null}
  *   | {type: "shown", file: Uint8Array, max_side: number}

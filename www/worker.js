@@ -4,7 +4,7 @@
 
 import { Failure, code_of, message_of, needs_of } from "./errors.js";
 import { nothing_drawn } from "./protocol.js";
-import init, { inspect_file, picture_parameters, picture_pixels, plan, versions } from "./pkg/darkroom.js";
+import init, { choose_prompts, inspect_file, picture_parameters, picture_pixels, plan, versions } from "./pkg/darkroom.js";
 import { check_browser } from "./worker/browser.js";
 import { clip_merges } from "./worker/clip_merges.js";
 import { draw } from "./worker/draw.js";
@@ -80,11 +80,19 @@ const answers = {
   load: (request, post, id) => queue.in_turn(id, post, (job) => model.load(request, job)),
   tokens: ({ prompt, syntax }) => model.studio.count_tokens(prompt, syntax),
   size_of_picture: ({ width, height, any_size }) => model.studio.size_of_picture(width, height, any_size),
-  async work({ request, has_picture, has_mask }) {
+  async work({ request, has_picture, has_mask, wildcards = {} }) {
     const { studio } = model;
-    const of_loras = await model.open_loras(studio, request);
-    const { notes, ...work } = studio.work(request, has_picture, has_mask);
-    return { ...work, notes: [...of_loras, ...notes] };
+    const chosen = choose_prompts(request, wildcards);
+    const all = { n_steps: 0, flops: 0, notes: [...chosen.notes] };
+    for (const picture of chosen.pictures) {
+      const own = { ...request, ...picture };
+      const of_loras = await model.open_loras(studio, own);
+      const { n_steps, flops, notes } = studio.work(own, has_picture, has_mask);
+      all.n_steps = Math.max(all.n_steps, n_steps);
+      all.flops += flops;
+      all.notes.push(...of_loras, ...notes);
+    }
+    return { ...all, notes: [...new Set(all.notes)] };
   },
   generate: (request, post, id) =>
     queue.in_turn(id, post, (job) => draw(job, request, model, queue), { answer: nothing_drawn() }),

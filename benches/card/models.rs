@@ -12,7 +12,7 @@ macro_rules! config {
 }
 
 /// Names, with what is drawn and the same component's name in PyTorch's script.
-pub const NAMES: &str = "sd15-unet sd15-vae sd15-text sd21-unet sd21-text xl-unet xl-vae xl-text xl-text2 turbo-unet \
+pub const NAMES: &str = "sd15-unet sd15-unet-256 sd15-vae sd15-text sd21-unet sd21-text xl-unet xl-vae xl-text xl-text2 turbo-unet \
                          narrow-unet small-vae";
 
 pub struct Model {
@@ -38,6 +38,7 @@ pub fn model(name: &str) -> Outcome<Model> {
     };
     Ok(match name {
         "sd15-unet" => unet(config!("v1-5/unet"), "SD 1.5, a step at 512x512, batch 2", 2, 512, Some("sd15-unet"))?,
+        "sd15-unet-256" => unet(config!("v1-5/unet"), "SD 1.5, a step at 256x256, batch 2", 2, 256, None)?,
         "sd21-unet" => unet(config!("v2-1/unet"), "SD 2.1, a step at 768x768, batch 2", 2, 768, Some("sd21-unet"))?,
         "xl-unet" => unet(config!("xl/unet"), "XL, a step at 1024x1024, batch 2", 2, 1024, Some("xl-unet"))?,
         "turbo-unet" => {

@@ -146,6 +146,7 @@ mod tests {
     use super::*;
     use crate::run::candle::{CandleRunner, Precision};
     use crate::run::gpu::lower::lower;
+    use crate::weights::WeightType;
     use crate::weights::Weights;
 
     fn unet() -> Case {
@@ -169,7 +170,7 @@ mod tests {
     #[test]
     fn an_operation_alone_can_be_lowered_for_a_gpu() {
         for op in ops(unet().graph()) {
-            assert!(!lower(op.case.graph()).tasks.is_empty(), "{}", op.label);
+            assert!(!lower(op.case.graph(), WeightType::F16).tasks.is_empty(), "{}", op.label);
         }
     }
 

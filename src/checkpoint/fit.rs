@@ -10,10 +10,10 @@ use crate::graph::WeightSpec;
 use crate::hub::published::Published;
 use crate::hub::{Component, Layer, ModelFile, Source};
 use crate::pipeline::ModelConfigs;
-use crate::pipeline::plan::{PlanSettings, plan};
+use crate::pipeline::plan::{Plan, PlanSettings, plan};
 use crate::run::gpu::Caps;
 use crate::run::gpu::Element;
-use crate::weights::{ByteSource, LocalFuture, Weights};
+use crate::weights::{ByteSource, LocalFuture, WeightType, Weights};
 
 /// Plans a model at its own size on any adapter with f16.
 ///
@@ -27,13 +27,20 @@ pub async fn fit(source: &dyn Source) -> Result<Fit> {
         let specs = configs.weight_specs(component)?;
         n_values += specs.iter().map(|spec| spec.shape.iter().product::<usize>() as u64).sum::<u64>();
     }
-    let plan = plan(source, &PlanSettings::new(Caps::guaranteed(true), Element::F16)).await?;
+    let plan_in = async |weights| {
+        plan(source, &PlanSettings { weights, ..PlanSettings::new(Caps::guaranteed(true), Element::F16) }).await
+    };
+    let plan = plan_in(WeightType::F16).await?;
+    let [q8_0, q4_0] = [plan_in(WeightType::Q8_0).await?, plan_in(WeightType::Q4_0).await?];
+    let bytes = |plan: &Plan| [plan.resident_peak_bytes, plan.staged_peak_bytes];
     Ok(Fit {
         width: plan.width,
         height: plan.height,
         gpu_resident_bytes: plan.resident_peak_bytes,
         gpu_staged_bytes: plan.staged_peak_bytes,
         gpu_weight_bytes: plan.weight_bytes,
+        gpu_q8_0_bytes: bytes(&q8_0),
+        gpu_q4_0_bytes: bytes(&q4_0),
         cpu_f32_bytes: n_values * size_of::<f32>() as u64,
         assumed: Vec::new(),
     })

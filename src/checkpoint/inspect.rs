@@ -21,6 +21,7 @@ use super::single::decide_prediction;
 use crate::error::{Door, Error, Remedy, Result};
 use crate::hub::{Component, ModelFile, Source};
 use crate::json;
+use crate::request::Preset;
 use crate::weights::{Aliased, ByteSource, Files, TensorSource, gguf};
 
 pub use about::About;
@@ -112,6 +113,10 @@ pub struct Fit {
     pub gpu_staged_bytes: u64,
     /// Bytes of all weights as they lie on the GPU.
     pub gpu_weight_bytes: u64,
+    /// The first two with weights held in q8_0.
+    pub gpu_q8_0_bytes: [u64; 2],
+    /// The same in q4_0.
+    pub gpu_q4_0_bytes: [u64; 2],
     /// Bytes of all weights in the CPU's memory as f32.
     pub cpu_f32_bytes: u64,
     /// What was taken for granted: a component from elsewhere, a prediction.
@@ -155,6 +160,8 @@ pub struct Report {
     pub ztsnr: bool,
     /// What a LoRA consists of.
     pub lora: Option<Lora>,
+    /// What a model or LoRA for a few steps is drawn with, by its name or metadata: what `--preset` takes.
+    pub preset: Option<Preset>,
     /// Vectors of an embedding.
     pub vectors: Option<usize>,
     /// What its writer says about it, in short.
@@ -361,6 +368,10 @@ impl Report {
             embeddings: lora.n_embeddings,
         });
         let evidence = identity.prediction.map(|(_, evidence)| evidence);
+        let of_few_steps = matches!(identity.kind, Kind::Checkpoint | Kind::Unet | Kind::Lora);
+        let is_drawn = matches!(identity.family, None | Some(Family::Sd1 | Family::Sd2 | Family::Xl));
+        let told = metadata.iter().map(|(key, text)| (key.as_str(), text.as_str()));
+        let preset = Preset::suggest(file.rsplit(['/', '\\']).next().unwrap_or(&file), told);
         let mut report = Report {
             file,
             format,
@@ -380,6 +391,7 @@ impl Report {
             decided_by: evidence.map(Evidence::id),
             ztsnr: identity.zero_snr,
             lora,
+            preset: preset.filter(|_| of_few_steps && is_drawn),
             vectors: identity.n_vectors,
             about: About::of(metadata),
             metadata: metadata.iter().map(|(key, text)| (key.clone(), about::cut(text, MAX_TEXT_CHARS))).collect(),

@@ -9,13 +9,14 @@ use crate::error::Result;
 use crate::hub::Source;
 use crate::hub::published::WithoutWeights;
 use crate::pipeline::Residency;
-use crate::pipeline::plan::choose_residency;
+use crate::pipeline::plan::{choose_residency, plan};
 use crate::run::Runner;
 use crate::run::candle::CandleRunner;
 use crate::run::gpu::profile::Profile;
 use crate::run::gpu::runner::GpuRunner;
 use crate::run::gpu::tiles::Tiles;
 use crate::run::gpu::{Caps, Gpu};
+use crate::weights::WeightType;
 
 /// An open device. A clone shares it; models are opened on it one after another.
 #[derive(Clone)]
@@ -43,7 +44,9 @@ impl Device {
     pub async fn open(settings: &EngineSettings) -> Result<Self> {
         settings.check()?;
         match settings.device {
-            DeviceName::Cpu => Ok(Device::candle(CandleRunner::cpu(settings.precision()))),
+            DeviceName::Cpu => {
+                Ok(Device::candle(CandleRunner::cpu(settings.precision()).with_weights(settings.weights)))
+            }
             DeviceName::Cuda => Ok(Device::candle(CandleRunner::cuda(0, settings.precision())?)),
             DeviceName::Gpu if settings.matrices => Device::on_gpu(Gpu::open_with_matrices().await?, settings),
             DeviceName::Gpu => Device::on_gpu(Gpu::open().await?, settings),
@@ -63,7 +66,7 @@ impl Device {
         let is_software = gpu.caps.software;
         let cache = settings.tiles.clone();
         let known = cache.as_ref().and_then(|cache| cache.read(&gpu.caps)).unwrap_or_default();
-        let runner = GpuRunner::new(gpu, element)?.with_tiles(known.clone());
+        let runner = GpuRunner::new(gpu, element)?.with_weights(settings.gpu_weights()).with_tiles(known.clone());
         runner.measure_tiles(settings.tune.measures(is_software));
         if settings.profile {
             runner.start_profile()?;
@@ -119,6 +122,53 @@ impl Device {
         }
     }
 
+    /// The type that weights are held in on a GPU.
+    #[must_use]
+    pub fn gpu_weights(&self) -> Option<WeightType> {
+        match &self.0 {
+            Opened::Candle(_) => None,
+            Opened::Gpu(runner, _) => Some(runner.weight_type()),
+        }
+    }
+
+    /// The type that weights are held in, where that is blocks of codes.
+    #[must_use]
+    pub fn quantised_weights(&self) -> Option<WeightType> {
+        match &self.0 {
+            Opened::Candle(runner) => runner.quantised_weights(),
+            Opened::Gpu(runner, _) => Some(runner.weight_type()).filter(|weights| weights.is_quantised()),
+        }
+    }
+
+    /// Chooses the type that weights are held in by the budget, where the settings leave it to that: the first that is within
+    /// it, all at once or one component after another; where none is, the first quantised one whose weights may be read in
+    /// each step; else f16, which is then refused.
+    ///
+    /// # Errors
+    /// What is wrong with the model's configs or the request.
+    pub async fn fit_weights(&self, source: &dyn Source, settings: &EngineSettings, expected: &Expected) -> Result<()> {
+        let Opened::Gpu(runner, _) = &self.0 else { return Ok(()) };
+        let (None, true, Some(budget)) = (settings.weights, settings.fits_weights, settings.budget_bytes) else {
+            return Ok(());
+        };
+        let headers = WithoutWeights(source);
+        let source: &dyn Source = if settings.is_arriving { &headers } else { source };
+        let mut chosen = WeightType::F16;
+        for weights in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_0] {
+            let settings = expected.plan(runner.caps().clone(), runner.element(), weights, Some(budget));
+            let plan = plan(source, &settings).await.map_err(crate::Error::of_model)?;
+            if plan.fits && plan.residency != (Residency::Streamed { weight_bytes: 0 }).name() {
+                chosen = weights;
+                break;
+            }
+            if plan.fits && chosen == WeightType::F16 {
+                chosen = weights;
+            }
+        }
+        runner.hold_weights_in(chosen);
+        Ok(())
+    }
+
     /// How long a model's weights stay loaded: as the settings say, or else as their budget allows for what is expected.
     ///
     /// # Errors
@@ -135,7 +185,7 @@ impl Device {
         let (Opened::Gpu(runner, _), Some(budget)) = (&self.0, settings.budget_bytes) else {
             return Ok(Residency::default());
         };
-        let plan = expected.plan(runner.caps().clone(), runner.element(), Some(budget));
+        let plan = expected.plan(runner.caps().clone(), runner.element(), runner.weight_type(), Some(budget));
         let headers = WithoutWeights(source);
         let source: &dyn Source = if settings.is_arriving { &headers } else { source };
         choose_residency(source, &plan).await.map_err(crate::Error::of_model)

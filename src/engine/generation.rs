@@ -59,6 +59,8 @@ impl Generation {
         let model = engine.public_name.clone();
         let mut parameters = Parameters::of(&inputs.config, inputs.start_picture.is_some(), sampler, model);
         parameters.embeddings = engine.embeddings_of(&inputs.config).into_iter().map(UsedEmbedding::from).collect();
+        parameters.prediction = engine.prediction.map(|prediction| prediction.name().to_owned());
+        parameters.weights = engine.device.quantised_weights();
         for lora in &mut parameters.loras {
             lora.sha256 = engine.lora(&lora.name).and_then(|known| known.sha256.clone());
         }

@@ -11,6 +11,7 @@ use crate::run::candle::Precision;
 use crate::run::gpu::Caps;
 use crate::run::gpu::Element;
 use crate::run::gpu::tiles::Tiles;
+use crate::weights::WeightType;
 
 /// Where the models run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,16 +59,6 @@ impl Dtype {
             Dtype::F16 => Element::F16,
         }
     }
-}
-
-/// The type that weights are held in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), derive(clap::ValueEnum))]
-pub enum WeightType {
-    /// 32 bits: what a quantised or f32 checkpoint has, exactly. On the CPU and on CUDA; a GPU through WebGPU holds 16.
-    F32,
-    /// 16 bits.
-    F16,
 }
 
 /// When tiles are measured.
@@ -122,6 +113,8 @@ pub struct EngineSettings {
     pub dtype: Dtype,
     /// The type that weights are held in, where `dtype` is not to decide.
     pub weights: Option<WeightType>,
+    /// Whether, where `weights` is absent, a GPU's weights have the first of f16, q8_0 and q4_0 that is within the budget.
+    pub fits_weights: bool,
     /// Whether the GPU's cooperative matrices are used, where it has them.
     pub matrices: bool,
     /// When tiles are measured.
@@ -141,14 +134,20 @@ pub struct EngineSettings {
 }
 
 impl EngineSettings {
-    /// The type of weights on the CPU and on CUDA.
+    /// The type of weights on the CPU and on CUDA, of those that are not quantised.
     #[must_use]
     pub fn precision(&self) -> Precision {
         match self.weights {
             Some(WeightType::F32) => Precision::F32,
-            Some(WeightType::F16) => Precision::F16,
+            Some(WeightType::F16 | WeightType::Q8_0 | WeightType::Q4_0) => Precision::F16,
             None => self.dtype.precision(),
         }
+    }
+
+    /// The type of weights on the GPU.
+    #[must_use]
+    pub fn gpu_weights(&self) -> WeightType {
+        self.weights.unwrap_or_default()
     }
 
     /// Refuses settings that only a GPU has on another device, and types of weights that the device does not hold.
@@ -160,14 +159,15 @@ impl EngineSettings {
             Err(Error::Request { field: "weights", got: got.into(), expected: expected.into() })
         };
         match (self.weights, self.device, self.dtype) {
-            (Some(WeightType::F32), DeviceName::Gpu, _) => {
-                return refuse("f32 on the GPU", "weights have 16 bits there: use --device cpu, or leave it out");
-            }
-            (Some(WeightType::F32), _, Dtype::F16) => {
+            (Some(WeightType::F32), DeviceName::Cpu | DeviceName::Cuda, Dtype::F16) => {
                 return refuse("f32 with --dtype f16", "that is about weights there: leave one of the two out");
             }
             (Some(WeightType::F16), DeviceName::Cuda, Dtype::F32) => {
                 return refuse("f16 with --dtype f32 on CUDA", "leave one of the two out");
+            }
+            (Some(quantised @ (WeightType::Q8_0 | WeightType::Q4_0)), DeviceName::Cuda, _) => {
+                let got = format!("{} on CUDA", quantised.name());
+                return refuse(&got, "use f16 there, or --device gpu or cpu");
             }
             _ => {}
         }
@@ -198,13 +198,14 @@ pub struct Expected {
 impl Expected {
     /// What is planned for it on an adapter.
     #[must_use]
-    pub fn plan(&self, caps: Caps, element: Element, budget_bytes: Option<u64>) -> PlanSettings {
+    pub fn plan(&self, caps: Caps, element: Element, weights: WeightType, budget_bytes: Option<u64>) -> PlanSettings {
         PlanSettings {
             request: self.request.clone(),
             version: self.version,
             from_picture: self.from_picture,
             picture: self.picture,
             budget: budget_bytes,
+            weights,
             ..PlanSettings::new(caps, element)
         }
     }

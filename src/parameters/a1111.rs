@@ -11,6 +11,7 @@ use super::{NEGATIVE, UsedEmbedding, UsedLora, spelled};
 use crate::prompt::PromptSyntax;
 use crate::request::{ClipSkipCounting, take_lora_tags};
 use crate::rng::Noise;
+use crate::weights::WeightType;
 
 /// Keys that tell a line of settings from a line of a prompt.
 const KNOWN_KEYS: [&str; 8] =
@@ -198,6 +199,7 @@ pub(super) fn read(text: &str) -> Option<Found> {
         model_hash: line.find("Model hash").map(str::to_owned),
         vae: line.find("VAE").map(str::to_owned),
         embeddings,
+        weights: line.find(super::WEIGHTS_KEY).and_then(WeightType::named),
         notes,
     })
 }

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{A1111_KEY, JSON_KEY, Parameters, UsedEmbedding, UsedLora, a1111, other_programs};
 use crate::prompt::PromptSyntax;
-use crate::request::{ClipSkipCounting, LongPrompt, MAX_SIDE};
+use crate::request::{ClipSkipCounting, LongPrompt, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS};
 use crate::rng::Noise;
 use crate::sampler::{Sampler, Spacing};
+use crate::weights::WeightType;
 
 /// The largest whole number that JavaScript's numbers hold exactly.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
@@ -60,6 +61,9 @@ pub struct Settings {
     /// The model's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// What the UNet was taken to predict, `epsilon` or `v`, where that was said when the model was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<String>,
     /// How far the picture departed from another one, 0 to 1; absent for text-to-image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
@@ -170,6 +174,10 @@ pub struct Found {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, ts(optional, as = "Option<Vec<UsedEmbedding>>"))]
     pub embeddings: Vec<UsedEmbedding>,
+    /// The type that the model's weights were held in, where they were quantised for the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub weights: Option<WeightType>,
     /// What could not, in sentences without a full stop.
     pub notes: Vec<String>,
 }
@@ -183,6 +191,7 @@ impl Found {
             model_hash: None,
             vae: None,
             embeddings: Vec::new(),
+            weights: None,
             notes: Vec::new(),
         }
     }
@@ -202,8 +211,9 @@ impl Found {
             // Without a word about it the picture is from before there was a choice.
             let prompt_syntax = settings.prompt_syntax.or(Some(PromptSyntax::Plain));
             let settings = Settings { model, version, prompt_syntax, ..settings };
-            let embeddings = serde_json::from_str::<Parameters>(own).map(|own| own.embeddings).unwrap_or_default();
-            return Some(Found { settings, embeddings, ..Found::of("darkroom") });
+            let own = serde_json::from_str::<Parameters>(own).unwrap_or_default();
+            let (embeddings, weights) = (own.embeddings, own.weights);
+            return Some(Found { settings, embeddings, weights, ..Found::of("darkroom") });
         }
         let in_a1111 = find(A1111_KEY).or(find("UserComment")).and_then(a1111::read).map(|mut found| {
             if let Some(version) = found.settings.version.as_deref().filter(|version| version.starts_with("darkroom")) {
@@ -221,7 +231,7 @@ impl Found {
 
     /// Numbers that no picture can have been drawn with here are notes.
     fn drop_impossible(&mut self) {
-        let Settings { width, height, guidance_scale, strength, eta, .. } = &mut self.settings;
+        let Settings { width, height, steps, guidance_scale, strength, eta, .. } = &mut self.settings;
         let is_too_large = |side: &Option<u32>| side.is_some_and(|side| side as usize > MAX_SIDE);
         if is_too_large(width) || is_too_large(height) {
             let side = |side: Option<u32>| side.map_or_else(|| "?".to_owned(), |side| side.to_string());
@@ -232,6 +242,13 @@ impl Found {
             if let Some(number) = value.take_if(|number| !number.is_finite()) {
                 self.notes.push(format!("its {name} {number} cannot be used here"));
             }
+        }
+        if let Some(n) = steps.take_if(|n| !(1..=MAX_STEPS as u32).contains(n)) {
+            self.notes.push(format!("its steps {n} cannot be used here: 1 to {MAX_STEPS} are drawn"));
+        }
+        let most = MAX_GUIDANCE_SCALE;
+        if let Some(scale) = self.settings.guidance_scale.take_if(|scale| !(0.0..=most).contains(scale)) {
+            self.notes.push(format!("its guidance scale {scale} cannot be used here: 0 to {most} is drawn"));
         }
     }
 }

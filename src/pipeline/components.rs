@@ -48,6 +48,13 @@ pub enum Residency {
     Resident,
     /// While their stage lasts: text encoders, UNet and VAE one after another, for devices that cannot hold them together.
     Staged,
+    /// One component after another, and of each so many bytes: what is above them is read while the component runs, each
+    /// time that it runs, for devices that cannot hold one whole.
+    #[cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), value(skip))]
+    Streamed {
+        /// The most bytes of weights at once, with what reading them takes; 0 for as few as possible.
+        weight_bytes: u64,
+    },
 }
 
 impl Residency {
@@ -57,6 +64,7 @@ impl Residency {
         match self {
             Residency::Resident => "resident",
             Residency::Staged => "staged",
+            Residency::Streamed { .. } => "streamed",
         }
     }
 }
@@ -239,7 +247,7 @@ impl<R: Runner> ModelComponents<R> {
         let mut told = |n_bytes| {
             go_on(n_bytes);
         };
-        let weights = Rc::new(runner.load(&self.configs.graphs(part)?, &file, &mut told).await?);
+        let weights = Rc::new(self.load_part(runner, &self.configs.graphs(part)?, &file, &mut told).await?);
         let known = Loaded { part, weights: Rc::clone(&weights), loras: loras.clone(), changes };
         self.loaded.borrow_mut().push(known);
         Ok(weights)
@@ -264,12 +272,29 @@ impl<R: Runner> ModelComponents<R> {
         let mut told = |n_bytes| {
             go_on(n_bytes);
         };
-        Ok(Rc::new(runner.load(std::slice::from_ref(graph), &file, &mut told).await?))
+        Ok(Rc::new(self.load_part(runner, std::slice::from_ref(graph), &file, &mut told).await?))
+    }
+
+    /// Loads as much of a part as the residency allows. Where that is not all, the part has the device for itself.
+    async fn load_part(
+        &self,
+        runner: &R,
+        graphs: &[Graph],
+        file: &Weights,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<R::Weights> {
+        match self.residency {
+            Residency::Resident | Residency::Staged => runner.load(graphs, file, progress).await,
+            Residency::Streamed { weight_bytes } => {
+                self.loaded.borrow_mut().clear();
+                runner.load_within(graphs, file, weight_bytes, progress).await
+            }
+        }
     }
 
     /// Drops weights whose stage is over, where the device cannot hold all.
     pub fn release(&self, parts: &[Part]) {
-        if self.residency == Residency::Staged {
+        if self.residency != Residency::Resident {
             self.loaded.borrow_mut().retain(|known| !parts.contains(&known.part));
         }
     }

@@ -21,6 +21,7 @@ use crate::run::gpu::Caps;
 use crate::run::gpu::Element;
 use crate::run::gpu::ledger::Counts;
 use crate::run::gpu::runner::GpuRunner;
+use crate::weights::WeightType;
 
 /// Steps that are run: from the second on all are alike, and samplers keep no more than three earlier results.
 const MAX_STEPS: usize = 5;
@@ -38,6 +39,8 @@ pub struct PlanSettings {
     pub picture: Option<(usize, usize)>,
     /// The type of activations.
     pub element: Element,
+    /// The type that weights are held in.
+    pub weights: WeightType,
     /// Bytes of GPU memory that may be used; without one everything stays loaded.
     pub budget: Option<u64>,
     /// How long weights stay loaded, where the budget is not to decide.
@@ -56,6 +59,7 @@ impl PlanSettings {
             from_picture: false,
             picture: None,
             element,
+            weights: WeightType::default(),
             budget: None,
             residency: None,
             caps,
@@ -86,7 +90,9 @@ pub struct Plan {
     pub height: usize,
     /// `f16` or `f32`.
     pub dtype: &'static str,
-    /// `resident` or `staged`.
+    /// What weights are held in: `f32`, `f16`, `q8_0` or `q4_0`.
+    pub weights: &'static str,
+    /// `resident`, `staged` or `streamed`.
     pub residency: &'static str,
     /// In order.
     pub phases: Vec<PhasePlan>,
@@ -96,6 +102,10 @@ pub struct Plan {
     pub resident_peak_bytes: u64,
     /// The same if components were loaded one after another.
     pub staged_peak_bytes: u64,
+    /// The same if as few weights as possible were on the GPU at once: no budget below it suffices.
+    pub least_peak_bytes: u64,
+    /// Bytes of weights that are brought to the GPU in each step, because they do not stay there.
+    pub streamed_bytes_per_step: u64,
     /// Bytes of all weights as they lie on the GPU.
     pub weight_bytes: u64,
     /// The largest range that one binding sees.
@@ -123,30 +133,51 @@ impl Plan {
 /// # Errors
 /// What is wrong with the configs or the settings; [`Error::Limit`] when no plan is within the adapter's limits.
 pub async fn plan(source: &dyn Source, settings: &PlanSettings) -> Result<Plan> {
+    Ok(decide(source, settings).await?.0)
+}
+
+/// Tries how a search for the most weights that fit a budget goes on, at most.
+const MAX_TRIES: usize = 7;
+
+/// A plan, and the residency that it is for.
+async fn decide(source: &dyn Source, settings: &PlanSettings) -> Result<(Plan, Residency)> {
     let resident = draw(source, settings, Residency::Resident).await?;
     let staged = draw(source, settings, Residency::Staged).await?;
+    let least = draw(source, settings, Residency::Streamed { weight_bytes: 0 }).await?;
     let fits = |drawn: &Drawn| settings.budget.is_none_or(|budget| drawn.peak_bytes <= budget);
-    let (resident_peak_bytes, staged_peak_bytes) = (resident.peak_bytes, staged.peak_bytes);
-    let residency = settings.residency.unwrap_or(if fits(&resident) || staged_peak_bytes >= resident_peak_bytes {
-        Residency::Resident
-    } else {
-        Residency::Staged
-    });
+    let [resident_peak_bytes, staged_peak_bytes, least_peak_bytes] =
+        [&resident, &staged, &least].map(|drawn| drawn.peak_bytes);
+    let smallest = resident_peak_bytes.min(staged_peak_bytes).min(least_peak_bytes);
     let weight_bytes = resident.weight_bytes;
-    let drawn = match residency {
-        Residency::Resident => resident,
-        Residency::Staged => staged,
+    let chosen = match settings.residency {
+        Some(residency) => residency,
+        None if fits(&resident) => Residency::Resident,
+        None if fits(&staged) => Residency::Staged,
+        None if least_peak_bytes < staged_peak_bytes.min(resident_peak_bytes) => {
+            Residency::Streamed { weight_bytes: 0 }
+        }
+        None if staged_peak_bytes < resident_peak_bytes => Residency::Staged,
+        None => Residency::Resident,
+    };
+    let (residency, drawn) = match (chosen, settings.residency) {
+        (Residency::Resident, _) => (chosen, resident),
+        (Residency::Staged, _) => (chosen, staged),
+        (Residency::Streamed { .. }, Some(_)) => (chosen, draw(source, settings, chosen).await?),
+        (Residency::Streamed { .. }, None) => fill_budget(source, settings, least).await?,
     };
     let fits = fits(&drawn);
     let advice = (!fits).then(|| {
         format!(
-            "the least is {}, with components loaded one after another: draw smaller than {}x{}, or use f16",
-            in_words(resident_peak_bytes.min(staged_peak_bytes)),
+            "the least is {}, with weights brought to the GPU piece by piece in each step: draw smaller than {}x{}, or \
+             use f16",
+            in_words(smallest),
             drawn.width,
             drawn.height
         )
     });
-    Ok(Plan {
+    let steps = drawn.phases.iter().filter(|phase| phase.name.ends_with("step"));
+    let streamed_bytes_per_step = steps.last().map_or(0, |step| step.counts.streamed_bytes);
+    let plan = Plan {
         model: source.describe(),
         width: drawn.width,
         height: drawn.height,
@@ -154,10 +185,13 @@ pub async fn plan(source: &dyn Source, settings: &PlanSettings) -> Result<Plan> 
             Element::F32 => "f32",
             Element::F16 => "f16",
         },
+        weights: settings.weights.name(),
         residency: residency.name(),
         peak_bytes: drawn.peak_bytes,
         resident_peak_bytes,
         staged_peak_bytes,
+        least_peak_bytes,
+        streamed_bytes_per_step,
         weight_bytes,
         largest_binding_bytes: drawn.phases.iter().map(|p| p.counts.largest_binding_bytes).max().unwrap_or(0),
         max_binding_bytes: settings.caps.max_binding_bytes,
@@ -165,7 +199,37 @@ pub async fn plan(source: &dyn Source, settings: &PlanSettings) -> Result<Plan> 
         fits,
         advice,
         phases: drawn.phases,
-    })
+    };
+    Ok((plan, residency))
+}
+
+/// The most weights that stay within a budget while a component runs; `least` has the fewest.
+async fn fill_budget(source: &dyn Source, settings: &PlanSettings, least: Drawn) -> Result<(Residency, Drawn)> {
+    let mut best = (Residency::Streamed { weight_bytes: 0 }, least);
+    let budget = settings.budget.unwrap_or(u64::MAX);
+    if best.1.peak_bytes > budget {
+        return Ok(best);
+    }
+    // What a step takes beside its weights does not depend on how many of them stay. Other stages may take more, and leave
+    // less for theirs.
+    let beside = |phase: &PhasePlan| phase.counts.peak_bytes.saturating_sub(phase.counts.weight_bytes);
+    let of_steps = best.1.phases.iter().filter(|phase| phase.name.ends_with("step")).map(beside).max().unwrap_or(0);
+    let (mut low, mut high) = (0, budget.saturating_sub(of_steps));
+    let mut next = high;
+    for _ in 0..MAX_TRIES {
+        let residency = Residency::Streamed { weight_bytes: next };
+        let drawn = draw(source, settings, residency).await?;
+        if drawn.peak_bytes <= budget {
+            (low, best) = (next, (residency, drawn));
+            if next == high {
+                break;
+            }
+        } else {
+            high = next;
+        }
+        next = low + (high - low) / 2;
+    }
+    Ok(best)
 }
 
 /// What a run without a device counted.
@@ -178,7 +242,7 @@ struct Drawn {
 }
 
 async fn draw(source: &dyn Source, settings: &PlanSettings, residency: Residency) -> Result<Drawn> {
-    let runner = Rc::new(GpuRunner::planned(settings.caps.clone(), settings.element)?);
+    let runner = Rc::new(GpuRunner::planned(settings.caps.clone(), settings.element)?.with_weights(settings.weights));
     let mut before = runner.counts();
     let model = ModelLoader::new(source, &*runner).with_residency(residency).load(&mut |_| {}).await?;
     let counts = runner.counts();
@@ -252,14 +316,13 @@ fn in_words(n_bytes: u64) -> String {
 /// # Errors
 /// As [`plan`]; [`Error::Request`] when nothing fits, with what would.
 pub async fn choose_residency(source: &dyn Source, settings: &PlanSettings) -> Result<Residency> {
-    let plan = plan(source, settings).await?;
-    match (plan.fits, plan.residency) {
-        (true, name) if name == Residency::Staged.name() => Ok(Residency::Staged),
-        (true, _) => Ok(Residency::Resident),
-        (false, _) => Err(Error::Request {
-            field: "memory budget",
-            got: format!("of {}", in_words(settings.budget.unwrap_or(0))),
-            expected: plan.advice.unwrap_or_default(),
-        }),
+    let (plan, residency) = decide(source, settings).await?;
+    if plan.fits {
+        return Ok(residency);
     }
+    Err(Error::Request {
+        field: "memory budget",
+        got: format!("of {}", in_words(settings.budget.unwrap_or(0))),
+        expected: plan.advice.unwrap_or_default(),
+    })
 }

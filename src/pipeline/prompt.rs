@@ -77,6 +77,13 @@ fn n_calls(configs: &ModelConfigs, config: &SDConfig) -> usize {
     config.steps * sampler.map_or(1, |sampler| sampler.kind.calls_per_step())
 }
 
+/// Notes on words of embeddings that ComfyUI takes for text, since `embedding:` does not stand before them.
+fn about_bare_words(configs: &ModelConfigs, text: &str) -> Vec<String> {
+    let text = prompt::without_named_embeddings(text);
+    let words = configs.text_encoders.first().map(|encoder| encoder.tokenizer.words_in(&text)).unwrap_or_default();
+    words.iter().map(|word| format!("{0} is text in ComfyUI's syntax: write embedding:{0}", word.name)).collect()
+}
+
 impl Prompts {
     /// Reads and tokenizes both prompts for every encoder of the model.
     ///
@@ -94,6 +101,9 @@ impl Prompts {
         for (parsed, raw, report) in [(&negative, negative_text, 1), (&positive, &config.prompt, 0)] {
             let report = &mut reports[report];
             report.notes.clone_from(&parsed.notes);
+            if syntax == PromptSyntax::Comfy {
+                report.notes.extend(about_bare_words(configs, raw));
+            }
             for part in &parsed.parts {
                 let mut texts = Vec::new();
                 for pieces in &part.variants {
@@ -136,10 +146,10 @@ impl Prompts {
         Ok(())
     }
 
-    /// Chunks of the longest text: all others are filled up with the chunk of an empty text.
+    /// Chunks of the longest text: all others are filled up with the chunk of an empty text, or before that, where
+    /// AUTOMATIC1111 joins prompts, as [`Prompts::encode`] says.
     pub fn n_chunks(&self) -> usize {
-        let texts = self.groups.iter().flat_map(|group| &group.texts);
-        texts.flat_map(|text| &text.by_encoder).map(|text| text.chunks.len()).max().unwrap_or(1)
+        longest(&self.groups)
     }
 
     /// What a call of the UNet, from 0, is for. `guidance_scale` is `None` without guidance.
@@ -178,7 +188,7 @@ impl Prompts {
 
     /// Runs the text encoders for the negative prompt's texts, or for the prompt's. XL takes the penultimate states of both
     /// without the final norm, and the pooled state of the second; SD 1 and 2 take the normed last state. `clip_skip` leaves
-    /// out that many more layers.
+    /// out that many more layers. Of prompts that `AND` joins, the shorter ones repeat their last state up to the longest.
     pub async fn encode<R: Runner>(
         &self,
         role: Role,
@@ -192,6 +202,7 @@ impl Prompts {
             Role::Prompt => (&self.groups[1..], self.skips.0),
         };
         let (n_chunks, on_host) = (self.n_chunks(), self.is_weighted());
+        let n_joined = longest(groups);
         let configs = &model.configs;
         // By text and encoder.
         let mut states: Vec<Vec<R::Tensor>> = Vec::new();
@@ -240,7 +251,16 @@ impl Prompts {
             let mut text_idx = 0;
             for group in groups {
                 let mut by_text: Vec<Vec<R::Tensor>> = vec![Vec::new(); group.texts.len()];
+                let n_own = longest(std::slice::from_ref(group));
                 for chunk_idx in 0..n_chunks {
+                    if (n_own..n_joined).contains(&chunk_idx) {
+                        for chunks in &mut by_text {
+                            let Some(last) = chunks.last() else { continue };
+                            let repeated = last_repeated(&runner.download(last).await?, empty.ids.len());
+                            chunks.push(on_device(runner, &repeated, &empty)?);
+                        }
+                        continue;
+                    }
                     let chunk_of = |text: &Text| text.by_encoder[idx].chunks.get(chunk_idx).unwrap_or(&empty).clone();
                     let chunks: Vec<Chunk> = group.texts.iter().map(chunk_of).collect();
                     let mut encoded = Vec::new();
@@ -333,6 +353,18 @@ impl ChunkStates<'_> {
         }
         Ok(())
     }
+}
+
+/// Chunks of the longest text.
+fn longest(groups: &[Group]) -> usize {
+    let texts = groups.iter().flat_map(|group| &group.texts).flat_map(|text| &text.by_encoder);
+    texts.map(|text| text.chunks.len()).max().unwrap_or(1)
+}
+
+/// The last of T states \[T,D\], as often as there are states.
+fn last_repeated(states: &[f32], n_tokens: usize) -> Vec<f32> {
+    let width = states.len() / n_tokens.max(1);
+    states[states.len() - width..].repeat(n_tokens)
 }
 
 /// States of a chunk, \[1,T,D\].

@@ -30,7 +30,7 @@ pub(super) fn has_word(text: &str, word: &str) -> bool {
     places(text, word).next().is_some()
 }
 
-/// The prompts that `AND` joins, with their weights: `a :1.2 AND b :0.8`.
+/// The prompts that `AND` joins, with their weights: `a :1.2 AND b :0.8`. A prompt without `AND` may have one, too.
 pub(super) fn split_at_and(text: &str, notes: &mut Vec<String>) -> Vec<(String, f64)> {
     let mut parts = Vec::new();
     let mut start = 0;
@@ -39,11 +39,12 @@ pub(super) fn split_at_and(text: &str, notes: &mut Vec<String>) -> Vec<(String, 
         start = at + "AND".len();
     }
     parts.push(&text[start..]);
-    if let [only] = parts[..] {
-        if let (_, Some(weight)) = weight_at_end(only) {
-            note(notes, &format!(":{weight} at the end is text, as there is no AND and no bracket"));
-        }
-        return vec![(only.to_owned(), 1.0)];
+    if let [only] = parts[..]
+        && let (_, Some(weight)) = weight_at_end(only)
+    {
+        let says =
+            "at the end is the weight of the whole prompt, as in AUTOMATIC1111: put a comma behind it if it is text";
+        note(notes, &format!(":{weight} {says}"));
     }
     parts
         .into_iter()
@@ -256,7 +257,10 @@ mod tests {
     fn and_has_weights() {
         let read = |text| split_at_and(text, &mut Vec::new());
         assert_eq!(read("a :1.2 AND b: 0.8 AND c"), [("a".into(), 1.2), (" b".into(), 0.8), (" c".into(), 1.0)]);
-        assert_eq!(read("a BAND, 16:9"), [("a BAND, 16:9".into(), 1.0)]);
+        assert_eq!(read("a BAND, 16:9,"), [("a BAND, 16:9,".into(), 1.0)]);
+        let mut notes = Vec::new();
+        assert_eq!(split_at_and("a BAND : .5 ", &mut notes), [("a BAND".into(), 0.5)]);
+        assert!(notes[0].starts_with(":0.5 at the end is the weight"), "{notes:?}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! compel's weights: `word++` is 1.1 squared, `word-` 0.9, `(some words)1.3` the number; `"some words"+` works as brackets do.
 //! Nested ones multiply. A backslash makes text of the brackets, quotes and signs behind it.
 //!
-//! `.blend()`, `.and()`, `.swap()` and `withLora()` are refused: what they draw is another picture. An operator that stands
-//! behind nothing is text, as in the original.
+//! `("a", "b").and()` encodes each prompt in chunks of its own. `.blend()`, `.swap()`, `withLora()` and weights of `.and()`
+//! are refused: what they draw is another picture. An operator that stands behind nothing is text, as in the original.
 
 use std::collections::HashSet;
 
@@ -14,14 +14,15 @@ const MINUS: f64 = 0.9;
 /// Characters that have a meaning; behind a backslash they are text.
 const SYNTAX: [char; 8] = ['(', ')', '"', ',', '.', '+', '-', '='];
 /// What is not drawn, and what to write in its place.
-const REFUSED: [(&str, &str); 6] = [
+const REFUSED: [(&str, &str); 4] = [
     (").blend(", "draw the prompts one by one"),
-    (").and(", "use BREAK with --prompt-syntax a1111"),
-    (").add(", "use BREAK with --prompt-syntax a1111"),
     (".swap(", "use [a:b:0.5] with --prompt-syntax a1111"),
     ("withLora(", "use --lora"),
     ("useLora(", "use --lora"),
 ];
+/// What joins prompts, and where it works.
+const JOINS: [&str; 2] = [").and(", ").add("];
+const WHERE_IT_JOINS: &str = r#"("a", "b").and() works at the beginning of the prompt, without weights"#;
 
 /// A text as fragments with weights.
 ///
@@ -32,6 +33,60 @@ pub(super) fn pieces(text: &str, notes: &mut Vec<String>) -> Result<Vec<Piece>> 
         let got = format!("with compel's {}…)", operator.trim_start_matches(')'));
         return Err(Error::Request { field: "prompt", got, expected: (*expected).to_owned() });
     }
+    if let Some((parts, rest)) = joined_prompts(text) {
+        if !rest.trim().is_empty() {
+            note(notes, "what stands behind .and() is left out, as in compel");
+        }
+        let mut all = Vec::new();
+        for part in parts {
+            if !all.is_empty() {
+                all.push(Piece::Break);
+            }
+            all.extend(pieces_of_one(part, notes));
+        }
+        return Ok(all);
+    }
+    if let Some(operator) = JOINS.iter().find(|operator| text.contains(*operator)) {
+        let got = format!("with compel's {}…)", operator.trim_start_matches(')'));
+        return Err(Error::Request { field: "prompt", got, expected: WHERE_IT_JOINS.to_owned() });
+    }
+    Ok(pieces_of_one(text, notes))
+}
+
+/// The prompts of `("a", "b").and()`, which a text begins with, and what follows. A single word needs no quotes.
+fn joined_prompts(text: &str) -> Option<(Vec<&str>, &str)> {
+    let mut rest = text.trim_start().strip_prefix('(')?;
+    let mut parts = Vec::new();
+    let rest = loop {
+        rest = rest.trim_start();
+        let (part, after) = match rest.strip_prefix('"') {
+            Some(quoted) => {
+                let is_end = |at: &usize| !quoted[..*at].ends_with('\\');
+                let end = quoted.match_indices('"').map(|(at, _)| at).find(is_end)?;
+                (&quoted[..end], quoted[end + 1..].trim_start())
+            }
+            None => {
+                let end = rest.find([',', ')', '(', '"', '\\']).filter(|end| *end > 0)?;
+                let word = rest[..end].trim_end();
+                (Some(word).filter(|word| !word.contains(char::is_whitespace))?, &rest[end..])
+            }
+        };
+        parts.push(part);
+        match after.strip_prefix(',') {
+            Some(after) => rest = after,
+            None => break after,
+        }
+    };
+    let rest = JOINS.iter().find_map(|operator| rest.strip_prefix(operator))?;
+    let (weights, rest) = rest.split_once(')')?;
+    let is_one = |weight: &str| weight.trim().parse() == Ok(1.0);
+    let has_no_effect =
+        weights.trim().is_empty() || weights.split(',').all(is_one) && weights.split(',').count() == parts.len();
+    has_no_effect.then_some((parts, rest))
+}
+
+/// A prompt without operators between prompts.
+fn pieces_of_one(text: &str, notes: &mut Vec<String>) -> Vec<Piece> {
     let text = with_space_behind_commas(text);
     let mut found = Vec::new();
     let mut reader = Reader { text: &text, depth: 0, too_deep: false, failed: HashSet::new() };
@@ -51,7 +106,7 @@ pub(super) fn pieces(text: &str, notes: &mut Vec<String>) -> Result<Vec<Piece>> 
     if reader.too_deep {
         note(notes, &format!("brackets are read {MAX_DEPTH} deep; what opens deeper is text"));
     }
-    Ok(fused(found))
+    fused(found)
 }
 
 /// `a,b` as `a, b`.
@@ -270,6 +325,38 @@ mod tests {
                 got.len() == expected.len() && got.iter().zip(expected).all(|((t, w), (u, v))| t == u && close(*w, *v));
             assert!(same, "{text:?}: {got:?}");
         }
-        assert!(pieces("(\"a\", \"b\").blend(1, 1)", &mut Vec::new()).is_err());
+        for text in [
+            "(\"a\", \"b\").blend(1, 1)",
+            "(\"a\", \"b\").and(1, 0.5)",
+            "(\"a\", \"b\").and(1)",
+            "x (\"a\", \"b\").and()",
+            "(\"a\" \"b\").and()",
+            "(a b).and()",
+        ] {
+            assert!(pieces(text, &mut Vec::new()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn and_joins_prompts() {
+        let mut notes = Vec::new();
+        let joined = |text: &str, notes: &mut Vec<String>| {
+            let shown = |piece: &Piece| match piece {
+                Piece::Text(fragment) => fragment.text.clone(),
+                Piece::Break => "|".to_owned(),
+            };
+            pieces(text, notes).unwrap().iter().map(shown).collect::<String>()
+        };
+        for (text, expected) in [
+            ("(\"a red fox\", \"snow\").and()", "a red fox|snow"),
+            (" ( \"a\" , b,\"\" ).and( 1,1.0, 1 )", "a|b|"),
+            ("(\"a \\\"q\\\"\", \"b, c\").and()", "a \"q\"|b, c"),
+            ("(a).and()", "a"),
+        ] {
+            assert_eq!(joined(text, &mut notes), expected, "{text}");
+        }
+        assert!(notes.is_empty());
+        assert_eq!(joined("(\"a\", \"b\").and() x", &mut notes), "a|b");
+        assert_eq!(notes.len(), 1);
     }
 }

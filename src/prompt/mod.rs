@@ -168,6 +168,9 @@ pub fn parse(text: &str, syntax: PromptSyntax, role: Role, n_calls: usize) -> Re
         }
         PromptSyntax::A1111 => a1111_parts(text, role, n_calls, &mut notes),
     };
+    if matches!(syntax, PromptSyntax::A1111 | PromptSyntax::Compel) {
+        about_named_embeddings(text, &mut notes);
+    }
     if parts.len() > MAX_PARTS {
         return refuse(format!("{} prompts joined by AND", parts.len()), format!("{MAX_PARTS} work"));
     }
@@ -238,6 +241,30 @@ fn about_others(text: &str, syntax: PromptSyntax, notes: &mut Vec<String>) {
     if let Some(tag) = a1111::first_tag(text) {
         note(notes, &format!("{tag} is text in {name}"));
     }
+}
+
+/// Says that ComfyUI's way to name embeddings is text here. The name itself may be one, which is read all the same.
+fn about_named_embeddings(text: &str, notes: &mut Vec<String>) {
+    const SPELLING: &str = "embedding:";
+    for (at, _) in text.match_indices(SPELLING) {
+        let is_inside = text[..at].chars().next_back().is_some_and(char::is_alphanumeric);
+        let after = &text[at + SPELLING.len()..];
+        let end = after.find(|c: char| c.is_whitespace() || "(),:[]|".contains(c)).unwrap_or(after.len());
+        if !is_inside && end > 0 {
+            let name: String = after[..end].chars().take(80).collect();
+            note(
+                notes,
+                &format!("{SPELLING}{name} is ComfyUI's spelling, and {SPELLING} is text here: write {name} alone"),
+            );
+        }
+    }
+}
+
+/// The text without the embeddings that it names in ComfyUI's way.
+#[must_use]
+pub fn without_named_embeddings(text: &str) -> String {
+    let is_kept = |word: &&str| !word.trim_start_matches('(').starts_with("embedding:");
+    text.split([' ', '\n']).filter(is_kept).collect::<Vec<_>>().join(" ")
 }
 
 /// Says something once.

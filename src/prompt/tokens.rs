@@ -282,8 +282,12 @@ fn by_words(runs: &Runs, tokenizer: &Tokenizer) -> Chunks {
     chunks
 }
 
-/// As compel.
+/// As compel: prompts that are joined have chunks of their own.
 fn by_sentences(runs: &Runs, tokenizer: &Tokenizer) -> Chunks {
+    runs.split(Option::is_none).flat_map(|runs| sentences_of_one(runs, tokenizer)).collect()
+}
+
+fn sentences_of_one(runs: &[Option<Run>], tokenizer: &Tokenizer) -> Chunks {
     let most = tokenizer.tokens_per_chunk();
     let tokens: Vec<Token> = runs.iter().flatten().flat_map(|run| run.tokens.iter().copied()).collect();
     let ends = |all: &[&str]| all.iter().filter_map(|end| tokenizer.id_of(end)).collect::<Vec<u32>>();

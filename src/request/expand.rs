@@ -9,7 +9,7 @@ use crate::prompt::wildcards::{Wildcards, expand, is_template};
 const OF_NEGATIVE: u64 = 0x6e65_6761_7469_7665;
 
 /// See [`Request::expanded`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExpandedRequest {
     /// One for each picture, or the one request for all where nothing was to be decided.
     pub requests: Vec<Request>,

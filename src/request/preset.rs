@@ -82,6 +82,13 @@ impl Preset {
         }
     }
 
+    /// What it is for, for people: `Lightning, 4 steps`.
+    #[must_use]
+    pub fn describe(self) -> String {
+        let steps = if self.steps() == 1 { "1 step".to_owned() } else { format!("{} steps", self.steps()) };
+        format!("{}, {steps}", self.title())
+    }
+
     /// What people call such a model.
     #[must_use]
     pub fn title(self) -> &'static str {

@@ -60,6 +60,21 @@ pub trait Runner {
     /// What [`Weights`] says of a tensor that is missing or of another shape, or a device out of memory.
     async fn load(&self, graphs: &[Graph], weights: &Weights, progress: &mut dyn FnMut(u64)) -> Result<Self::Weights>;
 
+    /// As [`Runner::load`], with at most `most_bytes` of weights on the device at once: the others are read while a program
+    /// runs, each time. Runners without such a bound load all.
+    ///
+    /// # Errors
+    /// As [`Runner::load`]. A run that reads weights fails as loading them does.
+    async fn load_within(
+        &self,
+        graphs: &[Graph],
+        weights: &Weights,
+        _most_bytes: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self::Weights> {
+        self.load(graphs, weights, progress).await
+    }
+
     /// Reads some tensors anew, by name, in the place of those in `loaded`: `weights` has other values for them than those
     /// that it was made from with the same graphs. After an error the values are those of either.
     ///

@@ -63,10 +63,16 @@ impl Bench {
         };
         let weights = Weights::open(vec![source]).await?;
         let given = given_inputs(&inputs)?;
-        let LoadSettings { runner, dtype, tune, tiles, .. } = settings.load;
+        let LoadSettings { runner, dtype, weights: held, tune, tiles, .. } = settings.load;
         let engine = match runner {
             RunnerName::Cpu => Engine::Cpu(
-                bench::Bench::load(Rc::new(CandleRunner::cpu(Precision::F32)), &case, &weights, &given).await?,
+                bench::Bench::load(
+                    Rc::new(CandleRunner::cpu(Precision::F32).with_weights(held)),
+                    &case,
+                    &weights,
+                    &given,
+                )
+                .await?,
             ),
             RunnerName::Gpu => {
                 let gpu = super::open_gpu().await?;
@@ -74,6 +80,7 @@ impl Bench {
                 // Choices that cannot be read are as good as none.
                 let tiles = tiles.as_deref().and_then(|text| serde_json::from_str(text).ok());
                 let runner = GpuRunner::new(gpu, element)?.with_tiles(tiles.unwrap_or_default());
+                let runner = runner.with_weights(held.unwrap_or_default());
                 runner.measure_tiles(tune);
                 Engine::Gpu(bench::Bench::load(Rc::new(runner), &case, &weights, &given).await?)
             }

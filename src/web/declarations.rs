@@ -104,6 +104,7 @@ fn declarations() -> String {
     all.visit::<types::ModelInfo>();
     all.visit::<types::VersionInfo>();
     all.visit::<types::Work>();
+    all.visit::<types::ChosenPrompts>();
     all.visit::<types::StepReport>();
     all.visit::<types::PictureParameters>();
     all.visit::<types::ModelsSettings>();

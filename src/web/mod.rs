@@ -13,6 +13,7 @@ mod models;
 mod opened;
 mod studio;
 mod types;
+mod wildcards;
 
 use js_sys::{Reflect, Uint8Array};
 use serde::Serialize;
@@ -24,6 +25,7 @@ pub use inspect::inspect_file;
 pub use logger::set_log_level;
 pub use models::Models;
 pub use studio::Studio;
+pub use wildcards::choose_prompts;
 
 use crate::engine::{self, Device, DeviceName, EngineSettings, Expected};
 use crate::hub::published::Published;
@@ -113,7 +115,8 @@ fn plan_settings(request: JsValue, caps: JsValue) -> Result<(PlanRequest, PlanSe
         ..Request::default()
     };
     let expected = Expected { request: asked, from_picture: request.from_picture, ..Expected::default() };
-    let settings = expected.plan(caps, element, request.budget_bytes.map(|bytes| bytes as u64));
+    let budget = request.budget_bytes.map(|bytes| bytes as u64);
+    let settings = expected.plan(caps, element, request.weights.unwrap_or_default(), budget);
     Ok((request, settings))
 }
 

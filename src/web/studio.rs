@@ -58,9 +58,10 @@ impl Studio {
             let fraction = p.loaded_bytes as f64 / p.total_bytes.max(1) as f64;
             failed = failed.take().or(on_progress.call1(&JsValue::NULL, &fraction.into()).err());
         };
+        let prediction = settings.prediction;
         let settings = EngineSettings { is_arriving, embeddings, ..engine_settings(settings) };
         let device = super::open_device(&settings).await?;
-        let engine = Engine::open(&device, source, &settings, &Expected::default()).await?;
+        let engine = Engine::open(&device, source, &settings, &Expected::default()).await?.with_prediction(prediction);
         engine.load(&mut progress).await?;
         match failed {
             Some(error) => Err(error),
@@ -128,6 +129,7 @@ impl Studio {
             family: family_of(configs).id(),
             is_inpaint: configs.is_inpaint(),
             runner,
+            weights: engine.device().gpu_weights(),
             device: engine.device().describe(),
             width,
             height,
@@ -274,6 +276,8 @@ pub(super) fn engine_settings(settings: &LoadSettings) -> EngineSettings {
             RunnerName::Gpu => DeviceName::Gpu,
         },
         dtype: settings.dtype.into(),
+        weights: settings.weights,
+        fits_weights: true,
         // The page decides itself whether a software adapter is measured.
         tune: if settings.tune { Tune::Always } else { Tune::Never },
         tiles: tiles.map(|tiles| Arc::new(tiles) as _),

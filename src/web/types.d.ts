@@ -46,6 +46,11 @@ export type BenchSettings = {
   runner: RunnerName,
   dtype?: Dtype,
   /**
+   * The type that weights are held in. Where it is not said, on the GPU the first of f16, q8_0 and q4_0 that is within
+   * the budget, f16 without one; as `dtype` says on the CPU.
+   */
+  weights?: WeightType,
+  /**
    * Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
    * budget everything stays loaded.
    */
@@ -114,6 +119,14 @@ export type Choice = {
   splits: number,
 };
 
+/** What is drawn where prompts choose. */
+export type ChosenPrompts = {
+  /** One for each picture, or one for all where nothing was to be decided. */
+  pictures: Array<PictureChoice>,
+  /** What was left as text and may have been meant otherwise. */
+  notes: Array<string>,
+};
+
 /** How the text encoder's layers are counted that `clip_skip` leaves out. */
 export type ClipSkipCounting = "diffusers" | "a1111";
 
@@ -149,6 +162,10 @@ export type Counts = {
   moved_bytes: number,
   /** Bytes written from the host. */
   uploaded_bytes: number,
+  /** Bytes of weights among them that were brought in while a program ran, because they did not stay. */
+  streamed_bytes: number,
+  /** Dispatches that packed these. `Counts::dispatches` is without them. */
+  streamed_dispatches: number,
   /** Times the host waited for bytes. */
   readbacks: number,
   /** Bytes that it waited for. */
@@ -329,6 +346,10 @@ export type InspectedFit = {
   gpu_staged_bytes: number,
   /** Bytes of all weights as they lie on the GPU. */
   gpu_weight_bytes: number,
+  /** The first two with weights held in q8_0. */
+  gpu_q8_0_bytes: [number, number],
+  /** The same in q4_0. */
+  gpu_q4_0_bytes: [number, number],
   /** Bytes of all weights in the CPU's memory as f32. */
   cpu_f32_bytes: number,
   /** What was taken for granted: a component from elsewhere, a prediction. */
@@ -410,6 +431,8 @@ export type Inspection = {
   ztsnr: boolean,
   /** What a LoRA consists of. */
   lora?: InspectedLora,
+  /** What a model or LoRA for a few steps is drawn with, by its name or metadata: what `--preset` takes. */
+  preset?: Preset,
   /** Vectors of an embedding. */
   vectors?: number,
   /** What its writer says about it, in short. */
@@ -436,6 +459,11 @@ export type Inspection = {
 export type LoadSettings = {
   runner: RunnerName,
   dtype?: Dtype,
+  /**
+   * The type that weights are held in. Where it is not said, on the GPU the first of f16, q8_0 and q4_0 that is within
+   * the budget, f16 without one; as `dtype` says on the CPU.
+   */
+  weights?: WeightType,
   /**
    * Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
    * budget everything stays loaded.
@@ -499,6 +527,8 @@ export type ModelInfo = {
   /** Whether the model only repaints parts of a picture. */
   is_inpaint: boolean,
   runner: RunnerName,
+  /** The type that weights are held in on the GPU. */
+  weights?: WeightType,
   /** What computes, for people. */
   device: string,
   width: number,
@@ -592,10 +622,30 @@ export type PhasePlan = {
   moved_bytes: number,
   /** Bytes written from the host. */
   uploaded_bytes: number,
+  /** Bytes of weights among them that were brought in while a program ran, because they did not stay. */
+  streamed_bytes: number,
+  /** Dispatches that packed these. `Counts::dispatches` is without them. */
+  streamed_dispatches: number,
   /** Times the host waited for bytes. */
   readbacks: number,
   /** Bytes that it waited for. */
   readback_bytes: number,
+};
+
+/** The part of a request that differs from picture to picture. */
+export type PictureChoice = {
+  /** What is drawn. */
+  prompt: string,
+  /** What is steered away from. */
+  negative_prompt?: string,
+  /** What the prompt was decided from. */
+  template?: string,
+  /** Likewise of the negative prompt. */
+  negative_template?: string,
+  /** The seed in digits. */
+  seed: string,
+  /** Pictures. */
+  count: number,
 };
 
 /** What made a picture, as far as its file says and it can be understood. Our own pictures have all of it. */
@@ -612,6 +662,8 @@ export type PictureParameters = {
   vae?: string,
   /** The embeddings whose words the prompts have. */
   embeddings?: Array<UsedEmbedding>,
+  /** The type that the model's weights were held in, where they were quantised for the device. */
+  weights?: WeightType,
   /** What could not, in sentences without a full stop. */
   notes: Array<string>,
   /** What to draw. */
@@ -642,6 +694,8 @@ export type PictureParameters = {
   any_size?: boolean,
   /** The model's name. */
   model?: string,
+  /** What the UNet was taken to predict, `epsilon` or `v`, where that was said when the model was opened. */
+  prediction?: string,
   /** How far the picture departed from another one, 0 to 1; absent for text-to-image. */
   strength?: number,
   /** Layers of the text encoder that were left out at the end, as `clip_skip_counting` counts. */
@@ -680,7 +734,9 @@ export type Plan = {
   height: number,
   /** `f16` or `f32`. */
   dtype: string,
-  /** `resident` or `staged`. */
+  /** What weights are held in: `f32`, `f16`, `q8_0` or `q4_0`. */
+  weights: string,
+  /** `resident`, `staged` or `streamed`. */
   residency: string,
   /** In order. */
   phases: Array<PhasePlan>,
@@ -690,6 +746,10 @@ export type Plan = {
   resident_peak_bytes: number,
   /** The same if components were loaded one after another. */
   staged_peak_bytes: number,
+  /** The same if as few weights as possible were on the GPU at once: no budget below it suffices. */
+  least_peak_bytes: number,
+  /** Bytes of weights that are brought to the GPU in each step, because they do not stay there. */
+  streamed_bytes_per_step: number,
   /** Bytes of all weights as they lie on the GPU. */
   weight_bytes: number,
   /** The largest range that one binding sees. */
@@ -714,6 +774,8 @@ export type PlanRequest = {
   /** Whether it starts from a picture, which the VAE encodes. */
   from_picture?: boolean,
   dtype?: Dtype,
+  /** The type that weights are held in; f16 where it is not said. */
+  weights?: WeightType,
   budget_bytes?: number,
 };
 
@@ -814,6 +876,9 @@ export type VersionInfo = {
   /** About how much there is to download. */
   download_bytes: number,
 };
+
+/** How a weight's values are held. */
+export type WeightType = "f32" | "f16" | "q8_0" | "q4_0";
 
 /** How much work a request is. */
 export type Work = {

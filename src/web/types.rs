@@ -15,6 +15,7 @@ use crate::run::gpu::Matrices;
 use crate::run::gpu::ledger::Counts;
 use crate::run::gpu::profile::ProfileLine;
 use crate::run::gpu::tiles::{Measured, Tiles};
+use crate::weights::WeightType;
 
 /// A seed as a number where JavaScript's numbers hold it, and as a text where they do not.
 fn number_or_text<S: Serializer>(seed: &u64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -31,6 +32,7 @@ impl LoadSettings {
     pub const FIELDS: &[&str] = &[
         "runner",
         "dtype",
+        "weights",
         "budget_bytes",
         "tiles",
         "tune",
@@ -46,13 +48,22 @@ impl LoadSettings {
 impl BenchSettings {
     /// The names of its fields.
     pub const FIELDS: &[&str] =
-        &["part", "version", "config", "batch", "height", "width", "runner", "dtype", "tiles", "tune"];
+        &["part", "version", "config", "batch", "height", "width", "runner", "dtype", "weights", "tiles", "tune"];
 }
 
 impl PlanRequest {
     /// The names of its fields.
-    pub const FIELDS: &[&str] =
-        &["version", "width", "height", "any_size", "guidance_scale", "from_picture", "dtype", "budget_bytes"];
+    pub const FIELDS: &[&str] = &[
+        "version",
+        "width",
+        "height",
+        "any_size",
+        "guidance_scale",
+        "from_picture",
+        "dtype",
+        "weights",
+        "budget_bytes",
+    ];
 }
 
 /// Which runner computes.
@@ -83,6 +94,10 @@ pub(super) struct LoadSettings {
     #[serde(default)]
     #[cfg_attr(test, ts(optional, as = "Option<Dtype>"))]
     pub dtype: Dtype,
+    /// The type that weights are held in. Where it is not said, on the GPU the first of f16, q8_0 and q4_0 that is within
+    /// the budget, f16 without one; as `dtype` says on the CPU.
+    #[serde(default)]
+    pub weights: Option<WeightType>,
     /// Bytes of GPU memory. Where it is too little for the whole model, its parts are loaded one after another; without a
     /// budget everything stays loaded.
     #[serde(default)]
@@ -232,6 +247,9 @@ pub(super) struct PlanRequest {
     #[serde(default)]
     #[cfg_attr(test, ts(optional, as = "Option<Dtype>"))]
     pub dtype: Dtype,
+    /// The type that weights are held in; f16 where it is not said.
+    #[serde(default)]
+    pub weights: Option<WeightType>,
     #[serde(default)]
     pub budget_bytes: Option<f64>,
 }
@@ -248,6 +266,10 @@ pub(super) struct ModelInfo {
     /// Whether the model only repaints parts of a picture.
     pub is_inpaint: bool,
     pub runner: RunnerName,
+    /// The type that weights are held in on the GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub weights: Option<WeightType>,
     /// What computes, for people.
     pub device: String,
     pub width: usize,
@@ -279,6 +301,34 @@ pub(super) struct Work {
     pub flops: f64,
     /// What the prompts' syntax does not know and is drawn as text.
     pub notes: Vec<String>,
+}
+
+/// What is drawn where prompts choose.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) struct ChosenPrompts {
+    /// One for each picture, or one for all where nothing was to be decided.
+    pub pictures: Vec<PictureChoice>,
+    /// What was left as text and may have been meant otherwise.
+    pub notes: Vec<String>,
+}
+
+/// The part of a request that differs from picture to picture.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+pub(super) struct PictureChoice {
+    /// What is drawn.
+    pub prompt: String,
+    /// What is steered away from.
+    pub negative_prompt: Option<String>,
+    /// What the prompt was decided from.
+    pub template: Option<String>,
+    /// Likewise of the negative prompt.
+    pub negative_template: Option<String>,
+    /// The seed in digits.
+    pub seed: String,
+    /// Pictures.
+    pub count: usize,
 }
 
 /// What one step did.

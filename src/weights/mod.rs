@@ -8,6 +8,7 @@
 //! business of [`crate::hub`].
 
 mod aliases;
+pub mod blocks;
 pub mod convert;
 mod decoded;
 #[cfg(not(target_arch = "wasm32"))]
@@ -21,6 +22,7 @@ mod renamed;
 mod rows;
 mod source;
 mod tensors;
+mod weight_type;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -41,6 +43,7 @@ pub use renamed::{Cut, Place, Renamed};
 pub use rows::MoreRows;
 pub use source::{ByteSource, LocalFuture, MemorySource, Shared};
 pub use tensors::{Tensor, TensorSource};
+pub use weight_type::WeightType;
 
 /// How many bytes of a tensor are read at once where its numbers are converted on the way.
 const PIECE_BYTES: u64 = 8 << 20;

@@ -91,7 +91,8 @@ const ANGLE_SLACK: f32 = 2.5e-4;
 /// Runs one case and panics with the first value that is wrong.
 pub async fn check(rig: &mut Rig<'_>, case: &Case) {
     let name = case.name;
-    for &element in elements(rig.gpu) {
+    let both = elements(rig.gpu).iter().flat_map(|&element| [(element, false), (element, true)]);
+    for (element, is_f32) in both {
         let mut bench = Bench::default();
         match case.what {
             What::Embedding { ids, rows, columns, positions } => {
@@ -99,16 +100,18 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
                     scatter(1, (rows * columns) as usize, 0.5).into_iter().map(f16::from_f32).collect();
                 let n_values = ids.len() * columns as usize;
                 let added = scatter(2, positions.map_or(0, |n| (n * columns) as usize), 1.0);
-                let operands = [bench.words(ids), bench.half_weight(&table), bench.room(element, n_values)];
+                let wide: Vec<f32> = table.iter().copied().map(f16::to_f32).collect();
+                let stored = if is_f32 { bench.float_weight(&wide) } else { bench.half_weight(&table) };
+                let operands = [bench.words(ids), stored, bench.room(element, n_values)];
                 let positions_operand = (!added.is_empty()).then(|| bench.float_weight(&added));
-                let launch = embedding::launch(ids.len() as u32, rows, columns, positions, element).expect(name);
+                let launch = embedding::launch(ids.len() as u32, rows, columns, positions, is_f32, element);
+                let launch = launch.expect(name);
                 let [ids_operand, table_operand, out] = operands;
                 let bindings =
                     embedding::Bindings { ids: ids_operand, table: table_operand, out, positions: positions_operand };
                 bench.launch(launch, bindings);
-                let table: Vec<f32> = table.into_iter().map(f16::to_f32).collect();
                 let got = rig.run(name, bench).await.elements(element, operands[2], n_values);
-                let mut expected = embedding::reference(ids, &table, columns as usize);
+                let mut expected = embedding::reference(ids, &wide, columns as usize);
                 if !added.is_empty() {
                     let n_added = added.len();
                     expected.iter_mut().enumerate().for_each(|(i, x)| *x += added[i % n_added]);

@@ -7,6 +7,8 @@ use darkroom::run::gpu::kernels::products::repack::{self, Raw, Repack};
 use darkroom::run::gpu::kernels::products::{
     Bindings, Epilogue, Gemm, Operands, RowVector, Source, TILES, Tile, gemm, reference, splitk_reduce,
 };
+use darkroom::weights::WeightType;
+use darkroom::weights::blocks::Blocks;
 use half::f16;
 
 use super::rig::{Bench, Rig};
@@ -256,13 +258,39 @@ pub fn short() -> impl Iterator<Item = &'static Case> {
 /// Runs one case, weights packed on the GPU, and panics with the first value that is wrong.
 pub async fn check(rig: &mut Rig<'_>, case: &Case) {
     for &element in elements(rig.gpu) {
-        check_with(rig, case, element).await;
+        check_with(rig, case, element, WeightType::F16).await;
     }
 }
 
-/// The same for one type of activations.
-pub async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
-    let product = &case.gemm;
+/// Runs one case with weights in every other type.
+pub async fn check_weight_types(rig: &mut Rig<'_>, case: &Case) {
+    for &element in elements(rig.gpu) {
+        for weight in [WeightType::F32, WeightType::Q8_0, WeightType::Q4_0] {
+            check_with(rig, case, element, weight).await;
+        }
+    }
+}
+
+/// What a weight \[O,I,taps\] is worth when it is held in a type.
+fn held(weight: &[f32], [inputs, taps]: [usize; 2], weight_type: WeightType) -> Vec<f32> {
+    if !weight_type.is_quantised() {
+        return weight.to_vec();
+    }
+    let mut held = vec![0.0; weight.len()];
+    let of_output = inputs * taps;
+    for (weight, held) in weight.chunks_exact(of_output).zip(held.chunks_exact_mut(of_output)) {
+        // A row of the packed matrix is a tap and an input.
+        let at = |row: usize| row % inputs * taps + row / inputs;
+        let rows: Vec<f32> = (0..of_output).map(|row| weight[at(row)]).collect();
+        let values = Blocks::of(weight_type, &rows, of_output, false).values();
+        values.into_iter().enumerate().for_each(|(row, value)| held[at(row)] = value);
+    }
+    held
+}
+
+/// The same for one type of activations and of weights.
+pub async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element, weight_type: WeightType) {
+    let product = &Gemm { weight: weight_type, ..case.gemm };
     let machine = rig.gpu.caps.machine(element);
     let Source { batch, in_size, channels, kernel, .. } = product.source;
     let in_pixels = (batch * in_size[0] * in_size[1]) as usize;
@@ -274,9 +302,10 @@ pub async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     let magnitude = if element == Element::F16 { case.magnitude.min(1e3) } else { case.magnitude };
     let source_0 = stored_scatter(element, 1, in_pixels * channels[0] as usize, magnitude);
     let source_1 = stored_scatter(element, 2, in_pixels * channels[1] as usize, magnitude);
-    let halves: Vec<f16> =
-        scatter(3, (product.n * inputs * taps) as usize, 1.0).into_iter().map(f16::from_f32).collect();
-    let weight: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
+    let mut weight = scatter(3, (product.n * inputs * taps) as usize, 1.0);
+    if weight_type != WeightType::F32 {
+        weight.iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32());
+    }
     // Biases, then the weight and bias of a layer norm.
     let n_biases = if product.epilogue.bias { n } else { 0 };
     let n_norm = if product.norm_eps.is_some() { 2 * inputs as usize } else { 0 };
@@ -286,9 +315,11 @@ pub async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     let time_embedding = stored_scatter(element, 5, vector.map_or(0, |vector| (vector.stride * batch) as usize), 1.0);
     let residual = stored_scatter(element, 6, first_out + m * n_stored, 1.0);
 
-    let repack = Repack::alone(product.n, inputs, taps, product.epilogue.geglu, Raw::F16);
+    let alone = Repack::alone(product.n, inputs, taps, product.epilogue.geglu, Raw::F32);
     // Packing is checked by its own cases; here the packed weight has to be bound as a weight.
-    let packed = repack::reference(&repack, &halves);
+    let packed = repack::reference(&Repack { packed: weight_type, ..alone }, &weight);
+    let packed: Vec<u32> = packed.into_iter().map(|word| word.expect("a column of this weight")).collect();
+    let weight = held(&weight, [inputs as usize, taps as usize], weight_type);
     let (tile, splits) = match case.tile {
         Some(tile) => (tile, case.splits),
         None => product.default_plan(&machine).expect(case.name),
@@ -297,7 +328,7 @@ pub async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     let mut bench = Bench::default();
     let a = bench.elements(element, &source_0);
     let b = (channels[1] > 0).then(|| bench.elements(element, &source_1));
-    let w = bench.half_weight(&packed);
+    let w = bench.weight_words(&packed);
     let bias_operand = (!bias.is_empty()).then(|| bench.float_weight(&bias));
     let time_embedding_operand = vector.map(|_| bench.elements(element, &time_embedding));
     let residual_operand = product.epilogue.residual.then(|| bench.elements(element, &residual));
@@ -335,5 +366,6 @@ pub async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
     let results = rig.run(case.name, bench).await;
     let got = results.elements(element, out, first_out + m * n_stored);
     assert!(got[..first_out].iter().all(|x| x.is_nan()), "{}: rows before the first were written", case.name);
-    compare(case.name, element, &got[first_out..], &expected);
+    let name = format!("{} with weights in {}", case.name, weight_type.name());
+    compare(&name, element, &got[first_out..], &expected);
 }

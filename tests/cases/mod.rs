@@ -89,6 +89,9 @@ pub async fn check_short(gpu: &Gpu) {
     for case in gemm::short() {
         gemm::check(&mut rig, case).await;
     }
+    for case in gemm::short().take(3) {
+        gemm::check_weight_types(&mut rig, case).await;
+    }
     for case in attention::short() {
         attention::check(&mut rig, case).await;
     }

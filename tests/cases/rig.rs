@@ -85,6 +85,11 @@ impl Bench {
         self.place(bytemuck::cast_slice(values), true, false)
     }
 
+    /// A weight that is packed in words of some type.
+    pub fn weight_words(&mut self, words: &[u32]) -> Operand {
+        self.place(bytemuck::cast_slice(words), true, false)
+    }
+
     /// A weight in f32.
     pub fn float_weight(&mut self, values: &[f32]) -> Operand {
         self.place(bytemuck::cast_slice(values), true, false)
@@ -222,6 +227,11 @@ fn check_untouched(name: &str, bench: &Bench, after: &[u8]) {
 }
 
 impl Results {
+    /// Whether a word is what room for results is filled with.
+    pub fn is_untouched(word: u32) -> bool {
+        word.to_le_bytes() == [UNTOUCHED; 4]
+    }
+
     fn of<T: bytemuck::AnyBitPattern>(&self, operand: Operand, n_values: usize) -> Vec<T> {
         let n_bytes = n_values * size_of::<T>();
         assert!(n_bytes <= operand.n_bytes);

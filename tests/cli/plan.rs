@@ -47,7 +47,8 @@ fn settings_change_what_is_planned() {
     };
     assert!(text("6GB").contains("components staged") && text("6GB").contains("fits 6.00 GB"));
     assert!(text("12GB").contains("components resident"));
-    assert!(text("2GB").contains("does not fit: the least is"));
+    assert!(text("3GB").contains("components streamed") && text("3GB").contains("each step brings them"));
+    assert!(text("300MB").contains("does not fit: the least is"));
 }
 
 #[test]

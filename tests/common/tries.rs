@@ -131,15 +131,19 @@ pub fn has_no_gpu() -> bool {
     told
 }
 
+/// Peak signal-to-noise ratio of two pictures of one size, in dB.
+pub fn psnr(a: &RgbImage, b: &RgbImage) -> f64 {
+    let squares: f64 = a.pixels.iter().zip(&b.pixels).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+    10.0 * (255.0f64.powi(2) * a.pixels.len() as f64 / squares.max(1e-9)).log10()
+}
+
 /// Compares level by level; on failure writes the picture, the expected one and their difference.
 pub fn assert_picture(name: &str, got: &RgbImage, expected: &RgbImage, tolerance: Tolerance) {
     assert_eq!((got.width, got.height), (expected.width, expected.height), "{name}");
     let differences: Vec<u8> = got.pixels.iter().zip(&expected.pixels).map(|(a, b)| a.abs_diff(*b)).collect();
     let max = differences.iter().copied().max().unwrap_or(0);
-    let n = differences.len() as f64;
-    let mean = differences.iter().map(|&d| f64::from(d)).sum::<f64>() / n;
-    let squares: f64 = differences.iter().map(|&d| f64::from(d).powi(2)).sum();
-    let psnr = 10.0 * (255.0f64.powi(2) * n / squares.max(1e-9)).log10();
+    let mean = differences.iter().map(|&d| f64::from(d)).sum::<f64>() / differences.len() as f64;
+    let psnr = psnr(got, expected);
     eprintln!("{name}: differs by {max} at most and {mean:.3} on average, PSNR {psnr:.1} dB");
     if max <= tolerance.max_level && mean <= tolerance.mean_level && psnr >= tolerance.min_psnr {
         return;

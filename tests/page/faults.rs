@@ -93,6 +93,8 @@ fn settings_of_a_picture_from_a_prompt_alone_take_the_start_picture_away() {
     press_notice(&browser, "Undo");
     browser.wait_until("!document.getElementById('start-filled').hidden");
     // Its own settings leave it where it is.
+    browser.run("const { all } = await import('./page/album.js'); window.drawn = new File([(await all())[0].png], 'a.png', { type: 'image/png' });");
+    drop_files(&browser, ".target[data-target=start]", "[window.drawn]");
     press_notice(&browser, "Use settings");
     browser.run("await new Promise((resolve) => setTimeout(resolve, 300))");
     assert_eq!(browser.eval("document.getElementById('start-filled').hidden"), false);
@@ -361,12 +363,12 @@ fn a_start_picture_of_another_shape_is_told_and_outlives_a_reload() {
     let browser = Browser::start();
     browser.open_page(&page_url());
     browser.run(
-        "const canvas = new OffscreenCanvas(600, 100); canvas.getContext('2d').fillRect(0, 0, 300, 100);
+        "const canvas = new OffscreenCanvas(333, 100); canvas.getContext('2d').fillRect(0, 0, 300, 100);
         const transfer = new DataTransfer(); transfer.items.add(new File([await canvas.convertToBlob()], 'wide.png', { type: 'image/png' }));
         const input = document.getElementById('picture-file'); input.files = transfer.files; input.dispatchEvent(new Event('change'));",
     );
     browser.wait_until("!document.getElementById('start-filled').hidden");
-    browser.wait_until("document.getElementById('start-hint').textContent.includes('600 × 100: it is stretched to')");
+    browser.wait_until("document.getElementById('start-hint').textContent.includes('333 × 100: it is stretched to')");
     browser.drag("#mask-canvas", "mouse", (0.3, 0.3), (0.6, 0.6));
     browser.wait_until("document.getElementById('start-hint').textContent.startsWith('Only the painted area')");
     let mask = "(() => { const mask = document.getElementById('mask-canvas'); const { data } = mask.getContext('2d').getImageData(0, 0, mask.width, mask.height);

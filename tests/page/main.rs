@@ -35,3 +35,5 @@ mod tiles;
 #[path = "../common/tiny.rs"]
 mod tiny;
 mod trouble;
+mod weights;
+mod wildcards;

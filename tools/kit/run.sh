@@ -219,6 +219,8 @@ case $ADAPTER in
             say "== pictures: left out, the embedded model is neither in the kit (--with-model) nor in a checkout around it"
         fi
         item "sd15 step without matrices" 30 "$work/card" --plain steps sd15-unet f16
+        item "sd15 step by types of weights" 40 "$work/card" weights sd15-unet f16
+        item "sd15 step by types of weights, without matrices" 30 "$work/card" --plain weights sd15-unet f16
         item "f16 steps of xl, turbo and sd21" 90 "$work/card" steps xl-unet,turbo-unet,sd21-unet f16
         item "vaes" 45 "$work/card" steps sd15-vae,xl-vae f16
         item "load from /dev/shm" 25 "$work/card" load /dev/shm
@@ -238,6 +240,7 @@ case $ADAPTER in
         say "the adapter is a processor in a GPU's place: sizes are small, and times say nothing of a card"
         item "kernels: parity" 240 "$work/card" parity "$here/bin/gpu" -- --test-threads=2 smallest caps
         item "narrow step" 240 "$work/card" steps narrow-unet f16
+        item "narrow step by types of weights" 120 "$work/card" weights narrow-unet f16
         item "pipelines: parity" 160 "$work/card" parity "$here/bin/gpu_pipelines" -- --test-threads=2 --exact half::v1_5
         if model=$(find_model); then
             item "pictures: the embedded model on the GPU and the CPU" 240 bash -c "pictures '$model' 2"

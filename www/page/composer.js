@@ -11,6 +11,7 @@ import { announce, notify } from "./notices.js";
 import { next_seed_is, open_simple, show_simple, simple_for } from "./simple.js";
 import * as start_picture from "./start_picture.js";
 import { text } from "./texts.js";
+import { wildcards } from "./wildcards.js";
 import { bytes, duration, sentence } from "./words.js";
 
 /** Where the form is kept between visits. */
@@ -33,7 +34,7 @@ const REST_MS = 150;
 const MAX_ENLARGED = 2;
 
 /** Settings of how the model is loaded. */
-const LOAD_FIELDS = /** @type {const} */ (["runner", "dtype", "budget", "endpoint"]);
+const LOAD_FIELDS = /** @type {const} */ (["runner", "dtype", "weights", "budget", "endpoint"]);
 
 const FIELDS = /** @type {const} */ (
   ["prompt", "negative", "syntax", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "noise", "count", "strength"]
@@ -228,7 +229,9 @@ export function load_options() {
   const kept = chosen === "" || chosen === EMBEDDED_REPOSITORY ? undefined : chosen.replace(/^kept:/, "");
   const runner = /** @type {import("../protocol.js").Runner} */ (element("runner").value);
   const dtype = /** @type {import("../protocol.js").Dtype} */ (element("dtype").value);
-  return { kept, runner, dtype, budget_bytes, ...options_of(kept) };
+  const held = /** @type {import("../protocol.js").WeightType | "auto"} */ (element("weights").value);
+  const weights = held === "auto" ? undefined : held;
+  return { kept, runner, dtype, weights, budget_bytes, ...options_of(kept) };
 }
 
 /** @param {LoadedModel | null} loaded */
@@ -429,7 +432,7 @@ async function check(asked = request()) {
   const loaded = model;
   if (!loaded) return null;
   try {
-    const work = await darkroom.work(asked, start_picture.given());
+    const work = await darkroom.work(asked, { ...start_picture.given(), wildcards: wildcards() });
     if (check_id === n_checks) {
       show_notes(work.notes);
       seconds = work.flops / Number(read(SPEED_KEY)[speed_name(loaded)] ?? Number.NaN);
@@ -464,8 +467,10 @@ async function memory({ width, height, any_size, guidance_scale }, loaded) {
   if (loaded.runner !== "gpu") return null;
   const { dtype, budget_bytes } = load_options();
   const { has_picture } = start_picture.given();
-  const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, budget_bytes });
-  return text.gpu_memory(bytes(plan.peak_bytes)) + (plan.fits ? "" : text.over_budget(plan.advice ?? ""));
+  const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, weights: loaded.weights, budget_bytes });
+  const streamed = plan.streamed_bytes_per_step;
+  const again = streamed > 0 ? text.read_each_step(bytes(streamed)) : "";
+  return text.gpu_memory(bytes(plan.peak_bytes)) + again + (plan.fits ? "" : text.over_budget(plan.advice ?? ""));
 }
 
 /**
@@ -590,6 +595,8 @@ export function reuse(parameters, { of_start = false } = {}) {
   if (parameters.strength !== undefined) is_own_strength = false;
   const differences = [...(parameters.notes ?? [])];
   if (parameters.vae) differences.push(text.made_with_vae(parameters.vae));
+  const held = model?.weights?.startsWith("q") ? model.weights : undefined;
+  if (parameters.weights !== held) differences.push(text.made_with_weights(parameters.weights));
   extras = extras_of(parameters);
   show_extras();
   // A picture with a prompt and without LoRAs had none.
@@ -608,6 +615,7 @@ export function reuse(parameters, { of_start = false } = {}) {
   if (parameters.eta !== undefined) element("eta").value = String(parameters.eta);
   show_eta();
   if (model && parameters.model && parameters.model !== model.name) differences.push(text.made_with_model(parameters.model));
+  if (parameters.prediction && parameters.prediction !== load_options().prediction) differences.push(text.made_with_prediction(parameters.prediction));
   if (parameters.strength !== undefined && !start_picture.given().has_picture) {
     differences.push(text.made_from_source);
   }

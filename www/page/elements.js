@@ -22,7 +22,7 @@
  *     "gallery-search" | "gallery-favourites" | "viewer-split", HTMLInputElement>
  *   & Record<"start-canvas" | "mask-canvas" | "developing", HTMLCanvasElement>
  *   & Record<"strength-value", HTMLOutputElement>
- *   & Record<"fit" | "syntax" | "noise" | "model" | "sides" | "sampler" | "runner" | "dtype" | "theme" | "viewer-with", HTMLSelectElement>
+ *   & Record<"fit" | "syntax" | "noise" | "model" | "sides" | "sampler" | "runner" | "dtype" | "weights" | "theme" | "viewer-with", HTMLSelectElement>
  *   & Record<"progress", HTMLProgressElement>
  *   & Record<"viewer" | "models" | "settings" | "help" | "queue-drawer", HTMLDialogElement>
  *   & Record<"viewer-image" | "viewer-other", HTMLImageElement>} PageElements

@@ -144,7 +144,8 @@ async function plan_versions() {
     if (!element("models").open) return;
     try {
       const { peak_bytes, staged_peak_bytes } = await darkroom.plan({ version: key });
-      memory.set(key, text.fits(bytes(peak_bytes), bytes(staged_peak_bytes)));
+      const least = async (/** @type {import("../protocol.js").WeightType} */ weights) => bytes((await darkroom.plan({ version: key, weights })).staged_peak_bytes);
+      memory.set(key, text.fits(bytes(peak_bytes), bytes(staged_peak_bytes), await least("q8_0"), await least("q4_0")));
     } catch (error) {
       // Without a GPU there is nothing to plan for; a version that is too large for this one says so in its row.
       if (code_of(error) === "device") return;

@@ -2,6 +2,7 @@
 
 import { code_of } from "../errors.js";
 import { nothing_drawn } from "../protocol.js";
+import { choose_prompts } from "../pkg/darkroom.js";
 import { throttled, yield_to_messages } from "./pace.js";
 
 /** @typedef {import("../pkg/darkroom.js").Drawing} Drawing */
@@ -12,25 +13,48 @@ import { throttled, yield_to_messages } from "./pace.js";
 const MAX_RECOVERIES = 3;
 
 /**
- * Draws. A job that is cancelled keeps the pictures that are finished, and is no failure.
+ * Draws. A job that is cancelled keeps the pictures that are finished, and is no failure. Where prompts choose, each picture
+ * has a drawing of its own.
  * @param {import("./queue.js").Job} job
  * @param {import("../protocol.js").GenerateRequest} asked
  * @param {import("./loaded_model.js").LoadedModel} model
  * @param {import("./queue.js").Queue} queue
  * @returns {Promise<Outcome>}
  */
-export async function draw(job, { request, picture, mask, previews }, model, queue) {
+export async function draw(job, { request, picture, mask, previews, wildcards = {} }, model, queue) {
   const clock = new Clock();
-  if (job.is_cancelled) return nothing_drawn();
-  const studio = await model.ensure(job);
-  const notes = await model.open_loras(studio, request);
-  const drawing = studio.draw(request, picture, mask);
-  const run = new Run(job, drawing, model, queue, clock, request, previews, notes);
-  try {
-    return await run.to_its_end();
-  } finally {
-    drawing.free();
+  let outcome = nothing_drawn();
+  if (job.is_cancelled) return outcome;
+  const { pictures, notes } = choose_prompts(request, wildcards);
+  outcome = { ...outcome, cancelled: false, notes };
+  for (const [before, chosen] of pictures.entries()) {
+    const own = { ...request, ...chosen };
+    const studio = await model.ensure(job);
+    const of_loras = await model.open_loras(studio, own);
+    const drawing = studio.draw(own, picture, mask);
+    const run = new Run(job, drawing, model, queue, clock, own, previews, of_loras, { before, n: pictures.length });
+    try {
+      outcome = together(outcome, await run.to_its_end());
+    } finally {
+      drawing.free();
+    }
+    if (outcome.cancelled) break;
   }
+  return outcome;
+}
+
+/** What came of two drawings of one job, of which the second ended last. @param {Outcome} first @param {Outcome} second @returns {Outcome} */
+function together(first, second) {
+  return {
+    cancelled: second.cancelled,
+    seconds: second.seconds,
+    n_tokens: Math.max(first.n_tokens, second.n_tokens),
+    truncated: first.truncated ?? second.truncated,
+    notes: [...new Set([...first.notes, ...second.notes])],
+    flops: first.flops + second.flops,
+    n_recoveries: first.n_recoveries + second.n_recoveries,
+    repeated_in_f32: first.repeated_in_f32 || second.repeated_in_f32,
+  };
 }
 
 /** Seconds since it was made, less those that do not count. */
@@ -51,7 +75,7 @@ class Clock {
   }
 }
 
-/** One request on its way. */
+/** One drawing on its way, of a job that may have several. */
 class Run {
   #job;
   #drawing;
@@ -61,6 +85,7 @@ class Run {
   #request;
   #previews;
   #is_gpu;
+  #place;
   #outcome = nothing_drawn();
   /** What it is doing, as the page is told. @type {import("../protocol.js").Progress & {step: number, n_steps: number}} */
   #now;
@@ -75,8 +100,9 @@ class Run {
    * @param {import("../protocol.js").DrawRequest} request
    * @param {boolean} previews
    * @param {string[]} notes
+   * @param {{before: number, n: number}} place how many drawings of the job came before, and how many there are
    */
-  constructor(job, drawing, model, queue, clock, request, previews, notes) {
+  constructor(job, drawing, model, queue, clock, request, previews, notes, place) {
     this.#job = job;
     this.#drawing = drawing;
     this.#model = model;
@@ -84,10 +110,11 @@ class Run {
     this.#clock = clock;
     this.#request = request;
     this.#previews = previews;
+    this.#place = place;
     this.#is_gpu = model.studio.info().runner === "gpu";
     this.#outcome.flops = drawing.flops();
     this.#outcome.notes = notes;
-    this.#now = { stage: "encoding", picture: 0, count: request.count ?? 1, step: 0, n_steps: 0, fraction: 0 };
+    this.#now = { stage: "encoding", picture: place.before, count: (request.count ?? 1) * place.n, step: 0, n_steps: 0, fraction: place.before / place.n };
   }
 
   /** @returns {Promise<Outcome>} */
@@ -118,7 +145,7 @@ class Run {
     const drawing = this.#drawing;
     try {
       const step = drawing.step((fraction) => {
-        this.#now.fraction = fraction;
+        this.#now.fraction = (this.#place.before + fraction) / this.#place.n;
         this.#tell_within(undefined);
         return !this.#job.is_cancelled;
       });
@@ -143,7 +170,7 @@ class Run {
   /** @param {StepReport & {stage: "denoised"}} at */
   async #preview({ picture, step }) {
     const preview = await this.#drawing.preview();
-    if (preview) this.#job.post({ type: "preview", picture, step, ...preview }, [preview.data.buffer]);
+    if (preview) this.#job.post({ type: "preview", picture: this.#place.before + picture, step, ...preview }, [preview.data.buffer]);
   }
 
   /** Tells of what a step did. @param {StepReport} report */
@@ -160,7 +187,7 @@ class Run {
         now.stage = now.n_steps > 0 ? "denoising" : "encoding";
         break;
       case "prepared":
-        Object.assign(now, { stage: "denoising", picture: report.picture, step: 1, n_steps: this.#drawing.n_steps() });
+        Object.assign(now, { stage: "denoising", picture: this.#place.before + report.picture, step: 1, n_steps: this.#drawing.n_steps() });
         this.#tell();
         break;
       case "denoised":
@@ -170,7 +197,7 @@ class Run {
         break;
       case "decoded": {
         const png = /** @type {Uint8Array<ArrayBuffer>} */ (this.#drawing.png());
-        this.#job.post({ type: "image", picture: report.picture, seed: report.seed, png }, [png.buffer]);
+        this.#job.post({ type: "image", picture: this.#place.before + report.picture, seed: report.seed, png }, [png.buffer]);
         break;
       }
       case "done":

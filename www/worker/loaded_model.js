@@ -1,7 +1,7 @@
 // The one model that is loaded: how it was, so that it can be again after a lost GPU, and which tiles were measured for it.
 
 import { keep_tiles, read_tiles } from "../tiles.js";
-import { Failure } from "../errors.js";
+import { Failure, code_of } from "../errors.js";
 import { Studio } from "../pkg/darkroom.js";
 import { check_browser } from "./browser.js";
 import { clip_merges } from "./clip_merges.js";
@@ -9,12 +9,16 @@ import { fetch_model } from "./fetch_model.js";
 import { throttled } from "./pace.js";
 
 /** @typedef {import("../pkg/darkroom.js").LoadSettings} LoadSettings */
+/** @typedef {import("../pkg/darkroom.js").WeightType} WeightType */
 
 /**
  * @param {import("./queue.js").Job} job
  * @param {"downloading" | "loading"} stage
  */
 const tells = (job, stage) => throttled((/** @type {number} */ fraction) => job.post({ type: "progress", stage, fraction }));
+
+/** Types of weights for a GPU whose memory does not hold a model in 16 bits, in turn. @type {readonly WeightType[]} */
+const SMALLER = ["q8_0", "q4_0"];
 
 export class LoadedModel {
   #kept_models;
@@ -55,7 +59,7 @@ export class LoadedModel {
    * @param {import("./queue.js").Job} job
    * @returns {Promise<import("../protocol.js").LoadedModel>}
    */
-  async load({ endpoint, repository, runner: wanted, dtype, budget_bytes, prediction, base, vae, taesd, embeddings }, job) {
+  async load({ endpoint, repository, runner: wanted, dtype, weights, budget_bytes, prediction, base, vae, taesd, embeddings }, job) {
     const { runner, why } = await choose(wanted);
     const source = `${endpoint}/${repository}`;
     if (endpoint !== null && this.#files_source !== source) {
@@ -65,11 +69,21 @@ export class LoadedModel {
     // What is there goes first: two models at once may be more than the memory holds.
     this.drop();
     // Only a GPU's memory has a budget here.
-    const settings = { runner, dtype, budget_bytes: runner === "gpu" ? budget_bytes : undefined, prediction, base, vae, taesd, embeddings };
-    this.#loaded_as = { name: repository, is_kept: endpoint === null, settings };
+    const settings = { runner, dtype, weights, budget_bytes: runner === "gpu" ? budget_bytes : undefined, prediction, base, vae, taesd, embeddings };
     job.post({ type: "progress", stage: "loading", fraction: 0 });
-    const studio = await this.#open(this.#loaded_as, tells(job, "loading"));
-    return { ...studio.info(), repository, why };
+    // A browser does not say how much memory a GPU has, so it is tried: first as the budget wants it, then smaller.
+    const smaller = weights === undefined && runner === "gpu" ? SMALLER : [];
+    for (const held of [weights, ...smaller]) {
+      this.#loaded_as = { name: repository, is_kept: endpoint === null, settings: { ...settings, weights: held } };
+      try {
+        const studio = await this.#open(this.#loaded_as, tells(job, "loading"));
+        return { ...studio.info(), repository, why };
+      } catch (error) {
+        if (code_of(error) !== "memory" || held === [weights, ...smaller].at(-1)) throw error;
+        this.drop();
+      }
+    }
+    throw new Failure("no type of weights was tried", "model");
   }
 
   /** Loads it again where a recovery that failed left nothing; perhaps the GPU is back by now. @param {import("./queue.js").Job} job */

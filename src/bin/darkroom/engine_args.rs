@@ -22,8 +22,8 @@ pub struct EngineArgs {
     /// The type that numbers are held in.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     dtype: Dtype,
-    /// The type that weights are held in: f32 keeps those of an f32 or quantised checkpoint exactly (not on the GPU, which
-    /// holds 16 bits) [default: as --dtype says].
+    /// The type that weights are held in. f32 keeps those of an f32 or quantised checkpoint exactly; with q8_0 and q4_0 the
+    /// large matrices have 8 or 4 bits, for devices with little memory [default: f16 on the GPU, else as --dtype says].
     #[arg(long, value_enum)]
     weights: Option<WeightType>,
     /// Multiply with the GPU's cooperative matrices (NVIDIA's tensor cores through Vulkan, Metal's SIMD-group matrices):
@@ -31,7 +31,7 @@ pub struct EngineArgs {
     #[arg(long)]
     matrices: bool,
     /// GPU memory that may be used: bytes, or 2GB, 1500MB. Where it is too little to keep the whole model loaded, its
-    /// components are loaded one after another.
+    /// components are loaded one after another; where it is too little for one of them, weights are read in each step.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     budget: Option<u64>,
     /// An embedding (textual inversion) to use words of in prompts: a .safetensors file, owner/repo[/file], or https://….

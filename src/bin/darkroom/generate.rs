@@ -10,7 +10,7 @@ use std::time::Instant;
 use darkroom::engine::{Device, Engine, EngineSettings, Expected, Generation, Pictures};
 use darkroom::image::{decode, decode_mask, encode_png};
 use darkroom::pipeline::{Event, LoadProgress, Stage};
-use darkroom::request::Request;
+use darkroom::request::{Preset, Request};
 use darkroom::{Error, Result};
 use serde_json::json;
 
@@ -90,11 +90,11 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
     let expected = Expected { request: request.clone(), version, from_picture: picture.is_some(), picture };
     let engine = Engine::open(device, model, settings, &expected).await?;
     // A folder's name is told, and not its path, which is nobody else's business.
-    let engine = engine.with_public_name(source::public_name(&args.model.model));
+    let engine = engine.with_public_name(source::public_name(&args.model.model)).with_prediction(args.model.prediction);
     for note in engine.notes() {
         bar.say(&note);
     }
-    let mut about_presets = Vec::new();
+    let mut about_presets = about_model(&args.model.model, &asked, &engine);
     for lora in loras {
         about_presets.extend(lora.preset().filter(|_| asked.preset.is_none() && asked.steps.is_none()).map(|preset| {
             let (name, title, n) = (lora.name(), preset.title(), preset.steps());
@@ -140,6 +140,19 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
         return print_json(&summary(&engine, &generation, first_seed, &files, &seconds));
     }
     files.iter().try_for_each(|path| print_line(path.display()))
+}
+
+/// Which preset a model looks made for, where nothing else says how many steps it takes.
+fn about_model(model: &str, asked: &Request, engine: &Engine) -> Vec<String> {
+    let name = source::public_name(model);
+    let name = name.rsplit(['/', '\\']).next().unwrap_or(&name);
+    let is_silent =
+        asked.preset.is_none() && asked.steps.is_none() && asked.timesteps.is_none() && asked.sigmas.is_none();
+    let preset = Preset::suggest(name, []).filter(|preset| is_silent && preset.steps() < engine.defaults().steps);
+    let says = |preset: Preset| {
+        format!("{name} looks like a model of few steps ({}): --preset {}", preset.describe(), preset.name())
+    };
+    preset.map(says).into_iter().collect()
 }
 
 /// Draws and writes the pictures of one generation, `count` in all with those of others; adds their files.

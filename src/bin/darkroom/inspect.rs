@@ -35,11 +35,13 @@ Fields of --json (one object; null or left out where nothing is known):
   layout      ldm, diffusers or taesd: whose names the tensors have
   components  {present: {NAME: {bytes, tensors, types, files}}, missing: [NAME]}; leftovers: {bytes, tensors, types}
   prediction  epsilon, v or undecided; decided_by: config, keys, metadata, yaml, default, channels, weights; ztsnr
+  preset      what --preset takes, of a model or LoRA for a few steps, by its name or metadata
   lora        {format, spelling, rank, ranks, parts, layers, locon, dora, embeddings}; vectors: of an embedding
   about       {title, author, license, description, base, resolution, trigger, tags, pipeline}; metadata: all texts
   opens       whether it is a model for --model; loads: whether all its tensors were found; refused: of no use here
   problem, advice    what is wrong, and what to do
-  fits        {width, height, gpu_resident_bytes, gpu_staged_bytes, gpu_weight_bytes, cpu_f32_bytes, assumed}
+  fits        {width, height, gpu_resident_bytes, gpu_staged_bytes, gpu_weight_bytes,
+               gpu_q8_0_bytes, gpu_q4_0_bytes (each: resident, staged), cpu_f32_bytes, assumed}
 A folder of several files gives {folder, files: [the same for each, or {file, error}]}.
 Exit code 3 for a file that is broken or no file of weights.";
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use clap::{Args as ClapArgs, ValueEnum};
-use darkroom::engine::{Dtype, Expected};
+use darkroom::engine::{Dtype, Expected, WeightType};
 use darkroom::hub::Source;
 use darkroom::hub::published::Published;
 use darkroom::pipeline::Residency;
@@ -49,6 +49,9 @@ pub struct Args {
     /// The type of activations; `auto` is f16 unless `--limits adapter` finds a GPU without it.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     dtype: Dtype,
+    /// The type that weights are held in: 16 or 32 bits, or matrices in blocks of 8 or 4.
+    #[arg(long, value_enum, default_value_t = WeightType::F16)]
+    weights: WeightType,
     /// GPU memory that may be used: bytes, or 2GB, 1500MB.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]
     budget: Option<u64>,
@@ -90,7 +93,8 @@ pub fn run(args: &Args) -> Result<()> {
         ..Request::default()
     };
     let expected = Expected { request, version, from_picture: args.from_picture, picture: None };
-    let settings = PlanSettings { residency: args.residency, ..expected.plan(caps, element, args.budget) };
+    let settings =
+        PlanSettings { residency: args.residency, ..expected.plan(caps, element, args.weights, args.budget) };
     let plan = pollster::block_on(plan(&*source, &settings)).map_err(Error::of_model)?;
     if args.json {
         return print_json(&serde_json::json!(plan));
@@ -101,8 +105,8 @@ pub fn run(args: &Args) -> Result<()> {
 fn print(plan: &Plan) -> Result<()> {
     let gb = |n_bytes: u64| n_bytes as f64 / 1e9;
     print_line(format_args!(
-        "{} at {}x{}, {}, components {}",
-        plan.model, plan.width, plan.height, plan.dtype, plan.residency
+        "{} at {}x{}, {}, weights in {}, components {}",
+        plan.model, plan.width, plan.height, plan.dtype, plan.weights, plan.residency
     ))?;
     print_line(format_args!(
         "{:<11} {:>10} {:>8} {:>9} {:>10} {:>9} {:>10} {:>10} {:>10}",
@@ -124,12 +128,19 @@ fn print(plan: &Plan) -> Result<()> {
         ))?;
     }
     print_line(format_args!(
-        "peak {:.2} GB (everything loaded {:.2}, one component after another {:.2}), weights {:.2} GB",
+        "peak {:.2} GB (everything loaded {:.2}, one component after another {:.2}, piece by piece {:.2}), weights {:.2} GB",
         gb(plan.peak_bytes),
         gb(plan.resident_peak_bytes),
         gb(plan.staged_peak_bytes),
+        gb(plan.least_peak_bytes),
         gb(plan.weight_bytes)
     ))?;
+    if plan.streamed_bytes_per_step > 0 {
+        print_line(format_args!(
+            "{:.2} GB of weights do not stay: each step brings them to the GPU again",
+            gb(plan.streamed_bytes_per_step)
+        ))?;
+    }
     print_line(format_args!(
         "largest binding {:.1} of {:.1} MiB",
         plan.largest_binding_bytes as f64 / f64::from(1 << 20),

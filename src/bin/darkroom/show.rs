@@ -75,6 +75,9 @@ fn lines(found: &Found) -> Vec<String> {
     }
     let hash_of = |used: &UsedEmbedding| used.hash.clone().or(used.sha256.clone()).unwrap_or_default();
     lines.extend(found.embeddings.iter().map(|used| format!("embedding: {}{}", used.name, hash(&hash_of(used)))));
+    if let Some(weights) = found.weights {
+        lines.push(format!("weights held in {}", weights.name()));
+    }
     if !settings.is_empty() {
         lines.push(format!("to draw it again: {}", command(found)));
     }
@@ -105,6 +108,7 @@ fn command(found: &Found) -> String {
     let written_in = settings.prompt_syntax.unwrap_or_default();
     let text = |value: &Option<String>| value.clone();
     let mut flags: Vec<(&str, Option<String>)> = vec![("--model", text(&settings.model))];
+    flags.push(("--prediction", text(&settings.prediction)));
     let (mut tags, mut files) = (String::new(), Vec::new());
     for lora in settings.loras.iter().cloned().map(LoraUse::from) {
         // A plain prompt has no tags: they would be text.
@@ -120,6 +124,7 @@ fn command(found: &Found) -> String {
     flags.extend(files.into_iter().map(|file| ("--lora", Some(file))));
     let of_embedding = |used: &UsedEmbedding| Some(format!("EMBEDDINGS/{}.safetensors", used.name));
     flags.extend(found.embeddings.iter().map(|used| ("--embedding", of_embedding(used))));
+    flags.push(("--weights", found.weights.map(|weights| weights.name().to_owned())));
     flags.push(("--negative", settings.negative_prompt.as_deref().map(|text| as_text(text, written_in))));
     flags.push(("--init", settings.strength.map(|_| "PICTURE".to_owned())));
     let whole = |number: Option<u32>| number.map(|number| number.to_string());

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use darkroom::prompt::wildcards::Wildcards;
 use darkroom::{Error, Result};
@@ -14,12 +16,24 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 const MAX_BYTES: u64 = 128 << 20;
 const MAX_MET: usize = 100_000;
 
+/// How long a look at a folder is good for.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// A text file: its name in prompts, where it is, and what it was when it was met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ListFile {
+    name: String,
+    path: PathBuf,
+    n_bytes: u64,
+    written: Option<SystemTime>,
+}
+
 /// What was met in a folder so far.
 #[derive(Default)]
 struct Met {
     n_entries: usize,
-    n_files: usize,
     n_bytes: u64,
+    files: Vec<ListFile>,
     /// Where they really are, so that a link back is not followed.
     folders: BTreeSet<PathBuf>,
 }
@@ -29,14 +43,63 @@ struct Met {
 /// # Errors
 /// When it is no folder, or a file of it cannot be read.
 pub fn read(folder: &Path) -> Result<Wildcards> {
-    let mut wildcards = Wildcards::new();
+    read_files(&list(folder)?)
+}
+
+/// A folder that is looked through again when somebody asks.
+pub struct WildcardsFolder {
+    folder: PathBuf,
+    seen: Mutex<(Instant, Vec<ListFile>, Arc<Wildcards>)>,
+}
+
+impl WildcardsFolder {
+    /// A folder that can be read.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn open(folder: &Path) -> Result<Self> {
+        let files = list(folder)?;
+        let wildcards = Arc::new(read_files(&files)?);
+        Ok(WildcardsFolder { folder: folder.to_path_buf(), seen: Mutex::new((Instant::now(), files, wildcards)) })
+    }
+
+    /// Its lists as they are now.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn lists(&self) -> Result<Arc<Wildcards>> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.0.elapsed() >= FRESH {
+            let files = list(&self.folder)?;
+            if files != seen.1 {
+                *seen = (Instant::now(), files.clone(), Arc::new(read_files(&files)?));
+            }
+            seen.0 = Instant::now();
+        }
+        Ok(Arc::clone(&seen.2))
+    }
+}
+
+/// The folder's text files, in the order of their names.
+fn list(folder: &Path) -> Result<Vec<ListFile>> {
     // The folder that was named has to be one; below it, what cannot be opened is left out.
     std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))?;
-    collect(folder, "", 0, &mut Met::default(), &mut wildcards)?;
+    let mut met = Met::default();
+    collect(folder, "", 0, &mut met)?;
+    met.files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(met.files)
+}
+
+fn read_files(files: &[ListFile]) -> Result<Wildcards> {
+    let mut wildcards = Wildcards::new();
+    for ListFile { name, path, .. } in files {
+        let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
+        wildcards.add(name, &String::from_utf8_lossy(&bytes));
+    }
     Ok(wildcards)
 }
 
-fn collect(folder: &Path, prefix: &str, depth: usize, met: &mut Met, wildcards: &mut Wildcards) -> Result<()> {
+fn collect(folder: &Path, prefix: &str, depth: usize, met: &mut Met) -> Result<()> {
     if folder.canonicalize().is_ok_and(|folder| !met.folders.insert(folder)) {
         return Ok(());
     }
@@ -52,18 +115,18 @@ fn collect(folder: &Path, prefix: &str, depth: usize, met: &mut Met, wildcards: 
         if path.is_dir() {
             if depth < MAX_DEPTH {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                collect(&path, &format!("{prefix}{name}/"), depth + 1, met, wildcards)?;
+                collect(&path, &format!("{prefix}{name}/"), depth + 1, met)?;
             }
-        } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("txt")) && met.n_files < MAX_FILES {
-            met.n_files += 1;
-            let length = std::fs::metadata(&path).map_err(|error| Error::io(&path, error))?.len();
-            if length > MAX_FILE_BYTES {
+        } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("txt")) && met.files.len() < MAX_FILES {
+            let file = std::fs::metadata(&path).map_err(|error| Error::io(&path, error))?;
+            let n_bytes = file.len();
+            if n_bytes > MAX_FILE_BYTES {
                 let expected = format!("files of at most {} MiB work", MAX_FILE_BYTES >> 20);
                 return Err(Error::Request { field: "wildcards", got: path.display().to_string(), expected });
             }
-            met.n_bytes += length;
-            let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, error))?;
-            wildcards.add(&format!("{prefix}{}", stem(&path)), &String::from_utf8_lossy(&bytes));
+            met.n_bytes += n_bytes;
+            let name = format!("{prefix}{}", stem(&path));
+            met.files.push(ListFile { name, path, n_bytes, written: file.modified().ok() });
         }
     }
     Ok(())

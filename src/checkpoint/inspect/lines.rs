@@ -94,6 +94,9 @@ impl Report {
             of.extend((lora.embeddings > 0).then(|| counted(lora.embeddings, "embedding")));
             say("changes", of.join(", "));
         }
+        if let Some(preset) = self.preset {
+            say("few steps", format!("{} (preset {})", preset.describe(), preset.name()));
+        }
         self.say_about(&mut say);
         if let Some(problem) = &self.problem {
             let is_problem = self.refused || matches!(self.kind, "checkpoint" | "unet" | "other");
@@ -157,7 +160,10 @@ fn gpu(fit: &Fit) -> String {
     if staged < resident {
         text += &format!(", {} one component after another", in_words(staged));
     }
-    text + &format!("; f16, {}x{})", fit.width, fit.height)
+    let least = |bytes: [u64; 2]| in_words(bytes[0].min(bytes[1]));
+    let quantised =
+        format!("; {} with --weights q8_0, {} with q4_0", least(fit.gpu_q8_0_bytes), least(fit.gpu_q4_0_bytes));
+    text + &format!("; f16, {}x{}{quantised})", fit.width, fit.height)
 }
 
 fn counted(n: usize, what: &str) -> String {

@@ -10,6 +10,7 @@ mod plain;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use candle_core::{CpuStorage, DType, Device, Shape, Storage, Tensor};
 
@@ -18,7 +19,8 @@ use crate::graph::{Activation, Graph, Node, NodeId, Op, WeightSpec};
 pub use crate::run::cpu::Scores;
 use crate::run::cpu::{self, AttentionSizes, ConvSizes};
 use crate::run::{Colours, Runner};
-use crate::weights::Weights;
+use crate::weights::blocks::Blocks;
+use crate::weights::{WeightType, Weights};
 
 impl Scores {
     /// What the request's two switches ask for: flash attention, else slices of so many heads (0: one), else all at once.
@@ -77,13 +79,33 @@ enum Kernels {
 pub struct CandleRunner {
     device: Device,
     precision: Precision,
+    /// The type that matrices are held in where that is blocks of codes.
+    weights: Option<WeightType>,
     kernels: Kernels,
     scores: Cell<Scores>,
 }
 
 /// Weights on the device, by name; convolutions on the CPU are repacked to \[K*K*C,O\].
 #[derive(Debug)]
-pub struct CandleWeights(RefCell<HashMap<String, Tensor>>);
+pub struct CandleWeights(RefCell<HashMap<String, Held>>);
+
+/// How a weight is held.
+#[derive(Clone, Debug)]
+enum Held {
+    /// As it is computed with, or in 16 bits.
+    Plain(Tensor),
+    /// In blocks of codes, which become numbers for the time that they are needed: a matrix of that shape.
+    Blocks(Rc<Blocks>, [usize; 2]),
+}
+
+impl Held {
+    fn tensor(&self) -> candle_core::Result<Tensor> {
+        match self {
+            Held::Plain(tensor) => Ok(tensor.clone()),
+            Held::Blocks(blocks, shape) => Tensor::from_vec(blocks.values(), shape.as_slice(), &Device::Cpu),
+        }
+    }
+}
 
 /// A graph with what a run needs to know of it.
 #[derive(Debug)]
@@ -120,7 +142,20 @@ impl CandleRunner {
     }
 
     fn new(device: Device, precision: Precision, kernels: Kernels) -> Self {
-        CandleRunner { device, precision, kernels, scores: Cell::new(Scores::Flash) }
+        CandleRunner { device, precision, weights: None, kernels, scores: Cell::new(Scores::Flash) }
+    }
+
+    /// Holds weights in a type, as far as each is fit for it ([`WeightType::of_weight`]): on the CPU, with this crate's own
+    /// operations. What is not quantised has the type that the runner was made with.
+    #[must_use]
+    pub fn with_weights(self, weights: Option<WeightType>) -> Self {
+        CandleRunner { weights: weights.filter(|weights| weights.is_quantised()), ..self }
+    }
+
+    /// The type that weights are held in, where that is blocks of codes.
+    #[must_use]
+    pub fn quantised_weights(&self) -> Option<WeightType> {
+        self.weights
     }
 
     /// How attention's scores are held; by default by blocks of queries.
@@ -300,7 +335,7 @@ impl CandleRunner {
     }
 
     /// A tensor from the checkpoint, as the kernels want it.
-    fn place(&self, spec: &WeightSpec, values: Vec<f32>) -> candle_core::Result<Tensor> {
+    fn place(&self, spec: &WeightSpec, values: Vec<f32>) -> candle_core::Result<Held> {
         let tensor = match (self.kernels, spec.shape.as_slice()) {
             (Kernels::Cpu, &[out, channels, kernel, width]) => {
                 Tensor::from_vec(values, (out, channels, kernel, width), &Device::Cpu)?
@@ -310,11 +345,20 @@ impl CandleRunner {
             }
             _ => Tensor::from_vec(values, spec.shape.as_slice(), &Device::Cpu)?,
         };
+        if let (Kernels::Cpu, Some(weights), &[rows, columns]) = (self.kernels, self.weights, tensor.dims()) {
+            let weight_type = weights.of_weight(&spec.name, &spec.shape);
+            if weight_type.is_quantised() {
+                // Blocks lie along the inputs: down the columns of a convolution, along the rows of a linear layer.
+                let is_along_columns = spec.shape.len() == 4;
+                let blocks = with_slices(&[tensor], |x| Blocks::of(weight_type, x[0], columns, is_along_columns))?;
+                return Ok(Held::Blocks(Rc::new(blocks), [rows, columns]));
+            }
+        }
         // Vectors are few and small; keeping them wide costs nothing and saves rounding. candle's own operations want
         // one type throughout.
         let narrow = self.kernels == Kernels::Plain || spec.shape.len() > 1;
         let tensor = if narrow { tensor.to_dtype(self.precision.dtype())? } else { tensor };
-        tensor.to_device(&self.device)
+        Ok(Held::Plain(tensor.to_device(&self.device)?))
     }
 }
 
@@ -328,7 +372,8 @@ impl Runner for CandleRunner {
             Device::Cpu => "cpu",
             _ => "cuda",
         };
-        format!("{name} (candle, {})", self.precision.name())
+        let weights = self.weights.map_or(self.precision.name(), WeightType::name);
+        format!("{name} (candle, {weights})")
     }
 
     async fn load(&self, graphs: &[Graph], weights: &Weights, progress: &mut dyn FnMut(u64)) -> Result<CandleWeights> {
@@ -410,7 +455,7 @@ impl Runner for CandleRunner {
             };
             let value = match &node.op {
                 Op::Weight => match weights.0.borrow().get(&node.name) {
-                    Some(tensor) => self.wrap(&node.name, typed(idx, tensor))?,
+                    Some(held) => self.wrap(&node.name, held.tensor().and_then(|tensor| typed(idx, &tensor)))?,
                     None => return refuse("the weight is not loaded"),
                 },
                 Op::Input(_) => match inputs.iter().find(|(name, _)| *name == node.name) {

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
+use super::weight_layout::WeightLayout;
 use crate::graph::{Graph, Node, NodeId, Op};
+use crate::weights::WeightType;
 
 /// Where the values of a graph are stored.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +14,8 @@ pub struct Values {
     roots: Vec<NodeId>,
     /// Elements of a storage that holds more than its root's value.
     n_elements: HashMap<NodeId, usize>,
+    /// The type that the model's weights are held in.
+    weight_type: WeightType,
 }
 
 impl Values {
@@ -25,6 +29,12 @@ impl Values {
     #[must_use]
     pub fn n_elements(&self, graph: &Graph, root: NodeId) -> usize {
         self.n_elements.get(&root).copied().unwrap_or_else(|| graph.node(root).n_elements())
+    }
+
+    /// How a weight that has a buffer of its own lies there.
+    #[must_use]
+    pub(super) fn layout_of(&self, shape: &[usize]) -> WeightLayout {
+        WeightLayout::of_shape(shape, self.weight_type)
     }
 }
 
@@ -41,7 +51,7 @@ pub(super) struct Fusing<'a> {
 }
 
 impl<'a> Fusing<'a> {
-    pub fn new(graph: &'a Graph) -> Self {
+    pub fn new(graph: &'a Graph, weight_type: WeightType) -> Self {
         let n_nodes = graph.nodes.len();
         let mut roots: Vec<NodeId> = Vec::with_capacity(n_nodes);
         let mut readers: Vec<Vec<NodeId>> = vec![Vec::new(); n_nodes];
@@ -60,7 +70,7 @@ impl<'a> Fusing<'a> {
             graph,
             readers,
             is_output,
-            values: Values { roots, n_elements: HashMap::new() },
+            values: Values { roots, n_elements: HashMap::new(), weight_type },
             claimed: vec![false; n_nodes],
             two_sources: HashMap::new(),
         }
@@ -68,6 +78,12 @@ impl<'a> Fusing<'a> {
 
     pub fn into_values(self) -> Values {
         self.values
+    }
+
+    /// The type that one matrix of several weights side by side is held in: the one of most bits that one of them has.
+    pub fn weight_type(&self, weights: &[NodeId]) -> WeightType {
+        let of = |id: &NodeId| self.values.weight_type.of_weight(&self.node(*id).name, &self.node(*id).shape);
+        weights.iter().map(of).max_by_key(|weight_type| weight_type.bits()).unwrap_or_default()
     }
 
     pub fn node(&self, id: NodeId) -> &'a Node {

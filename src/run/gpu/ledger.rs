@@ -43,6 +43,10 @@ pub struct Counts {
     pub moved_bytes: u64,
     /// Bytes written from the host.
     pub uploaded_bytes: u64,
+    /// Bytes of weights among them that were brought in while a program ran, because they did not stay.
+    pub streamed_bytes: u64,
+    /// Dispatches that packed these. [`Counts::dispatches`] is without them.
+    pub streamed_dispatches: u64,
     /// Times the host waited for bytes.
     pub readbacks: u64,
     /// Bytes that it waited for.
@@ -63,6 +67,8 @@ impl Counts {
             flops: self.flops - earlier.flops,
             moved_bytes: self.moved_bytes - earlier.moved_bytes,
             uploaded_bytes: self.uploaded_bytes - earlier.uploaded_bytes,
+            streamed_bytes: self.streamed_bytes - earlier.streamed_bytes,
+            streamed_dispatches: self.streamed_dispatches - earlier.streamed_dispatches,
             readbacks: self.readbacks - earlier.readbacks,
             readback_bytes: self.readback_bytes - earlier.readback_bytes,
             ..*self

@@ -4,7 +4,7 @@
 //! Fusions depend on widths only, never on how large a picture is, so that weights are packed once for all sizes
 //! ([`Lowered::weights`]). No sizes of memory and no kernels' parameters are decided here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -13,8 +13,9 @@ use super::kernels::attention::{self, Attended};
 use super::kernels::elementwise::{self, Elementwise};
 use super::kernels::group_norm::{self, Normed};
 use super::kernels::products::{Found, Product};
-use super::weight_layout::{WeightBuffer, WeightKey, WeightLayout};
+use super::weight_layout::{WeightBuffer, WeightKey};
 use crate::graph::{Graph, NodeId, Op};
+use crate::weights::WeightType;
 
 /// What one or a few dispatches of one kernel family do.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,11 +71,11 @@ impl Task {
     }
 
     /// The buffers of weights that the task reads.
-    fn weights(&self, graph: &Graph, values: &Values) -> Vec<WeightBuffer> {
+    pub(super) fn weights(&self, graph: &Graph, values: &Values) -> Vec<WeightBuffer> {
         let by_themselves = || {
             let inputs = graph.node(self.node).inputs.iter().map(|input| values.root(*input));
             let weights = inputs.filter(|id| matches!(graph.node(*id).op, Op::Weight));
-            weights.map(|id| WeightBuffer::of(graph, &[id], WeightLayout::of_shape(&graph.node(id).shape)))
+            weights.map(|id| WeightBuffer::of(graph, &[id], values.layout_of(&graph.node(id).shape)))
         };
         match &self.kind {
             TaskKind::Product(product) => product.weight_buffers(graph),
@@ -114,16 +115,36 @@ const MAX_LOWERED: usize = 8;
 
 /// The graphs lowered last, so that one that is foreseen, loaded, prepared, tuned and prepared again in f32 is lowered once.
 #[derive(Default)]
-pub(super) struct Memo(RefCell<VecDeque<(Graph, Rc<Lowered>)>>);
+pub(super) struct Memo {
+    weight_type: Cell<WeightType>,
+    known: RefCell<VecDeque<(Graph, Rc<Lowered>)>>,
+}
 
 impl Memo {
+    /// For models whose weights are held in a type.
+    pub fn new(weight_type: WeightType) -> Self {
+        Memo { weight_type: Cell::new(weight_type), known: RefCell::default() }
+    }
+
+    /// The type that weights are held in.
+    pub fn weight_type(&self) -> WeightType {
+        self.weight_type.get()
+    }
+
+    /// Changes that type.
+    pub fn hold_weights_in(&self, weight_type: WeightType) {
+        if self.weight_type.replace(weight_type) != weight_type {
+            self.clear();
+        }
+    }
+
     /// The tasks of a graph.
     pub fn of(&self, graph: &Graph) -> Rc<Lowered> {
-        let mut known = self.0.borrow_mut();
+        let mut known = self.known.borrow_mut();
         if let Some((_, lowered)) = known.iter().find(|(known, _)| known == graph) {
             return Rc::clone(lowered);
         }
-        let lowered = Rc::new(lower(graph));
+        let lowered = Rc::new(lower(graph, self.weight_type.get()));
         known.truncate(MAX_LOWERED - 1);
         known.push_front((graph.clone(), Rc::clone(&lowered)));
         lowered
@@ -131,14 +152,14 @@ impl Memo {
 
     /// Forgets them.
     pub fn clear(&self) {
-        self.0.borrow_mut().clear();
+        self.known.borrow_mut().clear();
     }
 }
 
-/// Lowers a graph.
+/// Lowers a graph for weights that are held in a type.
 #[must_use]
-pub fn lower(graph: &Graph) -> Lowered {
-    let mut fusing = Fusing::new(graph);
+pub fn lower(graph: &Graph, weight_type: WeightType) -> Lowered {
+    let mut fusing = Fusing::new(graph, weight_type);
     let mut found = Found::default();
     // For each node that ends a chain, the task that writes it.
     let mut ends: Vec<Option<Task>> = vec![None; graph.nodes.len()];

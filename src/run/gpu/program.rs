@@ -6,6 +6,7 @@
 //! norm adds the parts of the product in front of it.
 
 mod banded;
+pub(super) mod groups;
 
 use super::arena::{Place, place};
 use super::bands::BandSizes;

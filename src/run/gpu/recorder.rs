@@ -200,6 +200,16 @@ impl Recorder {
         self.ledger.update(|counts| counts.uploaded_bytes += n_bytes);
     }
 
+    /// Counts what was written and dispatched since `before` as weights that are streamed.
+    pub fn count_streamed(&self, before: &Counts) {
+        self.ledger.update(|counts| {
+            let dispatches = counts.dispatches - before.dispatches;
+            counts.dispatches -= dispatches;
+            counts.streamed_dispatches += dispatches;
+            counts.streamed_bytes += counts.uploaded_bytes - before.uploaded_bytes;
+        });
+    }
+
     /// Has the pipelines of launches that will come compiled in the background, where that is possible.
     pub fn compile_ahead<'a>(&self, launches: impl IntoIterator<Item = &'a Launch>) {
         let Some(compiler) = &self.compiler else { return };

@@ -5,6 +5,7 @@ mod arithmetic;
 mod load;
 mod once;
 mod replay;
+mod stream;
 mod tensor;
 mod tune;
 
@@ -31,8 +32,9 @@ use super::{Caps, Gpu};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::run::{Colours, Runner};
-use crate::weights::Weights;
+use crate::weights::{WeightType, Weights};
 use replay::{FIRST_SUBMIT_FLOPS, Recorded, SUBMIT_SECS};
+use stream::Streamed;
 use tensor::Kind;
 
 /// Bindings of one dispatch that may be without use.
@@ -43,6 +45,8 @@ const MAX_UNUSED: u64 = 8;
 pub struct GpuWeights {
     id: u64,
     buffers: HashMap<WeightKey, Buffer>,
+    /// Those that are brought in while a program runs, if they are too large to stay.
+    streamed: Option<Streamed>,
 }
 
 /// A program with its parameters on the device.
@@ -131,6 +135,24 @@ impl GpuRunner {
     #[must_use]
     pub fn with_bands(self, bands: BandSizes) -> Self {
         GpuRunner { bands, ..self }
+    }
+
+    /// The type that weights are held in, as far as each is fit for it ([`WeightType::of_weight`]).
+    #[must_use]
+    pub fn with_weights(self, weight_type: WeightType) -> Self {
+        GpuRunner { lowered: Memo::new(weight_type), ..self }
+    }
+
+    /// Holds the weights that are loaded from now on in another type. What was loaded and prepared before does not go with
+    /// what is prepared afterwards.
+    pub fn hold_weights_in(&self, weight_type: WeightType) {
+        self.lowered.hold_weights_in(weight_type);
+    }
+
+    /// The type that weights are held in.
+    #[must_use]
+    pub fn weight_type(&self) -> WeightType {
+        self.lowered.weight_type()
     }
 
     /// Which tile serves which product, from earlier measurements.
@@ -229,6 +251,10 @@ impl GpuRunner {
         self.tensor(shape, Kind::Floats(element))
     }
 
+    fn next_weights_id(&self) -> u64 {
+        self.next_weights.replace(self.next_weights.get() + 1)
+    }
+
     fn fail<T>(&self, node: &str, reason: String) -> Result<T> {
         Err(Error::Run { node: node.to_string(), device: self.describe(), reason })
     }
@@ -284,6 +310,16 @@ impl Runner for GpuRunner {
 
     async fn load(&self, graphs: &[Graph], weights: &Weights, progress: &mut dyn FnMut(u64)) -> Result<GpuWeights> {
         self.load_weights(graphs, weights, progress).await
+    }
+
+    async fn load_within(
+        &self,
+        graphs: &[Graph],
+        weights: &Weights,
+        most_bytes: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<GpuWeights> {
+        self.load_weights_within(graphs, weights, most_bytes, progress).await
     }
 
     async fn replace(&self, graphs: &[Graph], weights: &Weights, names: &[String], loaded: &GpuWeights) -> Result<()> {

@@ -6,45 +6,24 @@
 use std::fmt;
 
 use crate::graph::{Graph, NodeId, WeightSpec};
-
-/// The type of a weight's values on the device. Values come in blocks: of one value for plain types, of the values that
-/// share a scale for block-quantised ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum WeightElement {
-    /// Four bytes.
-    F32,
-    /// Two bytes.
-    F16,
-}
-
-impl WeightElement {
-    /// Values and bytes of one block.
-    const fn block(self) -> (u64, u64) {
-        match self {
-            WeightElement::F32 => (1, 4),
-            WeightElement::F16 => (1, 2),
-        }
-    }
-
-    /// Bytes of `n_values` values, whole blocks.
-    #[must_use]
-    pub const fn bytes(self, n_values: u64) -> u64 {
-        let (values, bytes) = self.block();
-        n_values.div_ceil(values) * bytes
-    }
-}
+use crate::weights::WeightType;
 
 /// The layout of the tensors of one buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WeightLayout {
     /// f32, one tensor behind the other: biases and the weights of norms.
     Vector,
-    /// f16 as in the checkpoint: tables of embeddings.
-    Table,
-    /// f16 \[K,N\], matrices side by side along N, as `repack` lays them out; with `geglu` values and gates interleaved.
+    /// As in the checkpoint: tables of embeddings.
+    Table {
+        /// Whether in f32, and not in f16.
+        is_f32: bool,
+    },
+    /// \[K,N\], matrices side by side along N, as `repack` lays them out; with `geglu` values and gates interleaved.
     Packed {
         /// Whether values and gates are interleaved.
         geglu: bool,
+        /// The type of the values.
+        weight_type: WeightType,
     },
 }
 
@@ -52,42 +31,47 @@ impl WeightLayout {
     /// Columns of a packed matrix are filled up to a multiple of it, which is what a kernel reads at once.
     pub const PACKED_COLUMNS: u64 = 4;
 
-    /// The layout of a weight that has a buffer of its own.
+    /// The layout of a weight that has a buffer of its own, of a model whose weights are held in a type.
     #[must_use]
-    pub fn of_shape(shape: &[usize]) -> Self {
-        if shape.len() == 1 { WeightLayout::Vector } else { WeightLayout::Table }
+    pub fn of_shape(shape: &[usize], weight_type: WeightType) -> Self {
+        if shape.len() == 1 {
+            WeightLayout::Vector
+        } else {
+            WeightLayout::Table { is_f32: weight_type == WeightType::F32 }
+        }
     }
 
     /// The type of its values.
     #[must_use]
-    pub const fn element(self) -> WeightElement {
+    pub const fn weight_type(self) -> WeightType {
         match self {
-            WeightLayout::Vector => WeightElement::F32,
-            WeightLayout::Table | WeightLayout::Packed { .. } => WeightElement::F16,
+            WeightLayout::Vector | WeightLayout::Table { is_f32: true } => WeightType::F32,
+            WeightLayout::Table { is_f32: false } => WeightType::F16,
+            WeightLayout::Packed { weight_type, .. } => weight_type,
         }
     }
 
     /// Bytes of a packed matrix of `k` rows and `n` columns.
     #[must_use]
-    pub const fn packed_bytes(k: u64, n: u64) -> u64 {
-        WeightLayout::Packed { geglu: false }.element().bytes(k * n.next_multiple_of(Self::PACKED_COLUMNS))
+    pub const fn packed_bytes(weight_type: WeightType, k: u64, n: u64) -> u64 {
+        weight_type.matrix_bytes(k, n.next_multiple_of(Self::PACKED_COLUMNS))
     }
 
-    /// Bytes of one tensor as it is uploaded, before it is packed.
+    /// Bytes of one tensor that lies as in the checkpoint.
     #[must_use]
     pub fn part_bytes(self, part: &WeightSpec) -> u64 {
-        self.element().bytes(n_values(part))
+        n_values(part) * self.weight_type().bits() / 8
     }
 
     /// Bytes of a buffer of tensors.
     #[must_use]
     pub fn bytes(self, parts: &[WeightSpec]) -> u64 {
         match self {
-            WeightLayout::Vector | WeightLayout::Table => parts.iter().map(|part| self.part_bytes(part)).sum(),
-            WeightLayout::Packed { .. } => {
+            WeightLayout::Vector | WeightLayout::Table { .. } => parts.iter().map(|part| self.part_bytes(part)).sum(),
+            WeightLayout::Packed { weight_type, .. } => {
                 let columns = parts.iter().map(|part| part.shape[0] as u64).sum();
                 let rows = parts.first().map_or(0, |part| part.shape[1..].iter().product::<usize>());
-                Self::packed_bytes(rows as u64, columns)
+                Self::packed_bytes(weight_type, rows as u64, columns)
             }
         }
     }
@@ -163,9 +147,12 @@ mod tests {
     fn bytes_follow_from_the_layout() {
         let part = |shape: &[usize]| WeightSpec { name: "w".into(), shape: shape.to_vec() };
         assert_eq!(WeightLayout::Vector.bytes(&[part(&[3]), part(&[5])]), 32);
-        assert_eq!(WeightLayout::Table.bytes(&[part(&[3, 5])]), 30);
+        assert_eq!(WeightLayout::Table { is_f32: false }.bytes(&[part(&[3, 5])]), 30);
         // 18 rows of 3 + 6 columns, filled up to 12.
-        let packed = WeightLayout::Packed { geglu: false };
-        assert_eq!(packed.bytes(&[part(&[3, 2, 3, 3]), part(&[6, 2, 3, 3])]), 18 * 12 * 2);
+        let packed = |weight_type| WeightLayout::Packed { geglu: false, weight_type };
+        let parts = [part(&[3, 2, 3, 3]), part(&[6, 2, 3, 3])];
+        assert_eq!(packed(WeightType::F16).bytes(&parts), 18 * 12 * 2);
+        assert_eq!(packed(WeightType::Q8_0).bytes(&parts), 18 * 12 + 12 * 2);
+        assert_eq!(packed(WeightType::Q4_0).bytes(&parts), 9 * 12 + 12 * 2);
     }
 }

@@ -5,6 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use axum::http::StatusCode;
+use darkroom::prompt::wildcards::is_template;
+use darkroom::request::{ExpandedRequest, Request};
 use tokio::sync::watch;
 
 use super::failure::Failure;
@@ -17,6 +19,9 @@ use super::request::JobRequest;
 use super::room::Room;
 use super::upload::Role;
 use super::webui;
+
+/// What deciding a request's prompts takes, in bytes: texts of some tens of kilobytes for each of its pictures.
+const CHOOSING_BYTES: u64 = 8 << 20;
 
 /// See the module.
 pub struct Desk {
@@ -104,22 +109,32 @@ impl Desk {
             failure
         };
         let place = self.reserve().map_err(refused)?;
-        let checked = self.check(request).await.map_err(refused)?;
+        let (checked, notes) = self.check(request).await.map_err(refused)?;
         held.set(checked.n_bytes());
-        Ok(self.add(place, checked, held))
+        Ok(self.add(place, checked, notes, held))
     }
 
-    async fn check(&self, request: JobRequest) -> Result<CheckedRequest, Failure> {
-        let checked = self.menu.check(&request, None)?;
-        let Some(image) = &request.image else { return Ok(checked) };
+    async fn check(&self, request: JobRequest) -> Result<(CheckedRequest, Vec<String>), Failure> {
+        let ExpandedRequest { requests, notes } = self.choose(&request.request).await?;
+        let checked = self.menu.check(&request, &requests, None)?;
+        let Some(image) = &request.image else { return Ok((checked, notes)) };
         let size = image.check(&self.room, Role::Image).await?;
         if let Some(mask) = &request.mask {
             mask.check(&self.room, checked.mask_role).await?;
         }
-        self.menu.check(&request, Some(size))
+        Ok((self.menu.check(&request, &requests, Some(size))?, notes))
     }
 
-    fn add(&self, place: Place<'_>, checked: CheckedRequest, held: Held) -> String {
+    /// Decides what the prompts leave open, one request after the other and off the thread that answers.
+    async fn choose(&self, asked: &Request) -> Result<ExpandedRequest, Failure> {
+        let has_choices = [Some(&asked.prompt), asked.negative_prompt.as_ref()].into_iter().flatten();
+        if !has_choices.into_iter().any(|text| is_template(text)) {
+            return Ok(ExpandedRequest::default());
+        }
+        Ok(self.room.work(CHOOSING_BYTES, self.menu.choose(asked)).await??)
+    }
+
+    fn add(&self, place: Place<'_>, checked: CheckedRequest, notes: Vec<String>, held: Held) -> String {
         let id = random_id();
         let job = Job {
             id: id.clone(),
@@ -131,7 +146,7 @@ impl Desk {
             n_previews: 0,
             n_tokens: 0,
             truncated: None,
-            notes: Vec::new(),
+            notes,
             failure: None,
             held,
             is_fetched: Vec::new(),

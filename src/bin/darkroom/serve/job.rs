@@ -106,9 +106,15 @@ impl Job {
     /// Everything about it in JSON. `position` counts the requests before it.
     pub fn to_json(&self, position: Option<usize>) -> Value {
         let config = &self.request.config;
-        let images: Vec<Value> = (0..self.images.len())
-            .map(|image| json!({ "index": image, "seed": self.images[image].0, "url": self.image_url(image) }))
-            .collect();
+        let image_of = |image: usize| {
+            let mut object = json!({ "index": image, "seed": self.images[image].0, "url": self.image_url(image) });
+            if let (true, Some(own)) = (self.request.has_chosen(), self.request.configs().get(image)) {
+                object["prompt"] = json!(own.prompt);
+                object["negative_prompt"] = json!(own.negative_prompt);
+            }
+            object
+        };
+        let images: Vec<Value> = (0..self.images.len()).map(image_of).collect();
         let mut object = json!({
             "id": self.id, "status": self.status, "progress": self.progress, "images": images,
             "request": {
@@ -119,6 +125,11 @@ impl Job {
                 "seed": config.seed, "count": config.count,
             },
         });
+        for (name, template) in [("template", &config.template), ("negative_template", &config.negative_template)] {
+            if let Some(template) = template {
+                object["request"][name] = json!(template);
+            }
+        }
         if !config.loras.is_empty() {
             object["request"]["loras"] = json!(config.loras);
         }
@@ -135,6 +146,15 @@ impl Job {
             object["error"] = failure.body();
         }
         object
+    }
+
+    /// Adds what is worth telling, each once.
+    pub fn add_notes(&mut self, notes: impl IntoIterator<Item = String>) {
+        for note in notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
     }
 
     /// Forgets the pictures that it was given, once nobody needs them.

@@ -10,7 +10,7 @@ use darkroom::image::FileFormat;
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::ModelConfigs;
-use darkroom::request::{Defaults, Request, SDConfig};
+use darkroom::request::{Defaults, ExpandedRequest, LoraUse, Request, SDConfig};
 use darkroom::sampler::Sampler;
 
 use super::failure::Failure;
@@ -20,6 +20,7 @@ use super::upload::{Role, Upload};
 use crate::loras::LoraFolder;
 use crate::numbers::random_seed;
 use crate::visible::visible_line;
+use crate::wildcards::WildcardsFolder;
 
 /// The longest prompt, in bytes: some two hundred times what a text encoder reads at once.
 const MAX_PROMPT_BYTES: usize = 64 << 10;
@@ -45,6 +46,8 @@ pub struct Menu {
     folder: Option<ModelsFolder>,
     /// LoRAs that requests may name.
     pub loras: Option<LoraFolder>,
+    /// Lists that prompts may choose from.
+    wildcards: Option<Arc<WildcardsFolder>>,
     pub limits: Limits,
     /// What finished pictures may take, in bytes.
     pub results_bytes: u64,
@@ -108,7 +111,10 @@ pub struct CheckedRequest {
     pub model_idx: usize,
     /// Its name.
     pub model: String,
+    /// What is drawn; of prompts that choose, the first picture's, with the number of all.
     pub config: SDConfig,
+    /// Each picture's, where the prompts chose.
+    chosen: Vec<SDConfig>,
     pub sampler: Sampler,
     has_start_picture: bool,
     pub image: Option<Upload>,
@@ -120,7 +126,38 @@ pub struct CheckedRequest {
 impl CheckedRequest {
     /// What is written into its pictures; the seed is the first one's.
     pub fn parameters(&self) -> Parameters {
-        Parameters::of(&self.config, self.has_start_picture, self.sampler, self.model.clone())
+        self.parameters_of(&self.config)
+    }
+
+    fn parameters_of(&self, config: &SDConfig) -> Parameters {
+        Parameters::of(config, self.has_start_picture, self.sampler, self.model.clone())
+    }
+
+    /// What is written into a picture, the first one being 0.
+    pub fn parameters_of_picture(&self, idx: usize) -> Parameters {
+        let seed = self.config.seed.wrapping_add(idx as u64);
+        Parameters { seed, ..self.parameters_of(self.chosen.get(idx).unwrap_or(&self.config)) }
+    }
+
+    /// What is drawn one after the other: for each picture, or once for all.
+    pub fn configs(&self) -> &[SDConfig] {
+        if self.chosen.is_empty() { std::slice::from_ref(&self.config) } else { &self.chosen }
+    }
+
+    /// Whether pictures may have prompts of their own.
+    pub fn has_chosen(&self) -> bool {
+        !self.chosen.is_empty()
+    }
+
+    /// The LoRAs of all pictures.
+    pub fn loras(&self) -> Vec<LoraUse> {
+        let mut all: Vec<LoraUse> = Vec::new();
+        for lora in self.configs().iter().flat_map(|config| &config.loras) {
+            if all.iter().all(|known| known.name != lora.name) {
+                all.push(lora.clone());
+            }
+        }
+        all
     }
 
     /// What is drawn, as the library reads it: with everything that the model, this server or chance decided.
@@ -131,7 +168,12 @@ impl CheckedRequest {
 
     /// What it holds of what the client sent.
     pub fn n_bytes(&self) -> u64 {
-        let texts = self.config.prompt.len() + self.config.negative_prompt.as_ref().map_or(0, String::len);
+        let bytes_of = |config: &SDConfig| {
+            let SDConfig { negative_prompt, template, negative_template, .. } = config;
+            let others = [negative_prompt, template, negative_template].into_iter().flatten();
+            config.prompt.len() + others.map(String::len).sum::<usize>()
+        };
+        let texts = [&self.config].into_iter().chain(&self.chosen).map(bytes_of).sum::<usize>();
         let pictures = [&self.image, &self.mask].into_iter().flatten().map(Upload::n_bytes).sum::<usize>();
         (texts + pictures) as u64
     }
@@ -143,6 +185,13 @@ fn not_found(message: String) -> Failure {
 
 fn refuse<T>(param: &str, message: String) -> Result<T, Failure> {
     Err(Failure::of(param, message))
+}
+
+/// The prompt that is too long, by its name and length in bytes.
+fn too_long(asked: &Request) -> Option<(&'static str, usize)> {
+    let negative = asked.negative_prompt.as_deref().unwrap_or_default();
+    let lengths = [("prompt", asked.prompt.len()), ("negative_prompt", negative.len())];
+    lengths.into_iter().find(|(_, n_bytes)| *n_bytes > MAX_PROMPT_BYTES)
 }
 
 /// The format of a picture's file from its name and quality.
@@ -177,7 +226,7 @@ impl Menu {
     /// Models that stay, and a folder where others come and go.
     pub fn new(models: Vec<Model>, folder: Option<ModelsFolder>, limits: Limits, results_bytes: u64) -> Self {
         let models = models.into_iter().map(|model| (Arc::new(model), true)).collect();
-        let menu = Menu { models: RwLock::new(models), folder, loras: None, limits, results_bytes };
+        let menu = Menu { models: RwLock::new(models), folder, loras: None, wildcards: None, limits, results_bytes };
         menu.look();
         menu
     }
@@ -185,6 +234,25 @@ impl Menu {
     /// With LoRAs that requests may name.
     pub fn with_loras(self, loras: Option<LoraFolder>) -> Self {
         Menu { loras, ..self }
+    }
+
+    /// With lists that prompts may choose from.
+    pub fn with_wildcards(self, wildcards: Option<WildcardsFolder>) -> Self {
+        Menu { wildcards: wildcards.map(Arc::new), ..self }
+    }
+
+    /// Decides what the prompts of a request leave open, as far as their lengths and the number of pictures are such that
+    /// the request will be taken: [`Menu::check`] says what is wrong otherwise. Work for another thread.
+    pub fn choose(&self, asked: &Request) -> impl FnOnce() -> Result<ExpandedRequest> + Send + use<> {
+        let may_be_taken = asked.count.is_none_or(|count| count <= self.limits.count) && too_long(asked).is_none();
+        let (asked, wildcards) = (asked.clone(), self.wildcards.clone());
+        move || {
+            if !may_be_taken {
+                return Ok(ExpandedRequest { requests: vec![asked], notes: Vec::new() });
+            }
+            let lists = wildcards.map(|folder| folder.lists()).transpose()?;
+            asked.expanded(lists.as_deref(), random_seed())
+        }
     }
 
     /// Refuses LoRAs that are not here, whether in the list or in tags of the prompt.
@@ -297,17 +365,37 @@ impl Menu {
     }
 
     /// Checks a request as far as that needs no pixels. `picture` is the start picture's width and height, once they are
-    /// known: it is asked again then.
-    pub fn check(&self, request: &JobRequest, picture: Option<(usize, usize)>) -> Result<CheckedRequest, Failure> {
+    /// known: it is asked again then. `chosen` has a request for each picture where the prompts chose.
+    pub fn check(
+        &self,
+        request: &JobRequest,
+        chosen: &[Request],
+        picture: Option<(usize, usize)>,
+    ) -> Result<CheckedRequest, Failure> {
+        let [first, rest @ ..] = chosen else { return self.check_one(request, &request.request, picture) };
+        let mut checked = self.check_one(request, first, picture)?;
+        // Nothing was left open: it draws all its pictures itself.
+        if rest.is_empty() && first.template.is_none() && first.negative_template.is_none() {
+            return Ok(checked);
+        }
+        let others = rest.iter().map(|asked| Ok(self.check_one(request, asked, picture)?.config));
+        checked.chosen = std::iter::once(Ok(checked.config.clone())).chain(others).collect::<Result<_, Failure>>()?;
+        checked.config.count = checked.chosen.len();
+        self.check_results(&checked.config)?;
+        Ok(checked)
+    }
+
+    fn check_one(
+        &self,
+        request: &JobRequest,
+        asked: &Request,
+        picture: Option<(usize, usize)>,
+    ) -> Result<CheckedRequest, Failure> {
         let model_idx = self.model_idx(request.model.as_deref())?;
         let model = &*self.model(model_idx)?;
-        let asked = &request.request;
-        for (name, text) in [("prompt", Some(&asked.prompt)), ("negative_prompt", asked.negative_prompt.as_ref())] {
-            let n_bytes = text.map_or(0, String::len);
-            if n_bytes > MAX_PROMPT_BYTES {
-                let message = format!("{name} of {n_bytes} bytes is not possible: use {MAX_PROMPT_BYTES} at most");
-                return Err(Failure::of(name, message));
-            }
+        if let Some((name, n_bytes)) = too_long(asked) {
+            let message = format!("{name} of {n_bytes} bytes is not possible: use {MAX_PROMPT_BYTES} at most");
+            return Err(Failure::of(name, message));
         }
         self.check_loras(asked)?;
         let has_mask = request.mask.is_some();
@@ -332,26 +420,41 @@ impl Menu {
             );
         }
         config.validate_for(defaults.sides())?;
-        // What a job draws is kept until it is fetched, all of it at once.
-        let n_bytes = config.count as u64 * (config.width * config.height * 3) as u64;
-        if n_bytes > self.results_bytes {
-            return refuse(
-                "count",
-                format!(
-                    "{} pictures of {}x{} may take {} MiB, and this server keeps {}: ask for fewer or smaller ones",
-                    config.count,
-                    config.width,
-                    config.height,
-                    n_bytes >> 20,
-                    self.results_bytes >> 20
-                ),
-            );
-        }
+        self.check_results(&config)?;
         let sampler = config.sampler.unwrap_or(model.sampler);
         let (image, mask) = (request.image.clone(), request.mask.clone());
         let format = file_format(request.output_format.as_deref(), request.output_compression)?;
         let mask_role = Role::Mask(request.mask_form);
         let (model, has_start_picture) = (model.name.clone(), image.is_some());
-        Ok(CheckedRequest { model_idx, model, config, sampler, has_start_picture, image, mask, mask_role, format })
+        let chosen = Vec::new();
+        Ok(CheckedRequest {
+            model_idx,
+            model,
+            config,
+            chosen,
+            sampler,
+            has_start_picture,
+            image,
+            mask,
+            mask_role,
+            format,
+        })
+    }
+
+    /// What a job draws is kept until it is fetched, all of it at once.
+    fn check_results(&self, config: &SDConfig) -> Result<(), Failure> {
+        let SDConfig { count, width, height, .. } = *config;
+        let n_bytes = count as u64 * (width * height * 3) as u64;
+        if n_bytes <= self.results_bytes {
+            return Ok(());
+        }
+        let (n_mib, most) = (n_bytes >> 20, self.results_bytes >> 20);
+        refuse(
+            "count",
+            format!(
+                "{count} pictures of {width}x{height} may take {n_mib} MiB, and this server keeps {most}: ask for fewer \
+                 or smaller ones"
+            ),
+        )
     }
 }

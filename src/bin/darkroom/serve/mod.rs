@@ -68,6 +68,7 @@ use crate::bar::Bar;
 use crate::engine_args::EngineArgs;
 use crate::loras::LoraFolder;
 use crate::numbers::parse_bytes;
+use crate::wildcards::WildcardsFolder;
 use crate::{print_line, source};
 use connection::Hall;
 use desk::Desk;
@@ -101,6 +102,10 @@ pub struct Args {
     /// A folder of LoRAs that requests may name, in `loras` or as tags in their prompts: <lora:NAME:WEIGHT>.
     #[arg(long, value_name = "FOLDER")]
     lora_dir: Option<PathBuf>,
+    /// A folder of wildcards: __NAME__ in a prompt is a line of NAME.txt there, chosen by the seed. What changes in it is
+    /// noticed.
+    #[arg(long, value_name = "FOLDER")]
+    wildcards: Option<PathBuf>,
     /// For models in one file: a folder with the JSON files and tokenizer, in place of the published ones.
     #[arg(long, value_name = "FOLDER")]
     config: Option<PathBuf>,
@@ -255,6 +260,7 @@ pub fn run(args: Args) -> Result<()> {
         named.push(folder.display().to_string());
     }
     let loras = args.lora_dir.as_deref().map(LoraFolder::open).transpose()?;
+    let wildcards = args.wildcards.as_deref().map(WildcardsFolder::open).transpose()?;
     let bar = Bar::new();
     let parts = Parts {
         vae: args.vae.as_deref().map(|vae| source::fetch_vae("vae", vae, &bar)).transpose()?,
@@ -284,7 +290,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     let results_bytes = memory.share(Kind::Results);
     let folder = args.models.map(|folder| ModelsFolder::new(folder, parts));
-    let menu = Menu::new(models, folder, limits, results_bytes).with_loras(loras);
+    let menu = Menu::new(models, folder, limits, results_bytes).with_loras(loras).with_wildcards(wildcards);
     let desk = Arc::new(Desk::new(menu, memory));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(N_THREADS).build();
     let runtime = runtime.map_err(|e| Error::Io { path: "the HTTP server".into(), source: e })?;

@@ -85,8 +85,8 @@ struct Painter<'d> {
     device: Device,
     /// The model on the device, by its place on the menu.
     loaded: Option<(usize, Engine)>,
-    /// The LoRAs that this model knows by name, and what their files were.
-    known: BTreeMap<String, Stamp>,
+    /// The LoRAs that this model knows by name, what their files were, and what is worth telling about them.
+    known: BTreeMap<String, (Stamp, Vec<String>)>,
     /// Hashes of files, with what these were.
     hashes: BTreeMap<PathBuf, (Stamp, String)>,
 }
@@ -161,7 +161,8 @@ impl Painter<'_> {
             desk.change(id, |job| job.progress = Progress { stage: "loading", ..Progress::default() });
             let settings = EngineSettings { residency: Some(residency), ..self.settings.clone() };
             let engine = Engine::open(&self.device, source, &settings, &expected).await?;
-            self.loaded = Some((model_idx, engine.with_public_name(model.name.clone())));
+            self.loaded =
+                Some((model_idx, engine.with_public_name(model.name.clone()).with_prediction(model.local.prediction)));
         }
         Ok(())
     }
@@ -169,7 +170,7 @@ impl Painter<'_> {
     /// Makes the LoRAs that a job names known to the model that is loaded. A file that changed is another one.
     async fn open_loras(&mut self, id: &str) -> Result<()> {
         let desk = self.desk;
-        let used = desk.look(id, |job, _| job.request.config.loras.clone()).ok_or(Error::Cancelled)?;
+        let used = desk.look(id, |job, _| job.request.loras()).ok_or(Error::Cancelled)?;
         let (Some(folder), Some((_, engine))) = (&desk.menu.loras, &self.loaded) else { return Ok(()) };
         if self.known.len() + used.len() > MAX_KNOWN {
             engine.forget_loras();
@@ -177,7 +178,8 @@ impl Painter<'_> {
         }
         for LoraUse { name, .. } in used {
             let Entry { path, stamp, .. } = folder.find(&name)?;
-            if self.known.get(&name) == Some(&stamp) {
+            if let Some((_, notes)) = self.known.get(&name).filter(|(known, _)| *known == stamp) {
+                desk.change(id, |job| job.add_notes(notes.iter().cloned()));
                 continue;
             }
             let local = LocalLora { name: name.clone(), path: path.clone() };
@@ -189,10 +191,11 @@ impl Painter<'_> {
             self.hashes.insert(path, (stamp, lora.sha256().to_owned()));
             let lora = lora.fit(engine.configs())?;
             for note in &lora.notes {
-                eprintln!("darkroom: {note}");
+                eprintln!("darkroom: {}", visible_line(note));
             }
+            desk.change(id, |job| job.add_notes(lora.notes.iter().cloned()));
+            self.known.insert(name, (stamp, lora.notes.clone()));
             engine.add_lora(lora);
-            self.known.insert(name, stamp);
         }
         Ok(())
     }
@@ -207,14 +210,16 @@ impl Painter<'_> {
         let (format, model_idx) =
             desk.look(id, |job, _| (job.request.format, job.request.model_idx)).ok_or(Error::Cancelled)?;
         let tell = |progress: Progress| desk.change(id, |job| job.progress = progress);
-        let (config, pictures) = desk.look(id, |job, _| Wanted::of(job)).ok_or(Error::Cancelled)?.read(desk)?;
+        let (mut configs, pictures) = desk.look(id, |job, _| Wanted::of(job)).ok_or(Error::Cancelled)?.read(desk)?;
         // Small copies of its pictures are all that is needed from here on.
         desk.change(id, Job::forget_uploads);
         if cancelled.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
+        configs.reverse();
         // Before the weights: kernels are compiled while they load.
-        let mut generation = engine.draw_resolved(config, pictures)?;
+        let first = configs.pop().ok_or(Error::Cancelled)?;
+        let mut generation = engine.draw_resolved(first, pictures.clone())?;
         if !engine.is_loaded() {
             let start = Instant::now();
             engine.load(&mut |_| {}).await?;
@@ -224,18 +229,26 @@ impl Painter<'_> {
             desk.metrics.spent("loading", opening + start.elapsed());
             desk.set_loaded(Some(model_idx));
         }
+        let n_configs = configs.len() + 1;
+        let mut n_before = 0;
         let mut now = Progress { n_steps: generation.n_steps(), ..Progress::default() };
         loop {
             now.stage = match generation.stage() {
                 Stage::Encode => "encoding",
                 Stage::Prepare | Stage::Denoise => "denoising",
                 Stage::Decode => "decoding",
-                Stage::Done => return Ok(()),
+                Stage::Done => {
+                    let Some(next) = configs.pop() else { return Ok(()) };
+                    generation = engine.draw_resolved(next, pictures.clone())?;
+                    n_before += 1;
+                    (now.picture, now.step, now.n_steps) = (n_before, 0, generation.n_steps());
+                    continue;
+                }
             };
             tell(now.clone());
             let mut told = Instant::now();
             let mut on_progress = |fraction| {
-                now.fraction = fraction;
+                now.fraction = (n_before as f64 + fraction) / n_configs as f64;
                 if told.elapsed() >= PROGRESS {
                     told = Instant::now();
                     tell(now.clone());
@@ -252,12 +265,14 @@ impl Painter<'_> {
             }
             match event {
                 Some(Event::Encoded { prompt, negative }) => {
-                    let notes = prompt.notes.into_iter().chain(negative.notes).collect();
                     desk.change(id, |job| {
-                        (job.n_tokens, job.truncated, job.notes) = (prompt.n_tokens, prompt.truncated, notes);
+                        job.add_notes(prompt.notes.into_iter().chain(negative.notes));
+                        // Of prompts that differ, the longest.
+                        job.n_tokens = job.n_tokens.max(prompt.n_tokens);
+                        job.truncated = job.truncated.take().or(prompt.truncated);
                     });
                 }
-                Some(Event::Prepared { picture }) => (now.picture, now.step) = (picture, 1),
+                Some(Event::Prepared { picture }) => (now.picture, now.step) = (n_before + picture, 1),
                 Some(Event::Denoised { step, n_steps, .. }) => {
                     now.step = (step + 1).min(n_steps);
                     if let Some(preview) = generation.preview().await? {
@@ -271,7 +286,7 @@ impl Painter<'_> {
                     desk.metrics.drew();
                     desk.change(id, |job| job.images.push((seed, file)));
                 }
-                None => return Ok(()),
+                None => {}
             }
         }
     }
@@ -279,7 +294,7 @@ impl Painter<'_> {
 
 /// What is drawn, with pictures that are still files.
 struct Wanted {
-    config: SDConfig,
+    configs: Vec<SDConfig>,
     image: Option<Upload>,
     mask: Option<Upload>,
     mask_role: Role,
@@ -289,7 +304,7 @@ impl Wanted {
     fn of(job: &Job) -> Self {
         let checked = &job.request;
         Wanted {
-            config: checked.config.clone(),
+            configs: checked.configs().to_vec(),
             image: checked.image.clone(),
             mask: checked.mask.clone(),
             mask_role: checked.mask_role,
@@ -297,12 +312,12 @@ impl Wanted {
     }
 
     /// Decodes the pictures, one after the other, and keeps them in the size that is drawn.
-    fn read(self, desk: &Desk) -> Result<(SDConfig, Pictures)> {
-        let (width, height, fit) = (self.config.width, self.config.height, self.config.fit);
+    fn read(self, desk: &Desk) -> Result<(Vec<SDConfig>, Pictures)> {
+        let Some(&SDConfig { width, height, fit, .. }) = self.configs.first() else { return Err(Error::Cancelled) };
         let read = |upload: Option<Upload>, role: Role| {
             upload.map(|upload| upload.read_here(&desk.room, role, |p| p.fitted(width, height, fit))).transpose()
         };
         let (start_picture, mask) = (read(self.image, Role::Image)?, read(self.mask, self.mask_role)?);
-        Ok((self.config, Pictures { start_picture, mask }))
+        Ok((self.configs, Pictures { start_picture, mask }))
     }
 }

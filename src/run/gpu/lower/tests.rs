@@ -5,7 +5,7 @@ use crate::graph::{Conv, GraphBuilder, Path};
 
 /// Each task in a few words.
 fn summary(graph: &Graph) -> Vec<String> {
-    let lowered = lower(graph);
+    let lowered = lower(graph, WeightType::F16);
     let name = |id: NodeId| graph.node(id).name.as_str();
     let of_task = |task: &Task| match &task.kind {
         TaskKind::Product(product) => format!(
@@ -73,7 +73,8 @@ fn layers_of_one_input_are_one_product() {
     g.output("n", n);
     let graph = g.finish();
     assert_eq!(summary(&graph), ["norm+q&k&v", "attn:packed", "out+residual", "norm2:layer_norm", "q2"]);
-    let keys: Vec<String> = lower(&graph).weights(&graph).into_iter().map(|buffer| buffer.key.to_string()).collect();
+    let keys: Vec<String> =
+        lower(&graph, WeightType::F16).weights(&graph).into_iter().map(|buffer| buffer.key.to_string()).collect();
     assert!(keys.contains(&"q.weight+k.weight+v.weight".to_string()), "{keys:?}");
     assert!(keys.contains(&"norm.weight+norm.bias".to_string()), "{keys:?}");
 }

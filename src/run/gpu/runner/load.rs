@@ -7,15 +7,15 @@ use half::slice::HalfFloatSliceExt;
 
 use super::super::buffer::{Buffer, Range};
 use super::super::kernel::{Launch, UNUSED_BYTES};
-use super::super::kernels::products::repack;
+use super::super::kernels::products::repack::{self, Raw, Repack};
 use super::super::ledger::Purpose;
 use super::super::recorder::Ticket;
-use super::super::weight_layout::{WeightBuffer, WeightElement, WeightKey, WeightLayout, n_values};
+use super::super::weight_layout::{WeightBuffer, WeightKey, WeightLayout, n_values};
 use super::{GpuRunner, GpuWeights};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, WeightSpec};
 use crate::weights::convert::f32_from_le_bytes;
-use crate::weights::{Dtype, Weights};
+use crate::weights::{Dtype, WeightType, Weights};
 
 /// Bytes of a checkpoint that are on the host at once while weights are loaded. Their conversion needs as much again.
 const PIECE_BYTES: u64 = 8 << 20;
@@ -23,32 +23,68 @@ const PIECE_BYTES: u64 = 8 << 20;
 /// Bytes of weights that were written and that the device has not taken, about.
 const MAX_UNTAKEN_BYTES: u64 = 64 << 20;
 
-/// What packs each part of a buffer of weights; nothing where they lie as in the checkpoint.
-fn repacks(wanted: &WeightBuffer) -> Result<Vec<Launch>> {
-    let WeightLayout::Packed { geglu } = wanted.layout() else { return Ok(Vec::new()) };
+/// Some outputs of a tensor on their way into a packed matrix.
+struct Slice {
+    /// The first value of the tensor, and how many.
+    first: u64,
+    n_values: u64,
+    /// What packs them.
+    repack: Repack,
+}
+
+impl Slice {
+    /// Bytes that are uploaded.
+    fn n_bytes(&self) -> u64 {
+        self.n_values * self.repack.raw.n_bytes()
+    }
+}
+
+/// The type that a tensor is uploaded in before it is packed.
+fn raw_for(packed: WeightType, stored: Option<&Dtype>) -> Raw {
+    match packed {
+        WeightType::F16 => Raw::F16,
+        WeightType::F32 => Raw::F32,
+        // What is quantised is not rounded before.
+        WeightType::Q8_0 | WeightType::Q4_0 if stored == Some(&Dtype::F16) => Raw::F16,
+        WeightType::Q8_0 | WeightType::Q4_0 => Raw::F32,
+    }
+}
+
+/// The slices in which the tensors of a buffer are packed, by tensor; none where they lie as in the checkpoint.
+fn slices(wanted: &WeightBuffer, weights: &Weights) -> Vec<Vec<Slice>> {
+    let WeightLayout::Packed { geglu, weight_type } = wanted.layout() else { return Vec::new() };
     let columns = wanted.parts.iter().map(|part| part.shape[0] as u32).sum();
     let mut first_column = 0;
-    let mut launches = Vec::with_capacity(wanted.parts.len());
+    let mut all = Vec::with_capacity(wanted.parts.len());
     for part in &wanted.parts {
         let (outputs, inputs) = (part.shape[0] as u32, part.shape[1] as u32);
         let taps = part.shape[2..].iter().product::<usize>() as u32;
-        let alone = repack::Repack::alone(outputs, inputs, taps, geglu, repack::Raw::F16);
-        launches.push(repack::launch(&repack::Repack { first_column, columns, ..alone })?);
+        let raw = raw_for(weight_type, weights.get(&part.name).map(|info| info.dtype));
+        let of_output = u64::from(inputs) * u64::from(taps);
+        let most = (PIECE_BYTES / (of_output * raw.n_bytes()).max(1)).max(1) as u32 / 4 * 4;
+        let starts = (0..outputs).step_by(most.max(4) as usize);
+        let slice = |first: u32| {
+            let n = most.max(4).min(outputs - first);
+            let alone = Repack::alone(outputs, inputs, taps, geglu, raw);
+            let repack = Repack { packed: weight_type, first_column, columns, slice: [first, n], ..alone };
+            Slice { first: u64::from(first) * of_output, n_values: u64::from(n) * of_output, repack }
+        };
+        all.push(starts.map(slice).collect());
         first_column += outputs;
     }
-    Ok(launches)
+    all
 }
 
 /// How much was written since the device was last waited for.
 #[derive(Default)]
-struct Pace {
+pub(super) struct Pace {
     unwaited: u64,
     untaken: Option<Ticket>,
 }
 
 impl GpuRunner {
     /// The buffers of weights that the graphs read, in the order of the file, so that it is read from front to back.
-    fn wanted(&self, graphs: &[Graph], weights: &Weights) -> Vec<WeightBuffer> {
+    pub(super) fn wanted(&self, graphs: &[Graph], weights: &Weights) -> Vec<WeightBuffer> {
         let mut wanted: BTreeMap<WeightKey, WeightBuffer> = BTreeMap::new();
         for graph in graphs {
             wanted.extend(self.lowered.of(graph).weights(graph).into_iter().map(|buffer| (buffer.key.clone(), buffer)));
@@ -61,12 +97,24 @@ impl GpuRunner {
         wanted
     }
 
-    /// Room for the largest matrix as it is uploaded, before it is packed.
-    fn raw_buffer(&self, wanted: &[WeightBuffer]) -> Buffer {
-        let matrices = wanted.iter().filter(|buffer| matches!(buffer.layout(), WeightLayout::Packed { .. }));
-        let parts = matrices.flat_map(|buffer| buffer.parts.iter().map(|part| buffer.layout().part_bytes(part)));
+    /// Bytes of the largest slice of a matrix as it is uploaded, before it is packed.
+    pub(super) fn raw_bytes(&self, wanted: &[WeightBuffer], weights: &Weights) -> u64 {
+        let slices = wanted.iter().flat_map(|buffer| slices(buffer, weights)).flatten();
+        slices.map(|slice| slice.n_bytes()).max().unwrap_or(0)
+    }
+
+    /// Room for a slice of so many bytes.
+    pub(super) fn raw_buffer(&self, n_bytes: u64) -> Buffer {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        self.recorder.buffer("raw weight", parts.max().unwrap_or(0), usage, Purpose::Other)
+        self.recorder.buffer("raw weight", n_bytes, usage, Purpose::Other)
+    }
+
+    /// Has the kernels compiled that pack the buffers.
+    pub(super) fn compile_packing(&self, wanted: &[WeightBuffer], weights: &Weights) -> Result<()> {
+        let slices = wanted.iter().flat_map(|buffer| slices(buffer, weights)).flatten();
+        let packing: Vec<Launch> = slices.map(|slice| repack::launch(&slice.repack)).collect::<Result<_>>()?;
+        self.recorder.compile_ahead(&packing);
+        Ok(())
     }
 
     /// The buffers of weights that the graphs read, one after another.
@@ -78,24 +126,33 @@ impl GpuRunner {
     ) -> Result<GpuWeights> {
         let wanted = self.wanted(graphs, weights);
         let scope = self.recorder.open_scope();
-        let raw = self.raw_buffer(&wanted);
+        let raw = self.raw_buffer(self.raw_bytes(&wanted, weights));
+        let buffers = self.load_buffers(wanted, weights, &raw, progress).await?;
+        self.recorder.close(scope, "load").await?;
+        Ok(GpuWeights { id: self.next_weights_id(), buffers, streamed: None })
+    }
+
+    /// Makes and fills buffers of weights, one after another.
+    pub(super) async fn load_buffers(
+        &self,
+        wanted: Vec<WeightBuffer>,
+        weights: &Weights,
+        raw: &Buffer,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<HashMap<WeightKey, Buffer>> {
+        self.compile_packing(&wanted, weights)?;
         let mut buffers = HashMap::with_capacity(wanted.len());
-        for buffer in &wanted {
-            self.recorder.compile_ahead(&repacks(buffer)?);
-        }
         let (mut n_bytes, mut pace) = (0, Pace::default());
         for buffer in wanted {
             let placed = self.make(&buffer)?;
-            self.fill(&buffer, weights, &raw, &placed, &|_| true).await?;
+            self.fill(&buffer, weights, raw, placed.whole(), &|_| true).await?;
             let n_written = placed.n_bytes;
             n_bytes += buffer.parts.iter().filter_map(|part| weights.get(&part.name)).map(|i| i.n_bytes).sum::<u64>();
             buffers.insert(buffer.key, placed);
             progress(n_bytes);
             self.keep_pace(&mut pace, n_written).await?;
         }
-        self.recorder.close(scope, "load").await?;
-        let id = self.next_weights.replace(self.next_weights.get() + 1);
-        Ok(GpuWeights { id, buffers })
+        Ok(buffers)
     }
 
     /// Writes some tensors anew, into the buffers that they are in.
@@ -109,15 +166,19 @@ impl GpuRunner {
         let names: HashSet<&str> = names.iter().map(String::as_str).collect();
         let is_named = |part: &WeightSpec| names.contains(part.name.as_str());
         let mut wanted = self.wanted(graphs, weights);
+        if let Some(streamed) = &loaded.streamed {
+            self.stream_from(streamed, weights);
+            wanted.retain(|buffer| !streamed.has(&buffer.key));
+        }
         wanted.retain(|buffer| buffer.parts.iter().any(is_named));
         let scope = self.recorder.open_scope();
-        let raw = self.raw_buffer(&wanted);
+        let raw = self.raw_buffer(self.raw_bytes(&wanted, weights));
         let mut pace = Pace::default();
         for buffer in wanted {
             let Some(placed) = loaded.buffers.get(&buffer.key) else {
                 return self.fail(&buffer.key.to_string(), "the weight is not loaded".into());
             };
-            self.fill(&buffer, weights, &raw, placed, &is_named).await?;
+            self.fill(&buffer, weights, &raw, placed.whole(), &is_named).await?;
             self.keep_pace(&mut pace, placed.n_bytes).await?;
         }
         self.recorder.close(scope, "load").await
@@ -125,7 +186,7 @@ impl GpuRunner {
 
     /// What is written is copied once more on its way, until the device has taken it. It takes the last part while the next
     /// is read.
-    async fn keep_pace(&self, pace: &mut Pace, n_written: u64) -> Result<()> {
+    pub(super) async fn keep_pace(&self, pace: &mut Pace, n_written: u64) -> Result<()> {
         pace.unwaited += n_written;
         if pace.unwaited > MAX_UNTAKEN_BYTES / 2 {
             if let Some(earlier) = pace.untaken.replace(self.recorder.submit(&[])) {
@@ -148,53 +209,58 @@ impl GpuRunner {
     }
 
     /// The tensors of one buffer that are asked for, a piece of the checkpoint at a time. `raw` has room for the largest
-    /// matrix in f16.
-    async fn fill(
+    /// slice of a matrix.
+    pub(super) async fn fill(
         &self,
         wanted: &WeightBuffer,
         weights: &Weights,
         raw: &Buffer,
-        buffer: &Buffer,
+        to: Range<'_>,
         is_asked: &dyn Fn(&WeightSpec) -> bool,
     ) -> Result<()> {
         let layout = wanted.layout();
         match layout {
-            WeightLayout::Vector | WeightLayout::Table => {
+            WeightLayout::Vector | WeightLayout::Table { .. } => {
+                let as_uploaded = if layout.weight_type() == WeightType::F32 { Raw::F32 } else { Raw::F16 };
                 let mut at = 0;
                 for part in &wanted.parts {
                     if is_asked(part) {
-                        self.upload_weight(part, weights, buffer, at, layout.element()).await?;
+                        let all = [0, n_values(part)];
+                        self.upload(part, all, weights, Range { offset: to.offset + at, ..to }, as_uploaded).await?;
                     }
                     at += layout.part_bytes(part);
                 }
             }
             WeightLayout::Packed { .. } => {
-                for (part, launch) in wanted.parts.iter().zip(repacks(wanted)?) {
+                for (part, slices) in wanted.parts.iter().zip(slices(wanted, weights)) {
                     if !is_asked(part) {
                         continue;
                     }
-                    self.upload_weight(part, weights, raw, 0, layout.element()).await?;
-                    let n_bytes = layout.part_bytes(part).next_multiple_of(4).max(UNUSED_BYTES);
-                    let raw = Range { buffer: raw, offset: 0, n_bytes };
-                    self.run_once(&launch, repack::Bindings { raw, packed: buffer.whole() });
+                    for slice in slices {
+                        let values = [slice.first, slice.n_values];
+                        self.upload(part, values, weights, raw.whole(), slice.repack.raw).await?;
+                        let n_bytes = slice.n_bytes().next_multiple_of(4).max(UNUSED_BYTES);
+                        let raw = Range { buffer: raw, offset: 0, n_bytes };
+                        let launch = repack::launch(&slice.repack)?;
+                        self.run_once(&launch, repack::Bindings { raw, packed: to });
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    /// A tensor of the checkpoint to a buffer, in the type of the device's layout.
-    async fn upload_weight(
+    /// Values of a tensor of the checkpoint, the first and how many, to the beginning of a range, a piece at a time.
+    async fn upload(
         &self,
         spec: &WeightSpec,
+        [first, n_values]: [u64; 2],
         weights: &Weights,
-        to: &Buffer,
-        offset: u64,
-        element: WeightElement,
+        to: Range<'_>,
+        as_uploaded: Raw,
     ) -> Result<()> {
-        let n_values = n_values(spec);
         if self.recorder.is_planned() {
-            self.recorder.count_upload(element.bytes(n_values));
+            self.recorder.count_upload(n_values * as_uploaded.n_bytes());
             return Ok(());
         }
         let Some(info) = weights.get(&spec.name) else {
@@ -202,27 +268,27 @@ impl GpuRunner {
         };
         let dtype = info.dtype.clone();
         let from_bytes = dtype.n_bytes().unwrap_or(4) as u64;
-        let piece = PIECE_BYTES / from_bytes;
-        let mut first = 0;
-        while first < n_values {
-            let n = piece.min(n_values - first);
-            let bytes = weights.read_part(&spec.name, first * from_bytes, (n * from_bytes) as usize).await?;
-            let at = offset + element.bytes(first);
-            if element == WeightElement::F16 && dtype == Dtype::F16 {
-                self.recorder.write(to, at, &bytes);
+        let piece = PIECE_BYTES / from_bytes.max(as_uploaded.n_bytes());
+        let mut done = 0;
+        while done < n_values {
+            let n = piece.min(n_values - done);
+            let bytes = weights.read_part(&spec.name, (first + done) * from_bytes, (n * from_bytes) as usize).await?;
+            let at = to.offset + done * as_uploaded.n_bytes();
+            if as_uploaded == Raw::F16 && dtype == Dtype::F16 {
+                self.recorder.write(to.buffer, at, &bytes);
             } else {
                 let Some(values) = f32_from_le_bytes(&dtype, &bytes) else {
                     return self.fail(&spec.name, format!("the weight has type {}", dtype.name()));
                 };
                 drop(bytes);
-                match element {
-                    WeightElement::F32 => self.recorder.write(to, at, bytemuck::cast_slice(&values)),
-                    WeightElement::F16 => {
-                        self.recorder.write(to, at, bytemuck::cast_slice(&self.halves(&spec.name, &values)?));
+                match as_uploaded {
+                    Raw::F32 => self.recorder.write(to.buffer, at, bytemuck::cast_slice(&values)),
+                    Raw::F16 => {
+                        self.recorder.write(to.buffer, at, bytemuck::cast_slice(&self.halves(&spec.name, &values)?));
                     }
                 }
             }
-            first += n;
+            done += n;
         }
         Ok(())
     }
@@ -232,7 +298,7 @@ impl GpuRunner {
         halves.convert_from_f32_slice(values);
         if halves.iter().zip(values).any(|(half, value)| half.is_infinite() && value.is_finite()) {
             return self
-                .fail(name, "the weight has values above 65504, which 16 bits cannot hold: draw on the CPU".into());
+                .fail(name, "the weight has values above 65504, which 16 bits cannot hold: use --weights f32".into());
         }
         Ok(halves)
     }

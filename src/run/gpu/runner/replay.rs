@@ -9,7 +9,9 @@ use super::super::emit::{Dispatch, Operand};
 use super::super::kernel::Element;
 use super::super::ledger::Purpose;
 use super::super::program::Program;
+use super::super::program::groups::Group as Streaming;
 use super::super::recorder::{Command, Group, Pipeline};
+use super::load::Pace;
 use super::tensor::{GpuTensor, Kind};
 use super::{GpuProgram, GpuRunner, GpuWeights};
 use crate::error::{Error, Result};
@@ -20,6 +22,8 @@ use crate::graph::InputKind;
 pub(super) struct Recorded {
     pub(super) buffers: Vec<u64>,
     pub(super) dispatches: Vec<(Rc<Pipeline>, Group)>,
+    /// The dispatches in groups, with the weights that are brought in before each.
+    pub(super) streaming: Vec<Streaming>,
 }
 
 /// Work of the first submits: about 150 ms at 20 GFLOP/s, which the slowest real GPUs exceed.
@@ -75,7 +79,7 @@ impl GpuRunner {
             let from = Range { n_bytes: tensor.n_bytes(), ..tensor.range() };
             Command::Copy { from, to: &arena[place.buffer], to_offset: place.offset }
         });
-        let replayed = self.replay(program, &recorded, copies.collect(), progress).await;
+        let replayed = self.replay(program, weights, &recorded, copies.collect(), progress).await;
         let mut results = Vec::with_capacity(outputs.len());
         let mut copies = Vec::new();
         for output in outputs {
@@ -122,9 +126,10 @@ impl GpuRunner {
         program: &'a GpuProgram,
         dispatch: &'a Dispatch,
         arena: &'a [Rc<Buffer>],
-        weights: &'a GpuWeights,
+        weights: (&'a GpuWeights, &'a Streaming),
         inputs: &'a [(String, GpuTensor)],
     ) -> Result<Vec<Range<'a>>> {
+        let (weights, group) = weights;
         let Dispatch { launch, operands, name, .. } = dispatch;
         let range = |operand: &'a Operand| {
             Ok(match operand {
@@ -136,8 +141,8 @@ impl GpuRunner {
                     Some((_, tensor)) => tensor.range(),
                     None => return self.fail(name, format!("the input {wanted} is not given")),
                 },
-                Operand::Weight(wanted) => match weights.buffers.get(wanted) {
-                    Some(buffer) => buffer.whole(),
+                Operand::Weight(wanted) => match weights.place(wanted, group) {
+                    Some(range) => range,
                     None => return self.fail(name, format!("the weight {wanted} is not loaded")),
                 },
             })
@@ -162,13 +167,17 @@ impl GpuRunner {
             return Ok(Rc::clone(recorded));
         }
         let mut dispatches = Vec::with_capacity(program.program.dispatches.len());
-        for dispatch in &program.program.dispatches {
+        let streaming = self.groups(program, weights)?;
+        let mut group_idx = 0;
+        for (idx, dispatch) in program.program.dispatches.iter().enumerate() {
+            group_idx += usize::from(idx == streaming[group_idx].end);
+            let placed = (weights, &streaming[group_idx]);
             let pipeline = self.recorder.pipeline(&dispatch.launch);
-            let ranges = self.ranges(program, dispatch, arena, weights, inputs)?;
+            let ranges = self.ranges(program, dispatch, arena, placed, inputs)?;
             let group = self.recorder.group(&dispatch.launch, &pipeline, &program.params, &ranges);
             dispatches.push((pipeline, group));
         }
-        let recorded = Rc::new(Recorded { buffers, dispatches });
+        let recorded = Rc::new(Recorded { buffers, dispatches, streaming });
         *program.recorded.borrow_mut() = Some(Rc::clone(&recorded));
         Ok(recorded)
     }
@@ -177,6 +186,7 @@ impl GpuRunner {
     async fn replay(
         &self,
         program: &GpuProgram,
+        weights: &GpuWeights,
         recorded: &Recorded,
         mut commands: Vec<Command<'_>>,
         progress: &mut dyn FnMut(u64) -> bool,
@@ -185,10 +195,18 @@ impl GpuRunner {
         let (mut idx, mut done) = (0, 0);
         let mut under_way = None;
         let mut last_end = Instant::now();
+        let (mut groups, mut group_end, mut pace) = (recorded.streaming.iter(), 0, Pace::default());
         while idx < dispatches.len() {
+            if idx == group_end
+                && let Some(group) = groups.next()
+            {
+                // Behind the last group's dispatches, which the device computes while these are read.
+                self.bring(weights, group, &mut pace).await?;
+                group_end = group.end;
+            }
             let limit = (self.flops_per_sec.get() * SUBMIT_SECS).clamp(FIRST_SUBMIT_FLOPS, MAX_SUBMIT_FLOPS) as u64;
             let mut flops = 0;
-            while idx < dispatches.len() && flops < limit {
+            while idx < group_end && flops < limit {
                 let Dispatch { launch, shape, flops: own, .. } = &dispatches[idx];
                 let (pipeline, group) = &recorded.dispatches[idx];
                 let params_offset = program.offsets[idx];
@@ -200,7 +218,7 @@ impl GpuRunner {
             commands.clear();
             if let Some((ticket, flops)) = under_way.replace((ticket, flops)) {
                 self.recorder.wait(ticket).await;
-                self.learn_speed(flops, &mut last_end);
+                self.learn_speed(flops, &mut last_end, recorded.streaming.len() > 1);
                 done += flops;
                 if !progress(done) {
                     return Err(Error::Cancelled);
@@ -209,7 +227,7 @@ impl GpuRunner {
         }
         if let Some((ticket, flops)) = under_way {
             self.recorder.wait(ticket).await;
-            self.learn_speed(flops, &mut last_end);
+            self.learn_speed(flops, &mut last_end, recorded.streaming.len() > 1);
             done += flops;
             if !progress(done) {
                 return Err(Error::Cancelled);
@@ -218,11 +236,11 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// Follows the device's speed, so that submits are neither long nor many.
-    fn learn_speed(&self, flops: u64, last_end: &mut Instant) {
+    /// Follows the device's speed, so that submits are neither long nor many. Nothing is learnt where it waits for weights.
+    fn learn_speed(&self, flops: u64, last_end: &mut Instant, is_streaming: bool) {
         let secs = last_end.elapsed().as_secs_f64();
         *last_end = Instant::now();
-        if flops as f64 >= FIRST_SUBMIT_FLOPS && !self.recorder.is_planned() {
+        if flops as f64 >= FIRST_SUBMIT_FLOPS && !self.recorder.is_planned() && !is_streaming {
             self.flops_per_sec.set(0.5 * self.flops_per_sec.get() + 0.5 * flops as f64 / secs.max(1e-6));
         }
     }

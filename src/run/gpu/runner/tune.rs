@@ -48,7 +48,7 @@ impl GpuRunner {
         let usage = wgpu::BufferUsages::STORAGE;
         let room = |n_bytes| self.recorder.buffer("tiles", n_bytes, usage, Purpose::Other);
         let x = source.channels.map(|channels| room(pixels * u64::from(channels) * element.bytes()));
-        let weight = room(WeightLayout::packed_bytes(product.k().into(), product.n.into()));
+        let weight = room(WeightLayout::packed_bytes(product.weight, product.k().into(), product.n.into()));
         let out = room(u64::from(m) * u64::from(product.n_stored()) * element.bytes());
         let machine = self.recorder.caps().machine(element);
         let (_, default_splits) = product.default_plan(&machine)?;

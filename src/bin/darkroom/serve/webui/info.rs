@@ -23,7 +23,10 @@ use super::request::Delivery;
 
 /// What was drawn.
 pub struct Drawn {
+    /// The first picture's.
     parameters: Parameters,
+    /// Each picture's own, where the prompts chose.
+    chosen: Vec<Parameters>,
     sampler: String,
     first_seed: u64,
 }
@@ -33,6 +36,10 @@ impl Drawn {
         let checked = &job.request;
         Drawn {
             parameters: checked.parameters(),
+            chosen: match checked.has_chosen() {
+                true => (0..checked.configs().len()).map(|idx| checked.parameters_of_picture(idx)).collect(),
+                false => Vec::new(),
+            },
             sampler: checked.sampler.a1111_name(),
             first_seed: checked.config.seed,
         }
@@ -54,12 +61,15 @@ pub fn answer(
     let used = &drawn.parameters;
     let seeds: Vec<u64> = finished.images.iter().map(|(seed, _)| *seed).collect();
     let n_images = seeds.len();
-    let negative = used.negative_prompt.clone().unwrap_or_default();
-    let infotexts: Vec<String> =
-        seeds.iter().map(|seed| Parameters { seed: *seed, ..used.clone() }.to_a1111()).collect();
+    let own = |idx: usize| drawn.chosen.get(idx).unwrap_or(used);
+    let negative_of = |used: &Parameters| used.negative_prompt.clone().unwrap_or_default();
+    let infotext = |(idx, seed): (usize, &u64)| Parameters { seed: *seed, ..own(idx).clone() }.to_a1111();
+    let infotexts: Vec<String> = seeds.iter().enumerate().map(infotext).collect();
+    let prompts: Vec<&String> = (0..n_images).map(|idx| &own(idx).prompt).collect();
+    let negatives: Vec<String> = (0..n_images).map(|idx| negative_of(own(idx))).collect();
     let mut info = json!({
-        "prompt": used.prompt, "all_prompts": vec![&used.prompt; n_images],
-        "negative_prompt": negative, "all_negative_prompts": vec![&negative; n_images],
+        "prompt": used.prompt, "all_prompts": prompts,
+        "negative_prompt": negative_of(used), "all_negative_prompts": negatives,
         "seed": drawn.first_seed, "all_seeds": seeds, "subseed": drawn.first_seed, "all_subseeds": seeds,
         "subseed_strength": 0, "width": used.width, "height": used.height, "sampler_name": drawn.sampler,
         "cfg_scale": used.guidance_scale, "steps": used.steps, "batch_size": delivery.batch_size,

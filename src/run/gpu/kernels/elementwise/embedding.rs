@@ -8,7 +8,7 @@ bindings! {
     struct Bindings {
         /// Row numbers, u32.
         ids: ReadWrite T,
-        /// f16 \[N,D\] as in the checkpoint, filled up to whole words.
+        /// f16 or f32 \[N,D\] as in the checkpoint, filled up to whole words.
         table: Read T,
         /// \[ids,D\].
         out: ReadWrite T,
@@ -25,7 +25,7 @@ pub const KERNEL: Kernel = Kernel {
     imports: &[],
     params_bytes: size_of::<Params>(),
     params_fields: Params::FIELDS,
-    constants: &["has_positions"],
+    constants: &["has_positions", "table_is_f32"],
     elements: Element::ALL,
     widths: &[Width::One],
 };
@@ -45,7 +45,14 @@ params! {
 ///
 /// # Errors
 /// [`crate::Error::Shape`] when a size is zero or there are too many values to address.
-pub fn launch(n_ids: u32, n_rows: u32, columns: u32, n_positions: Option<u32>, element: Element) -> Result<Launch> {
+pub fn launch(
+    n_ids: u32,
+    n_rows: u32,
+    columns: u32,
+    n_positions: Option<u32>,
+    table_is_f32: bool,
+    element: Element,
+) -> Result<Launch> {
     if n_rows == 0 || columns == 0 {
         return Err(refuse(KERNEL.name, format!("cannot take rows of a table [{n_rows}, {columns}]")));
     }
@@ -53,7 +60,8 @@ pub fn launch(n_ids: u32, n_rows: u32, columns: u32, n_positions: Option<u32>, e
     let n_values = count(KERNEL.name, &[n_ids, columns])?;
     let n_position_values = count(KERNEL.name, &[n_positions.unwrap_or(1), columns])?;
     let params = Params { n_values, columns, n_rows, n_position_values };
-    let constants = [("has_positions", f64::from(u8::from(n_positions.is_some())))];
+    let switch = |on: bool| f64::from(u8::from(on));
+    let constants = [("has_positions", switch(n_positions.is_some())), ("table_is_f32", switch(table_is_f32))];
     Ok(Launch::new(&KERNEL, element, Width::One, &constants, &params, spread_cells(KERNEL.name, n_values)?))
 }
 

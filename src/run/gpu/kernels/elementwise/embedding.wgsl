@@ -4,6 +4,8 @@
 
 // Each row has that of its position added.
 override has_positions: bool = false;
+// The table is f32, not f16.
+override table_is_f32: bool = false;
 
 struct Params {
     // Values of the result.
@@ -18,7 +20,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> ids: array<u32>; // [ids]
-@group(0) @binding(2) var<storage, read> table: array<u32>; // [N,D], two f16 a word
+@group(0) @binding(2) var<storage, read> table: array<u32>; // [N,D], two f16 or one f32 a word
 @group(0) @binding(3) var<storage, read_write> out: array<cell>; // [ids,D]
 @group(0) @binding(4) var<storage, read> positions: array<f32>; // [T,D]
 
@@ -32,8 +34,13 @@ fn main(
     if i < params.n_values {
         let row = min(ids[i / params.columns], params.n_rows - 1u);
         let at = row * params.columns + i % params.columns;
-        let pair = unpack2x16float(table[at / 2u]);
-        var value = select(pair.x, pair.y, at % 2u == 1u);
+        var value: f32;
+        if table_is_f32 {
+            value = bitcast<f32>(table[at]);
+        } else {
+            let pair = unpack2x16float(table[at / 2u]);
+            value = select(pair.x, pair.y, at % 2u == 1u);
+        }
         if has_positions {
             value += positions[i % params.n_position_values];
         }

@@ -126,7 +126,8 @@ fn lookup(emitter: &mut Emitter<'_>, id: NodeId, out: NodeId, positions: Option<
         return Ok(());
     }
     let n_positions = positions.map(|id| (emitter.node(id).n_elements() / columns.max(1) as usize) as u32);
-    let launch = embedding::launch(n_ids, n_rows, columns, n_positions, emitter.element)?;
+    let is_f32 = emitter.layout_of(node.inputs[1]) == WeightLayout::Table { is_f32: true };
+    let launch = embedding::launch(n_ids, n_rows, columns, n_positions, is_f32, emitter.element)?;
     let positions = positions.map(|id| Operand::Weight(WeightKey::of(emitter.graph, &[id], positions_layout())));
     let out = emitter.room(out)?;
     let (shape, flops) = match positions {

@@ -78,7 +78,7 @@ fn sizes(emitter: &Emitter<'_>, product: &Product, node: NodeId) -> Gemm {
         Op::LayerNorm { eps } => Some(eps as f32),
         _ => None,
     });
-    Gemm { norm_eps, ..Gemm::new(source, n, epilogue) }
+    Gemm { norm_eps, weight: product.weight_type, ..Gemm::new(source, n, epilogue) }
 }
 
 impl Products<'_> {

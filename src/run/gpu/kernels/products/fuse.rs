@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::graph::{Activation, Graph, Node, NodeId, Op};
 use crate::run::gpu::fusing::Fusing;
 use crate::run::gpu::weight_layout::{WeightBuffer, WeightKey, WeightLayout};
+use crate::weights::WeightType;
 
 /// The geometry of a convolution, beside the shapes of its operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct Product {
     pub residual: Option<NodeId>,
     /// Whether negative sums become 0 after that.
     pub relu_last: bool,
+    /// The type that the weights are held in.
+    pub weight_type: WeightType,
 }
 
 impl Product {
@@ -70,7 +73,7 @@ impl Product {
     }
 
     fn layout(&self) -> WeightLayout {
-        WeightLayout::Packed { geglu: self.geglu }
+        WeightLayout::Packed { geglu: self.geglu, weight_type: self.weight_type }
     }
 
     /// The packed matrix.
@@ -143,6 +146,7 @@ pub(in crate::run::gpu) fn merged(fusing: &Fusing<'_>, ids: &[NodeId]) -> Produc
         geglu: false,
         residual: None,
         relu_last: false,
+        weight_type: fusing.weight_type(&ids.iter().map(|&id| fusing.node(id).inputs[1]).collect::<Vec<_>>()),
     }
 }
 
@@ -257,6 +261,7 @@ impl Found {
             geglu: false,
             residual: None,
             relu_last: false,
+            weight_type: fusing.weight_type(&node.inputs[1..2]),
         };
         if let Some(&norm) = self.norms.get(&id) {
             put_norm(fusing, &mut product, norm);

@@ -2,19 +2,21 @@
 //! follows done before the result is stored.
 //!
 //! A is never materialised: a row is an output pixel and what its kernel covers, found by address, so that padding,
-//! stride, nearest-neighbour enlarging and the concatenation of two sources cost nothing. W is f16, as [`super::repack`]
-//! lays it out. Products and sums are f32.
+//! stride, nearest-neighbour enlarging and the concatenation of two sources cost nothing. W is f16, f32 or in blocks of codes,
+//! as [`super::repack`] lays it out, each with a kernel of its own. Products and sums are f32.
 //!
 //! Which tile serves which shape is a matter of speed only; [`Gemm::default_plan`] is a guess that a measurement may
 //! replace.
 
 use super::gemm_matrix;
 use super::params::{Bindings, Params};
+use super::repack::Repack;
 use super::shared::IMPORTS;
 use super::sizes::{Gemm, Source};
 use super::tile::{Tile, Work};
 use crate::Result;
 use crate::run::gpu::kernel::{Bind, Element, Kernel, Launch, Machine, Matrices, Width, count, refuse, spread};
+use crate::weights::WeightType;
 
 /// The kernel's entry in the table.
 pub const KERNEL: Kernel = Kernel {
@@ -43,6 +45,25 @@ pub const KERNEL: Kernel = Kernel {
     elements: Element::ALL,
     widths: Width::ALL,
 };
+
+/// With weights in f32.
+pub const KERNEL_F32: Kernel = Kernel { name: "gemm_f32", wgsl: include_str!("gemm_f32.wgsl"), ..KERNEL };
+
+/// With weights in blocks of 8-bit codes.
+pub const KERNEL_Q8_0: Kernel = Kernel { name: "gemm_q8_0", wgsl: include_str!("gemm_q8_0.wgsl"), ..KERNEL };
+
+/// With weights in blocks of 4-bit codes.
+pub const KERNEL_Q4_0: Kernel = Kernel { name: "gemm_q4_0", wgsl: include_str!("gemm_q4_0.wgsl"), ..KERNEL };
+
+/// The kernel for a type of weights.
+const fn kernel_for(weight: WeightType) -> &'static Kernel {
+    match weight {
+        WeightType::F32 => &KERNEL_F32,
+        WeightType::F16 => &KERNEL,
+        WeightType::Q8_0 => &KERNEL_Q8_0,
+        WeightType::Q4_0 => &KERNEL_Q4_0,
+    }
+}
 
 /// The product, with its sums cut into `splits` parts. With more than one, partial sums are stored, and
 /// [`super::splitk_reduce`] or `splitk_group_norm` must follow, which applies the epilogue.
@@ -94,13 +115,13 @@ pub fn launch(gemm: &Gemm, machine: &Machine, tile: Tile, splits: u32) -> Result
         norm_eps: gemm.norm_eps.unwrap_or_default(),
         full_h: full_size[0],
         full_w: full_size[1],
-        padding: 0,
+        first_scale: Repack::first_scale(gemm.weight, gemm.k(), gemm.n),
     };
     let [x, y, _] = spread(KERNEL.name, n_tiles)?;
     let switch = |on| f64::from(u8::from(on));
     let (kernel, mut constants) = match (tile.work, machine.matrices) {
         (Work::Matrices { side, subgroups, matrices, two_halves }, Some(Matrices { subgroup_size, .. })) => (
-            if side == 8 { &gemm_matrix::KERNEL_8 } else { &gemm_matrix::KERNEL_16 },
+            gemm_matrix::kernel_for(side, gemm.weight),
             vec![
                 ("subgroups_m", f64::from(subgroups[0])),
                 ("subgroups_n", f64::from(subgroups[1])),
@@ -111,7 +132,7 @@ pub fn launch(gemm: &Gemm, machine: &Machine, tile: Tile, splits: u32) -> Result
             ],
         ),
         (Work::Invocations { threads, rows, quads }, _) => (
-            &KERNEL,
+            kernel_for(gemm.weight),
             vec![
                 ("threads_x", f64::from(threads[0])),
                 ("threads_y", f64::from(threads[1])),

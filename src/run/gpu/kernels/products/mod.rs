@@ -27,5 +27,22 @@ pub use tile::{TILE_K, TILES, Tile, Work};
 use crate::run::gpu::kernel::Kernel;
 
 /// The family's kernels.
-pub const KERNELS: &[&Kernel] =
-    &[&gemm::KERNEL, &gemm_matrix::KERNEL_16, &gemm_matrix::KERNEL_8, &repack::KERNEL, &splitk_reduce::KERNEL];
+pub const KERNELS: &[&Kernel] = &[
+    &gemm::KERNEL,
+    &gemm::KERNEL_F32,
+    &gemm::KERNEL_Q8_0,
+    &gemm::KERNEL_Q4_0,
+    &gemm_matrix::KERNEL_16,
+    &gemm_matrix::KERNEL_16_F32,
+    &gemm_matrix::KERNEL_16_Q8_0,
+    &gemm_matrix::KERNEL_16_Q4_0,
+    &gemm_matrix::KERNEL_8,
+    &gemm_matrix::KERNEL_8_F32,
+    &gemm_matrix::KERNEL_8_Q8_0,
+    &gemm_matrix::KERNEL_8_Q4_0,
+    &repack::KERNEL,
+    &repack::KERNEL_F32,
+    &repack::KERNEL_Q8_0,
+    &repack::KERNEL_Q4_0,
+    &splitk_reduce::KERNEL,
+];

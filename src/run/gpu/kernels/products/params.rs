@@ -50,6 +50,6 @@ params! {
         norm_eps: f32,
         full_h: u32,
         full_w: u32,
-        padding: u32,
+        first_scale: u32,
     }
 }

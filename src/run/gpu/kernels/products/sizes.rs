@@ -4,6 +4,7 @@ use super::tile::Tile;
 use crate::Result;
 use crate::graph::Activation;
 use crate::run::gpu::kernel::{Element, Width, activation_code, count, refuse};
+use crate::weights::WeightType;
 
 /// The operation's name in errors.
 const NAME: &str = "gemm";
@@ -96,13 +97,15 @@ pub struct Gemm {
     pub norm_eps: Option<f32>,
     /// Rows of `out` and of the residual before the first that is computed: for a band of a picture.
     pub first_out_row: u32,
+    /// The type of the packed weight.
+    pub weight: WeightType,
 }
 
 impl Gemm {
-    /// A product with nothing in front of it that fills its output.
+    /// A product of weights in f16 with nothing in front of it that fills its output.
     #[must_use]
     pub const fn new(source: Source, n: u32, epilogue: Epilogue) -> Self {
-        Gemm { source, n, epilogue, norm_eps: None, first_out_row: 0 }
+        Gemm { source, n, epilogue, norm_eps: None, first_out_row: 0, weight: WeightType::F16 }
     }
 
     /// Rows M.

@@ -11,6 +11,7 @@ use super::sizes::Gemm;
 use super::tile::{TILES, Tile};
 use crate::error::Result;
 use crate::run::gpu::kernel::{Element, Machine};
+use crate::weights::WeightType;
 
 /// Choices for one adapter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,7 +43,8 @@ pub struct Measured {
 }
 
 impl Tiles {
-    /// The class that a product belongs to: kind of kernel, powers of two of its sizes, type of activations.
+    /// The class that a product belongs to: kind of kernel, powers of two of its sizes, type of activations and
+    /// of weights.
     ///
     /// # Errors
     /// When the product has more rows than can be addressed.
@@ -53,7 +55,12 @@ impl Tiles {
             _ => "conv",
         };
         let power = |n: u32| (f64::from(n.max(1))).log2().round() as u32;
-        Ok(format!("{kind} m{} n{} k{} {element:?}", power(gemm.m()?), power(gemm.n), power(gemm.k())))
+        // The usual type goes without saying.
+        let weight = match gemm.weight {
+            WeightType::F16 => "",
+            other => &format!(" {}", other.name()),
+        };
+        Ok(format!("{kind} m{} n{} k{} {element:?}{weight}", power(gemm.m()?), power(gemm.n), power(gemm.k())))
     }
 
     /// The tile and the parts of the sums for a product.

@@ -33,7 +33,6 @@ struct eight {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> source_0: array<eight>; // [B,H,W,C0/8]
 @group(0) @binding(2) var<storage, read_write> source_1: array<eight>; // [B,H,W,C1/8]
-@group(0) @binding(3) var<storage, read> weight: array<eight>; // [K,N/8], by tap, source, channel
 @group(0) @binding(4) var<storage, read> bias: array<f32>; // [N]
 @group(0) @binding(5) var<storage, read_write> time_embedding: array<cell>; // [B,..]
 @group(0) @binding(6) var<storage, read_write> residual: array<cell>; // as out
@@ -99,7 +98,7 @@ fn load_a(place: u32, step: Step, vector: u32) -> eight {
 // Eight columns of a row of W, zeros beyond the last of the step's source and the last column.
 fn load_w(step: Step, k: u32, vector: u32) -> eight {
     if step.channel + k < channels_of(step) && vector * 8u < params.n {
-        return weight[(step.first_k + k) * (params.n / 8u) + vector];
+        return weight_eight(step.first_k + k, vector);
     }
     return eight();
 }

@@ -34,5 +34,6 @@ struct Params {
     // The picture that the kernel moves over: in_h and in_w, or enlarged twice that, or one less.
     full_h: u32,
     full_w: u32,
-    padding: u32,
+    // The first word of the scales behind the codes of a quantised weight.
+    first_scale: u32,
 }

@@ -1,0 +1,72 @@
+//! A step with its weights held in each type, in turn in one run, and how far apart the results are.
+
+use std::rc::Rc;
+
+use darkroom::Result;
+use darkroom::bench::{Bench, Case, RandomWeights};
+use darkroom::run::gpu::runner::GpuRunner;
+use darkroom::run::gpu::{Element, Gpu};
+use darkroom::weights::{WeightType, Weights};
+use serde_json::{Value, json};
+
+/// One type of weights.
+struct Contestant {
+    weights: WeightType,
+    bench: Bench<GpuRunner>,
+    secs: Vec<f64>,
+}
+
+fn median(secs: &[f64]) -> f64 {
+    let mut sorted = secs.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Times a component and prints a line for each type. `open` opens the adapter, once for each type. Rounds go on while
+/// `has_time`, at least three.
+pub async fn compare(
+    case: &Case,
+    element: Element,
+    open: impl AsyncFn() -> Result<Gpu>,
+    has_time: impl Fn(usize) -> bool,
+) -> Result<Vec<Value>> {
+    const TYPES: [WeightType; 4] = [WeightType::F16, WeightType::Q8_0, WeightType::Q4_0, WeightType::F32];
+    const MIN_ROUNDS: usize = 3;
+    let random = Weights::open(vec![Box::new(RandomWeights::new(&case.weights()))]).await?;
+    let mut all = Vec::new();
+    for weights in TYPES {
+        let runner = Rc::new(GpuRunner::new(open().await?, element)?.with_weights(weights));
+        let mut bench = Bench::load(runner, case, &random, &[]).await?;
+        // What is compiled is not timed.
+        bench.run().await?;
+        all.push(Contestant { weights, bench, secs: Vec::new() });
+    }
+    let mut round = 0;
+    while round < MIN_ROUNDS || has_time(round) {
+        for each in &mut all {
+            let secs = each.bench.run().await?;
+            each.secs.push(secs);
+        }
+        round += 1;
+    }
+    let exact = all[TYPES.len() - 1].bench.result().await?;
+    let norm = exact.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    let base = median(&all[0].secs);
+    let mut rows = Vec::new();
+    for each in &all {
+        let result = each.bench.result().await?;
+        let off = result.iter().zip(&exact).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt() / norm;
+        let (secs, n_bytes) = (median(&each.secs), each.bench.runner().counts().weight_bytes);
+        println!(
+            "  {:<5} {:>9.2} ms, {:.2} of f16's, weights {:>7.1} MB, {off:.1e} of the result's norm from f32's",
+            each.weights.name(),
+            secs * 1e3,
+            secs / base,
+            n_bytes as f64 / 1e6
+        );
+        rows.push(json!({
+            "weights": each.weights.name(), "secs": each.secs, "ratio": secs / base, "weight_bytes": n_bytes, "error": off
+        }));
+    }
+    Ok(rows)
+}

@@ -1,0 +1,4 @@
+// A matrix product with weights in f32.
+
+#import weight_f32
+#import gemm

@@ -1,0 +1,4 @@
+// A matrix product with weights in blocks of 4-bit codes.
+
+#import weight_q4_0
+#import gemm

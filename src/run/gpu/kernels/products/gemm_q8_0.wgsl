@@ -1,0 +1,4 @@
+// A matrix product with weights in blocks of 8-bit codes.
+
+#import weight_q8_0
+#import gemm

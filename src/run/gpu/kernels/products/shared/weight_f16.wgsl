@@ -1,0 +1,8 @@
+// A packed weight in f16.
+
+@group(0) @binding(3) var<storage, read> weight: array<half4>; // [K,N/4], by tap, source, channel
+
+// Four columns of a row.
+fn weight_at(row: u32, quad: u32, n_quads: u32) -> vec4<f32> {
+    return widen_half4(weight[row * n_quads + quad]);
+}
