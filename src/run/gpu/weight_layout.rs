@@ -95,6 +95,12 @@ impl WeightKey {
         WeightKey { names: parts.iter().map(|id| graph.node(*id).name.clone()).collect(), layout }
     }
 
+    /// The key of tensors of these names.
+    #[cfg(test)]
+    pub(super) fn of_names(names: &[&str], layout: WeightLayout) -> Self {
+        WeightKey { names: names.iter().map(|name| (*name).to_owned()).collect(), layout }
+    }
+
     /// The tensors' names, in order.
     #[must_use]
     pub fn names(&self) -> &[String] {

@@ -79,18 +79,13 @@ pub fn cut(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{GraphBuilder, Path};
     use crate::run::gpu::kernel::Element;
     use crate::run::gpu::kernels::elementwise::count_non_finite;
     use crate::run::gpu::weight_layout::WeightLayout;
 
     #[test]
     fn groups_fill_the_ring_and_no_weight_lies_twice_in_one() {
-        let key = |name: &str| {
-            let mut graph = GraphBuilder::new(name);
-            let id = graph.weight(&Path::root().pp(name), &[8]).unwrap();
-            WeightKey::of(&graph.finish(), &[id], WeightLayout::Vector)
-        };
+        let key = |name: &str| WeightKey::of_names(&[name], WeightLayout::Vector);
         let dispatch = |names: &[&str]| Dispatch {
             launch: count_non_finite::launch(4, Element::F32).unwrap(),
             operands: names.iter().map(|name| Some(Operand::Weight(key(name)))).collect(),
