@@ -5,7 +5,8 @@ use darkroom::run::Colours;
 use darkroom::run::gpu::Element;
 use darkroom::run::gpu::kernels::elementwise::copy::Copy;
 use darkroom::run::gpu::kernels::elementwise::{
-    activation, add, affine, cast_from_f32, cast_to_f32, copy, count_non_finite, geglu, rgba,
+    activation, add, affine, cast_from_f32, cast_to_f32, copy, count_non_finite, geglu, pack, rgba, round_packed,
+    unpack,
 };
 use darkroom::run::gpu::kernels::sampling::blend;
 
@@ -25,6 +26,7 @@ enum What {
     Copy { copy: Copy, from_len: usize, to_len: usize },
     CountNonFinite { n_values: usize, bad: &'static [(usize, f32)] },
     Rgba { pixels: u32, channels: u32, colours: Colours },
+    Packed { n_values: usize, bad: &'static [(usize, f32)] },
 }
 
 /// One computation.
@@ -130,6 +132,13 @@ pub const CASES: &[Case] = &[
             to_len: 24,
         },
     ),
+    case("packed", What::Packed { n_values: 4000, bad: &[] }),
+    Case { magnitude: 1e30, ..case("packed large values", What::Packed { n_values: 400, bad: &[(5, f32::MAX)] }) },
+    Case { magnitude: 1e-33, ..case("packed small values", What::Packed { n_values: 400, bad: &[(0, 1e-40)] }) },
+    case(
+        "packed bad values",
+        What::Packed { n_values: 64, bad: &[(1, f32::NAN), (6, f32::INFINITY), (9, -0.0), (12, f32::NEG_INFINITY)] },
+    ),
     case("no value is bad", What::CountNonFinite { n_values: 1000, bad: &[] }),
     case("one value, and it is bad", What::CountNonFinite { n_values: 1, bad: &[(0, f32::NAN)] }),
     case(
@@ -159,6 +168,7 @@ pub fn smallest() -> Vec<Case> {
         }
         whats.extend([What::CastFromF32 { n_values }, What::CastToF32 { n_values }]);
         whats.push(What::CountNonFinite { n_values, bad: &[(0, f32::INFINITY)] });
+        whats.push(What::Packed { n_values: 4 * n_values, bad: &[] });
         let n = n_values as u32;
         whats.extend([1, 4, 5].map(|columns| What::Geglu { rows: n, columns }));
         whats.extend([1, 4].map(|channels| What::Blend { pixels: n, channels }));
@@ -312,6 +322,40 @@ async fn check_with(rig: &mut Rig<'_>, case: &Case, element: Element) {
             );
             let got = rig.run(name, bench).await.words(operands[1], 1);
             assert_eq!(got, [count_non_finite::reference(&x)], "{name}, {element:?}");
+        }
+        What::Packed { n_values, bad } => {
+            if element != Element::F32 {
+                return;
+            }
+            // Fours of very different sizes.
+            let mut x = values(1, n_values);
+            x.iter_mut().enumerate().for_each(|(i, value)| *value *= 2f32.powi((i / 4 % 7) as i32 - 5));
+            for (i, value) in bad {
+                x[*i] = *value;
+            }
+            // At places within their tensors.
+            let [source, packed] = [bench.floats(&x), bench.room_bytes(2 * n_values + 8)];
+            let [unpacked, rounded] = [bench.room_bytes(4 * n_values + 16), bench.changed_floats(&x)];
+            let n = n_values as u32;
+            let launch = pack::launch(n, 0, 4).expect(name);
+            bench.launch(launch, pack::Bindings { source, out: packed });
+            let launch = unpack::launch(n, 4, 4).expect(name);
+            bench.launch(launch, unpack::Bindings { source: packed, out: unpacked });
+            let launch = round_packed::launch(n).expect(name);
+            bench.launch(launch, round_packed::Bindings { values: rounded });
+            let results = rig.run(name, bench).await;
+            let got = results.floats(unpacked, n_values + 4).split_off(4);
+            let again = results.floats(rounded, n_values);
+            for (i, expected) in pack::reference(&x).into_iter().enumerate() {
+                for got in [got[i], again[i]] {
+                    let same = got == expected || got.is_nan() && expected.is_nan();
+                    // What is smaller than the smallest normal number may be nothing on a device.
+                    assert!(
+                        same || expected.abs() < 2e-38 && got == 0.0,
+                        "{name}: value {i} is {got}, expected {expected}"
+                    );
+                }
+            }
         }
         What::Rgba { pixels, channels, colours } => {
             let mut x = values(1, (pixels * channels) as usize);

@@ -70,6 +70,11 @@ impl Bench {
         self.place(bytemuck::cast_slice(values), false, false)
     }
 
+    /// f32 values that launches change.
+    pub fn changed_floats(&mut self, values: &[f32]) -> Operand {
+        self.place(bytemuck::cast_slice(values), false, true)
+    }
+
     /// An input of words.
     pub fn words(&mut self, values: &[u32]) -> Operand {
         self.place(bytemuck::cast_slice(values), false, false)

@@ -7,6 +7,9 @@
 /// Offsets are multiples of it: WebGPU's default `minStorageBufferOffsetAlignment`.
 pub const ALIGNMENT: u64 = 256;
 
+/// Dispatches of a time by which values are found.
+const TIME: usize = 64;
+
 /// One value to place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -73,28 +76,34 @@ pub fn place(spans: &[Span], max_buffer_bytes: u64) -> (Vec<Place>, Vec<u64>) {
 /// Each value at the lowest offset that is free for its whole life.
 fn place_in_order(spans: &[Span], order: &[usize], buffer_bytes: u64) -> (Vec<u64>, Vec<u64>) {
     let mut offsets = vec![0; spans.len()];
-    let mut placed: Vec<usize> = Vec::with_capacity(spans.len());
+    // Those that were placed, by the times in which they are alive: most are for a short while.
+    let end = spans.iter().map(|span| span.last + 1).max().unwrap_or(0);
+    let mut placed: Vec<Vec<usize>> = vec![Vec::new(); end.div_ceil(TIME)];
     let mut buffers: Vec<u64> = Vec::new();
+    let mut taken: Vec<(u64, u64)> = Vec::new();
     for &i in order {
         let span = &spans[i];
         let n_bytes = span.n_bytes.next_multiple_of(ALIGNMENT);
-        let mut taken: Vec<(u64, u64)> = placed
-            .iter()
-            .filter(|&&other| spans[other].overlaps(span))
-            .map(|&other| (offsets[other], offsets[other] + spans[other].n_bytes.next_multiple_of(ALIGNMENT)))
-            .collect();
+        taken.clear();
+        let times = span.first / TIME..span.last / TIME + 1;
+        for other in placed[times.clone()].iter().flatten().copied() {
+            if spans[other].overlaps(span) {
+                taken.push((offsets[other], offsets[other] + spans[other].n_bytes.next_multiple_of(ALIGNMENT)));
+            }
+        }
         taken.sort_unstable();
+        taken.dedup();
         let whole =
             |at: u64| if at % buffer_bytes + n_bytes > buffer_bytes { at.next_multiple_of(buffer_bytes) } else { at };
         let mut at = 0;
-        for (from, to) in taken {
+        for &(from, to) in &taken {
             if from >= at + n_bytes {
                 break;
             }
             at = whole(at.max(to));
         }
         offsets[i] = at;
-        placed.push(i);
+        placed[times].iter_mut().for_each(|time| time.push(i));
         let buffer = (at / buffer_bytes) as usize;
         if buffers.len() <= buffer {
             buffers.resize(buffer + 1, 0);
@@ -104,12 +113,27 @@ fn place_in_order(spans: &[Span], order: &[usize], buffer_bytes: u64) -> (Vec<u6
     (offsets, buffers)
 }
 
+/// The bytes alive at each dispatch.
+#[must_use]
+pub fn alive(spans: &[Span]) -> Vec<u64> {
+    let n = spans.iter().map(|span| span.last + 1).max().unwrap_or(0);
+    let (mut begun, mut ended) = (vec![0; n + 1], vec![0; n + 1]);
+    for span in spans {
+        begun[span.first] += span.n_bytes;
+        ended[span.last + 1] += span.n_bytes;
+    }
+    let mut now = 0;
+    let at = |t: usize| {
+        now = now + begun[t] - ended[t];
+        now
+    };
+    (0..n).map(at).collect()
+}
+
 /// The largest sum of bytes alive at one dispatch: no arena can be smaller.
 #[must_use]
 pub fn lower_bound(spans: &[Span]) -> u64 {
-    let n = spans.iter().map(|span| span.last + 1).max().unwrap_or(0);
-    let alive = |t: usize| spans.iter().filter(|span| span.first <= t && t <= span.last).map(|span| span.n_bytes).sum();
-    (0..n).map(alive).max().unwrap_or(0)
+    alive(spans).into_iter().max().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 //!
 //! Allocates nothing: places are slots with lifetimes, which the arena packs afterwards.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::arena::Span;
-use super::bands::{BandSizes, Rows};
+use super::bands::{BandSizes, Cuts, Rows};
 use super::fusing::Values;
 use super::kernel::{Bind, Element, Launch, Machine};
 use super::weight_layout::{WeightKey, WeightLayout};
@@ -42,19 +42,45 @@ pub struct Dispatch {
 
 /// Where a value is.
 #[derive(Clone)]
-pub(super) enum Storage {
+pub(super) enum Storage<'a> {
     /// In one place.
     Whole(Operand),
     /// In bands of rows.
-    Bands(Vec<(Rows, Operand)>),
+    Bands(Bands<'a>),
     /// Not computed yet: rows are computed on request.
-    Deferred(Rc<dyn Deferred>),
+    Deferred(Rc<dyn Deferred<'a> + 'a>),
 }
 
 /// A picture whose rows are computed on request.
-pub(super) trait Deferred {
+pub(super) trait Deferred<'a> {
+    /// The picture that they are computed from.
+    fn source(&self) -> NodeId;
+
     /// Emits the dispatches that compute the rows into a new slot.
-    fn rows(&self, emitter: &mut Emitter<'_>, wanted: Rows) -> Result<Operand>;
+    fn rows(&self, emitter: &mut Emitter<'a>, wanted: Rows) -> Result<Operand>;
+}
+
+/// A picture in bands of rows. The first ones are kept; the others are computed again whenever they are read.
+#[derive(Clone)]
+pub(super) struct Bands<'a> {
+    /// The rows of each.
+    pub rows: Vec<Rows>,
+    /// Where those are that were written.
+    pub places: Vec<Option<Operand>>,
+    /// Bands that are kept.
+    pub n_kept: usize,
+    /// Whether they are kept in half of their bytes.
+    pub is_packed: bool,
+    /// Computes rows.
+    pub maker: Rc<dyn Deferred<'a> + 'a>,
+}
+
+/// What is kept of a cut value that could be computed again.
+#[derive(Clone, Debug)]
+pub(super) struct Keeping {
+    pub root: NodeId,
+    /// The places of the bands.
+    pub slots: Vec<usize>,
 }
 
 /// See the module.
@@ -67,11 +93,14 @@ pub(super) struct Emitter<'a> {
     pub max_binding_bytes: u64,
     pub bands: BandSizes,
     /// The storages that are cut into bands.
-    pub banded: HashSet<NodeId>,
+    pub cuts: &'a Cuts,
     /// The name of what is emitted, for errors and profiles.
     pub name: String,
     values: &'a Values,
-    storages: HashMap<NodeId, Storage>,
+    storages: HashMap<NodeId, Storage<'a>>,
+    /// The rows of cut pictures that the task computed last.
+    recent: HashMap<NodeId, (Rows, Operand)>,
+    keepings: Vec<Keeping>,
     spans: Vec<Span>,
     dispatches: Vec<Dispatch>,
 }
@@ -100,7 +129,7 @@ impl<'a> Emitter<'a> {
         machine: Machine,
         max_binding_bytes: u64,
         bands: BandSizes,
-        banded: HashSet<NodeId>,
+        cuts: &'a Cuts,
     ) -> Self {
         Emitter {
             graph,
@@ -108,18 +137,20 @@ impl<'a> Emitter<'a> {
             machine,
             max_binding_bytes,
             bands,
-            banded,
+            cuts,
             name: String::new(),
             values,
             storages: HashMap::new(),
+            recent: HashMap::new(),
+            keepings: Vec::new(),
             spans: Vec::new(),
             dispatches: Vec::new(),
         }
     }
 
-    /// The lifetimes of the slots, and the dispatches.
-    pub fn finish(self) -> (Vec<Span>, Vec<Dispatch>) {
-        (self.spans, self.dispatches)
+    /// The lifetimes of the slots, the dispatches, and what is kept of cut values that could be computed again.
+    pub fn finish(self) -> (Vec<Span>, Vec<Dispatch>, Vec<Keeping>) {
+        (self.spans, self.dispatches, self.keepings)
     }
 
     pub fn node(&self, id: NodeId) -> &'a Node {
@@ -166,15 +197,6 @@ impl<'a> Emitter<'a> {
         operands.into_iter().for_each(|operand| self.keep_until(operand, end));
     }
 
-    /// Begins the lifetime of a slot that was made ahead of its first dispatch.
-    pub fn begin(&mut self, operand: &Operand) {
-        if let Operand::Slot(slot) = operand {
-            let at = self.dispatches.len();
-            let span = &mut self.spans[*slot];
-            span.first = span.first.min(at);
-        }
-    }
-
     /// Appends a dispatch. None is ever removed again: what depends on later readers is decided before the call.
     pub fn emit<B: Bind<Operand = Operand>>(&mut self, launch: Launch, bindings: B, shape: String, flops: u64) {
         debug_assert_eq!(launch.kernel.bindings, B::BINDINGS, "{}: bound as another kernel", launch.kernel.name);
@@ -184,11 +206,11 @@ impl<'a> Emitter<'a> {
         self.dispatches.push(Dispatch { launch, operands, name: self.name.clone(), shape, flops });
     }
 
-    pub fn storage(&self, root: NodeId) -> Option<&Storage> {
+    pub fn storage(&self, root: NodeId) -> Option<&Storage<'a>> {
         self.storages.get(&root)
     }
 
-    pub fn store(&mut self, root: NodeId, storage: Storage) {
+    pub fn store(&mut self, root: NodeId, storage: Storage<'a>) {
         self.storages.insert(root, storage);
     }
 
@@ -235,28 +257,58 @@ impl<'a> Emitter<'a> {
         if matches!(self.node(root).op, Op::Weight) { Ok(self.weight(root)) } else { self.whole(id) }
     }
 
-    /// The bands that a value is cut into; made now where it has none.
-    pub fn bands_of(&mut self, root: NodeId) -> Option<Vec<(Rows, Operand)>> {
+    /// Ends a task: rows that it computed are not reused by others, which would keep them alive for long.
+    pub fn end_task(&mut self) {
+        self.recent.clear();
+    }
+
+    /// Rows of a cut picture that the task computed last, if the wanted ones are among them.
+    pub fn recent(&self, root: NodeId, wanted: Rows) -> Option<(Operand, Rows)> {
+        let (rows, operand) = self.recent.get(&root)?;
+        rows.contain(wanted).then(|| (operand.clone(), *rows))
+    }
+
+    /// Has rows of a cut picture found by [`Emitter::recent`].
+    pub fn remember(&mut self, root: NodeId, rows: Rows, operand: &Operand) {
+        self.recent.insert(root, (rows, operand.clone()));
+    }
+
+    /// Whether a value is cut into bands.
+    pub fn is_cut(&self, root: NodeId) -> bool {
+        self.cuts.contains(root)
+    }
+
+    /// Begins a cut value, none of whose bands is written yet. Where they can be computed again, not all may be kept.
+    pub fn begin_bands(&mut self, root: NodeId, maker: Rc<dyn Deferred<'a> + 'a>, can_be_again: bool) -> Result<()> {
+        let &[_, height, _, channels] = self.shape(root) else { return self.refuse("bands", "wants a picture") };
+        let rows = self.cuts.of_height(height, height);
+        let n_kept = if can_be_again { self.cuts.n_kept(root, rows.len()) } else { rows.len() };
+        let n_bytes = self.node(root).n_elements() as u64 * self.element.bytes();
+        let is_packed = self.element == Element::F32 && channels.is_multiple_of(4) && n_bytes > self.bands.packed_bytes;
+        if can_be_again {
+            self.keepings.push(Keeping { root, slots: Vec::new() });
+        }
+        let places = vec![None; rows.len()];
+        self.storages.insert(root, Storage::Bands(Bands { rows, places, n_kept, is_packed, maker }));
+        Ok(())
+    }
+
+    /// The bands of a value.
+    pub fn bands_of(&self, root: NodeId) -> Option<&Bands<'a>> {
         match self.storages.get(&root) {
-            Some(Storage::Bands(bands)) => return Some(bands.clone()),
-            Some(_) => return None,
-            None => {}
+            Some(Storage::Bands(bands)) => Some(bands),
+            _ => None,
         }
-        if !self.banded.contains(&root) {
-            return None;
+    }
+
+    /// Keeps a band that was written.
+    pub fn keep_band(&mut self, root: NodeId, band: usize, place: Operand) {
+        if let (Operand::Slot(slot), Some(keeping)) = (&place, self.keepings.iter_mut().find(|k| k.root == root)) {
+            keeping.slots.push(*slot);
         }
-        let &[_, height, width, channels] = self.shape(root) else { return None };
-        let row_bytes = (width * channels) as u64 * self.element.bytes();
-        let rows = self.bands.rows(height, height as u64 * row_bytes);
-        let mut bands = Vec::new();
-        for first in (0..height).step_by(rows) {
-            let n = rows.min(height - first);
-            // Its life begins with the dispatch that writes it.
-            self.spans.push(Span { n_bytes: n as u64 * row_bytes, first: usize::MAX, last: 0 });
-            bands.push((Rows { first, n }, Operand::Slot(self.spans.len() - 1)));
+        if let Some(Storage::Bands(bands)) = self.storages.get_mut(&root) {
+            bands.places[band] = Some(place);
         }
-        self.storages.insert(root, Storage::Bands(bands.clone()));
-        Some(bands)
     }
 
     /// A slot for some rows of a picture.

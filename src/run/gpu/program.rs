@@ -7,12 +7,15 @@
 
 mod banded;
 pub(super) mod groups;
+mod keeping;
 
-use super::arena::{Place, place};
-use super::bands::BandSizes;
-use super::emit::{Dispatch, Emitter, Operand, Storage};
+use std::rc::Rc;
+
+use super::arena::{Place, Span, place};
+use super::bands::{BandSizes, Cuts};
+use super::emit::{Dispatch, Emitter, Keeping, Operand, Storage};
 use super::kernel::{Element, Machine, Matrices};
-use super::kernels::products::{Gemm, Parts, Products, tiles::Tiles};
+use super::kernels::products::{Banded, Gemm, Parts, Products, tiles::Tiles};
 use super::kernels::{attention, elementwise, group_norm, layer_norm};
 use super::lower::{Lowered, Task, TaskKind};
 use crate::error::{Error, Result};
@@ -97,19 +100,16 @@ impl Program {
     /// what a kernel can address.
     pub fn new(graph: &Graph, lowered: &Lowered, settings: Settings<'_>) -> Result<Self> {
         let element = if graph.needs_f32 { Element::F32 } else { settings.element };
-        let Settings { max_binding_bytes, max_buffer_bytes, bands, tiles, .. } = settings;
+        let Settings { max_binding_bytes, max_buffer_bytes, bands, .. } = settings;
         let machine = settings.machine(element);
-        let banded = banded::banded(graph, lowered, element, bands);
-        let mut emitter = Emitter::new(graph, &lowered.values, machine, max_binding_bytes, bands, banded);
-        let inputs = emit_inputs(&mut emitter)?;
-        let mut products = Products { tiles, gemms: Vec::new() };
-        let mut parts = None;
-        for (i, task) in lowered.tasks.iter().enumerate() {
-            emitter.name.clone_from(&graph.node(task.node).name);
-            parts = emit_task(&mut emitter, &mut products, task, lowered.tasks.get(i + 1), parts)?;
-        }
-        let outputs = emit_outputs(&mut emitter)?;
-        let (spans, dispatches) = emitter.finish();
+        let cuts = banded::banded(graph, lowered, element, bands);
+        let emit = |cuts: &Cuts| emit(graph, lowered, settings, machine, cuts);
+        let cuts = if cuts.portions.is_empty() {
+            cuts
+        } else {
+            keeping::known_or(graph, element, bands, || keeping::frugal(cuts, bands.extra_work, emit))?
+        };
+        let Emitted { inputs, outputs, spans, dispatches, gemms, .. } = emit(&cuts)?;
         if let Some(span) = spans.iter().find(|span| span.n_bytes > max_binding_bytes) {
             let node = dispatches.get(span.first).map_or(graph.name.as_str(), |dispatch| dispatch.name.as_str());
             return Err(Error::Limit {
@@ -120,15 +120,87 @@ impl Program {
         }
         let (places, arena_bytes) = place(&spans, max_buffer_bytes);
         let slots = places.into_iter().zip(&spans).map(|(place, span)| (place, span.n_bytes)).collect();
-        let gemms = products.gemms;
         Ok(Program { name: graph.name.clone(), element, dispatches, slots, arena_bytes, inputs, outputs, gemms })
     }
 }
 
+/// What emission gives, before values have places.
+struct Emitted {
+    inputs: Vec<ProgramInput>,
+    outputs: Vec<ProgramOutput>,
+    spans: Vec<Span>,
+    dispatches: Vec<Dispatch>,
+    gemms: Vec<Gemm>,
+    keepings: Vec<Keeping>,
+}
+
+/// Emits all tasks of a graph, with some values cut.
+fn emit(graph: &Graph, lowered: &Lowered, settings: Settings<'_>, machine: Machine, cuts: &Cuts) -> Result<Emitted> {
+    let Settings { max_binding_bytes, bands, tiles, .. } = settings;
+    let mut emitter = Emitter::new(graph, &lowered.values, machine, max_binding_bytes, bands, cuts);
+    let inputs = emit_inputs(&mut emitter)?;
+    let products = Products { tiles, gemms: Rc::default() };
+    let mut parts = None;
+    for (i, task) in lowered.tasks.iter().enumerate() {
+        emitter.name.clone_from(&graph.node(task.node).name);
+        parts = match &task.kind {
+            TaskKind::Product(product) => match products.begin(&mut emitter, product, task.node, task.out)? {
+                Some(banded) => {
+                    emit_bands(&mut emitter, &products, &banded, &lowered.tasks[i..])?;
+                    None
+                }
+                None => emit_task(&mut emitter, &products, task, lowered.tasks.get(i + 1), parts)?,
+            },
+            _ => emit_task(&mut emitter, &products, task, lowered.tasks.get(i + 1), parts)?,
+        };
+        emitter.end_task();
+    }
+    let outputs = emit_outputs(&mut emitter)?;
+    let (spans, dispatches, keepings) = emitter.finish();
+    let gemms = products.gemms.take();
+    Ok(Emitted { inputs, outputs, spans, dispatches, gemms, keepings })
+}
+
+/// How far behind a product the tasks are looked for that can be done along with it.
+const NEAR: usize = 4;
+
+/// Emits a cut product band by band, and along with it those products behind it that read the picture that its norm
+/// reads, pixel by pixel: the bands of that picture are then over sooner.
+fn emit_bands<'a>(
+    emitter: &mut Emitter<'a>,
+    products: &Products<'a>,
+    banded: &Banded<'a>,
+    tasks: &[Task],
+) -> Result<()> {
+    let norm = |id: &NodeId| match emitter.storage(*id) {
+        Some(Storage::Deferred(deferred)) => Some(deferred.source()),
+        _ => None,
+    };
+    let measured = banded.source_of(norm);
+    let mut along = Vec::new();
+    for task in tasks.iter().skip(1).take(NEAR) {
+        if let (TaskKind::Product(product), Some(measured)) = (&task.kind, measured)
+            && product.is_pointwise_of(measured)
+        {
+            along.extend(products.begin(emitter, product, task.node, task.out)?.map(|banded| (task.node, banded)));
+        }
+    }
+    for band in 0..banded.n_bands(emitter) {
+        banded.fill(emitter, band)?;
+        let name = emitter.name.clone();
+        for (node, banded) in &along {
+            emitter.name.clone_from(&emitter.graph.node(*node).name);
+            banded.fill(emitter, band)?;
+        }
+        emitter.name = name;
+    }
+    Ok(())
+}
+
 /// Emits one task. `parts` are what the task before left for it; returns what this one leaves for `next`.
-fn emit_task(
-    emitter: &mut Emitter<'_>,
-    products: &mut Products<'_>,
+fn emit_task<'a>(
+    emitter: &mut Emitter<'a>,
+    products: &Products<'a>,
     task: &Task,
     next: Option<&Task>,
     parts: Option<Parts>,

@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::bands::BandSizes;
+use super::super::bands::{BandSizes, Cuts};
 use super::super::kernel::Element;
 use super::super::lower::{Lowered, TaskKind};
 use crate::graph::{Graph, NodeId};
 
 /// The storages that are cut: pictures of one batch item that only convolutions and norms make and read.
 #[must_use]
-pub(super) fn banded(graph: &Graph, lowered: &Lowered, element: Element, sizes: BandSizes) -> HashSet<NodeId> {
+pub(super) fn banded(graph: &Graph, lowered: &Lowered, element: Element, sizes: BandSizes) -> Cuts {
     let mut can: HashMap<NodeId, bool> = HashMap::new();
     for task in &lowered.tasks {
         let spatial = task.can_be_cut();
@@ -52,7 +52,16 @@ pub(super) fn banded(graph: &Graph, lowered: &Lowered, element: Element, sizes: 
             break;
         }
     }
-    let is_large = |id: &NodeId| graph.node(*id).n_elements() as u64 * element.bytes() > sizes.min_bytes;
     let is_made = |id: &NodeId| lowered.tasks.iter().any(|task| task.out == *id);
-    can.into_iter().filter(|(id, can)| *can && is_large(id) && is_made(id)).map(|(id, _)| id).collect()
+    let n_bytes = |id: &NodeId| graph.node(*id).n_elements() as u64 * element.bytes();
+    let is_large = |id: &NodeId| n_bytes(id) > sizes.min_bytes;
+    let cut: Vec<NodeId> =
+        can.into_iter().filter(|(id, can)| *can && is_large(id) && is_made(id)).map(|(id, _)| id).collect();
+    let sizes = sizes.for_largest(cut.iter().map(n_bytes).max().unwrap_or(0));
+    let mut cuts = Cuts::default();
+    for id in cut {
+        let height = graph.node(id).shape[1];
+        cuts.insert(id, height, sizes.rows(height, n_bytes(&id)));
+    }
+    cuts
 }

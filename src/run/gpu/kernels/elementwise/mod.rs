@@ -1,4 +1,4 @@
-//! Elementwise work, lookups and copies.
+//! Elementwise work, lookups and copies, and rows of pictures that lie in bands.
 
 pub mod activation;
 pub mod add;
@@ -12,8 +12,13 @@ mod emit;
 mod fuse;
 pub mod gather;
 pub mod geglu;
+pub mod pack;
 pub mod rgba;
+pub mod round_packed;
+pub(in crate::run::gpu) mod rows;
+mod shared;
 pub mod timestep_embedding;
+pub mod unpack;
 
 pub(in crate::run::gpu) use emit::{emit, narrow, positions_layout, widen};
 pub use fuse::Elementwise;
@@ -33,6 +38,9 @@ pub const KERNELS: &[&Kernel] = &[
     &embedding::KERNEL,
     &gather::KERNEL,
     &geglu::KERNEL,
+    &pack::KERNEL,
     &rgba::KERNEL,
+    &round_packed::KERNEL,
     &timestep_embedding::KERNEL,
+    &unpack::KERNEL,
 ];

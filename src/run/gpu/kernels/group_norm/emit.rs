@@ -18,7 +18,7 @@ pub(in crate::run::gpu) fn emit(
     parts: Option<Parts>,
 ) -> Result<()> {
     if let [x] = normed.x[..]
-        && (emitter.banded.contains(&out) || matches!(emitter.storage(x), Some(Storage::Bands(_))))
+        && (emitter.is_cut(out) || matches!(emitter.storage(x), Some(Storage::Bands(_))))
     {
         return bands::emit(emitter, normed, node, out, x);
     }
@@ -72,6 +72,6 @@ pub(in crate::run::gpu) fn of_one_whole(
     out: NodeId,
     x: NodeId,
 ) -> Option<GroupNorm> {
-    let is_cut = emitter.banded.contains(&out) || emitter.banded.contains(&x);
+    let is_cut = emitter.is_cut(out) || emitter.is_cut(x);
     (normed.x == [x] && !is_cut).then(|| normed.whole_sizes(emitter.graph, node))
 }

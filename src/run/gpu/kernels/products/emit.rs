@@ -1,5 +1,8 @@
 //! Emits products: in one dispatch, or split along K with partial sums that [`splitk_reduce`] or the next reader adds.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::fuse::{Product, RowsOf};
 use super::params::Bindings;
 use super::sizes::{Epilogue, Gemm, RowVector, Source};
@@ -11,11 +14,12 @@ use crate::run::gpu::emit::{Emitter, Operand};
 use crate::run::gpu::kernels::layer_norm;
 
 /// What the products of one program share.
+#[derive(Clone)]
 pub(in crate::run::gpu) struct Products<'a> {
     /// Which tile serves which product.
     pub tiles: &'a Tiles,
     /// Every product so far, for the tuner.
-    pub gemms: Vec<Gemm>,
+    pub gemms: Rc<RefCell<Vec<Gemm>>>,
 }
 
 /// A split-K product before its reduction: the reader adds the partial sums, applies the epilogue and writes the result.
@@ -35,69 +39,68 @@ pub(super) struct Factors {
     pub residual: Option<Operand>,
 }
 
-/// The sizes of a product whose operation is that of `node`.
-fn sizes(emitter: &Emitter<'_>, product: &Product, node: NodeId) -> Gemm {
-    let x_shape = match product.norm {
-        Some(norm) => emitter.shape(norm),
-        None => emitter.shape(emitter.node(node).inputs[0]),
-    };
-    let n = product.weights.iter().map(|&weight| emitter.shape(weight)[0]).sum::<usize>() as u32;
-    let channels = match product.x[..] {
-        [a, b] => [a, b].map(|part| emitter.width(part)),
-        _ => [x_shape.last().copied().unwrap_or(0) as u32, 0],
-    };
-    let source = match product.conv {
-        Some(conv) => {
-            let out = emitter.shape(node);
-            Source {
-                batch: x_shape[0] as u32,
-                in_size: [x_shape[1] as u32, x_shape[2] as u32],
-                channels,
-                out_size: [out[1] as u32, out[2] as u32],
-                kernel: conv.kernel as u32,
-                stride: conv.stride as u32,
-                pad: [conv.pad[0] as i32, conv.pad[1] as i32],
-                upsample: conv.upsample.map(|size| size.map(|side| side as u32)),
+impl<'a> Products<'a> {
+    /// The sizes of a product whose operation is that of `node`.
+    pub(super) fn sizes(&self, emitter: &Emitter<'_>, product: &Product, node: NodeId) -> Gemm {
+        let x_shape = match product.norm {
+            Some(norm) => emitter.shape(norm),
+            None => emitter.shape(emitter.node(node).inputs[0]),
+        };
+        let n = product.weights.iter().map(|&weight| emitter.shape(weight)[0]).sum::<usize>() as u32;
+        let channels = match product.x[..] {
+            [a, b] => [a, b].map(|part| emitter.width(part)),
+            _ => [x_shape.last().copied().unwrap_or(0) as u32, 0],
+        };
+        let source = match product.conv {
+            Some(conv) => {
+                let out = emitter.shape(node);
+                Source {
+                    batch: x_shape[0] as u32,
+                    in_size: [x_shape[1] as u32, x_shape[2] as u32],
+                    channels,
+                    out_size: [out[1] as u32, out[2] as u32],
+                    kernel: conv.kernel as u32,
+                    stride: conv.stride as u32,
+                    pad: [conv.pad[0] as i32, conv.pad[1] as i32],
+                    upsample: conv.upsample.map(|size| size.map(|side| side as u32)),
+                }
             }
-        }
-        None => {
-            let rows = x_shape[1..x_shape.len() - 1].iter().product::<usize>();
-            Source::rows(x_shape[0] as u32, rows as u32, channels[0])
-        }
-    };
-    let vector = |rows: RowsOf| RowVector { stride: rows.stride as u32, offset: rows.offset as u32 };
-    let epilogue = Epilogue {
-        bias: !product.biases.is_empty(),
-        time_embedding: product.time_embedding.map(vector),
-        activation: product.activation,
-        geglu: product.geglu,
-        residual: product.residual.is_some(),
-        relu_last: product.relu_last,
-    };
-    let norm_eps = product.norm.and_then(|norm| match emitter.node(norm).op {
-        Op::LayerNorm { eps } => Some(eps as f32),
-        _ => None,
-    });
-    Gemm { norm_eps, weight: product.weight_type, ..Gemm::new(source, n, epilogue) }
-}
+            None => {
+                let rows = x_shape[1..x_shape.len() - 1].iter().product::<usize>();
+                Source::rows(x_shape[0] as u32, rows as u32, channels[0])
+            }
+        };
+        let vector = |rows: RowsOf| RowVector { stride: rows.stride as u32, offset: rows.offset as u32 };
+        let epilogue = Epilogue {
+            bias: !product.biases.is_empty(),
+            time_embedding: product.time_embedding.map(vector),
+            activation: product.activation,
+            geglu: product.geglu,
+            residual: product.residual.is_some(),
+            relu_last: product.relu_last,
+        };
+        let norm_eps = product.norm.and_then(|norm| match emitter.node(norm).op {
+            Op::LayerNorm { eps } => Some(eps as f32),
+            _ => None,
+        });
+        Gemm { norm_eps, weight: product.weight_type, ..Gemm::new(source, n, epilogue) }
+    }
 
-impl Products<'_> {
     /// Emits a product into the storage of `out`. Where it is split and `reader_adds` holds for the product and its number of
     /// parts, the reduction is left to the next task.
     pub fn emit(
-        &mut self,
-        emitter: &mut Emitter<'_>,
+        &self,
+        emitter: &mut Emitter<'a>,
         product: &Product,
         node: NodeId,
         out: NodeId,
         reader_adds: impl Fn(&Gemm, u32) -> Result<bool>,
     ) -> Result<Option<Parts>> {
-        let gemm = sizes(emitter, product, node);
-        let out_bands = emitter.bands_of(out);
-        if out_bands.is_some() || !product.x.iter().all(|&x| emitter.is_whole(x)) {
-            self.emit_in_bands(emitter, product, &gemm, out, out_bands)?;
+        if !product.x.iter().all(|&x| emitter.is_whole(x)) {
+            self.emit_from_bands(emitter, product, node, out)?;
             return Ok(None);
         }
+        let gemm = self.sizes(emitter, product, node);
         let mut sources = product.x.iter().map(|&x| emitter.whole(x)).collect::<Result<Vec<_>>>()?.into_iter();
         let (Some(source_0), source_1) = (sources.next(), sources.next()) else {
             return emitter.refuse("gemm", "has no rows");
@@ -109,12 +112,12 @@ impl Products<'_> {
 
     /// Emits one product, whole or split.
     pub(super) fn one(
-        &mut self,
-        emitter: &mut Emitter<'_>,
+        &self,
+        emitter: &mut Emitter<'a>,
         product: &Product,
         gemm: &Gemm,
         factors: Factors,
-        out: impl FnOnce(&mut Emitter<'_>) -> Result<Operand>,
+        out: impl FnOnce(&mut Emitter<'a>) -> Result<Operand>,
         reader_adds: impl Fn(&Gemm, u32) -> Result<bool>,
     ) -> Result<Option<Parts>> {
         let machine = emitter.machine;
@@ -128,7 +131,7 @@ impl Products<'_> {
         let of_taps = if gemm.source.kernel > 1 { " 3x3" } else { "" };
         let enlarged = if gemm.source.upsample.is_some() { " up" } else { "" };
         let shape = format!("{m}x{n}x{k}{of_taps}{enlarged} tile {}/{splits}", tile.name);
-        self.gemms.push(*gemm);
+        self.gemms.borrow_mut().push(*gemm);
         let vectors = product.vectors_key(emitter.graph).map(Operand::Weight);
         let weight = Operand::Weight(product.weight_key(emitter.graph));
         let Factors { mut source_0, source_1, residual } = factors;

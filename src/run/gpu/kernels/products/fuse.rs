@@ -103,6 +103,12 @@ impl Product {
         self.x.iter().copied().chain(rows).chain(self.residual).collect()
     }
 
+    /// Whether it is a convolution of each pixel of a picture by itself, with nothing added.
+    pub(in crate::run::gpu) fn is_pointwise_of(&self, picture: NodeId) -> bool {
+        let pointwise = Conv { kernel: 1, stride: 1, pad: [0; 4], upsample: None };
+        self.conv == Some(pointwise) && self.x == [picture] && self.residual.is_none() && self.time_embedding.is_none()
+    }
+
     /// Whether it can be done band by band.
     #[must_use]
     pub fn can_be_cut(&self) -> bool {

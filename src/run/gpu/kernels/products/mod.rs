@@ -16,6 +16,7 @@ pub mod splitk_reduce;
 mod tile;
 pub mod tiles;
 
+pub(in crate::run::gpu) use bands::Banded;
 pub(in crate::run::gpu) use emit::{Parts, Products};
 pub use fuse::{Conv, Product, RowsOf};
 pub(in crate::run::gpu) use fuse::{Found, can_merge, merged, take_norm};
