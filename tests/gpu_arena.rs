@@ -112,12 +112,12 @@ fn planned(graph: &Graph, bands: BandSizes) -> (f64, f64, usize) {
 #[test]
 fn arenas_of_the_published_models_are_within_their_targets() {
     for (version, side, most) in [
-        (SDVersion::V1_5, 512, [48.0, 136.0, 100.0]),
-        (SDVersion::V2_1, 768, [107.0, 281.0, 180.0]),
+        (SDVersion::V1_5, 512, [48.0, 170.0, 150.0]),
+        (SDVersion::V2_1, 768, [107.0, 420.0, 350.0]),
         // In f32, because its VAE asks for it.
-        (SDVersion::Xl, 1024, [190.0, 500.0, 320.0]),
+        (SDVersion::Xl, 1024, [190.0, 500.0, 420.0]),
         // In f16.
-        (SDVersion::XlInpaint, 1024, [190.0, 500.0, 320.0]),
+        (SDVersion::XlInpaint, 1024, [190.0, 500.0, 420.0]),
     ] {
         let runner = GpuRunner::planned(Caps::guaranteed(true), Element::F16).unwrap();
         let source = Published::new(version);
@@ -174,7 +174,7 @@ fn cut_pictures_are_the_same() {
     let whole = runner(BandSizes::WHOLE);
     // Bands of two rows for most sizes, and of several.
     for band_bytes in [10_000, 60_000] {
-        let sizes = BandSizes { min_bytes: 2000, band_bytes, packed_bytes: u64::MAX, extra_work: 0 };
+        let sizes = BandSizes { min_bytes: 2000, band_bytes, packed_bytes: u64::MAX, extra_work: 0, enough_bytes: 0 };
         let packing = BandSizes { packed_bytes: 2000, ..sizes };
         let runners = [sizes, packing].map(|sizes| [runner(sizes), runner(BandSizes { extra_work: 20_000, ..sizes })]);
         for part in [Part::VaeDecoder, Part::VaeEncoder] {

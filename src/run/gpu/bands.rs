@@ -14,11 +14,17 @@ const MIN_BYTES: u64 = 16 << 20;
 const BAND_BYTES: u64 = 4 << 20;
 /// Bands of the largest value of a graph: each is a few dispatches.
 const MAX_BANDS: u64 = 80;
+/// The same where that value has no more than [`SMALL_BYTES`], and there is little to save.
+const FEW_BANDS: u64 = 10;
+const SMALL_BYTES: u64 = 320 << 20;
 /// Values in f32 of fewer bytes are kept as they are.
 const PACKED_BYTES: u64 = 48 << 20;
 
 /// An eighth more, where that takes less memory.
 const EXTRA_WORK: u64 = 125;
+
+/// What every GPU that draws pictures of 768 pixels or more has beside the weights.
+const ENOUGH_BYTES: u64 = 400_000_000;
 
 /// How values are cut, and what of them is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +37,19 @@ pub struct BandSizes {
     pub packed_bytes: u64,
     /// Work that may be done again to keep less, in thousandths of what a graph takes.
     pub extra_work: u64,
+    /// Bytes of all values at once that are few enough, so that no work is added.
+    pub enough_bytes: u64,
 }
 
 impl BandSizes {
     /// Little overhead, most of the savings.
-    pub const DEFAULT: BandSizes =
-        BandSizes { min_bytes: MIN_BYTES, band_bytes: BAND_BYTES, packed_bytes: PACKED_BYTES, extra_work: EXTRA_WORK };
+    pub const DEFAULT: BandSizes = BandSizes {
+        min_bytes: MIN_BYTES,
+        band_bytes: BAND_BYTES,
+        packed_bytes: PACKED_BYTES,
+        extra_work: EXTRA_WORK,
+        enough_bytes: ENOUGH_BYTES,
+    };
 
     /// Nothing is cut.
     pub const WHOLE: BandSizes = BandSizes { min_bytes: u64::MAX, band_bytes: u64::MAX, ..BandSizes::DEFAULT };
@@ -44,7 +57,8 @@ impl BandSizes {
     /// The same for a graph whose largest value has so many bytes.
     pub(super) fn for_largest(self, n_bytes: u64) -> Self {
         // More, where one would be larger than what stays whole.
-        let band_bytes = self.band_bytes.max(n_bytes.div_ceil(MAX_BANDS).min(self.min_bytes.max(MIN_BYTES)));
+        let n_bands = if n_bytes <= SMALL_BYTES { FEW_BANDS } else { MAX_BANDS };
+        let band_bytes = self.band_bytes.max(n_bytes.div_ceil(n_bands).min(self.min_bytes.max(MIN_BYTES)));
         BandSizes { band_bytes, ..self }
     }
 

@@ -107,7 +107,7 @@ impl Program {
         let cuts = if cuts.portions.is_empty() {
             cuts
         } else {
-            keeping::known_or(graph, element, bands, || keeping::frugal(cuts, bands.extra_work, emit))?
+            keeping::known_or(graph, element, bands, || keeping::frugal(cuts, bands, emit))?
         };
         let Emitted { inputs, outputs, spans, dispatches, gemms, .. } = emit(&cuts)?;
         if let Some(span) = spans.iter().find(|span| span.n_bytes > max_binding_bytes) {

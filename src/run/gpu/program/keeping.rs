@@ -48,9 +48,14 @@ pub(super) fn known_or(
     Ok(cuts)
 }
 
-/// What is to be kept of each value, where `extra_work` thousandths of the work may be added. `emit` emits a graph.
-pub(super) fn frugal(cuts: Cuts, extra_work: u64, mut emit: impl FnMut(&Cuts) -> Result<Emitted>) -> Result<Cuts> {
+/// What is to be kept of each value, where more than `sizes.enough_bytes` would be alive at once and work may be added.
+/// `emit` emits a graph.
+pub(super) fn frugal(cuts: Cuts, sizes: BandSizes, mut emit: impl FnMut(&Cuts) -> Result<Emitted>) -> Result<Cuts> {
+    let BandSizes { extra_work, enough_bytes, .. } = sizes;
     if extra_work == 0 || cuts.portions.is_empty() {
+        return Ok(cuts);
+    }
+    if alive(&emit(&cuts)?.spans).into_iter().max() <= Some(enough_bytes) {
         return Ok(cuts);
     }
     let mut tried = Tried::of(cuts.coarse(), &mut emit)?;
