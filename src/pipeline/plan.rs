@@ -167,16 +167,17 @@ async fn decide(source: &dyn Source, settings: &PlanSettings) -> Result<(Plan, R
     };
     let fits = fits(&drawn);
     let advice = (!fits).then(|| {
+        let or_f16 = if settings.element == Element::F32 { ", or use f16" } else { "" };
         format!(
-            "the least is {}, with weights brought to the GPU piece by piece in each step: draw smaller than {}x{}, or \
-             use f16",
+            "the least is {}, with weights brought to the GPU piece by piece in each step: draw smaller than \
+             {}x{}{or_f16}",
             in_words(smallest),
             drawn.width,
             drawn.height
         )
     });
-    let steps = drawn.phases.iter().filter(|phase| phase.name.ends_with("step"));
-    let streamed_bytes_per_step = steps.last().map_or(0, |step| step.counts.streamed_bytes);
+    let mut steps = drawn.phases.iter().filter(|phase| phase.name.ends_with("step"));
+    let streamed_bytes_per_step = steps.next_back().map_or(0, |step| step.counts.streamed_bytes);
     let plan = Plan {
         model: source.describe(),
         width: drawn.width,

@@ -20,7 +20,7 @@ use crate::weights::{ByteSource, MemorySource, Weights};
 
 enum Engine {
     Cpu(bench::Bench<CandleRunner>),
-    Gpu(bench::Bench<GpuRunner>),
+    Gpu(Box<bench::Bench<GpuRunner>>),
 }
 
 /// A component of a model on one of the two runners, with weights that are given or random.
@@ -82,7 +82,7 @@ impl Bench {
                 let runner = GpuRunner::new(gpu, element)?.with_tiles(tiles.unwrap_or_default());
                 let runner = runner.with_weights(held.unwrap_or_default());
                 runner.measure_tiles(tune);
-                Engine::Gpu(bench::Bench::load(Rc::new(runner), &case, &weights, &given).await?)
+                Engine::Gpu(Box::new(bench::Bench::load(Rc::new(runner), &case, &weights, &given).await?))
             }
         };
         Ok(Bench { engine, flops: case.flops() as f64 })
