@@ -344,7 +344,7 @@ fn weights_are_held_in_the_type_that_is_asked_for() {
     let refused = |more: &[&str], words: &[&str]| {
         desk.generate(&[&["--model", "folder"][..], more, &DRAW].concat()).was_refused(2, words);
     };
-    refused(&["--weights", "f32", "--device", "gpu"], &["weights", "16 bits", "--device cpu"]);
+    refused(&["--weights", "q8_0", "--device", "cuda"], &["weights", "q8_0 on CUDA", "--device gpu"]);
     refused(&["--weights", "f32", "--dtype", "f16"], &["weights", "--dtype f16"]);
 }
 

@@ -83,7 +83,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "engine",
-        &["error", "image", "weights", "model", "sampler", "request", "prompt", "hub", "run", "parameters", "pipeline"],
+        &[
+            "error",
+            "image",
+            "weights",
+            "model",
+            "sampler",
+            "request",
+            "prompt",
+            "hub",
+            "run",
+            "parameters",
+            "pipeline",
+            "checkpoint",
+        ],
     ),
     ("bench", &["error", "graph", "weights", "model", "run"]),
     (
