@@ -151,10 +151,10 @@ fn plans_of_the_published_models_are_within_their_targets() {
 fn plans_of_quantised_models_are_within_their_targets() {
     let gb = |bytes: u64| bytes as f64 / 1e9;
     for (version, weights, most_resident, most_staged) in [
-        (SDVersion::V1_5, WeightType::Q8_0, 1.45, 1.05),
-        (SDVersion::V1_5, WeightType::Q4_0, 1.10, 0.70),
-        (SDVersion::Xl, WeightType::Q8_0, 5.7, 3.1),
-        (SDVersion::Xl, WeightType::Q4_0, 4.5, 1.9),
+        (SDVersion::V1_5, WeightType::Q8_0, 1.35, 1.05),
+        (SDVersion::V1_5, WeightType::Q4_0, 1.00, 0.70),
+        (SDVersion::Xl, WeightType::Q8_0, 4.5, 3.1),
+        (SDVersion::Xl, WeightType::Q4_0, 3.2, 1.9),
     ] {
         let name = format!("{} in {}", version.key(), weights.name());
         let (resident, staged) =

@@ -15,7 +15,7 @@ const BAND_BYTES: u64 = 4 << 20;
 /// Bands of the largest value of a graph: each is a few dispatches.
 const MAX_BANDS: u64 = 80;
 /// The same where that value has no more than [`SMALL_BYTES`], and there is little to save.
-const FEW_BANDS: u64 = 10;
+const FEW_BANDS: u64 = 20;
 const SMALL_BYTES: u64 = 320 << 20;
 /// Values in f32 of fewer bytes are kept as they are.
 const PACKED_BYTES: u64 = 48 << 20;
