@@ -133,7 +133,8 @@ fn an_example_is_one_click() {
     browser.eval("document.querySelectorAll('.sample')[1].click()");
     browser.wait_until("document.querySelectorAll('.card').length === 1");
     browser.wait_until_idle();
-    assert_eq!(browser.text(".card p"), "a rocket on a black background");
+    let said = browser.eval("document.querySelector('.card p').textContent");
+    assert_eq!(said, "a rocket on a black background");
     assert_eq!(browser.eval("document.title"), "Darkroom");
 }
 

@@ -38,7 +38,7 @@ fn a_software_adapter_is_left_alone_and_the_page_says_why() {
     assert!(why.contains("CPU: the only adapter here") && why.contains("is software"), "{why}");
     let machine = browser.text("#machine");
     assert!(machine.contains("software: correct, but very slow"), "{machine}");
-    assert!(machine.contains("Largest binding") && machine.contains("MB"), "{machine}");
+    assert!(machine.contains("Largest binding") && machine.contains("GB"), "{machine}");
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }
 

@@ -59,7 +59,7 @@ fn lists_are_dropped_kept_and_deleted() {
     drop_path(&browser, &dir.path().join("animal.txt"));
     browser.wait_until("document.querySelector('[data-wildcards=animal]')");
     browser.fill(&[("prompt", "a"), ("steps", "1")]);
-    browser.eval("document.querySelector('[data-wildcards=animal] button[aria-label*=\"into the prompt\"]').click()");
+    browser.eval("document.querySelector('[data-wildcards=animal] button[aria-label^=\"Prompt:\"]').click()");
     assert_eq!(browser.eval("document.getElementById('prompt').value"), "a, __animal__");
     browser.wait_until("document.getElementById('needs').dataset.state === 'ready'");
     browser.eval("document.getElementById('draw').click()");
