@@ -55,7 +55,8 @@ fn lists_are_dropped_kept_and_deleted() {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::write(dir.path().join("animal.txt"), "fox\n").expect("a list");
     let browser = Browser::start();
-    browser.open_page(&page_url());
+    let url = page_url();
+    browser.open_page(&url);
     drop_path(&browser, &dir.path().join("animal.txt"));
     browser.wait_until("document.querySelector('[data-wildcards=animal]')");
     browser.fill(&[("prompt", "a"), ("steps", "1")]);
@@ -67,7 +68,7 @@ fn lists_are_dropped_kept_and_deleted() {
     let shown = browser.eval("document.querySelector('.card').textContent + document.querySelector('.card').innerHTML");
     assert!(shown.as_str().is_some_and(|text| text.contains("a, fox")), "{shown}");
     // They are there at the next visit, until they are deleted.
-    browser.open_page(&page_url());
+    browser.open_page(&url);
     browser.wait_until("document.querySelector('[data-wildcards=animal]')");
     browser.eval("document.querySelector('[data-wildcards=animal] button[aria-label^=Delete]').click()");
     browser.wait_until("!document.querySelector('[data-wildcards=animal]')");
