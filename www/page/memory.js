@@ -14,14 +14,16 @@ export function read(key) {
 }
 
 /**
- * Nothing that the reader asked for is lost where a browser keeps nothing, so it is no failure to tell of.
+ * Keeps something. Most of it is a convenience, so that a browser that keeps nothing is no failure to tell of.
  * @param {string} key
  * @param {Record<string, unknown>} value
+ * @returns {boolean} whether it is kept
  */
 export function write(key, value) {
   try {
     localStorage.setItem(key, JSON.stringify(value));
   } catch {
-    return;
+    return false;
   }
+  return true;
 }

@@ -1,6 +1,7 @@
 // The settings that everybody uses, as chips: shape, quality, and a seed with dice and lock. They set the fields under Advanced.
 
-import { element, part } from "./elements.js";
+import { element } from "./elements.js";
+import { next_seed, next_seed_is, random_seed } from "./seed.js";
 import { text } from "./texts.js";
 
 /** @typedef {import("../protocol.js").LoadedModel} LoadedModel */
@@ -32,7 +33,7 @@ export function open_simple(on_choice, any_size) {
   element("swap-sides").addEventListener("click", () => choose({ width: element("height").valueAsNumber, height: element("width").valueAsNumber }));
   element("seed-dice").addEventListener("click", () => {
     next_seed_is("random");
-    choose({ seed: String(Math.floor(Math.random() * 2 ** 32)) });
+    choose({ seed: random_seed() });
   });
   element("seed-lock").addEventListener("click", () => {
     next_seed_is(is_locked() ? "random" : "keep");
@@ -40,12 +41,7 @@ export function open_simple(on_choice, any_size) {
   });
 }
 
-/** Chooses what becomes of the seed. @param {"random" | "keep" | "next"} choice */
-export function next_seed_is(choice) {
-  part(document, `[name=next-seed][value=${choice}]`, HTMLInputElement).checked = true;
-}
-
-const is_locked = () => part(document, "[name=next-seed][value=keep]", HTMLInputElement).checked;
+const is_locked = () => next_seed() === "keep";
 
 /** @param {"shapes" | "qualities"} id @param {string} kind */
 const chips = (id, kind) => [...element(id).querySelectorAll(`[data-${kind}]`)].filter((chip) => chip instanceof HTMLElement);
@@ -97,7 +93,7 @@ export function show_simple() {
   element("quality-steps").textContent = steps > 0 ? text.steps(steps) : "";
   const lock = is_locked();
   element("seed-lock").setAttribute("aria-pressed", String(lock));
-  element("seed").toggleAttribute("data-random", part(document, "[name=next-seed][value=random]", HTMLInputElement).checked);
+  element("seed").toggleAttribute("data-random", next_seed() === "random");
   const loaded = model;
   if (!loaded) return;
   const shapes = chips("shapes", "shape").map((chip) => ({ chip, ratio: ratio_of(chip.dataset.shape), ...size_of_shape(ratio_of(chip.dataset.shape), loaded) }));

@@ -70,10 +70,7 @@ export async function take_wildcards(files) {
 /** @param {Record<string, string>} next */
 function keep(next) {
   lists = next;
-  write(KEY, lists);
-  if (Object.keys(read(KEY)).length !== Object.keys(lists).length) {
-    notify("info", text.lists_not_kept);
-  }
+  if (!write(KEY, lists)) notify("info", text.lists_not_kept);
   show();
   changed();
 }

@@ -1,0 +1,198 @@
+// What a request needs, or what is wrong with it: it is checked once typing rests, and again before it is drawn. Nothing is drawn here.
+
+import { message_of } from "../errors.js";
+import { is_downloading } from "./downloads.js";
+import { element } from "./elements.js";
+import { FIELDS, keep_form, keep_model_settings, loaded_model } from "./form.js";
+import { read, write } from "./memory.js";
+import { networks_known } from "./networks.js";
+import { announce } from "./notices.js";
+import { reveal } from "./panel.js";
+import { fault, load_options, request, syntax } from "./request.js";
+import { next_seed, random_seed, use_up_seed } from "./seed.js";
+import { show_simple } from "./simple.js";
+import * as start_picture from "./start_picture.js";
+import { text } from "./texts.js";
+import { wildcards } from "./wildcards.js";
+import { bytes, duration, sentence } from "./words.js";
+
+/** Where it is kept how fast this machine was, by model and device. */
+const SPEED_KEY = "darkroom.speed";
+/** How long typing rests before a screen reader is told what is wrong. */
+const TELL_MS = 1_000;
+/** How long typing rests before tokens are counted and the request is checked. */
+const REST_MS = 150;
+
+/** @typedef {import("./form.js").Field} Field */
+/** @typedef {import("../protocol.js").DrawRequest} DrawRequest */
+/** @typedef {import("../protocol.js").LoadedModel} LoadedModel */
+
+/** @type {import("../darkroom.js").Darkroom} */
+let darkroom;
+let resting = 0;
+let telling = 0;
+/** Checks that were started: the answer to an old one is not shown any more. */
+let n_checks = 0;
+/** How long the request of the last check takes, as far as this machine's speed is known. */
+let seconds = Number.NaN;
+
+/** @param {import("../darkroom.js").Darkroom} given */
+export function open_check(given) {
+  darkroom = given;
+}
+
+/** The request may be another one: once typing rests it is checked. */
+export function changed() {
+  keep_form();
+  show_simple();
+  keep_model_settings();
+  clearTimeout(resting);
+  resting = setTimeout(look, REST_MS);
+}
+
+/** Which field a refusal of the model is about. @param {string} message */
+function field_of(message) {
+  const fields = /** @type {const} */ (["width", "height", "steps", "guidance", "count", "seed", "sampler", "eta"]);
+  return fields.find((name) => message.startsWith(name)) ?? null;
+}
+
+/**
+ * Shows what a request needs, or what is wrong with it: that of the form, where none is given.
+ * @param {ReturnType<typeof request>} [asked]
+ * @returns {Promise<import("../protocol.js").Work | null>} null where it cannot be drawn
+ */
+async function check(asked = request()) {
+  const check_id = ++n_checks;
+  /** @type {(state: "ready" | "error", said: string, field: Field | null) => void} */
+  const say = (state, said, field) => {
+    if (check_id !== n_checks) return;
+    element("needs").dataset.state = state;
+    element("needs").textContent = said;
+    for (const id of FIELDS) element(id).setAttribute("aria-invalid", String(id === field));
+    clearTimeout(telling);
+    if (state === "error") telling = setTimeout(() => announce(said), TELL_MS);
+  };
+  const wrong = fault(asked);
+  if (wrong) {
+    say("error", sentence(wrong[1]), wrong[0]);
+    return null;
+  }
+  const loaded = loaded_model();
+  if (!loaded) return null;
+  try {
+    const work = await darkroom.work(asked, { ...start_picture.given(), wildcards: wildcards() });
+    if (check_id === n_checks) {
+      show_notes(work.notes);
+      seconds = work.flops / Number(read(SPEED_KEY)[speed_name(loaded)] ?? Number.NaN);
+    }
+    say("ready", needs(asked, work, await memory(asked, loaded), loaded), null);
+    return work;
+  } catch (error) {
+    // What the command line and programs call it is here a choice.
+    const said = message_of(error).replace(" with --any-size (any_size)", text.choose_any_size);
+    say("error", sentence(said), field_of(message_of(error)));
+    return null;
+  }
+}
+
+/** What is worth telling about the prompts and LoRAs, below the prompts. @param {string[]} notes */
+function show_notes(notes) {
+  element("prompt-notes").hidden = notes.length === 0;
+  // What the command line calls it is here a choice.
+  const told = notes.map((note) => sentence(note.replace("--prompt-syntax a1111", text.syntax_a1111)));
+  element("prompt-notes").textContent = told.join(" ");
+}
+
+/** @param {LoadedModel} loaded */
+const speed_name = (loaded) => `${loaded.repository} by ${loaded.device}`;
+
+/**
+ * What the request takes of the GPU's memory, in words; nothing where the processor draws.
+ * @param {DrawRequest} asked
+ * @param {LoadedModel} loaded
+ */
+async function memory({ width, height, any_size, guidance_scale }, loaded) {
+  if (loaded.runner !== "gpu") return null;
+  const { dtype, budget_bytes } = load_options();
+  const { has_picture } = start_picture.given();
+  const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, weights: loaded.weights, budget_bytes });
+  const streamed = plan.streamed_bytes_per_step;
+  const again = streamed > 0 ? text.read_each_step(bytes(streamed)) : "";
+  return text.gpu_memory(bytes(plan.peak_bytes)) + again + (plan.fits ? "" : text.over_budget(plan.advice ?? ""));
+}
+
+/**
+ * @param {DrawRequest} asked
+ * @param {import("../protocol.js").Work} work
+ * @param {string | null} memory
+ * @param {LoadedModel} loaded
+ */
+function needs(asked, work, memory, loaded) {
+  const parts = is_downloading(load_options().kept) ? [text.starts_while_downloading] : [];
+  parts.push(`${asked.count === 1 ? "" : `${asked.count} × `}${asked.width} × ${asked.height}`, text.steps(work.n_steps));
+  if (memory) parts.push(memory);
+  const speed = Number(read(SPEED_KEY)[speed_name(loaded)] ?? 0);
+  parts.push(speed > 0 ? text.about(duration(work.flops / speed)) : text.estimate_later);
+  return parts.join(" · ");
+}
+
+/**
+ * Remembers how fast this machine was.
+ * @param {import("../protocol.js").Outcome} outcome
+ */
+export function took({ flops, seconds }) {
+  const loaded = loaded_model();
+  if (!loaded || !(seconds > 0)) return;
+  write(SPEED_KEY, { ...read(SPEED_KEY), [speed_name(loaded)]: flops / seconds });
+  changed();
+}
+
+/** Counts the tokens of both prompts, and checks the request. */
+export async function look() {
+  if (!loaded_model()) {
+    await check();
+    return;
+  }
+  for (const id of /** @type {const} */ (["prompt", "negative"])) {
+    const written = element(id).value;
+    const shown = element(/** @type {const} */ (`${id}-tokens`));
+    try {
+      const [n_tokens, limit, n_chunks] = await darkroom.count_tokens(written, syntax());
+      const is_over = n_tokens > limit;
+      shown.textContent = is_over ? text.too_many_tokens(n_tokens, limit) : written ? text.tokens(n_tokens, limit, n_chunks) : "";
+      shown.dataset.state = is_over ? "over" : "";
+    } catch (error) {
+      shown.textContent = sentence(message_of(error));
+    }
+  }
+  await check();
+}
+
+/** How long the request that was checked last takes, as far as this machine's speed is known; NaN otherwise. */
+export const estimated_seconds = () => seconds;
+
+/**
+ * The request to draw now, its seed chosen; null where the form says what is wrong.
+ * @returns {Promise<DrawRequest | null>}
+ */
+export async function next_request() {
+  await networks_known();
+  if (next_seed() === "random") element("seed").value = random_seed();
+  // Taken as it is now: what is typed while it is checked is for the next one, which has its own seed.
+  const asked = request();
+  const put_back = use_up_seed(asked.seed, fault(asked) === null ? asked.count : 0);
+  const work = await check(asked);
+  if (!work) {
+    put_back();
+    clearTimeout(telling);
+    announce(element("needs").textContent);
+    const wrong = FIELDS.find((id) => element(id).getAttribute("aria-invalid") === "true");
+    if (wrong) {
+      reveal(wrong);
+      element(wrong).focus();
+    }
+    return null;
+  }
+  keep_form();
+  return asked;
+}

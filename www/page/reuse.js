@@ -1,0 +1,76 @@
+// A picture's settings, put back into the form, with what of them it cannot have.
+
+import { element } from "./elements.js";
+import { changed } from "./check.js";
+import { use_extras_of } from "./extras.js";
+import { choose_sampler, fill, loaded_model, option_of_sampler, show_eta, show_size, show_steps_of_sides, show_strength, strength_is_chosen } from "./form.js";
+import { use_loras } from "./networks.js";
+import { announce, notify } from "./notices.js";
+import { load_options } from "./request.js";
+import { hold_seed } from "./seed.js";
+import * as start_picture from "./start_picture.js";
+import { text } from "./texts.js";
+
+/**
+ * Puts a picture's settings into the form; what it does not say stays as it is.
+ * @param {import("../protocol.js").PictureParameters} parameters
+ * @param {{of_start?: boolean}} [about] `of_start`: they are those of the picture that the request starts from
+ */
+export function reuse(parameters, { of_start = false } = {}) {
+  const fields = {
+    prompt: parameters.prompt,
+    // A picture with a prompt and without a negative one had none.
+    negative: parameters.negative_prompt ?? (parameters.prompt === undefined ? undefined : ""),
+    syntax: parameters.prompt_syntax,
+    width: parameters.width,
+    height: parameters.height,
+    steps: parameters.steps,
+    guidance: parameters.guidance_scale,
+    seed: parameters.seed,
+    // Who does not say it draws as most do.
+    noise: parameters.seed === undefined ? undefined : (parameters.noise ?? "cpu"),
+    strength: parameters.strength,
+  };
+  if (parameters.width !== undefined) {
+    element("sides").value = parameters.any_size ? "any" : "";
+    show_steps_of_sides();
+  }
+  fill(fields);
+  element("count").value = "1";
+  if (parameters.seed !== undefined) hold_seed();
+  // A picture that was made from a prompt alone is drawn again from that alone.
+  const removed = of_start || parameters.prompt === undefined || parameters.strength !== undefined ? null : start_picture.remove_picture();
+  if (removed) notify("info", text.source_removed, { [text.undo]: () => start_picture.start_from(removed) });
+  if (parameters.strength !== undefined) strength_is_chosen();
+  const model = loaded_model();
+  const differences = [...(parameters.notes ?? [])];
+  if (parameters.vae) differences.push(text.made_with_vae(parameters.vae));
+  const held = model?.weights?.startsWith("q") ? model.weights : undefined;
+  if (parameters.weights !== held) differences.push(text.made_with_weights(parameters.weights));
+  use_extras_of(parameters);
+  // A picture with a prompt and without LoRAs had none.
+  const missing_loras = parameters.prompt === undefined && !parameters.loras ? [] : use_loras(parameters.loras ?? []);
+  if (missing_loras.length > 0) differences.push(text.made_with_loras(missing_loras));
+  const { width: size, steps, guidance, seed } = fields;
+  const { sampler, knows_sampler } = parameters;
+  const missing = Object.entries({ size, steps, guidance, seed, sampler }).filter(([, value]) => value === undefined);
+  if (missing.length > 0) differences.push(text.does_not_say(missing.map(([name]) => name)));
+  if (sampler !== undefined) {
+    if (option_of_sampler(sampler) || knows_sampler) choose_sampler(sampler);
+    else differences.push(text.unknown_sampler(sampler));
+  }
+  if (parameters.eta !== undefined) element("eta").value = String(parameters.eta);
+  show_eta();
+  if (model && parameters.model && parameters.model !== model.name) differences.push(text.made_with_model(parameters.model));
+  if (parameters.prediction && parameters.prediction !== load_options().prediction) differences.push(text.made_with_prediction(parameters.prediction));
+  if (parameters.strength !== undefined && !start_picture.given().has_picture) {
+    differences.push(text.made_from_source);
+  }
+  const by = parameters.program && parameters.program !== "darkroom" ? parameters.program : "";
+  if (differences.length > 0) notify("info", text.settings_differ(by, differences));
+  else announce(text.settings_taken(by));
+  show_strength();
+  show_size();
+  changed();
+  element("prompt").focus();
+}
