@@ -8,7 +8,7 @@ import { open_extras, use_preset } from "./extras.js";
 import { choose_sampler, fill, form_is_of_chosen, is_any_size, loaded_model, restore_form, set_loaded_model, show_eta, show_samplers, show_size, show_steps_of_sides, show_strength, strength_is_chosen, use_own_strength } from "./form.js";
 import { family_is } from "./networks.js";
 import { announce } from "./notices.js";
-import { open_sections, show_panel } from "./panel.js";
+import { open_sections } from "./panel.js";
 import { next_seed_is } from "./seed.js";
 import { open_simple, simple_for } from "./simple.js";
 import * as start_picture from "./start_picture.js";
@@ -39,7 +39,7 @@ export function open_composer(given) {
     if (has_mask !== had_mask) use_own_strength(has_mask);
     had_mask = has_mask;
     changed();
-  }, own_size, show_panel);
+  }, own_size);
   element("request").addEventListener("input", ({ target }) => {
     const id = target instanceof Element ? target.id : "";
     // Whoever types a seed wants that one.

@@ -57,6 +57,16 @@ export function part(within, selector, kind) {
 export const closest = ({ target }, selector) => (target instanceof Element ? target.closest(selector) : null);
 
 /**
+ * The files that were picked, which can be picked again.
+ * @param {HTMLInputElement} input
+ */
+export function picked_files(input) {
+  const files = [...(input.files ?? [])];
+  input.value = "";
+  return files;
+}
+
+/**
  * What draws on a canvas.
  * @param {HTMLCanvasElement} canvas
  * @param {CanvasRenderingContext2DSettings} [settings]

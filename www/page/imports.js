@@ -6,7 +6,7 @@ import { broadcast } from "./channel.js";
 import { delete_now } from "./deletions.js";
 import { show_dialog } from "./dialogs.js";
 import { tell } from "./downloads.js";
-import { element } from "./elements.js";
+import { element, picked_files } from "./elements.js";
 import { forget_file, is_weights } from "./kept_files.js";
 import { network_came, say_of_networks } from "./networks.js";
 import { notify } from "./notices.js";
@@ -30,16 +30,14 @@ export function open_imports(given, on_import) {
   element("import-files").addEventListener("change", take_folder);
   element("import-file").addEventListener("click", () => element("single-file").click());
   element("single-file").addEventListener("change", () => {
-    const picked = [...(element("single-file").files ?? [])];
-    element("single-file").value = "";
+    const picked = picked_files(element("single-file"));
     if (picked.length > 0) take_file(picked);
   });
 }
 
 /** Keeps the model in a folder that was picked, under the folder's name. */
 async function take_folder() {
-  const picked = [...(element("import-files").files ?? [])];
-  element("import-files").value = "";
+  const picked = picked_files(element("import-files"));
   const first = picked[0];
   if (!first) return;
   // Paths begin with the folder that was picked.
@@ -77,7 +75,7 @@ export async function take_file(picked) {
   if (!file) return;
   const path_of = (/** @type {File} */ { name }) => (is_weights(name) || name.endsWith(".yaml") ? name : `${name}.gguf`);
   if (is_pickle(file.name) && !(await is_gguf(file))) {
-    const refused = await darkroom.inspect(file).then(() => "it is a pickle", message_of);
+    const refused = await darkroom.inspect(file).then(() => text.is_pickle, message_of);
     notify("error", text.not_imported(file.name, refused));
     return;
   }

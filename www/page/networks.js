@@ -4,7 +4,7 @@
 import { message_of } from "../errors.js";
 import { broadcast } from "./channel.js";
 import { delete_later, is_deleted } from "./deletions.js";
-import { element, make } from "./elements.js";
+import { element, make, picked_files } from "./elements.js";
 import { keep_focus } from "./focus.js";
 import { read, write } from "./memory.js";
 import { announce, notify } from "./notices.js";
@@ -50,8 +50,7 @@ export function open_networks(given, actions) {
   ({ changed, removed, reload, use_few_steps } = actions);
   element("choose-network").addEventListener("click", () => element("network-file").click());
   element("network-file").addEventListener("change", () => {
-    const picked = [...(element("network-file").files ?? [])];
-    element("network-file").value = "";
+    const picked = picked_files(element("network-file"));
     if (picked.length > 0) actions.take(picked);
   });
 }

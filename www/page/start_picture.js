@@ -5,10 +5,11 @@
 // where the picture is to be regenerated.
 
 import { message_of } from "../errors.js";
-import { element, part, pen_of } from "./elements.js";
+import { element, part, pen_of, picked_files } from "./elements.js";
 import { show_gallery } from "./gallery.js";
 import { keep_start, kept_start } from "./kept_form.js";
 import { notify } from "./notices.js";
+import { show_panel } from "./panel.js";
 import { show_side } from "./stage.js";
 import { text } from "./texts.js";
 
@@ -37,8 +38,6 @@ let undo = [];
 /** Where the brush is, in the mask's pixels. */
 let brush = { x: 0, y: 0 };
 let changed = () => {};
-/** Opens or closes the options, where they lie over the stage. @type {(is_open: boolean) => void} */
-let show_panel = () => {};
 /** Reads a file. @type {(file: Blob) => Promise<import("../protocol.js").Shown>} */
 let read;
 /** Asks for the request's size: width and height of a new picture, in pixels. @type {(width: number, height: number) => Promise<void>} */
@@ -53,10 +52,8 @@ export function given() {
  * @param {(file: Blob) => Promise<import("../protocol.js").Shown>} read_picture reads a file as a drawing that starts from it does, or says why not
  * @param {() => void} on_change is called when there is another picture or mask
  * @param {(width: number, height: number) => Promise<void>} on_picture is called with the size of a new picture
- * @param {(is_open: boolean) => void} open_panel opens or closes the options
  */
-export function open_start_picture(read_picture, on_change, on_picture, open_panel) {
-  show_panel = open_panel;
+export function open_start_picture(read_picture, on_change, on_picture) {
   read = read_picture;
   changed = on_change;
   took = on_picture;
@@ -64,9 +61,8 @@ export function open_start_picture(read_picture, on_change, on_picture, open_pan
   const file = element("picture-file");
   element("choose-picture").addEventListener("click", () => file.click());
   file.addEventListener("change", () => {
-    const chosen = file.files?.[0];
+    const [chosen] = picked_files(file);
     if (chosen) start_from(chosen);
-    file.value = "";
   });
   element("remove-picture").addEventListener("click", () => {
     remove();

@@ -49,16 +49,7 @@ export const english = {
   time_left: (/** @type {string} */ time) => `${time} left`,
   percent: (/** @type {string} */ what, /** @type {number} */ percent) => `${what}, ${percent} per cent`,
 
-  // The first visit
-  demo_examples: ["a red apple on a blue background", "a rocket on a black background", "a cat on a yellow background", "a castle on a pink background", "a sunflower on a blue background", "an owl on a purple background"],
-  examples: [
-    "a lighthouse on a cliff at dusk, oil painting",
-    "portrait of an astronaut, studio light, 85 mm photo",
-    "isometric cutaway of a cosy bookshop, soft light",
-    "a fox in the snow, watercolour",
-    "macro photo of dew on a spider web, morning sun",
-    "art deco travel poster of a harbour town",
-  ],
+  // The first visit; the examples are in welcome.js, because prompts are English in every language
   demo_knows: "You are using a small demo model (20 MB). It knows 117 emoji on nine background colours at 128 × 128, and nothing else. For real images, download a model.",
   needs_gpu: "It needs a GPU with WebGPU: on the CPU, one image takes very long.",
   model_ready: (/** @type {string} */ name) => `${name} is ready.`,
@@ -89,7 +80,6 @@ export const english = {
   queue_time: (/** @type {number} */ n, /** @type {string} */ time) => `${counted(n, "image", "images")}${time ? ` · about ${time}` : ""}`,
   queue_next: "Next",
   queue_ahead: (/** @type {number} */ n) => `${n} ahead`,
-  unqueue: (/** @type {string} */ prompt) => `Remove from the queue: ${prompt}`,
   stage: {
     which: (/** @type {number} */ picture, /** @type {number} */ count) => `Image ${picture} of ${count}: `,
     downloading: "Downloading the model …",
@@ -115,7 +105,6 @@ export const english = {
   copied: "Image copied",
   seed_copied: "Seed copied",
   not_copied: (/** @type {string} */ why) => `Copying failed: ${why}`,
-  deleted: "Image deleted",
   not_deleted: (/** @type {string} */ why) => `The image could not be deleted: ${why}`,
   not_kept: (/** @type {string} */ why) => `This image will be gone after a reload, because ${why}. Save it, or delete others first`,
   storage_full: "the storage of this page is full",
@@ -150,19 +139,19 @@ export const english = {
   reading: (/** @type {string} */ name) => (name ? `Reading ${name} …` : "Reading the image …"),
   file_reason: (/** @type {string} */ name, /** @type {string} */ why) => `The file ${name}: ${why}`,
   made_with_vae: (/** @type {string} */ vae) => `it was made with the VAE ${vae}`,
+
   // Wildcards
   wildcards: "Wildcards",
   add_wildcards: "Add wildcards (.txt) …",
-  prompt: "Prompt",
-  negative: "Negative prompt",
   list_options: (/** @type {number} */ n) => counted(n, "option", "options"),
   unnamed_list: (/** @type {string} */ name) => `the list ${name} was not added: prompts could not name it; use letters, digits and single underscores`,
   unread_list: (/** @type {string} */ name, /** @type {string} */ why) => `the list ${name} could not be read: ${why}`,
-  lists_too_large: "the lists were not added: together they may have 1 MiB",
+  lists_too_large: "the lists were not added: together they may take 1 MiB at most",
   lists_not_kept: "this browser has no room for the lists, so they are gone after a reload",
   prompts_may_use: (/** @type {string} */ names) => `Prompts can use ${names}`,
-  list_deleted: (/** @type {string} */ name) => `The list ${name} is deleted`,
+  list_deleted: (/** @type {string} */ name) => `List ${name} deleted`,
 
+  // Settings of a picture
   made_with_prediction: (/** @type {string} */ prediction) => `its model was told to predict ${prediction === "v" ? "velocity (v)" : "noise (epsilon)"}, which its options under Models can do`,
   made_with_weights: (/** @type {string | undefined} */ weights) => (weights ? `it was made with weights held in ${weights}` : "it was made with 16-bit or 32-bit weights"),
   /** @type {Record<string, string>} */
@@ -263,6 +252,7 @@ export const english = {
   downloaded: (/** @type {string} */ name) => `${name} is downloaded`,
   paused: (/** @type {string} */ name) => `${name} is paused.`,
   not_downloaded: (/** @type {string} */ name, /** @type {string} */ why) => `The model ${name} could not be downloaded: ${why}`,
+  is_pickle: "it is a Python pickle, which can run code when it is read; use a .safetensors file",
   not_imported: (/** @type {string} */ name, /** @type {string} */ why) => `The file ${name} was not imported: ${why}`,
   importing: (/** @type {string} */ name, /** @type {number} */ percent) => `Importing ${name}: ${percent} %`,
   import_failed: (/** @type {string} */ name, /** @type {string} */ why) => `The import of ${name} failed: ${why}`,
@@ -293,13 +283,7 @@ export const english = {
   close_other_tabs: "Close the other tabs of Darkroom first. The new version starts the next time you open it",
   select: "Select",
   favourite: "Favourite",
-  favourites: "Favourites",
-  find_pictures: "Find images",
-  selected_pictures: "Selected images",
   n_selected: (/** @type {number} */ n) => `${n} selected`,
-  download_zip: "Download zip",
-  delete_selected: "Delete selected",
-  select_none: "Select none",
   n_deleted: (/** @type {number} */ n) => (n === 1 ? "Image deleted" : `${n} images deleted`),
   not_zipped: (/** @type {string} */ why) => `The archive could not be made: ${why}`,
   n_saved: (/** @type {number} */ n) => `${counted(n, "image", "images")} saved`,

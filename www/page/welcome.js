@@ -8,6 +8,18 @@ import { bytes } from "./words.js";
 
 /** @typedef {import("../protocol.js").LoadedModel} LoadedModel */
 
+/** Prompts that the demo model draws well, each with its picture in `samples/`. Models read English, whatever the page speaks. */
+const DEMO_EXAMPLES = ["a red apple on a blue background", "a rocket on a black background", "a cat on a yellow background", "a castle on a pink background", "a sunflower on a blue background", "an owl on a purple background"];
+/** Prompts for every other model. */
+const EXAMPLES = [
+  "a lighthouse on a cliff at dusk, oil painting",
+  "portrait of an astronaut, studio light, 85 mm photo",
+  "isometric cutaway of a cosy bookshop, soft light",
+  "a fox in the snow, watercolour",
+  "macro photo of dew on a spider web, morning sun",
+  "art deco travel poster of a harbour town",
+];
+
 /** @type {(prompt: string) => void} */
 let use = () => {};
 /** @type {(version: string) => void} */
@@ -37,7 +49,7 @@ export const is_welcoming = () => !element("welcome").hidden;
  */
 export async function welcome_for(model, darkroom) {
   const is_demo = model.repository === EMBEDDED_REPOSITORY;
-  const examples = is_demo ? text.demo_examples.map((prompt, idx) => [prompt, `samples/${idx + 1}.webp`]) : text.examples.map((prompt) => [prompt]);
+  const examples = is_demo ? DEMO_EXAMPLES.map((prompt, idx) => [prompt, `samples/${idx + 1}.webp`]) : EXAMPLES.map((prompt) => [prompt]);
   element("samples").replaceChildren(
     ...examples.map(([prompt = "", picture]) =>
       make("button", { type: "button", class: "sample", onclick: () => use(prompt) }, ...(picture ? [make("img", { src: picture, alt: "", width: 128, height: 128 })] : []), make("span", {}, prompt)),

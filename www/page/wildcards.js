@@ -2,7 +2,7 @@
 // list of that name, chosen by the seed of each picture. The panel is made here and stands below the embeddings.
 
 import { message_of } from "../errors.js";
-import { make } from "./elements.js";
+import { make, picked_files } from "./elements.js";
 import { read, write } from "./memory.js";
 import { into_prompt } from "./networks.js";
 import { announce, notify } from "./notices.js";
@@ -26,11 +26,7 @@ export function open_wildcards(on_change) {
   for (const [name, list] of Object.entries(read(KEY))) if (typeof list === "string") lists[name] = list;
   panel = make("div", { id: "wildcards" });
   const input = make("input", { type: "file", accept: ".txt", multiple: true, hidden: true, id: "wildcards-file" });
-  input.addEventListener("change", () => {
-    const picked = [...(input.files ?? [])];
-    input.value = "";
-    take_wildcards(picked);
-  });
+  input.addEventListener("change", () => take_wildcards(picked_files(input)));
   const choose = make("button", { type: "button", class: "plain", onclick: () => input.click() }, text.add_wildcards);
   document.querySelector(".networks")?.append(panel, make("div", { class: "drop" }, choose), input);
   show();
@@ -92,8 +88,8 @@ function show() {
       "div",
       { class: "lora-head" },
       make("span", { class: "name", title: text.list_options(n) }, `__${name}__`),
-      button(text.prompt, `${text.prompt}: __${name}__`, () => into_prompt(`__${name}__`)),
-      button(text.negative, `${text.negative}: __${name}__`, () => into_prompt(`__${name}__`, "negative")),
+      button(text.to_prompt, `${text.to_prompt}: __${name}__`, () => into_prompt(`__${name}__`)),
+      button(text.to_negative, `${text.to_negative}: __${name}__`, () => into_prompt(`__${name}__`, "negative")),
       button(text.delete, `${text.delete}: __${name}__`, remove),
     );
     return make("li", { class: "lora", "data-wildcards": name }, head);
