@@ -77,6 +77,19 @@ fn a_typed_seed_is_kept_and_a_reused_one_holds_once() {
     browser.wait_until("document.querySelectorAll('.card').length === 3");
     browser.wait_until_idle();
     assert!(!browser.text(".card small").contains("seed 77 "), "{}", browser.text(".card small"));
+    // Unlocked and locked again, a seed that came with a picture stays.
+    browser.eval(
+        "[...document.querySelectorAll('.card button')].filter((b) => b.textContent === 'Use settings').at(-1).click()",
+    );
+    browser.wait_until("document.getElementById('seed').value === '77'");
+    for choice in ["random", "keep"] {
+        browser.eval("document.getElementById('seed-lock').click()");
+        assert_eq!(next_seed(&browser), choice);
+    }
+    browser.eval("document.getElementById('draw').click()");
+    browser.wait_until("document.querySelectorAll('.card').length === 4");
+    browser.wait_until_idle();
+    assert_eq!(next_seed(&browser), "keep");
 }
 
 #[test]

@@ -218,7 +218,8 @@ fn dialogs_open_at_their_beginning_and_nothing_is_drawn_behind_them() {
     browser.wait_until("document.querySelector('#models .notice')");
     assert_eq!(browser.eval("document.getElementById('models').open"), true);
     browser.eval("document.getElementById('models').close()");
-    assert_eq!(browser.eval("document.querySelector('.notice').closest('dialog')"), Value::Null);
+    // Closing is an event, which comes a little later.
+    browser.wait_until("document.querySelector('.notice').closest('dialog') === null");
     assert_eq!(browser.n_pictures(), 0);
     assert_eq!(browser.eval("document.documentElement.dataset.state"), "ready");
 }

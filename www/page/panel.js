@@ -11,10 +11,9 @@ const SECTIONS = /** @type {const} */ (["networks", "advanced"]);
 
 /** Parts of the form stay open or closed between visits. */
 export function open_sections() {
-  const { [SECTIONS[0]]: networks = false, [SECTIONS[1]]: advanced = false } = read(OPEN_KEY);
-  element("networks").open = networks === true;
-  element("advanced").open = advanced === true;
+  const kept = read(OPEN_KEY);
   for (const id of SECTIONS) {
+    element(id).open = kept[id] === true;
     element(id).addEventListener("toggle", () => write(OPEN_KEY, Object.fromEntries(SECTIONS.map((each) => [each, element(each).open]))));
   }
 }

@@ -30,13 +30,12 @@ export function reuse(parameters, { of_start = false } = {}) {
     // Who does not say it draws as most do.
     noise: parameters.seed === undefined ? undefined : (parameters.noise ?? "cpu"),
     strength: parameters.strength,
+    sides: parameters.width === undefined ? undefined : parameters.any_size ? "any" : "",
+    eta: parameters.eta,
+    count: 1,
   };
-  if (parameters.width !== undefined) {
-    element("sides").value = parameters.any_size ? "any" : "";
-    show_steps_of_sides();
-  }
   fill(fields);
-  element("count").value = "1";
+  show_steps_of_sides();
   if (parameters.seed !== undefined) hold_seed();
   // A picture that was made from a prompt alone is drawn again from that alone.
   const removed = of_start || parameters.prompt === undefined || parameters.strength !== undefined ? null : start_picture.remove_picture();
@@ -51,15 +50,14 @@ export function reuse(parameters, { of_start = false } = {}) {
   // A picture with a prompt and without LoRAs had none.
   const missing_loras = parameters.prompt === undefined && !parameters.loras ? [] : use_loras(parameters.loras ?? []);
   if (missing_loras.length > 0) differences.push(text.made_with_loras(missing_loras));
-  const { width: size, steps, guidance, seed } = fields;
   const { sampler, knows_sampler } = parameters;
-  const missing = Object.entries({ size, steps, guidance, seed, sampler }).filter(([, value]) => value === undefined);
-  if (missing.length > 0) differences.push(text.does_not_say(missing.map(([name]) => name)));
+  const told = { [text.row.size]: fields.width, [text.row.steps]: fields.steps, [text.row.guidance]: fields.guidance, [text.row.seed]: fields.seed, [text.row.sampler]: sampler };
+  const missing = Object.keys(told).filter((name) => told[name] === undefined);
+  if (missing.length > 0) differences.push(text.does_not_say(missing));
   if (sampler !== undefined) {
     if (option_of_sampler(sampler) || knows_sampler) choose_sampler(sampler);
     else differences.push(text.unknown_sampler(sampler));
   }
-  if (parameters.eta !== undefined) element("eta").value = String(parameters.eta);
   show_eta();
   if (model && parameters.model && parameters.model !== model.name) differences.push(text.made_with_model(parameters.model));
   if (parameters.prediction && parameters.prediction !== load_options().prediction) differences.push(text.made_with_prediction(parameters.prediction));

@@ -47,7 +47,7 @@ export const english = {
   tokens: (/** @type {number} */ n, /** @type {number} */ limit, /** @type {number} */ chunks) => `${n} of ${limit} tokens${chunks > 1 ? ` in ${chunks} chunks` : ""}`,
   too_many_tokens: (/** @type {number} */ n, /** @type {number} */ limit) => `${n} tokens; the model reads ${limit}`,
   time_left: (/** @type {string} */ time) => `${time} left`,
-  percent: (/** @type {string} */ what, /** @type {number} */ percent) => `${what}, ${percent} per cent`,
+  percent: (/** @type {string} */ what, /** @type {number} */ percent) => `${what}, ${percent} percent`,
 
   // The first visit; the examples are in welcome.js, because prompts are English in every language
   demo_knows: "You are using a small demo model (20 MB). It knows 117 emoji on nine background colours at 128 × 128, and nothing else. For real images, download a model.",
@@ -160,7 +160,7 @@ export const english = {
   made_with_loras: (/** @type {string[]} */ names) => `it was made with the ${names.length === 1 ? "LoRA" : "LoRAs"} ${names.join(", ")}, not installed for this model`,
   made_with_model: (/** @type {string} */ model) => `it was made with the model ${model}`,
   made_from_source: "it was made from a source image, which the file does not contain",
-  does_not_say: (/** @type {string[]} */ names) => `it has no ${names.join(", ")}`,
+  does_not_say: (/** @type {string[]} */ names) => `it does not say: ${names.join(", ")}`,
   unknown_sampler: (/** @type {string} */ sampler) => `the sampler ${sampler} is not supported`,
   settings_taken: (/** @type {string} */ by) => `Settings loaded${by ? ` from ${by}` : ""}`,
   settings_differ: (/** @type {string} */ by, /** @type {string[]} */ why) => `Settings loaded${by ? ` from ${by}` : ""}, but the image will differ: ${why.join("; ")}`,
@@ -183,7 +183,7 @@ export const english = {
   delete_network: (/** @type {string} */ kind, /** @type {string} */ name) => `Delete the ${kind} ${name}`,
   to_prompt: "Prompt",
   to_negative: "Negative",
-  already_there: (/** @type {string} */ word) => `${word} is in the prompt already`,
+  already_there: (/** @type {string} */ word) => `${word} is already in the prompt`,
   added_to_prompt: (/** @type {string} */ word) => `${word} added to the prompt`,
 
   // The program
@@ -269,7 +269,7 @@ export const english = {
 
   discard: "Discard",
   unfinished: (/** @type {number} */ n) => `${counted(n, "image was", "images were")} not finished when you left`,
-  added_when_loaded: "Added when the model is loaded",
+  added_when_loaded: "Added to the queue once the model is loaded",
   pictures_added: (/** @type {number} */ n) => `${counted(n, "image", "images")} added`,
   files_without_settings: (/** @type {number} */ n, /** @type {string} */ names) => `${counted(n, "file is not a PNG", "files are not PNGs")} with settings: ${names}${n > 5 ? " …" : ""}`,
   source_removed: "Source image removed: this image was made without one",
