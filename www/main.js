@@ -1,4 +1,4 @@
-// Brings the page's parts together: opens the worker, loads the model, and takes what is dropped, pasted and pressed.
+// Brings the page's parts together: opens the worker, loads the model, draws what the form asks for, and takes keys.
 
 import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
 import { code_of, message_of, needs_of } from "./errors.js";
@@ -7,25 +7,25 @@ import { changed, estimated_seconds, next_request, took } from "./page/check.js"
 import { model_is, open_composer, use_defaults, use_few_steps } from "./page/composer.js";
 import { is_dialog_open, open_dialogs, show_dialog } from "./page/dialogs.js";
 import { download } from "./page/downloads.js";
-import { closest, element, fill_list, make, part } from "./page/elements.js";
+import { open_drops } from "./page/drops.js";
+import { element, fill_list, make, part } from "./page/elements.js";
 import { keep_form, restore_model } from "./page/form.js";
-import { add_picture, n_pictures, open_gallery, show_gallery } from "./page/gallery.js";
+import { n_pictures, open_gallery, show_gallery } from "./page/gallery.js";
+import { take_file } from "./page/imports.js";
 import { adopt_job, forget_job, left_jobs } from "./page/kept_form.js";
-import { is_checkpoint, take_dropped_folder, take_file } from "./page/imports.js";
 import { open_look } from "./page/look.js";
 import { choose_option } from "./page/model_options.js";
 import { open_models, refresh } from "./page/models.js";
-import { announce, notify } from "./page/notices.js";
-import { is_settings, picture_with } from "./page/pasted.js";
 import { open_networks } from "./page/networks.js";
+import { announce, notify } from "./page/notices.js";
 import { show_panel } from "./page/panel.js";
 import { load_options } from "./page/request.js";
 import { reuse } from "./page/reuse.js";
 import { picture_and_mask, restore_start, start_from } from "./page/start_picture.js";
-import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
 import { text, translate_page } from "./page/texts.js";
-import { show_welcome, welcome_for, open_welcome } from "./page/welcome.js";
-import { is_wildcards, open_wildcards, take_wildcards, wildcards } from "./page/wildcards.js";
+import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
+import { open_welcome, show_welcome, welcome_for } from "./page/welcome.js";
+import { open_wildcards, wildcards } from "./page/wildcards.js";
 import { bytes, sentence } from "./page/words.js";
 
 /** @type {Darkroom} */
@@ -185,135 +185,6 @@ async function offer_queue() {
   notify("info", text.unfinished(n), { [text.resume]: resume, [text.discard]: discard });
 }
 
-/**
- * Takes a picture's settings, or says that it carries none.
- * @param {Blob} file
- */
-async function use_settings_of(file) {
-  let parameters;
-  try {
-    parameters = await darkroom.read_parameters(file);
-  } catch (error) {
-    notify("error", text.settings_unreadable(message_of(error).replace(/^picture: /, "")));
-    return;
-  }
-  if (parameters && !parameters.is_empty) {
-    reuse(parameters);
-    return;
-  }
-  notify("info", parameters ? text.no_usable_settings(parameters.program) : text.no_settings, { [text.use_as_source]: () => start(file) });
-}
-
-/**
- * Starts from a picture, and offers its settings where it carries some.
- * @param {Blob} file
- */
-async function start(file) {
-  if (!(await start_from(file))) return;
-  try {
-    const parameters = await darkroom.read_parameters(file);
-    if (parameters && !parameters.is_empty) notify("info", text.settings_found, { [text.use_settings]: () => reuse(parameters, { of_start: true }) });
-  } catch {
-    // Settings of another program that cannot be understood: the picture is there, which is what was asked for.
-  }
-}
-
-/**
- * Keeps checkpoints wherever they were dropped; a picture goes where it was dropped, and several go into the gallery.
- * @param {File[]} files
- * @param {string | undefined} target
- */
-async function take_dropped(files, target) {
-  if (files.every(is_wildcards)) {
-    take_wildcards(files);
-    return;
-  }
-  /** @type {File[]} */
-  const weights = [];
-  /** @type {File[]} */
-  const pictures = [];
-  for (const file of files) (file.name.endsWith(".yaml") || (await is_checkpoint(file)) ? weights : pictures).push(file);
-  if (weights.length > 0) take_file(weights);
-  const [first, ...others] = pictures;
-  if (!first) return;
-  if (others.length > 0) await take_pictures(pictures, target === "start");
-  else if (target === "start") start(first);
-  else use_settings_of(first);
-}
-
-/**
- * Keeps pictures that carry settings in the gallery, and says which do not.
- * @param {File[]} files
- * @param {boolean} is_start whether the first one is to be started from
- */
-async function take_pictures(files, is_start) {
-  if (is_start && files[0]) start(files[0]);
-  const without = [];
-  let n = 0;
-  for (const file of files) {
-    const parameters = await darkroom.read_parameters(file).catch(() => undefined);
-    if (parameters && !parameters.is_empty && file.type === "image/png") {
-      await add_picture({ png: file, parameters, seconds: 0, made_at: file.lastModified });
-      n += 1;
-    } else {
-      without.push(file.name);
-    }
-  }
-  const added = n === 0 ? [] : [text.pictures_added(n)];
-  if (without.length > 0) added.push(text.files_without_settings(without.length, without.slice(0, 5).join(", ")));
-  if (added.length > 0) notify("info", added.join("; "));
-}
-
-function take_drops() {
-  const overlay = element("drop-here");
-  const has_files = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files");
-  const mark = (/** @type {HTMLElement | null} */ target) => {
-    for (const each of overlay.children) each.classList.toggle("over", each === target);
-  };
-  addEventListener("dragenter", (event) => {
-    if (!has_files(event)) return;
-    event.preventDefault();
-    overlay.hidden = false;
-  });
-  addEventListener("dragover", (event) => {
-    if (!has_files(event)) return;
-    event.preventDefault();
-    mark(closest(event, ".target"));
-  });
-  addEventListener("dragleave", (event) => {
-    // Leaving the window has nowhere to go.
-    if (!event.relatedTarget) overlay.hidden = true;
-  });
-  addEventListener("drop", (event) => {
-    if (!has_files(event)) return;
-    event.preventDefault();
-    overlay.hidden = true;
-    const entries = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry());
-    const folder = entries.find((entry) => entry?.isDirectory);
-    if (folder) {
-      take_dropped_folder(/** @type {FileSystemDirectoryEntry} */ (folder));
-      return;
-    }
-    const target = closest(event, ".target")?.dataset.target;
-    take_dropped([...(event.dataTransfer?.files ?? [])], target);
-  });
-  addEventListener("paste", (event) => {
-    const said = event.clipboardData?.getData("text/plain") ?? "";
-    const field = closest(event, "input, textarea");
-    if (is_settings(said) && (field === null || field === element("prompt"))) {
-      event.preventDefault();
-      picture_with(said).then(use_settings_of, (error) => notify("error", message_of(error)));
-      return;
-    }
-    // Programs that copy a text give a picture of it, too.
-    if (field && said.trim() !== "") return;
-    const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
-    if (!file) return;
-    event.preventDefault();
-    start(file);
-  });
-}
-
 /** Whether keys are letters there. @param {EventTarget | null} target */
 const is_typing = (target) => target instanceof Element && target.matches("input:not([type=radio], [type=checkbox], [type=range]), textarea, select, #mask-canvas");
 /** The code of keys that an input method takes, where a browser tells it in this way alone. */
@@ -386,7 +257,7 @@ async function open() {
   open_wildcards(changed);
   open_composer(darkroom);
   take_keys();
-  take_drops();
+  open_drops(darkroom);
   element("open-settings").addEventListener("click", () => show_dialog(element("settings")));
   open_welcome(draw_example, (version) => {
     element("open-models").click();

@@ -208,18 +208,7 @@ fn tabs_show_the_same_pictures() {
     cards(1, 1);
     browser.wait_until("frames[1].document.querySelector('.favourite').getAttribute('aria-pressed') === 'true'");
     // A model that one tab imports is in the other's list.
-    browser.run(
-        "const { Darkroom } = await import('./darkroom.js');
-        const { broadcast } = await import('./page/channel.js');
-        const darkroom = await Darkroom.open();
-        const listing = await (await fetch('hub/api/models/darkroom/tiny-emoji/tree/main')).json();
-        const files = new Map();
-        for (const { path } of listing.filter(({ type }) => type === 'file'))
-            files.set(path, await (await fetch(`hub/darkroom/tiny-emoji/resolve/main/${path}`)).blob());
-        await darkroom.import('mine', files);
-        broadcast({ type: 'models' });
-        darkroom.close();",
-    );
+    browser.import_embedded("mine");
     browser.wait_until(
         "[...frames[1].document.getElementById('model').options].some(({ value }) => value === 'kept:mine')",
     );
@@ -325,16 +314,7 @@ fn deleted_pictures_come_back_where_they_hung() {
 fn a_model_comes_back_to_its_settings_and_from_its_deletion() {
     let browser = Browser::start();
     browser.open_page(&page_url());
-    browser.run(
-        "const { Darkroom } = await import('./darkroom.js'); const { broadcast } = await import('./page/channel.js');
-        const darkroom = await Darkroom.open();
-        const listing = await (await fetch('hub/api/models/darkroom/tiny-emoji/tree/main')).json();
-        const files = new Map();
-        for (const { path } of listing.filter(({ type }) => type === 'file'))
-            files.set(path, await (await fetch(`hub/darkroom/tiny-emoji/resolve/main/${path}`)).blob());
-        await darkroom.import('mine', files);
-        darkroom.close();",
-    );
+    browser.import_embedded("mine");
     browser.reload();
     browser.wait_until_idle();
     let choose = |value: &str| {

@@ -57,6 +57,15 @@ pub struct Browser {
     process_id: Option<u64>,
 }
 
+/// JavaScript: a function that gives the files of the model that comes with the page, by their paths.
+pub const EMBEDDED_FILES: &str = "async () => {
+    const listing = await (await fetch('hub/api/models/darkroom/tiny-emoji/tree/main')).json();
+    const files = new Map();
+    for (const { path } of listing.filter(({ type }) => type === 'file'))
+        files.set(path, await (await fetch(`hub/darkroom/tiny-emoji/resolve/main/${path}`)).blob());
+    return files;
+}";
+
 impl Browser {
     /// Starts Chromium with the flags of `webdriver.json`.
     pub fn start() -> Self {
@@ -248,6 +257,18 @@ impl Browser {
             context.drawImage(image, 0, 0);
             return [canvas.width, canvas.height, Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data)];");
         picture(&self.run(&script))
+    }
+
+    /// Imports a copy of the model that comes with the page under another name, and tells the other tabs.
+    pub fn import_embedded(&self, name: &str) {
+        self.run(&format!(
+            "const {{ Darkroom }} = await import('./darkroom.js');
+            const {{ broadcast }} = await import('./page/channel.js');
+            const darkroom = await Darkroom.open();
+            await darkroom.import({name:?}, await ({EMBEDDED_FILES})());
+            broadcast({{ type: 'models' }});
+            darkroom.close();"
+        ));
     }
 
     /// Chooses what draws, and waits for the model.

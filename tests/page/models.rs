@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::browser::{Browser, difference, page_url, serve};
+use crate::browser::{Browser, EMBEDDED_FILES, difference, page_url, serve};
 use crate::trouble::copy_of_page;
 
 /// A commit's name, of the form that the Hub has.
@@ -111,20 +111,17 @@ fn a_model_is_downloaded_kept_drawn_with_verified_and_deleted() {
 fn a_folder_is_taken_over() {
     let browser = Browser::start();
     browser.open_page(&page_url());
-    let said = browser.run(
-        "const { Darkroom } = await import('./darkroom.js');
+    let said = browser.run(&format!(
+        "const files = await ({EMBEDDED_FILES})();
+        const {{ Darkroom }} = await import('./darkroom.js');
         const darkroom = await Darkroom.open();
-        const listing = await (await fetch('hub/api/models/darkroom/tiny-emoji/tree/main')).json();
-        const files = new Map();
-        for (const { path } of listing.filter(({ type }) => type === 'file'))
-            files.set(path, await (await fetch(`hub/darkroom/tiny-emoji/resolve/main/${path}`)).blob());
         const report = await darkroom.import('mine', files);
         files.delete('unet/diffusion_pytorch_model.fp16.safetensors');
         const refused = await darkroom.import('half', files).catch((error) => error.message);
-        const kept = (await darkroom.models()).map(({ model, complete }) => [model, complete]);
+        const kept = (await darkroom.models()).map(({{ model, complete }}) => [model, complete]);
         darkroom.close();
-        return [report.complete, refused, kept];",
-    );
+        return [report.complete, refused, kept];"
+    ));
     assert_eq!(said[0], true);
     let refused = said[1].as_str().expect("a message");
     assert!(refused.contains("unet/diffusion_pytorch_model.safetensors is missing"), "{refused}");

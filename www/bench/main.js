@@ -145,7 +145,7 @@ async function show_needs() {
   } catch (error) {
     return fail(message_of(error));
   }
-  if (asked.runner === "gpu" && !caps) return fail("this browser gives no GPU: choose the processor");
+  if (asked.runner === "gpu" && !caps) return fail("this browser offers no GPU: choose the CPU");
   let text = "";
   if (asked.runner === "gpu" && caps) {
     const { version, width, height, dtype } = asked;
@@ -157,11 +157,11 @@ async function show_needs() {
     } catch (error) {
       return asked_now === n_asked ? fail(message_of(error)) : undefined;
     }
-    if (caps.software) text += " A processor stands in for the GPU: its times are not a GPU's, and large sizes take hours.";
+    if (caps.software) text += " The adapter is software on the CPU: its times are not a GPU's, and large sizes take hours.";
   } else if (chosen_version().download_bytes > 4e9 && asked.parts.includes("unet")) {
-    return fail("this UNet is larger than a browser's processor can hold: choose another model, or the GPU");
+    return fail("this UNet is larger than a browser can hold in memory: choose another model, or the GPU");
   } else {
-    text = "On the processor, in one thread.";
+    text = "On the CPU, in one thread.";
   }
   needs.textContent = text;
   needs.dataset.state = "ok";
@@ -203,7 +203,7 @@ function show(record) {
   /** @type {string[][]} */
   const lines = names.map((name) => [count_names[name], ...of_run(name)]);
   lines.push(["GPU memory at the peak", ...on_gpu.map(({ runs }) => bytes(runs.at(-1)?.counts?.peak_bytes ?? 0))]);
-  lines.push(["Processor's time to record", ...on_gpu.map(({ runs }) => seconds(runs.at(-1)?.record_secs))]);
+  lines.push(["CPU time to record", ...on_gpu.map(({ runs }) => seconds(runs.at(-1)?.record_secs))]);
   lines.push(["Memory of the program", ...on_gpu.map(({ heap_bytes }) => (heap_bytes ? bytes(heap_bytes) : "–"))]);
   rows(element("asked"), ["", ...on_gpu.map(({ part }) => part_names[part])], on_gpu.length ? lines : []);
   element("details").replaceChildren(...done.flatMap(({ part, profile, tiles }) => {

@@ -72,18 +72,17 @@ export class LoadedModel {
     const settings = { runner, dtype, weights, budget_bytes: runner === "gpu" ? budget_bytes : undefined, prediction, base, vae, taesd, embeddings };
     job.post({ type: "progress", stage: "loading", fraction: 0 });
     // A browser does not say how much memory a GPU has, so it is tried: first as the budget wants it, then smaller.
-    const smaller = weights === undefined && runner === "gpu" ? SMALLER : [];
-    for (const held of [weights, ...smaller]) {
+    const left = weights === undefined && runner === "gpu" ? [...SMALLER] : [];
+    for (let held = weights; ; held = left.shift()) {
       this.#loaded_as = { name: repository, is_kept: endpoint === null, settings: { ...settings, weights: held } };
       try {
         const studio = await this.#open(this.#loaded_as, tells(job, "loading"));
         return { ...studio.info(), repository, why };
       } catch (error) {
-        if (code_of(error) !== "memory" || held === [weights, ...smaller].at(-1)) throw error;
+        if (code_of(error) !== "memory" || left.length === 0) throw error;
         this.drop();
       }
     }
-    throw new Failure("no type of weights was tried", "model");
   }
 
   /** Loads it again where a recovery that failed left nothing; perhaps the GPU is back by now. @param {import("./queue.js").Job} job */
