@@ -17,7 +17,7 @@ fn a_part_is_timed_and_told_as_json() {
     let browser = Browser::start();
     browser.open(&format!("{}bench.html", page_url()));
     browser.wait_until("document.documentElement.dataset.state === 'ready'");
-    assert!(browser.text("#device").contains("a processor in a GPU's place"), "{}", browser.text("#device"));
+    assert!(browser.text("#device").contains("software on the CPU"), "{}", browser.text("#device"));
 
     // A size that the model does not have, and one that it has.
     choose(&browser, "width", "100");

@@ -362,7 +362,7 @@ try {
     if (!is_inpaint) element("version").append(make("option", { value: key }, name));
   try {
     caps = await remote.call("check");
-    device.textContent = `${caps.name}${caps.software ? ", a processor in a GPU's place" : ""}`;
+    device.textContent = `${caps.name}${caps.software ? ", software on the CPU" : ""}`;
     device.dataset.state = "ready";
     element("tune").checked = !caps.software;
   } catch (error) {

@@ -21,7 +21,7 @@ export function open_drops(given) {
   const overlay = element("drop-here");
   const has_files = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files");
   const mark = (/** @type {HTMLElement | null} */ target) => {
-    for (const each of overlay.children) each.classList.toggle("over", each === target);
+    for (const each of overlay.children) each.classList.toggle("aimed", each === target);
   };
   addEventListener("dragenter", (event) => {
     if (!has_files(event)) return;

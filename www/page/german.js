@@ -347,7 +347,7 @@ export const german = {
   hide: "Ausblenden",
   keeps_no_settings: "Dieser Browser speichert keine Einstellungen, deshalb kann für ein Modell nichts eingestellt werden",
   fits: (peak, staged, of_8_bits, of_4_bits) =>
-    ` · ${peak} GPU-Speicher, speichersparend ${staged}, dann ${of_8_bits} mit 8-Bit- und ${of_4_bits} mit 4-Bit-Gewichten`,
+    ` · ${peak} GPU-Speicher; speichersparend ${staged}, mit 8-Bit-Gewichten ${of_8_bits}, mit 4-Bit-Gewichten ${of_4_bits}`,
   does_not_fit: (why) => ` · passt nicht auf diese GPU: ${why}`,
   models_space: (used, quota) => (used ? `${used} installiert${quota ? ` von ${quota}` : ""}` : "Noch keine Modelle heruntergeladen"),
   download_of: (name) => `Download von ${name}`,

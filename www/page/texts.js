@@ -226,7 +226,7 @@ export const english = {
   hide: "Hide",
   keeps_no_settings: "This browser stores no settings, so nothing can be set for a model",
   fits: (/** @type {string} */ peak, /** @type {string} */ staged, /** @type {string} */ of_8_bits, /** @type {string} */ of_4_bits) =>
-    ` · ${peak} of GPU memory, ${staged} in low-memory mode, there ${of_8_bits} with 8-bit and ${of_4_bits} with 4-bit weights`,
+    ` · ${peak} of GPU memory; in low-memory mode ${staged}, or ${of_8_bits} with 8-bit and ${of_4_bits} with 4-bit weights`,
   does_not_fit: (/** @type {string} */ why) => ` · does not fit this GPU: ${why}`,
   models_space: (/** @type {string} */ used, /** @type {string} */ quota) => (used ? `${used} installed${quota ? ` of ${quota}` : ""}` : "No models downloaded yet"),
   download_of: (/** @type {string} */ name) => `Download of ${name}`,
