@@ -2,6 +2,8 @@
 //! row, long and narrow pictures, one token, with and without guidance.
 #![cfg(not(target_arch = "wasm32"))]
 
+#[path = "common/gpu.rs"]
+mod gpu;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/tiny.rs"]
@@ -15,28 +17,18 @@ use darkroom::pipeline::{ModelComponents, ModelLoader, Part};
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::run::gpu::Element;
-use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::kernels::attention::Attended;
 use darkroom::run::gpu::kernels::elementwise::Elementwise;
 use darkroom::run::gpu::lower::{Task, TaskKind, lower};
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::weights::WeightType;
+use gpu::gpu;
 use numbers::assert_close;
 use pollster::block_on;
 
 /// Largest difference allowed of one run of a graph, relative to the largest value.
 const F32: f32 = 2e-4;
 const F16: f32 = 0.05;
-
-fn gpu() -> Option<Gpu> {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
-        return None;
-    }
-    Some(block_on(Gpu::open()).unwrap_or_else(|e| {
-        panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
-    }))
-}
 
 /// A fixed sequence of numbers that look random.
 struct Dice(u64);
@@ -90,7 +82,7 @@ struct Both {
 }
 
 impl Both {
-    fn new(gpu: Gpu, version: &'static str, element: Element) -> Self {
+    fn new(gpu: darkroom::run::gpu::Gpu, version: &'static str, element: Element) -> Self {
         let dir = tempfile::tempdir().unwrap();
         tiny::write_model(version, dir.path(), tiny::Style::F16);
         let folder = Folder::open(dir.path()).unwrap();
