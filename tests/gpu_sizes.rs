@@ -17,6 +17,7 @@ use darkroom::pipeline::{ModelComponents, ModelLoader, Part};
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::run::gpu::Element;
+use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::kernels::attention::Attended;
 use darkroom::run::gpu::kernels::elementwise::Elementwise;
 use darkroom::run::gpu::lower::{Task, TaskKind, lower};
@@ -82,7 +83,7 @@ struct Both {
 }
 
 impl Both {
-    fn new(gpu: darkroom::run::gpu::Gpu, version: &'static str, element: Element) -> Self {
+    fn new(gpu: Gpu, version: &'static str, element: Element) -> Self {
         let dir = tempfile::tempdir().unwrap();
         tiny::write_model(version, dir.path(), tiny::Style::F16);
         let folder = Folder::open(dir.path()).unwrap();
