@@ -8,6 +8,8 @@
 mod choices;
 #[path = "cli/desk.rs"]
 mod desk;
+#[path = "common/gpu.rs"]
+mod gpu;
 #[path = "cli/pictures.rs"]
 mod pictures;
 #[path = "cli/plan.rs"]
@@ -432,19 +434,10 @@ fn a_picture_takes_the_place_of_an_older_one() {
     assert_eq!(desk.names(), ["out.png"]);
 }
 
-/// Whether the tests were told that there is no GPU.
-fn has_no_gpu() -> bool {
-    let told = std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1");
-    if told {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
-    }
-    told
-}
-
 /// What only the GPU has: 16 bits, a memory budget, a profile.
 #[test]
 fn the_gpu_keeps_to_its_budget_and_tells_its_times() {
-    if has_no_gpu() {
+    if gpu::has_no_gpu() {
         return;
     }
     let desk = Desk::new();
@@ -469,7 +462,7 @@ fn the_gpu_keeps_to_its_budget_and_tells_its_times() {
 /// The same picture through WebGPU, on whatever adapter there is.
 #[test]
 fn the_gpu_draws_the_same_picture() {
-    if has_no_gpu() {
+    if gpu::has_no_gpu() {
         return;
     }
     let desk = Desk::new();
@@ -483,8 +476,7 @@ fn the_gpu_draws_the_same_picture() {
 /// What a driver or its layers print on standard error, such as Mesa's complaint where there is no desktop.
 #[test]
 fn a_run_on_the_gpu_says_nothing_that_is_not_its_own() {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+    if gpu::has_no_gpu() {
         return;
     }
     let desk = Desk::new();
@@ -499,8 +491,7 @@ fn a_run_on_the_gpu_says_nothing_that_is_not_its_own() {
 /// Cooperative matrices are used where they are, and what is left out is said.
 #[test]
 fn matrices_are_asked_for_and_their_absence_is_told() {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+    if gpu::has_no_gpu() {
         return;
     }
     let desk = Desk::new();

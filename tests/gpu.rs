@@ -2,27 +2,14 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 mod cases;
+#[path = "common/gpu.rs"]
+mod gpu;
 
 use cases::rig::Rig;
 use darkroom::run::gpu::Element;
-use darkroom::run::gpu::Gpu;
 use darkroom::weights::WeightType;
+use gpu::gpu_with_matrices as gpu;
 use pollster::block_on;
-
-/// Opens the GPU, or gives nothing where the tests were told that there is none. Any other failure is loud: a test that
-/// skips itself in silence proves nothing.
-fn gpu() -> Option<Gpu> {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
-        return None;
-    }
-    match block_on(Gpu::open_with_matrices()) {
-        Ok(gpu) => Some(gpu),
-        Err(error) => {
-            panic!("{error}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
-        }
-    }
-}
 
 #[test]
 fn every_kernel_works_at_the_smallest_sizes() {

@@ -1,103 +1,26 @@
-//! The arena: the bytes that the published models are held to at their own sizes, what makes their peak, and that pictures
-//! in bands, kept, packed or computed again, are those that are not cut.
+//! The arena: the bytes that the published models are held to at their own sizes, and that pictures in bands, kept, packed or computed again, are those that are not cut.
 #![cfg(not(target_arch = "wasm32"))]
 
+#[path = "common/gpu.rs"]
+mod gpu;
 #[path = "common/places.rs"]
 mod places;
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use darkroom::graph::Graph;
 use darkroom::hub::folder::Folder;
 use darkroom::hub::published::Published;
 use darkroom::model::SDVersion;
-use darkroom::model::unet::{UNetShape, prompt_graph, step_graph};
+use darkroom::model::unet::{UNetShape, step_graph};
 use darkroom::model::vae::encoder_graph;
 use darkroom::pipeline::{ModelLoader, Part};
 use darkroom::run::Runner;
 use darkroom::run::gpu::bands::BandSizes;
-use darkroom::run::gpu::emit::Operand;
-use darkroom::run::gpu::program::Program;
 use darkroom::run::gpu::runner::GpuRunner;
-use darkroom::run::gpu::{Caps, Element, Gpu};
+use darkroom::run::gpu::{Caps, Element};
+use gpu::{gpu, has_no_gpu};
 use pollster::block_on;
-
-/// Prints the dispatches at which the most bytes are alive, and what is alive there.
-fn list(graph: Graph, element: Element) {
-    let runner = GpuRunner::planned(Caps::guaranteed(true), element).unwrap();
-    let start = std::time::Instant::now();
-    let program = block_on(runner.prepare(graph.clone())).unwrap();
-    let built = start.elapsed();
-    let program: &Program = program.program();
-    let mut lives: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
-    for (i, dispatch) in program.dispatches.iter().enumerate() {
-        for operand in dispatch.operands.iter().flatten() {
-            if let Operand::Slot(slot) = operand {
-                lives.entry(*slot).or_insert((i, i)).1 = i;
-            }
-        }
-    }
-    for output in &program.outputs {
-        if let Operand::Slot(slot) = output.operand {
-            lives.get_mut(&slot).unwrap().1 = program.dispatches.len();
-        }
-    }
-    let alive = |t: usize| lives.iter().filter(move |(_, (a, b))| *a <= t && t <= *b).map(|(slot, _)| *slot);
-    let bytes = |t: usize| alive(t).map(|slot| program.slots[slot].1).sum::<u64>();
-    let mb = |n: u64| n as f64 / 1e6;
-    let n = program.dispatches.len();
-    let total: u64 = program.arena_bytes.iter().sum();
-    let bound = (0..n).map(bytes).max().unwrap();
-    let flops: u64 = program.dispatches.iter().map(|dispatch| dispatch.flops).sum();
-    let graph_flops = graph.flops();
-    println!("   {:.3} TFLOP, x{:.3}, built in {:?}", flops as f64 / 1e12, flops as f64 / graph_flops as f64, built);
-    println!(
-        "== {} {:?}: {n} dispatches, arena {:.1} MB, most alive {:.1} MB",
-        program.name,
-        program.element,
-        mb(total),
-        mb(bound)
-    );
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by_key(|&t| std::cmp::Reverse(bytes(t)));
-    let mut shown: Vec<String> = Vec::new();
-    for t in order {
-        let dispatch = &program.dispatches[t];
-        if shown.contains(&dispatch.name) {
-            continue;
-        }
-        shown.push(dispatch.name.clone());
-        println!(
-            "  {t}: {} ({} {}) {:.1} MB",
-            dispatch.name,
-            dispatch.launch.kernel.name,
-            dispatch.shape,
-            mb(bytes(t))
-        );
-        let mut by: BTreeMap<String, (usize, u64)> = BTreeMap::new();
-        for slot in alive(t) {
-            let (a, b) = lives[&slot];
-            let entry = by
-                .entry(format!(
-                    "{} ..{}",
-                    program.dispatches[a].name,
-                    program.dispatches.get(b).map_or("end", |d| &d.name)
-                ))
-                .or_default();
-            entry.0 += 1;
-            entry.1 += program.slots[slot].1;
-        }
-        let mut by: Vec<_> = by.into_iter().collect();
-        by.sort_by_key(|(_, (_, n))| std::cmp::Reverse(*n));
-        for (name, (count, n)) in by.iter().take(8) {
-            println!("      {:8.1} MB in {count:2}: {name}", mb(*n));
-        }
-        if shown.len() == 6 {
-            break;
-        }
-    }
-}
 
 /// The arena of a graph on what every adapter allows, its work as a part of the graph's own, and its dispatches.
 fn planned(graph: &Graph, bands: BandSizes) -> (f64, f64, usize) {
@@ -142,17 +65,13 @@ fn arenas_of_the_published_models_are_within_their_targets() {
 /// The embedded model's halves of the VAE, small and of odd sides, cut in many ways: whatever is kept, the same picture.
 #[test]
 fn cut_pictures_are_the_same() {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+    if has_no_gpu() {
         return;
     }
     let folder = Folder::open(places::hub_dir().join("darkroom/tiny-emoji/resolve/main")).unwrap();
     let values = |n: usize| (0..n).map(|i| ((i * 7919 % 1009) as f32 / 504.5 - 1.0) * 1.5).collect::<Vec<_>>();
     // Compiling takes the longest, so that a runner draws all sizes.
-    let runner = |bands: BandSizes| {
-        let gpu = block_on(Gpu::open()).expect("a GPU; DARKROOM_NO_GPU=1 skips this");
-        Rc::new(GpuRunner::new(gpu, Element::F32).unwrap().with_bands(bands))
-    };
+    let runner = |bands: BandSizes| Rc::new(GpuRunner::new(gpu().unwrap(), Element::F32).unwrap().with_bands(bands));
     let run = |runner: &Rc<GpuRunner>, part: Part, [h, w]: [usize; 2]| {
         let model = block_on(ModelLoader::new(&folder, &**runner).open()).unwrap();
         let weights = block_on(model.part(runner, part, &mut |_| true)).unwrap();
@@ -192,63 +111,6 @@ fn cut_pictures_are_the_same() {
                 // Other parts of split sums at most.
                 assert!(off_by(&again.0, &kept.0) < 2e-5, "{of}");
                 assert!(off_by(&packed_again.0, &packed.0) < 3e-4, "{of}");
-            }
-        }
-    }
-}
-
-#[test]
-#[ignore = "a listing for people"]
-fn what_makes_the_peak() {
-    for (version, side) in [(SDVersion::V1_5, 512), (SDVersion::V2_1, 768), (SDVersion::Xl, 1024)] {
-        let runner = GpuRunner::planned(Caps::guaranteed(true), Element::F16).unwrap();
-        let source = Published::new(version);
-        let model = block_on(ModelLoader::new(&source, &runner).open()).unwrap();
-        let configs = &model.configs;
-        let latent = side / 8;
-        println!("#### {version:?} at {side}");
-        if std::env::var_os("ALL").is_none() {
-            list(configs.decoder_graph(latent, latent).unwrap(), Element::F16);
-            list(configs.vae_graph(encoder_graph(&configs.vae, 1, side, side).unwrap()), Element::F16);
-            continue;
-        }
-        let step = UNetShape { batch: 2, height: latent, width: latent, n_context: 77 };
-        list(step_graph(&configs.unet, step).unwrap(), Element::F16);
-        list(prompt_graph(&configs.unet, 2, 77).unwrap(), Element::F16);
-        list(configs.decoder_graph(latent, latent).unwrap(), Element::F16);
-        list(configs.vae_graph(encoder_graph(&configs.vae, 1, side, side).unwrap()), Element::F16);
-    }
-}
-
-#[test]
-#[ignore = "a listing for people"]
-fn what_the_phases_take() {
-    use darkroom::pipeline::Residency;
-    use darkroom::pipeline::plan::{PlanSettings, plan};
-    for version in [SDVersion::V1_5, SDVersion::V2_1, SDVersion::Xl] {
-        for residency in [Residency::Staged, Residency::Resident] {
-            for from_picture in [false, true] {
-                let mut settings = PlanSettings::new(Caps::guaranteed(true), Element::F16);
-                settings.residency = Some(residency);
-                settings.from_picture = from_picture;
-                let plan = block_on(plan(&Published::new(version), &settings)).unwrap();
-                println!(
-                    "#### {version:?} {residency:?} picture {from_picture}: {:.1} MB",
-                    plan.peak_bytes as f64 / 1e6
-                );
-                for phase in &plan.phases {
-                    let c = &phase.counts;
-                    let mb = |n: u64| n as f64 / 1e6;
-                    println!(
-                        "  {:12} peak {:8.1} weights {:8.1} arena {:8.1} dispatches {} TFLOP {:.2}",
-                        phase.name,
-                        mb(c.peak_bytes),
-                        mb(c.weight_bytes),
-                        mb(c.arena_bytes),
-                        c.dispatches,
-                        c.flops as f64 / 1e12
-                    );
-                }
             }
         }
     }

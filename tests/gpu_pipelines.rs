@@ -3,6 +3,8 @@
 
 #[path = "common/cases.rs"]
 mod cases;
+#[path = "common/gpu.rs"]
+mod gpu;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/tiny.rs"]
@@ -14,7 +16,6 @@ use cases::{Tolerance, cases_in};
 use darkroom::hub::folder::Folder;
 use darkroom::pipeline::ModelLoader;
 use darkroom::run::gpu::Element;
-use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::runner::GpuRunner;
 
 /// f32 activations and f16 weights, which the tiny models' values fit exactly.
@@ -27,13 +28,7 @@ fn check(version: &str, element: Element, tolerance: Tolerance) {
 }
 
 fn check_in(fixtures: &str, version: &str, element: Element, tolerance: Tolerance) {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
-        return;
-    }
-    let gpu = pollster::block_on(Gpu::open_with_matrices()).unwrap_or_else(|e| {
-        panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
-    });
+    let Some(gpu) = gpu::gpu_with_matrices() else { return };
     let dir = tempfile::tempdir().unwrap();
     tiny::write_model(version, dir.path(), tiny::Style::F16);
     let runner = Rc::new(GpuRunner::new(gpu, element).unwrap());

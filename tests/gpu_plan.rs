@@ -4,6 +4,8 @@
 
 #[path = "common/cases.rs"]
 mod cases;
+#[path = "common/gpu.rs"]
+mod gpu;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/tiny.rs"]
@@ -32,18 +34,8 @@ use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::run::gpu::tiles::Tiles;
 use darkroom::run::gpu::{Caps, Gpu};
 use darkroom::weights::WeightType;
+use gpu::gpu;
 use pollster::block_on;
-
-/// Opens the GPU, or gives nothing where the tests were told that there is none.
-fn gpu() -> Option<Gpu> {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
-        return None;
-    }
-    Some(block_on(Gpu::open()).unwrap_or_else(|e| {
-        panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
-    }))
-}
 
 fn emoji() -> Folder {
     let path = numbers::places::hub_dir().join("darkroom/tiny-emoji/resolve/main");

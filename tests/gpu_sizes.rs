@@ -2,6 +2,8 @@
 //! row, long and narrow pictures, one token, with and without guidance.
 #![cfg(not(target_arch = "wasm32"))]
 
+#[path = "common/gpu.rs"]
+mod gpu;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/tiny.rs"]
@@ -21,22 +23,13 @@ use darkroom::run::gpu::kernels::elementwise::Elementwise;
 use darkroom::run::gpu::lower::{Task, TaskKind, lower};
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::weights::WeightType;
+use gpu::gpu;
 use numbers::assert_close;
 use pollster::block_on;
 
 /// Largest difference allowed of one run of a graph, relative to the largest value.
 const F32: f32 = 2e-4;
 const F16: f32 = 0.05;
-
-fn gpu() -> Option<Gpu> {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
-        return None;
-    }
-    Some(block_on(Gpu::open()).unwrap_or_else(|e| {
-        panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
-    }))
-}
 
 /// A fixed sequence of numbers that look random.
 struct Dice(u64);

@@ -2,6 +2,8 @@
 //! floor that a plan states, at the price that it states.
 #![cfg(not(target_arch = "wasm32"))]
 
+#[path = "common/gpu.rs"]
+mod gpu;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/tiny.rs"]
@@ -9,7 +11,6 @@ mod tiny;
 
 use std::rc::Rc;
 
-use darkroom::bench::{Bench, Case, Part, RandomWeights, Sizes};
 use darkroom::hub::folder::Folder;
 use darkroom::hub::published::Published;
 use darkroom::image::RgbImage;
@@ -17,23 +18,13 @@ use darkroom::model::SDVersion;
 use darkroom::pipeline::plan::{Plan, PlanSettings, choose_residency, plan};
 use darkroom::pipeline::{Event, Generation, Inputs, ModelLoader, Residency};
 use darkroom::request::SDConfig;
+use darkroom::run::gpu::Caps;
 use darkroom::run::gpu::Element;
 use darkroom::run::gpu::ledger::Counts;
 use darkroom::run::gpu::runner::GpuRunner;
-use darkroom::run::gpu::{Caps, Gpu};
-use darkroom::weights::{ByteSource, DiskSource, WeightType, Weights};
+use darkroom::weights::WeightType;
+use gpu::gpu;
 use pollster::block_on;
-
-/// Opens the GPU, or gives nothing where the tests were told that there is none.
-fn gpu() -> Option<Gpu> {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
-        return None;
-    }
-    Some(block_on(Gpu::open()).unwrap_or_else(|e| {
-        panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
-    }))
-}
 
 /// A picture with what it asked of the device.
 struct Drawn {
@@ -152,47 +143,5 @@ fn published_models_fit_budgets_below_a_component() {
         assert_eq!((plan.residency, plan.fits), ("streamed", true), "{name}");
         assert!(plan.peak_bytes <= budget, "{name}: {}", plan.peak_bytes);
         assert!(plan.streamed_bytes_per_step < plan.weight_bytes, "{name}: {}", plan.streamed_bytes_per_step);
-    }
-}
-
-/// Seconds of a step with all, half and none of the large weights on the device, from a file.
-#[test]
-#[ignore = "prints times, which depend on the machine"]
-fn times_of_a_step_with_streamed_weights() {
-    let mut config: serde_json::Value =
-        serde_json::from_str(include_str!("../src/model/published/v1-5/unet.json")).unwrap();
-    config["block_out_channels"] = serde_json::json!([64, 128, 256, 256]);
-    for side in [16, 32] {
-        let sizes = Sizes { batch: 2, height: side, width: side };
-        let case = Case::new(Part::Unet, &config.to_string(), sizes).unwrap();
-        let random = RandomWeights::new(&case.weights());
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("unet.safetensors");
-        std::fs::write(&path, block_on(random.read(0, random.len() as usize)).unwrap()).unwrap();
-        let file = block_on(Weights::open(vec![Box::new(DiskSource::open(&path).unwrap())])).unwrap();
-        let mut total = u64::MAX;
-        for share in [2, 1, 0] {
-            let Some(gpu) = gpu() else { return };
-            let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());
-            let most = if share == 2 { u64::MAX } else { total / 2 * share };
-            let mut bench = block_on(Bench::load_within(Rc::clone(&runner), &case, &file, &[], most)).unwrap();
-            let before = runner.counts();
-            block_on(bench.run()).unwrap();
-            let step = runner.counts().since(&before);
-            total = total.min(step.weight_bytes);
-            let mut secs: Vec<f64> = (0..5).map(|_| block_on(bench.run()).unwrap()).collect();
-            secs.sort_by(f64::total_cmp);
-            eprintln!(
-                "latents of {side}: {:.0} ms a step ({:.0} to {:.0}), {} bytes of weights on the device, {} streamed, {} + {} dispatches, {} submits",
-                secs[2] * 1e3,
-                secs[0] * 1e3,
-                secs[4] * 1e3,
-                step.weight_bytes,
-                step.streamed_bytes,
-                step.dispatches,
-                step.streamed_dispatches,
-                step.submits
-            );
-        }
     }
 }

@@ -3,6 +3,8 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+#[path = "common/gpu.rs"]
+mod gpu;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/tiny.rs"]
@@ -164,11 +166,9 @@ fn pictures_of_every_kind() {
 }
 
 fn on_gpu() -> Option<EngineSettings> {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
-        return None;
-    }
-    Some(EngineSettings { device: DeviceName::Gpu, dtype: Dtype::F32, tune: Tune::Never, ..EngineSettings::default() })
+    let settings =
+        EngineSettings { device: DeviceName::Gpu, dtype: Dtype::F32, tune: Tune::Never, ..EngineSettings::default() };
+    (!gpu::has_no_gpu()).then_some(settings)
 }
 
 #[test]

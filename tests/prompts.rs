@@ -4,6 +4,8 @@
 
 #[path = "common/cases.rs"]
 mod cases;
+#[path = "common/gpu.rs"]
+mod gpu;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/tiny.rs"]
@@ -19,8 +21,8 @@ use darkroom::pipeline::{ModelComponents, ModelConfigs, ModelLoader, encode_prom
 use darkroom::prompt::{Fragment, Piece, PromptSyntax, Role, parse, tokenize};
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::runner::GpuRunner;
-use darkroom::run::gpu::{Element, Gpu};
 use numbers::places::fixtures_dir;
 use numbers::{Fixture, assert_close};
 use serde::Deserialize;
@@ -187,14 +189,8 @@ fn pictures_on_the_processor() {
 }
 
 fn check_on_gpu(element: Element, tolerance: Tolerance, of_states: f32) {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
-        return;
-    }
     for version in VERSIONS {
-        let gpu = pollster::block_on(Gpu::open_with_matrices()).unwrap_or_else(|e| {
-            panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
-        });
+        let Some(gpu) = gpu::gpu_with_matrices() else { return };
         check(version, GpuRunner::new(gpu, element).unwrap(), tolerance, of_states);
     }
 }

@@ -1,6 +1,9 @@
 //! `darkroom serve`: a real server process with the embedded model, spoken to over real HTTP.
 #![cfg(all(not(target_arch = "wasm32"), feature = "cli"))]
 
+#[path = "common/gpu.rs"]
+mod gpu;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -188,8 +191,7 @@ fn a_job_becomes_the_picture_that_diffusers_draws_and_tells_of_every_step() {
 
 #[test]
 fn a_server_draws_on_the_gpu_too() {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
+    if gpu::has_no_gpu() {
         return;
     }
     let server = Server::start(&["--device", "gpu"]);

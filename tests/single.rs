@@ -4,6 +4,8 @@
 
 #[path = "common/cases.rs"]
 mod cases;
+#[path = "common/gpu.rs"]
+mod gpu;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/single.rs"]
@@ -23,8 +25,8 @@ use darkroom::hub::Source;
 use darkroom::hub::folder::Folder;
 use darkroom::pipeline::{ModelComponents, ModelLoader};
 use darkroom::run::candle::{CandleRunner, Precision};
+use darkroom::run::gpu::Element;
 use darkroom::run::gpu::runner::GpuRunner;
-use darkroom::run::gpu::{Element, Gpu};
 use darkroom::weights::{ByteSource, DiskSource};
 use pollster::block_on;
 
@@ -149,10 +151,6 @@ fn variants_of_files_draw_diffusers_pictures() {
 /// The same files on the GPU runner, in f32 and f16: what a runner loads from knows no layout, so a few tell.
 #[test]
 fn on_the_gpu_too() {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
-        return;
-    }
     // Weights are held in f16, which all values of the tiny models are.
     let single = Tolerance { latents: 1e-3, ..EXACT };
     let half = Tolerance { latents: 0.05, max_level: 255, mean_level: 3.0, min_psnr: 35.0 };
@@ -161,9 +159,7 @@ fn on_the_gpu_too() {
         for (element, tolerance) in [(Element::F32, single), (Element::F16, half)] {
             let dir = tempfile::tempdir().unwrap();
             let source = Given { taesd, ..given(file, version) }.source(dir.path(), "F32").unwrap();
-            let gpu = block_on(Gpu::open()).unwrap_or_else(|e| {
-                panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
-            });
+            let Some(gpu) = gpu::gpu() else { return };
             let runner = Rc::new(GpuRunner::new(gpu, element).unwrap());
             let model = Rc::new(block_on(ModelLoader::new(&*source, &*runner).load(&mut |_| {})).unwrap());
             let mut all = match taesd {

@@ -9,17 +9,13 @@ use darkroom::run::gpu::{Element, Gpu};
 use darkroom::weights::{WeightType, Weights};
 use serde_json::{Value, json};
 
+use crate::report::spread;
+
 /// One type of weights.
 struct Contestant {
     weights: WeightType,
     bench: Bench<GpuRunner>,
     secs: Vec<f64>,
-}
-
-fn median(secs: &[f64]) -> f64 {
-    let mut sorted = secs.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Times a component and prints a line for each type. `open` opens the adapter, once for each type. Rounds go on while
@@ -51,12 +47,12 @@ pub async fn compare(
     }
     let exact = all[TYPES.len() - 1].bench.result().await?;
     let norm = exact.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-    let base = median(&all[0].secs);
+    let base = spread(&all[0].secs)[1];
     let mut rows = Vec::new();
     for each in &all {
         let result = each.bench.result().await?;
         let off = result.iter().zip(&exact).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt() / norm;
-        let (secs, n_bytes) = (median(&each.secs), each.bench.runner().counts().weight_bytes);
+        let (secs, n_bytes) = (spread(&each.secs)[1], each.bench.runner().counts().weight_bytes);
         println!(
             "  {:<5} {:>9.2} ms, {:.2} of f16's, weights {:>7.1} MB, {off:.1e} of the result's norm from f32's",
             each.weights.name(),

@@ -2,10 +2,14 @@
 
 #![allow(dead_code, reason = "each test binary that includes this module uses a part of it")]
 
+#[path = "gpu.rs"]
+mod gpu;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use darkroom::image::{RgbImage, decode, encode_png};
+pub use gpu::has_no_gpu;
 use serde::Deserialize;
 
 use crate::numbers::places::failures_dir;
@@ -120,15 +124,6 @@ pub fn run(model: &Path, args: &[String], more: &[&str], folder: &Path) -> Ran {
 /// A picture file.
 pub fn picture(path: &Path) -> RgbImage {
     decode(&std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
-}
-
-/// Whether the tests were told that there is no GPU.
-pub fn has_no_gpu() -> bool {
-    let told = std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1");
-    if told {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
-    }
-    told
 }
 
 /// Peak signal-to-noise ratio of two pictures of one size, in dB.
