@@ -37,9 +37,14 @@ export const in_download = () => downloading;
 /** Whether a model is on its way, by the name that it is loaded under. @param {string | undefined} model */
 export const is_downloading = (model) => downloading === model;
 
+/** Says something in the list of models. @param {string} said */
+export function say_of_models(said) {
+  element("models-now").textContent = said;
+}
+
 /** Shows how a transfer goes, in the list and in the page's head. @param {string} said @param {string} [short] nothing where it is over */
 export function tell(said, short = "") {
-  element("models-now").textContent = said;
+  say_of_models(said);
   element("transfer").textContent = short;
   element("transfer").hidden = short === "";
 }

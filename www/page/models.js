@@ -7,7 +7,7 @@ import { LICENCES, RECOMMENDED } from "./catalog.js";
 import { broadcast, on_news } from "./channel.js";
 import { delete_later, is_deleted, left_over } from "./deletions.js";
 import { show_dialog } from "./dialogs.js";
-import { download, in_download, is_downloading, open_downloads, stop_download, tell } from "./downloads.js";
+import { download, in_download, is_downloading, open_downloads, say_of_models, stop_download } from "./downloads.js";
 import { element, make } from "./elements.js";
 import { keep_focus } from "./focus.js";
 import { open_imports } from "./imports.js";
@@ -222,10 +222,9 @@ function use(model) {
 async function verify(model, name) {
   try {
     const damaged = await darkroom.verify(model, ({ fraction }) => {
-      tell(text.verifying(name, Math.round(fraction * 100)));
+      say_of_models(text.verifying(name, Math.round(fraction * 100)));
     });
-    element("models-now").textContent =
-      damaged.length === 0 ? text.verified(name) : text.damaged(name, damaged.length);
+    say_of_models(damaged.length === 0 ? text.verified(name) : text.damaged(name, damaged.length));
   } catch (error) {
     notify("error", text.not_verified(name, message_of(error)));
   }
@@ -253,13 +252,13 @@ async function remove(row, model, name) {
   };
   const show_again = async () => {
     for (const [each, chosen] of Object.entries(options)) set_options(each, chosen);
-    tell(text.model_back(name));
+    say_of_models(text.model_back(name));
     await refresh_networks();
     await refresh();
   };
   for (const each of [row, model]) forget_options(each);
   delete_later(model, text.model_deleted(name), act, show_again);
-  tell(text.model_deleted(name));
+  say_of_models(text.model_deleted(name));
   await refresh_networks();
   await refresh();
 }
