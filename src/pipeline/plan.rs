@@ -286,7 +286,8 @@ fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Res
     let defaults = configs.defaults(settings.version);
     let (width, height) = settings.request.size(&defaults, settings.picture);
     let request = Request { strength: None, fit: None, ..settings.request.clone() };
-    let mut config = request.resolve(&defaults, None, false, 0)?.with_size(width, height);
+    // LoRAs are merged into weights as these are read, and need no room of their own.
+    let mut config = request.resolve(&defaults, None, false, 0)?.with_size(width, height).with_loras(Vec::new());
     config.steps = config.steps.min(MAX_STEPS);
     config.validate_for(configs.sides())?;
     let multiple = configs.size_multiple();
@@ -326,4 +327,29 @@ pub async fn choose_residency(source: &dyn Source, settings: &PlanSettings) -> R
         got: format!("of {}", in_words(settings.budget.unwrap_or(0))),
         expected: plan.advice.unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::hub::published::Published;
+    use crate::request::LoraUse;
+
+    #[test]
+    fn a_request_with_loras_is_planned_without_their_files() {
+        let planned = |prompt: &str, loras: Vec<LoraUse>| {
+            let request =
+                Request { prompt: prompt.into(), loras, width: Some(64), height: Some(64), ..Request::default() };
+            let settings = PlanSettings {
+                request,
+                budget: Some(1_500_000_000),
+                ..PlanSettings::new(Caps::guaranteed(true), Element::F16)
+            };
+            block_on(plan(&Published::new(SDVersion::V1_5), &settings))
+        };
+        let without = planned("", Vec::new()).unwrap();
+        assert_eq!(planned("<lora:ink:0.5>", vec![LoraUse::new("wash", 1.0)]).unwrap(), without);
+    }
 }
