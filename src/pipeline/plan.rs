@@ -171,7 +171,7 @@ async fn decide(source: &dyn Source, settings: &PlanSettings) -> Result<(Plan, R
         format!(
             "the least is {}, with weights brought to the GPU piece by piece in each step: draw smaller than \
              {}x{}{or_f16}",
-            in_words(smallest),
+            in_words(rounded_up(smallest)),
             drawn.width,
             drawn.height
         )
@@ -304,6 +304,11 @@ fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Res
     })
 }
 
+/// Bytes that [`in_words`] tells exactly, no fewer than `n_bytes`: as a budget they suffice.
+fn rounded_up(n_bytes: u64) -> u64 {
+    n_bytes.next_multiple_of(if n_bytes < 1_000_000_000 { 1_000_000 } else { 10_000_000 })
+}
+
 /// Bytes as people say them.
 fn in_words(n_bytes: u64) -> String {
     if n_bytes < 1_000_000_000 {
@@ -336,6 +341,20 @@ mod tests {
     use super::*;
     use crate::hub::published::Published;
     use crate::request::LoraUse;
+
+    #[test]
+    fn what_is_told_to_suffice_does() {
+        for (n_bytes, told) in [
+            (1, "1 MB"),
+            (631_000_000, "631 MB"),
+            (631_000_001, "632 MB"),
+            (999_999_999, "1.00 GB"),
+            (1_231_000_000, "1.24 GB"),
+        ] {
+            assert_eq!(in_words(rounded_up(n_bytes)), told);
+            assert!(rounded_up(n_bytes) >= n_bytes);
+        }
+    }
 
     #[test]
     fn a_request_with_loras_is_planned_without_their_files() {
