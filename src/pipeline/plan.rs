@@ -171,7 +171,7 @@ async fn decide(source: &dyn Source, settings: &PlanSettings) -> Result<(Plan, R
         format!(
             "the least is {}, with weights brought to the GPU piece by piece in each step: draw smaller than \
              {}x{}{or_f16}",
-            in_words(smallest),
+            in_words(rounded_up(smallest)),
             drawn.width,
             drawn.height
         )
@@ -286,7 +286,8 @@ fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Res
     let defaults = configs.defaults(settings.version);
     let (width, height) = settings.request.size(&defaults, settings.picture);
     let request = Request { strength: None, fit: None, ..settings.request.clone() };
-    let mut config = request.resolve(&defaults, None, false, 0)?.with_size(width, height);
+    // LoRAs are merged into weights as these are read, and need no room of their own.
+    let mut config = request.resolve(&defaults, None, false, 0)?.with_size(width, height).with_loras(Vec::new());
     config.steps = config.steps.min(MAX_STEPS);
     config.validate_for(configs.sides())?;
     let multiple = configs.size_multiple();
@@ -301,6 +302,11 @@ fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Res
         start_picture: if from_picture { Some(picture(128)?) } else { None },
         mask: if is_inpaint { Some(picture(255)?) } else { None },
     })
+}
+
+/// Bytes that [`in_words`] tells exactly, no fewer than `n_bytes`: as a budget they suffice.
+fn rounded_up(n_bytes: u64) -> u64 {
+    n_bytes.next_multiple_of(if n_bytes < 1_000_000_000 { 1_000_000 } else { 10_000_000 })
 }
 
 /// Bytes as people say them.
@@ -326,4 +332,43 @@ pub async fn choose_residency(source: &dyn Source, settings: &PlanSettings) -> R
         got: format!("of {}", in_words(settings.budget.unwrap_or(0))),
         expected: plan.advice.unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::hub::published::Published;
+    use crate::request::LoraUse;
+
+    #[test]
+    fn what_is_told_to_suffice_does() {
+        for (n_bytes, told) in [
+            (1, "1 MB"),
+            (631_000_000, "631 MB"),
+            (631_000_001, "632 MB"),
+            (999_999_999, "1.00 GB"),
+            (1_231_000_000, "1.24 GB"),
+        ] {
+            assert_eq!(in_words(rounded_up(n_bytes)), told);
+            assert!(rounded_up(n_bytes) >= n_bytes);
+        }
+    }
+
+    #[test]
+    fn a_request_with_loras_is_planned_without_their_files() {
+        let planned = |prompt: &str, loras: Vec<LoraUse>| {
+            let request =
+                Request { prompt: prompt.into(), loras, width: Some(64), height: Some(64), ..Request::default() };
+            let settings = PlanSettings {
+                request,
+                budget: Some(1_500_000_000),
+                ..PlanSettings::new(Caps::guaranteed(true), Element::F16)
+            };
+            block_on(plan(&Published::new(SDVersion::V1_5), &settings))
+        };
+        let without = planned("", Vec::new()).unwrap();
+        assert_eq!(planned("<lora:ink:0.5>", vec![LoraUse::new("wash", 1.0)]).unwrap(), without);
+    }
 }

@@ -7,8 +7,8 @@
 /// Offsets are multiples of it: WebGPU's default `minStorageBufferOffsetAlignment`.
 pub const ALIGNMENT: u64 = 256;
 
-/// Dispatches of a time by which values are found.
-const TIME: usize = 64;
+/// Placed values are listed by windows of so many dispatches, so that only those near in time are compared.
+const WINDOW: usize = 64;
 
 /// One value to place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,17 +76,17 @@ pub fn place(spans: &[Span], max_buffer_bytes: u64) -> (Vec<Place>, Vec<u64>) {
 /// Each value at the lowest offset that is free for its whole life.
 fn place_in_order(spans: &[Span], order: &[usize], buffer_bytes: u64) -> (Vec<u64>, Vec<u64>) {
     let mut offsets = vec![0; spans.len()];
-    // Those that were placed, by the times in which they are alive: most are for a short while.
+    // Those that were placed, by the windows in which they are alive: most are for a short while.
     let end = spans.iter().map(|span| span.last + 1).max().unwrap_or(0);
-    let mut placed: Vec<Vec<usize>> = vec![Vec::new(); end.div_ceil(TIME)];
+    let mut placed: Vec<Vec<usize>> = vec![Vec::new(); end.div_ceil(WINDOW)];
     let mut buffers: Vec<u64> = Vec::new();
     let mut taken: Vec<(u64, u64)> = Vec::new();
     for &i in order {
         let span = &spans[i];
         let n_bytes = span.n_bytes.next_multiple_of(ALIGNMENT);
         taken.clear();
-        let times = span.first / TIME..span.last / TIME + 1;
-        for other in placed[times.clone()].iter().flatten().copied() {
+        let windows = span.first / WINDOW..span.last / WINDOW + 1;
+        for other in placed[windows.clone()].iter().flatten().copied() {
             if spans[other].overlaps(span) {
                 taken.push((offsets[other], offsets[other] + spans[other].n_bytes.next_multiple_of(ALIGNMENT)));
             }
@@ -103,7 +103,7 @@ fn place_in_order(spans: &[Span], order: &[usize], buffer_bytes: u64) -> (Vec<u6
             at = whole(at.max(to));
         }
         offsets[i] = at;
-        placed[times].iter_mut().for_each(|time| time.push(i));
+        placed[windows].iter_mut().for_each(|window| window.push(i));
         let buffer = (at / buffer_bytes) as usize;
         if buffers.len() <= buffer {
             buffers.resize(buffer + 1, 0);

@@ -17,13 +17,13 @@ const MAX_BANDS: u64 = 80;
 /// The same where that value has no more than [`SMALL_BYTES`], and there is little to save.
 const FEW_BANDS: u64 = 20;
 const SMALL_BYTES: u64 = 320 << 20;
-/// Values in f32 of fewer bytes are kept as they are.
+/// Cut f32 values of fewer bytes are kept unpacked.
 const PACKED_BYTES: u64 = 48 << 20;
 
-/// An eighth more, where that takes less memory.
+/// Thousandths of a graph's work: an eighth more, where that saves memory.
 const EXTRA_WORK: u64 = 125;
 
-/// What every GPU that draws pictures of 768 pixels or more has beside the weights.
+/// Bytes beside the weights that every GPU has on which pictures of 768 pixels or more are drawn.
 const ENOUGH_BYTES: u64 = 400_000_000;
 
 /// How values are cut, and what of them is kept.
@@ -31,13 +31,13 @@ const ENOUGH_BYTES: u64 = 400_000_000;
 pub struct BandSizes {
     /// Values of more bytes are cut.
     pub min_bytes: u64,
-    /// Into bands of about so many.
+    /// Bytes of a band, about.
     pub band_bytes: u64,
-    /// Cut values in f32 of more bytes are kept in half of them.
+    /// Cut f32 values of more bytes are kept packed, in half the bytes.
     pub packed_bytes: u64,
-    /// Work that may be done again to keep less, in thousandths of what a graph takes.
+    /// Work that may be repeated so that less is kept, in thousandths of the graph's work.
     pub extra_work: u64,
-    /// Bytes of all values at once that are few enough, so that no work is added.
+    /// No work is repeated where all values that are alive together have no more bytes.
     pub enough_bytes: u64,
 }
 
@@ -54,7 +54,7 @@ impl BandSizes {
     /// Nothing is cut.
     pub const WHOLE: BandSizes = BandSizes { min_bytes: u64::MAX, band_bytes: u64::MAX, ..BandSizes::DEFAULT };
 
-    /// The same for a graph whose largest value has so many bytes.
+    /// The same for a graph whose largest cut value has `n_bytes` bytes.
     pub(super) fn for_largest(self, n_bytes: u64) -> Self {
         // More, where one would be larger than what stays whole.
         let n_bands = if n_bytes <= SMALL_BYTES { FEW_BANDS } else { MAX_BANDS };
@@ -71,20 +71,20 @@ impl BandSizes {
     }
 }
 
-/// What is kept of a cut value is counted in so many portions.
+/// How much of a cut value is kept is chosen in this many steps.
 pub(super) const PORTIONS: usize = 8;
 
 /// The values of a program that are cut.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cuts {
-    /// The storages, and how many portions of their bands are kept at most; the others are computed when they are read.
+    /// The storages, and how many of their [`PORTIONS`] are kept at most; the other bands are computed when they are read.
     pub portions: BTreeMap<NodeId, usize>,
     /// Rows of a band, by the height of the picture: values of one height are cut at the same rows.
     pub rows: HashMap<usize, usize>,
 }
 
 impl Cuts {
-    /// Cuts a value into bands of so many rows, or fewer where others of its height have fewer.
+    /// Cuts a value into bands of `rows` rows, or fewer where others of its height have fewer.
     pub fn insert(&mut self, root: NodeId, height: usize, rows: usize) {
         self.portions.insert(root, PORTIONS);
         let of_height = self.rows.entry(height).or_insert(rows);
@@ -98,7 +98,7 @@ impl Cuts {
         Cuts { portions: self.portions.clone(), rows: self.rows.iter().map(coarse).collect() }
     }
 
-    /// Bands of a value that are kept, of so many.
+    /// How many of a value's `n_bands` bands are kept.
     pub fn n_kept(&self, root: NodeId, n_bands: usize) -> usize {
         n_bands * self.portions.get(&root).copied().unwrap_or(PORTIONS) / PORTIONS
     }
@@ -108,7 +108,7 @@ impl Cuts {
         self.portions.contains_key(&root)
     }
 
-    /// The bands of a picture of some rows.
+    /// The bands of a picture of `height` rows, of `otherwise` rows each where no value of that height is cut.
     pub fn of_height(&self, height: usize, otherwise: usize) -> Vec<Rows> {
         let rows = self.rows.get(&height).copied().unwrap_or(otherwise).max(1);
         (0..height).step_by(rows).map(|first| Rows { first, n: rows.min(height - first) }).collect()

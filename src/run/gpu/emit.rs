@@ -311,9 +311,13 @@ impl<'a> Emitter<'a> {
         }
     }
 
+    /// Elements of a row of a picture \[B,H,W,C\].
+    pub fn row_elements(&self, root: NodeId) -> usize {
+        self.shape(root)[2..].iter().product()
+    }
+
     /// A slot for some rows of a picture.
     pub fn slot_of_rows(&mut self, root: NodeId, n_rows: usize) -> Operand {
-        let row_elements = self.shape(root)[2..].iter().product::<usize>();
-        self.slot((n_rows * row_elements) as u64 * self.element.bytes())
+        self.slot((n_rows * self.row_elements(root)) as u64 * self.element.bytes())
     }
 }

@@ -103,13 +103,16 @@ impl Program {
         let Settings { max_binding_bytes, max_buffer_bytes, bands, .. } = settings;
         let machine = settings.machine(element);
         let cuts = banded::banded(graph, lowered, element, bands);
-        let emit = |cuts: &Cuts| emit(graph, lowered, settings, machine, cuts);
         let cuts = if cuts.portions.is_empty() {
             cuts
         } else {
-            keeping::known_or(graph, element, bands, || keeping::frugal(cuts, bands, emit))?
+            // With the default tiles, as a plan has them: what is kept does not depend on what was measured.
+            let tiles = Tiles::default();
+            let by_default = Settings { tiles: &tiles, ..settings };
+            let emit = |cuts: &Cuts| emit(graph, lowered, by_default, machine, cuts);
+            keeping::known_or(graph, machine, max_binding_bytes, bands, || keeping::frugal(cuts, bands, emit))?
         };
-        let Emitted { inputs, outputs, spans, dispatches, gemms, .. } = emit(&cuts)?;
+        let Emitted { inputs, outputs, spans, dispatches, gemms, .. } = emit(graph, lowered, settings, machine, &cuts)?;
         if let Some(span) = spans.iter().find(|span| span.n_bytes > max_binding_bytes) {
             let node = dispatches.get(span.first).map_or(graph.name.as_str(), |dispatch| dispatch.name.as_str());
             return Err(Error::Limit {
@@ -143,15 +146,16 @@ fn emit(graph: &Graph, lowered: &Lowered, settings: Settings<'_>, machine: Machi
     let mut parts = None;
     for (i, task) in lowered.tasks.iter().enumerate() {
         emitter.name.clone_from(&graph.node(task.node).name);
-        parts = match &task.kind {
-            TaskKind::Product(product) => match products.begin(&mut emitter, product, task.node, task.out)? {
-                Some(banded) => {
-                    emit_bands(&mut emitter, &products, &banded, &lowered.tasks[i..])?;
-                    None
-                }
-                None => emit_task(&mut emitter, &products, task, lowered.tasks.get(i + 1), parts)?,
-            },
-            _ => emit_task(&mut emitter, &products, task, lowered.tasks.get(i + 1), parts)?,
+        let banded = match &task.kind {
+            TaskKind::Product(product) => products.begin(&mut emitter, product, task.node, task.out)?,
+            _ => None,
+        };
+        parts = match banded {
+            Some(banded) => {
+                emit_bands(&mut emitter, &products, &banded, &lowered.tasks[i..])?;
+                None
+            }
+            None => emit_task(&mut emitter, &products, task, lowered.tasks.get(i + 1), parts)?,
         };
         emitter.end_task();
     }

@@ -1,8 +1,8 @@
-//! How much of each cut value is kept: less of those that are alive where the most is, as far as computing them again is
-//! within the work that may be added.
+//! How much of each cut value is kept: less of those that are alive where memory peaks, as long as computing them again
+//! stays within the work that may be added.
 //!
-//! Found by trial: a portion less of the value that lowers what is too much by the most for the work that it adds, again
-//! and again. Trials are emissions with few bands, which take milliseconds.
+//! A greedy search: each step keeps a portion less of the value that saves the most bytes above the target for the work
+//! that it adds. Trials are emissions with few bands, which take milliseconds.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::super::arena::{Span, alive};
 use super::super::bands::{BandSizes, Cuts};
 use super::super::emit::Keeping;
-use super::super::kernel::Element;
+use super::super::kernel::Machine;
 use super::Emitted;
 use crate::error::Result;
 use crate::graph::Graph;
@@ -21,35 +21,48 @@ const STEP: u64 = 20;
 /// Answers that a thread keeps: about those of one picture's plan.
 const MAX_KNOWN: usize = 8;
 
-/// A graph with how it is cut, and the answer.
-type Known = (Graph, Element, BandSizes, Cuts);
+/// A graph with what it is emitted for, and the answer.
+struct Known {
+    graph: Graph,
+    machine: Machine,
+    max_binding_bytes: u64,
+    bands: BandSizes,
+    cuts: Cuts,
+}
 
 thread_local! {
     /// The answers found last: a plan asks the same several times, and then the picture does.
     static KNOWN: RefCell<VecDeque<Known>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// As [`frugal`] found it for the same graph before, or finds it now.
+/// As [`frugal`] found it for the same graph, machine and sizes before, or finds it now. The tiles and the type of weights
+/// must make no difference to it.
 pub(super) fn known_or(
     graph: &Graph,
-    element: Element,
-    sizes: BandSizes,
+    machine: Machine,
+    max_binding_bytes: u64,
+    bands: BandSizes,
     find: impl FnOnce() -> Result<Cuts>,
 ) -> Result<Cuts> {
-    let is_same = |known: &&Known| known.1 == element && known.2 == sizes && known.0 == *graph;
-    if let Some(cuts) = KNOWN.with_borrow(|known| known.iter().find(is_same).map(|known| known.3.clone())) {
+    let is_same = |known: &&Known| {
+        known.machine == machine
+            && known.max_binding_bytes == max_binding_bytes
+            && known.bands == bands
+            && known.graph == *graph
+    };
+    if let Some(cuts) = KNOWN.with_borrow(|known| known.iter().find(is_same).map(|known| known.cuts.clone())) {
         return Ok(cuts);
     }
     let cuts = find()?;
     KNOWN.with_borrow_mut(|known| {
         known.truncate(MAX_KNOWN - 1);
-        known.push_front((graph.clone(), element, sizes, cuts.clone()));
+        known.push_front(Known { graph: graph.clone(), machine, max_binding_bytes, bands, cuts: cuts.clone() });
     });
     Ok(cuts)
 }
 
-/// What is to be kept of each value, where more than `sizes.enough_bytes` would be alive at once and work may be added.
-/// `emit` emits a graph.
+/// How much of each value is kept: all, unless more than `sizes.enough_bytes` would be alive at once and work may be added.
+/// `emit` emits the graph with some cuts.
 pub(super) fn frugal(cuts: Cuts, sizes: BandSizes, mut emit: impl FnMut(&Cuts) -> Result<Emitted>) -> Result<Cuts> {
     let BandSizes { extra_work, enough_bytes, .. } = sizes;
     if extra_work == 0 || cuts.portions.is_empty() {
@@ -98,7 +111,7 @@ impl Tried {
         self.alive.iter().map(|n_bytes| n_bytes.saturating_sub(target)).sum()
     }
 
-    /// Keeps a portion less of the value for which that pays the most.
+    /// The trial with a portion less of the value for which that pays the most; none where nothing helps.
     fn cheapest(&self, target: u64, emit: &mut impl FnMut(&Cuts) -> Result<Emitted>) -> Result<Option<Self>> {
         let excess = self.excess(target);
         let is_too_much = |span: &Span| self.alive[span.first..=span.last].iter().any(|&n_bytes| n_bytes > target);
@@ -108,8 +121,8 @@ impl Tried {
                 continue;
             }
             let mut cuts = self.cuts.clone();
-            let Some(portions) = cuts.portions.get_mut(root) else { continue };
-            *portions = portions.saturating_sub(1);
+            let Some(portions) = cuts.portions.get_mut(root).filter(|portions| **portions > 0) else { continue };
+            *portions -= 1;
             let next = Self::of(cuts, emit)?;
             let gain = excess as f64 - next.excess(target) as f64;
             let pays = gain / (next.flops.saturating_sub(self.flops).max(1)) as f64;

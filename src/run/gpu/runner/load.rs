@@ -1,6 +1,7 @@
 //! Weights from a checkpoint to the device, a bounded piece at a time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -61,10 +62,11 @@ fn slices(wanted: &WeightBuffer, weights: &Weights) -> Vec<Vec<Slice>> {
         let taps = part.shape[2..].iter().product::<usize>() as u32;
         let raw = raw_for(weight_type, weights.get(&part.name).map(|info| info.dtype));
         let of_output = u64::from(inputs) * u64::from(taps);
-        let most = (PIECE_BYTES / (of_output * raw.n_bytes()).max(1)).max(1) as u32 / 4 * 4;
-        let starts = (0..outputs).step_by(most.max(4) as usize);
+        // Whole fours, at least one.
+        let most = (PIECE_BYTES / (of_output * raw.n_bytes()).max(1) / 4 * 4).max(4) as u32;
+        let starts = (0..outputs).step_by(most as usize);
         let slice = |first: u32| {
-            let n = most.max(4).min(outputs - first);
+            let n = most.min(outputs - first);
             let alone = Repack::alone(outputs, inputs, taps, geglu, raw);
             let repack = Repack { packed: weight_type, first_column, columns, slice: [first, n], ..alone };
             Slice { first: u64::from(first) * of_output, n_values: u64::from(n) * of_output, repack }
@@ -166,13 +168,18 @@ impl GpuRunner {
         let names: HashSet<&str> = names.iter().map(String::as_str).collect();
         let is_named = |part: &WeightSpec| names.contains(part.name.as_str());
         let mut wanted = self.wanted(graphs, weights);
-        if let Some(streamed) = &loaded.streamed {
-            self.stream_from(streamed, weights);
-            wanted.retain(|buffer| !streamed.has(&buffer.key));
-        }
-        wanted.retain(|buffer| buffer.parts.iter().any(is_named));
         let scope = self.recorder.open_scope();
-        let raw = self.raw_buffer(self.raw_bytes(&wanted, weights));
+        let raw = match &loaded.streamed {
+            Some(streamed) => {
+                let raw = self.stream_from(streamed, weights, self.raw_bytes(&wanted, weights));
+                wanted.retain(|buffer| !streamed.has(&buffer.key) && buffer.parts.iter().any(is_named));
+                raw
+            }
+            None => {
+                wanted.retain(|buffer| buffer.parts.iter().any(is_named));
+                Rc::new(self.raw_buffer(self.raw_bytes(&wanted, weights)))
+            }
+        };
         let mut pace = Pace::default();
         for buffer in wanted {
             let Some(placed) = loaded.buffers.get(&buffer.key) else {
@@ -198,14 +205,20 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// An empty buffer of weights.
-    fn make(&self, wanted: &WeightBuffer) -> Result<Buffer> {
+    /// Refuses a buffer of weights that no kernel can be bound to.
+    pub(super) fn check_binding(&self, wanted: &WeightBuffer) -> Result<()> {
         let (needs, allows) = (wanted.n_bytes(), self.recorder.caps().max_binding_bytes);
         if needs > allows {
             return Err(Error::Limit { what: format!("the weight {}", wanted.key), needs, allows });
         }
+        Ok(())
+    }
+
+    /// An empty buffer of weights.
+    fn make(&self, wanted: &WeightBuffer) -> Result<Buffer> {
+        self.check_binding(wanted)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        Ok(self.recorder.buffer(&wanted.key.to_string(), needs, usage, Purpose::Weights))
+        Ok(self.recorder.buffer(&wanted.key.to_string(), wanted.n_bytes(), usage, Purpose::Weights))
     }
 
     /// The tensors of one buffer that are asked for, a piece of the checkpoint at a time. `raw` has room for the largest

@@ -196,6 +196,7 @@ impl GpuRunner {
         let mut under_way = None;
         let mut last_end = Instant::now();
         let (mut groups, mut group_end, mut pace) = (recorded.streaming.iter(), 0, Pace::default());
+        let is_streaming = recorded.streaming.iter().any(|group| !group.places.is_empty());
         while idx < dispatches.len() {
             if idx == group_end
                 && let Some(group) = groups.next()
@@ -218,7 +219,7 @@ impl GpuRunner {
             commands.clear();
             if let Some((ticket, flops)) = under_way.replace((ticket, flops)) {
                 self.recorder.wait(ticket).await;
-                self.learn_speed(flops, &mut last_end, recorded.streaming.len() > 1);
+                self.learn_speed(flops, &mut last_end, is_streaming);
                 done += flops;
                 if !progress(done) {
                     return Err(Error::Cancelled);
@@ -227,7 +228,7 @@ impl GpuRunner {
         }
         if let Some((ticket, flops)) = under_way {
             self.recorder.wait(ticket).await;
-            self.learn_speed(flops, &mut last_end, recorded.streaming.len() > 1);
+            self.learn_speed(flops, &mut last_end, is_streaming);
             done += flops;
             if !progress(done) {
                 return Err(Error::Cancelled);

@@ -17,11 +17,11 @@ use super::super::program::groups::{Group, cut, ring_bytes};
 use super::super::weight_layout::{WeightBuffer, WeightKey, WeightLayout};
 use super::load::Pace;
 use super::{GpuProgram, GpuRunner, GpuWeights};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::Graph;
 use crate::weights::Weights;
 
-/// What of a component's weights does not stay on the device.
+/// The weights of a component that do not stay on the device.
 #[derive(Debug)]
 pub(super) struct Streamed {
     /// Where they are read from, each time they are needed.
@@ -49,11 +49,6 @@ impl Streamed {
     pub fn range(&self, group: &Group, key: &WeightKey) -> Option<Range<'_>> {
         let (offset, buffer) = group.place(key).zip(self.buffers.get(key))?;
         Some(Range { buffer: &self.ring, offset, n_bytes: device_bytes(buffer) })
-    }
-
-    /// From now on the weights are those of another source.
-    pub fn read_from(&self, weights: &Weights) {
-        self.weights.replace(weights.clone());
     }
 
     /// Whether a weight is streamed.
@@ -88,10 +83,7 @@ impl GpuRunner {
             return self.load_weights(graphs, weights, progress).await;
         }
         let Division { kept, streamed, ring } = self.divide(graphs, wanted, most_bytes.saturating_sub(raw_bytes));
-        if let Some(buffer) = streamed.iter().find(|buffer| device_bytes(buffer) > self.caps().max_binding_bytes) {
-            let (needs, allows) = (buffer.n_bytes(), self.caps().max_binding_bytes);
-            return Err(Error::Limit { what: format!("the weight {}", buffer.key), needs, allows });
-        }
+        streamed.iter().try_for_each(|buffer| self.check_binding(buffer))?;
         let scope = self.recorder.open_scope();
         let raw = self.raw_buffer(raw_bytes);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
@@ -141,15 +133,20 @@ impl GpuRunner {
         // What stays may make the ring smaller, which leaves room for more to stay.
         for _ in 0..2 {
             let mut left = most_bytes.saturating_sub(small + ring);
-            stays.clear();
+            let mut more = HashSet::new();
             for buffer in &order {
                 let n_bytes = device_bytes(buffer);
                 if n_bytes <= left {
                     left -= n_bytes;
-                    stays.insert(buffer.key.clone());
+                    more.insert(buffer.key.clone());
                 }
             }
-            ring = ring_for(&stays);
+            let ring_for_more = ring_for(&more);
+            // Other weights stay, and the room was counted with a smaller ring than the rest needs.
+            if ring_for_more > ring {
+                break;
+            }
+            (stays, ring) = (more, ring_for_more);
         }
         let (kept, streamed) = wanted.into_iter().partition(|buffer| is_small(buffer) || stays.contains(&buffer.key));
         Division { kept, streamed, ring }
@@ -182,13 +179,13 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// Has another source for streamed weights, whose types may be others.
-    pub(super) fn stream_from(&self, streamed: &Streamed, weights: &Weights) {
-        let wanted: Vec<WeightBuffer> = streamed.buffers.values().cloned().collect();
-        let raw_bytes = self.raw_bytes(&wanted, weights);
+    /// Has another source for streamed weights, whose types may be others: its largest slice has `raw_bytes`. Returns the room
+    /// for one.
+    pub(super) fn stream_from(&self, streamed: &Streamed, weights: &Weights, raw_bytes: u64) -> Rc<Buffer> {
+        streamed.weights.replace(weights.clone());
         if raw_bytes > streamed.raw.borrow().n_bytes {
             streamed.raw.replace(Rc::new(self.raw_buffer(raw_bytes)));
         }
-        streamed.read_from(weights);
+        Rc::clone(&streamed.raw.borrow())
     }
 }

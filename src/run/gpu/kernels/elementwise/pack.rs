@@ -7,11 +7,11 @@ use crate::Result;
 use crate::run::gpu::kernel::{Bind, Element, Kernel, Launch, Width, bindings, params, refuse, spread_cells};
 
 bindings! {
-    /// What the kernel is bound to.
+    /// What both kernels are bound to.
     struct Bindings {
-        /// f32; the values to pack are somewhere in it.
+        /// f32 to pack, or packed, two bytes a value, to unpack; the values are somewhere in it.
         source: ReadWrite T,
-        /// Packed, two bytes a value; takes them somewhere.
+        /// In the other form; takes them somewhere.
         out: ReadWrite T,
     }
 }
@@ -30,7 +30,7 @@ pub const KERNEL: Kernel = Kernel {
 };
 
 params! {
-    /// The uniform buffer, field for field as in the WGSL file.
+    /// The uniform buffer of all three, field for field as in `shared/pack_params.wgsl`.
     struct Params {
         n_cells: u32,
         from_cell: u32,
@@ -47,6 +47,7 @@ pub fn launch(n_values: u32, from: u32, to: u32) -> Result<Launch> {
     launch_of(&KERNEL, n_values, from, to)
 }
 
+/// The launch of a kernel with these parameters: this one, [`unpack`](super::unpack) or [`round_packed`](super::round_packed).
 pub(super) fn launch_of(kernel: &'static Kernel, n_values: u32, from: u32, to: u32) -> Result<Launch> {
     if Width::of(&[n_values, from, to]) == Width::One {
         return Err(refuse(kernel.name, format!("cannot have {n_values} values from {from} to {to} in fours")));

@@ -1,16 +1,9 @@
 // One invocation packs four values. A workgroup covers 256 of them.
 
 #import linear_group
+#import pack_params
 #import packed
 
-struct Params {
-    n_cells: u32,
-    from_cell: u32,
-    to_cell: u32,
-    padding_0: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> source: array<vec4<f32>>; // the values are somewhere in it
 @group(0) @binding(2) var<storage, read_write> out: array<vec2<u32>>; // likewise
 

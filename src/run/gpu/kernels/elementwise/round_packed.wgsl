@@ -1,16 +1,9 @@
 // One invocation rounds four values to what packing would leave of them. A workgroup covers 256 of them.
 
 #import linear_group
+#import pack_params
 #import packed
 
-struct Params {
-    n_cells: u32,
-    padding_0: u32,
-    padding_1: u32,
-    padding_2: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> values: array<vec4<f32>>;
 
 @compute @workgroup_size(256)
@@ -21,6 +14,6 @@ fn main(
 ) {
     let i = linear_group(group, n_groups) * 256u + lane;
     if i < params.n_cells {
-        values[i] = unpack(pack(values[i]));
+        values[params.to_cell + i] = unpack(pack(values[params.from_cell + i]));
     }
 }

@@ -76,7 +76,7 @@ fn gathered<'a>(emitter: &mut Emitter<'a>, root: NodeId, bands: &Bands<'a>, want
         let part = rows.and(wanted);
         let Some(source) = kept(i).filter(|_| part.n > 0) else { continue };
         if bands.is_packed {
-            let of_row = emitter.shape(root)[2..].iter().product::<usize>();
+            let of_row = emitter.row_elements(root);
             let values = |n_rows: usize| (n_rows * of_row) as u32;
             let (from, to) = (values(part.first - rows.first), values(part.first - wanted.first));
             let launch = unpack::launch(values(part.n), from, to)?;
@@ -102,7 +102,7 @@ pub(in crate::run::gpu) fn put_away(
         return emitter.refuse("bands", "has none");
     };
     let place = if is_packed {
-        let n_values = rows.n * emitter.shape(root)[2..].iter().product::<usize>();
+        let n_values = rows.n * emitter.row_elements(root);
         let out = emitter.slot(n_values as u64 * 2);
         let launch = pack::launch(n_values as u32, 0, 0)?;
         let bindings = pack::Bindings { source: computed, out: out.clone() };
@@ -123,7 +123,7 @@ pub(in crate::run::gpu) fn as_if_kept(
     computed: &Operand,
 ) -> Result<()> {
     if emitter.bands_of(root).is_some_and(|bands| bands.is_packed) {
-        let n_values = n_rows * emitter.shape(root)[2..].iter().product::<usize>();
+        let n_values = n_rows * emitter.row_elements(root);
         let launch = round_packed::launch(n_values as u32)?;
         emitter.emit(launch, round_packed::Bindings { values: computed.clone() }, format!("{n_values}"), 0);
     }
