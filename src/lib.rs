@@ -24,7 +24,8 @@
 //! - [`graph`]: models as plain data: operations, shapes, names, weights, costs.
 //! - [`store`]: verified chunks of downloaded files, as an interface; IndexedDB in the browser.
 //! - [`weights`]: safetensors and GGUF headers read as hostile input, lazy views of tensors, and layers above them for names,
-//!   types, cuts, and values with adapters in them ([`weights::merged`]).
+//!   types, cuts, and values with adapters in them ([`weights::merged`]). Which type each weight is held in while a model is
+//!   drawn with ([`weights::WeightType`]), and blocks of 8 or 4 bits ([`weights::blocks`]).
 //! - [`model`]: the seven versions, diffusers' JSON as types, and CLIP, UNet and VAE as functions that append to a graph.
 //! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor (the
 //!   pipeline applies dynamic thresholding, whose bound depends on the latents).
@@ -36,8 +37,9 @@
 //!   headers alone ([`hub::published`]).
 //! - [`run`]: runners execute graphs. [`run::candle`] on the CPU and in wasm, with kernels of our own (`run::cpu`), and on
 //!   CUDA; [`run::gpu`] through WebGPU, where a graph is fused ([`run::gpu::lower`]) by families of kernels
-//!   ([`run::gpu::kernels`]), placed in one arena ([`run::gpu::arena`]) and replayed, and where everything that a device is
-//!   asked for is counted ([`run::gpu::ledger`]), with a device or without.
+//!   ([`run::gpu::kernels`]), placed in one arena ([`run::gpu::arena`]) and replayed; weights above a budget are streamed
+//!   from where they are stored while it is replayed ([`run::Runner::load_within`]). Everything that a device is asked for is
+//!   counted ([`run::gpu::ledger`]), with a device or without.
 //! - [`pipeline`]: text, picture and mask to pictures, one [`pipeline::Generation::step`] at a time; what that will ask of a
 //!   GPU ([`pipeline::plan`]), found by drawing on none.
 //! - [`checkpoint`]: what a file of weights is ([`checkpoint::inspect`]), checkpoints in one file in the place of a folder
@@ -62,7 +64,8 @@
 //! 4. Platforms differ by module, never by `cfg` inside a function body, never by a dummy module.
 //! 5. Everything about a checkpoint comes from its own JSON files; the table of versions has names, repositories and
 //!    defaults only.
-//! 6. Weights never exist twice in memory: a tensor goes from where it is stored to its device through a bounded piece.
+//! 6. Weights never exist twice in memory: a tensor goes from where it is stored to its device through a bounded piece, once,
+//!    or each time it is used where a budget has no room for it.
 //!
 //! # Shapes
 //!

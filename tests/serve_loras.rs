@@ -28,20 +28,24 @@ fn draw(server: &Server, prompt: &str) -> String {
     answer["images"][0].as_str().unwrap().to_owned()
 }
 
-/// The pixels of a picture in base64.
-fn pixels(picture: &str) -> Vec<u8> {
+/// The file of a picture in base64.
+fn bytes(picture: &str) -> Vec<u8> {
     use base64::Engine;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(picture).unwrap();
-    darkroom::image::decode(&bytes).unwrap().pixels
+    base64::engine::general_purpose::STANDARD.decode(picture).unwrap()
 }
 
-fn serve(model: &Path, loras: Option<&Path>) -> Server {
+/// Its pixels.
+fn pixels(picture: &str) -> Vec<u8> {
+    darkroom::image::decode(&bytes(picture)).unwrap().pixels
+}
+
+fn serve(model: &Path, loras: Option<&Path>, more: &[&str]) -> Server {
     let mut command = Command::new(env!("CARGO_BIN_EXE_darkroom"));
     command.args(["serve", "--port", "0", "--model"]).arg(model).current_dir(std::env::temp_dir());
     if let Some(loras) = loras {
         command.arg("--lora-dir").arg(loras);
     }
-    Server::spawn(&mut command)
+    Server::spawn(command.args(more))
 }
 
 #[test]
@@ -49,10 +53,10 @@ fn each_request_draws_with_its_own() {
     let model = tempfile::tempdir().unwrap();
     tiny::write_model("v1-5", model.path(), tiny::Style::F16);
     let loras = tiny::fixtures_dir().join("lora");
-    let server = serve(model.path(), Some(&loras));
+    let server = serve(model.path(), Some(&loras), &[]);
     let prompts = ["a fox", "a fox<lora:kohya:1>", "a fox<lora:kohya:0.5>", "a fox<lora:dora:1><lora:full:-0.5>"];
     let alone: Vec<Vec<u8>> =
-        prompts.iter().map(|prompt| pixels(&draw(&serve(model.path(), Some(&loras)), prompt))).collect();
+        prompts.iter().map(|prompt| pixels(&draw(&serve(model.path(), Some(&loras), &[]), prompt))).collect();
     for (i, picture) in alone.iter().enumerate() {
         assert!(alone[..i].iter().all(|other| other != picture), "{} has an effect", prompts[i]);
     }
@@ -95,10 +99,36 @@ fn each_request_draws_with_its_own() {
 }
 
 #[test]
+fn infotexts_are_those_of_the_pictures() {
+    let model = tempfile::tempdir().unwrap();
+    tiny::write_model("v1-5", model.path(), tiny::Style::F16);
+    let loras = tiny::fixtures_dir().join("lora");
+    let embedding = tiny::fixtures_dir().join("embeddings/cat-toy.safetensors");
+    let more = ["--device", "cpu", "--weights", "q8_0", "--embedding", embedding.to_str().unwrap()];
+    let server = serve(model.path(), Some(&loras), &more);
+    let body = json!({ "prompt": "a {red|blue} cat-toy fox<lora:kohya:1>", "negative_prompt": "fog", "width": 64, "height": 64,
+        "steps": 2, "seed": 5, "batch_size": 2 });
+    let (status, answer) = post(&server, "/sdapi/v1/txt2img", &body);
+    assert_eq!(status, 200, "{answer}");
+    let info: Value = serde_json::from_str(answer["info"].as_str().unwrap()).unwrap();
+    for (idx, picture) in answer["images"].as_array().unwrap().iter().enumerate() {
+        let texts = darkroom::image::picture_text(&bytes(picture.as_str().unwrap())).unwrap();
+        let (_, text) = texts.iter().find(|(key, _)| key == "parameters").unwrap();
+        assert_eq!(info["infotexts"][idx], json!(text));
+        assert!(text.contains(&format!("Seed: {}", 5 + idx)), "{text}");
+        for part in ["Weights: q8_0", "Lora hashes: \"kohya: ", "TI hashes: \"", "Negative prompt: fog"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(text.starts_with(info["all_prompts"][idx].as_str().unwrap()), "{text}");
+        assert_eq!(info["all_negative_prompts"][idx], "fog");
+    }
+}
+
+#[test]
 fn without_a_folder_tags_are_refused() {
     let model = tempfile::tempdir().unwrap();
     tiny::write_model("v1-5", model.path(), tiny::Style::F16);
-    let server = serve(model.path(), None);
+    let server = serve(model.path(), None, &[]);
     for (path, body) in [
         ("/sdapi/v1/txt2img", json!({ "prompt": "a fox <lora:kohya:1>" })),
         ("/v1/jobs", json!({ "prompt": "a fox", "loras": [{ "name": "kohya" }] })),
@@ -116,10 +146,7 @@ fn prompts_choose_by_the_seed_of_each_picture() {
     let model = tempfile::tempdir().unwrap();
     tiny::write_model("v1-5", model.path(), tiny::Style::F16);
     let loras = tiny::fixtures_dir().join("lora");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_darkroom"));
-    command.args(["serve", "--port", "0", "--model"]).arg(model.path()).current_dir(std::env::temp_dir());
-    command.arg("--lora-dir").arg(&loras).arg("--wildcards").arg(folder.path());
-    let server = Server::spawn(&mut command);
+    let server = serve(model.path(), Some(&loras), &["--wildcards", folder.path().to_str().unwrap()]);
     let template = "a __animal__, {day|night|dawn}";
     let body = json!({ "prompt": template, "negative_prompt": "{red|blue}", "width": 64, "height": 64, "steps": 2, "seed": 5,
         "sampler_name": "Euler" });

@@ -371,7 +371,7 @@ impl Report {
         let of_few_steps = matches!(identity.kind, Kind::Checkpoint | Kind::Unet | Kind::Lora);
         let is_drawn = matches!(identity.family, None | Some(Family::Sd1 | Family::Sd2 | Family::Xl));
         let told = metadata.iter().map(|(key, text)| (key.as_str(), text.as_str()));
-        let preset = Preset::suggest(file.rsplit(['/', '\\']).next().unwrap_or(&file), told);
+        let preset = Preset::suggest(&file, told);
         let mut report = Report {
             file,
             format,

@@ -243,9 +243,12 @@ fn about_others(text: &str, syntax: PromptSyntax, notes: &mut Vec<String>) {
     }
 }
 
+/// What stands before the name of an embedding in ComfyUI's syntax.
+const NAMES_EMBEDDING: &str = "embedding:";
+
 /// Says that ComfyUI's way to name embeddings is text here. The name itself may be one, which is read all the same.
 fn about_named_embeddings(text: &str, notes: &mut Vec<String>) {
-    const SPELLING: &str = "embedding:";
+    const SPELLING: &str = NAMES_EMBEDDING;
     for (at, _) in text.match_indices(SPELLING) {
         let is_inside = text[..at].chars().next_back().is_some_and(char::is_alphanumeric);
         let after = &text[at + SPELLING.len()..];
@@ -263,7 +266,7 @@ fn about_named_embeddings(text: &str, notes: &mut Vec<String>) {
 /// The text without the embeddings that it names in ComfyUI's way.
 #[must_use]
 pub fn without_named_embeddings(text: &str) -> String {
-    let is_kept = |word: &&str| !word.trim_start_matches('(').starts_with("embedding:");
+    let is_kept = |word: &&str| !word.trim_start_matches('(').starts_with(NAMES_EMBEDDING);
     text.split([' ', '\n']).filter(is_kept).collect::<Vec<_>>().join(" ")
 }
 

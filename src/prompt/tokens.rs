@@ -147,7 +147,7 @@ fn runs(pieces: &[Piece], syntax: PromptSyntax, tokenizer: &Tokenizer, unknown: 
             }
             PromptSyntax::Comfy => {
                 for word in text.split([' ', '\n']).filter(|word| !word.is_empty()) {
-                    let Some(name) = word.strip_prefix("embedding:") else {
+                    let Some(name) = word.strip_prefix(super::NAMES_EMBEDDING) else {
                         push(&tokenizer.text_ids(word)?, false);
                         continue;
                     };

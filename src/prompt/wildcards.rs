@@ -26,6 +26,9 @@ const MAX_CHOSEN: usize = 100;
 /// The most names that a message lists.
 const MAX_LISTED: usize = 20;
 
+/// Why a name stays text where no lists are given, in the command line's words; the page has its own.
+pub const NO_LISTS: &str = "no folder of wildcards is given (--wildcards)";
+
 /// Lines by name; a name has `/` between folders and no ending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wildcards {
@@ -275,7 +278,7 @@ impl<'a> Expansion<'a> {
     /// A line of a list, its own templates decided.
     fn wildcard(&mut self, name: &str, depth: usize) -> Result<String> {
         if self.wildcards.is_none() {
-            self.note(format!("__{name}__ is text: no folder of wildcards is given (--wildcards)"));
+            self.note(format!("__{name}__ is text: {NO_LISTS}"));
             return Ok(format!("__{name}__"));
         }
         let lines = self.lines(name)?;

@@ -161,10 +161,11 @@ impl Preset {
         filled
     }
 
-    /// What a LoRA or a checkpoint looks like by its name, or else by its metadata (keys and values); `None` where nothing
-    /// speaks for a few steps, or where they need other settings than these.
+    /// What a LoRA or a checkpoint looks like by its name (of a path or repository the last part), or else by its metadata
+    /// (keys and values); `None` where nothing speaks for a few steps, or where they need other settings than these.
     #[must_use]
     pub fn suggest<'a>(name: &str, metadata: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Self> {
+        let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
         of_name(name).or_else(|| {
             let told: Vec<(&str, &str)> = metadata.into_iter().filter(|(key, _)| TELLING.contains(key)).collect();
             TELLING

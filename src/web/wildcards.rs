@@ -7,7 +7,7 @@ use wasm_bindgen::prelude::*;
 use super::failure::refuse;
 use super::studio::read_request;
 use super::types::{ChosenPrompts, PictureChoice};
-use crate::prompt::wildcards::Wildcards;
+use crate::prompt::wildcards::{NO_LISTS, Wildcards};
 
 /// Decides what the prompts of a request leave open (`{a|b}`, and `__name__` of `lists`), for each picture by its own seed.
 /// Where nothing is open there is one choice, for all pictures.
@@ -35,12 +35,10 @@ pub fn choose_prompts(
         count: chosen.count.unwrap_or(1),
     };
     // The page has no folder and no command line.
-    let notes = expanded.notes.into_iter().map(|note| {
-        note.replace(
-            ": no folder of wildcards is given (--wildcards)",
-            ": there is no list of that name, which is a text file dropped here",
-        )
-    });
+    let notes = expanded
+        .notes
+        .into_iter()
+        .map(|note| note.replace(NO_LISTS, "there is no list of that name, which is a text file dropped here"));
     let chosen =
         ChosenPrompts { pictures: expanded.requests.into_iter().map(choice).collect(), notes: notes.collect() };
     Ok(serde_wasm_bindgen::to_value(&chosen)?)

@@ -19,17 +19,17 @@ pub const SCALE_BYTES: u64 = 2;
 /// What a scale is multiplied with before it is rounded.
 pub const SCALE_FACTOR: f32 = 1024.0;
 
-/// What the value of largest magnitude of a block is divided by for its scale in 4 bits: GGUF's own first, which is exact for
-/// blocks from such files, then what a block may be closer with (`tools/quantise`: 0.5 to 0.8 dB of the weights, 1.6 to 3 dB
-/// of random models' pictures). The kernel `repack_q4_0` tries the same in the same order.
+/// Divisors of a block's largest value that are tried for its scale in 4 bits: first GGUF's own, which is exact for blocks from
+/// such files, then others that may have less error (`tools/quantise`: a gain of 0.5 to 0.8 dB in the weights, of 1.6 to 3 dB
+/// in random models' pictures). The kernel `repack_q4_0` tries the same in the same order.
 const DIVISORS_4_BITS: [f32; 8] = [-8.0, -7.0, -7.25, -7.5, -7.75, -8.25, -8.5, -8.75];
 
-/// What a later scale's squared error has to be below, as a part of the best before: rounding must not decide between two.
+/// A later scale is taken if its squared error is below the best one so far times this: rounding must not decide between two.
 const BETTER: f32 = 0.999;
 
 /// The scale of a block, as it is stored, and the codes. A block may be shorter than [`BLOCK`].
 ///
-/// In 4 bits it is the scale with the least squared error of a few.
+/// In 4 bits it is the scale with the least squared error of those that [`DIVISORS_4_BITS`] give.
 #[must_use]
 pub fn quantise(weight_type: WeightType, values: &[f32]) -> (f16, [i8; BLOCK]) {
     // The first of several that are equally large.
@@ -72,7 +72,7 @@ fn scale_of_least_error(values: &[f32], largest: f32) -> f16 {
     best
 }
 
-/// What a code of 1 is worth.
+/// The value of the code 1.
 #[must_use]
 pub fn scale(stored: f16) -> f32 {
     stored.to_f32() / SCALE_FACTOR
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn either_way_of_lying_holds_the_same_values() {
+    fn blocks_along_rows_and_along_columns_hold_the_same_values() {
         for weight_type in [WeightType::Q8_0, WeightType::Q4_0] {
             for (rows, columns) in [(1, 1), (3, 33), (64, 5), (70, 31)] {
                 let values = scatter(rows * columns);

@@ -1,8 +1,8 @@
 //! The type that weights are held in while a model is drawn with, and which weights of a model get it.
 //!
-//! Quantising everything costs much of the picture and saves little: what has few values, or what every pixel goes through
-//! once, stays in 16 bits. Which matrices bear 4 bits was measured (`tools/quantise/measure.py`, README) and is kept here as
-//! tables.
+//! Quantising everything costs quality and saves little more: small weights, and those that every pixel passes through once,
+//! stay in 16 bits. Which matrices tolerate 4 bits was measured (`tools/quantise/measure.py`, README) and is kept here as
+//! tables, which `tools/quantise/blocks.py` repeats; tests/quantised.rs compares pictures of both.
 
 use super::blocks::{self, BLOCK};
 
@@ -34,25 +34,25 @@ pub enum WeightType {
 /// Outputs or inputs below which a matrix is narrow.
 const NARROW: usize = 32;
 
-/// Parts of names of matrices that stay in 16 bits: what the time, the size and the label of a picture go through, which
-/// changes every pixel alike, and the way between texts and pictures.
+/// Parts of names of matrices that stay in 16 bits: embeddings of the time, the size and the label of a picture, whose errors
+/// change every pixel alike, embeddings of tokens, and projections of texts.
 const IN_16_BITS: &[&str] = &["time_embedding", "add_embedding", "class_embedding", "embeddings.", "text_projection"];
 
-/// Beginnings of names of matrices that stay in 16 bits: VAEs, which are small, and whose faults are seen as they are.
+/// Beginnings of names of matrices that stay in 16 bits: VAEs are small, and no later step corrects their errors.
 const COMPONENTS_IN_16_BITS: &[&str] = &["encoder.", "decoder.", "quant_conv.", "post_quant_conv."];
 
 /// Parts of names of matrices that have 8 bits where others have 4, by what they gain for their bytes.
 ///
-/// Measured on a trained model and three random ones: what the picture gains when one kind of layer has 8 bits instead of 4,
-/// for 100 MB at SD 1.5's sizes. On the trained one that is 8 to 20 dB for the first three below and 24 for what is
-/// [`AT_FULL_SIZE`] on the way down (8 to 29 on the others), 4 for values of the text, 1.4 for the feed-forward layers and
-/// nothing for the convolutions of residual blocks. The blocks' time projections lose nothing in 8 bits; what they save pays
-/// for most of the rest.
+/// Measured on a trained model and three random ones: the gain in PSNR when one kind of layer has 8 bits instead of 4, per
+/// 100 MB at SD 1.5's sizes. On the trained one that is 8 to 20 dB for the first three below and 24 for the down blocks
+/// [`AT_FULL_SIZE`] (8 to 29 on the others), 4 for the values of cross-attention, 1.4 for the feed-forward layers and nothing
+/// for the convolutions of residual blocks. The blocks' time projections lose nothing in 8 bits; what they save against 16
+/// pays for most of the rest.
 const IN_8_BITS: &[&str] = &["conv_shortcut", "proj_in", "proj_out", "time_emb_proj", "text_model."];
 
 /// Beginnings of names of the blocks that work at the full size of the latents, the first and the last of a UNet with three or
-/// four levels: 8 bits, too. In a UNet with four levels the second name is of the last but one, so matrices are told by their
-/// [`FULL_SIZE_CHANNELS`] as well.
+/// four levels: these have 8 bits, too. With four levels `up_blocks.2.` is the last block but one, which
+/// [`FULL_SIZE_CHANNELS`] tells apart.
 const AT_FULL_SIZE: &[&str] = &["down_blocks.0.", "up_blocks.2.", "up_blocks.3."];
 
 /// The most outputs or inputs, whichever are fewer, of a matrix at the full size.

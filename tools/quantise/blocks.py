@@ -8,7 +8,6 @@ import torch
 BLOCK = 32
 FACTOR = 1024.0
 Q8, Q4, F16 = "q8_0", "q4_0", "f16"
-BITS = {Q8: 8.5, Q4: 4.5, F16: 16.0}
 
 # The tables of src/weights/weight_type.rs.
 NARROW = 32
@@ -18,9 +17,9 @@ IN_8_BITS = ["conv_shortcut", "proj_in", "proj_out", "time_emb_proj", "text_mode
 AT_FULL_SIZE = ("down_blocks.0.", "up_blocks.2.", "up_blocks.3.")
 FULL_SIZE_CHANNELS = 320
 
-# What a scale for 4 bits is tried as, beside the plain one: the largest value divided by these.
+# Scales for 4 bits that are tried beside the plain one: the largest value divided by these.
 SEARCHED = [-7.0, -7.25, -7.5, -7.75, -8.25, -8.5, -8.75]
-# What a later one must be better by.
+# A later one is taken if its error is below the best so far times this.
 BETTER = 0.999
 
 

@@ -22,8 +22,9 @@ pub struct EngineArgs {
     /// The type that numbers are held in.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     dtype: Dtype,
-    /// The type that weights are held in. f32 keeps those of an f32 or quantised checkpoint exactly; with q8_0 and q4_0 the
-    /// large matrices have 8 or 4 bits, for devices with little memory [default: f16 on the GPU, else as --dtype says].
+    /// The type that weights are held in. f32 keeps the values of an f32 or quantised checkpoint exactly; with q8_0 and
+    /// q4_0 the large matrices have 8 or 4 bits, for devices with little memory [default: f16 on the GPU, else as --dtype
+    /// says].
     #[arg(long, value_enum)]
     weights: Option<WeightType>,
     /// Multiply with the GPU's cooperative matrices (NVIDIA's tensor cores through Vulkan, Metal's SIMD-group matrices):

@@ -90,17 +90,19 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
     let expected = Expected { request: request.clone(), version, from_picture: picture.is_some(), picture };
     let engine = Engine::open(device, model, settings, &expected).await?;
     // A folder's name is told, and not its path, which is nobody else's business.
-    let engine = engine.with_public_name(source::public_name(&args.model.model)).with_prediction(args.model.prediction);
+    let name = source::public_name(&args.model.model);
+    let engine = engine.with_public_name(name.clone()).with_prediction(args.model.prediction);
     for note in engine.notes() {
         bar.say(&note);
     }
-    let mut about_presets = about_model(&args.model.model, &asked, &engine);
+    // Nothing else says how many steps to take.
+    let is_silent =
+        asked.preset.is_none() && asked.steps.is_none() && asked.timesteps.is_none() && asked.sigmas.is_none();
+    let by_name = Preset::suggest(&name, []).filter(|preset| preset.steps() < engine.defaults().steps);
+    let mut about_presets: Vec<String> =
+        by_name.map(|preset| about_preset(&name, "model", preset)).into_iter().collect();
     for lora in loras {
-        about_presets.extend(lora.preset().filter(|_| asked.preset.is_none() && asked.steps.is_none()).map(|preset| {
-            let (name, title, n) = (lora.name(), preset.title(), preset.steps());
-            let steps = if n == 1 { "1 step".to_owned() } else { format!("{n} steps") };
-            format!("{name} looks like a {title} LoRA for {steps}: --preset {}", preset.name())
-        }));
+        about_presets.extend(lora.preset().map(|preset| about_preset(lora.name(), "LoRA", preset)));
         let lora = lora.fit(engine.configs())?;
         lora.notes.iter().for_each(|note| bar.say(&format!("note: {note}")));
         engine.add_lora(lora);
@@ -123,7 +125,7 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
         for note in about_mask.into_iter().chain(about_prompt(args)) {
             bar.say(&format!("note: {note}"));
         }
-        for note in expanded.notes.iter().chain(&about_presets) {
+        for note in expanded.notes.iter().chain(about_presets.iter().filter(|_| is_silent)) {
             bar.say(&format!("note: {note}"));
         }
     }
@@ -142,17 +144,9 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
     files.iter().try_for_each(|path| print_line(path.display()))
 }
 
-/// Which preset a model looks made for, where nothing else says how many steps it takes.
-fn about_model(model: &str, asked: &Request, engine: &Engine) -> Vec<String> {
-    let name = source::public_name(model);
-    let name = name.rsplit(['/', '\\']).next().unwrap_or(&name);
-    let is_silent =
-        asked.preset.is_none() && asked.steps.is_none() && asked.timesteps.is_none() && asked.sigmas.is_none();
-    let preset = Preset::suggest(name, []).filter(|preset| is_silent && preset.steps() < engine.defaults().steps);
-    let says = |preset: Preset| {
-        format!("{name} looks like a model of few steps ({}): --preset {}", preset.describe(), preset.name())
-    };
-    preset.map(says).into_iter().collect()
+/// That a model or a LoRA looks made for a preset.
+fn about_preset(name: &str, what: &str, preset: Preset) -> String {
+    format!("{name} looks like a {what} for few steps ({}): --preset {}", preset.describe(), preset.name())
 }
 
 /// Draws and writes the pictures of one generation, `count` in all with those of others; adds their files.

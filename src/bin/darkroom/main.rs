@@ -126,9 +126,9 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
             Err(error) => fail(&Error::io(Path::new("standard output"), error)),
         };
     };
-    let mut message =
-        text.split("\n\nUsage:").next().unwrap_or(text).replace("For more information, try '--help'.", "");
-    message = message.trim_end().replace("\n\n", "; ");
+    let text = text.split("\n\nUsage:").next().unwrap_or(text).replace("For more information, try '--help'.", "");
+    let parts: Vec<&str> = text.split("\n\n").map(str::trim).filter(|part| !part.is_empty()).collect();
+    let mut message = parts.join("; ");
     let mut command = Cli::command();
     // Arguments have no names to print before.
     command.build();

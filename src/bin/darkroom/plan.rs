@@ -49,7 +49,7 @@ pub struct Args {
     /// The type of activations; `auto` is f16 unless `--limits adapter` finds a GPU without it.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     dtype: Dtype,
-    /// The type that weights are held in: 16 or 32 bits, or matrices in blocks of 8 or 4.
+    /// The type that weights are held in; with q8_0 and q4_0 the large matrices have 8 or 4 bits.
     #[arg(long, value_enum, default_value_t = WeightType::F16)]
     weights: WeightType,
     /// GPU memory that may be used: bytes, or 2GB, 1500MB.

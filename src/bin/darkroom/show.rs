@@ -76,7 +76,7 @@ fn lines(found: &Found) -> Vec<String> {
     let hash_of = |used: &UsedEmbedding| used.hash.clone().or(used.sha256.clone()).unwrap_or_default();
     lines.extend(found.embeddings.iter().map(|used| format!("embedding: {}{}", used.name, hash(&hash_of(used)))));
     if let Some(weights) = found.weights {
-        lines.push(format!("weights held in {}", weights.name()));
+        lines.push(format!("weights: {}", weights.name()));
     }
     if !settings.is_empty() {
         lines.push(format!("to draw it again: {}", command(found)));

@@ -2,7 +2,7 @@
 //! WebGPU runner, and what serves machines without a GPU.
 //!
 //! On the CPU activations are f32 and the heavy operations are this crate's own (`run::cpu`); weights are held in the type
-//! asked for. On CUDA everything is candle's own operations (`plain.rs`) in the type asked for, except graphs that need
+//! asked for, also in blocks of codes that are dequantised as each is used. On CUDA everything is candle's own operations (`plain.rs`) in the type asked for, except graphs that need
 //! f32: for those the weights are widened when they are used. Between graphs the sampler's tensors are f32. A value is
 //! freed after its last use.
 
@@ -94,7 +94,7 @@ pub struct CandleWeights(RefCell<HashMap<String, Held>>);
 enum Held {
     /// As it is computed with, or in 16 bits.
     Plain(Tensor),
-    /// In blocks of codes, which become numbers for the time that they are needed: a matrix of that shape.
+    /// In blocks of codes, which are dequantised each time they are used: a matrix of that shape.
     Blocks(Rc<Blocks>, [usize; 2]),
 }
 
@@ -145,8 +145,8 @@ impl CandleRunner {
         CandleRunner { device, precision, weights: None, kernels, scores: Cell::new(Scores::Flash) }
     }
 
-    /// Holds weights in a type, as far as each is fit for it ([`WeightType::of_weight`]): on the CPU, with this crate's own
-    /// operations. What is not quantised has the type that the runner was made with.
+    /// Holds weights in blocks of codes where `weights` is such a type and [`WeightType::of_weight`] gives one: on the CPU, with
+    /// this crate's own operations. All others have the type that the runner was made with.
     #[must_use]
     pub fn with_weights(self, weights: Option<WeightType>) -> Self {
         CandleRunner { weights: weights.filter(|weights| weights.is_quantised()), ..self }

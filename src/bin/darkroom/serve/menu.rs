@@ -124,19 +124,9 @@ pub struct CheckedRequest {
 }
 
 impl CheckedRequest {
-    /// What is written into its pictures; the seed is the first one's.
+    /// What the request decides of what is written into its pictures; the seed is the first one's.
     pub fn parameters(&self) -> Parameters {
-        self.parameters_of(&self.config)
-    }
-
-    fn parameters_of(&self, config: &SDConfig) -> Parameters {
-        Parameters::of(config, self.has_start_picture, self.sampler, self.model.clone())
-    }
-
-    /// What is written into a picture, the first one being 0.
-    pub fn parameters_of_picture(&self, idx: usize) -> Parameters {
-        let seed = self.config.seed.wrapping_add(idx as u64);
-        Parameters { seed, ..self.parameters_of(self.chosen.get(idx).unwrap_or(&self.config)) }
+        Parameters::of(&self.config, self.has_start_picture, self.sampler, self.model.clone())
     }
 
     /// What is drawn one after the other: for each picture, or once for all.

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use darkroom::image::picture_text;
 use darkroom::parameters::Parameters;
+use darkroom::request::SDConfig;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -25,8 +26,8 @@ use super::request::Delivery;
 pub struct Drawn {
     /// The first picture's.
     parameters: Parameters,
-    /// Each picture's own, where the prompts chose.
-    chosen: Vec<Parameters>,
+    /// Each picture's prompt and negative prompt, or those of all.
+    prompts: Vec<(String, String)>,
     sampler: String,
     first_seed: u64,
 }
@@ -34,12 +35,11 @@ pub struct Drawn {
 impl Drawn {
     pub fn of(job: &Job) -> Self {
         let checked = &job.request;
+        let prompts_of =
+            |config: &SDConfig| (config.prompt.clone(), config.negative_prompt.clone().unwrap_or_default());
         Drawn {
             parameters: checked.parameters(),
-            chosen: match checked.has_chosen() {
-                true => (0..checked.configs().len()).map(|idx| checked.parameters_of_picture(idx)).collect(),
-                false => Vec::new(),
-            },
+            prompts: checked.configs().iter().map(prompts_of).collect(),
             sampler: checked.sampler.a1111_name(),
             first_seed: checked.config.seed,
         }
@@ -61,15 +61,13 @@ pub fn answer(
     let used = &drawn.parameters;
     let seeds: Vec<u64> = finished.images.iter().map(|(seed, _)| *seed).collect();
     let n_images = seeds.len();
-    let own = |idx: usize| drawn.chosen.get(idx).unwrap_or(used);
-    let negative_of = |used: &Parameters| used.negative_prompt.clone().unwrap_or_default();
-    let infotext = |(idx, seed): (usize, &u64)| Parameters { seed: *seed, ..own(idx).clone() }.to_a1111();
-    let infotexts: Vec<String> = seeds.iter().enumerate().map(infotext).collect();
-    let prompts: Vec<&String> = (0..n_images).map(|idx| &own(idx).prompt).collect();
-    let negatives: Vec<String> = (0..n_images).map(|idx| negative_of(own(idx))).collect();
+    let prompts_of = |idx: usize| drawn.prompts.get(idx).unwrap_or(&drawn.prompts[0]);
+    let (prompts, negatives): (Vec<&str>, Vec<&str>) =
+        (0..n_images).map(prompts_of).map(|(prompt, negative)| (prompt.as_str(), negative.as_str())).unzip();
+    let infotexts: Vec<String> = finished.images.iter().map(|(_, file)| infotext(file)).collect();
     let mut info = json!({
         "prompt": used.prompt, "all_prompts": prompts,
-        "negative_prompt": negative_of(used), "all_negative_prompts": negatives,
+        "negative_prompt": drawn.prompts[0].1, "all_negative_prompts": negatives,
         "seed": drawn.first_seed, "all_seeds": seeds, "subseed": drawn.first_seed, "all_subseeds": seeds,
         "subseed_strength": 0, "width": used.width, "height": used.height, "sampler_name": drawn.sampler,
         "cfg_scale": used.guidance_scale, "steps": used.steps, "batch_size": delivery.batch_size,
@@ -92,6 +90,16 @@ pub fn answer(
     json!({ "images": images, "parameters": parameters, "info": info.to_string() })
 }
 
+/// The settings that a picture's file carries, in the web UI's form: also what only drawing found out, such as hashes.
+fn infotext(file: &[u8]) -> String {
+    let texts = picture_text(file).unwrap_or_default();
+    settings_of(&texts).to_owned()
+}
+
+fn settings_of(texts: &[(String, String)]) -> &str {
+    texts.iter().find(|(key, _)| key == "parameters").map_or("", |(_, value)| value)
+}
+
 #[derive(Deserialize)]
 pub struct PngInfoRequest {
     image: Upload,
@@ -109,7 +117,7 @@ pub async fn png_info(
 }
 
 fn object(text: &[(String, String)]) -> Value {
-    let info = text.iter().find(|(key, _)| key == "parameters").map_or("", |(_, value)| value.as_str());
+    let info = settings_of(text);
     let items: Map<String, Value> =
         text.iter().filter(|(key, _)| key != "parameters").map(|(key, value)| (key.clone(), json!(value))).collect();
     json!({ "info": info, "items": items, "parameters": parsed(info) })
