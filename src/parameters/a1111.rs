@@ -60,7 +60,7 @@ const NOT_DONE: [(&str, &str); 36] = [
 ];
 
 /// Keys that change nothing, or are read elsewhere, in lower case.
-const KNOWN: [&str; 37] = [
+const KNOWN: [&str; 38] = [
     "steps",
     "sampler",
     "schedule type",
@@ -88,6 +88,7 @@ const KNOWN: [&str; 37] = [
     "created date",
     "civitai resources",
     "civitai metadata",
+    "weights",
     "template",
     "negative template",
     "prompt syntax",
@@ -184,6 +185,11 @@ pub(super) fn read(text: &str) -> Option<Found> {
     if let Some(emphasis) = line.find("Emphasis").filter(|emphasis| *emphasis != "Original") {
         notes.push(format!("its weights of words were applied in another way (Emphasis: {emphasis})"));
     }
+    let held = line.find(super::WEIGHTS_KEY);
+    let weights = held.and_then(WeightType::named);
+    if let Some(held) = held.filter(|_| weights.is_none()) {
+        notes.push(format!("its weights were held in {held}, which is not one of ours"));
+    }
     about_the_rest(&line, &mut notes);
     let mut embeddings: Vec<UsedEmbedding> =
         line.hashes("TI hashes").into_iter().map(|(name, hash)| UsedEmbedding::of_other(name, Some(hash))).collect();
@@ -199,7 +205,7 @@ pub(super) fn read(text: &str) -> Option<Found> {
         model_hash: line.find("Model hash").map(str::to_owned),
         vae: line.find("VAE").map(str::to_owned),
         embeddings,
-        weights: line.find(super::WEIGHTS_KEY).and_then(WeightType::named),
+        weights,
         notes,
     })
 }
@@ -497,6 +503,34 @@ mod tests {
                 "it also says what is not known here: Foo"
             ]
         );
+    }
+
+    #[test]
+    fn all_that_we_write_is_known() {
+        let sha256 = Some("7c6bad76eb54".repeat(6));
+        let wrote = super::super::Parameters {
+            prompt: "a foggy fox".into(),
+            negative_prompt: Some("bad_hands".into()),
+            steps: 20,
+            sampler: "euler".into(),
+            width: 512,
+            height: 512,
+            model: "v1-5".into(),
+            strength: Some(0.5),
+            clip_skip: Some(2),
+            prompt_syntax: Some(PromptSyntax::A1111),
+            template: Some("a {foggy|red} fox".into()),
+            negative_template: Some("{bad_hands|fog}".into()),
+            loras: vec![UsedLora { sha256: sha256.clone(), ..UsedLora::named("ink") }],
+            embeddings: vec![UsedEmbedding { sha256, ..UsedEmbedding::of_other("bad_hands".into(), None) }],
+            weights: Some(WeightType::Q4_0),
+            version: "darkroom 0.1.0".into(),
+            ..Default::default()
+        };
+        let found = read(&wrote.to_a1111()).unwrap();
+        assert_eq!((found.weights, found.notes), (wrote.weights, Vec::<String>::new()));
+        let found = read("a\nSteps: 1, Seed: 2, Weights: q5_1, Version: darkroom 9").unwrap();
+        assert_eq!(found.notes, ["its weights were held in q5_1, which is not one of ours"]);
     }
 
     #[test]
