@@ -20,7 +20,7 @@ use crate::peer::Peer;
 use crate::report::{duration, spread};
 use crate::{Options, Outcome};
 
-/// Rounds at least, after the first two; on a processor in a GPU's place one is enough.
+/// Rounds at least, after the first two; on a software adapter one is enough.
 const MIN_ROUNDS: usize = 3;
 
 /// Rounds at most.

@@ -124,11 +124,11 @@ impl Report {
 
     /// Which adapter computes; where it is a processor, what its figures do not mean is said in the end.
     pub fn adapter(&mut self, name: &str, software: bool) {
-        println!("adapter: {name}{}", if software { " (a processor in a GPU's place)" } else { "" });
+        println!("adapter: {name}{}", if software { " (software)" } else { "" });
         self.fact("adapter", json!({ "name": name, "software": software }));
         if software {
             self.notes.push(
-                "The adapter is a processor in a GPU's place. Its times tell who asks for less work on that processor; they \
+                "This is a software adapter: its times tell who asks for less work on that processor; they \
                  tell nothing of tile choice, 16-bit or subgroup gains, bandwidth, or parts of a peak on a GPU. Counts of \
                  dispatches, submits, buffers and bytes are the same on any adapter.",
             );

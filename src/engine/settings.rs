@@ -75,7 +75,7 @@ pub enum Tune {
 }
 
 impl Tune {
-    /// Whether they are measured on an adapter, which may be a processor in a GPU's place.
+    /// Whether they are measured on an adapter; `is_software`: it runs on the processor.
     #[must_use]
     pub fn measures(self, is_software: bool) -> bool {
         match self {

@@ -334,7 +334,7 @@ pub async fn choose_residency(source: &dyn Source, settings: &PlanSettings) -> R
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use pollster::block_on;
 

@@ -93,7 +93,7 @@ export type Caps = {
   name: string,
   /** The interface below wgpu: `vulkan`, `metal`, `dx12` or, in a page, `webgpu`. */
   backend: string,
-  /** Whether this is a processor drawing in the GPU's place (SwiftShader, lavapipe, WARP). Right, but very slow. */
+  /** Whether this is a software adapter (SwiftShader, lavapipe, WARP): correct, but very slow. */
   software: boolean,
   /** Whether WGSL may use `f16`. */
   shader_f16: boolean,

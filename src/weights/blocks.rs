@@ -29,7 +29,7 @@ const BETTER: f32 = 0.999;
 
 /// The scale of a block, as it is stored, and the codes. A block may be shorter than [`BLOCK`].
 ///
-/// In 4 bits it is the scale with the least squared error of those that [`DIVISORS_4_BITS`] give.
+/// In 4 bits it is the scale with the least squared error of eight: the largest value over -7 to -8.75.
 #[must_use]
 pub fn quantise(weight_type: WeightType, values: &[f32]) -> (f16, [i8; BLOCK]) {
     // The first of several that are equally large.

@@ -237,7 +237,7 @@ case $ADAPTER in
         item "ops of xl, f16" 60 "$work/card" ops xl-unet f16
         ;;
     *)
-        say "the adapter is a processor in a GPU's place: sizes are small, and times say nothing of a card"
+        say "this is a software adapter: sizes are small, and times say nothing of a card"
         item "kernels: parity" 240 "$work/card" parity "$here/bin/gpu" -- --test-threads=2 smallest caps
         item "narrow step" 240 "$work/card" steps narrow-unet f16
         item "narrow step by types of weights" 120 "$work/card" weights narrow-unet f16

@@ -15,7 +15,7 @@ pub struct Caps {
     pub name: String,
     /// The interface below wgpu: `vulkan`, `metal`, `dx12` or, in a page, `webgpu`.
     pub backend: String,
-    /// Whether this is a processor drawing in the GPU's place (SwiftShader, lavapipe, WARP). Right, but very slow.
+    /// Whether this is a software adapter (SwiftShader, lavapipe, WARP): correct, but very slow.
     pub software: bool,
     /// Whether WGSL may use `f16`.
     pub shader_f16: bool,

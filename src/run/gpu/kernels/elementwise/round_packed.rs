@@ -1,4 +1,4 @@
-//! `round_packed`: f32 values as [`pack`](super::pack) and [`unpack`](super::unpack) would give them back, in place: what is
+//! `round_packed`: f32 values as [`pack`] and [`unpack`](super::unpack) would give them back, in place: what is
 //! computed again instead of kept is the same as if it were kept.
 
 use super::pack;

@@ -1,4 +1,4 @@
-//! `unpack`: f32 values from the form that [`pack`](super::pack) gave them, which has the reference.
+//! `unpack`: f32 values from the form that [`pack`] gave them, which has the reference.
 
 use super::pack;
 pub use super::pack::Bindings;
