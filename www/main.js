@@ -19,6 +19,8 @@ import { open_models, refresh } from "./page/models.js";
 import { open_networks } from "./page/networks.js";
 import { announce, notify } from "./page/notices.js";
 import { show_panel } from "./page/panel.js";
+import { remember_prompt } from "./page/history.js";
+import { open_prompts } from "./page/prompts.js";
 import { load_options } from "./page/request.js";
 import { reuse } from "./page/reuse.js";
 import { picture_and_mask, restore_start, start_from } from "./page/start_picture.js";
@@ -148,6 +150,7 @@ async function submit() {
   const request = await next_request();
   if (!request) return;
   show_panel(false);
+  remember_prompt(request);
   await draw(request, given, refused, { seconds: estimated_seconds() });
 }
 
@@ -256,6 +259,7 @@ async function open() {
   open_networks(darkroom, { changed, removed: refresh, reload: load_model, use_few_steps, take: take_file });
   open_wildcards(changed);
   open_composer(darkroom);
+  open_prompts();
   take_keys();
   open_drops(darkroom);
   element("open-settings").addEventListener("click", () => show_dialog(element("settings")));

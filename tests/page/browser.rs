@@ -25,7 +25,10 @@ pub mod keys {
     pub const SHIFT: char = '\u{e008}';
     pub const CONTROL: char = '\u{e009}';
     pub const ESCAPE: char = '\u{e00c}';
+    pub const ALT: char = '\u{e00a}';
+    pub const UP: char = '\u{e013}';
     pub const RIGHT: char = '\u{e014}';
+    pub const DOWN: char = '\u{e015}';
     pub const SPACE: char = '\u{e00d}';
 }
 
@@ -287,7 +290,7 @@ impl Browser {
         let mut held = Vec::new();
         for key in chars {
             actions.push(json!({ "type": "keyDown", "value": key }));
-            if [keys::SHIFT, keys::CONTROL].contains(key) {
+            if [keys::SHIFT, keys::CONTROL, keys::ALT].contains(key) {
                 held.push(*key);
                 continue;
             }

@@ -7,6 +7,7 @@ import { add_picture } from "./gallery.js";
 import { is_checkpoint, take_dropped_folder, take_file } from "./imports.js";
 import { notify } from "./notices.js";
 import { is_settings, picture_with } from "./pasted.js";
+import { import_styles } from "./prompts.js";
 import { reuse } from "./reuse.js";
 import { start_from } from "./start_picture.js";
 import { text } from "./texts.js";
@@ -106,6 +107,10 @@ async function start(file) {
  * @param {string | undefined} target
  */
 async function take_dropped(files, target) {
+  if (files[0] && files.every(({ name }) => /\.csv$/i.test(name))) {
+    for (const file of files) await import_styles(file);
+    return;
+  }
   if (files.every(is_wildcards)) {
     take_wildcards(files);
     return;

@@ -13,7 +13,8 @@
  *   & Record<"open-models" | "open-settings" | "open-help" | "open-queue" | "open-gallery" | "open-panel" | "transfer" | "look" |
  *     "choose-picture" | "choose-network" | "show-source" | "show-result" | "mask-undo" | "mask-clear" | "remove-picture" | "swap-sides" |
  *     "seed-dice" | "seed-lock" | "draw" | "stop" | "pause" | "queue-clear" | "viewer-previous" | "viewer-next" | "zoom-in" | "zoom-out" |
- *     "zoom-fit" | "viewer-compare" | "save-selected" | "delete-selected" | "select-none" | "add-repository" | "import-folder" | "import-file", HTMLButtonElement>
+ *     "zoom-fit" | "viewer-compare" | "save-selected" | "delete-selected" | "select-none" | "add-repository" | "import-folder" | "import-file" |
+ *     "open-history" | "open-styles", HTMLButtonElement>
  *   & Record<"request" | "add-model", HTMLFormElement>
  *   & Record<"networks" | "advanced", HTMLDetailsElement>
  *   & Record<"prompt" | "negative", HTMLTextAreaElement>

@@ -6,6 +6,7 @@ import { all, forget, keep, on_lost, picture_of, remove, restore, set_favourite 
 import { on_news } from "./channel.js";
 import { element, make, part } from "./elements.js";
 import { announce, notify } from "./notices.js";
+import { save_file } from "./saving.js";
 import { on_stage, open_stage, put_on_stage, show_bitmap, stage_is } from "./stage.js";
 import { text } from "./texts.js";
 import { look_at, open_viewer, viewer_lost } from "./viewer.js";
@@ -205,10 +206,7 @@ export async function save_together() {
   const pictures = chosen_pictures();
   const digits = String(pictures.length).length;
   const files = pictures.map(({ png, parameters, made_at }, i) => ({ name: `${String(i + 1).padStart(digits, "0")}-darkroom-${parameters.seed}.png`, file: png, made_at }));
-  const url = URL.createObjectURL(await zip(files));
-  make("a", { href: url, download: "darkroom.zip" }).click();
-  // The browser reads it after the click.
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  save_file(await zip(files), "darkroom.zip");
   announce(text.n_saved(pictures.length));
 }
 
