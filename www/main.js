@@ -19,6 +19,7 @@ import { open_models, refresh } from "./page/models.js";
 import { open_networks } from "./page/networks.js";
 import { announce, notify } from "./page/notices.js";
 import { show_panel } from "./page/panel.js";
+import { open_grid } from "./page/grid.js";
 import { remember_prompt } from "./page/history.js";
 import { open_prompts } from "./page/prompts.js";
 import { load_options } from "./page/request.js";
@@ -135,17 +136,20 @@ async function show_machine() {
   fill_list(element("machine"), rows);
 }
 
-/** Draws what the form describes; a model that is not there is loaded first. */
-async function submit() {
-  if (element("draw").disabled || is_dialog_open()) return;
+/** Whether a model is there that draws; one that is not is loaded first. */
+async function is_ready() {
+  if (element("draw").disabled || is_dialog_open()) return false;
   if (!is_loaded && is_busy()) {
     announce(text.added_when_loaded);
     await loading;
   }
-  if (!is_loaded) {
-    await load_model();
-    if (!is_loaded) return;
-  }
+  if (!is_loaded) await load_model();
+  return is_loaded;
+}
+
+/** Draws what the form describes; a model that is not there is loaded first. */
+async function submit() {
+  if (!(await is_ready())) return;
   const given = { ...picture_and_mask(), wildcards: wildcards() };
   const request = await next_request();
   if (!request) return;
@@ -260,6 +264,7 @@ async function open() {
   open_wildcards(changed);
   open_composer(darkroom);
   open_prompts();
+  open_grid(darkroom, { is_ready, refused });
   take_keys();
   open_drops(darkroom);
   element("open-settings").addEventListener("click", () => show_dialog(element("settings")));

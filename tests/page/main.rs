@@ -16,6 +16,7 @@ mod files;
 mod firefox;
 #[path = "../../tools/serve/folder.rs"]
 mod folder;
+mod grid;
 mod kept;
 mod keyboard;
 mod large_file;

@@ -348,7 +348,7 @@ function show(picture) {
       make("button", { type: "button", class: "favourite", title: text.favourite, "aria-label": `${text.favourite}: ${prompt}, ${text.seed(seed)}`, onclick: () => toggle_favourite(each) }),
     ),
     make("p", { dir: "auto" }, prompt),
-    make("small", {}, `${text.seed(seed)} · ${text.steps(steps)}`),
+    make("small", {}, picture.grid ? text.grid.title : `${text.seed(seed)} · ${text.steps(steps)}`),
   );
   shown.set(picture.id, each);
   // Ids count on, so that pictures that come back hang where they hung; those without one are the newest.
@@ -362,9 +362,11 @@ function show(picture) {
 }
 
 /** @param {Item} item @returns {[string, string][]} */
-function rows({ picture: { parameters, seconds, made_at } }) {
+function rows({ picture: { parameters, seconds, made_at, grid } }) {
+  const axes = grid ? [grid.x, ...(grid.y ? [grid.y] : [])].map(({ setting, values }) => `${setting} (${values.join(", ")})`).join(" × ") : undefined;
   /** @type {[string, string | undefined][]} */
   const rows = [
+    [text.grid.title, axes],
     [text.row.negative, parameters.negative_prompt],
     [text.row.size, `${parameters.width} × ${parameters.height}`],
     [text.row.steps, String(parameters.steps)],

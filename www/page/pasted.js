@@ -1,20 +1,9 @@
 // Texts that are pasted: settings as other programs show them, and addresses of the Hub.
 
-import { crc32 } from "./zip.js";
+import { with_texts } from "./png_text.js";
 
 /** Whether a text is settings as AUTOMATIC1111 writes them below a picture. @param {string} text */
 export const is_settings = (text) => /(^|\n)\s*Steps: \d+, (.*, )?(Sampler|Seed|CFG scale|Size): /.test(text);
-
-/** @param {string} type @param {Uint8Array<ArrayBuffer>} content */
-function chunk(type, content) {
-  const named = new Uint8Array([...new TextEncoder().encode(type), ...content]);
-  const number = (/** @type {number} */ n) => {
-    const view = new DataView(new ArrayBuffer(4));
-    view.setUint32(0, n);
-    return new Uint8Array(view.buffer);
-  };
-  return [number(content.length), named, number(crc32(named))];
-}
 
 /**
  * A picture of one pixel that carries a text as AUTOMATIC1111's pictures do: what reads pictures' settings reads it.
@@ -27,10 +16,7 @@ export async function picture_with(text) {
     canvas.toBlob(resolve);
   });
   if (!png) throw new Error("this browser makes no PNG files");
-  // Signature and header come first.
-  const head = png.slice(0, 8 + 25);
-  const content = new TextEncoder().encode(`parameters\0\0\0\0\0${text}`);
-  return new Blob([head, ...chunk("iTXt", content), png.slice(8 + 25)], { type: "image/png" });
+  return with_texts(png, { parameters: text });
 }
 
 /**

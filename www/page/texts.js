@@ -190,6 +190,37 @@ export const english = {
     no_styles: "no styles were imported",
   },
 
+  // The grid over two settings
+  grid: {
+    title: "X/Y grid",
+    axis: { x: "X: across", y: "Y: down" },
+    values: { x: "Values of X", y: "Values of Y" },
+    none: "Nothing",
+    hint: "Values: 1, 2, 3 · 1-5 · 10-30 (+5) · 1-10 [4]. For Prompt S/R, the first is searched for and replaced by each of the others.",
+    replace: "Prompt S/R",
+    replace_example: "red apple, green apple, pear",
+    all: "All samplers",
+    generate: "Generate grid",
+    cancel: "Cancel grid",
+    open: "Open",
+    sum: (/** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ width, /** @type {number} */ height) => `${x} × ${y}: ${counted(x * y, "image", "images")}, and a grid of ${width} × ${height} pixels`,
+    no_values: "Enter at least one value",
+    no_whole: (/** @type {string} */ part) => `${part} is not a whole number or a range such as 1-5, 10-30 (+5) or 1-10 [4]`,
+    no_number: (/** @type {string} */ part) => `${part} is not a number or a range such as 1-5, 2-3 (+0.5) or 1-10 [4]`,
+    never_there: (/** @type {string} */ part) => `${part} never reaches its end: the step goes the other way`,
+    too_many_values: (/** @type {string} */ part, /** @type {number} */ most) => `${part} has more than ${most} values`,
+    out_of_range: (/** @type {string} */ name, /** @type {number} */ value, /** @type {number} */ least, /** @type {number} */ most) => `${name} ${value} is not possible: use ${least} to ${most}`,
+    no_sampler: (/** @type {string} */ name, /** @type {string} */ known) => `the sampler ${name} is not supported; there are ${known}`,
+    not_in_prompt: (/** @type {string} */ search) => `the prompts do not contain “${search}”, the first value, which is replaced by the others`,
+    same_axes: "Choose another setting than for X",
+    too_many: (/** @type {number} */ n, /** @type {number} */ most) => `${n} images are too many: a grid has at most ${most}. Use fewer values`,
+    too_large: (/** @type {number} */ width, /** @type {number} */ height, /** @type {number} */ side, /** @type {number} */ pixels) =>
+      `The grid would have ${width} × ${height} pixels, and at most ${side} a side and ${pixels} million in all are possible. Use fewer values or smaller images`,
+    not_made: (/** @type {number} */ made, /** @type {number} */ n) => `Grid cancelled: ${made} of ${n} images were made and are in the gallery`,
+    made: (/** @type {string} */ x, /** @type {string} */ y) => `Grid ready: ${y ? `${x} × ${y}` : x}`,
+    failed: (/** @type {string} */ why) => `The images are in the gallery, but the grid could not be made of them: ${why}`,
+  },
+
   // Settings of a picture
   made_with_prediction: (/** @type {string} */ prediction) => `its model was told to predict ${prediction === "v" ? "velocity (v)" : "noise (epsilon)"}, which its options under Models can do`,
   made_with_weights: (/** @type {string | undefined} */ weights) => (weights ? `it was made with weights held in ${weights}` : "it was made with 16-bit or 32-bit weights"),

@@ -26,6 +26,7 @@ const TELLINGS = 4;
  * @property {number} seconds how long it will take, as far as that is known; NaN otherwise
  * @property {import("../protocol.js").Progress | null} progress
  * @property {boolean} is_stopping
+ * @property {((item: import("./gallery.js").Item) => void)} [on_kept] is called with each picture once it is in the gallery
  * @property {number} told how many quarters of the work screen readers were told of
  */
 
@@ -153,11 +154,14 @@ async function outcome_of(sheet) {
  * @param {import("../protocol.js").DrawRequest} request
  * @param {import("../darkroom.js").Pictures} given
  * @param {(error: unknown) => void} on_error
- * @param {{seconds?: number, kept_as?: number}} [known] how long it will take, and its name in the kept queue, where it has one
+ * @param {{seconds?: number, kept_as?: number, signal?: AbortSignal, on_kept?: Sheet["on_kept"]}} [known] how long it will take; its name in
+ *   the kept queue, where it has one; what cancels it; and who is told of its pictures
  */
-export async function draw(request, given, on_error, { seconds = Number.NaN, kept_as } = {}) {
-  const sheet = /** @type {Sheet} */ ({ request, given, seconds, progress: null, is_stopping: false, told: 0 });
+export async function draw(request, given, on_error, { seconds = Number.NaN, kept_as, signal, on_kept } = {}) {
+  const sheet = /** @type {Sheet} */ ({ request, given, seconds, progress: null, is_stopping: false, told: 0, on_kept });
   sheet.job = ask(sheet);
+  const cancel = () => take_out(sheet);
+  signal?.addEventListener("abort", cancel, { once: true });
   // A browser that keeps nothing draws all the same.
   const name = kept_as ?? keep_job({ model: element("model").value, request, given, asked_at: Date.now() }).catch(() => undefined);
   sheets.push(sheet);
@@ -171,6 +175,7 @@ export async function draw(request, given, on_error, { seconds = Number.NaN, kep
   } catch (error) {
     on_error(error);
   }
+  signal?.removeEventListener("abort", cancel);
   const kept_name = await name;
   if (kept_name !== undefined) forget_job(kept_name).catch(() => {});
   const was_first = sheets[0] === sheet;
@@ -278,6 +283,7 @@ async function keep({ png }, sheet) {
     if (!parameters) throw new Error("its file does not say what made it");
     const kept = { png: file, parameters, seconds, made_at: Date.now(), ...(source instanceof Blob ? { source } : {}) };
     const item = await add_picture(kept);
+    sheet.on_kept?.(item);
     // The next one may be on the stage by now.
     if (sheet === sheets[0]) put_on_stage(item);
   } catch (error) {
