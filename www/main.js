@@ -3,22 +3,25 @@
 import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
 import { code_of, message_of, needs_of } from "./errors.js";
 import { serve_offline, warn_on_leaving } from "./page/app.js";
+import { open_backup } from "./page/backup.js";
 import { changed, estimated_seconds, next_request, took } from "./page/check.js";
 import { model_is, open_composer, use_defaults, use_few_steps } from "./page/composer.js";
 import { is_dialog_open, open_dialogs, show_dialog } from "./page/dialogs.js";
 import { download } from "./page/downloads.js";
 import { open_drops } from "./page/drops.js";
 import { element, fill_list, make, part } from "./page/elements.js";
-import { keep_form, restore_model } from "./page/form.js";
+import { form_is_of_chosen, keep_form, restore_model } from "./page/form.js";
 import { n_pictures, open_gallery, show_gallery } from "./page/gallery.js";
 import { take_file } from "./page/imports.js";
 import { adopt_job, forget_job, left_jobs } from "./page/kept_form.js";
+import { open_links } from "./page/link.js";
 import { open_look } from "./page/look.js";
 import { choose_option } from "./page/model_options.js";
 import { open_models, refresh } from "./page/models.js";
 import { open_networks } from "./page/networks.js";
 import { announce, notify } from "./page/notices.js";
 import { show_panel } from "./page/panel.js";
+import { open_gallery_import } from "./page/gallery_import.js";
 import { open_grid } from "./page/grid.js";
 import { remember_prompt } from "./page/history.js";
 import { open_prompts } from "./page/prompts.js";
@@ -265,6 +268,13 @@ async function open() {
   open_composer(darkroom);
   open_prompts();
   open_grid(darkroom, { is_ready, refused });
+  open_gallery_import(darkroom);
+  open_backup();
+  const use_link = open_links((value) => {
+    element("model").value = value;
+    form_is_of_chosen();
+    return load_model();
+  });
   take_keys();
   open_drops(darkroom);
   element("open-settings").addEventListener("click", () => show_dialog(element("settings")));
@@ -290,6 +300,7 @@ async function open() {
       element("height").value = height;
       element("width").dispatchEvent(new Event("input", { bubbles: true }));
     }).catch(() => {});
+    use_link();
     await offer_queue().catch(() => {});
   };
   warn_on_leaving(is_busy);

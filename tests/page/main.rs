@@ -7,6 +7,7 @@
 mod access;
 mod api;
 mod app;
+mod backup;
 mod bench;
 mod brought;
 mod browser;

@@ -1,9 +1,11 @@
 // What is dropped on the page or pasted into it goes where it belongs: checkpoints to the models, lists to the wildcards, a picture to the
-// source image or its settings to the form, and several pictures into the gallery.
+// source image or its settings to the form, several pictures and archives of them into the gallery, and a file of settings or styles to
+// the others.
 
 import { message_of } from "../errors.js";
+import { import_settings } from "./backup.js";
 import { closest, element } from "./elements.js";
-import { add_picture } from "./gallery.js";
+import { is_archive, take_pictures } from "./gallery_import.js";
 import { is_checkpoint, take_dropped_folder, take_file } from "./imports.js";
 import { notify } from "./notices.js";
 import { is_settings, picture_with } from "./pasted.js";
@@ -107,6 +109,10 @@ async function start(file) {
  * @param {string | undefined} target
  */
 async function take_dropped(files, target) {
+  if (files.length === 1 && /\.json$/i.test(files[0]?.name ?? "")) {
+    await import_settings(files[0]);
+    return;
+  }
   if (files[0] && files.every(({ name }) => /\.csv$/i.test(name))) {
     for (const file of files) await import_styles(file);
     return;
@@ -123,30 +129,10 @@ async function take_dropped(files, target) {
   if (weights.length > 0) take_file(weights);
   const [first, ...others] = pictures;
   if (!first) return;
-  if (others.length > 0) await take_pictures(pictures, target === "start");
+  if (others.length > 0 || is_archive(first)) {
+    if (target === "start" && !is_archive(first)) start(first);
+    await take_pictures(pictures);
+  }
   else if (target === "start") start(first);
   else use_settings_of(first);
-}
-
-/**
- * Keeps pictures that carry settings in the gallery, and says which do not.
- * @param {File[]} files
- * @param {boolean} is_start whether the first one is to be started from
- */
-async function take_pictures(files, is_start) {
-  if (is_start && files[0]) start(files[0]);
-  const without = [];
-  let n = 0;
-  for (const file of files) {
-    const parameters = await darkroom.read_parameters(file).catch(() => undefined);
-    if (parameters && !parameters.is_empty && file.type === "image/png") {
-      await add_picture({ png: file, parameters, seconds: 0, made_at: file.lastModified });
-      n += 1;
-    } else {
-      without.push(file.name);
-    }
-  }
-  const added = n === 0 ? [] : [text.pictures_added(n)];
-  if (without.length > 0) added.push(text.files_without_settings(without.length, without.slice(0, 5).join(", ")));
-  if (added.length > 0) notify("info", added.join("; "));
 }

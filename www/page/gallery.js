@@ -5,6 +5,7 @@ import { message_of } from "../errors.js";
 import { all, forget, keep, on_lost, picture_of, remove, restore, set_favourite } from "./album.js";
 import { on_news } from "./channel.js";
 import { element, make, part } from "./elements.js";
+import { copy_link, has_more, link_of_picture } from "./link.js";
 import { announce, notify } from "./notices.js";
 import { save_file } from "./saving.js";
 import { on_stage, open_stage, put_on_stage, show_bitmap, stage_is } from "./stage.js";
@@ -201,12 +202,18 @@ function choose(each, is_chosen) {
   each.card.toggleAttribute("data-chosen", is_chosen);
 }
 
-/** An archive of the selected pictures, each file as Save gives it. */
+/** Selects all that are shown. */
+export const select_all = () => select_pictures(visible().map(({ picture }) => picture.id));
+
+/** An archive of the selected pictures, each file as Save gives it, with a list that gallery_import.js reads. */
 export async function save_together() {
   const pictures = chosen_pictures();
   const digits = String(pictures.length).length;
   const files = pictures.map(({ png, parameters, made_at }, i) => ({ name: `${String(i + 1).padStart(digits, "0")}-darkroom-${parameters.seed}.png`, file: png, made_at }));
-  save_file(await zip(files), "darkroom.zip");
+  // What the files do not say themselves.
+  const images = pictures.map(({ favourite = false, seconds, made_at }, i) => ({ name: files[i]?.name, favourite, seconds, made_at }));
+  const list = new Blob([JSON.stringify({ kind: "darkroom images", version: 1, images }, null, 1)]);
+  save_file(await zip([...files, { name: "darkroom.json", file: list, made_at: Date.now() }]), "darkroom.zip");
   announce(text.n_saved(pictures.length));
 }
 
@@ -310,6 +317,7 @@ function buttons(item, where) {
   ];
   if (where !== "card") {
     made.splice(1, 0, button(text.copy, () => copy(new ClipboardItem({ "image/png": picture.png }), text.copied)));
+    made.push(button(text.link.copy, () => copy_link(link_of_picture(picture.parameters), has_more(picture.parameters)), text.link.title));
     made.push(button(text.copy_seed, () => copy(String(seed), text.seed_copied)));
   }
   made.push(button(text.delete, () => delete_pictures([picture])));

@@ -30,13 +30,13 @@ export const styles = () => styles_of(read(STYLES_KEY).styles);
  * @throws where there is no room
  */
 export function write_styles(kept) {
-  const sorted = [...kept].sort((a, b) => a.name.localeCompare(b.name));
-  const n = sorted.reduce((sum, { name, prompt, negative }) => sum + name.length + prompt.length + negative.length, 0);
-  if (n > MAX_CHARACTERS || !write(STYLES_KEY, { styles: sorted })) throw new Error(text.prompts.no_room);
+  const n = kept.reduce((sum, { name, prompt, negative }) => sum + name.length + prompt.length + negative.length, 0);
+  if (n > MAX_CHARACTERS || !write(STYLES_KEY, { styles: kept })) throw new Error(text.prompts.no_room);
 }
 
-/** Those with others among them, which take the place of their namesakes. @param {Style[]} added @param {Style[]} [to] */
-export const with_styles = (added, to = styles()) => [...new Map([...to, ...added].map((style) => [style.name, style])).values()];
+/** Those with others among them, which take the place of their namesakes, in the order of names. @param {Style[]} added @param {Style[]} [to] */
+export const with_styles = (added, to = styles()) =>
+  [...new Map([...to, ...added].map((style) => [style.name, style])).values()].sort((a, b) => a.name.localeCompare(b.name));
 
 /** What a style makes of a text. @param {string} style @param {string} written */
 export function styled(style, written) {
