@@ -14,6 +14,7 @@ import { form_is_of_chosen, keep_form, restore_model } from "./page/form.js";
 import { n_pictures, open_gallery, show_gallery } from "./page/gallery.js";
 import { take_file } from "./page/imports.js";
 import { adopt_job, forget_job, left_jobs } from "./page/kept_form.js";
+import { open_highlight } from "./page/highlight.js";
 import { open_links } from "./page/link.js";
 import { open_look } from "./page/look.js";
 import { choose_option } from "./page/model_options.js";
@@ -32,6 +33,7 @@ import { text, translate_page } from "./page/texts.js";
 import { draw, is_busy, open_tray, say, show_loading, stop } from "./page/tray.js";
 import { open_welcome, show_welcome, welcome_for } from "./page/welcome.js";
 import { open_wildcards, wildcards } from "./page/wildcards.js";
+import { open_weights } from "./page/weights.js";
 import { bytes, sentence } from "./page/words.js";
 
 /** @type {Darkroom} */
@@ -267,6 +269,8 @@ async function open() {
   open_wildcards(changed);
   open_composer(darkroom);
   open_prompts();
+  open_highlight();
+  open_weights();
   open_grid(darkroom, { is_ready, refused });
   open_gallery_import(darkroom);
   open_backup();

@@ -18,6 +18,7 @@ mod firefox;
 #[path = "../../tools/serve/folder.rs"]
 mod folder;
 mod grid;
+mod highlight;
 mod kept;
 mod keyboard;
 mod large_file;

@@ -4,6 +4,7 @@ import { message_of } from "../errors.js";
 import { is_downloading } from "./downloads.js";
 import { element } from "./elements.js";
 import { FIELDS, keep_form, keep_model_settings, loaded_model } from "./form.js";
+import { show_marks } from "./highlight.js";
 import { read, write } from "./memory.js";
 import { networks_known } from "./networks.js";
 import { announce } from "./notices.js";
@@ -44,6 +45,7 @@ export function open_check(given) {
 /** The request may be another one: once typing rests it is checked. */
 export function changed() {
   keep_form();
+  show_marks();
   show_simple();
   keep_model_settings();
   clearTimeout(resting);

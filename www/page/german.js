@@ -282,6 +282,7 @@ export const german = {
   list_deleted: (name) => `Liste ${name} gelöscht`,
 
   close: "Schließen",
+  weight_is: (weight) => `Gewicht ${weight}`,
   prompts: {
     title: "Prompts",
     history: "Verlauf",
@@ -522,6 +523,7 @@ export const german = {
 
   shortcuts: [
     ["Strg Enter", "Erzeugen oder in die Warteschlange"],
+    ["Strg ↑ ↓", "Prompt: mehr oder weniger Gewicht für Auswahl oder Wort"],
     ["Alt ↑ ↓", "Prompt: durch die letzten Prompts blättern"],
     ["Esc", "Das laufende Bild abbrechen"],
     ["Strg V", "Ein Bild als Ausgangsbild einfügen"],

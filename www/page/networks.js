@@ -93,6 +93,9 @@ const fits = ({ problem, obstacle }) => family !== null && problem === undefined
 
 const shown = () => networks.filter((network) => network.kind === "lora" && fits(network));
 
+/** The words that prompts can use, of embeddings that the loaded model takes. */
+export const embedding_words = () => networks.filter((network) => network.kind === "embedding" && fits(network)).map(({ name }) => name);
+
 /** What was chosen for models of this family. @returns {Record<string, Choice>} */
 const choices = () => /** @type {Record<string, Record<string, Choice>>} */ (read(CHOICES_KEY))[family ?? ""] ?? {};
 

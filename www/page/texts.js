@@ -153,6 +153,7 @@ export const english = {
 
   // The prompts that were drawn, and styles
   close: "Close",
+  weight_is: (/** @type {number} */ weight) => `Weight ${weight}`,
   prompts: {
     title: "Prompts",
     history: "History",
@@ -402,6 +403,7 @@ export const english = {
   /** Keys and what they do. @type {[string, string][]} */
   shortcuts: [
     ["Ctrl Enter", "Generate, or add to the queue"],
+    ["Ctrl ↑ ↓", "Prompt: more or less weight for the selection or word"],
     ["Alt ↑ ↓", "Prompt: previous and next of your last prompts"],
     ["Esc", "Stop the current image"],
     ["Ctrl V", "Paste an image as source"],
