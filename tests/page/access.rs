@@ -57,6 +57,11 @@ fn axe_finds_nothing_wrong() {
         browser.eval("document.getElementById('draw').click()");
     }
     browser.wait_until("document.querySelectorAll('#queue li').length === 2");
+    // What is folded away, something wrong in it, and marks in the prompt.
+    browser.eval("document.getElementById('grid').open = true");
+    browser.fill(&[("grid-x", "1-x"), ("prompt", "a (red:1.2) <lora:a:1> __b__ {c|d} BREAK e)")]);
+    browser.wait_until("!document.getElementById('grid-x-fault').hidden");
+    browser.run("const { write_styles } = await import('./page/styles.js'); write_styles([{ name: 'Ink', prompt: 'ink', negative: 'photo' }]);");
     let mut found = Vec::new();
     for scheme in ["light", "dark"] {
         set_scheme(&browser, scheme);
@@ -71,12 +76,17 @@ fn axe_finds_nothing_wrong() {
             ("settings", "#open-settings"),
             ("help", "#open-help"),
             ("queue-drawer", "#open-queue"),
+            ("prompts", "#open-history"),
+            ("prompts", "#open-styles"),
             ("viewer", ".card .open"),
         ] {
             browser.eval(&format!("document.querySelector('{button}').click()"));
             browser.wait_until(&format!("document.getElementById('{screen}').open"));
             if screen == "models" {
                 browser.wait_until("document.querySelectorAll('.model').length === 7");
+            }
+            if button == "#open-styles" {
+                browser.eval("document.querySelector('[data-style] button[aria-label^=Edit]').click()");
             }
             look(screen);
             browser.eval(&format!("document.getElementById('{screen}').close()"));

@@ -140,7 +140,7 @@ fn strange_settings_are_left_out() {
         const refusal = (text) => { try { settings_of(text); return null; } catch ({ message }) { return message; } };
         return {
             kept: settings_of(file({
-                form: { prompt: 'good', steps: 3, seed: { a: 1 } },
+                form: { prompt: 'good', steps: 3, seed: { a: 1 }, runner: 'rm -rf', dtype: 'f32' },
                 loras: { sd1: { ink: { on: true, strength: 'much' }, good: { on: true, strength: 0.5 } } },
                 styles: { styles: [{ name: 'A', prompt: 1 }, { name: 'B', prompt: 'b', negative: '' }] },
                 'model-settings': [], look: null, deletions: { everything: 'mine' }, wildcards: 'x',
@@ -153,6 +153,7 @@ fn strange_settings_are_left_out() {
     assert_eq!(kept["kept"]["darkroom.loras"], json!({ "sd1": { "good": { "on": true, "strength": 0.5, "text_strength": null } } }));
     assert_eq!(kept["kept"]["darkroom.styles"], json!({ "styles": [{ "name": "B", "prompt": "b", "negative": "" }] }));
     assert_eq!(kept["kept"]["darkroom.form"]["prompt"], "good");
+    assert_eq!(json!([kept["kept"]["darkroom.form"]["runner"], kept["kept"]["darkroom.form"]["dtype"]]), json!(["auto", "f32"]));
     assert!(kept["kept"]["darkroom.form"]["steps"].is_string(), "what is here stays: {kept}");
     let mut keys: Vec<_> = kept["kept"].as_object().expect("an object").keys().collect();
     keys.sort();

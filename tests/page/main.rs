@@ -30,6 +30,7 @@ mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
 mod prompts;
+mod reload;
 mod repaint;
 mod responsive;
 mod shape;

@@ -41,9 +41,22 @@ const choice_of_lora = (found) => {
   return is_good ? { on, strength, text_strength } : undefined;
 };
 
+/** Menus whose values come with a model. */
+const OF_MODEL = ["model", "sampler"];
+
+/** The form's fields; a menu takes what it has alone. @type {Check} */
+const form = (found) => {
+  const kept = Object.entries(/** @type {Record<string, string>} */ (record_of(a("string"))(found) ?? {}));
+  const fits = kept.filter(([id, value]) => {
+    const field = document.getElementById(id);
+    return OF_MODEL.includes(id) || !(field instanceof HTMLSelectElement) || [...field.options].some((option) => option.value === value);
+  });
+  return fits.length > 0 ? Object.fromEntries(fits) : undefined;
+};
+
 /** What is kept, by the end of its key, with what it may be. @type {Record<string, Check>} */
 const KEPT = {
-  form: record_of(a("string")),
+  form,
   "model-settings": record_of(record_of(a("string"))),
   look: record_of((found) => a("string")(found) ?? a("boolean")(found)),
   open: record_of(a("boolean")),

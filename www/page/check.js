@@ -17,7 +17,7 @@ import { text } from "./texts.js";
 import { wildcards } from "./wildcards.js";
 import { bytes, duration, sentence } from "./words.js";
 
-/** Where it is kept how fast this machine was, by model and device. */
+/** Where it is kept how fast this machine was, by model, device and type of weights. */
 const SPEED_KEY = "darkroom.speed";
 /** How long typing rests before a screen reader is told what is wrong. */
 const TELL_MS = 1_000;
@@ -106,7 +106,7 @@ function show_notes(notes) {
 }
 
 /** @param {LoadedModel} loaded */
-const speed_name = (loaded) => `${loaded.repository} by ${loaded.device}`;
+const speed_name = ({ repository, device, weights }) => `${repository} by ${device}${weights ? ` in ${weights}` : ""}`;
 
 /**
  * What the request takes of the GPU's memory, in words; nothing where the processor draws.

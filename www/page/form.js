@@ -4,7 +4,7 @@
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { element } from "./elements.js";
 import { read, write } from "./memory.js";
-import { next_seed, next_seed_is } from "./seed.js";
+import { hold_seed, kept_seed, next_seed_is } from "./seed.js";
 import * as start_picture from "./start_picture.js";
 import { text } from "./texts.js";
 
@@ -43,7 +43,7 @@ export function set_loaded_model(loaded) {
 
 export function keep_form() {
   const kept = Object.fromEntries([...FIELDS, ...LOAD_FIELDS].map((id) => [id, element(id).value]));
-  write(FORM_KEY, { ...kept, model: element("model").value, next_seed: next_seed() });
+  write(FORM_KEY, { ...kept, model: element("model").value, ...kept_seed() });
 }
 
 /** Remembers the settings of the model that they are of. */
@@ -59,6 +59,7 @@ export function restore_form() {
     if (typeof value === "string") element(id).value = value;
   }
   next_seed_is(String(kept.next_seed ?? "random"));
+  if (kept.held_seed === "yes") hold_seed();
   show_strength();
 }
 

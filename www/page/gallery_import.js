@@ -14,7 +14,7 @@ import { unzip } from "./unzip.js";
 export const LIST_NAME = "darkroom.json";
 
 /** What that list says of a file. @typedef {{favourite?: boolean, seconds?: number, made_at?: number}} Listed */
-/** A file that may be an image. @typedef {{name: string, made_at: number, read: () => Promise<Blob>, listed: Listed}} Found */
+/** A file that may be an image, and what an archive says of it. @typedef {{name: string, made_at: number, read: () => Promise<Blob>, listed?: Listed}} Found */
 
 /** @type {import("../darkroom.js").Darkroom} */
 let darkroom;
@@ -45,7 +45,7 @@ async function look_into(files, without) {
   const found = [];
   for (const file of files) {
     if (!is_archive(file)) {
-      found.push({ name: file.name, made_at: file.lastModified, read: async () => file, listed: {} });
+      found.push({ name: file.name, made_at: file.lastModified, read: async () => file });
       continue;
     }
     try {
@@ -68,7 +68,7 @@ async function is_same(a, b) {
 }
 
 /**
- * Keeps images that carry settings in the gallery, each once, and says which files do not.
+ * Keeps images that carry settings in the gallery, those of archives once, and says which files do not.
  * @param {File[]} files
  */
 export async function take_pictures(files) {
@@ -76,7 +76,7 @@ export async function take_pictures(files) {
   const without = [];
   const found = await look_into(files, without);
   const close = found.length > 10 ? notify("info", text.gallery_import.reading(found.length)) : () => {};
-  const time_of = (/** @type {Found} */ { listed, made_at }) => listed.made_at ?? (Number.isFinite(made_at) ? made_at : Date.now());
+  const time_of = (/** @type {Found} */ { listed, made_at }) => listed?.made_at ?? (Number.isFinite(made_at) ? made_at : Date.now());
   // The newest comes last, and hangs first; an archive has the newest first.
   const sorted = found.reverse().sort((a, b) => time_of(a) - time_of(b));
   const here = (await all().catch(() => [])).map(({ png }) => png);
@@ -85,7 +85,8 @@ export async function take_pictures(files) {
     try {
       const file = await each.read();
       const png = file.type === "image/png" ? file : new Blob([file], { type: "image/png" });
-      const same = here.filter(({ size }) => size === png.size);
+      // An archive may be opened twice; whoever chooses a file wants it.
+      const same = each.listed ? here.filter(({ size }) => size === png.size) : [];
       if ((await Promise.all(same.map((one) => is_same(one, png)))).includes(true)) {
         n_known += 1;
         continue;
@@ -94,7 +95,7 @@ export async function take_pictures(files) {
       const parameters = is_png ? await darkroom.read_parameters(png) : undefined;
       if (!parameters || parameters.is_empty) throw new Error(text.no_settings);
       const grid = await grid_of(png);
-      const { favourite, seconds = 0 } = each.listed;
+      const { favourite, seconds = 0 } = each.listed ?? {};
       const item = await add_picture({ png, parameters, seconds, made_at: time_of(each), ...(favourite ? { favourite } : {}), ...(grid ? { grid } : {}) });
       n += 1;
       here.push(png);

@@ -20,6 +20,7 @@ const in_queue = database_of("darkroom-queue", "jobs", { autoIncrement: true });
  * @property {import("../darkroom.js").Pictures} given
  * @property {number} asked_at milliseconds since 1970
  * @property {string} [tab] whose it is
+ * @property {number} [order] its place among the others, where it was moved, in the terms of `asked_at`
  */
 
 /** @param {Start} start */
@@ -49,7 +50,16 @@ export async function left_jobs() {
   /** @type {KeptJob[]} */
   const jobs = await in_queue("readonly", (store) => store.getAll());
   const tabs = await living_tabs();
-  return jobs.flatMap((job, i) => (tabs.has(job.tab) ? [] : [[Number(ids[i]), job]]));
+  const place = (/** @type {KeptJob} */ { order, asked_at }) => order ?? asked_at;
+  /** @type {[number, KeptJob][]} */
+  const left = jobs.flatMap((job, i) => (tabs.has(job.tab) ? [] : [[Number(ids[i]), job]]));
+  return left.sort(([, a], [, b]) => place(a) - place(b));
+}
+
+/** Keeps a job's place. @param {number} id @param {number} order */
+export async function keep_place(id, order) {
+  const job = await in_queue("readonly", (store) => store.get(id));
+  if (job) await in_queue("readwrite", (store) => store.put({ ...job, order }, id));
 }
 
 /** This tab draws a job of an earlier visit. @param {number} id @param {KeptJob} job */

@@ -13,6 +13,9 @@ let choice_before = null;
 /** What becomes of the seed. */
 export const next_seed = () => /** @type {NextSeed} */ (part(document, "[name=next-seed]:checked", HTMLInputElement).value);
 
+/** What becomes of the seed after the next drawing: what was chosen, where the seed is held for one; and whether it is. */
+export const kept_seed = () => ({ next_seed: choice_before ?? next_seed(), ...(choice_before === null ? {} : { held_seed: "yes" }) });
+
 /** Chooses what becomes of the seed; what is no such choice changes nothing. @param {string} choice */
 export function next_seed_is(choice) {
   choice_before = null;

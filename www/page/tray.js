@@ -4,7 +4,7 @@ import { message_of } from "../errors.js";
 import { open_queue_drawer, show_queue } from "./drawer.js";
 import { element } from "./elements.js";
 import { add_picture, show_gallery } from "./gallery.js";
-import { forget_job, keep_job } from "./kept_form.js";
+import { forget_job, keep_job, keep_place } from "./kept_form.js";
 import { progress_ended, progress_is } from "./look.js";
 import { announce, notify } from "./notices.js";
 import { fresh_paper, put_on_stage, show_bitmap, show_pixels, stage_is } from "./stage.js";
@@ -27,6 +27,8 @@ const TELLINGS = 4;
  * @property {import("../protocol.js").Progress | null} progress
  * @property {boolean} is_stopping
  * @property {((item: import("./gallery.js").Item) => void)} [on_kept] is called with each picture once it is in the gallery
+ * @property {number} asked_at milliseconds since 1970
+ * @property {Promise<number | undefined>} kept_as its name in the kept queue, where it has one
  * @property {number} told how many quarters of the work screen readers were told of
  */
 
@@ -86,7 +88,21 @@ function move(sheet, to) {
     each.job = ask(each);
     old.cancel().catch((error) => notify("error", message_of(error)));
   }
+  keep_order(waiting).catch(() => {});
   show_queue();
+}
+
+/** The order outlives a reload. @param {Sheet[]} waiting */
+async function keep_order(waiting) {
+  // Behind what is being drawn, and before whatever is asked for later.
+  const first = Math.min(...waiting.map(({ asked_at }) => asked_at));
+  for (const [idx, sheet] of waiting.entries()) {
+    const name = await sheet.kept_as;
+    if (name === undefined) continue;
+    await keep_place(name, first + idx / (waiting.length + 1));
+    // It may have been drawn meanwhile.
+    if (!sheets.includes(sheet)) await forget_job(name);
+  }
 }
 
 /** @param {boolean} hold */
@@ -158,12 +174,12 @@ async function outcome_of(sheet) {
  *   the kept queue, where it has one; what cancels it; and who is told of its pictures
  */
 export async function draw(request, given, on_error, { seconds = Number.NaN, kept_as, signal, on_kept } = {}) {
-  const sheet = /** @type {Sheet} */ ({ request, given, seconds, progress: null, is_stopping: false, told: 0, on_kept });
+  const sheet = /** @type {Sheet} */ ({ request, given, seconds, progress: null, is_stopping: false, told: 0, asked_at: Date.now(), on_kept });
   sheet.job = ask(sheet);
   const cancel = () => take_out(sheet);
   signal?.addEventListener("abort", cancel, { once: true });
   // A browser that keeps nothing draws all the same.
-  const name = kept_as ?? keep_job({ model: element("model").value, request, given, asked_at: Date.now() }).catch(() => undefined);
+  sheet.kept_as = Promise.resolve(kept_as ?? keep_job({ model: element("model").value, request, given, asked_at: sheet.asked_at }).catch(() => undefined));
   sheets.push(sheet);
   show_queue();
   show_buttons();
@@ -176,7 +192,7 @@ export async function draw(request, given, on_error, { seconds = Number.NaN, kep
     on_error(error);
   }
   signal?.removeEventListener("abort", cancel);
-  const kept_name = await name;
+  const kept_name = await sheet.kept_as;
   if (kept_name !== undefined) forget_job(kept_name).catch(() => {});
   const was_first = sheets[0] === sheet;
   sheets.splice(sheets.indexOf(sheet), 1);
