@@ -168,7 +168,8 @@ impl<R: Runner> Generation<R> {
             }
             At::Decode(mut ready, picture) => {
                 let seed = picture.seed;
-                if self.picture_idx + 1 == setup.count() {
+                // A second picture has use for it, and finds all memory there.
+                if setup.count() == 1 {
                     ready.denoiser.forget_conditioning();
                     setup.runner.trim();
                 }

@@ -1,8 +1,8 @@
 //! Cases of rows by number and of embedded time steps.
 
-use darkroom::run::gpu::kernels::elementwise::{gather, timestep_embedding};
 use super::rig::{Bench, Rig};
 use super::{compare_with_slack, elements, stored_scatter};
+use darkroom::run::gpu::kernels::elementwise::{gather, timestep_embedding};
 
 /// What is computed.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ impl<R: Runner> Denoiser<R> {
         Denoiser { program, f32: None, shape, conditioner }
     }
 
-    /// Drops what was computed from the prompts, after the last picture's last step.
+    /// Drops what was computed from the prompts, after the last step of all.
     pub fn forget_conditioning(&mut self) {
         self.conditioner.forget();
     }
