@@ -36,6 +36,7 @@ fn each_syntax_has_its_marks() {
         ("a1111", "bad-hands, Easy.Negative xbad-hands", &["embedding bad-hands", "embedding Easy.Negative"]),
         ("comfy", "(a:1.2) [b] embedding:foo, BREAK)", &["weight (", "weight :1.2)", "embedding embedding:foo", "wrong )"]),
         ("compel", r#"(a b)1.3 word++ well-known x- ("a", "b").and()"#, &["weight (", "weight )1.3", "weight ++", "weight -", "weight (", "weight )", "word .and()"]),
+        ("compel", r#"("a", "b").blend(1, 0.5)"#, &["weight (", "weight )", "word .blend(1, 0.5)"]),
         ("plain", "(a:1.2) {b|c} BREAK", &[]),
     ] {
         assert_eq!(marks(&browser, text, syntax), expected, "{syntax}: {text}");

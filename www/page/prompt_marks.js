@@ -15,7 +15,7 @@ const COMFY_EMBEDDING = /embedding:[^\s,()[\]{}|<>]+/y;
 const WORDS = /(?<![\p{L}\p{N}_])(BREAK|AND)(?![\p{L}\p{N}_])/gu;
 const COMPEL_WEIGHT = /(?:\d+\.?\d*|\.\d+|\++|-+)/y;
 const COMPEL_SIGNS = /(?<=[\p{L}\p{N}"])(?:\++|-+)(?=$|[\s,.()"])/gu;
-const COMPEL_JOIN = /(?<=\))\.(?:and|blend)\(\)/g;
+const COMPEL_JOIN = /\)(\.(?:and|add|blend))$/;
 const NUMBER = /^\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*$/;
 const CLOSES = /** @type {Record<string, string>} */ ({ ")": "(", "]": "[", "}": "{" });
 
@@ -100,8 +100,11 @@ export function marks_of(text, syntax, embeddings = null) {
       for (const at of [open, ...(bars.length > 0 ? bars : is_scheduled ? colons.slice(-2, -1) : [])]) mark(at, at + 1, "weight");
       mark(is_scheduled ? last : close, close + 1, "weight");
     } else if (syntax === "compel") {
-      // Of `.and()`, below.
-      if (close === open + 1) continue;
+      const [, join] = COMPEL_JOIN.exec(text.slice(Math.max(0, open - 7), open)) ?? [];
+      if (join && !text.slice(open + 1, close).includes("(")) {
+        mark(open - join.length, close + 1, "word");
+        continue;
+      }
       mark(open, open + 1, "weight");
       mark(close, close + 1 + found_at(COMPEL_WEIGHT, text, close + 1).length, "weight");
     } else {
@@ -112,7 +115,7 @@ export function marks_of(text, syntax, embeddings = null) {
   const taken = new Uint8Array(text.length);
   for (const { start, end } of marks) taken.fill(1, start, end);
   /** @type {[RegExp | null, Kind][]} */
-  const patterns = [[syntax === "a1111" ? WORDS : null, "word"], [syntax === "compel" ? COMPEL_JOIN : null, "word"], [syntax === "compel" ? COMPEL_SIGNS : null, "weight"], [embeddings, "embedding"]];
+  const patterns = [[syntax === "a1111" ? WORDS : null, "word"], [syntax === "compel" ? COMPEL_SIGNS : null, "weight"], [embeddings, "embedding"]];
   for (const [pattern, kind] of patterns) {
     if (!pattern) continue;
     for (const { index, 0: found } of text.matchAll(pattern)) {
