@@ -51,7 +51,10 @@ fn a_link_fills_the_form_and_does_nothing_else() {
     let said = notices(&browser);
     assert!(said.contains("the sampler none_such is not supported") && said.contains("steps -1"), "{said}");
     let before = fields(&browser);
-    for (hash, said) in [("#v=1&prompt=' + 'x'.repeat(20000) + '", "the link is too long"), ("#v=1&seed=99999999999999999999", "seed 9999")] {
+    for (hash, said) in [
+        ("#v=1&prompt=' + 'x'.repeat(20000) + '", "the link is too long"),
+        ("#v=1&seed=99999999999999999999", "seed 9999"),
+    ] {
         browser.eval(&format!("(() => {{ location.hash = '{hash}'; }})()"));
         browser.wait_until(&format!("document.getElementById('notices').textContent.includes({said:?})"));
         assert_eq!(fields(&browser), before);
@@ -67,7 +70,14 @@ fn a_copied_link_brings_the_same_settings() {
     let browser = Browser::start();
     browser.open_page(&page_url());
     browser.eval("navigator.clipboard.writeText = async (copied) => { window.copied = copied; }");
-    browser.fill(&[("prompt", "a & b, 50 % #1 +\nc"), ("negative", "x=y"), ("seed", "42"), ("steps", "5"), ("guidance", "2.5"), ("sampler", "ddim")]);
+    browser.fill(&[
+        ("prompt", "a & b, 50 % #1 +\nc"),
+        ("negative", "x=y"),
+        ("seed", "42"),
+        ("steps", "5"),
+        ("guidance", "2.5"),
+        ("sampler", "ddim"),
+    ]);
     browser.eval("document.getElementById('copy-link').click()");
     browser.wait_until("window.copied");
     let (link, before) = (browser.eval("window.copied"), fields(&browser));
@@ -82,7 +92,9 @@ fn a_copied_link_brings_the_same_settings() {
     other.draw(APPLE, 1);
     other.eval("navigator.clipboard.writeText = async (copied) => { window.copied = copied; }");
     other.eval("document.querySelector('.card .open').click()");
-    other.eval("[...document.querySelectorAll('#viewer-actions button')].find((b) => b.textContent === 'Copy link').click()");
+    other.eval(
+        "[...document.querySelectorAll('#viewer-actions button')].find((b) => b.textContent === 'Copy link').click()",
+    );
     other.wait_until("window.copied");
     let link = other.eval("window.copied").as_str().expect("a link").to_owned();
     assert!(link.contains("prompt=a+red+apple") && link.contains("seed=1&"), "{link}");
@@ -150,10 +162,16 @@ fn strange_settings_are_left_out() {
             object: {}.x === undefined,
         };"#,
     );
-    assert_eq!(kept["kept"]["darkroom.loras"], json!({ "sd1": { "good": { "on": true, "strength": 0.5, "text_strength": null } } }));
+    assert_eq!(
+        kept["kept"]["darkroom.loras"],
+        json!({ "sd1": { "good": { "on": true, "strength": 0.5, "text_strength": null } } })
+    );
     assert_eq!(kept["kept"]["darkroom.styles"], json!({ "styles": [{ "name": "B", "prompt": "b", "negative": "" }] }));
     assert_eq!(kept["kept"]["darkroom.form"]["prompt"], "good");
-    assert_eq!(json!([kept["kept"]["darkroom.form"]["runner"], kept["kept"]["darkroom.form"]["dtype"]]), json!(["auto", "f32"]));
+    assert_eq!(
+        json!([kept["kept"]["darkroom.form"]["runner"], kept["kept"]["darkroom.form"]["dtype"]]),
+        json!(["auto", "f32"])
+    );
     assert!(kept["kept"]["darkroom.form"]["steps"].is_string(), "what is here stays: {kept}");
     let mut keys: Vec<_> = kept["kept"].as_object().expect("an object").keys().collect();
     keys.sort();
@@ -174,7 +192,8 @@ fn zip_of_all(browser: &Browser, path: &Path) {
         URL.createObjectURL = own;
         return Array.from(new Uint8Array(await file.arrayBuffer()));",
     );
-    let bytes: Vec<u8> = bytes.as_array().expect("bytes").iter().map(|byte| byte.as_u64().expect("a byte") as u8).collect();
+    let bytes: Vec<u8> =
+        bytes.as_array().expect("bytes").iter().map(|byte| byte.as_u64().expect("a byte") as u8).collect();
     std::fs::write(path, bytes).expect("a file");
 }
 

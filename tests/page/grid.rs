@@ -23,7 +23,11 @@ fn choose(browser: &Browser, axis: &str, setting: &str, values: &str) {
 }
 
 fn fault(browser: &Browser, axis: &str) -> String {
-    browser.eval(&format!("document.getElementById('grid-{axis}-fault').textContent")).as_str().unwrap_or_default().into()
+    browser
+        .eval(&format!("document.getElementById('grid-{axis}-fault').textContent"))
+        .as_str()
+        .unwrap_or_default()
+        .into()
 }
 
 #[test]
@@ -53,9 +57,14 @@ fn lists_are_spelled_as_in_automatic1111() {
         ("", "whole", json!([])),
     ] {
         let found = numbers(list, kind);
-        let same = |a: &Value, b: &Value| (a.as_f64().unwrap_or(f64::NAN) - b.as_f64().unwrap_or(f64::NAN)).abs() < 1e-12;
-        let (found_list, expected) = (found.as_array().cloned().unwrap_or_default(), expected.as_array().expect("a list"));
-        assert!(found_list.len() == expected.len() && found_list.iter().zip(expected).all(|(a, b)| same(a, b)), "{list}: {found}");
+        let same =
+            |a: &Value, b: &Value| (a.as_f64().unwrap_or(f64::NAN) - b.as_f64().unwrap_or(f64::NAN)).abs() < 1e-12;
+        let (found_list, expected) =
+            (found.as_array().cloned().unwrap_or_default(), expected.as_array().expect("a list"));
+        assert!(
+            found_list.len() == expected.len() && found_list.iter().zip(expected).all(|(a, b)| same(a, b)),
+            "{list}: {found}"
+        );
     }
     for list in ["1.5", "x", "1-", "1-5 (+0)", "1-5 (-1)", "1-999999999", "1-5 [99999999]", "1 2"] {
         assert!(numbers(list, "whole").is_string(), "{list}: {}", numbers(list, "whole"));
@@ -135,10 +144,15 @@ fn a_grid_is_made_of_its_pictures() {
     assert_eq!(kept["cells"], json!([[APPLE, 1, 7], [APPLE, 2, 7], [rocket, 1, 7], [rocket, 2, 7]]));
     assert_eq!(json!([kept["parameters"]["prompt"], kept["parameters"]["notes"]]), json!([APPLE, []]));
     let line = kept["texts"]["parameters"].as_str().expect("a text");
-    let tail = r#"Script: X/Y/Z plot, X Type: Steps, X Values: "1, 2", Y Type: Prompt S/R, Y Values: "red apple, rocket""#;
+    let tail =
+        r#"Script: X/Y/Z plot, X Type: Steps, X Values: "1, 2", Y Type: Prompt S/R, Y Values: "red apple, rocket""#;
     assert!(line.ends_with(tail), "{line}");
     browser.eval("document.querySelector('.card .open').click()");
-    assert!(browser.text("#viewer-parameters").contains("Steps (1, 2) × Prompt S/R (red apple, rocket)"), "{}", browser.text("#viewer"));
+    assert!(
+        browser.text("#viewer-parameters").contains("Steps (1, 2) × Prompt S/R (red apple, rocket)"),
+        "{}",
+        browser.text("#viewer")
+    );
     assert_eq!(browser.console(), Vec::<String>::new());
 }
 

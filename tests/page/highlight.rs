@@ -25,17 +25,43 @@ fn each_syntax_has_its_marks() {
     for (syntax, text, expected) in [
         ("a1111", "a (b:1.2) c", &["weight (", "weight :1.2)"][..]),
         ("a1111", "((a)) [b]", &["weight (", "weight (", "weight )", "weight )", "weight [", "weight ]"]),
-        ("a1111", "[a:b:0.5] [a|b] [:x:7]", &["weight [", "weight :", "weight :0.5]", "weight [", "weight |", "weight ]", "weight [", "weight :", "weight :7]"]),
+        (
+            "a1111",
+            "[a:b:0.5] [a|b] [:x:7]",
+            &[
+                "weight [",
+                "weight :",
+                "weight :0.5]",
+                "weight [",
+                "weight |",
+                "weight ]",
+                "weight [",
+                "weight :",
+                "weight :7]",
+            ],
+        ),
         ("a1111", "(a:b)", &["weight (", "weight )"]),
         ("a1111", "<lora:ink:0.8> <b> <lora:x", &["tag <lora:ink:0.8>", "wrong <lora:"]),
         ("a1111", "__animal__ __a/b*__ snake_case __x", &["choice __animal__", "choice __a/b*__"]),
-        ("a1111", "{a|2::b} {x} ${v|w} {2$$a|b}", &["choice {", "choice |", "choice }", "choice {", "choice |", "choice }"]),
+        (
+            "a1111",
+            "{a|2::b} {x} ${v|w} {2$$a|b}",
+            &["choice {", "choice |", "choice }", "choice {", "choice |", "choice }"],
+        ),
         ("a1111", "a BREAK b AND c BREAKS (BREAK)", &["word BREAK", "word AND", "weight (", "weight )"]),
         ("a1111", r"\(a\) (b] c)", &["weight (", "wrong ]", "weight )"]),
         ("a1111", "(a [b", &["wrong (", "wrong ["]),
         ("a1111", "bad-hands, Easy.Negative xbad-hands", &["embedding bad-hands", "embedding Easy.Negative"]),
-        ("comfy", "(a:1.2) [b] embedding:foo, BREAK)", &["weight (", "weight :1.2)", "embedding embedding:foo", "wrong )"]),
-        ("compel", r#"(a b)1.3 word++ well-known x- ("a", "b").and()"#, &["weight (", "weight )1.3", "weight ++", "weight -", "weight (", "weight )", "word .and()"]),
+        (
+            "comfy",
+            "(a:1.2) [b] embedding:foo, BREAK)",
+            &["weight (", "weight :1.2)", "embedding embedding:foo", "wrong )"],
+        ),
+        (
+            "compel",
+            r#"(a b)1.3 word++ well-known x- ("a", "b").and()"#,
+            &["weight (", "weight )1.3", "weight ++", "weight -", "weight (", "weight )", "word .and()"],
+        ),
         ("compel", r#"("a", "b").blend(1, 0.5)"#, &["weight (", "weight )", "word .blend(1, 0.5)"]),
         ("plain", "(a:1.2) {b|c} BREAK", &[]),
     ] {
@@ -48,7 +74,8 @@ fn the_layer_follows_the_field() {
     let browser = Browser::start();
     browser.open_page(&page_url());
     let kinds = "[...document.querySelectorAll('.dock-prompt [data-kind]')].map((each) => `${each.dataset.kind} ${each.textContent}`)";
-    let expect = |expected: Value| browser.wait_until(&format!("JSON.stringify({kinds}) === {:?}", expected.to_string()));
+    let expect =
+        |expected: Value| browser.wait_until(&format!("JSON.stringify({kinds}) === {:?}", expected.to_string()));
     browser.fill(&[("prompt", "a (fox:1.2)")]);
     expect(json!(["weight (", "weight :1.2)"]));
     browser.fill(&[("syntax", "plain")]);
@@ -58,7 +85,13 @@ fn the_layer_follows_the_field() {
     browser.run("const { fill } = await import('./page/form.js'); const { changed } = await import('./page/check.js'); fill({ prompt: '[x]' }); changed();");
     expect(json!(["weight [", "weight ]"]));
     // Lines break in the same places.
-    for text in ["(a)\n\n", &format!("(a) {}", "y".repeat(300)), &"(x)  word-and/more ".repeat(40), &"(日本語) ".repeat(40), &"(مرحبا) بالعالم ".repeat(20)] {
+    for text in [
+        "(a)\n\n",
+        &format!("(a) {}", "y".repeat(300)),
+        &"(x)  word-and/more ".repeat(40),
+        &"(日本語) ".repeat(40),
+        &"(مرحبا) بالعالم ".repeat(20),
+    ] {
         browser.fill(&[("prompt", text)]);
         browser.run("await new Promise((resolve) => setTimeout(resolve, 150))");
         let heights = browser.eval("[document.querySelector('.dock-prompt .marks-layer').scrollHeight, document.getElementById('prompt').scrollHeight]");
@@ -99,7 +132,11 @@ fn the_letters_stay_readable_on_every_mark() {
     );
     let contrasts = contrasts.as_array().expect("a list");
     for kind in ["weight", "tag", "choice", "word", "embedding", "wrong"] {
-        assert_eq!(contrasts.iter().map(|each| &each[1]).filter(|each| **each == kind).count().min(2), 2, "{kind}: {contrasts:?}");
+        assert_eq!(
+            contrasts.iter().map(|each| &each[1]).filter(|each| **each == kind).count().min(2),
+            2,
+            "{kind}: {contrasts:?}"
+        );
     }
     for each in contrasts {
         assert!(each[2].as_f64().is_some_and(|contrast| contrast >= 4.5), "{each}");
@@ -131,7 +168,10 @@ fn typing_into_a_long_prompt_does_not_lag() {
         return { n: field.value.length, spans: document.querySelectorAll('.dock-prompt [data-kind]').length, times: times.sort((a, b) => a - b) };",
     );
     let quick = times["times"][10].as_f64().expect("a number");
-    eprintln!("{} characters, {} marks: {quick:.1} ms for the quicker keys, {} at most", times["n"], times["spans"], times["times"][39]);
+    eprintln!(
+        "{} characters, {} marks: {quick:.1} ms for the quicker keys, {} at most",
+        times["n"], times["spans"], times["times"][39]
+    );
     assert!(times["spans"].as_u64().is_some_and(|n| n > 500), "{times}");
     assert!(quick <= MAX_TYPING_MS, "{times}");
 }
@@ -140,7 +180,9 @@ fn typing_into_a_long_prompt_does_not_lag() {
 fn keys_weigh_the_selection_or_the_word() {
     let browser = Browser::start();
     browser.open_page(&page_url());
-    let state = || browser.eval("(() => { const field = document.getElementById('prompt'); return [field.value, field.value.slice(field.selectionStart, field.selectionEnd)]; })()");
+    let state = || {
+        browser.eval("(() => { const field = document.getElementById('prompt'); return [field.value, field.value.slice(field.selectionStart, field.selectionEnd)]; })()")
+    };
     let press = |syntax: &str, text: &str, (start, end): (usize, usize), pressed: &[char]| {
         browser.fill(&[("syntax", syntax), ("prompt", text)]);
         browser.eval(&format!("(() => {{ const field = document.getElementById('prompt'); field.focus(); field.setSelectionRange({start}, {end}); }})()"));

@@ -21,7 +21,10 @@ fn the_queue_keeps_its_order() {
     browser.eval("document.getElementById('open-queue').click()");
     let up = |prompt: &str, expected: Value| {
         browser.eval(&format!("document.querySelector('#queue button[aria-label=\"Move up: {prompt}\"]').click()"));
-        browser.wait_until(&format!("JSON.stringify([...document.querySelectorAll('#queue li span')].map((each) => each.textContent)) === {:?}", expected.to_string()));
+        browser.wait_until(&format!(
+            "JSON.stringify([...document.querySelectorAll('#queue li span')].map((each) => each.textContent)) === {:?}",
+            expected.to_string()
+        ));
     };
     up("four", json!(["two", "four", "three"]));
     up("four", json!(["four", "two", "three"]));
@@ -44,13 +47,17 @@ fn a_seed_that_is_held_for_one_drawing_is_held_for_one() {
     browser.wait_until("document.querySelectorAll('.card').length === 1");
     browser.wait_until_idle();
     browser.eval("document.querySelector('[name=next-seed][value=random]').click()");
-    browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
+    browser
+        .eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
     browser.wait_until("document.getElementById('seed').value === '77'");
     browser.run("await new Promise((resolve) => setTimeout(resolve, 300))");
     browser.reload();
     browser.wait_until_idle();
     let choice = "document.querySelector('[name=next-seed]:checked').value";
-    assert_eq!(json!([browser.eval(choice), browser.eval("document.getElementById('seed').value")]), json!(["keep", "77"]));
+    assert_eq!(
+        json!([browser.eval(choice), browser.eval("document.getElementById('seed').value")]),
+        json!(["keep", "77"])
+    );
     browser.wait_until("document.getElementById('needs').dataset.state === 'ready'");
     browser.eval("document.getElementById('draw').click()");
     browser.wait_until("document.querySelectorAll('.card').length === 2");
