@@ -31,8 +31,8 @@ usage() {
 ./build.sh test [native|web|firefox|node|page]  all tests, or those of one kind; what follows goes to the test runner
 ./build.sh check                    formatting, lints of both targets, types of the JavaScript, documentation, invariants, shaders,
                                     fuzzing
-./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, weights, memory, stream,
-                                    serve, or all of them
+./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, weights, memory, lora,
+                                    stream, serve, or all of them
 ./build.sh kit [--with-model]       pack target/kit.tar.xz, which tells all about a borrowed machine's graphics card
 ./build.sh kit test                 what that does, on this machine's adapter
 TEXT
@@ -241,7 +241,7 @@ verb_check() {
     [ $failed -eq 0 ]
 }
 
-benches="browser native kernels weights memory stream serve"
+benches="browser native kernels weights memory lora stream serve"
 
 verb_bench() {
     local flags=() names="" name

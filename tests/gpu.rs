@@ -24,6 +24,7 @@ fn every_kernel_works_at_the_smallest_sizes() {
     cases::attention::smallest().iter().for_each(|case| block_on(cases::attention::check(&mut rig, case)));
     cases::embedding::smallest().iter().for_each(|case| block_on(cases::embedding::check(&mut rig, case)));
     cases::repack::smallest().iter().for_each(|case| block_on(cases::repack::check(&mut rig, case)));
+    cases::add_low_rank::smallest().iter().for_each(|case| block_on(cases::add_low_rank::check(&mut rig, case)));
     cases::lincomb::smallest().iter().for_each(|case| block_on(cases::lincomb::check(&gpu, case)));
     cases::elementwise::smallest().iter().for_each(|case| block_on(cases::elementwise::check(&mut rig, case)));
 }
@@ -53,6 +54,17 @@ fn repack_matches_its_reference() {
     let Some(gpu) = gpu() else { return };
     let mut rig = Rig::new(&gpu);
     cases::repack::CASES.iter().for_each(|case| block_on(cases::repack::check(&mut rig, case)));
+}
+
+#[test]
+fn low_rank_terms_match_their_reference() {
+    cases::add_low_rank::check_refusals();
+    let Some(gpu) = gpu() else { return };
+    let mut rig = Rig::new(&gpu);
+    for case in cases::add_low_rank::CASES {
+        block_on(cases::add_low_rank::check(&mut rig, case));
+        block_on(cases::add_low_rank::check_packed(&mut rig, case));
+    }
 }
 
 #[test]

@@ -14,20 +14,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use darkroom::bench::RandomWeights;
 use darkroom::checkpoint::lora::LoraFile;
-use darkroom::checkpoint::names;
-use darkroom::checkpoint::single::{SingleFile, SingleFileSettings};
 use darkroom::engine::{Device, DeviceName, Dtype, Engine, EngineSettings, Expected, Pictures, Tune};
 use darkroom::error::Class;
-use darkroom::graph::WeightSpec;
 use darkroom::hub::folder::Folder;
-use darkroom::hub::published::Published;
-use darkroom::hub::{Component, Source as _};
 use darkroom::image::{RgbImage, decode};
-use darkroom::model;
-use darkroom::model::SDVersion;
-use darkroom::model::config::{ClipTextConfig, UNet2DConditionConfig, VaeConfig};
 use darkroom::pipeline::{Event, Residency};
 use darkroom::request::{LoraUse, Request};
 use darkroom::weights::{DiskSource, MemorySource};
@@ -292,92 +283,4 @@ fn files_of_other_kinds_are_refused() {
         assert_eq!(error.class(), Class::Model);
         assert!(error.to_string().contains(word), "{error}");
     }
-}
-
-/// How long a change of one LoRA takes on a model of true size, beside loading it: random weights, rank 32, all layers of
-/// the UNet's transformers and of the text encoder. DARKROOM_LARGE=1 runs it and prints; DARKROOM_DEVICE=gpu on the GPU.
-#[test]
-fn a_change_takes_less_than_a_load() {
-    if std::env::var("DARKROOM_LARGE").as_deref() != Ok("1") {
-        return;
-    }
-    let (checkpoint, lora) = true_size();
-    let is_gpu = std::env::var("DARKROOM_DEVICE").as_deref() == Ok("gpu");
-    let settings = match is_gpu {
-        true => on_gpu().unwrap(),
-        false => on_cpu(),
-    };
-    let source = SingleFile::open("random", Box::new(RandomWeights::new(&checkpoint)), SingleFileSettings::default());
-    let source = Rc::new(block_on(source).unwrap());
-    let device = block_on(Device::open(&settings)).unwrap();
-    let engine = block_on(Engine::open(&device, source, &settings, &Expected::default())).unwrap();
-    let file = block_on(LoraFile::open("lora", Box::new(RandomWeights::new(&lora)))).unwrap();
-    engine.add_lora(file.fit(engine.configs(), None).unwrap());
-    let clock = std::time::Instant::now();
-    block_on(engine.load(&mut |_| {})).unwrap();
-    eprintln!("load: {:.2} s", clock.elapsed().as_secs_f64());
-    let encode = |strength: f64, text_strength: Option<f64>| {
-        let loras = vec![LoraUse { name: "lora".into(), strength, text_strength }];
-        let request = Request {
-            prompt: "a fox".into(),
-            width: Some(64),
-            height: Some(64),
-            steps: Some(1),
-            loras,
-            ..Request::default()
-        };
-        let mut generation = engine.draw(&request, Pictures::default(), 0).unwrap();
-        let clock = std::time::Instant::now();
-        block_on(generation.step(&mut |_| true)).unwrap();
-        clock.elapsed().as_secs_f64()
-    };
-    encode(0.0, None);
-    let plain = encode(0.0, None);
-    for (what, strength, text) in
-        [("on", 1.0, None), ("other strength", 0.5, None), ("UNet alone", 0.8, Some(0.5)), ("off", 0.0, None)]
-    {
-        eprintln!("{what}: {:.2} s", encode(strength, text) - plain);
-    }
-}
-
-/// The tensors of a Stable Diffusion 1.5 in one file, and of a LoRA for it.
-fn true_size() -> (Vec<WeightSpec>, Vec<WeightSpec>) {
-    let published = Published::new(SDVersion::V1_5);
-    let text = |path: &str| block_on(published.read_text(path)).unwrap();
-    let unet = UNet2DConditionConfig::from_json(&text("unet/config.json"), "unet").unwrap();
-    let clip = ClipTextConfig::from_json(&text("text_encoder/config.json"), "clip").unwrap();
-    let vae = VaeConfig::from_json("AutoencoderKL", &text("vae/config.json"), "vae").unwrap();
-    let (unet, clip) = (model::unet::weights(&unet).unwrap(), model::clip::weights(&clip).unwrap());
-    let parts = [
-        (Component::Unet, &unet),
-        (Component::TextEncoder, &clip),
-        (Component::Vae, &model::vae::weights(&vae).unwrap()),
-    ];
-    let mut checkpoint = Vec::new();
-    for (component, specs) in parts {
-        let names = names::written(component, false, false, specs.iter().map(|spec| spec.name.as_str()));
-        checkpoint.extend(specs.iter().zip(names).map(|(spec, place)| {
-            let mut shape = spec.shape.clone();
-            if place.stored.contains(".attn_1.") && shape.len() == 2 {
-                shape.extend([1, 1]);
-            }
-            WeightSpec { name: place.stored, shape }
-        }));
-    }
-    let mut lora = Vec::new();
-    let is_wanted =
-        |spec: &&WeightSpec| spec.shape.len() > 1 && (spec.name.contains("attentions") || spec.name.contains("layers"));
-    for (prefix, specs) in [("lora_unet", &unet), ("lora_te", &clip)] {
-        for spec in specs.iter().filter(is_wanted) {
-            let layer = spec.name.trim_end_matches(".weight").replace('.', "_");
-            let mut add = |end: &str, first: usize, second: usize| {
-                let mut shape = spec.shape.clone();
-                (shape[0], shape[1]) = (first, second);
-                lora.push(WeightSpec { name: format!("{prefix}_{layer}.{end}.weight"), shape });
-            };
-            add("lora_down", 32, spec.shape[1]);
-            add("lora_up", spec.shape[0], 32);
-        }
-    }
-    (checkpoint, lora)
 }

@@ -2,9 +2,12 @@
 //! read, so that the device rounds once. Tensors that no adapter changes pass through as they are.
 //!
 //! A tensor passes in pieces: rows that are asked for are computed, and the small factors of one tensor at a time are kept.
+//! Where all changes of a tensor are products, a caller may take the pristine values and the factors instead, and add them
+//! up on its device ([`LowRank`]).
 
 mod arithmetic;
 mod change;
+mod low_rank;
 mod product;
 
 use std::cell::RefCell;
@@ -17,6 +20,7 @@ use half::{bf16, f16};
 use self::arithmetic::{Magnitude, Sizes, add_decomposed, add_input_squares};
 use self::change::Prepared;
 pub use self::change::{Change, Factors, Form, Half, Magnitudes};
+pub use self::low_rank::{LowRank, Terms};
 use super::dtype::Dtype;
 use super::gguf::BlockType;
 use super::source::LocalFuture;
@@ -205,6 +209,13 @@ impl TensorSource for Merged {
 
     fn read_blocks<'a>(&'a self, name: &'a str, first: u64, n: u64) -> LocalFuture<'a, Result<Vec<u8>>> {
         self.base.read_blocks(name, first, n)
+    }
+
+    fn low_rank(&self, name: &str) -> Option<LowRank<'_>> {
+        let (name, _) = self.changes.get_key_value(name)?;
+        let (tensor, applied) = self.changed(name)?;
+        // Values that are rounded to the type of the file are summed here.
+        if self.in_own_type { None } else { LowRank::of(&*self.base, name, tensor, applied) }
     }
 
     fn read<'a>(&'a self, name: &'a str, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {

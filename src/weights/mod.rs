@@ -93,6 +93,12 @@ impl Weights {
         self.0.tensor(name)
     }
 
+    /// A tensor as a stored one plus products of small factors, where it is one ([`TensorSource::low_rank`]).
+    #[must_use]
+    pub fn low_rank(&self, name: &str) -> Option<merged::LowRank<'_>> {
+        self.0.low_rank(name)
+    }
+
     /// The names of all tensors as the lowest layer spells them, in alphabetical order.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {

@@ -3,6 +3,7 @@
 
 use super::dtype::Dtype;
 use super::gguf::BlockType;
+use super::merged::LowRank;
 use super::source::LocalFuture;
 use crate::error::{Error, Result};
 
@@ -36,6 +37,13 @@ pub trait TensorSource {
     /// the shape `wanted`, and the stored tensor. `None` where tensors are stored as they are given.
     fn stored_for(&self, name: &str, wanted: &[usize]) -> Option<(Vec<usize>, Tensor<'_>)> {
         let _ = (name, wanted);
+        None
+    }
+
+    /// A tensor that a layer has as a stored tensor plus products of small factors, for callers that multiply and add
+    /// themselves; [`TensorSource::read`] gives the sum. `None` for all other tensors.
+    fn low_rank(&self, name: &str) -> Option<LowRank<'_>> {
+        let _ = name;
         None
     }
 

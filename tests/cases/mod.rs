@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test binary that includes this module uses a part of it")]
 
+pub mod add_low_rank;
 pub mod attention;
 pub mod elementwise;
 pub mod embedding;
@@ -112,5 +113,8 @@ pub async fn check_short(gpu: &Gpu) {
     }
     for case in repack::CASES {
         repack::check(&mut rig, case).await;
+    }
+    for case in add_low_rank::CASES {
+        add_low_rank::check(&mut rig, case).await;
     }
 }

@@ -5,6 +5,7 @@ mod arithmetic;
 mod load;
 mod once;
 mod replay;
+mod slices;
 mod stream;
 mod tensor;
 mod tune;

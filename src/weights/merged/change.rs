@@ -121,6 +121,12 @@ pub(super) fn check_finite(tensors: &Weights, name: &str, values: &[f32]) -> Res
 }
 
 impl Factors {
+    /// The rank of the product of left and right; `None` for the Tucker form.
+    fn rank(&self, tensors: &Weights) -> Option<usize> {
+        let (first, rest) = sides(tensors, &self.left).ok()?;
+        self.core.is_none().then_some(if self.left_transposed { first } else { rest })
+    }
+
     /// Rows, and values of a row, of the product.
     fn sizes(&self, tensors: &Weights) -> Result<(usize, usize), String> {
         let (first, rest) = sides(tensors, &self.left)?;
@@ -272,6 +278,22 @@ impl Change {
 
     pub(super) fn sizes(&self) -> Sizes {
         self.sizes
+    }
+
+    /// The rank of a difference that is a product of two factors and nothing else.
+    pub(super) fn rank(&self) -> Option<usize> {
+        match (&self.form, &self.magnitudes) {
+            (Form::Product(factors), None) => factors.rank(&self.tensors),
+            _ => None,
+        }
+    }
+
+    /// The factors of such a difference, with alpha / rank.
+    pub(super) async fn product(&self) -> Result<Option<(Product, f32)>> {
+        match &self.form {
+            Form::Product(factors) => Ok(Some((factors.read(&self.tensors).await?, self.scale))),
+            _ => Ok(None),
+        }
     }
 
     /// The tensor that is added whole, with its scale.

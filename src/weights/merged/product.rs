@@ -60,6 +60,18 @@ impl Product {
         self.cols
     }
 
+    /// The left factor, \[rows,rank\].
+    #[must_use]
+    pub fn left(&self) -> &[f32] {
+        &self.left
+    }
+
+    /// The right factor, \[rank,cols\].
+    #[must_use]
+    pub fn right(&self) -> &[f32] {
+        &self.right
+    }
+
     /// Adds `scale` times these rows of the matrix to `out`, \[rows,cols\].
     pub fn add(&self, rows: Range<usize>, scale: f32, out: &mut [f32]) {
         let left = &self.left[rows.start * self.rank..rows.end * self.rank];

@@ -8,80 +8,27 @@ use half::slice::HalfFloatSliceExt;
 
 use super::super::buffer::{Buffer, Range};
 use super::super::kernel::{Launch, UNUSED_BYTES};
-use super::super::kernels::products::repack::{self, Raw, Repack};
+use super::super::kernels::products::add_low_rank;
+use super::super::kernels::products::repack::{self, Raw};
 use super::super::ledger::Purpose;
 use super::super::recorder::Ticket;
 use super::super::weight_layout::{WeightBuffer, WeightKey, WeightLayout, n_values};
+use super::slices::{Added, Slice, least_raw_bytes, slices};
 use super::{GpuRunner, GpuWeights};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, WeightSpec};
-use crate::weights::blocks::BLOCK;
 use crate::weights::convert::f32_from_le_bytes;
+use crate::weights::merged::{LowRank, Terms};
 use crate::weights::{Dtype, WeightType, Weights};
 
 /// Bytes of a checkpoint that are on the host at once while weights are loaded. Their conversion needs as much again.
-const PIECE_BYTES: u64 = 8 << 20;
+pub(super) const PIECE_BYTES: u64 = 8 << 20;
+
+/// The largest f16.
+const MAX_F16: f32 = 65504.0;
 
 /// Bytes of weights that were written and that the device has not taken, about.
 const MAX_UNTAKEN_BYTES: u64 = 64 << 20;
-
-/// Some outputs of a tensor on their way into a packed matrix.
-struct Slice {
-    /// The first value of the tensor, and how many.
-    first: u64,
-    n_values: u64,
-    /// What packs them.
-    repack: Repack,
-}
-
-impl Slice {
-    /// Bytes that are uploaded.
-    fn n_bytes(&self) -> u64 {
-        self.repack.raw.bytes_of(self.n_values)
-    }
-}
-
-/// The type that a tensor is uploaded in before it is packed. Blocks of quantised numbers go as they are where they lie
-/// along the inputs.
-fn raw_for(packed: WeightType, part: &WeightSpec, weights: &Weights) -> Raw {
-    let stored = weights.get(&part.name).map(|info| info.dtype);
-    let lies_along_inputs = part.shape[1].is_multiple_of(BLOCK) && part.shape[2..].iter().all(|side| *side == 1);
-    match packed {
-        WeightType::F16 => Raw::F16,
-        WeightType::F32 => Raw::F32,
-        WeightType::Q8_0 | WeightType::Q4_0 => {
-            let blocks = weights.blocks(&part.name).filter(|_| lies_along_inputs).and_then(Raw::of_blocks);
-            // What is quantised is not rounded before.
-            blocks.unwrap_or(if stored == Some(&Dtype::F16) { Raw::F16 } else { Raw::F32 })
-        }
-    }
-}
-
-/// The slices in which the tensors of a buffer are packed, by tensor; none where they lie as in the checkpoint.
-fn slices(wanted: &WeightBuffer, weights: &Weights) -> Vec<Vec<Slice>> {
-    let WeightLayout::Packed { geglu, weight_type } = wanted.layout() else { return Vec::new() };
-    let columns = wanted.parts.iter().map(|part| part.shape[0] as u32).sum();
-    let mut first_column = 0;
-    let mut all = Vec::with_capacity(wanted.parts.len());
-    for part in &wanted.parts {
-        let (outputs, inputs) = (part.shape[0] as u32, part.shape[1] as u32);
-        let taps = part.shape[2..].iter().product::<usize>() as u32;
-        let raw = raw_for(weight_type, part, weights);
-        let of_output = u64::from(inputs) * u64::from(taps);
-        // Whole fours, at least one.
-        let most = (PIECE_BYTES / raw.bytes_of(of_output).max(1) / 4 * 4).max(4) as u32;
-        let starts = (0..outputs).step_by(most as usize);
-        let slice = |first: u32| {
-            let n = most.min(outputs - first);
-            let alone = Repack::alone(outputs, inputs, taps, geglu, raw);
-            let repack = Repack { packed: weight_type, first_column, columns, slice: [first, n], ..alone };
-            Slice { first: u64::from(first) * of_output, n_values: u64::from(n) * of_output, repack }
-        };
-        all.push(starts.map(slice).collect());
-        first_column += outputs;
-    }
-    all
-}
 
 /// How much was written since the device was last waited for.
 #[derive(Default)]
@@ -105,10 +52,12 @@ impl GpuRunner {
         wanted
     }
 
-    /// Bytes of the largest slice of a matrix as it is uploaded, before it is packed.
+    /// Bytes of the largest slice of a matrix as it is uploaded, before it is packed. Low-rank terms take no more than
+    /// the slices of the weights without them.
     pub(super) fn raw_bytes(&self, wanted: &[WeightBuffer], weights: &Weights) -> u64 {
-        let slices = wanted.iter().flat_map(|buffer| slices(buffer, weights)).flatten();
-        slices.map(|slice| slice.n_bytes()).max().unwrap_or(0)
+        let room = wanted.iter().map(|buffer| least_raw_bytes(buffer, weights)).max().unwrap_or(0);
+        let slices = wanted.iter().flat_map(|buffer| slices(buffer, weights, room)).flatten();
+        slices.map(|slice| slice.n_bytes()).max().unwrap_or(0).max(room)
     }
 
     /// Room for a slice of so many bytes.
@@ -118,10 +67,10 @@ impl GpuRunner {
     }
 
     /// Has the kernels compiled that pack the buffers.
-    pub(super) fn compile_packing(&self, wanted: &[WeightBuffer], weights: &Weights) -> Result<()> {
-        let slices = wanted.iter().flat_map(|buffer| slices(buffer, weights)).flatten();
-        let packing: Vec<Launch> = slices.map(|slice| repack::launch(&slice.repack)).collect::<Result<_>>()?;
-        self.recorder.compile_ahead(&packing);
+    pub(super) fn compile_packing(&self, wanted: &[WeightBuffer], weights: &Weights, raw: &Buffer) -> Result<()> {
+        let slices = wanted.iter().flat_map(|buffer| slices(buffer, weights, raw.n_bytes)).flatten();
+        let packing: Vec<Vec<Launch>> = slices.map(|slice| slice.launches()).collect::<Result<_>>()?;
+        self.recorder.compile_ahead(packing.iter().flatten());
         Ok(())
     }
 
@@ -148,7 +97,7 @@ impl GpuRunner {
         raw: &Buffer,
         progress: &mut dyn FnMut(u64),
     ) -> Result<HashMap<WeightKey, Buffer>> {
-        self.compile_packing(&wanted, weights)?;
+        self.compile_packing(&wanted, weights, raw)?;
         let mut buffers = HashMap::with_capacity(wanted.len());
         let (mut n_bytes, mut pace) = (0, Pace::default());
         for buffer in wanted {
@@ -175,15 +124,17 @@ impl GpuRunner {
         let is_named = |part: &WeightSpec| names.contains(part.name.as_str());
         let mut wanted = self.wanted(graphs, weights);
         let scope = self.recorder.open_scope();
+        // As much as loading took, whichever tensors are replaced.
+        let raw_bytes = self.raw_bytes(&wanted, weights);
         let raw = match &loaded.streamed {
             Some(streamed) => {
-                let raw = self.stream_from(streamed, weights, self.raw_bytes(&wanted, weights));
+                let raw = self.stream_from(streamed, weights, raw_bytes);
                 wanted.retain(|buffer| !streamed.has(&buffer.key) && buffer.parts.iter().any(is_named));
                 raw
             }
             None => {
                 wanted.retain(|buffer| buffer.parts.iter().any(is_named));
-                Rc::new(self.raw_buffer(self.raw_bytes(&wanted, weights)))
+                Rc::new(self.raw_buffer(raw_bytes))
             }
         };
         let mut pace = Pace::default();
@@ -251,22 +202,96 @@ impl GpuRunner {
                 }
             }
             WeightLayout::Packed { .. } => {
-                for (part, slices) in wanted.parts.iter().zip(slices(wanted, weights)) {
-                    if !is_asked(part) {
-                        continue;
-                    }
-                    for slice in slices {
-                        let values = [slice.first, slice.n_values];
-                        self.upload(part, values, weights, raw.whole(), slice.repack.raw).await?;
-                        let n_bytes = slice.n_bytes().next_multiple_of(4).max(UNUSED_BYTES);
-                        let raw = Range { buffer: raw, offset: 0, n_bytes };
-                        let launch = repack::launch(&slice.repack)?;
-                        self.run_once(&launch, repack::Bindings { raw, packed: to });
+                for (part, slices) in wanted.parts.iter().zip(slices(wanted, weights, raw.n_bytes)) {
+                    if is_asked(part) {
+                        self.pack(part, &slices, weights, raw, to).await?;
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// A tensor's slices to their places in a packed matrix. Where it is a sum with low-rank terms, the device adds.
+    async fn pack(
+        &self,
+        part: &WeightSpec,
+        slices: &[Slice],
+        weights: &Weights,
+        raw: &Buffer,
+        to: Range<'_>,
+    ) -> Result<()> {
+        let adds = !self.recorder.is_planned() && slices.iter().any(|slice| slice.added.is_some());
+        let low_rank = weights.low_rank(&part.name).filter(|_| adds);
+        let terms = match &low_rank {
+            Some(low_rank) => Some(low_rank.terms().await?),
+            None => None,
+        };
+        let bound = terms.as_ref().map_or(0.0, Terms::bound);
+        let mut has_right = false;
+        for slice in slices {
+            let added = slice.added.as_ref().zip(low_rank.as_ref().zip(terms.as_ref()));
+            if let Some((added, (low_rank, terms))) = added {
+                if !std::mem::replace(&mut has_right, true) {
+                    let right = terms.right_rows(add_low_rank::COLUMNS);
+                    self.recorder.write(raw, added.right, bytemuck::cast_slice(&right));
+                }
+                if self.upload_base(slice, added, low_rank, raw, bound).await? {
+                    let left = terms.left_columns(slice.outputs(), add_low_rank::ROWS);
+                    self.recorder.write(raw, added.left, bytemuck::cast_slice(&left));
+                    let [base, left, right, sums] = added.ranges(raw);
+                    let launch = add_low_rank::launch(&added.add)?;
+                    self.run_once(&launch, add_low_rank::Bindings { base, left, right, sums });
+                    self.run_once(&repack::launch(&slice.repack)?, repack::Bindings { raw: sums, packed: to });
+                    continue;
+                }
+                // The sums may leave f16: the way below says which weight it is. It takes the room of the factors.
+                has_right = false;
+            }
+            let slice = slice.without_terms();
+            let values = [slice.first, slice.n_values];
+            self.upload(part, values, weights, raw.whole(), slice.repack.raw).await?;
+            let n_bytes = slice.n_bytes().next_multiple_of(4).max(UNUSED_BYTES);
+            let raw = Range { buffer: raw, offset: 0, n_bytes };
+            self.run_once(&repack::launch(&slice.repack)?, repack::Bindings { raw, packed: to });
+        }
+        Ok(())
+    }
+
+    /// The pristine values of a slice to their place; `false` where one of them plus `bound` is beyond f16 and the matrix is
+    /// packed in that.
+    async fn upload_base(
+        &self,
+        slice: &Slice,
+        added: &Added,
+        low_rank: &LowRank<'_>,
+        raw: &Buffer,
+        bound: f32,
+    ) -> Result<bool> {
+        let dtype = low_rank.base().dtype;
+        let width = dtype.n_bytes().unwrap_or(4) as u64;
+        let bytes = low_rank.read_base(slice.first * width, (slice.n_values * width) as usize).await?;
+        let is_f16 = slice.repack.packed == WeightType::F16;
+        if added.add.base == Raw::F16 {
+            let magnitudes = bytes.as_chunks::<2>().0.iter().map(|bits| u16::from_le_bytes(*bits) & 0x7fff);
+            let largest = f16::from_bits(magnitudes.fold(0, u16::max)).to_f32();
+            let is_within = largest + bound <= MAX_F16;
+            if is_f16 && !is_within {
+                return Ok(false);
+            }
+            self.recorder.write(raw, added.base, &bytes);
+            return Ok(true);
+        }
+        let Some(values) = f32_from_le_bytes(dtype, &bytes) else {
+            return self.fail(low_rank.base().name, format!("the weight has type {}", dtype.name()));
+        };
+        drop(bytes);
+        let is_within = |value: &f32| value.abs() + bound <= MAX_F16;
+        if is_f16 && !values.iter().all(is_within) {
+            return Ok(false);
+        }
+        self.recorder.write(raw, added.base, bytemuck::cast_slice(&values));
+        Ok(true)
     }
 
     /// Values of a tensor of the checkpoint, the first and how many, to the beginning of a range, a piece at a time.

@@ -88,7 +88,7 @@ impl GpuRunner {
         let raw = self.raw_buffer(raw_bytes);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let ring = self.recorder.buffer("streamed weights", ring, usage, Purpose::Weights);
-        self.compile_packing(&streamed, weights)?;
+        self.compile_packing(&streamed, weights, &raw)?;
         let buffers = self.load_buffers(kept, weights, &raw, progress).await?;
         self.recorder.close(scope, "load").await?;
         let buffers_streamed = streamed.into_iter().map(|buffer| (buffer.key.clone(), buffer)).collect();

@@ -1,6 +1,7 @@
 //! Matrix products: linear layers and convolutions, whole or with their sums in parts, with cooperative matrices or without;
-//! the packing of their weights, and which tile serves which shape.
+//! the packing of their weights, low-rank terms that are added before, and which tile serves which shape.
 
+pub mod add_low_rank;
 mod bands;
 mod choice;
 mod emit;
@@ -29,6 +30,7 @@ use crate::run::gpu::kernel::Kernel;
 
 /// The family's kernels.
 pub const KERNELS: &[&Kernel] = &[
+    &add_low_rank::KERNEL,
     &gemm::KERNEL,
     &gemm::KERNEL_F32,
     &gemm::KERNEL_Q8_0,

@@ -8,6 +8,7 @@ pub(super) const IMPORTS: &[Import] = &[
     ("gemm_matrix", include_str!("shared/gemm_matrix.wgsl")),
     ("gemm_params", include_str!("shared/gemm_params.wgsl")),
     ("gemm_steps", include_str!("shared/gemm_steps.wgsl")),
+    ("half_bits", include_str!("shared/half_bits.wgsl")),
     ("repack", include_str!("shared/repack.wgsl")),
     ("repack_blocks", include_str!("shared/repack_blocks.wgsl")),
     ("weight_eights", include_str!("shared/weight_eights.wgsl")),
