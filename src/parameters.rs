@@ -62,6 +62,12 @@ pub struct Parameters {
     pub guidance_scale: f64,
     /// The seed of the noise.
     pub seed: u64,
+    /// The seed that the noise was turned towards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variation_seed: Option<u64>,
+    /// How far, above 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variation_strength: Option<f64>,
     /// Which of torch's generators the noise came from.
     #[serde(default, skip_serializing_if = "is_default")]
     pub noise: Noise,
@@ -206,6 +212,8 @@ impl Parameters {
             spacing: config.spacing,
             guidance_scale: config.guidance_scale,
             seed: config.seed,
+            variation_seed: config.variation.map(|variation| variation.seed),
+            variation_strength: config.variation.map(|variation| variation.strength),
             noise: config.noise,
             width: config.width as u32,
             height: config.height as u32,
@@ -238,10 +246,14 @@ impl Parameters {
         }
     }
 
-    /// Those of another picture of the same request.
+    /// Those of another picture of the same request, by its index: see [`SDConfig::seed_of`].
     #[must_use]
-    pub fn with_seed(&self, seed: u64) -> Self {
-        Parameters { seed, ..self.clone() }
+    pub fn of_picture(&self, picture_idx: usize) -> Self {
+        let counted = |seed: u64| seed.wrapping_add(picture_idx as u64);
+        match self.variation_seed {
+            Some(seed) => Parameters { variation_seed: Some(counted(seed)), ..self.clone() },
+            None => Parameters { seed: counted(self.seed), ..self.clone() },
+        }
     }
 
     /// The three-part text of AUTOMATIC1111: prompt with tags for LoRAs, negative prompt (left out if empty), settings with
@@ -270,6 +282,10 @@ impl Parameters {
         }
         if let Some(syntax) = self.prompt_syntax {
             settings.push((SYNTAX_KEY, syntax.name().to_owned()));
+        }
+        if let (Some(seed), Some(strength)) = (self.variation_seed, self.variation_strength) {
+            settings.push(("Variation seed", seed.to_string()));
+            settings.push(("Variation seed strength", strength.to_string()));
         }
         // Where it is absent, AUTOMATIC1111 means the GPU's.
         settings.push(("RNG", if self.noise == Noise::Philox { "NV" } else { "CPU" }.to_owned()));
@@ -349,6 +365,8 @@ impl From<Parameters> for Request {
             timesteps: parameters.timesteps,
             sigmas: parameters.sigmas,
             seed: Some(parameters.seed),
+            variation_seed: parameters.variation_seed,
+            variation_strength: parameters.variation_strength,
             noise: (parameters.noise != Noise::default()).then_some(parameters.noise),
             count: None,
             clip_skip: parameters.clip_skip.map(|skip| skip as usize),
@@ -419,6 +437,8 @@ mod tests {
             timesteps: None,
             sigmas: None,
             seed: Some(u64::MAX),
+            variation_seed: Some(u64::MAX - 1),
+            variation_strength: Some(0.125),
             noise: Some(Noise::Philox),
             count: None,
             clip_skip: Some(2),

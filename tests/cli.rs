@@ -16,6 +16,8 @@ mod pictures;
 mod plan;
 #[path = "cli/refusals.rs"]
 mod refusals;
+#[path = "cli/variation.rs"]
+mod variation;
 
 use darkroom::image::RgbImage;
 use darkroom::model::SDVersion;

@@ -20,12 +20,11 @@ const KNOWN_KEYS: [&str; 8] =
 const ENOUGH_KEYS: usize = 2;
 
 /// What is not done here, by how its keys begin (in lower case).
-const NOT_DONE: [(&str, &str); 36] = [
+const NOT_DONE: [(&str, &str); 35] = [
     ("hires", "it was enlarged with hires fix"),
     ("first pass size", "it was enlarged with hires fix"),
     ("controlnet", "ControlNet steered it"),
     ("refiner", "a refiner finished it"),
-    ("variation seed", "its noise is mixed with that of a variation seed"),
     ("seed resize", "its noise is that of another size"),
     ("ensd", "the noise of its steps has a seed of its own"),
     ("eta noise seed delta", "the noise of its steps has a seed of its own"),
@@ -60,12 +59,14 @@ const NOT_DONE: [(&str, &str); 36] = [
 ];
 
 /// Keys that change nothing, or are read elsewhere, in lower case.
-const KNOWN: [&str; 38] = [
+const KNOWN: [&str; 40] = [
     "steps",
     "sampler",
     "schedule type",
     "cfg scale",
     "seed",
+    "variation seed",
+    "variation seed strength",
     "size",
     "model",
     "model hash",
@@ -172,6 +173,7 @@ pub(super) fn read(text: &str) -> Option<Found> {
         }
         _ => {}
     }
+    take_variation(&mut taken, &line, &mut notes);
     taken.noise = noise(line.find("RNG"), is_own, &mut notes);
     // With hires fix, the strength is that of the second pass; the first one is from text.
     if !line.0.iter().any(|(key, _)| key.starts_with("Hires ")) {
@@ -208,6 +210,17 @@ pub(super) fn read(text: &str) -> Option<Found> {
         weights,
         notes,
     })
+}
+
+/// The other seed, and how far the noise was turned towards it: neither is anything without the other.
+fn take_variation(taken: &mut Settings, line: &Line, notes: &mut Vec<String>) {
+    let seed = number("Variation seed", line.find("Variation seed"), notes);
+    let strength = number("Variation seed strength", line.find("Variation seed strength"), notes);
+    if let (Some(seed), Some(strength)) = (seed, strength.filter(|strength| *strength != 0.0)) {
+        (taken.variation_seed, taken.variation_strength) = (Some(seed), Some(strength));
+    } else if strength.is_some_and(|strength| strength != 0.0) {
+        notes.push("its noise is mixed with that of a variation seed which it does not tell".to_owned());
+    }
 }
 
 /// Where the noise came from. AUTOMATIC1111 says so only where it was not the GPU.
@@ -476,6 +489,21 @@ mod tests {
     }
 
     #[test]
+    fn a_variation_is_a_seed_and_a_strength() {
+        for (line, seed, strength, n_notes) in [
+            ("Variation seed: 5, Variation seed strength: 0.2", Some(5), Some(0.2), 0),
+            ("Variation seed: 5, Variation seed strength: 0", None, None, 0),
+            ("Variation seed: 5", None, None, 0),
+            ("Variation seed strength: 0.2", None, None, 1),
+            ("Variation seed: many, Variation seed strength: 0.2", None, None, 2),
+        ] {
+            let found = read(&format!("x\nSteps: 1, Seed: 7, {line}")).unwrap();
+            assert_eq!((found.settings.variation_seed, found.settings.variation_strength), (seed, strength), "{line}");
+            assert_eq!(found.notes.len(), n_notes, "{line}: {:?}", found.notes);
+        }
+    }
+
+    #[test]
     fn loras_and_embeddings_are_listed_with_their_hashes() {
         let found = read(
             "a fox in ink, <lora:ink wash:0.8> <lora:add-detail:0.5:1>\nNegative prompt: bad_hands, fog\nSteps: 20, \
@@ -517,6 +545,8 @@ mod tests {
             height: 512,
             model: "v1-5".into(),
             strength: Some(0.5),
+            variation_seed: Some(9),
+            variation_strength: Some(0.25),
             clip_skip: Some(2),
             prompt_syntax: Some(PromptSyntax::A1111),
             template: Some("a {foggy|red} fox".into()),
@@ -549,12 +579,12 @@ mod tests {
     #[test]
     fn what_is_not_done_here_is_named_once() {
         let found = read(
-            "x\nSteps: 1, Variation seed: 5, Variation seed strength: 0.2, ControlNet 0: \"Module: canny, Model: x\", \
+            "x\nSteps: 1, Seed resize from: 512x512, ControlNet 0: \"Module: canny, Model: x\", \
              Refiner: xl-refiner, Refiner switch at: 0.8, ADetailer model: face_yolov8n.pt",
         )
         .unwrap();
         let said = |part: &str| found.notes.iter().filter(|note| note.contains(part)).count();
-        for part in ["variation seed", "ControlNet", "refiner", "ADetailer"] {
+        for part in ["another size", "ControlNet", "refiner", "ADetailer"] {
             assert_eq!(said(part), 1, "{part}: {:?}", found.notes);
         }
         assert_eq!(found.notes.len(), 4, "{:?}", found.notes);

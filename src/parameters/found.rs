@@ -45,6 +45,13 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "number_or_text")]
     #[cfg_attr(test, ts(type = "number | string", optional))]
     pub seed: Option<u64>,
+    /// The seed that the noise was turned towards, likewise.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "number_or_text")]
+    #[cfg_attr(test, ts(type = "number | string", optional))]
+    pub variation_seed: Option<u64>,
+    /// How far, above 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variation_strength: Option<f64>,
     /// Which of torch's generators the noise came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise: Option<Noise>,
@@ -143,9 +150,12 @@ impl Settings {
 
     /// All parameters, where none is missing that every picture has. Both have the same names.
     pub(super) fn complete(self) -> Option<Parameters> {
-        let seed = self.seed?;
+        let (seed, variation_seed) = (self.seed?, self.variation_seed);
         let mut json = serde_json::to_value(self).ok()?;
         json["seed"] = seed.into();
+        if let Some(seed) = variation_seed {
+            json["variation_seed"] = seed.into();
+        }
         if json["prompt"].is_null() {
             json["prompt"] = "".into();
         }
@@ -245,6 +255,11 @@ impl Found {
         }
         if let Some(n) = steps.take_if(|n| !(1..=MAX_STEPS as u32).contains(n)) {
             self.notes.push(format!("its steps {n} cannot be used here: 1 to {MAX_STEPS} are drawn"));
+        }
+        let variation = &mut self.settings.variation_strength;
+        if let Some(strength) = variation.take_if(|strength| !(0.0..=1.0).contains(strength)) {
+            self.notes.push(format!("its variation strength {strength} cannot be used here: 0 to 1 is drawn"));
+            self.settings.variation_seed = None;
         }
         let most = MAX_GUIDANCE_SCALE;
         if let Some(scale) = self.settings.guidance_scale.take_if(|scale| !(0.0..=most).contains(scale)) {

@@ -129,6 +129,14 @@ pub struct Request {
     // The page has to give one, so that it knows which picture it gets.
     #[cfg_attr(test, ts(type = "number | string", optional = false))]
     pub seed: Option<u64>,
+    /// The seed that the noise is turned towards by `variation_strength`; with several pictures, this one counts on and `seed`
+    /// stays, as in AUTOMATIC1111. Random where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::seed::deserialize")]
+    #[cfg_attr(test, ts(type = "number | string", optional))]
+    pub variation_seed: Option<u64>,
+    /// How far, 0 (the noise of `seed`, and no variation) to 1 (that of `variation_seed`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variation_strength: Option<f64>,
     /// Which of torch's generators the noise comes from, the CPU's or CUDA's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<Noise>,
@@ -267,6 +275,8 @@ impl Request {
         "timesteps",
         "sigmas",
         "seed",
+        "variation_seed",
+        "variation_strength",
         "noise",
         "count",
         "clip_skip",
@@ -328,6 +338,7 @@ impl Request {
             .with_guidance_scale(self.guidance_scale.unwrap_or(defaults.guidance_scale))
             .with_strength(self.strength.unwrap_or(defaults.strength(has_mask)))
             .with_seed(self.seed.unwrap_or(seed))
+            .with_variation(self.variation(seed)?)
             .with_noise(self.noise.unwrap_or_default())
             .with_count(self.count.unwrap_or(1))
             .with_clip_skip(self.clip_skip)
@@ -483,6 +494,8 @@ mod tests {
             timesteps: Some(vec![999, 1]),
             sigmas: Some(vec![1.0, 0.0]),
             seed: Some(1),
+            variation_seed: Some(2),
+            variation_strength: Some(0.5),
             noise: Some(Noise::Philox),
             count: Some(1),
             clip_skip: Some(1),

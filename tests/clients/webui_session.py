@@ -102,12 +102,19 @@ check("CLIP_stop_at_last_layers", skipped.info["clip_skip"] == 2 and skipped.ima
 jpeg = api.txt2img(prompt=PROMPT, seed=1, override_settings={"samples_format": "jpg"}, **size)
 check("samples_format", jpeg.image.format == "JPEG")
 
+# A variation keeps the seed and counts its own.
+row = api.txt2img(prompt=PROMPT, seed=3, subseed=9, subseed_strength=0.4, batch_size=2, sampler_name="Euler", steps=2, **size)
+check("subseed", (row.info["all_seeds"], row.info["subseed"], row.info["all_subseeds"], row.info["subseed_strength"],
+      row.info["ignored"]) == ([3, 3], 9, [9, 10], 0.4, []))
+check("  in the infotext", "Seed: 3, " in row.info["infotexts"][1]
+      and "Variation seed: 10, Variation seed strength: 0.4" in row.info["infotexts"][1])
+
 # Settings that are not honoured are listed.
 ignored = api.txt2img(prompt="a (red:1.2) apple", seed=1, restore_faces=True, tiling=True, styles=["photo"],
-                      save_images=True, subseed_strength=0.5, s_churn=1, override_settings={"eta_noise_seed_delta": 31337},
+                      save_images=True, s_churn=1, override_settings={"eta_noise_seed_delta": 31337},
                       **size).info["ignored"]
 check(f"ignored: {ignored}", set(ignored) == {
-    "restore_faces", "tiling", "styles", "save_images", "subseed_strength", "s_churn",
+    "restore_faces", "tiling", "styles", "save_images", "s_churn",
     "override_settings.eta_noise_seed_delta", "(words:1.2) in prompts"})
 
 # What SillyTavern sends for text to picture, and the least that programs send.

@@ -152,6 +152,8 @@ fn command(found: &Found) -> String {
         ("--eta", real(settings.eta)),
         ("--guidance", real(settings.guidance_scale)),
         ("--seed", settings.seed.map(|seed| seed.to_string())),
+        ("--variation-seed", settings.variation_seed.map(|seed| seed.to_string())),
+        ("--variation-strength", real(settings.variation_strength)),
         ("--noise", settings.noise.filter(|noise| *noise == Noise::Philox).map(|_| "philox".to_owned())),
         ("--width", whole(settings.width)),
         ("--height", whole(settings.height)),

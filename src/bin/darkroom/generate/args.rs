@@ -62,6 +62,13 @@ pub struct Args {
     /// Seed of the first picture; the next ones count on [default: random, printed].
     #[arg(long, allow_negative_numbers = true, value_parser = seed)]
     pub seed: Option<u64>,
+    /// A second seed that the noise of the first is turned towards, as in AUTOMATIC1111; with --count, this one counts on and
+    /// --seed stays [default: random, printed, where there is a strength].
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true, value_parser = seed)]
+    pub variation_seed: Option<u64>,
+    /// How far, 0 (the picture of --seed) to 1 (the noise of --variation-seed).
+    #[arg(long, value_name = "STRENGTH", allow_negative_numbers = true, value_parser = number)]
+    pub variation_strength: Option<f64>,
     /// Where the noise of a seed comes from: torch's generator on the CPU, as in diffusers and ComfyUI, or its CUDA
     /// generator (Philox), as in AUTOMATIC1111 and Forge [default: cpu].
     #[arg(long, value_enum)]
@@ -151,6 +158,8 @@ impl Args {
             timesteps: self.timesteps.clone(),
             sigmas: self.sigmas.clone(),
             seed: self.seed,
+            variation_seed: self.variation_seed,
+            variation_strength: self.variation_strength,
             noise: self.noise,
             count: Some(self.count),
             clip_skip: self.clip_skip,

@@ -10,7 +10,7 @@ use darkroom::image::FileFormat;
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::ModelConfigs;
-use darkroom::request::{Defaults, ExpandedRequest, LoraUse, Request, SDConfig};
+use darkroom::request::{Defaults, ExpandedRequest, LoraUse, Request, SDConfig, Variation};
 use darkroom::sampler::Sampler;
 
 use super::failure::Failure;
@@ -134,6 +134,14 @@ impl CheckedRequest {
         if self.chosen.is_empty() { std::slice::from_ref(&self.config) } else { &self.chosen }
     }
 
+    /// The variation of a picture, by its index.
+    pub fn variation_of(&self, picture_idx: usize) -> Option<Variation> {
+        match self.chosen.get(picture_idx) {
+            Some(own) => own.variation,
+            None => self.config.variation_of(picture_idx),
+        }
+    }
+
     /// Whether pictures may have prompts of their own.
     pub fn has_chosen(&self) -> bool {
         !self.chosen.is_empty()
@@ -235,7 +243,7 @@ impl Menu {
     /// the request will be taken: [`Menu::check`] says what is wrong otherwise. Work for another thread.
     pub fn choose(&self, asked: &Request) -> impl FnOnce() -> Result<ExpandedRequest> + Send + use<> {
         let may_be_taken = asked.count.is_none_or(|count| count <= self.limits.count) && too_long(asked).is_none();
-        let (asked, wildcards) = (asked.clone(), self.wildcards.clone());
+        let (asked, wildcards) = (asked.clone().with_variation_seed(random_seed), self.wildcards.clone());
         move || {
             if !may_be_taken {
                 return Ok(ExpandedRequest { requests: vec![asked], notes: Vec::new() });

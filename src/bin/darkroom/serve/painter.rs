@@ -280,8 +280,8 @@ impl Painter<'_> {
                         desk.change(id, |job| (job.preview, job.n_previews) = (Some(png), job.n_previews + 1));
                     }
                 }
-                Some(Event::Decoded { seed, image, .. }) => {
-                    let text = generation.parameters(seed).to_png_text()?;
+                Some(Event::Decoded { picture, seed, image, .. }) => {
+                    let text = generation.parameters(picture).to_png_text()?;
                     let file = Png::new(encode(&image, &text, format)?, &desk.memory);
                     desk.metrics.drew();
                     desk.change(id, |job| job.images.push((seed, file)));

@@ -17,10 +17,12 @@ use super::Options;
 use super::body::{Body, Given, whole};
 
 /// Settings that are honoured, refused, or without effect on any picture.
-pub const SETTINGS: [&str; 58] = [
+pub const SETTINGS: [&str; 59] = [
     "prompt",
     "negative_prompt",
     "seed",
+    "subseed",
+    "subseed_strength",
     "steps",
     "cfg_scale",
     "width",
@@ -44,7 +46,6 @@ pub const SETTINGS: [&str; 58] = [
     "enable_hr",
     "script_name",
     "refiner_checkpoint", // From here on without effect.
-    "subseed",
     "hr_scale",
     "hr_upscaler",
     "hr_second_pass_steps",
@@ -79,7 +80,7 @@ pub const SETTINGS: [&str; 58] = [
 ];
 
 /// Settings that are passed over, with the value that asks for nothing.
-pub const PASSED_OVER: [(&str, Neutral); 13] = [
+pub const PASSED_OVER: [(&str, Neutral); 12] = [
     ("restore_faces", Neutral::Nothing),
     ("tiling", Neutral::Nothing),
     ("styles", Neutral::Nothing),
@@ -87,7 +88,6 @@ pub const PASSED_OVER: [(&str, Neutral); 13] = [
     ("include_init_images", Neutral::Nothing),
     ("infotext", Neutral::Nothing),
     ("comments", Neutral::Nothing),
-    ("subseed_strength", Neutral::Nothing),
     ("seed_resize_from_h", Neutral::NotPositive),
     ("seed_resize_from_w", Neutral::NotPositive),
     ("s_churn", Neutral::Nothing),
@@ -162,15 +162,9 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
     let kind = sampler.unwrap_or(own).kind;
     list_ignored(body, mask.is_some(), kind, &mut ignored)?;
 
-    let seed = match body.whole("seed")? {
-        None | Some(-1) => None,
-        Some(seed) => match u64::try_from(seed) {
-            Ok(seed) => Some(seed),
-            Err(_) => {
-                return refuse("seed", format!("seed {seed} is not possible: use -1 for a random one, or 0 or more"));
-            }
-        },
-    };
+    let seed = seed_of(body, "seed")?;
+    let variation_strength = body.real("subseed_strength")?.filter(|strength| *strength != 0.0);
+    let variation_seed = seed_of(body, "subseed")?.filter(|_| variation_strength.is_some());
     let batch_size = body.count("batch_size")?.unwrap_or(1);
     let n_iter = body.count("n_iter")?.unwrap_or(1);
     let stops_at = match body.whole("clip_skip")? {
@@ -208,6 +202,8 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         },
         sampler: sampler.map(Sampler::name),
         seed,
+        variation_seed,
+        variation_strength,
         noise: (options.noise != Noise::Cpu).then_some(options.noise),
         count: Some(batch_size.saturating_mul(n_iter)),
         // 1 is the last layer there, which skips none.
@@ -225,6 +221,16 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         output_compression,
     };
     Ok((request, Delivery { sends_images: body.flag("send_images", true)?, batch_size, ignored }))
+}
+
+/// A seed; -1 is a random one.
+fn seed_of(body: &Body, name: &str) -> Result<Option<u64>, Failure> {
+    match body.whole(name)? {
+        None | Some(-1) => Ok(None),
+        Some(seed) => u64::try_from(seed).map(Some).or_else(|_| {
+            refuse(name, format!("{name} {seed} is not possible: use -1 for a random one, or 0 or more"))
+        }),
+    }
 }
 
 fn init_image(body: &mut Body) -> Result<super::super::upload::Upload, Failure> {
