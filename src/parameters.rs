@@ -111,6 +111,12 @@ pub struct Parameters {
     /// How a start picture of another shape was brought to the size, where it was not stretched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fit: Option<String>,
+    /// Pixels around the masked part of a start picture that alone was drawn, at the size above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub padding_mask_crop: Option<u32>,
+    /// By how many pixels the mask was blurred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_blur: Option<f64>,
     /// XL's conditioning on the original size, width and height in pixels, where that was chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_size: Option<(usize, usize)>,
@@ -237,6 +243,8 @@ impl Parameters {
                 Some(Steps::Number(_) | Steps::Timesteps(_)) | None => None,
             },
             fit: (has_start_picture && config.fit != Fit::default()).then(|| config.fit.name().to_owned()),
+            padding_mask_crop: config.padding_mask_crop.map(|padding| padding as u32),
+            mask_blur: (config.mask_blur != 0.0).then_some(config.mask_blur),
             original_size: config.original_size,
             crop: config.crop,
             loras: config.loras.iter().cloned().map(UsedLora::from).collect(),
@@ -272,6 +280,13 @@ impl Parameters {
         }
         if let Some(strength) = self.strength {
             settings.push(("Denoising strength", strength.to_string()));
+        }
+        if let Some(radius) = self.mask_blur {
+            settings.push(("Mask blur", radius.to_string()));
+        }
+        if let Some(padding) = self.padding_mask_crop {
+            settings.push(("Inpaint area", "Only masked".to_owned()));
+            settings.push(("Masked area padding", padding.to_string()));
         }
         if let Some(skip) = self.clip_skip {
             let layer = match self.clip_skip_counting.unwrap_or_default() {
@@ -356,6 +371,8 @@ impl From<Parameters> for Request {
             height: Some(parameters.height as usize),
             any_size: parameters.any_size,
             fit: parameters.fit.and_then(|fit| fit.parse().ok()),
+            padding_mask_crop: parameters.padding_mask_crop.map(|padding| padding as usize),
+            mask_blur: parameters.mask_blur,
             steps: (!has_list).then_some(parameters.steps as usize),
             guidance_scale: Some(parameters.guidance_scale),
             strength: parameters.strength,
@@ -408,7 +425,8 @@ mod tests {
 
     /// Through a PNG's text and back.
     fn read_back(request: &Request, defaults: &Defaults, has_start_picture: bool) -> Request {
-        let config = request.resolve(defaults, has_start_picture.then_some((64, 64)), false, 0).unwrap();
+        let has_mask = request.padding_mask_crop.is_some() || request.mask_blur.is_some();
+        let config = request.resolve(defaults, has_start_picture.then_some((64, 64)), has_mask, 0).unwrap();
         let sampler = config.sampler.unwrap();
         let parameters = Parameters::of(&config, has_start_picture, sampler, "xl".to_owned());
         Parameters::from_png_text(&parameters.to_png_text().unwrap()).unwrap().unwrap().into()
@@ -428,6 +446,8 @@ mod tests {
             height: Some(512),
             any_size: true,
             fit: Some(Fit::Pad),
+            padding_mask_crop: None,
+            mask_blur: None,
             steps: Some(7),
             guidance_scale: Some(2.5),
             strength: Some(0.25),
@@ -454,6 +474,8 @@ mod tests {
             ],
         };
         assert_eq!(read_back(&whole, &defaults, true), whole);
+        let masked = Request { fit: None, padding_mask_crop: Some(0), mask_blur: Some(2.5), ..whole.clone() };
+        assert_eq!(read_back(&masked, &defaults, true), masked);
         let from_text = Request { fit: None, strength: None, steps: None, ..whole };
         for request in [
             Request {

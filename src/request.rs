@@ -33,6 +33,8 @@ pub const MAX_GUIDANCE_SCALE: f64 = 20.0;
 pub const MAX_COUNT: usize = 64;
 /// Pixels that one latent stands for, along each side, in every published version.
 const VAE_FACTOR: usize = 8;
+/// The most that a mask is blurred by, in pixels.
+pub const MAX_MASK_BLUR: f64 = 256.0;
 /// The largest number in XL's size conditioning, in pixels.
 pub const MAX_CONDITIONED_SIDE: usize = 16_384;
 
@@ -89,6 +91,11 @@ pub struct SDConfig {
     pub guidance_scale: f64,
     /// How far a start picture is changed, 0 (not at all) to 1 (replaced). Without one it has no effect.
     pub strength: f64,
+    /// Where given, only what is masked is drawn, with so many pixels of the start picture around it, at the size above, and
+    /// put back into the picture, which keeps its own. See [`crate::image::Region`].
+    pub padding_mask_crop: Option<usize>,
+    /// Radius in pixels of the start picture by which the mask is blurred; 0 for a hard one.
+    pub mask_blur: f64,
     /// The seed of the first picture; the picture with index `i` uses `seed + i`, see [`SDConfig::seed_of`].
     pub seed: u64,
     /// The seed that the noise is turned towards. See [`SDConfig::variation_of`].
@@ -148,6 +155,8 @@ impl SDConfig {
             steps: version.default_steps(),
             guidance_scale: version.default_guidance_scale(),
             strength: 0.8,
+            padding_mask_crop: None,
+            mask_blur: 0.0,
             seed: 0,
             variation: None,
             noise: Noise::default(),
@@ -204,6 +213,20 @@ impl SDConfig {
     #[must_use]
     pub fn with_strength(mut self, strength: f64) -> Self {
         self.strength = strength;
+        self
+    }
+
+    /// Sets that only what is masked is drawn, with so many pixels around it.
+    #[must_use]
+    pub fn with_padding_mask_crop(mut self, padding: Option<usize>) -> Self {
+        self.padding_mask_crop = padding;
+        self
+    }
+
+    /// Sets by which radius in pixels the mask is blurred.
+    #[must_use]
+    pub fn with_mask_blur(mut self, radius: f64) -> Self {
+        self.mask_blur = radius;
         self
     }
 
@@ -407,6 +430,10 @@ impl SDConfig {
         check_real("guidance scale", self.guidance_scale, MAX_GUIDANCE_SCALE)?;
         check_real("strength", self.strength, 1.0)?;
         check_real("eta", self.eta, 1.0)?;
+        check_real("mask blur", self.mask_blur, MAX_MASK_BLUR)?;
+        if let Some(padding) = self.padding_mask_crop.filter(|padding| *padding > MAX_SIDE) {
+            return refuse("padding mask crop", padding, format!("use 0 to {MAX_SIDE} pixels"));
+        }
         check_count("count", self.count, MAX_COUNT)?;
         self.check_seed()?;
         check_real("variation strength", self.variation.map_or(0.0, |variation| variation.strength), 1.0)?;
@@ -454,6 +481,21 @@ impl SDConfig {
                 format!("each picture adds one, so for {} pictures use at most {}", self.count, u64::MAX - n_more),
             ),
         }
+    }
+
+    /// Refuses settings that mean nothing without a mask.
+    ///
+    /// # Errors
+    /// [`Error::Request`] naming the setting.
+    pub fn check_without_mask(&self) -> Result<()> {
+        let expected = "give the picture and the part of it to repaint too (--init and --mask, image and mask)";
+        if self.padding_mask_crop.is_some() {
+            return refuse("padding mask crop", "without a mask", expected);
+        }
+        if self.mask_blur != 0.0 {
+            return refuse("mask blur", "without a mask", expected);
+        }
+        Ok(())
     }
 
     fn check_clip_skip(&self) -> Result<()> {

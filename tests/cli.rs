@@ -10,6 +10,8 @@ mod choices;
 mod desk;
 #[path = "common/gpu.rs"]
 mod gpu;
+#[path = "cli/only_masked.rs"]
+mod only_masked;
 #[path = "cli/pictures.rs"]
 mod pictures;
 #[path = "cli/plan.rs"]

@@ -19,8 +19,11 @@ const KNOWN_KEYS: [&str; 8] =
 /// How many of them a line needs that does not begin with `Steps:`.
 const ENOUGH_KEYS: usize = 2;
 
+/// Pixels around the mask where AUTOMATIC1111 does not say how many.
+const A1111_PADDING: u32 = 32;
+
 /// What is not done here, by how its keys begin (in lower case).
-const NOT_DONE: [(&str, &str); 35] = [
+const NOT_DONE: [(&str, &str); 34] = [
     ("hires", "it was enlarged with hires fix"),
     ("first pass size", "it was enlarged with hires fix"),
     ("controlnet", "ControlNet steered it"),
@@ -53,13 +56,12 @@ const NOT_DONE: [(&str, &str); 35] = [
     ("schedule rho", "the curve of its noise levels was changed"),
     ("noise multiplier", "its noise was made stronger or weaker"),
     ("extra noise", "noise was added to the start picture"),
-    ("mask blur", "a part of another picture was drawn again with a mask, which the file does not hold"),
     ("animatediff", "it is a frame of AnimateDiff"),
     ("ip-adapter", "a picture steered it (IP-Adapter)"),
 ];
 
 /// Keys that change nothing, or are read elsewhere, in lower case.
-const KNOWN: [&str; 40] = [
+const KNOWN: [&str; 42] = [
     "steps",
     "sampler",
     "schedule type",
@@ -96,6 +98,8 @@ const KNOWN: [&str; 40] = [
     "wildcard prompt",
     "wildcard negative prompt",
     "discard penultimate sigma",
+    "mask blur",
+    "mask mode",
     "inpaint area",
     "masked area padding",
     "masked content",
@@ -179,6 +183,7 @@ pub(super) fn read(text: &str) -> Option<Found> {
     if !line.0.iter().any(|(key, _)| key.starts_with("Hires ")) {
         taken.strength = number("Denoising strength", line.find("Denoising strength"), &mut notes);
     }
+    take_mask(&mut taken, &line, is_own, &mut notes);
     let skipped: Option<u32> = number("Clip skip", line.find("Clip skip"), &mut notes);
     taken.clip_skip = skipped.filter(|&layer| layer > 1);
     taken.clip_skip_counting = taken.clip_skip.map(|_| ClipSkipCounting::A1111);
@@ -220,6 +225,20 @@ fn take_variation(taken: &mut Settings, line: &Line, notes: &mut Vec<String>) {
         (taken.variation_seed, taken.variation_strength) = (Some(seed), Some(strength));
     } else if strength.is_some_and(|strength| strength != 0.0) {
         notes.push("its noise is mixed with that of a variation seed which it does not tell".to_owned());
+    }
+}
+
+/// How a mask was used, which the file does not hold.
+fn take_mask(taken: &mut Settings, line: &Line, is_own: bool, notes: &mut Vec<String>) {
+    let blur = number("Mask blur", line.find("Mask blur"), notes);
+    taken.mask_blur = blur.filter(|radius| *radius != 0.0);
+    if line.find("Inpaint area") == Some("Only masked") {
+        let padding = number("Masked area padding", line.find("Masked area padding"), notes);
+        taken.padding_mask_crop = padding.or(Some(A1111_PADDING));
+    }
+    let keys = ["Mask blur", "Inpaint area", "Masked content", "Mask mode"];
+    if !is_own && keys.iter().any(|key| line.find(key).is_some()) {
+        notes.push("a part of another picture was drawn again with a mask, which the file does not hold".to_owned());
     }
 }
 
@@ -489,6 +508,21 @@ mod tests {
     }
 
     #[test]
+    fn how_a_mask_was_used_is_taken() {
+        for (line, padding, blur) in [
+            ("Mask blur: 4, Inpaint area: Only masked, Masked area padding: 16", Some(16), Some(4.0)),
+            ("Mask blur: 0, Inpaint area: Only masked", Some(32), None),
+            ("Mask blur: 4, Masked area padding: 16", None, Some(4.0)),
+            ("Inpaint area: Whole picture, Masked area padding: 16", None, None),
+        ] {
+            let found = read(&format!("x\nSteps: 1, Seed: 7, Denoising strength: 0.5, {line}")).unwrap();
+            assert_eq!((found.settings.padding_mask_crop, found.settings.mask_blur), (padding, blur), "{line}");
+            assert_eq!(found.notes.len(), 1, "{line}: {:?}", found.notes);
+            assert!(found.notes[0].contains("which the file does not hold"), "{line}: {:?}", found.notes);
+        }
+    }
+
+    #[test]
     fn a_variation_is_a_seed_and_a_strength() {
         for (line, seed, strength, n_notes) in [
             ("Variation seed: 5, Variation seed strength: 0.2", Some(5), Some(0.2), 0),
@@ -545,6 +579,8 @@ mod tests {
             height: 512,
             model: "v1-5".into(),
             strength: Some(0.5),
+            padding_mask_crop: Some(32),
+            mask_blur: Some(4.0),
             variation_seed: Some(9),
             variation_strength: Some(0.25),
             clip_skip: Some(2),

@@ -166,8 +166,16 @@ opaque = Image.new("RGBA", (128, 128), (0, 0, 0, 0))
 opaque.paste((9, 99, 199, 255), (0, 0, 64, 128))
 shaped = inpaint(opaque)
 check("a mask in the alpha channel", shaped.image.tobytes() == painted.image.tobytes())
-blurred = api.img2img(images=[apple], mask_image=mask, prompt="a", steps=2, **size).info["ignored"]
-check(f"ignored with a mask: {blurred}", set(blurred) == {"mask_blur", "inpainting_fill", "inpaint_full_res"})
+# As that client asks where nothing is said: only what is masked, with a blur of 4.
+large = apple.resize((256, 192))
+spot = Image.new("L", large.size, 0)
+spot.paste(255, (100, 80, 150, 130))
+blurred = api.img2img(images=[large], mask_image=spot, prompt="a", steps=2, inpaint_full_res_padding=8, **size)
+check(f"ignored with a mask: {blurred.info['ignored']}", blurred.info["ignored"] == ["inpainting_fill"])
+check("  only the masked part is drawn", blurred.image.size == large.size
+      and blurred.image.convert("RGB").crop((0, 0, 256, 60)).tobytes() == large.crop((0, 0, 256, 60)).tobytes()
+      and blurred.image.convert("RGB").crop((100, 80, 150, 130)).tobytes() != large.crop((100, 80, 150, 130)).tobytes())
+check("  in the infotext", "Mask blur: 4, Inpaint area: Only masked, Masked area padding: 8" in blurred.info["infotexts"][0])
 encoded = base64.encodebytes(APPLE.read_bytes()).decode()
 for form in [encoded, encoded.replace("\n", "").rstrip("="), "data:image/png;base64," + encoded.replace("\n", "")]:
     status, _ = post("img2img", init_images=[form], prompt="a", steps=2, width=128, height=128)

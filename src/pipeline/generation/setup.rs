@@ -66,6 +66,9 @@ fn task_of<R: Runner>(model: &ModelComponents<R>, inputs: &Inputs) -> Result<Tas
         (Some(_), Some(_)) => Task::Inpaint,
         (None, Some(_)) => return refuse("mask", "without a picture", "give the picture to repaint too (--init)"),
     };
+    if task != Task::Inpaint {
+        inputs.config.check_without_mask()?;
+    }
     if model.configs.is_inpaint() && task != Task::Inpaint {
         let expected = "this model only repaints parts of a picture: give a picture and a mask (--init, --mask)";
         return refuse("model", model.name.clone(), expected);

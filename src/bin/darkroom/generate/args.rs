@@ -96,6 +96,13 @@ pub struct Args {
     /// A picture that is white where `--init` is repainted; one of a single colour is transparent there instead.
     #[arg(long)]
     pub mask: Option<PathBuf>,
+    /// Draw only what the mask marks, with so many pixels of the picture around it, at the size of --width and --height
+    /// [default: the model's own], and put it back into the picture, which keeps its size.
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, value_parser = whole)]
+    pub padding_mask_crop: Option<usize>,
+    /// Blur the mask by so many pixels of the picture, so that what is kept fades into what is drawn [default: 0].
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, value_parser = number)]
+    pub mask_blur: Option<f64>,
     /// How many pictures.
     #[arg(long, allow_negative_numbers = true, value_parser = whole, default_value_t = 1)]
     pub count: usize,
@@ -149,6 +156,8 @@ impl Args {
             height: self.height,
             any_size: self.any_size,
             fit: self.fit,
+            padding_mask_crop: self.padding_mask_crop,
+            mask_blur: self.mask_blur,
             steps: self.steps,
             guidance_scale: self.guidance,
             strength: self.strength,

@@ -379,7 +379,7 @@ impl Menu {
         let others = rest.iter().map(|asked| Ok(self.check_one(request, asked, picture)?.config));
         checked.chosen = std::iter::once(Ok(checked.config.clone())).chain(others).collect::<Result<_, Failure>>()?;
         checked.config.count = checked.chosen.len();
-        self.check_results(&checked.config)?;
+        self.check_results(&checked.config, picture)?;
         Ok(checked)
     }
 
@@ -418,7 +418,7 @@ impl Menu {
             );
         }
         config.validate_for(defaults.sides())?;
-        self.check_results(&config)?;
+        self.check_results(&config, picture)?;
         let sampler = config.sampler.unwrap_or(model.sampler);
         let (image, mask) = (request.image.clone(), request.mask.clone());
         let format = file_format(request.output_format.as_deref(), request.output_compression)?;
@@ -440,8 +440,10 @@ impl Menu {
     }
 
     /// What a job draws is kept until it is fetched, all of it at once.
-    fn check_results(&self, config: &SDConfig) -> Result<(), Failure> {
+    fn check_results(&self, config: &SDConfig, picture: Option<(usize, usize)>) -> Result<(), Failure> {
         let SDConfig { count, width, height, .. } = *config;
+        let own = picture.filter(|_| config.padding_mask_crop.is_some());
+        let (width, height) = own.unwrap_or((width, height));
         let n_bytes = count as u64 * (width * height * 3) as u64;
         if n_bytes <= self.results_bytes {
             return Ok(());

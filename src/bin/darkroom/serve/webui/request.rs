@@ -45,6 +45,7 @@ pub const SETTINGS: [&str; 59] = [
     "inpaint_full_res",
     "enable_hr",
     "script_name",
+    "inpaint_full_res_padding",
     "refiner_checkpoint", // From here on without effect.
     "hr_scale",
     "hr_upscaler",
@@ -68,7 +69,6 @@ pub const SETTINGS: [&str; 59] = [
     "do_not_save_samples",
     "do_not_save_grid",
     "override_settings_restore_afterwards",
-    "inpaint_full_res_padding",
     "mask_round",
     "disable_extra_networks",
     "force_task_id",
@@ -183,6 +183,12 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
     // There a side is any multiple of 8.
     let multiple = model.defaults.size_multiple.max(1);
     let any_size = [width, height].into_iter().flatten().any(|side| !side.is_multiple_of(multiple));
+    let is_only_masked = mask.is_some() && body.flag("inpaint_full_res", false)?;
+    let padding_mask_crop = match is_only_masked {
+        true => Some(body.count("inpaint_full_res_padding")?.unwrap_or(0)),
+        false => None,
+    };
+    let mask_blur = mask_blur(body)?.filter(|_| mask.is_some());
     let asked = Request {
         prompt: body.text("prompt")?.to_owned(),
         // An empty one is none there, which XL draws differently.
@@ -194,8 +200,12 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         guidance_scale: body.real("cfg_scale")?,
         fit: match door {
             Door::Txt2Img => None,
+            // What is masked keeps its proportions there too.
+            Door::Img2Img if padding_mask_crop.is_some() => None,
             Door::Img2Img => Some(fit(body)?),
         },
+        padding_mask_crop,
+        mask_blur,
         strength: match door {
             Door::Txt2Img => None,
             Door::Img2Img => Some(body.real("denoising_strength")?.unwrap_or(0.75)),
@@ -283,6 +293,16 @@ fn fit(body: &Body) -> Result<Fit, Failure> {
     }
 }
 
+/// By how much the mask is blurred, in pixels: of each direction, or of both.
+fn mask_blur(body: &Body) -> Result<Option<f64>, Failure> {
+    let both = body.real("mask_blur")?;
+    let of_each = (body.real("mask_blur_x")?.or(both), body.real("mask_blur_y")?.or(both));
+    match of_each {
+        (x, y) if both.is_some_and(|radius| radius != 0.0) || x == y => Ok(both.filter(|radius| *radius != 0.0).or(x)),
+        _ => refuse("mask_blur_x", "mask_blur_x and mask_blur_y that differ are not possible: use mask_blur"),
+    }
+}
+
 /// Lists what asks for something that is not done.
 fn list_ignored(body: &Body, has_mask: bool, kind: SamplerKind, ignored: &mut Vec<String>) -> Result<(), Failure> {
     let mut list = |name: &str| ignored.push(name.to_owned());
@@ -302,17 +322,9 @@ fn list_ignored(body: &Body, has_mask: bool, kind: SamplerKind, ignored: &mut Ve
         list("eta");
     }
     if has_mask {
-        for name in ["mask_blur", "mask_blur_x", "mask_blur_y"] {
-            if !body.get(name).is_neutral() {
-                list(name);
-            }
-        }
         // The masked part keeps its content under the noise, as with 1.
         if body.whole("inpainting_fill")?.is_some_and(|fill| fill != 1) {
             list("inpainting_fill");
-        }
-        if body.flag("inpaint_full_res", false)? {
-            list("inpaint_full_res");
         }
     }
     if ["prompt", "negative_prompt"].iter().any(|name| body.text(name).is_ok_and(has_weights)) {
