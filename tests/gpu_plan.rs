@@ -119,13 +119,13 @@ fn a_step_has_few_dispatches_at_any_width() {
 fn plans_of_the_published_models_are_within_their_targets() {
     let gb = |bytes: u64| bytes as f64 / 1e9;
     for (version, most_dispatches, most_resident, most_staged) in [
-        (SDVersion::V1_5, 340, 2.25, 1.9),
-        (SDVersion::V1_5Inpaint, 360, 2.6, 2.0),
-        (SDVersion::V2_1, 360, 2.9, 2.0),
-        (SDVersion::V2Inpaint, 360, 2.9, 2.0),
-        (SDVersion::Xl, 1000, 7.6, 5.5),
-        (SDVersion::XlInpaint, 1000, 7.6, 5.6),
-        (SDVersion::Turbo, 1000, 7.6, 5.5),
+        (SDVersion::V1_5, 340, 2.15, 1.8),
+        (SDVersion::V1_5Inpaint, 360, 2.3, 1.9),
+        (SDVersion::V2_1, 360, 2.8, 1.9),
+        (SDVersion::V2Inpaint, 360, 2.7, 1.9),
+        (SDVersion::Xl, 850, 7.2, 5.4),
+        (SDVersion::XlInpaint, 850, 7.3, 5.6),
+        (SDVersion::Turbo, 850, 6.9, 5.2),
     ] {
         let key = version.key();
         let (resident, staged) = (plan_of(version, Residency::Resident), plan_of(version, Residency::Staged));
@@ -143,10 +143,10 @@ fn plans_of_the_published_models_are_within_their_targets() {
 fn plans_of_quantised_models_are_within_their_targets() {
     let gb = |bytes: u64| bytes as f64 / 1e9;
     for (version, weights, most_resident, most_staged) in [
-        (SDVersion::V1_5, WeightType::Q8_0, 1.35, 1.05),
-        (SDVersion::V1_5, WeightType::Q4_0, 1.00, 0.70),
-        (SDVersion::Xl, WeightType::Q8_0, 4.5, 3.1),
-        (SDVersion::Xl, WeightType::Q4_0, 3.2, 1.9),
+        (SDVersion::V1_5, WeightType::Q8_0, 1.28, 1.00),
+        (SDVersion::V1_5, WeightType::Q4_0, 0.90, 0.60),
+        (SDVersion::Xl, WeightType::Q8_0, 4.2, 3.0),
+        (SDVersion::Xl, WeightType::Q4_0, 2.9, 1.75),
     ] {
         let name = format!("{} in {}", version.key(), weights.name());
         let (resident, staged) =

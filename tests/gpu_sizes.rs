@@ -19,7 +19,6 @@ use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::kernels::attention::Attended;
-use darkroom::run::gpu::kernels::elementwise::Elementwise;
 use darkroom::run::gpu::lower::{Task, TaskKind, lower};
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::weights::WeightType;
@@ -189,7 +188,6 @@ fn outline(graph: &Graph, task: &Task) -> String {
         ),
         TaskKind::GroupNorm(normed) => format!("{name}: group norm of {}, silu {}", normed.x.len(), normed.silu),
         TaskKind::Attention(Attended { packed: Some(_), .. }) => format!("{name}: packed attention"),
-        TaskKind::Elementwise(Elementwise::Embedding { positions: Some(_) }) => format!("{name}: embedding"),
         TaskKind::LayerNorm { .. } | TaskKind::Attention(_) | TaskKind::Elementwise(_) => {
             format!("{name}: {}", graph.node(task.node).op.name())
         }

@@ -17,7 +17,7 @@ use darkroom::hub::folder::Folder;
 use darkroom::model::clip::{self, ClipOutputs};
 use darkroom::model::unet::{UNetShape, prompt_graph, step_graph};
 use darkroom::model::vae::{decoder_graph, encoder_graph};
-use darkroom::pipeline::{ModelComponents, ModelLoader, Part};
+use darkroom::pipeline::{ActiveLoras, ModelComponents, ModelLoader, Part};
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision, Scores};
 use numbers::{Fixture, assert_close, nchw_to_nhwc};
@@ -215,8 +215,10 @@ fn check_clip(runner: &CandleRunner, version: &str, model: &ModelComponents<Cand
             let outputs = ClipOutputs { skip, final_layer_norm, pooled: true };
             let mut graph = clip::text_encoder(&encoder.config, name, batch, outputs).unwrap();
             tap(&mut graph, fixture, name, "text_model.");
+            let tables = pollster::block_on(model.text_embeddings(runner, idx, &ActiveLoras::default())).unwrap();
+            let embeddings = pollster::block_on(tables.of(&ids)).unwrap();
             let inputs = [
-                ("input_ids", runner.upload_ids(&ids, &shape).unwrap()),
+                ("embeddings", runner.upload(&embeddings, &[batch, n_tokens, encoder.config.hidden_size]).unwrap()),
                 ("pooled_rows", runner.upload_ids(&rows, &[batch]).unwrap()),
             ];
             let results = run(runner, graph, &part(runner, model, Part::TextEncoder(idx)), &inputs);

@@ -27,7 +27,7 @@ use darkroom::hub::folder::Folder;
 use darkroom::model::clip::{ClipOutputs, text_encoder};
 use darkroom::model::unet::{UNetShape, prompt_graph, step_graph};
 use darkroom::model::vae::{decoder_graph, encoder_graph};
-use darkroom::pipeline::{ModelComponents, ModelLoader, Part};
+use darkroom::pipeline::{ActiveLoras, ModelComponents, ModelLoader, Part};
 use darkroom::rng::Generator;
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
@@ -244,8 +244,10 @@ fn clip() {
         let outputs = ClipOutputs { skip: 0, final_layer_norm: true, pooled: false };
         let graph = text_encoder(&encoder.config, encoder.name, 1, outputs).unwrap();
         let rows = [encoder.config.pooled_position(&ids) as u32];
+        let tables = pollster::block_on(ours.model.text_embeddings(&ours.runner, 0, &ActiveLoras::default())).unwrap();
+        let embeddings = pollster::block_on(tables.of(&ids)).unwrap();
         let inputs = [
-            ("input_ids", ours.runner.upload_ids(&ids, &[1, 77]).unwrap()),
+            ("embeddings", ours.runner.upload(&embeddings, &[1, 77, 32]).unwrap()),
             ("pooled_rows", ours.runner.upload_ids(&rows, &[1]).unwrap()),
         ];
         let got = ours.run(graph, &part(&ours.runner, &ours.model, Part::TextEncoder(0)), &inputs);

@@ -302,17 +302,17 @@ impl GraphBuilder {
         Ok(self.push(Op::Slice { axis, start, len }, &[x], shape, w.as_str()))
     }
 
-    /// ids \[..\], table \[N,D\] → \[..,D\].
-    pub fn embedding(&mut self, ids: NodeId, table: NodeId, w: &Path) -> Result<NodeId> {
-        let &[_, width] = self.shape(table) else {
-            return self.refuse(w, "embedding", format!("wants a table [N,D], got {:?}", self.shape(table)));
+    /// ids \[..\], x \[N,D\] → \[..,D\]: rows of x by number.
+    pub fn gather(&mut self, ids: NodeId, x: NodeId, w: &Path) -> Result<NodeId> {
+        let &[_, width] = self.shape(x) else {
+            return self.refuse(w, "gather", format!("wants rows [N,D], got {:?}", self.shape(x)));
         };
         if !matches!(self.graph.node(ids).op, Op::Input(InputKind::Ids)) {
-            return self.refuse(w, "embedding", "wants ids given as an input".into());
+            return self.refuse(w, "gather", "wants ids given as an input".into());
         }
         let mut shape = self.shape(ids).to_vec();
         shape.push(width);
-        Ok(self.push(Op::Embedding, &[ids, table], shape, w.as_str()))
+        Ok(self.push(Op::Gather, &[ids, x], shape, w.as_str()))
     }
 
     /// t \[B\] → \[B,dim\].

@@ -31,11 +31,11 @@ impl Graph {
             Op::Activation(_) | Op::Geglu | Op::TimestepEmbedding { .. } => 8 * out,
             Op::Add | Op::Scale { .. } => out,
             Op::Affine { .. } => 2 * out,
-            Op::Concat { .. } | Op::Slice { .. } | Op::Embedding => 0,
+            Op::Concat { .. } | Op::Slice { .. } | Op::Gather => 0,
         };
         let read: u64 = match &node.op {
             // Only the rows that are looked up are read, and only the slice that is taken.
-            Op::Embedding | Op::Slice { .. } => out,
+            Op::Gather | Op::Slice { .. } => out,
             _ => node.inputs.iter().map(|&input| self.node(input).n_elements() as u64).sum(),
         };
         Cost { flops, elements_moved: read + out }

@@ -60,8 +60,8 @@ pub enum Op {
     Reshape,
     /// `len` entries from `start` along an axis.
     Slice { axis: usize, start: usize, len: usize },
-    /// ids \[..\], table \[N,D\] → \[..,D\]. The table may be a computed value, which makes this a gather of rows.
-    Embedding,
+    /// ids \[..\], x \[N,D\] → \[..,D\]: rows of a computed value by number.
+    Gather,
     /// t \[B\] → \[B,dim\]: cosines and sines of t times a geometric range of frequencies down to 1/10000
     /// (diffusers' `get_timestep_embedding`).
     TimestepEmbedding { dim: usize, flip_sin_to_cos: bool, freq_shift: f64 },
@@ -93,7 +93,7 @@ impl Op {
             Op::Concat { .. } => "concat",
             Op::Reshape => "reshape",
             Op::Slice { .. } => "slice",
-            Op::Embedding => "embedding",
+            Op::Gather => "gather",
             Op::TimestepEmbedding { .. } => "timestep_embedding",
             Op::Attention { .. } => "attention",
         }

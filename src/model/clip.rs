@@ -1,10 +1,16 @@
 //! CLIP's text encoder (transformers `CLIPTextModel`, `CLIPTextModelWithProjection`) as a graph.
 //!
-//! Tokenizing and padding are not done here: the graph takes ids.
+//! Tokenizing and padding are not done here, nor are the rows of the tables of embeddings looked up: a prompt uses a few of
+//! some 49,000, so that the caller reads them ([`TOKEN_TABLE`], [`POSITION_TABLE`]) and no device holds the tables.
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, GraphBuilder, NodeId, Path, WeightSpec};
 use crate::model::config::ClipTextConfig;
+
+/// The tensor \[vocab_size,D\] with a row for each token.
+pub const TOKEN_TABLE: &str = "text_model.embeddings.token_embedding.weight";
+/// The tensor \[T,D\] with a row for each position.
+pub const POSITION_TABLE: &str = "text_model.embeddings.position_embedding.weight";
 
 /// Which states of the encoder are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +28,7 @@ const MASK_COLUMNS: usize = 8;
 /// What a hidden token's scores get less, about: enough for a softmax, little enough for 16 bits.
 const HIDDEN: f32 = -1e4;
 
-/// The encoder as a graph: input `input_ids` \[B,T\] and, when pooled, `pooled_rows` \[B\] (b * T + place of the first
+/// The encoder as a graph: input `embeddings` \[B,T,D\], the sums of the tokens' and the positions' rows, and, when pooled, `pooled_rows` \[B\] (b * T + place of the first
 /// end-of-text); outputs `hidden_states` \[B,T,D\] and `pooled` \[B,D or projection_dim\].
 ///
 /// # Errors
@@ -71,13 +77,7 @@ fn encoder(config: &ClipTextConfig, name: &str, batch: usize, outputs: ClipOutpu
     let w = root.pp("text_model");
     let (n_tokens, width) = (config.max_position_embeddings, config.hidden_size);
 
-    let ids = g.input_ids("input_ids", &[batch, n_tokens]);
-    let embeddings = w.pp("embeddings");
-    let table = g.weight(&embeddings.pp("token_embedding.weight"), &[config.vocab_size, width])?;
-    let positions = g.weight(&embeddings.pp("position_embedding.weight"), &[n_tokens, width])?;
-    let mut h = g.embedding(ids, table, &embeddings.pp("token_embedding"))?;
-    let positions = g.reshape(positions, &[1, n_tokens, width])?;
-    h = g.add(h, positions, &embeddings)?;
+    let mut h = g.input("embeddings", &[batch, n_tokens, width]);
 
     let mask = masked.then(|| {
         let shape = [batch, n_tokens, config.num_attention_heads, MASK_COLUMNS];
@@ -98,7 +98,7 @@ fn encoder(config: &ClipTextConfig, name: &str, batch: usize, outputs: ClipOutpu
         let last = g.layer_norm(h, &w.pp("final_layer_norm"), config.layer_norm_eps)?;
         let rows = g.reshape(last, &[batch * n_tokens, width])?;
         let pooled_rows = g.input_ids("pooled_rows", &[batch]);
-        let mut pooled = g.embedding(pooled_rows, rows, &w.pp("pooled"))?;
+        let mut pooled = g.gather(pooled_rows, rows, &w.pp("pooled"))?;
         if config.has_projection() {
             pooled = g.linear(pooled, &root.pp("text_projection"), config.projection_dim, false)?;
         }
@@ -167,7 +167,7 @@ fn encoder_layer(
     g.add(h, x, &mlp)
 }
 
-/// The graph that uses every tensor of the encoder's checkpoint.
+/// The graph that uses every tensor of the encoder's checkpoint but the tables.
 ///
 /// # Errors
 /// When the config does not describe a model.
@@ -180,5 +180,10 @@ pub fn whole_graph(config: &ClipTextConfig, name: &str) -> Result<Graph> {
 /// # Errors
 /// When the config does not describe a model.
 pub fn weights(config: &ClipTextConfig) -> Result<Vec<WeightSpec>> {
-    Ok(whole_graph(config, "text_encoder")?.weights())
+    let width = config.hidden_size;
+    let tables = [(TOKEN_TABLE, config.vocab_size), (POSITION_TABLE, config.max_position_embeddings)];
+    let mut specs: Vec<WeightSpec> =
+        tables.iter().map(|&(name, n_rows)| WeightSpec { name: name.to_owned(), shape: vec![n_rows, width] }).collect();
+    specs.extend(whole_graph(config, "text_encoder")?.weights());
+    Ok(specs)
 }

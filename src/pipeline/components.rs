@@ -7,9 +7,11 @@ use std::rc::Rc;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::hub::{Component, ModelFile, Source};
+use crate::model::clip::{POSITION_TABLE, TOKEN_TABLE};
 use crate::model::config::VaeArchitecture;
 use crate::pipeline::configs::ModelConfigs;
 use crate::pipeline::loras::{ActiveLoras, Lora, differing};
+use crate::pipeline::text_embeddings::TextEmbeddings;
 use crate::request::LoraUse;
 use crate::run::Runner;
 use crate::weights::Weights;
@@ -231,7 +233,7 @@ impl<R: Runner> ModelComponents<R> {
                 let changes = loras.changes(component);
                 let names = differing(&known.changes, &changes);
                 if !names.is_empty() {
-                    let file = self.file(part)?.merged(changes.clone());
+                    let file = self.merged(part, loras)?;
                     let graphs = self.configs.graphs(part)?;
                     runner.replace(&graphs, &file, &names, &known.weights).await?;
                 }
@@ -308,6 +310,23 @@ impl<R: Runner> ModelComponents<R> {
         })
     }
 
+    /// The tables of the text encoder of this number, whose weights were loaded, with these LoRAs in them.
+    ///
+    /// # Errors
+    /// As [`TextEmbeddings::open`].
+    pub async fn text_embeddings(&self, runner: &R, idx: usize, loras: &ActiveLoras) -> Result<TextEmbeddings> {
+        let config = &self.configs.text_encoders[idx].config;
+        if !runner.needs_values() {
+            return Ok(TextEmbeddings::zeros(config));
+        }
+        TextEmbeddings::open(self.merged(Part::TextEncoder(idx), loras)?, config).await
+    }
+
+    /// The tensors of a part whose file is open, with these LoRAs in them.
+    fn merged(&self, part: Part, loras: &ActiveLoras) -> Result<Weights> {
+        Ok(self.file(part)?.merged(loras.changes(self.configs.component(part))))
+    }
+
     async fn open_file(&self, part: Part, go_on: &mut dyn FnMut() -> bool) -> Result<Rc<Weights>> {
         let component = self.configs.component(part);
         let is_open = self.files.borrow().iter().any(|(name, _)| *name == component.folder());
@@ -330,8 +349,11 @@ impl<R: Runner> ModelComponents<R> {
     pub async fn why_not_finite(&self, stage: String, parts: &[Part]) -> Result<Error> {
         for &part in parts {
             let file = self.file(part)?;
-            let names: BTreeSet<String> =
+            let mut names: BTreeSet<String> =
                 self.configs.graphs(part)?.iter().flat_map(Graph::weights).map(|spec| spec.name).collect();
+            if matches!(part, Part::TextEncoder(_)) {
+                names.extend([TOKEN_TABLE, POSITION_TABLE].map(str::to_owned));
+            }
             if let Some(tensor) = file.first_not_finite(names.iter().map(String::as_str)).await? {
                 let (name, file) = (tensor.name.to_owned(), tensor.file.to_owned());
                 return Ok(Error::WeightNotFinite { stage, name, file });

@@ -10,10 +10,8 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::graph::WeightSpec;
 use crate::hub::{AddedWord, Component, Layer, ModelFile, Source};
+use crate::model::clip::TOKEN_TABLE;
 use crate::weights::{LocalFuture, Weights};
-
-/// The table that vectors are added to.
-const TABLE: &str = "text_model.embeddings.token_embedding.weight";
 
 /// Vectors of a new word.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,9 +81,9 @@ impl Layer for WithEmbeddings {
         };
         Box::pin(async move {
             let weights = self.base.weights(component, files, wanted).await?;
-            let table = wanted.iter().find(|spec| spec.name == TABLE);
+            let table = wanted.iter().find(|spec| spec.name == TOKEN_TABLE);
             Ok(match table {
-                Some(table) => weights.with_rows(TABLE, table.shape[0], self.rows(idx)),
+                Some(table) => weights.with_rows(TOKEN_TABLE, table.shape[0], self.rows(idx)),
                 None => weights,
             })
         })

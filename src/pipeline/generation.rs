@@ -169,6 +169,11 @@ impl<R: Runner> Generation<R> {
             }
             At::Decode(mut ready, picture) => {
                 let seed = picture.seed;
+                // A second picture has use for it, and finds all memory there.
+                if setup.count() == 1 {
+                    ready.denoiser.forget_conditioning();
+                    setup.runner.trim();
+                }
                 let (image, repeated_in_f32) = setup.decode(&mut ready, *picture, &mut report).await?;
                 self.picture_idx += 1;
                 let at = if self.picture_idx < setup.count() { At::Prepare(ready) } else { At::Done };

@@ -13,6 +13,7 @@ mod job;
 mod loras;
 pub mod plan;
 mod prompt;
+mod text_embeddings;
 
 pub use components::{LoadProgress, ModelComponents, ModelLoader, Part, Residency, check_model};
 pub use configs::ModelConfigs;
@@ -22,3 +23,4 @@ pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task};
 pub use loras::{ActiveLoras, Lora, unknown as unknown_lora};
 pub use prompt::{PromptReport, States, count_tokens, encode_prompt};
+pub use text_embeddings::TextEmbeddings;

@@ -223,13 +223,15 @@ impl Prompts {
                 true => model.part_for(runner, part, &graph, loras, &mut go_on).await?,
                 false => model.part_with(runner, part, loras, &mut go_on).await?,
             };
+            let tables = model.text_embeddings(runner, idx, loras).await?;
             let program = runner.prepare(graph).await?;
             // The states of a chunk where the tokens at `hidden` are not attended to.
             let mut run = async |ids: &[u32], hidden: &[usize]| {
                 let rows = [encoder.pooled_position(ids) as u32];
-                let ids = runner.upload_ids(ids, &[1, ids.len()])?;
+                let embeddings = tables.of(ids).await?;
+                let embeddings = runner.upload(&embeddings, &[1, ids.len(), encoder.config.hidden_size])?;
                 let rows = runner.upload_ids(&rows, &[1])?;
-                let mut inputs = vec![("input_ids", &ids), ("pooled_rows", &rows)];
+                let mut inputs = vec![("embeddings", &embeddings), ("pooled_rows", &rows)];
                 let mask = if has_masks { Some(clip::mask_inputs(&encoder.config, hidden)) } else { None };
                 let upload = |(shape, queries, keys): ([usize; 4], Vec<f32>, Vec<f32>)| {
                     Ok::<_, Error>([runner.upload(&queries, &shape)?, runner.upload(&keys, &shape)?])

@@ -95,6 +95,11 @@ pub trait Runner {
     /// [`crate::Error::Request`] when the runner cannot do that.
     fn use_attention(&self, flash: bool, sliced: Option<usize>) -> Result<()>;
 
+    /// Whether what it computes depends on values. For a runner that only counts nothing needs to be read.
+    fn needs_values(&self) -> bool {
+        true
+    }
+
     /// Told of graphs that will be prepared before long, in that order: what takes time without their weights may begin.
     /// What is wrong with a graph is said when it is prepared.
     fn foresee(&self, _graphs: &[Graph]) {}

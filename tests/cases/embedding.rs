@@ -1,21 +1,12 @@
 //! Cases of rows by number and of embedded time steps.
 
-use darkroom::run::gpu::kernels::elementwise::{embedding, gather, timestep_embedding};
-use half::f16;
-
 use super::rig::{Bench, Rig};
-use super::{compare_with_slack, elements, scatter, stored_scatter};
+use super::{compare_with_slack, elements, stored_scatter};
+use darkroom::run::gpu::kernels::elementwise::{gather, timestep_embedding};
 
 /// What is computed.
 #[derive(Debug)]
 enum What {
-    /// Rows of weights.
-    Embedding {
-        ids: &'static [u32],
-        rows: u32,
-        columns: u32,
-        positions: Option<u32>,
-    },
     /// Rows of activations.
     Gather {
         ids: &'static [u32],
@@ -39,17 +30,10 @@ pub struct Case {
 
 /// All cases.
 pub const CASES: &[Case] = &[
-    Case { name: "one token of one value", what: What::Embedding { ids: &[0], rows: 1, columns: 1, positions: None } },
-    Case { name: "tokens", what: What::Embedding { ids: &[3, 0, 48, 3, 17], rows: 49, columns: 96, positions: None } },
-    Case { name: "odd rows", what: What::Embedding { ids: &[1, 2, 6], rows: 7, columns: 5, positions: None } },
-    Case {
-        name: "a token beyond the table",
-        what: What::Embedding { ids: &[9], rows: 7, columns: 8, positions: None },
-    },
-    Case {
-        name: "tokens at their positions",
-        what: What::Embedding { ids: &[3, 0, 48, 3, 17, 1], rows: 49, columns: 20, positions: Some(3) },
-    },
+    Case { name: "one row of one value", what: What::Gather { ids: &[0], rows: 1, columns: 1 } },
+    Case { name: "rows in any order", what: What::Gather { ids: &[3, 0, 48, 3, 17], rows: 49, columns: 96 } },
+    Case { name: "odd rows", what: What::Gather { ids: &[1, 2, 6], rows: 7, columns: 5 } },
+    Case { name: "a number beyond the rows", what: What::Gather { ids: &[9], rows: 7, columns: 8 } },
     Case { name: "states", what: What::Gather { ids: &[12, 100], rows: 154, columns: 64 } },
     Case { name: "odd states", what: What::Gather { ids: &[2, 0, 2], rows: 3, columns: 9 } },
     Case {
@@ -74,9 +58,6 @@ pub fn smallest() -> Vec<Case> {
     let mut whats = Vec::new();
     for n in 1..=5 {
         for columns in [1, 3, 4, 8] {
-            whats.push(What::Embedding { ids: &IDS[..n], rows: 3, columns, positions: None });
-            whats.push(What::Embedding { ids: &IDS[..n], rows: 3, columns, positions: Some(1) });
-            whats.push(What::Embedding { ids: &IDS[..n], rows: 3, columns, positions: Some(n as u32) });
             whats.push(What::Gather { ids: &IDS[..n], rows: 3, columns });
         }
         whats.extend([2, 4, 6].map(|dim| What::Timesteps { t: &T[..n], dim, flip_sin_to_cos: n > 2, freq_shift: 0.0 }));
@@ -91,41 +72,17 @@ const ANGLE_SLACK: f32 = 2.5e-4;
 /// Runs one case and panics with the first value that is wrong.
 pub async fn check(rig: &mut Rig<'_>, case: &Case) {
     let name = case.name;
-    let both = elements(rig.gpu).iter().flat_map(|&element| [(element, false), (element, true)]);
-    for (element, is_f32) in both {
+    for &element in elements(rig.gpu) {
         let mut bench = Bench::default();
         match case.what {
-            What::Embedding { ids, rows, columns, positions } => {
-                let table: Vec<f16> =
-                    scatter(1, (rows * columns) as usize, 0.5).into_iter().map(f16::from_f32).collect();
-                let n_values = ids.len() * columns as usize;
-                let added = scatter(2, positions.map_or(0, |n| (n * columns) as usize), 1.0);
-                let wide: Vec<f32> = table.iter().copied().map(f16::to_f32).collect();
-                let stored = if is_f32 { bench.float_weight(&wide) } else { bench.half_weight(&table) };
-                let operands = [bench.words(ids), stored, bench.room(element, n_values)];
-                let positions_operand = (!added.is_empty()).then(|| bench.float_weight(&added));
-                let launch = embedding::launch(ids.len() as u32, rows, columns, positions, is_f32, element);
-                let launch = launch.expect(name);
-                let [ids_operand, table_operand, out] = operands;
-                let bindings =
-                    embedding::Bindings { ids: ids_operand, table: table_operand, out, positions: positions_operand };
-                bench.launch(launch, bindings);
-                let got = rig.run(name, bench).await.elements(element, operands[2], n_values);
-                let mut expected = embedding::reference(ids, &wide, columns as usize);
-                if !added.is_empty() {
-                    let n_added = added.len();
-                    expected.iter_mut().enumerate().for_each(|(i, x)| *x += added[i % n_added]);
-                }
-                compare_with_slack(name, element, &got, &expected, 0.0);
-            }
             What::Gather { ids, rows, columns } => {
                 let table = stored_scatter(element, 1, (rows * columns) as usize, 1.0);
                 let n_values = ids.len() * columns as usize;
                 let operands = [bench.words(ids), bench.elements(element, &table), bench.room(element, n_values)];
                 let launch = gather::launch(ids.len() as u32, rows, columns, element).expect(name);
-                bench.launch(launch, gather::Bindings { ids: operands[0], table: operands[1], out: operands[2] });
+                bench.launch(launch, gather::Bindings { ids: operands[0], x: operands[1], out: operands[2] });
                 let got = rig.run(name, bench).await.elements(element, operands[2], n_values);
-                assert_eq!(got, embedding::reference(ids, &table, columns as usize), "{name}, {element:?}");
+                assert_eq!(got, gather::reference(ids, &table, columns as usize), "{name}, {element:?}");
             }
             What::Timesteps { t, dim, flip_sin_to_cos, freq_shift } => {
                 let n_values = t.len() * dim as usize;

@@ -76,6 +76,12 @@ impl<R: Runner> Conditioner<R> {
         Ok(())
     }
 
+    /// Drops all inputs, which are not asked for any more.
+    pub fn forget(&mut self) {
+        self.texts.clear();
+        self.kept.clear();
+    }
+
     /// The inputs for the texts of a run.
     pub async fn inputs(
         &mut self,

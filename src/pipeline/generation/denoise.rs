@@ -24,6 +24,11 @@ impl<R: Runner> Denoiser<R> {
     pub fn new(program: R::Program, shape: UNetShape, conditioner: Conditioner<R>) -> Self {
         Denoiser { program, f32: None, shape, conditioner }
     }
+
+    /// Drops what was computed from the prompts, after the last step of all.
+    pub fn forget_conditioning(&mut self) {
+        self.conditioner.forget();
+    }
 }
 
 impl<R: Runner> Setup<R> {

@@ -198,10 +198,7 @@ impl CandleRunner {
                 let row = |values: &[f64]| Tensor::from_slice(values, values.len(), &self.device)?.to_dtype(*dtype);
                 inputs[0].broadcast_mul(&row(factors)?)?.broadcast_add(&row(offsets)?)
             }
-            Op::Embedding => {
-                let table = inputs[1].to_dtype(*dtype)?;
-                table.index_select(&inputs[0].flatten_all()?, 0)?.reshape(node.shape.as_slice())
-            }
+            Op::Gather => inputs[1].index_select(&inputs[0].flatten_all()?, 0)?.reshape(node.shape.as_slice()),
             Op::TimestepEmbedding { dim, flip_sin_to_cos, freq_shift } => {
                 let t = inputs[0].to_dtype(DType::F32)?.to_vec1::<f32>()?;
                 let values = cpu::timestep_embedding(&t, *dim, *flip_sin_to_cos, *freq_shift);

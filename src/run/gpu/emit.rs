@@ -243,12 +243,7 @@ impl<'a> Emitter<'a> {
 
     /// A weight that has a buffer of its own.
     pub fn weight(&self, id: NodeId) -> Operand {
-        Operand::Weight(WeightKey::of(self.graph, &[id], self.layout_of(id)))
-    }
-
-    /// How a weight that has a buffer of its own lies there.
-    pub fn layout_of(&self, id: NodeId) -> WeightLayout {
-        self.values.layout_of(self.shape(id))
+        Operand::Weight(WeightKey::of(self.graph, &[id], WeightLayout::Vector))
     }
 
     /// An operand that is a value or a weight with a buffer of its own.

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use super::weight_layout::WeightLayout;
 use crate::graph::{Graph, Node, NodeId, Op};
 use crate::weights::WeightType;
 
@@ -29,12 +28,6 @@ impl Values {
     #[must_use]
     pub fn n_elements(&self, graph: &Graph, root: NodeId) -> usize {
         self.n_elements.get(&root).copied().unwrap_or_else(|| graph.node(root).n_elements())
-    }
-
-    /// How a weight that has a buffer of its own lies there.
-    #[must_use]
-    pub(super) fn layout_of(&self, shape: &[usize]) -> WeightLayout {
-        WeightLayout::of_shape(shape, self.weight_type)
     }
 }
 

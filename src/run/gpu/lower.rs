@@ -13,7 +13,7 @@ use super::kernels::attention::{self, Attended};
 use super::kernels::elementwise::{self, Elementwise};
 use super::kernels::group_norm::{self, Normed};
 use super::kernels::products::{Found, Product};
-use super::weight_layout::{WeightBuffer, WeightKey};
+use super::weight_layout::{WeightBuffer, WeightKey, WeightLayout};
 use crate::graph::{Graph, NodeId, Op};
 use crate::weights::WeightType;
 
@@ -75,14 +75,10 @@ impl Task {
         let by_themselves = || {
             let inputs = graph.node(self.node).inputs.iter().map(|input| values.root(*input));
             let weights = inputs.filter(|id| matches!(graph.node(*id).op, Op::Weight));
-            weights.map(|id| WeightBuffer::of(graph, &[id], values.layout_of(&graph.node(id).shape)))
+            weights.map(|id| WeightBuffer::of(graph, &[id], WeightLayout::Vector))
         };
         match &self.kind {
             TaskKind::Product(product) => product.weight_buffers(graph),
-            TaskKind::Elementwise(Elementwise::Embedding { positions: Some(positions) }) => {
-                let positions = WeightBuffer::of(graph, &[*positions], elementwise::positions_layout());
-                by_themselves().chain([positions]).collect()
-            }
             TaskKind::Attention(Attended { packed: Some(_), .. }) => Vec::new(),
             TaskKind::GroupNorm(_) | TaskKind::LayerNorm { .. } | TaskKind::Attention(_) | TaskKind::Elementwise(_) => {
                 by_themselves().collect()
@@ -206,16 +202,13 @@ fn task(fusing: &mut Fusing<'_>, found: &Found, id: NodeId, packed: Option<NodeI
             let (normed, end) = group_norm::fuse(fusing, id, groups, eps);
             (TaskKind::GroupNorm(normed), end)
         }
-        Op::Embedding => {
-            let (lookup, end) = elementwise::fuse_embedding(fusing, id);
-            (TaskKind::Elementwise(lookup), end)
-        }
         Op::LayerNorm { eps } => (TaskKind::LayerNorm { eps }, id),
         Op::Attention { heads, scale, causal, upcast: _ } => {
             (TaskKind::Attention(Attended { packed, heads, scale, causal }), id)
         }
         Op::Activation(activation) => alone(Elementwise::Activation(activation)),
         Op::Geglu => alone(Elementwise::Geglu),
+        Op::Gather => alone(Elementwise::Gather),
         Op::Add => alone(Elementwise::Add),
         Op::Scale { factor } => alone(Elementwise::Scale { factor }),
         Op::Affine { factors, offsets } => alone(Elementwise::Affine { factors, offsets }),

@@ -343,6 +343,10 @@ impl Runner for GpuRunner {
         })
     }
 
+    fn needs_values(&self) -> bool {
+        !self.recorder.is_planned()
+    }
+
     fn foresee(&self, graphs: &[Graph]) {
         if self.recorder.is_planned() {
             return;

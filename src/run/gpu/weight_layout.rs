@@ -13,11 +13,6 @@ use crate::weights::WeightType;
 pub enum WeightLayout {
     /// f32, one tensor behind the other: biases and the weights of norms.
     Vector,
-    /// As in the checkpoint: tables of embeddings.
-    Table {
-        /// Whether in f32, and not in f16.
-        is_f32: bool,
-    },
     /// \[K,N\], matrices side by side along N, as `repack` lays them out; with `geglu` values and gates interleaved.
     Packed {
         /// Whether values and gates are interleaved.
@@ -31,22 +26,11 @@ impl WeightLayout {
     /// Columns of a packed matrix are filled up to a multiple of it, which is what a kernel reads at once.
     pub const PACKED_COLUMNS: u64 = 4;
 
-    /// The layout of a weight that has a buffer of its own, of a model whose weights are held in a type.
-    #[must_use]
-    pub fn of_shape(shape: &[usize], weight_type: WeightType) -> Self {
-        if shape.len() == 1 {
-            WeightLayout::Vector
-        } else {
-            WeightLayout::Table { is_f32: weight_type == WeightType::F32 }
-        }
-    }
-
     /// The type of its values.
     #[must_use]
     pub const fn weight_type(self) -> WeightType {
         match self {
-            WeightLayout::Vector | WeightLayout::Table { is_f32: true } => WeightType::F32,
-            WeightLayout::Table { is_f32: false } => WeightType::F16,
+            WeightLayout::Vector => WeightType::F32,
             WeightLayout::Packed { weight_type, .. } => weight_type,
         }
     }
@@ -67,7 +51,7 @@ impl WeightLayout {
     #[must_use]
     pub fn bytes(self, parts: &[WeightSpec]) -> u64 {
         match self {
-            WeightLayout::Vector | WeightLayout::Table { .. } => parts.iter().map(|part| self.part_bytes(part)).sum(),
+            WeightLayout::Vector => parts.iter().map(|part| self.part_bytes(part)).sum(),
             WeightLayout::Packed { weight_type, .. } => {
                 let columns = parts.iter().map(|part| part.shape[0] as u64).sum();
                 let rows = parts.first().map_or(0, |part| part.shape[1..].iter().product::<usize>());
@@ -153,7 +137,6 @@ mod tests {
     fn bytes_follow_from_the_layout() {
         let part = |shape: &[usize]| WeightSpec { name: "w".into(), shape: shape.to_vec() };
         assert_eq!(WeightLayout::Vector.bytes(&[part(&[3]), part(&[5])]), 32);
-        assert_eq!(WeightLayout::Table { is_f32: false }.bytes(&[part(&[3, 5])]), 30);
         // 18 rows of 3 + 6 columns, filled up to 12.
         let packed = |weight_type| WeightLayout::Packed { geglu: false, weight_type };
         let parts = [part(&[3, 2, 3, 3]), part(&[6, 2, 3, 3])];

@@ -23,9 +23,6 @@ fn summary(graph: &Graph) -> Vec<String> {
             format!("{two}{}{}", name(task.node), if *silu { "+silu" } else { "" })
         }
         TaskKind::Attention(Attended { packed: Some(_), .. }) => format!("{}:packed", name(task.node)),
-        TaskKind::Elementwise(Elementwise::Embedding { positions: Some(_) }) => {
-            format!("{}+positions", name(task.node))
-        }
         TaskKind::LayerNorm { .. } | TaskKind::Attention(_) | TaskKind::Elementwise(_) => {
             format!("{}:{}", name(task.node), graph.node(task.node).op.name())
         }

@@ -233,7 +233,7 @@ impl GpuRunner {
     ) -> Result<()> {
         let layout = wanted.layout();
         match layout {
-            WeightLayout::Vector | WeightLayout::Table { .. } => {
+            WeightLayout::Vector => {
                 let as_uploaded = if layout.weight_type() == WeightType::F32 { Raw::F32 } else { Raw::F16 };
                 let mut at = 0;
                 for part in &wanted.parts {

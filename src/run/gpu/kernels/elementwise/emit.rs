@@ -1,13 +1,12 @@
 //! Emits elementwise work: one dispatch each, and one for each part of a concatenation.
 
 use super::fuse::Elementwise;
-use super::{activation, add, affine, cast_from_f32, cast_to_f32, copy, embedding, gather, geglu, timestep_embedding};
+use super::{activation, add, affine, cast_from_f32, cast_to_f32, copy, gather, geglu, timestep_embedding};
 use crate::error::Result;
-use crate::graph::{NodeId, Op};
+use crate::graph::NodeId;
 use crate::run::gpu::emit::{Emitter, Operand, four, n_elements};
 use crate::run::gpu::kernel::Element;
 use crate::run::gpu::kernels::sampling::lincomb;
-use crate::run::gpu::weight_layout::{WeightKey, WeightLayout};
 
 /// Values of `n_values` from f32 to the type of activations.
 pub(in crate::run::gpu) fn narrow(emitter: &mut Emitter<'_>, x: Operand, shape: &[usize]) -> Result<Operand> {
@@ -25,11 +24,6 @@ pub(in crate::run::gpu) fn widen(emitter: &mut Emitter<'_>, x: Operand, shape: &
     let launch = cast_to_f32::launch(n_values, emitter.element)?;
     emitter.emit(launch, cast_to_f32::Bindings { x, out: out.clone() }, format!("{shape:?}"), 0);
     Ok(out)
-}
-
-/// The layout of position embeddings that a lookup adds.
-pub(in crate::run::gpu) fn positions_layout() -> WeightLayout {
-    WeightLayout::Vector
 }
 
 /// The operation of `id`, written to the storage of `out`.
@@ -97,7 +91,7 @@ pub(in crate::run::gpu) fn emit(
             let out = emitter.room(out)?;
             emitter.emit(launch, copy::Bindings { source, out }, shape, 0);
         }
-        Elementwise::Embedding { positions } => lookup(emitter, id, out, *positions)?,
+        Elementwise::Gather => gather_rows(emitter, id, out)?,
         Elementwise::TimestepEmbedding { dim, flip_sin_to_cos, freq_shift } => {
             let t = operand(emitter, 0)?;
             let n = n_elements(shapes[0]);
@@ -109,31 +103,14 @@ pub(in crate::run::gpu) fn emit(
     Ok(())
 }
 
-/// Rows of a table of weights, or of a computed value.
-fn lookup(emitter: &mut Emitter<'_>, id: NodeId, out: NodeId, positions: Option<NodeId>) -> Result<()> {
+/// Rows of a computed value.
+fn gather_rows(emitter: &mut Emitter<'_>, id: NodeId, out: NodeId) -> Result<()> {
     let (node, flops) = (emitter.node(id), emitter.flops(id));
-    let &[ids, table] = &node.inputs[..] else { return emitter.refuse("embedding", "wants ids and a table") };
-    let &[n_rows, columns] = emitter.shape(table) else {
-        return emitter.refuse("embedding", "wants a table [N,D]");
-    };
-    let (n_ids, n_rows, columns) = (n_elements(emitter.shape(ids)), n_rows as u32, columns as u32);
-    let (ids, is_weight) = (emitter.operand(ids)?, matches!(emitter.node(emitter.root(table)).op, Op::Weight));
-    let table = emitter.operand(table)?;
-    if !is_weight {
-        let launch = gather::launch(n_ids, n_rows, columns, emitter.element)?;
-        let out = emitter.room(out)?;
-        emitter.emit(launch, gather::Bindings { ids, table, out }, format!("{:?}", node.shape), flops);
-        return Ok(());
-    }
-    let n_positions = positions.map(|id| (emitter.node(id).n_elements() / columns.max(1) as usize) as u32);
-    let is_f32 = emitter.layout_of(node.inputs[1]) == WeightLayout::Table { is_f32: true };
-    let launch = embedding::launch(n_ids, n_rows, columns, n_positions, is_f32, emitter.element)?;
-    let positions = positions.map(|id| Operand::Weight(WeightKey::of(emitter.graph, &[id], positions_layout())));
+    let &[ids, x] = &node.inputs[..] else { return emitter.refuse("gather", "wants ids and rows") };
+    let &[n_rows, columns] = emitter.shape(x) else { return emitter.refuse("gather", "wants rows [N,D]") };
+    let launch = gather::launch(n_elements(emitter.shape(ids)), n_rows as u32, columns as u32, emitter.element)?;
+    let (ids, x) = (emitter.operand(ids)?, emitter.operand(x)?);
     let out = emitter.room(out)?;
-    let (shape, flops) = match positions {
-        Some(_) => (format!("{n_ids}x{columns}"), 0),
-        None => (format!("{:?}", node.shape), flops),
-    };
-    emitter.emit(launch, embedding::Bindings { ids, table, out, positions }, shape, flops);
+    emitter.emit(launch, gather::Bindings { ids, x, out }, format!("{:?}", node.shape), flops);
     Ok(())
 }

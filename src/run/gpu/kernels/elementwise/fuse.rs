@@ -1,5 +1,5 @@
-//! The match rules of elementwise work: position embeddings are added during the token lookup, and a concatenation of
-//! channels that only norms and convolutions read is never materialised but read from its two parts.
+//! The match rule of elementwise work: a concatenation of channels that only norms and convolutions read is never
+//! materialised but read from its two parts.
 
 use crate::graph::{Activation, NodeId, Op};
 use crate::run::gpu::fusing::Fusing;
@@ -39,11 +39,8 @@ pub enum Elementwise {
         /// Entries.
         len: usize,
     },
-    /// Rows of a table of the checkpoint, to which the positions' rows are added, or of a computed value.
-    Embedding {
-        /// The weight with a row for each position.
-        positions: Option<NodeId>,
-    },
+    /// Rows of a value by number.
+    Gather,
     /// Cosines and sines of a number.
     TimestepEmbedding {
         /// Values of one number.
@@ -70,28 +67,4 @@ pub(in crate::run::gpu) fn read_from_parts(fusing: &mut Fusing<'_>, id: NodeId, 
     if all_can && !fusing.is_output(id) && parts[0] != parts[1] {
         fusing.read_from_parts(id, parts);
     }
-}
-
-/// A lookup with the addition of positions, if that is its only reader; and the last node of the chain.
-pub(in crate::run::gpu) fn embedding(fusing: &mut Fusing<'_>, id: NodeId) -> (Elementwise, NodeId) {
-    match positions_behind(fusing, id) {
-        Some((positions, end)) => {
-            fusing.claim(end);
-            (Elementwise::Embedding { positions: Some(positions) }, end)
-        }
-        None => (Elementwise::Embedding { positions: None }, id),
-    }
-}
-
-/// The weight whose rows are added to a lookup in a table of the checkpoint, and the addition.
-fn positions_behind(fusing: &Fusing<'_>, id: NodeId) -> Option<(NodeId, NodeId)> {
-    let (reader, name) = fusing.only_reader(id)?;
-    let add = fusing.node(reader);
-    let table = fusing.root(fusing.node(id).inputs[1]);
-    if !matches!(add.op, Op::Add) || add.inputs[0] != name || !matches!(fusing.node(table).op, Op::Weight) {
-        return None;
-    }
-    let positions = fusing.root(add.inputs[1]);
-    let of_a_text = fusing.node(positions).n_elements() * add.shape[0] == add.shape.iter().product::<usize>();
-    (matches!(fusing.node(positions).op, Op::Weight) && of_a_text).then_some((positions, reader))
 }

@@ -7,14 +7,14 @@ struct Params {
     n_cells: u32,
     // Cells of a row.
     row_cells: u32,
-    // Rows of the table.
+    // Rows that there are.
     n_rows: u32,
     padding: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> ids: array<u32>; // [ids]
-@group(0) @binding(2) var<storage, read_write> table: array<cell>; // [N,D]
+@group(0) @binding(2) var<storage, read_write> x: array<cell>; // [N,D]
 @group(0) @binding(3) var<storage, read_write> out: array<cell>; // [ids,D]
 
 @compute @workgroup_size(256)
@@ -26,6 +26,6 @@ fn main(
     let i = linear_group(group, n_groups) * 256u + lane;
     if i < params.n_cells {
         let row = min(ids[i / params.row_cells], params.n_rows - 1u);
-        out[i] = table[row * params.row_cells + i % params.row_cells];
+        out[i] = x[row * params.row_cells + i % params.row_cells];
     }
 }

@@ -7,7 +7,6 @@ pub mod cast_from_f32;
 pub mod cast_to_f32;
 pub mod copy;
 pub mod count_non_finite;
-pub mod embedding;
 mod emit;
 mod fuse;
 pub mod gather;
@@ -20,9 +19,9 @@ mod shared;
 pub mod timestep_embedding;
 pub mod unpack;
 
-pub(in crate::run::gpu) use emit::{emit, narrow, positions_layout, widen};
+pub(in crate::run::gpu) use emit::{emit, narrow, widen};
 pub use fuse::Elementwise;
-pub(in crate::run::gpu) use fuse::{embedding as fuse_embedding, read_from_parts};
+pub(in crate::run::gpu) use fuse::read_from_parts;
 
 use crate::run::gpu::kernel::Kernel;
 
@@ -35,7 +34,6 @@ pub const KERNELS: &[&Kernel] = &[
     &cast_to_f32::KERNEL,
     &copy::KERNEL,
     &count_non_finite::KERNEL,
-    &embedding::KERNEL,
     &gather::KERNEL,
     &geglu::KERNEL,
     &pack::KERNEL,
