@@ -26,6 +26,7 @@ mod models;
 mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
+mod paint;
 mod repaint;
 mod responsive;
 mod shape;
