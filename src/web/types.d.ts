@@ -658,6 +658,8 @@ export type PictureChoice = {
   negative_template?: string,
   /** The seed in digits. */
   seed: string,
+  /** Likewise the seed that the noise is turned towards. */
+  variation_seed?: string,
   /** Pictures. */
   count: number,
 };
