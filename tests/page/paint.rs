@@ -90,7 +90,7 @@ fn only_what_is_masked_is_drawn_and_put_back() {
     let path = folder.path().join("wide.png");
     std::fs::write(&path, encode_png(&wide, &[]).expect("a PNG")).expect("a file");
     browser.choose_file("#picture-file", &path);
-    browser.wait_until("document.getElementById('width').value === '256'");
+    browser.wait_until("document.getElementById('width').value === '288'");
     choose(&browser, "inpaint-area", "masked");
     // The model's own size, and the picture's own shape.
     browser.wait_until("document.getElementById('width').value === '128' && document.getElementById('height').value === '128'");
@@ -114,7 +114,7 @@ fn only_what_is_masked_is_drawn_and_put_back() {
     assert!(browser.newest_picture() != drawn);
     browser.fill(&[("mask-blur", "0"), ("mask-padding", "8")]);
     choose(&browser, "inpaint-area", "whole");
-    browser.wait_until("document.getElementById('width').value === '256'");
+    browser.wait_until("document.getElementById('width').value === '288'");
     browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
     let form = "['inpaint-area', 'mask-padding', 'mask-blur'].map((id) => document.getElementById(id).value)";
     browser.wait_until(&format!("JSON.stringify({form}) === '[\"masked\",\"32\",\"4\"]'"));
@@ -137,7 +137,8 @@ fn a_mask_grows_shrinks_and_turns_over() {
     assert!(grown > before + 50, "{before} to {grown}");
     press("shrink");
     let shrunk = painted();
-    assert!(shrunk.abs_diff(before) < 40, "{before}, {grown}, {shrunk}");
+    // What is as narrow as a step stays closed.
+    assert!((before..grown - 100).contains(&shrunk), "{before}, {grown}, {shrunk}");
     press("invert");
     assert_eq!(painted(), 128 * 128 - shrunk);
     browser.wait_until(&hint_starts("Only the painted area"));
@@ -152,7 +153,7 @@ fn a_picture_is_extended_and_its_border_is_the_mask() {
     let browser = opened();
     browser.choose_file("#picture-file", &apple());
     browser.wait_until("document.getElementById('width').value === '128'");
-    browser.eval("for (const side of ['left', 'top', 'bottom']) document.getElementById(`outpaint-${side}`).click()");
+    browser.eval("['left', 'top', 'bottom'].forEach((side) => document.getElementById(`outpaint-${side}`).click())");
     browser.fill(&[("outpaint-pixels", "64")]);
     browser.eval("document.getElementById('outpaint').click()");
     browser.wait_until("document.getElementById('width').value === '192'");
@@ -164,7 +165,7 @@ fn a_picture_is_extended_and_its_border_is_the_mask() {
     assert_eq!((after.width, after.height), (192, 128));
     assert!(is_kept(&before, &after, (0, 0), |x, _| x < 112), "the picture changed");
     assert!(!is_kept(&before, &after, (64, 0), |x, _| x > 64), "the border was not drawn");
-    browser.eval("document.getElementById('outpaint-right').click(); document.getElementById('outpaint').click()");
+    browser.eval("['outpaint-right', 'outpaint'].forEach((id) => document.getElementById(id).click())");
     browser.wait_until("document.getElementById('notices').textContent.includes('Choose at least one side')");
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }
