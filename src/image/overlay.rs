@@ -16,8 +16,7 @@ const SHARE_BITS: u32 = 7;
 #[must_use]
 pub fn overlaid(original: &RgbImage, mask: &GrayImage, drawn: &RgbImage, region: Option<Region>) -> RgbImage {
     assert_eq!((original.width, original.height), (mask.width, mask.height), "sizes of picture and mask");
-    let region =
-        region.unwrap_or(Region { left: 0, top: 0, right: original.width, bottom: original.height });
+    let region = region.unwrap_or(Region { left: 0, top: 0, right: original.width, bottom: original.height });
     let drawn = drawn.fitted(region.width(), region.height(), Fit::Crop);
     let mut image = original.clone();
     for y in 0..original.height {

@@ -273,7 +273,8 @@ impl Found {
         }
         let padding = &mut self.settings.padding_mask_crop;
         if let Some(pixels) = padding.take_if(|pixels| *pixels > MAX_SIDE as u32) {
-            self.notes.push(format!("its masked area padding {pixels} cannot be used here: {MAX_SIDE} pixels are the most"));
+            self.notes
+                .push(format!("its masked area padding {pixels} cannot be used here: {MAX_SIDE} pixels are the most"));
         }
         let most = MAX_GUIDANCE_SCALE;
         if let Some(scale) = self.settings.guidance_scale.take_if(|scale| !(0.0..=most).contains(scale)) {

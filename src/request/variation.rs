@@ -30,7 +30,8 @@ impl Request {
     pub(super) fn variation(&self, seed: u64) -> Result<Option<Variation>> {
         match (self.variation_seed, self.variation_strength) {
             (Some(seed), None) => {
-                let expected = "without a strength it has no effect: give --variation-strength (variation_strength) too, 0 to 1";
+                let expected =
+                    "without a strength it has no effect: give --variation-strength (variation_strength) too, 0 to 1";
                 refuse("variation seed", seed, expected)
             }
             (None, None) | (_, Some(0.0)) => Ok(None),
@@ -71,7 +72,10 @@ mod tests {
         assert_eq!(seeds, [(Some(5), Some(90)), (Some(5), Some(91)), (Some(5), Some(92))]);
         // At 0 there is none, and seeds count on as ever.
         let none = resolved(&Request { variation_strength: Some(0.0), ..asked.clone() }).unwrap();
-        assert_eq!(none, resolved(&Request { variation_seed: None, variation_strength: None, ..asked.clone() }).unwrap());
+        assert_eq!(
+            none,
+            resolved(&Request { variation_seed: None, variation_strength: None, ..asked.clone() }).unwrap()
+        );
         assert_eq!(none.seeds().unwrap().last(), Some(7));
         let last = Request { variation_seed: Some(u64::MAX - 1), ..asked.clone() };
         let error = resolved(&last).unwrap().validate().unwrap_err().to_string();
@@ -90,7 +94,8 @@ mod tests {
         let error = resolved(&Request { variation_strength: None, ..given }).unwrap_err().to_string();
         assert!(error.contains("variation seed 4") && error.contains("--variation-strength"), "{error}");
         for strength in [-0.1, 1.5, f64::NAN] {
-            let refused = resolved(&Request { variation_strength: Some(strength), ..asked.clone() }).unwrap().validate();
+            let refused =
+                resolved(&Request { variation_strength: Some(strength), ..asked.clone() }).unwrap().validate();
             assert!(refused.unwrap_err().to_string().contains("variation strength"));
         }
     }

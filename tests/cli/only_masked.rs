@@ -44,7 +44,10 @@ fn the_rest_of_the_picture_is_untouched_at_its_own_size() {
     assert!(are_same(&got, &picture, |x, y| !is_near(x, y, 0)), "outside of the mask");
     assert!(!are_same(&got, &picture, |x, y| is_near(x, y, 0)), "inside");
     let shown = desk.shown("out.png");
-    assert_eq!((&shown["padding_mask_crop"], &shown["width"], &shown["height"]), (&16.into(), &128.into(), &128.into()));
+    assert_eq!(
+        (&shown["padding_mask_crop"], &shown["width"], &shown["height"]),
+        (&16.into(), &128.into(), &128.into())
+    );
     let text = desk.run(&["show", "out.png"]).stdout;
     assert!(text.contains(", Inpaint area: Only masked, Masked area padding: 16, "), "{text}");
     // Another padding, or another size, is another picture.

@@ -47,9 +47,15 @@ fn a_row_of_variations_keeps_the_seed_and_counts_the_other() {
     desk.generate(&row).succeeded();
     let second = desk.picture("out-2.png");
     let shown = desk.shown("out-2.png");
-    assert_eq!((&shown["seed"], &shown["variation_seed"], &shown["variation_strength"]), (&3.into(), &10.into(), &0.4.into()));
+    assert_eq!(
+        (&shown["seed"], &shown["variation_seed"], &shown["variation_strength"]),
+        (&3.into(), &10.into(), &0.4.into())
+    );
     let line = desk.run(&["show", "out-2.png"]).stdout;
-    assert!(line.contains(", Seed: 3, ") && line.contains(", Variation seed: 10, Variation seed strength: 0.4, "), "{line}");
+    assert!(
+        line.contains(", Seed: 3, ") && line.contains(", Variation seed: 10, Variation seed strength: 0.4, "),
+        "{line}"
+    );
     assert_eq!(desk.draw(&[&QUICK[..], &seeds("3", "10", "0.4")].concat()), second);
 }
 

@@ -38,7 +38,12 @@ fn hint_starts(said: &str) -> String {
 }
 
 /// Whether a picture and a part of another, which begins at `left`, `top`, are the same where `is_kept` says.
-fn is_kept(part: &RgbImage, whole: &RgbImage, (left, top): (usize, usize), is_kept: impl Fn(usize, usize) -> bool) -> bool {
+fn is_kept(
+    part: &RgbImage,
+    whole: &RgbImage,
+    (left, top): (usize, usize),
+    is_kept: impl Fn(usize, usize) -> bool,
+) -> bool {
     (0..part.width * part.height).all(|i| {
         let (x, y) = (i % part.width, i / part.width);
         let at = ((y + top) * whole.width + x + left) * 3;
@@ -63,7 +68,8 @@ fn variations_keep_the_seed_and_count_their_own() {
     assert!(second != own && second != browser.picture_at(1));
     // Back from the picture: the seed of all, and its own variation's.
     browser.fill(&[("seed", "77"), ("variation-seed", ""), ("variation-strength", "0"), ("count", "1")]);
-    browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
+    browser
+        .eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
     let form = "['seed', 'variation-seed', 'variation-strength'].map((id) => document.getElementById(id).value)";
     browser.wait_until(&format!("JSON.stringify({form}) === '[\"1\",\"10\",\"0.4\"]'"));
     browser.draw(APPLE, 2);
@@ -72,7 +78,8 @@ fn variations_keep_the_seed_and_count_their_own() {
     browser.fill(&[("variation-seed", "")]);
     browser.draw(APPLE, 2);
     assert!(browser.newest_picture() != second);
-    browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
+    browser
+        .eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
     browser.wait_until("/^[0-9]+$/.test(document.getElementById('variation-seed').value)");
     // What is none is said at its field.
     browser.fill(&[("variation-strength", "1.5")]);
@@ -93,7 +100,9 @@ fn only_what_is_masked_is_drawn_and_put_back() {
     browser.wait_until("document.getElementById('width').value === '288'");
     choose(&browser, "inpaint-area", "masked");
     // The model's own size, and the picture's own shape.
-    browser.wait_until("document.getElementById('width').value === '128' && document.getElementById('height').value === '128'");
+    browser.wait_until(
+        "document.getElementById('width').value === '128' && document.getElementById('height').value === '128'",
+    );
     let canvas = "['width', 'height'].map((side) => document.getElementById('mask-canvas')[side])";
     browser.wait_until(&format!("JSON.stringify({canvas}) === '[300,200]'"));
     assert_eq!(browser.eval("document.getElementById('fit-field').hidden"), true);
@@ -106,8 +115,14 @@ fn only_what_is_masked_is_drawn_and_put_back() {
     let drawn = browser.newest_picture();
     assert_eq!((drawn.width, drawn.height), (300, 200));
     // The brush is 30 pixels wide.
-    assert!(is_kept(&drawn, &wide, (0, 0), |x, y| !(70..130).contains(&x) || !(80..120).contains(&y)), "the rest changed");
-    assert!(!is_kept(&drawn, &wide, (0, 0), |x, y| (90..105).contains(&x) && (95..105).contains(&y)), "nothing changed");
+    assert!(
+        is_kept(&drawn, &wide, (0, 0), |x, y| !(70..130).contains(&x) || !(80..120).contains(&y)),
+        "the rest changed"
+    );
+    assert!(
+        !is_kept(&drawn, &wide, (0, 0), |x, y| (90..105).contains(&x) && (95..105).contains(&y)),
+        "nothing changed"
+    );
     // A soft end reaches further.
     browser.fill(&[("mask-blur", "4")]);
     browser.draw("a yellow star on a green background", 2);
@@ -115,7 +130,8 @@ fn only_what_is_masked_is_drawn_and_put_back() {
     browser.fill(&[("mask-blur", "0"), ("mask-padding", "8")]);
     choose(&browser, "inpaint-area", "whole");
     browser.wait_until("document.getElementById('width').value === '288'");
-    browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
+    browser
+        .eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
     let form = "['inpaint-area', 'mask-padding', 'mask-blur'].map((id) => document.getElementById(id).value)";
     browser.wait_until(&format!("JSON.stringify({form}) === '[\"masked\",\"32\",\"4\"]'"));
     browser.fill(&[("mask-padding", "1.5")]);

@@ -237,9 +237,9 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
 fn seed_of(body: &Body, name: &str) -> Result<Option<u64>, Failure> {
     match body.whole(name)? {
         None | Some(-1) => Ok(None),
-        Some(seed) => u64::try_from(seed).map(Some).or_else(|_| {
-            refuse(name, format!("{name} {seed} is not possible: use -1 for a random one, or 0 or more"))
-        }),
+        Some(seed) => u64::try_from(seed)
+            .map(Some)
+            .or_else(|_| refuse(name, format!("{name} {seed} is not possible: use -1 for a random one, or 0 or more"))),
     }
 }
 
