@@ -12,6 +12,7 @@ mod blur;
 mod bmp_file;
 mod decode;
 mod exif;
+mod extend;
 mod file_format;
 mod fit;
 mod gif_file;
@@ -30,6 +31,7 @@ pub use self::decode::{
     MAX_DECODED_BYTES, MAX_SIDE, PictureFormat, decode, decode_edit_mask, decode_mask, decode_opacity, mask_of_rgba,
     memory_needed,
 };
+pub use self::extend::Border;
 pub use self::file_format::{FileFormat, encode};
 pub use self::fit::Fit;
 pub use self::mask::Mask;

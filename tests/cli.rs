@@ -12,6 +12,8 @@ mod desk;
 mod gpu;
 #[path = "cli/only_masked.rs"]
 mod only_masked;
+#[path = "cli/outpaint.rs"]
+mod outpaint;
 #[path = "cli/pictures.rs"]
 mod pictures;
 #[path = "cli/plan.rs"]

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use darkroom::engine::{Device, Engine, EngineSettings, Expected, Generation, Pictures};
-use darkroom::image::{decode, decode_mask, encode_png};
+use darkroom::image::{Border, Fit, RgbImage, decode, decode_mask, encode_png};
 use darkroom::pipeline::{Event, LoadProgress, Stage};
-use darkroom::request::{Preset, Request};
+use darkroom::request::{MAX_SIDE, Preset, Request};
 use darkroom::{Error, Result};
 use serde_json::json;
 
@@ -239,7 +239,28 @@ fn read_pictures(args: &Args) -> Result<(Pictures, Option<&'static str>)> {
     let start_picture = args.init.as_deref().map(|path| read_picture(path, decode)).transpose()?;
     let mask = args.mask.as_deref().map(|path| read_picture(path, decode_mask)).transpose()?;
     let (mask, note) = mask.map_or((None, None), |(mask, note)| (Some(mask), note));
-    Ok((Pictures { start_picture, mask }, note))
+    match (args.outpaint, start_picture) {
+        (Some(border), Some(picture)) => Ok((extended(&picture, mask, border)?, note)),
+        (_, start_picture) => Ok((Pictures { start_picture, mask }, note)),
+    }
+}
+
+/// The start picture with a border, which is repainted, as is what the mask marks.
+fn extended(picture: &RgbImage, mask: Option<RgbImage>, border: Border) -> Result<Pictures> {
+    let (width, height) = border.around((picture.width, picture.height));
+    if width.max(height) > MAX_SIDE {
+        let got = format!("to {width}x{height}");
+        return Err(Error::Request {
+            field: "outpaint",
+            got,
+            expected: format!("use {MAX_SIDE} pixels a side at most"),
+        });
+    }
+    let mask = match mask {
+        Some(mask) => mask.fitted(picture.width, picture.height, Fit::Stretch),
+        None => RgbImage { pixels: vec![0; picture.pixels.len()], ..*picture },
+    };
+    Ok(Pictures { start_picture: Some(picture.extended(border)), mask: Some(mask.extended_as_mask(border)) })
 }
 
 fn read_picture<T>(path: &Path, decode: fn(&[u8]) -> Result<T>) -> Result<T> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use darkroom::image::Fit;
+use darkroom::image::{Border, Fit};
 use darkroom::prompt::PromptSyntax;
 use darkroom::request::{Attention, ClipSkipCounting, LongPrompt, Preset, Request};
 use darkroom::rng::Noise;
@@ -11,7 +11,7 @@ use darkroom::sampler::{Sampler, Spacing};
 use crate::engine_args::EngineArgs;
 use crate::loras::{self, LoraArg, lora};
 use crate::model_args::ModelArgs;
-use crate::numbers::{number, pair, seed, whole};
+use crate::numbers::{border, number, pair, seed, whole};
 
 /// `darkroom generate`.
 #[derive(clap::Args)]
@@ -96,6 +96,9 @@ pub struct Args {
     /// A picture that is white where `--init` is repainted; one of a single colour is transparent there instead.
     #[arg(long)]
     pub mask: Option<PathBuf>,
+    /// Extend --init by so many pixels on each side, and draw the border.
+    #[arg(long, value_name = "LEFT,TOP,RIGHT,BOTTOM", value_parser = border)]
+    pub outpaint: Option<Border>,
     /// Draw only what the mask marks, with so many pixels of the picture around it, at the size of --width and --height
     /// [default: the model's own], and put it back into the picture, which keeps its size.
     #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, value_parser = whole)]
@@ -144,6 +147,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether a part of the start picture is repainted.
+    pub fn has_mask(&self) -> bool {
+        self.mask.is_some() || self.outpaint.is_some()
+    }
+
     /// What is asked for, as the library reads it.
     pub fn request(&self) -> Request {
         Request {
