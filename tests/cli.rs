@@ -335,8 +335,16 @@ fn prompts_have_syntax() {
     assert_ne!(draw("a1111", "a (red:1.5) apple").0, draw("comfy", "a (red:1.5) apple").0);
     let (_, notes) = draw("comfy", "a red apple BREAK [a:b:0.5]");
     assert!(notes.contains("note: BREAK is a word in ComfyUI's syntax") && notes.contains("[a:b:n]"), "{notes}");
-    let run = desk.generate(&["--prompt", "(\"a\", \"b\").blend(1, 1)", "--prompt-syntax", "compel"]);
-    run.was_refused(2, &[".blend("]);
+    for (prompt, said) in [
+        ("a red.swap(blue) apple", [".swap(", "[a:b:0.5]"]),
+        ("(\"a\", \"b\").blend(1)", ["weights (1)", "each prompt"]),
+        ("a (\"b\", c).blend()", [".blend(", "beginning"]),
+    ] {
+        desk.generate(&["--prompt", prompt, "--prompt-syntax", "compel"]).was_refused(2, &said);
+    }
+    let of_both = draw("compel", "(\"a red apple\", \"a blue fish\").blend(0.7, 0.3)").0;
+    assert!(of_both != apple.0 && of_both == draw("compel", "(\"a red apple\", \"a blue fish\").blend(7, 3)").0);
+    assert_eq!(draw("compel", "(\"a red apple\", \"a blue fish\").blend(1, 0)").0, apple.0);
 }
 
 #[test]

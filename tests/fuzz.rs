@@ -262,6 +262,7 @@ fn prompts() {
         reached: &[
             "accepted scheduled",
             "accepted joined",
+            "accepted summed",
             "accepted in chunks",
             "accepted and cut",
             "brackets are read",

@@ -209,3 +209,45 @@ fn prompts_choose_by_the_seed_of_each_picture() {
     let (status, refused) = post(&server, "/v1/jobs", &json!({ "prompt": "{a<lora:none:1>|b<lora:none:1>}" }));
     assert_eq!(status, 400, "{refused}");
 }
+
+/// A LoRA's own words are there for the requests that name it, as on the command line, and for no others.
+#[test]
+fn words_of_a_lora_are_those_of_its_requests() {
+    let model = tempfile::tempdir().unwrap();
+    tiny::write_model("v1-5", model.path(), tiny::Style::F16);
+    let loras = tempfile::tempdir().unwrap();
+    for file in ["embeddings/bundle.safetensors", "lora/kohya.safetensors"] {
+        let from = tiny::fixtures_dir().join(file);
+        std::fs::copy(&from, loras.path().join(from.file_name().unwrap())).unwrap();
+    }
+    let server = serve(model.path(), Some(loras.path()), &[]);
+    let local = |prompt: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out.png");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_darkroom"));
+        let settings = "generate --width 64 --height 64 --steps 2 --seed 5 --sampler euler";
+        command.args(settings.split(' ')).args(["--prompt", prompt]);
+        command.arg("--model").arg(model.path()).arg("--lora-dir").arg(loras.path()).arg("--output").arg(&out);
+        assert!(command.output().unwrap().status.success(), "{prompt}");
+        darkroom::image::decode(&std::fs::read(&out).unwrap()).unwrap().pixels
+    };
+    for prompt in [
+        "a fox-word",
+        "a fox-word<lora:bundle:1>",
+        "a fox-word<lora:kohya:1>",
+        "a fox-word<lora:bundle:0.5>",
+        "a fox-word",
+    ] {
+        assert!(pixels(&draw(&server, prompt)) == local(prompt), "{prompt}");
+    }
+    let picture = draw(&server, "a fox-word<lora:bundle:1>");
+    let body = json!({ "image": format!("data:image/png;base64,{picture}") });
+    let (_, info) = post(&server, "/sdapi/v1/png-info", &body);
+    assert!(info.to_string().contains("fox-word"), "{info}");
+    let body = json!({
+        "prompt": "a fox-word", "width": 64, "height": 64, "steps": 1,
+        "loras": [{ "name": "bundle", "strength": 1.0 }],
+    });
+    let (status, job) = post(&server, "/v1/jobs", &body);
+    assert_eq!((status, job["notes"].to_string().contains("not used")), (202, false), "{job}");
+}

@@ -7,7 +7,7 @@ use crate::pipeline::components::{ModelComponents, Part};
 use crate::pipeline::configs::{ModelConfigs, TextEncoder};
 use crate::pipeline::loras::ActiveLoras;
 use crate::prompt::tokens::{self, Masked};
-use crate::prompt::{self, Chunk, Parsed, PromptSyntax, Role, Tokenized, emphasis};
+use crate::prompt::{self, Chunk, Parsed, PromptSyntax, Role, Section, Tokenized, emphasis};
 use crate::request::{ClipSkipCounting, LongPrompt, SDConfig};
 use crate::run::Runner;
 
@@ -45,6 +45,25 @@ pub(super) struct Group {
     texts: Vec<Text>,
     /// How often each is in the batch that is encoded.
     n_uses: Vec<usize>,
+    /// Where the texts are summed to one: its stretches ([`prompt::Part::sections`]).
+    sections: Vec<Section>,
+}
+
+impl Group {
+    /// Chunks of the longest text, or of the one that they are summed to.
+    fn n_chunks(&self) -> usize {
+        self.longest(&|tokenized| tokenized.chunks.len()).max(1)
+    }
+
+    /// The largest length of any text, as `len` measures it; of the one that they are summed to, the sum over its stretches.
+    fn longest(&self, len: &dyn Fn(&Tokenized) -> usize) -> usize {
+        let of_text = |idx: usize| self.texts[idx].by_encoder.iter().map(len).max().unwrap_or(0);
+        let of_section = |section: &Section| section.shares.iter().map(|(idx, _)| of_text(*idx)).max().unwrap_or(0);
+        match &self.sections[..] {
+            [] => (0..self.texts.len()).map(of_text).max().unwrap_or(0),
+            sections => sections.iter().map(of_section).sum(),
+        }
+    }
 }
 
 /// The UNet's output for a step: the sum of those for several texts, each with a factor.
@@ -116,7 +135,13 @@ impl Prompts {
                     texts.push(text);
                 }
                 let n_uses = (0..texts.len()).map(|variant| part.n_uses(variant)).collect();
-                groups.push(Group { texts, n_uses });
+                let group = Group { texts, n_uses, sections: part.sections.clone() };
+                report.n_tokens = report.n_tokens.max(group.longest(&|tokenized| tokenized.n_tokens));
+                report.n_chunks = report.n_chunks.max(group.n_chunks());
+                if let Some(encoder) = configs.text_encoders.first() {
+                    tokens::check_chunks(group.n_chunks(), report.n_tokens, &encoder.tokenizer)?;
+                }
+                groups.push(group);
             }
         }
         let version = configs.version();
@@ -162,7 +187,7 @@ impl Prompts {
             texts.push(first + part.variant_at(call_idx));
             factors.push(scale * part.weight);
             total += part.weight;
-            first += part.variants.len();
+            first += part.n_texts();
         }
         if guidance_scale.is_some() || total != 1.0 {
             texts.insert(0, self.negative.parts[0].variant_at(call_idx));
@@ -173,7 +198,7 @@ impl Prompts {
 
     /// The negative prompt's texts.
     pub fn n_negative(&self) -> usize {
-        self.negative.parts.iter().map(|part| part.variants.len()).sum()
+        self.negative.parts.iter().map(prompt::Part::n_texts).sum()
     }
 
     /// The prompts that `AND` joins.
@@ -181,9 +206,10 @@ impl Prompts {
         self.positive.parts.len()
     }
 
-    /// Whether states are weighted, which the host does.
+    /// Whether states are weighted or summed, which the host does.
     fn is_weighted(&self) -> bool {
-        self.groups.iter().flat_map(|group| &group.texts).flat_map(|text| &text.by_encoder).any(is_weighted)
+        self.groups.iter().any(|group| !group.sections.is_empty())
+            || self.groups.iter().flat_map(|group| &group.texts).flat_map(|text| &text.by_encoder).any(is_weighted)
     }
 
     /// Runs the text encoders for the negative prompt's texts, or for the prompt's. XL takes the penultimate states of both
@@ -253,6 +279,7 @@ impl Prompts {
             let mut text_idx = 0;
             for group in groups {
                 let mut by_text: Vec<Vec<R::Tensor>> = vec![Vec::new(); group.texts.len()];
+                let n_pooled = pooled.len();
                 let n_own = longest(std::slice::from_ref(group));
                 for chunk_idx in 0..n_chunks {
                     if (n_own..n_joined).contains(&chunk_idx) {
@@ -301,6 +328,11 @@ impl Prompts {
                         of_chunk.weigh(runner, self.syntax, &mut encoded).await?;
                     }
                     by_text.iter_mut().zip(encoded).for_each(|(all, states)| all.push(states));
+                }
+                if let (false, Some(states_of_empty)) = (group.sections.is_empty(), &empty_states) {
+                    // The pooled state is that of the prompt as it was written, whichever text it is computed for.
+                    pooled.truncate(n_pooled + usize::from(outputs.pooled));
+                    by_text = vec![summed(runner, group, idx, &by_text, (states_of_empty, &empty), n_chunks).await?];
                 }
                 for chunks in &by_text {
                     let joined = runner.concat(&chunks.iter().collect::<Vec<_>>(), 1)?;
@@ -359,8 +391,39 @@ impl ChunkStates<'_> {
 
 /// Chunks of the longest text.
 fn longest(groups: &[Group]) -> usize {
-    let texts = groups.iter().flat_map(|group| &group.texts).flat_map(|text| &text.by_encoder);
-    texts.map(|text| text.chunks.len()).max().unwrap_or(1)
+    groups.iter().map(Group::n_chunks).max().unwrap_or(1)
+}
+
+/// The chunks of the one text that a group's texts are summed to, for the encoder of number `idx`: each of a stretch's texts,
+/// which ends with empty chunks where another one is longer, times its share.
+async fn summed<R: Runner>(
+    runner: &R,
+    group: &Group,
+    idx: usize,
+    by_text: &[Vec<R::Tensor>],
+    (states_of_empty, empty): (&[f32], &Chunk),
+    n_chunks: usize,
+) -> Result<Vec<R::Tensor>> {
+    let mut chunks = Vec::new();
+    for section in &group.sections {
+        let len = |(text, _): &(usize, f64)| group.texts[*text].by_encoder[idx].chunks.len();
+        for chunk_idx in 0..section.shares.iter().map(len).max().unwrap_or(0) {
+            let mut sum = vec![0.0_f32; states_of_empty.len()];
+            for &(text, share) in &section.shares {
+                let states = runner.download(&by_text[text][chunk_idx]).await?;
+                sum.iter_mut().zip(states).for_each(|(sum, x)| *sum += x * share as f32);
+            }
+            if section.weight != 1.0 {
+                let weight = section.weight as f32;
+                sum.iter_mut().zip(states_of_empty).for_each(|(x, empty)| *x = empty + (*x - empty) * weight);
+            }
+            chunks.push(on_device(runner, &sum, empty)?);
+        }
+    }
+    while chunks.len() < n_chunks {
+        chunks.push(on_device(runner, states_of_empty, empty)?);
+    }
+    Ok(chunks)
 }
 
 /// The last of T states \[T,D\], as often as there are states.
@@ -448,11 +511,16 @@ pub fn count_tokens(
     let encoder = &configs.text_encoders[0];
     let parsed = prompt::parse(text, syntax, Role::Prompt, N_CALLS)?;
     let (mut n_tokens, mut n_chunks) = (0, 1);
-    for pieces in parsed.parts.iter().flat_map(|part| &part.variants) {
+    for part in parsed.parts {
         let is_cut = long == LongPrompt::Truncate;
-        let tokenized = prompt::tokenize(pieces, syntax, &encoder.tokenizer, is_cut)?;
-        n_tokens = n_tokens.max(tokenized.n_tokens);
-        n_chunks = n_chunks.max(tokenized.chunks.len());
+        let of_text = |pieces: &Vec<prompt::Piece>| {
+            let by_encoder = vec![prompt::tokenize(pieces, syntax, &encoder.tokenizer, is_cut)?];
+            Ok(Text { by_encoder, pooled_ids: None })
+        };
+        let texts = part.variants.iter().map(of_text).collect::<Result<_>>()?;
+        let group = Group { texts, n_uses: Vec::new(), sections: part.sections };
+        n_tokens = n_tokens.max(group.longest(&|tokenized| tokenized.n_tokens));
+        n_chunks = n_chunks.max(group.n_chunks());
     }
     Ok((n_tokens, n_chunks * encoder.tokenizer.tokens_per_chunk()))
 }

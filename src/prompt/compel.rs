@@ -1,65 +1,114 @@
 //! compel's weights: `word++` is 1.1 squared, `word-` 0.9, `(some words)1.3` the number; `"some words"+` works as brackets do.
 //! Nested ones multiply. A backslash makes text of the brackets, quotes and signs behind it.
 //!
-//! `("a", "b").and()` encodes each prompt in chunks of its own. `.blend()`, `.swap()`, `withLora()` and weights of `.and()`
-//! are refused: what they draw is another picture. An operator that stands behind nothing is text, as in the original.
+//! `("a", "b").and(1, 0.5)` encodes each prompt in chunks of its own, `("a", "b").blend(0.7, 0.3)` sums their states.
+//! `.swap()` and `withLora()` are refused: what they draw is another picture. An operator that stands behind nothing is text,
+//! as in the original.
 
 use std::collections::HashSet;
 
-use super::{Fragment, MAX_DEPTH, Piece, note};
-use crate::error::{Error, Result};
+use super::{Fragment, MAX_DEPTH, Part, Piece, Section, note, refuse};
+use crate::error::Result;
 
 const PLUS: f64 = 1.1;
 const MINUS: f64 = 0.9;
 /// Characters that have a meaning; behind a backslash they are text.
 const SYNTAX: [char; 8] = ['(', ')', '"', ',', '.', '+', '-', '='];
 /// What is not drawn, and what to write in its place.
-const REFUSED: [(&str, &str); 4] = [
-    (").blend(", "draw the prompts one by one"),
-    (".swap(", "use [a:b:0.5] with --prompt-syntax a1111"),
-    ("withLora(", "use --lora"),
-    ("useLora(", "use --lora"),
-];
-/// What joins prompts, and where it works.
-const JOINS: [&str; 2] = [").and(", ").add("];
-const WHERE_IT_JOINS: &str = r#"("a", "b").and() works at the beginning of the prompt, without weights"#;
+const REFUSED: [(&str, &str); 3] =
+    [(".swap(", "use [a:b:0.5] with --prompt-syntax a1111"), ("withLora(", "use --lora"), ("useLora(", "use --lora")];
+/// What makes one text of several prompts, and where it works.
+const OPERATORS: [(&str, Operator); 3] =
+    [(").and(", Operator::And), (").add(", Operator::And), (").blend(", Operator::Blend)];
+const WHERE_THEY_WORK: &str = r#"("a", "b").and() and ("a", "b").blend(0.7, 0.3) work at the beginning of the prompt"#;
+/// What keeps the weights of `.blend()` as they are.
+const AS_THEY_ARE: &str = "no_normalize";
+
+/// How several prompts become one text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    /// One behind the other.
+    And,
+    /// Their states are summed.
+    Blend,
+}
 
 /// A text as fragments with weights.
 ///
 /// # Errors
 /// [`Error::Request`] for what is not drawn here.
-pub(super) fn pieces(text: &str, notes: &mut Vec<String>) -> Result<Vec<Piece>> {
+pub(super) fn part(text: &str, notes: &mut Vec<String>) -> Result<Part> {
     if let Some((operator, expected)) = REFUSED.iter().find(|(operator, _)| text.contains(operator)) {
-        let got = format!("with compel's {}…)", operator.trim_start_matches(')'));
-        return Err(Error::Request { field: "prompt", got, expected: (*expected).to_owned() });
+        return refuse(format!("with compel's {operator}…)"), *expected);
     }
-    if let Some((parts, rest)) = joined_prompts(text) {
-        if !rest.trim().is_empty() {
-            note(notes, "what stands behind .and() is left out, as in compel");
-        }
-        let mut all = Vec::new();
-        for part in parts {
-            if !all.is_empty() {
-                all.push(Piece::Break);
+    let Some(Several { prompts, operator, options, rest }) = several(text) else {
+        return match OPERATORS.iter().find(|(operator, _)| text.contains(operator)) {
+            Some((operator, _)) => {
+                refuse(format!("with compel's {}…)", operator.trim_start_matches(')')), WHERE_THEY_WORK)
             }
-            all.extend(pieces_of_one(part, notes));
+            None => Ok(Part::constant(pieces_of_one(text, notes))),
+        };
+    };
+    let mut options: Vec<&str> = options.split(',').map(str::trim).collect();
+    if options == [""] {
+        options.clear();
+    }
+    let normalises = operator == Operator::Blend && options.last() != Some(&AS_THEY_ARE);
+    if operator == Operator::Blend && !normalises {
+        options.pop();
+    }
+    let weights: Option<Vec<f64>> =
+        options.iter().map(|weight| weight.parse().ok().filter(|w: &f64| w.is_finite())).collect();
+    let weights = weights.map(|weights| if weights.is_empty() { vec![1.0; prompts.len()] } else { weights });
+    let Some(weights) = weights.filter(|weights| weights.len() == prompts.len()) else {
+        let got = format!("with the weights ({}) for {} prompts", options.join(", "), prompts.len());
+        return refuse(got, "give a number for each prompt, or none");
+    };
+    if !rest.trim().is_empty() {
+        if operator == Operator::Blend {
+            return refuse(format!("with {:?} behind .blend()", rest.trim()), ".blend() is the whole prompt in compel");
         }
-        return Ok(all);
+        note(notes, "what stands behind .and() is left out, as in compel");
     }
-    if let Some(operator) = JOINS.iter().find(|operator| text.contains(*operator)) {
-        let got = format!("with compel's {}…)", operator.trim_start_matches(')'));
-        return Err(Error::Request { field: "prompt", got, expected: WHERE_IT_JOINS.to_owned() });
+    let variants: Vec<Vec<Piece>> = prompts.iter().map(|prompt| pieces_of_one(prompt, notes)).collect();
+    if operator == Operator::And && weights.iter().all(|weight| *weight == 1.0) {
+        return Ok(Part::constant(variants.join(&Piece::Break)));
     }
-    Ok(pieces_of_one(text, notes))
+    let sections = match operator {
+        Operator::And => {
+            let one = |(variant, weight)| Section { weight, shares: vec![(variant, 1.0)] };
+            weights.into_iter().enumerate().map(one).collect()
+        }
+        Operator::Blend => {
+            let total: f64 = if normalises { weights.iter().sum() } else { 1.0 };
+            if total == 0.0 {
+                let expected = format!("their sum must not be 0, or the last one be {AS_THEY_ARE}");
+                return refuse(format!("with the weights ({})", options.join(", ")), expected);
+            }
+            let shares = weights.iter().map(|weight| weight / total).enumerate().collect();
+            vec![Section { weight: 1.0, shares }]
+        }
+    };
+    Ok(Part { variants, sections, ..Part::constant(Vec::new()) })
 }
 
-/// The prompts of `("a", "b").and()`, which a text begins with, and what follows. A single word needs no quotes.
-fn joined_prompts(text: &str) -> Option<(Vec<&str>, &str)> {
+/// Prompts with an operator behind them.
+struct Several<'a> {
+    prompts: Vec<&'a str>,
+    operator: Operator,
+    /// What stands in the operator's brackets.
+    options: &'a str,
+    /// What follows them.
+    rest: &'a str,
+}
+
+/// What begins a text as `("a", "b").and()` or `.blend()`. A single word needs no quotes.
+fn several(text: &str) -> Option<Several<'_>> {
     let mut rest = text.trim_start().strip_prefix('(')?;
-    let mut parts = Vec::new();
+    let mut prompts = Vec::new();
     let rest = loop {
         rest = rest.trim_start();
-        let (part, after) = match rest.strip_prefix('"') {
+        let (prompt, after) = match rest.strip_prefix('"') {
             Some(quoted) => {
                 let is_end = |at: &usize| !quoted[..*at].ends_with('\\');
                 let end = quoted.match_indices('"').map(|(at, _)| at).find(is_end)?;
@@ -71,18 +120,16 @@ fn joined_prompts(text: &str) -> Option<(Vec<&str>, &str)> {
                 (Some(word).filter(|word| !word.contains(char::is_whitespace))?, &rest[end..])
             }
         };
-        parts.push(part);
+        prompts.push(prompt);
         match after.strip_prefix(',') {
             Some(after) => rest = after,
             None => break after,
         }
     };
-    let rest = JOINS.iter().find_map(|operator| rest.strip_prefix(operator))?;
-    let (weights, rest) = rest.split_once(')')?;
-    let is_one = |weight: &str| weight.trim().parse() == Ok(1.0);
-    let has_no_effect =
-        weights.trim().is_empty() || weights.split(',').all(is_one) && weights.split(',').count() == parts.len();
-    has_no_effect.then_some((parts, rest))
+    let found = |(sign, operator): &(&str, Operator)| Some((rest.strip_prefix(sign)?, *operator));
+    let (rest, operator) = OPERATORS.iter().find_map(found)?;
+    let (options, rest) = rest.split_once(')')?;
+    Some(Several { prompts, operator, options, rest })
 }
 
 /// A prompt without operators between prompts.
@@ -313,8 +360,10 @@ mod tests {
             ("(a b", &[("(a b", 1.0)]),
             ("", &[("", 1.0)]),
         ] {
-            let got: Vec<(String, f64)> = pieces(text, &mut Vec::new())
+            let got: Vec<(String, f64)> = part(text, &mut Vec::new())
                 .unwrap()
+                .variants
+                .swap_remove(0)
                 .into_iter()
                 .map(|piece| match piece {
                     Piece::Text(Fragment { text, weight }) => (text, weight),
@@ -326,14 +375,19 @@ mod tests {
             assert!(same, "{text:?}: {got:?}");
         }
         for text in [
-            "(\"a\", \"b\").blend(1, 1)",
-            "(\"a\", \"b\").and(1, 0.5)",
+            "(\"a\", \"b\").blend(1)",
+            "(\"a\", \"b\").blend(1, -1)",
+            "(\"a\", \"b\").blend(1, x)",
+            "(\"a\", \"b\").blend() x",
+            "x (\"a\", \"b\").blend()",
             "(\"a\", \"b\").and(1)",
+            "(\"a\", \"b\").and(1, 1, no_normalize)",
+            "a.swap(b)",
             "x (\"a\", \"b\").and()",
             "(\"a\" \"b\").and()",
             "(a b).and()",
         ] {
-            assert!(pieces(text, &mut Vec::new()).is_err(), "{text}");
+            assert!(part(text, &mut Vec::new()).is_err(), "{text}");
         }
     }
 
@@ -345,7 +399,7 @@ mod tests {
                 Piece::Text(fragment) => fragment.text.clone(),
                 Piece::Break => "|".to_owned(),
             };
-            pieces(text, notes).unwrap().iter().map(shown).collect::<String>()
+            part(text, notes).unwrap().variants[0].iter().map(shown).collect::<String>()
         };
         for (text, expected) in [
             ("(\"a red fox\", \"snow\").and()", "a red fox|snow"),
@@ -358,5 +412,23 @@ mod tests {
         assert!(notes.is_empty());
         assert_eq!(joined("(\"a\", \"b\").and() x", &mut notes), "a|b");
         assert_eq!(notes.len(), 1);
+    }
+
+    #[test]
+    fn blend_and_weights_sum_states() {
+        let of = |text: &str| {
+            let part = part(text, &mut Vec::new()).unwrap();
+            assert_eq!((part.n_texts(), part.variants.len()), (1, 2), "{text}");
+            part.sections
+        };
+        let blend = |shares: [f64; 2]| {
+            let shares = shares.into_iter().enumerate().collect();
+            vec![Section { weight: 1.0, shares }]
+        };
+        assert_eq!(of("(\"a\", \"b\").blend(3, 1)"), blend([0.75, 0.25]));
+        assert_eq!(of("(\"a\", b).blend()"), blend([0.5, 0.5]));
+        assert_eq!(of("(\"a\", \"b\").blend(3, -1, no_normalize)"), blend([3.0, -1.0]));
+        let one = |weight, variant| Section { weight, shares: vec![(variant, 1.0)] };
+        assert_eq!(of("(\"a\", \"b\").and(1, 0.5)"), [one(1.0, 0), one(0.5, 1)]);
     }
 }

@@ -108,12 +108,30 @@ pub struct Part {
     /// Up to which call of the UNet (from 0, this one included) which of them is used, in order. The last one holds to the
     /// end, whatever its number.
     pub schedule: Vec<(usize, usize)>,
+    /// Where the variants are not texts over time, but one text is made of the states of all: its stretches, one behind the
+    /// other.
+    pub sections: Vec<Section>,
+}
+
+/// States of several prompts as one stretch of a text: compel's `.blend()`, and a prompt of its `.and()` with a weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Section {
+    /// How far the states are from the empty prompt's: 1 leaves them where they are.
+    pub weight: f64,
+    /// Numbers of variants, and what their states are multiplied by before they are summed.
+    pub shares: Vec<(usize, f64)>,
 }
 
 impl Part {
     /// A text that is always the same.
     fn constant(pieces: Vec<Piece>) -> Self {
-        Part { weight: 1.0, variants: vec![pieces], schedule: vec![(0, 0)] }
+        Part { weight: 1.0, variants: vec![pieces], schedule: vec![(0, 0)], sections: Vec::new() }
+    }
+
+    /// How many texts it has over the steps.
+    #[must_use]
+    pub fn n_texts(&self) -> usize {
+        if self.sections.is_empty() { self.variants.len() } else { 1 }
     }
 
     /// The variant for a call of the UNet, counted from 0.
@@ -143,7 +161,7 @@ impl Parsed {
     /// Whether every call of the UNet is for the same texts.
     #[must_use]
     pub fn is_constant(&self) -> bool {
-        self.parts.iter().all(|part| part.variants.len() == 1)
+        self.parts.iter().all(|part| part.n_texts() == 1)
     }
 }
 
@@ -162,9 +180,9 @@ pub fn parse(text: &str, syntax: PromptSyntax, role: Role, n_calls: usize) -> Re
             vec![Part::constant(pieces)]
         }
         PromptSyntax::Compel => {
-            let pieces = compel::pieces(text, &mut notes)?;
+            let part = compel::part(text, &mut notes)?;
             about_others(text, syntax, &mut notes);
-            vec![Part::constant(pieces)]
+            vec![part]
         }
         PromptSyntax::A1111 => a1111_parts(text, role, n_calls, &mut notes),
     };
@@ -177,14 +195,17 @@ pub fn parse(text: &str, syntax: PromptSyntax, role: Role, n_calls: usize) -> Re
     let fragments = parts.iter().flat_map(|part| &part.variants).flatten();
     let fits = |weight: f64| weight.abs() <= MAX_WEIGHT;
     let is_endless = |piece: &Piece| matches!(piece, Piece::Text(fragment) if !fits(fragment.weight));
-    if parts.iter().any(|part| !fits(part.weight)) || fragments.clone().any(is_endless) {
+    let fit = |section: &Section| fits(section.weight) && section.shares.iter().all(|(_, share)| fits(*share));
+    if parts.iter().any(|part| !fits(part.weight) || !part.sections.iter().all(fit))
+        || fragments.clone().any(is_endless)
+    {
         return refuse("a weight that is too large".to_owned(), format!("use -{MAX_WEIGHT} to {MAX_WEIGHT}"));
     }
     Ok(Parsed { parts, notes })
 }
 
-fn refuse<T>(got: String, expected: String) -> Result<T> {
-    Err(Error::Request { field: "prompt", got, expected })
+fn refuse<T>(got: String, expected: impl Into<String>) -> Result<T> {
+    Err(Error::Request { field: "prompt", got, expected: expected.into() })
 }
 
 fn plain(text: &str) -> Vec<Piece> {
@@ -205,7 +226,7 @@ fn a1111_parts(text: &str, role: Role, n_calls: usize, notes: &mut Vec<String>) 
         }
     };
     let of_subprompt = |(text, weight): (String, f64)| {
-        let mut part = Part { weight, variants: Vec::new(), schedule: Vec::new() };
+        let mut part = Part { weight, variants: Vec::new(), schedule: Vec::new(), sections: Vec::new() };
         let mut known: HashMap<String, usize> = HashMap::new();
         for (until, text) in schedule::schedule(&text, n_calls, notes) {
             let variant = match known.get(&text) {

@@ -92,11 +92,7 @@ pub fn tokenize(pieces: &[Piece], syntax: PromptSyntax, tokenizer: &Tokenizer, i
         PromptSyntax::Compel => by_sentences(&runs, tokenizer),
     };
     let n_kept = if is_cut { 1 } else { chunks.len() };
-    if n_kept > MAX_CHUNKS {
-        let most = MAX_CHUNKS * tokenizer.tokens_per_chunk();
-        let got = format!("of {n_tokens} tokens");
-        return Err(Error::Request { field: "prompt", got, expected: format!("use {most} tokens at most") });
-    }
+    check_chunks(n_kept, n_tokens, tokenizer)?;
     let rest: Vec<u32> = chunks[n_kept..].iter().flatten().map(|token| token.id).collect();
     let truncated = if rest.is_empty() { None } else { Some(tokenizer.decode(&rest)?) };
     let chunks = &chunks[..n_kept];
@@ -106,6 +102,19 @@ pub fn tokenize(pieces: &[Piece], syntax: PromptSyntax, tokenizer: &Tokenizer, i
     };
     let chunks = chunks.iter().map(|tokens| framed(tokens, tokenizer)).collect();
     Ok(Tokenized { chunks, masked, n_tokens, truncated, unknown })
+}
+
+/// Checks that a text is not of more chunks than are drawn with.
+///
+/// # Errors
+/// [`Error::Request`] with how many tokens would work.
+pub fn check_chunks(n_chunks: usize, n_tokens: usize, tokenizer: &Tokenizer) -> Result<()> {
+    if n_chunks <= MAX_CHUNKS {
+        return Ok(());
+    }
+    let most = MAX_CHUNKS * tokenizer.tokens_per_chunk();
+    let got = format!("of {n_tokens} tokens");
+    Err(Error::Request { field: "prompt", got, expected: format!("use {most} tokens at most") })
 }
 
 /// The chunk of an empty text.

@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 
+use super::gguf::BlockType;
 use super::header::MAX_DIMS;
 use super::source::LocalFuture;
 use super::tensors::{Tensor, TensorSource};
@@ -42,6 +43,14 @@ impl TensorSource for Aliased {
 
     fn read<'a>(&'a self, name: &'a str, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
         self.0.read(self.stored(name).map_or(name, |tensor| tensor.name), offset, len)
+    }
+
+    fn blocks(&self, name: &str) -> Option<BlockType> {
+        self.0.blocks(self.stored(name)?.name)
+    }
+
+    fn read_blocks<'a>(&'a self, name: &'a str, first: u64, n: u64) -> LocalFuture<'a, Result<Vec<u8>>> {
+        self.0.read_blocks(self.stored(name).map_or(name, |tensor| tensor.name), first, n)
     }
 
     fn describe(&self) -> String {

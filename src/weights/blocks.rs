@@ -1,13 +1,14 @@
 //! Weights in blocks of [`BLOCK`] values along their inputs that share a scale: what the processor holds and what the GPU's
 //! kernels compute with, value for value.
 //!
-//! The codes are those of GGUF's Q8_0 and Q4_0, so that what comes from such a file passes unchanged where blocks lie the
-//! same way. Two things differ from those files. The inputs of a convolution are its channels, tap by tap, as a product
+//! The codes are those of GGUF's Q8_0 and Q4_0, and what comes from such a file keeps its scales ([`scales_of`]) where blocks
+//! lie the same way, so that it passes unchanged. Two things differ from those files. The inputs of a convolution are its channels, tap by tap, as a product
 //! reads them, and not the taps of one channel. And a scale d is stored as the f16 of 1024 d: the scales of usual weights
 //! are subnormal numbers in f16, which lose bits and which some GPUs take for zero.
 
 use half::f16;
 
+use super::gguf::BlockType;
 use super::weight_type::WeightType;
 
 /// Values of a block.
@@ -32,12 +33,22 @@ const BETTER: f32 = 0.999;
 /// In 4 bits it is the scale with the least squared error of eight: the largest value over -7 to -8.75.
 #[must_use]
 pub fn quantise(weight_type: WeightType, values: &[f32]) -> (f16, [i8; BLOCK]) {
+    quantise_at(weight_type, values, None)
+}
+
+/// The same, with the scale as it is stored, if that is known already.
+#[must_use]
+pub fn quantise_at(weight_type: WeightType, values: &[f32], scale_of_file: Option<f16>) -> (f16, [i8; BLOCK]) {
     // The first of several that are equally large.
     let larger = |largest: f32, value: &f32| if value.abs() > largest.abs() { *value } else { largest };
     let largest = values.iter().fold(0.0, larger);
     let (stored, least, most) = match weight_type {
-        WeightType::Q4_0 => (scale_of_least_error(values, largest), -8.0, 7.0),
-        _ => (f16::from_f32(largest.abs() / 127.0 * SCALE_FACTOR), -127.0, 127.0),
+        WeightType::Q4_0 => (scale_of_file.unwrap_or_else(|| scale_of_least_error(values, largest)), -8.0, 7.0),
+        _ => {
+            let chosen = || f16::from_f32(largest.abs() / 127.0 * SCALE_FACTOR);
+            // A file may have the code -128, which is never chosen here.
+            (scale_of_file.unwrap_or_else(chosen), if scale_of_file.is_some() { -128.0 } else { -127.0 }, 127.0)
+        }
     };
     let d = scale(stored);
     let mut codes = [0; BLOCK];
@@ -72,6 +83,24 @@ fn scale_of_least_error(values: &[f32], largest: f32) -> f16 {
     best
 }
 
+/// Whether blocks of a GGUF file can be held with their own scales: the codes fit.
+#[must_use]
+pub fn keeps_scales(kind: BlockType, weight_type: WeightType) -> bool {
+    use BlockType as B;
+    use WeightType as W;
+    matches!((kind, weight_type), (B::Q8_0, W::Q8_0) | (B::Q4_0, W::Q4_0 | W::Q8_0))
+}
+
+/// The scales of blocks of a GGUF file, as they are stored here; none for those that do not keep them.
+#[must_use]
+pub fn scales_of(kind: BlockType, weight_type: WeightType, bytes: &[u8]) -> Vec<f16> {
+    if !keeps_scales(kind, weight_type) {
+        return Vec::new();
+    }
+    let scale_of = |block: &[u8]| f16::from_f32(f16::from_le_bytes([block[0], block[1]]).to_f32() * SCALE_FACTOR);
+    bytes.chunks_exact(kind.bytes()).map(scale_of).collect()
+}
+
 /// The value of the code 1.
 #[must_use]
 pub fn scale(stored: f16) -> f32 {
@@ -96,6 +125,18 @@ impl Blocks {
     /// Quantises a matrix whose values lie row by row. With `is_along_columns` blocks are of values below each other.
     #[must_use]
     pub fn of(weight_type: WeightType, values: &[f32], columns: usize, is_along_columns: bool) -> Self {
+        Blocks::with_scales(weight_type, values, columns, is_along_columns, &[])
+    }
+
+    /// The same with scales from [`scales_of`], if there are any, in the order of the blocks along each row, or column.
+    #[must_use]
+    pub fn with_scales(
+        weight_type: WeightType,
+        values: &[f32],
+        columns: usize,
+        is_along_columns: bool,
+        scales_of_file: &[f16],
+    ) -> Self {
         let columns = columns.max(1);
         let rows = values.len() / columns;
         let mut all = vec![0i8; values.len()];
@@ -107,7 +148,8 @@ impl Blocks {
                 for column in 0..columns {
                     block.clear();
                     block.extend((first..last).map(|row| values[row * columns + column]));
-                    let (scale, codes) = quantise(weight_type, &block);
+                    let of_file = scales_of_file.get(column * rows.div_ceil(BLOCK) + first / BLOCK).copied();
+                    let (scale, codes) = quantise_at(weight_type, &block, of_file);
                     scales.push(scale);
                     (first..last).zip(codes).for_each(|(row, code)| all[row * columns + column] = code);
                 }
@@ -115,7 +157,8 @@ impl Blocks {
         } else {
             for (row, codes_of_row) in values.chunks_exact(columns).zip(all.chunks_exact_mut(columns)) {
                 for (values, own) in row.chunks(BLOCK).zip(codes_of_row.chunks_mut(BLOCK)) {
-                    let (scale, codes) = quantise(weight_type, values);
+                    let of_file = scales_of_file.get(scales.len()).copied();
+                    let (scale, codes) = quantise_at(weight_type, values, of_file);
                     scales.push(scale);
                     own.copy_from_slice(&codes[..own.len()]);
                 }
@@ -192,6 +235,36 @@ mod tests {
                 assert_eq!(Blocks::of(weight_type, &stored, 64, false).values(), stored, "{kind:?} {magnitude}");
             }
         }
+    }
+
+    #[test]
+    fn scales_of_gguf_files_are_kept() {
+        for (kind, weight_type) in [
+            (BlockType::Q8_0, WeightType::Q8_0),
+            (BlockType::Q4_0, WeightType::Q4_0),
+            (BlockType::Q4_0, WeightType::Q8_0),
+        ] {
+            // Codes of every size below a scale that nobody would choose for them; the last block has -128, or the like.
+            let n_bytes = kind.bytes();
+            let bytes: Vec<u8> = (0..8 * n_bytes)
+                .map(|i| match (i % n_bytes, kind) {
+                    (0, _) => 0x34,
+                    (1, _) => 0x12 + (i / n_bytes) as u8,
+                    (place, BlockType::Q8_0) => ((place * 7 + i / n_bytes) % 61) as u8,
+                    (place, _) => 0x66 + (place % 4) as u8 * 0x11,
+                })
+                .collect();
+            let mut values = Vec::new();
+            gguf::dequantize(kind, &bytes, &mut values).unwrap();
+            let scales = scales_of(kind, weight_type, &bytes);
+            assert_eq!(scales.len(), 8);
+            let flat = Blocks::with_scales(weight_type, &values, 64, false, &scales);
+            assert_eq!(flat.values(), values, "{kind:?} as {weight_type:?}");
+            let turned: Vec<f32> = (0..values.len()).map(|i| values[i % 4 * 64 + i / 4]).collect();
+            let upright = Blocks::with_scales(weight_type, &turned, 4, true, &scales);
+            assert_eq!(upright.values(), turned, "{kind:?} as {weight_type:?}");
+        }
+        assert_eq!(scales_of(BlockType::Q8_0, WeightType::Q4_0, &[0; 34]), []);
     }
 
     #[test]

@@ -118,6 +118,27 @@ impl TensorSource for Decoded {
         })
     }
 
+    fn blocks(&self, name: &str) -> Option<BlockType> {
+        match self.base.tensor(name)?.dtype {
+            Dtype::Block(kind) => Some(*kind),
+            _ => None,
+        }
+    }
+
+    fn read_blocks<'a>(&'a self, name: &'a str, first: u64, n: u64) -> LocalFuture<'a, Result<Vec<u8>>> {
+        Box::pin(async move {
+            let tensor = self.base.tensor(name);
+            let n_values = tensor.map_or(0, |tensor| tensor.shape.iter().product::<usize>() as u64);
+            let is_inside = first.checked_add(n).is_some_and(|end| end <= n_values);
+            let bytes = self.blocks(name).filter(|_| is_inside).and_then(|kind| kind.whole_blocks(first, n));
+            let Some((tensor, bytes)) = tensor.zip(bytes) else {
+                let reason = format!("tensor {name} has no {n} numbers from {first} on in blocks");
+                return Err(Error::Gguf { file: self.describe(), reason });
+            };
+            self.base.read(tensor.name, bytes.start, (bytes.end - bytes.start) as usize).await
+        })
+    }
+
     fn describe(&self) -> String {
         self.base.describe()
     }

@@ -170,6 +170,12 @@ impl BlockType {
         Some((start..end, if n == 0 { 0 } else { (first % elements) as usize }))
     }
 
+    /// The bytes of `n` elements from the one of number `first` on, where both are of whole blocks.
+    pub(super) fn whole_blocks(self, first: u64, n: u64) -> Option<Range<u64>> {
+        let is_whole = |n: u64| n.is_multiple_of(self.elements() as u64);
+        if is_whole(first) && is_whole(n) { Some(self.bytes_of(first, n)?.0) } else { None }
+    }
+
     /// The bytes of a tensor of that row length and number of elements, or `None` where its rows do not end with a block
     /// or no file could hold it.
     fn tensor_bytes(self, row: u64, n_elements: u64) -> Option<u64> {

@@ -18,6 +18,7 @@ use self::arithmetic::{Magnitude, Sizes, add_decomposed, add_input_squares};
 use self::change::Prepared;
 pub use self::change::{Change, Factors, Form, Half, Magnitudes};
 use super::dtype::Dtype;
+use super::gguf::BlockType;
 use super::source::LocalFuture;
 use super::tensors::{Tensor, TensorSource};
 use super::{PIECE_BYTES, convert};
@@ -196,6 +197,14 @@ impl TensorSource for Merged {
             Some((tensor, _)) => Some(Tensor { dtype: self.dtype(&tensor), ..tensor }),
             None => self.base.tensor(name),
         }
+    }
+
+    fn blocks(&self, name: &str) -> Option<BlockType> {
+        if self.changed(name).is_some() { None } else { self.base.blocks(name) }
+    }
+
+    fn read_blocks<'a>(&'a self, name: &'a str, first: u64, n: u64) -> LocalFuture<'a, Result<Vec<u8>>> {
+        self.base.read_blocks(name, first, n)
     }
 
     fn read<'a>(&'a self, name: &'a str, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {

@@ -28,6 +28,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use self::gguf::BlockType;
 use crate::error::{Dims, Error, Result};
 use crate::graph::WeightSpec;
 
@@ -221,6 +222,20 @@ impl Weights {
         let tensor = self.get(name).ok_or_else(|| self.missing(name, &[]))?;
         element_bytes(&tensor)?;
         self.0.read(name, offset, len).await
+    }
+
+    /// The type of the blocks that a tensor is stored in, where they can be read as they are.
+    #[must_use]
+    pub fn blocks(&self, name: &str) -> Option<BlockType> {
+        self.0.blocks(name)
+    }
+
+    /// Reads such blocks: those of `n` numbers from the one of number `first` on.
+    ///
+    /// # Errors
+    /// As [`TensorSource::read_blocks`].
+    pub async fn read_blocks(&self, name: &str, first: u64, n: u64) -> Result<Vec<u8>> {
+        self.0.read_blocks(name, first, n).await
     }
 
     fn missing(&self, name: &str, shape: &[usize]) -> Error {

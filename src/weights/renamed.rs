@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::gguf::BlockType;
 use super::source::LocalFuture;
 use super::tensors::{Tensor, TensorSource};
 use crate::error::{Error, Result};
@@ -141,6 +142,27 @@ impl TensorSource for Renamed {
                 },
             }
         })
+    }
+
+    fn blocks(&self, name: &str) -> Option<BlockType> {
+        let (place, shape) = self.places.get(name)?;
+        let kind = self.base.blocks(&place.stored)?;
+        let n_values = shape.iter().product::<usize>();
+        let begins_with_one = match place.cut {
+            Cut::Whole => true,
+            Cut::Rows { part, .. } => (part * n_values).is_multiple_of(kind.elements()),
+            Cut::Transposed => false,
+        };
+        begins_with_one.then_some(kind)
+    }
+
+    fn read_blocks<'a>(&'a self, name: &'a str, first: u64, n: u64) -> LocalFuture<'a, Result<Vec<u8>>> {
+        let Some((place, shape)) = self.places.get(name) else { return self.base.read_blocks(name, first, n) };
+        let before = match place.cut {
+            Cut::Rows { part, .. } => (part * shape.iter().product::<usize>()) as u64,
+            Cut::Whole | Cut::Transposed => 0,
+        };
+        self.base.read_blocks(&place.stored, before.saturating_add(first), n)
     }
 
     fn describe(&self) -> String {

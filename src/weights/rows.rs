@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::convert;
 use super::dtype::Dtype;
+use super::gguf::BlockType;
 use super::source::LocalFuture;
 use super::tensors::{Tensor, TensorSource};
 use crate::error::{Error, Result};
@@ -89,6 +90,14 @@ impl TensorSource for MoreRows {
             let first = usize::try_from(offset).unwrap_or(usize::MAX) / F32_BYTES;
             Ok(bytemuck::cast_slice(&self.values(first, len / F32_BYTES).await?).to_vec())
         })
+    }
+
+    fn blocks(&self, name: &str) -> Option<BlockType> {
+        if self.is_table(name) { None } else { self.base.blocks(name) }
+    }
+
+    fn read_blocks<'a>(&'a self, name: &'a str, first: u64, n: u64) -> LocalFuture<'a, Result<Vec<u8>>> {
+        self.base.read_blocks(name, first, n)
     }
 
     fn describe(&self) -> String {

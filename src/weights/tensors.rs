@@ -2,8 +2,9 @@
 //! or values is a layer with the same interface over another one, so that layers stack and a runner knows none of them.
 
 use super::dtype::Dtype;
+use super::gguf::BlockType;
 use super::source::LocalFuture;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A tensor as a layer gives it.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,24 @@ pub trait TensorSource {
     /// [`crate::Error::TensorMissing`]; [`crate::Error::Safetensors`] where the range leaves the tensor; whatever the
     /// file returns when it cannot be read.
     fn read<'a>(&'a self, name: &'a str, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>>;
+
+    /// The type of the blocks that a tensor's numbers are stored in, row by row; [`TensorSource::read`] gives the numbers.
+    /// `None` where a layer changes them, or cuts where a block goes on.
+    fn blocks(&self, name: &str) -> Option<BlockType> {
+        let _ = name;
+        None
+    }
+
+    /// Reads the blocks of `n` numbers of a tensor from the one of number `first` on, as they are stored. Both are multiples
+    /// of a block's numbers.
+    ///
+    /// # Errors
+    /// As [`TensorSource::read`]; [`crate::Error::Gguf`] where there are no such blocks.
+    fn read_blocks<'a>(&'a self, name: &'a str, first: u64, n: u64) -> LocalFuture<'a, Result<Vec<u8>>> {
+        let reason = format!("tensor {name} has no {n} numbers from {first} on in blocks");
+        let file = self.describe();
+        Box::pin(async move { Err(Error::Gguf { file, reason }) })
+    }
 
     /// The files, for messages.
     fn describe(&self) -> String;

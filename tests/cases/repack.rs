@@ -1,7 +1,8 @@
 //! Cases of packing weights.
 
-use darkroom::run::gpu::kernels::products::repack::{Bindings, Raw, Repack, launch, reference};
-use darkroom::weights::WeightType;
+use darkroom::run::gpu::kernels::products::repack::{Bindings, Raw, Repack, launch, reference_with_scales};
+use darkroom::weights::gguf::{self, BlockType};
+use darkroom::weights::{WeightType, blocks};
 use half::f16;
 
 use super::rig::{Bench, Results, Rig};
@@ -52,6 +53,20 @@ pub const CASES: &[Case] = &[
             ..to(WeightType::Q8_0, alone(40, 40, 1, true, Raw::F16))
         },
     },
+    Case { name: "8 bits of blocks of 8", repack: to(WeightType::Q8_0, alone(10, 96, 1, false, Raw::Q8_0)) },
+    Case { name: "8 bits of blocks of 4", repack: to(WeightType::Q8_0, alone(64, 64, 1, true, Raw::Q4_0)) },
+    Case { name: "4 bits of blocks of 8", repack: to(WeightType::Q4_0, alone(20, 32, 1, false, Raw::Q8_0)) },
+    Case { name: "f16 of blocks of 4", repack: to(WeightType::F16, alone(7, 64, 1, false, Raw::Q4_0)) },
+    Case { name: "f32 of blocks of 8", repack: to(WeightType::F32, alone(9, 32, 1, false, Raw::Q8_0)) },
+    Case {
+        name: "4 bits of blocks of 4, a slice of the second of three, with gates",
+        repack: Repack {
+            first_column: 16,
+            columns: 72,
+            slice: [20, 20],
+            ..to(WeightType::Q4_0, alone(40, 96, 1, true, Raw::Q4_0))
+        },
+    },
     Case { name: "4 bits", repack: to(WeightType::Q4_0, alone(64, 96, 1, false, Raw::F32)) },
     Case { name: "4 bits of f16, odd in everything", repack: to(WeightType::Q4_0, alone(7, 5, 9, false, Raw::F16)) },
     Case {
@@ -65,7 +80,9 @@ pub fn smallest() -> Vec<Case> {
     let mut cases = Vec::new();
     for outputs in [1, 2, 4, 5, 8] {
         for (inputs, taps) in [(1, 1), (3, 1), (1, 9), (4, 9)] {
-            for raw in [Raw::F16, Raw::F32] {
+            for raw in [Raw::F16, Raw::F32, Raw::Q8_0, Raw::Q4_0] {
+                let inputs = if raw.blocks().is_some() { 32 * inputs } else { inputs };
+                let taps = if raw.blocks().is_some() { 1 } else { taps };
                 for packed in [WeightType::F32, WeightType::F16, WeightType::Q8_0, WeightType::Q4_0] {
                     let repack = to(packed, alone(outputs, inputs, taps, outputs == 8, raw));
                     cases.push(Case { name: format!("{repack:?}").leak(), repack });
@@ -87,15 +104,34 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
     }
     // A subnormal must arrive as it is.
     values[first as usize * of_output] = f16::from_bits(1).to_f32();
+    let mut stored = Vec::new();
+    if let Some(kind) = raw.blocks() {
+        gguf::quantize(kind, &values, &mut stored).unwrap();
+        // A scale that nobody would choose: it is twice as large, and the codes use half their range.
+        for block in stored.chunks_exact_mut(kind.bytes()).step_by(2) {
+            let scale = f16::from_le_bytes([block[0], block[1]]);
+            block[..2].copy_from_slice(&f16::from_f32(2.0 * scale.to_f32()).to_le_bytes());
+            for code in &mut block[2..] {
+                *code = if kind == BlockType::Q8_0 { (*code as i8 / 2) as u8 } else { 0x44 + ((*code >> 1) & 0x77) };
+            }
+        }
+        values.clear();
+        gguf::dequantize(kind, &stored, &mut values).unwrap();
+    }
+    let scales = raw.blocks().map(|kind| blocks::scales_of(kind, packed, &stored)).unwrap_or_default();
     let uploaded = &values[first as usize * of_output..][..n as usize * of_output];
     let mut bench = Bench::default();
     let source = match raw {
         Raw::F16 => bench.half_weight(&uploaded.iter().map(|value| f16::from_f32(*value)).collect::<Vec<_>>()),
         Raw::F32 => bench.float_weight(uploaded),
+        Raw::Q8_0 | Raw::Q4_0 => {
+            let of = |n: usize| raw.bytes_of((n * of_output) as u64) as usize;
+            bench.byte_weight(&stored[of(first as usize)..][..of(n as usize)])
+        }
     };
     let out = bench.room_bytes(case.repack.packed_bytes() as usize);
     bench.launch(launch(&case.repack).expect(case.name), Bindings { raw: source, packed: out });
-    let expected = reference(&case.repack, &values);
+    let expected = reference_with_scales(&case.repack, &values, &scales);
     let results = rig.run(case.name, bench).await;
     let got = results.words(out, expected.len());
     let first_scale = expected.len() - expected.len() / 17;

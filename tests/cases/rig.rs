@@ -90,6 +90,11 @@ impl Bench {
         self.place(bytemuck::cast_slice(values), true, false)
     }
 
+    /// A weight in blocks.
+    pub fn byte_weight(&mut self, bytes: &[u8]) -> Operand {
+        self.place(bytes, true, false)
+    }
+
     /// A weight that is packed in words of some type.
     pub fn weight_words(&mut self, words: &[u32]) -> Operand {
         self.place(bytemuck::cast_slice(words), true, false)

@@ -202,6 +202,8 @@ pub fn prompts(bytes: &[u8]) -> String {
                 (1, false) => "accepted scheduled",
                 _ => "accepted joined",
             };
+            let is_summed = parsed.parts.iter().any(|part| !part.sections.is_empty());
+            let kind = if is_summed { "accepted summed" } else { kind };
             said.push(kind.to_owned());
             said.extend(parsed.notes);
             let is_cut = role == Role::Negative;

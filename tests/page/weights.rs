@@ -42,7 +42,7 @@ fn the_processor_holds_weights_in_blocks() {
     assert_eq!(json!([said[0]["says"], said[1]["says"], said[2]["says"]]), json!([null, "q8_0", "q4_0"]));
 }
 
-/// A budget that f16 does not keep, and one that f16 keeps.
+/// A budget that f16 does not keep, and one that f16 keeps; and one below a component, where weights are read in each step.
 #[test]
 fn a_budget_chooses_the_type_of_weights() {
     if has_no_gpu() {
@@ -63,7 +63,11 @@ fn a_budget_chooses_the_type_of_weights() {
             }}
             const f16 = await drawn({{ runner: 'gpu', dtype: 'f32' }});
             const q8_0 = await drawn({{ runner: 'gpu', dtype: 'f32', weights: 'q8_0' }});
-            return {{ peaks, all, f16, q8_0 }};
+            const least = (await darkroom.plan({{ dtype: 'f32', weights: 'f16' }})).least_peak_bytes;
+            const budget_bytes = Math.round((least + peaks[0]) / 2);
+            const plan = await darkroom.plan({{ dtype: 'f32', weights: 'f16', budget_bytes }});
+            const streamed = await drawn({{ runner: 'gpu', dtype: 'f32', weights: 'f16', budget_bytes }});
+            return {{ peaks, all, f16, q8_0, plan, streamed }};
         }})().then((seen) => {{ window.seen = seen; }}, (error) => {{ window.seen = error.message; }});"
     ));
     browser.wait_until("window.seen");
@@ -71,4 +75,8 @@ fn a_budget_chooses_the_type_of_weights() {
     assert_eq!(seen["all"], json!(["f16", "q8_0", "q4_0"]), "{seen}");
     let ratio = psnr(&seen["f16"], &seen["q8_0"]);
     assert!(ratio > MIN_PSNR && ratio.is_finite(), "{ratio} dB");
+    let plan = &seen["plan"];
+    assert_eq!((&plan["residency"], &plan["fits"]), (&json!("streamed"), &json!(true)), "{plan}");
+    assert!(plan["streamed_bytes_per_step"].as_f64().unwrap() > 0.0, "{plan}");
+    assert_eq!(seen["streamed"]["pixels"], seen["f16"]["pixels"], "weights that are read in each step are the same");
 }

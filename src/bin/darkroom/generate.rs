@@ -82,7 +82,7 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
     let mut loras = Vec::new();
     for lora in wanted_loras.fetch(&bar)? {
         let lora = lora.open(None).await?;
-        lora.add_embeddings(&mut embeddings).await?;
+        loras::add_embeddings(&mut embeddings, lora.embeddings().await?);
         loras.push(lora);
     }
     let settings = &EngineSettings { embeddings, ..settings.clone() };

@@ -372,17 +372,21 @@ impl OpenLora {
         Ok(lora)
     }
 
-    /// Adds the embeddings that come along, but for those whose words are there.
+    /// The embeddings that come along.
     ///
     /// # Errors
     /// As [`embedding::of_lora`].
-    pub async fn add_embeddings(&self, embeddings: &mut Vec<Embedding>) -> Result<()> {
-        for bundled in embedding::of_lora(&self.file).await.map_err(Error::of_model)? {
-            if embeddings.iter().all(|known| known.name.to_lowercase() != bundled.name.to_lowercase()) {
-                embeddings.push(bundled);
-            }
+    pub async fn embeddings(&self) -> Result<Vec<Embedding>> {
+        embedding::of_lora(&self.file).await.map_err(Error::of_model)
+    }
+}
+
+/// Adds embeddings, but for those whose words are there.
+pub fn add_embeddings(embeddings: &mut Vec<Embedding>, added: impl IntoIterator<Item = Embedding>) {
+    for added in added {
+        if embeddings.iter().all(|known| known.name.to_lowercase() != added.name.to_lowercase()) {
+            embeddings.push(added);
         }
-        Ok(())
     }
 }
 

@@ -13,14 +13,15 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use candle_core::{CpuStorage, DType, Device, Shape, Storage, Tensor};
+use half::f16;
 
 use crate::error::{Error, Result};
 use crate::graph::{Activation, Graph, Node, NodeId, Op, WeightSpec};
 pub use crate::run::cpu::Scores;
 use crate::run::cpu::{self, AttentionSizes, ConvSizes};
 use crate::run::{Colours, Runner};
-use crate::weights::blocks::Blocks;
-use crate::weights::{WeightType, Weights};
+use crate::weights::blocks::{self, Blocks};
+use crate::weights::{WeightType, Weights, gguf};
 
 impl Scores {
     /// What the request's two switches ask for: flash attention, else slices of so many heads (0: one), else all at once.
@@ -331,8 +332,28 @@ impl CandleRunner {
         result.map_err(|e| self.error(node, &e))
     }
 
+    /// A tensor's values, and the scales of its blocks where it is stored in such as are held.
+    async fn read(&self, spec: &WeightSpec, weights: &Weights) -> Result<(Vec<f32>, Vec<f16>)> {
+        let held = self.weights.map(|weights| weights.of_weight(&spec.name, &spec.shape));
+        let [outputs, inputs, ref taps @ ..] = spec.shape[..] else {
+            return Ok((weights.read_f32(&spec.name).await?, Vec::new()));
+        };
+        let kind = weights.blocks(&spec.name).zip(held).filter(|(kind, held)| blocks::keeps_scales(*kind, *held));
+        if let Some((kind, held)) = kind
+            && taps.iter().all(|side| *side == 1)
+            && inputs.is_multiple_of(blocks::BLOCK)
+        {
+            let bytes = weights.read_blocks(&spec.name, 0, (outputs * inputs) as u64).await?;
+            let mut values = Vec::new();
+            if gguf::dequantize(kind, &bytes, &mut values).is_some() && values.len() == outputs * inputs {
+                return Ok((values, blocks::scales_of(kind, held, &bytes)));
+            }
+        }
+        Ok((weights.read_f32(&spec.name).await?, Vec::new()))
+    }
+
     /// A tensor from the checkpoint, as the kernels want it.
-    fn place(&self, spec: &WeightSpec, values: Vec<f32>) -> candle_core::Result<Held> {
+    fn place(&self, spec: &WeightSpec, (values, scales): (Vec<f32>, Vec<f16>)) -> candle_core::Result<Held> {
         let tensor = match (self.kernels, spec.shape.as_slice()) {
             (Kernels::Cpu, &[out, channels, kernel, width]) => {
                 Tensor::from_vec(values, (out, channels, kernel, width), &Device::Cpu)?
@@ -347,7 +368,8 @@ impl CandleRunner {
             if weight_type.is_quantised() {
                 // Blocks lie along the inputs: down the columns of a convolution, along the rows of a linear layer.
                 let is_along_columns = spec.shape.len() == 4;
-                let blocks = with_slices(&[tensor], |x| Blocks::of(weight_type, x[0], columns, is_along_columns))?;
+                let of = |x: &[&[f32]]| Blocks::with_scales(weight_type, x[0], columns, is_along_columns, &scales);
+                let blocks = with_slices(&[tensor], of)?;
                 return Ok(Held::Blocks(Rc::new(blocks), [rows, columns]));
             }
         }
@@ -380,7 +402,7 @@ impl Runner for CandleRunner {
             if placed.contains_key(&spec.name) {
                 continue;
             }
-            let values = weights.read_f32(&spec.name).await?;
+            let values = self.read(spec, weights).await?;
             n_bytes += weights.get(&spec.name).map_or(0, |info| info.n_bytes);
             placed.insert(spec.name.clone(), self.wrap(&spec.name, self.place(spec, values))?);
             progress(n_bytes);
@@ -398,7 +420,7 @@ impl Runner for CandleRunner {
         let mut names: HashSet<&str> = names.iter().map(String::as_str).collect();
         for spec in graphs.iter().flat_map(Graph::weights) {
             if names.remove(spec.name.as_str()) {
-                let values = weights.read_f32(&spec.name).await?;
+                let values = self.read(&spec, weights).await?;
                 let tensor = self.wrap(&spec.name, self.place(&spec, values))?;
                 loaded.0.borrow_mut().insert(spec.name, tensor);
             }

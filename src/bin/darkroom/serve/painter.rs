@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use darkroom::engine::{Device, Engine, EngineSettings, Expected, Pictures};
 use darkroom::error::Class;
 use darkroom::image::{RgbImage, encode, encode_png};
-use darkroom::pipeline::{Event, Stage};
+use darkroom::pipeline::{Embedding, Event, Stage};
 use darkroom::request::{LoraUse, SDConfig};
 use darkroom::{Error, Result};
 
 use crate::engine_args::open_device;
 use crate::exit_code;
-use crate::loras::{Entry, LocalLora, Stamp};
+use crate::loras::{Entry, LocalLora, OpenLora, Stamp, add_embeddings};
 use crate::visible::visible_line;
 
 use super::desk::Desk;
@@ -83,17 +83,28 @@ struct Painter<'d> {
     desk: &'d Desk,
     settings: &'d EngineSettings,
     device: Device,
-    /// The model on the device, by its place on the menu.
-    loaded: Option<(usize, Engine)>,
+    loaded: Option<Loaded>,
     /// The LoRAs that this model knows by name, what their files were, and what is worth telling about them.
     known: BTreeMap<String, (Stamp, Vec<String>)>,
     /// Hashes of files, with what these were.
     hashes: BTreeMap<PathBuf, (Stamp, String)>,
+    /// The embeddings that LoRAs bring along, by file, with what these were.
+    bundled: BTreeMap<PathBuf, (Stamp, Vec<Embedding>)>,
+}
+
+/// The model on the device.
+struct Loaded {
+    /// Its place on the menu.
+    model_idx: usize,
+    engine: Engine,
+    /// The embeddings that it has beside the server's: those of its LoRAs.
+    bundled: Vec<Embedding>,
 }
 
 impl<'d> Painter<'d> {
     fn new(desk: &'d Desk, settings: &'d EngineSettings, device: Device) -> Self {
-        Painter { desk, settings, device, loaded: None, known: BTreeMap::new(), hashes: BTreeMap::new() }
+        let (known, hashes, bundled) = Default::default();
+        Painter { desk, settings, device, loaded: None, known, hashes, bundled }
     }
 }
 
@@ -152,27 +163,67 @@ impl Painter<'_> {
         let source = model.local.open().await.map_err(Error::of_model)?;
         // Its size is the request's by now.
         let expected = Expected { request, version: model.version, from_picture, picture: None };
+        let bundled = self.bundled_embeddings(id).await?;
         let residency = self.device.residency(&*source, self.settings, &expected).await?;
-        let is_open =
-            self.loaded.as_ref().is_some_and(|(idx, engine)| *idx == model_idx && engine.residency() == residency);
+        let is_open = self.loaded.as_ref().is_some_and(|loaded| {
+            loaded.model_idx == model_idx && loaded.engine.residency() == residency && loaded.bundled == bundled
+        });
         if !is_open {
             // What is there goes first: two models at once may be more than the memory holds.
             self.forget_model();
             desk.change(id, |job| job.progress = Progress { stage: "loading", ..Progress::default() });
-            let settings = EngineSettings { residency: Some(residency), ..self.settings.clone() };
+            let embeddings = self.settings.embeddings.iter().chain(&bundled).cloned().collect();
+            let settings = EngineSettings { residency: Some(residency), embeddings, ..self.settings.clone() };
             let engine = Engine::open(&self.device, source, &settings, &expected).await?;
-            self.loaded =
-                Some((model_idx, engine.with_public_name(model.name.clone()).with_prediction(model.local.prediction)));
+            let engine = engine.with_public_name(model.name.clone()).with_prediction(model.local.prediction);
+            self.loaded = Some(Loaded { model_idx, engine, bundled });
         }
         Ok(())
+    }
+
+    /// The embeddings that the LoRAs of a job bring along, but for those whose words the server's have.
+    async fn bundled_embeddings(&mut self, id: &str) -> Result<Vec<Embedding>> {
+        let desk = self.desk;
+        let used = desk.look(id, |job, _| job.request.loras()).ok_or(Error::Cancelled)?;
+        let Some(folder) = &desk.menu.loras else { return Ok(Vec::new()) };
+        let mut all = self.settings.embeddings.clone();
+        let n_own = all.len();
+        for LoraUse { name, .. } in used {
+            let Entry { path, stamp, .. } = folder.find(&name)?;
+            if self.bundled.get(&path).is_none_or(|(known, _)| *known != stamp) {
+                let lora = LocalLora { name, path: path.clone() }.open(self.hash_of(&path, &stamp)).await?;
+                self.keep_hash(&path, &stamp, &lora);
+                if self.bundled.len() > MAX_KNOWN {
+                    self.bundled.clear();
+                }
+                self.bundled.insert(path.clone(), (stamp, lora.embeddings().await?));
+            }
+            let bundled = self.bundled.get(&path).map(|(_, bundled)| bundled.as_slice()).unwrap_or_default();
+            add_embeddings(&mut all, bundled.iter().cloned());
+        }
+        Ok(all.split_off(n_own))
+    }
+
+    /// The hash of a file that was not changed since it was computed.
+    fn hash_of(&self, path: &Path, stamp: &Stamp) -> Option<String> {
+        self.hashes.get(path).filter(|(known, _)| known == stamp).map(|(_, hash)| hash.clone())
+    }
+
+    fn keep_hash(&mut self, path: &Path, stamp: &Stamp, lora: &OpenLora) {
+        if self.hashes.len() > MAX_KNOWN {
+            self.hashes.clear();
+        }
+        self.hashes.insert(path.to_owned(), (stamp.clone(), lora.sha256().to_owned()));
     }
 
     /// Makes the LoRAs that a job names known to the model that is loaded. A file that changed is another one.
     async fn open_loras(&mut self, id: &str) -> Result<()> {
         let desk = self.desk;
         let used = desk.look(id, |job, _| job.request.loras()).ok_or(Error::Cancelled)?;
-        let (Some(folder), Some((_, engine))) = (&desk.menu.loras, &self.loaded) else { return Ok(()) };
-        if self.known.len() + used.len() > MAX_KNOWN {
+        let Some(folder) = &desk.menu.loras else { return Ok(()) };
+        if self.known.len() + used.len() > MAX_KNOWN
+            && let Some(Loaded { engine, .. }) = &self.loaded
+        {
             engine.forget_loras();
             self.known.clear();
         }
@@ -183,12 +234,9 @@ impl Painter<'_> {
                 continue;
             }
             let local = LocalLora { name: name.clone(), path: path.clone() };
-            let hash = self.hashes.get(&path).filter(|(known, _)| *known == stamp).map(|(_, hash)| hash.clone());
-            let lora = local.open(hash).await?;
-            if self.hashes.len() > MAX_KNOWN {
-                self.hashes.clear();
-            }
-            self.hashes.insert(path, (stamp, lora.sha256().to_owned()));
+            let lora = local.open(self.hash_of(&path, &stamp)).await?;
+            self.keep_hash(&path, &stamp, &lora);
+            let Some(Loaded { engine, .. }) = &self.loaded else { return Ok(()) };
             let lora = lora.fit(engine.configs())?;
             for note in &lora.notes {
                 eprintln!("darkroom: {}", visible_line(note));
@@ -205,7 +253,7 @@ impl Painter<'_> {
         let start = Instant::now();
         self.open(id).await?;
         self.open_loras(id).await?;
-        let Some((_, engine)) = &self.loaded else { return Err(Error::Cancelled) };
+        let Some(Loaded { engine, .. }) = &self.loaded else { return Err(Error::Cancelled) };
         let opening = start.elapsed();
         let (format, model_idx) =
             desk.look(id, |job, _| (job.request.format, job.request.model_idx)).ok_or(Error::Cancelled)?;

@@ -15,6 +15,7 @@ use super::super::weight_layout::{WeightBuffer, WeightKey, WeightLayout, n_value
 use super::{GpuRunner, GpuWeights};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, WeightSpec};
+use crate::weights::blocks::BLOCK;
 use crate::weights::convert::f32_from_le_bytes;
 use crate::weights::{Dtype, WeightType, Weights};
 
@@ -36,18 +37,23 @@ struct Slice {
 impl Slice {
     /// Bytes that are uploaded.
     fn n_bytes(&self) -> u64 {
-        self.n_values * self.repack.raw.n_bytes()
+        self.repack.raw.bytes_of(self.n_values)
     }
 }
 
-/// The type that a tensor is uploaded in before it is packed.
-fn raw_for(packed: WeightType, stored: Option<&Dtype>) -> Raw {
+/// The type that a tensor is uploaded in before it is packed. Blocks of quantised numbers go as they are where they lie
+/// along the inputs.
+fn raw_for(packed: WeightType, part: &WeightSpec, weights: &Weights) -> Raw {
+    let stored = weights.get(&part.name).map(|info| info.dtype);
+    let lies_along_inputs = part.shape[1].is_multiple_of(BLOCK) && part.shape[2..].iter().all(|side| *side == 1);
     match packed {
         WeightType::F16 => Raw::F16,
         WeightType::F32 => Raw::F32,
-        // What is quantised is not rounded before.
-        WeightType::Q8_0 | WeightType::Q4_0 if stored == Some(&Dtype::F16) => Raw::F16,
-        WeightType::Q8_0 | WeightType::Q4_0 => Raw::F32,
+        WeightType::Q8_0 | WeightType::Q4_0 => {
+            let blocks = weights.blocks(&part.name).filter(|_| lies_along_inputs).and_then(Raw::of_blocks);
+            // What is quantised is not rounded before.
+            blocks.unwrap_or(if stored == Some(&Dtype::F16) { Raw::F16 } else { Raw::F32 })
+        }
     }
 }
 
@@ -60,10 +66,10 @@ fn slices(wanted: &WeightBuffer, weights: &Weights) -> Vec<Vec<Slice>> {
     for part in &wanted.parts {
         let (outputs, inputs) = (part.shape[0] as u32, part.shape[1] as u32);
         let taps = part.shape[2..].iter().product::<usize>() as u32;
-        let raw = raw_for(weight_type, weights.get(&part.name).map(|info| info.dtype));
+        let raw = raw_for(weight_type, part, weights);
         let of_output = u64::from(inputs) * u64::from(taps);
         // Whole fours, at least one.
-        let most = (PIECE_BYTES / (of_output * raw.n_bytes()).max(1) / 4 * 4).max(4) as u32;
+        let most = (PIECE_BYTES / raw.bytes_of(of_output).max(1) / 4 * 4).max(4) as u32;
         let starts = (0..outputs).step_by(most as usize);
         let slice = |first: u32| {
             let n = most.min(outputs - first);
@@ -273,7 +279,12 @@ impl GpuRunner {
         as_uploaded: Raw,
     ) -> Result<()> {
         if self.recorder.is_planned() {
-            self.recorder.count_upload(n_values * as_uploaded.n_bytes());
+            self.recorder.count_upload(as_uploaded.bytes_of(n_values));
+            return Ok(());
+        }
+        if as_uploaded.blocks().is_some() {
+            let blocks = weights.read_blocks(&spec.name, first, n_values).await?;
+            self.recorder.write(to.buffer, to.offset, &blocks);
             return Ok(());
         }
         let Some(info) = weights.get(&spec.name) else {
@@ -281,12 +292,12 @@ impl GpuRunner {
         };
         let dtype = info.dtype.clone();
         let from_bytes = dtype.n_bytes().unwrap_or(4) as u64;
-        let piece = PIECE_BYTES / from_bytes.max(as_uploaded.n_bytes());
+        let piece = PIECE_BYTES / from_bytes.max(as_uploaded.bytes_of(1));
         let mut done = 0;
         while done < n_values {
             let n = piece.min(n_values - done);
             let bytes = weights.read_part(&spec.name, (first + done) * from_bytes, (n * from_bytes) as usize).await?;
-            let at = to.offset + done * as_uploaded.n_bytes();
+            let at = to.offset + as_uploaded.bytes_of(done);
             if as_uploaded == Raw::F16 && dtype == Dtype::F16 {
                 self.recorder.write(to.buffer, at, &bytes);
             } else {
@@ -299,6 +310,7 @@ impl GpuRunner {
                     Raw::F16 => {
                         self.recorder.write(to.buffer, at, bytemuck::cast_slice(&self.halves(&spec.name, &values)?));
                     }
+                    Raw::Q8_0 | Raw::Q4_0 => {}
                 }
             }
             done += n;

@@ -15,6 +15,7 @@ use crate::run::gpu::kernel::{Bind, Element, Kernel, Launch, Width, bindings, co
 use crate::run::gpu::weight_layout::WeightLayout;
 use crate::weights::WeightType;
 use crate::weights::blocks::{self, BLOCK};
+use crate::weights::gguf::BlockType;
 
 use super::shared::IMPORTS;
 
@@ -36,19 +37,24 @@ pub const KERNEL: Kernel = Kernel {
     imports: IMPORTS,
     params_bytes: size_of::<Params>(),
     params_fields: Params::FIELDS,
-    constants: &["raw_is_f32", "geglu"],
+    constants: &["raw_is_f32", "raw_code_bits", "geglu"],
     elements: &[Element::F32],
     widths: &[Width::One],
 };
+
+/// Those of the kernels that pack in blocks.
+const CONSTANTS_OF_BLOCKS: &[&str] = &["raw_is_f32", "raw_code_bits", "geglu", "keeps_scales"];
 
 /// To f32.
 pub const KERNEL_F32: Kernel = Kernel { name: "repack_f32", wgsl: include_str!("repack_f32.wgsl"), ..KERNEL };
 
 /// To blocks of 8-bit codes.
-pub const KERNEL_Q8_0: Kernel = Kernel { name: "repack_q8_0", wgsl: include_str!("repack_q8_0.wgsl"), ..KERNEL };
+pub const KERNEL_Q8_0: Kernel =
+    Kernel { name: "repack_q8_0", wgsl: include_str!("repack_q8_0.wgsl"), constants: CONSTANTS_OF_BLOCKS, ..KERNEL };
 
 /// To blocks of 4-bit codes.
-pub const KERNEL_Q4_0: Kernel = Kernel { name: "repack_q4_0", wgsl: include_str!("repack_q4_0.wgsl"), ..KERNEL };
+pub const KERNEL_Q4_0: Kernel =
+    Kernel { name: "repack_q4_0", wgsl: include_str!("repack_q4_0.wgsl"), constants: CONSTANTS_OF_BLOCKS, ..KERNEL };
 
 params! {
     /// The uniform buffer, field for field as in the WGSL file.
@@ -71,15 +77,50 @@ pub enum Raw {
     F16,
     /// Four bytes.
     F32,
+    /// Blocks of a GGUF file, of 8 bits a code.
+    Q8_0,
+    /// Blocks of a GGUF file, of 4 bits a code.
+    Q4_0,
 }
 
 impl Raw {
-    /// Bytes of a value.
+    /// What blocks of a GGUF file are uploaded as.
     #[must_use]
-    pub const fn n_bytes(self) -> u64 {
+    pub const fn of_blocks(kind: BlockType) -> Option<Self> {
+        match kind {
+            BlockType::Q8_0 => Some(Raw::Q8_0),
+            BlockType::Q4_0 => Some(Raw::Q4_0),
+            _ => None,
+        }
+    }
+
+    /// The blocks of a GGUF file that it is, if it is.
+    #[must_use]
+    pub const fn blocks(self) -> Option<BlockType> {
         match self {
-            Raw::F16 => 2,
-            Raw::F32 => 4,
+            Raw::Q8_0 => Some(BlockType::Q8_0),
+            Raw::Q4_0 => Some(BlockType::Q4_0),
+            Raw::F16 | Raw::F32 => None,
+        }
+    }
+
+    /// Bytes of so many values, which are whole blocks where there are such.
+    #[must_use]
+    pub fn bytes_of(self, n_values: u64) -> u64 {
+        match self {
+            Raw::F16 => n_values * 2,
+            Raw::F32 => n_values * 4,
+            Raw::Q8_0 => n_values / BLOCK as u64 * 34,
+            Raw::Q4_0 => n_values / BLOCK as u64 * 18,
+        }
+    }
+
+    /// Bits of a code of a block; 0 for plain numbers.
+    fn code_bits(self) -> u32 {
+        match self {
+            Raw::F16 | Raw::F32 => 0,
+            Raw::Q8_0 => 8,
+            Raw::Q4_0 => 4,
         }
     }
 }
@@ -119,6 +160,11 @@ impl Repack {
     #[must_use]
     pub fn packed_bytes(&self) -> u64 {
         WeightLayout::packed_bytes(self.packed, self.rows().into(), self.columns.into())
+    }
+
+    /// Whether the packed blocks are those that were uploaded, with their scales.
+    fn keeps_scales(&self) -> bool {
+        self.raw.blocks().is_some_and(|kind| blocks::keeps_scales(kind, self.packed))
     }
 
     /// Rows of the packed matrix.
@@ -165,6 +211,9 @@ pub fn launch(repack: &Repack) -> Result<Launch> {
     if !first.is_multiple_of(4) || end.is_none() {
         return Err(refuse(KERNEL.name, format!("cannot cut {n} of {outputs} outputs out at {first}")));
     }
+    if raw.blocks().is_some() && (taps != 1 || !inputs.is_multiple_of(BLOCK as u32)) {
+        return Err(refuse(KERNEL.name, format!("cannot read {inputs} inputs of {taps} taps in blocks")));
+    }
     // Words of the largest form.
     count(KERNEL.name, &[inputs, taps, columns.next_multiple_of(4)])?;
     let n_quads = n.div_ceil(4);
@@ -186,9 +235,16 @@ pub fn launch(repack: &Repack) -> Result<Launch> {
         n_quads_packed: columns.div_ceil(4),
         first_scale: Repack::first_scale(packed, rows, columns),
     };
-    let constants = [("raw_is_f32", f64::from(u8::from(raw == Raw::F32))), ("geglu", f64::from(u8::from(geglu)))];
+    let flag = |is_set: bool| f64::from(u8::from(is_set));
+    let constants = [
+        ("raw_is_f32", flag(raw == Raw::F32)),
+        ("raw_code_bits", f64::from(raw.code_bits())),
+        ("geglu", flag(geglu)),
+        ("keeps_scales", flag(repack.keeps_scales())),
+    ];
+    let constants = &constants[..kernel.constants.len()];
     let workgroups = spread_cells(KERNEL.name, n_items)?;
-    Ok(Launch::new(kernel, Element::F32, Width::One, &constants, &params, workgroups))
+    Ok(Launch::new(kernel, Element::F32, Width::One, constants, &params, workgroups))
 }
 
 /// The words of the packed matrix in plain Rust; `None` where other weights or other outputs lie. `weight` has all outputs.
@@ -197,6 +253,15 @@ pub fn launch(repack: &Repack) -> Result<Launch> {
 /// When the weight has fewer values than its sizes say.
 #[must_use]
 pub fn reference(repack: &Repack, weight: &[f32]) -> Vec<Option<u32>> {
+    reference_with_scales(repack, weight, &[])
+}
+
+/// The same with the scales ([`blocks::scales_of`]) of all outputs' blocks, where these are kept.
+///
+/// # Panics
+/// As [`reference`].
+#[must_use]
+pub fn reference_with_scales(repack: &Repack, weight: &[f32], scales: &[f16]) -> Vec<Option<u32>> {
     let Repack { outputs, inputs, taps, packed, slice: [first, n], .. } = *repack;
     let rows = repack.rows() as usize;
     let n_quads = repack.columns.div_ceil(4) as usize;
@@ -234,7 +299,11 @@ pub fn reference(repack: &Repack, weight: &[f32]) -> Vec<Option<u32>> {
                     let scale_at = first_scale + (first_row / BLOCK * n_quads + at) * 2;
                     for (lane, output) in columns.iter().enumerate() {
                         let values: Vec<f32> = (first_row..end).map(|row| value(*output, row)).collect();
-                        let (scale, codes) = blocks::quantise(packed, &values);
+                        let blocks_of_output = rows.div_ceil(BLOCK);
+                        let of_output = |at: usize| scales.get(at * blocks_of_output + first_row / BLOCK).copied();
+                        // Of no output it is 0.
+                        let of_file = (!scales.is_empty()).then(|| output.and_then(of_output).unwrap_or(f16::ZERO));
+                        let (scale, codes) = blocks::quantise_at(packed, &values, of_file);
                         let put = |words: &mut Vec<Option<u32>>, at: usize, bits: u32| {
                             words[at] = Some(words[at].unwrap_or(0) | bits);
                         };

@@ -7,7 +7,7 @@
 
 // The f16 of one output in the low half of a word; zero beyond the last output.
 fn bits_of(output: u32, row: u32) -> u32 {
-    if output < params.n_outputs && !raw_is_f32 {
+    if output < params.n_outputs && !raw_is_f32 && raw_code_bits == 0u {
         return half_bits_at(place_of(output, row));
     }
     return narrow_bits(value_of(output, row));

@@ -8,6 +8,20 @@
 // What scales are multiplied with before they are rounded.
 const SCALE_FACTOR = 1024.0;
 
+// The blocks keep the scales that they were uploaded with.
+override keeps_scales: bool = false;
+
+// The f16 of the scales that the blocks of four outputs have.
+fn scales_of_raw(output: u32, row: u32) -> vec4<u32> {
+    var scales: vec4<f32>;
+    for (var i = 0u; i < 4u; i++) {
+        if output + i < params.n_outputs {
+            scales[i] = scale_at(place_of(output + i, row));
+        }
+    }
+    return f16_of(scales * SCALE_FACTOR);
+}
+
 fn f16_of(values: vec4<f32>) -> vec4<u32> {
     return vec4<u32>(narrow_bits(values.x), narrow_bits(values.y), narrow_bits(values.z), narrow_bits(values.w));
 }
@@ -38,13 +52,18 @@ fn main(
     let place = packed_quad(quad);
     let end = min(first_row + 32u, n_rows());
 
-    // The first of several that are equally large.
-    var largest = vec4<f32>();
-    for (var row = first_row; row < end; row++) {
-        let values = values_of(output, row);
-        largest = select(largest, values, abs(values) > abs(largest));
+    var halves: vec4<u32>;
+    if keeps_scales {
+        halves = scales_of_raw(output, first_row);
+    } else {
+        // The first of several that are equally large.
+        var largest = vec4<f32>();
+        for (var row = first_row; row < end; row++) {
+            let values = values_of(output, row);
+            largest = select(largest, values, abs(values) > abs(largest));
+        }
+        halves = scales_for(largest, output, vec2<u32>(first_row, end));
     }
-    let halves = scales_for(largest, output, vec2<u32>(first_row, end));
     let scales = f32_of(halves) * (1.0 / SCALE_FACTOR);
     let at = params.first_scale + (block * params.n_quads_packed + place) * 2u;
     packed[at] = halves.x | (halves.y << 16u);
