@@ -1,16 +1,18 @@
 //! Pictures: reading what a person brings, resizing it as Pillow does, and writing the result with its parameters.
 //!
-//! Everything follows what diffusers does with Pillow: `load_image` for reading, `VaeImageProcessor` for resizing,
-//! masks and the step between 8-bit levels and [-1, 1]. All of it agrees to the bit, except that a JPEG may differ by up to
+//! Everything follows what diffusers does with Pillow: `load_image` for reading, `VaeImageProcessor` for resizing, masks,
+//! crops and overlays, and the step between 8-bit levels and [-1, 1]. All of it agrees to the bit, except that a JPEG may differ by up to
 //! 4 levels, because another decoder reads it, and by more in a last column or row that ends inside a unit of subsampled
 //! colours: 6 levels in the fixtures, 41 in noise.
 //!
 //! It deliberately does no I/O (bytes in, bytes out), reads only PNG, JPEG, WebP, GIF, BMP and TIFF (the first frame of an
 //! animation), drops transparency instead of blending it, and ignores colour profiles, as Pillow's `convert("RGB")` does.
 
+mod blur;
 mod bmp_file;
 mod decode;
 mod exif;
+mod extend;
 mod file_format;
 mod fit;
 mod gif_file;
@@ -18,7 +20,9 @@ mod jpeg_file;
 mod jpeg_scan;
 mod mask;
 mod metadata;
+mod overlay;
 mod png_file;
+mod region;
 mod resize;
 mod tiff_file;
 mod webp_file;
@@ -27,11 +31,14 @@ pub use self::decode::{
     MAX_DECODED_BYTES, MAX_SIDE, PictureFormat, decode, decode_edit_mask, decode_mask, decode_opacity, mask_of_rgba,
     memory_needed,
 };
+pub use self::extend::Border;
 pub use self::file_format::{FileFormat, encode};
 pub use self::fit::Fit;
 pub use self::mask::Mask;
 pub use self::metadata::picture_text;
+pub use self::overlay::overlaid;
 pub use self::png_file::{encode_png, png_text};
+pub use self::region::Region;
 use crate::error::{Error, Result};
 
 /// A picture of 8-bit levels, row by row from the top: H W 3, red first.

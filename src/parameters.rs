@@ -62,6 +62,12 @@ pub struct Parameters {
     pub guidance_scale: f64,
     /// The seed of the noise.
     pub seed: u64,
+    /// The seed that the noise was turned towards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variation_seed: Option<u64>,
+    /// How far, above 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variation_strength: Option<f64>,
     /// Which of torch's generators the noise came from.
     #[serde(default, skip_serializing_if = "is_default")]
     pub noise: Noise,
@@ -105,6 +111,12 @@ pub struct Parameters {
     /// How a start picture of another shape was brought to the size, where it was not stretched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fit: Option<String>,
+    /// Pixels around the masked part of a start picture that alone was drawn, at the size above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub padding_mask_crop: Option<u32>,
+    /// By how many pixels the mask was blurred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_blur: Option<f64>,
     /// XL's conditioning on the original size, width and height in pixels, where that was chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_size: Option<(usize, usize)>,
@@ -206,6 +218,8 @@ impl Parameters {
             spacing: config.spacing,
             guidance_scale: config.guidance_scale,
             seed: config.seed,
+            variation_seed: config.variation.map(|variation| variation.seed),
+            variation_strength: config.variation.map(|variation| variation.strength),
             noise: config.noise,
             width: config.width as u32,
             height: config.height as u32,
@@ -229,6 +243,8 @@ impl Parameters {
                 Some(Steps::Number(_) | Steps::Timesteps(_)) | None => None,
             },
             fit: (has_start_picture && config.fit != Fit::default()).then(|| config.fit.name().to_owned()),
+            padding_mask_crop: config.padding_mask_crop.map(|padding| padding as u32),
+            mask_blur: (config.mask_blur != 0.0).then_some(config.mask_blur),
             original_size: config.original_size,
             crop: config.crop,
             loras: config.loras.iter().cloned().map(UsedLora::from).collect(),
@@ -238,10 +254,14 @@ impl Parameters {
         }
     }
 
-    /// Those of another picture of the same request.
+    /// Those of another picture of the same request, by its index: see [`SDConfig::seed_of`].
     #[must_use]
-    pub fn with_seed(&self, seed: u64) -> Self {
-        Parameters { seed, ..self.clone() }
+    pub fn of_picture(&self, picture_idx: usize) -> Self {
+        let counted = |seed: u64| seed.wrapping_add(picture_idx as u64);
+        match self.variation_seed {
+            Some(seed) => Parameters { variation_seed: Some(counted(seed)), ..self.clone() },
+            None => Parameters { seed: counted(self.seed), ..self.clone() },
+        }
     }
 
     /// The three-part text of AUTOMATIC1111: prompt with tags for LoRAs, negative prompt (left out if empty), settings with
@@ -261,6 +281,13 @@ impl Parameters {
         if let Some(strength) = self.strength {
             settings.push(("Denoising strength", strength.to_string()));
         }
+        if let Some(radius) = self.mask_blur {
+            settings.push(("Mask blur", radius.to_string()));
+        }
+        if let Some(padding) = self.padding_mask_crop {
+            settings.push(("Inpaint area", "Only masked".to_owned()));
+            settings.push(("Masked area padding", padding.to_string()));
+        }
         if let Some(skip) = self.clip_skip {
             let layer = match self.clip_skip_counting.unwrap_or_default() {
                 ClipSkipCounting::Diffusers => skip + 1,
@@ -270,6 +297,10 @@ impl Parameters {
         }
         if let Some(syntax) = self.prompt_syntax {
             settings.push((SYNTAX_KEY, syntax.name().to_owned()));
+        }
+        if let (Some(seed), Some(strength)) = (self.variation_seed, self.variation_strength) {
+            settings.push(("Variation seed", seed.to_string()));
+            settings.push(("Variation seed strength", strength.to_string()));
         }
         // Where it is absent, AUTOMATIC1111 means the GPU's.
         settings.push(("RNG", if self.noise == Noise::Philox { "NV" } else { "CPU" }.to_owned()));
@@ -340,6 +371,8 @@ impl From<Parameters> for Request {
             height: Some(parameters.height as usize),
             any_size: parameters.any_size,
             fit: parameters.fit.and_then(|fit| fit.parse().ok()),
+            padding_mask_crop: parameters.padding_mask_crop.map(|padding| padding as usize),
+            mask_blur: parameters.mask_blur,
             steps: (!has_list).then_some(parameters.steps as usize),
             guidance_scale: Some(parameters.guidance_scale),
             strength: parameters.strength,
@@ -349,6 +382,8 @@ impl From<Parameters> for Request {
             timesteps: parameters.timesteps,
             sigmas: parameters.sigmas,
             seed: Some(parameters.seed),
+            variation_seed: parameters.variation_seed,
+            variation_strength: parameters.variation_strength,
             noise: (parameters.noise != Noise::default()).then_some(parameters.noise),
             count: None,
             clip_skip: parameters.clip_skip.map(|skip| skip as usize),
@@ -390,7 +425,8 @@ mod tests {
 
     /// Through a PNG's text and back.
     fn read_back(request: &Request, defaults: &Defaults, has_start_picture: bool) -> Request {
-        let config = request.resolve(defaults, has_start_picture.then_some((64, 64)), false, 0).unwrap();
+        let has_mask = request.padding_mask_crop.is_some() || request.mask_blur.is_some();
+        let config = request.resolve(defaults, has_start_picture.then_some((64, 64)), has_mask, 0).unwrap();
         let sampler = config.sampler.unwrap();
         let parameters = Parameters::of(&config, has_start_picture, sampler, "xl".to_owned());
         Parameters::from_png_text(&parameters.to_png_text().unwrap()).unwrap().unwrap().into()
@@ -410,6 +446,8 @@ mod tests {
             height: Some(512),
             any_size: true,
             fit: Some(Fit::Pad),
+            padding_mask_crop: None,
+            mask_blur: None,
             steps: Some(7),
             guidance_scale: Some(2.5),
             strength: Some(0.25),
@@ -419,6 +457,8 @@ mod tests {
             timesteps: None,
             sigmas: None,
             seed: Some(u64::MAX),
+            variation_seed: Some(u64::MAX - 1),
+            variation_strength: Some(0.125),
             noise: Some(Noise::Philox),
             count: None,
             clip_skip: Some(2),
@@ -434,6 +474,8 @@ mod tests {
             ],
         };
         assert_eq!(read_back(&whole, &defaults, true), whole);
+        let masked = Request { fit: None, padding_mask_crop: Some(0), mask_blur: Some(2.5), ..whole.clone() };
+        assert_eq!(read_back(&masked, &defaults, true), masked);
         let from_text = Request { fit: None, strength: None, steps: None, ..whole };
         for request in [
             Request {

@@ -8,11 +8,13 @@ mod expand;
 mod loras;
 mod preset;
 mod seed;
+mod variation;
 
 pub use asked::{Attention, ClipSkipCounting, Defaults, LongPrompt, Request};
 pub use expand::ExpandedRequest;
 pub use loras::{LoraUse, MAX_LORA_STRENGTH, MAX_LORAS, take_lora_tags};
 pub use preset::Preset;
+pub use variation::Variation;
 
 use crate::error::{Error, Result};
 use crate::image::Fit;
@@ -31,6 +33,8 @@ pub const MAX_GUIDANCE_SCALE: f64 = 20.0;
 pub const MAX_COUNT: usize = 64;
 /// Pixels that one latent stands for, along each side, in every published version.
 const VAE_FACTOR: usize = 8;
+/// The most that a mask is blurred by, in pixels.
+pub const MAX_MASK_BLUR: f64 = 256.0;
 /// The largest number in XL's size conditioning, in pixels.
 pub const MAX_CONDITIONED_SIDE: usize = 16_384;
 
@@ -87,8 +91,15 @@ pub struct SDConfig {
     pub guidance_scale: f64,
     /// How far a start picture is changed, 0 (not at all) to 1 (replaced). Without one it has no effect.
     pub strength: f64,
-    /// The seed of the first picture; the picture with index `i` uses `seed + i`.
+    /// Where given, only what is masked is drawn, with so many pixels of the start picture around it, at the size above, and
+    /// put back into the picture, which keeps its own. See [`crate::image::Region`].
+    pub padding_mask_crop: Option<usize>,
+    /// Radius in pixels of the start picture by which the mask is blurred; 0 for a hard one.
+    pub mask_blur: f64,
+    /// The seed of the first picture; the picture with index `i` uses `seed + i`, see [`SDConfig::seed_of`].
     pub seed: u64,
+    /// The seed that the noise is turned towards. See [`SDConfig::variation_of`].
+    pub variation: Option<Variation>,
     /// Which of torch's generators the noise comes from.
     pub noise: Noise,
     /// What to draw.
@@ -144,7 +155,10 @@ impl SDConfig {
             steps: version.default_steps(),
             guidance_scale: version.default_guidance_scale(),
             strength: 0.8,
+            padding_mask_crop: None,
+            mask_blur: 0.0,
             seed: 0,
+            variation: None,
             noise: Noise::default(),
             prompt: String::new(),
             negative_prompt: None,
@@ -202,10 +216,31 @@ impl SDConfig {
         self
     }
 
+    /// Sets that only what is masked is drawn, with so many pixels around it.
+    #[must_use]
+    pub fn with_padding_mask_crop(mut self, padding: Option<usize>) -> Self {
+        self.padding_mask_crop = padding;
+        self
+    }
+
+    /// Sets by which radius in pixels the mask is blurred.
+    #[must_use]
+    pub fn with_mask_blur(mut self, radius: f64) -> Self {
+        self.mask_blur = radius;
+        self
+    }
+
     /// Sets the seed of the first picture.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Sets the seed that the noise is turned towards.
+    #[must_use]
+    pub fn with_variation(mut self, variation: Option<Variation>) -> Self {
+        self.variation = variation;
         self
     }
 
@@ -395,8 +430,13 @@ impl SDConfig {
         check_real("guidance scale", self.guidance_scale, MAX_GUIDANCE_SCALE)?;
         check_real("strength", self.strength, 1.0)?;
         check_real("eta", self.eta, 1.0)?;
+        check_real("mask blur", self.mask_blur, MAX_MASK_BLUR)?;
+        if let Some(padding) = self.padding_mask_crop.filter(|padding| *padding > MAX_SIDE) {
+            return refuse("padding mask crop", padding, format!("use 0 to {MAX_SIDE} pixels"));
+        }
         check_count("count", self.count, MAX_COUNT)?;
         self.check_seed()?;
+        check_real("variation strength", self.variation.map_or(0.0, |variation| variation.strength), 1.0)?;
         loras::check(&self.loras)?;
         self.check_clip_skip()?;
         self.check_size_conditioning()
@@ -406,21 +446,56 @@ impl SDConfig {
     ///
     /// # Errors
     /// [`Error::Request`] where the last one would be larger than a `u64`.
-    pub fn seeds(&self) -> Result<std::ops::RangeInclusive<u64>> {
+    pub fn seeds(&self) -> Result<impl Iterator<Item = u64>> {
         self.check_seed()?;
-        Ok(self.seed..=self.seed + (self.count.max(1) as u64 - 1))
+        Ok((0..self.count.max(1)).map(|picture_idx| self.seed_of(picture_idx)))
+    }
+
+    /// The seed of a picture, by its index: each adds one, but with a variation all have the same.
+    #[must_use]
+    pub fn seed_of(&self, picture_idx: usize) -> u64 {
+        self.seed.wrapping_add(if self.variation.is_some() { 0 } else { picture_idx as u64 })
+    }
+
+    /// The variation of a picture, by its index: each adds one to the variation seed, as in AUTOMATIC1111.
+    #[must_use]
+    pub fn variation_of(&self, picture_idx: usize) -> Option<Variation> {
+        self.variation.map(|Variation { seed, strength }| {
+            let seed = seed.wrapping_add(picture_idx as u64);
+            Variation { seed, strength }
+        })
     }
 
     fn check_seed(&self) -> Result<()> {
         let n_more = (self.count as u64).saturating_sub(1);
-        match self.seed.checked_add(n_more) {
+        // The one that counts.
+        let (field, seed) = match self.variation {
+            Some(variation) => ("variation seed", variation.seed),
+            None => ("seed", self.seed),
+        };
+        match seed.checked_add(n_more) {
             Some(_) => Ok(()),
             None => refuse(
-                "seed",
-                self.seed,
+                field,
+                seed,
                 format!("each picture adds one, so for {} pictures use at most {}", self.count, u64::MAX - n_more),
             ),
         }
+    }
+
+    /// Refuses settings that mean nothing without a mask.
+    ///
+    /// # Errors
+    /// [`Error::Request`] naming the setting.
+    pub fn check_without_mask(&self) -> Result<()> {
+        let expected = "give the picture and the part of it to repaint too (--init and --mask, image and mask)";
+        if self.padding_mask_crop.is_some() {
+            return refuse("padding mask crop", "without a mask", expected);
+        }
+        if self.mask_blur != 0.0 {
+            return refuse("mask blur", "without a mask", expected);
+        }
+        Ok(())
     }
 
     fn check_clip_skip(&self) -> Result<()> {

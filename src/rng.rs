@@ -1,5 +1,5 @@
 //! Gaussian noise equal to PyTorch's: the same seed gives the same starting latents as diffusers with a CPU generator, or
-//! with a CUDA one ([`Philox`]). [`Noise`] names them, and [`NoiseGenerator`] is either.
+//! with a CUDA one ([`Philox`]). [`Noise`] names them, and [`NoiseGenerator`] is either. [`variation`] is between two seeds.
 //!
 //! [`Generator`] is `torch.Generator("cpu")`: an MT19937 engine seeded with the low 32 bits of the seed, and one cached
 //! normal that survives between calls. [`Generator::randn`] is `torch.randn(n, generator=g, dtype=torch.float32)` bit
@@ -20,6 +20,7 @@
 //! Nishimura, "Mersenne Twister" (1998); Moshier's Cephes library for the polynomials.
 
 mod philox;
+pub mod variation;
 
 use std::f32::consts::FRAC_1_SQRT_2;
 

@@ -10,12 +10,18 @@ mod choices;
 mod desk;
 #[path = "common/gpu.rs"]
 mod gpu;
+#[path = "cli/only_masked.rs"]
+mod only_masked;
+#[path = "cli/outpaint.rs"]
+mod outpaint;
 #[path = "cli/pictures.rs"]
 mod pictures;
 #[path = "cli/plan.rs"]
 mod plan;
 #[path = "cli/refusals.rs"]
 mod refusals;
+#[path = "cli/variation.rs"]
+mod variation;
 
 use darkroom::image::RgbImage;
 use darkroom::model::SDVersion;

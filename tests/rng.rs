@@ -3,6 +3,10 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+#[path = "common/numbers.rs"]
+mod numbers;
+
+use darkroom::rng::variation::mix;
 use darkroom::rng::{Generator, Noise, NoiseGenerator, Philox};
 use serde::Deserialize;
 
@@ -148,6 +152,53 @@ fn philox_is_torchs_on_cuda() {
         for (&at, expected) in case.at.iter().zip(&case.expected) {
             let got = f64::from(first[at] + 0.5 * second[at] + third[at % case.columns]);
             assert!((got - expected).abs() <= case.tolerance, "{}: value {at} is {got}, not {expected}", case.source);
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Mixes {
+    cases: Vec<Mix>,
+}
+
+#[derive(Deserialize)]
+struct Mix {
+    name: String,
+    /// Channels, height, width.
+    size: [usize; 3],
+    seeds: [u64; 2],
+    strength: f64,
+}
+
+/// As torch computes it in float32 (tools/fixtures/variation.py).
+#[test]
+fn a_variation_is_between_the_noise_of_two_seeds() {
+    let mixes: Mixes = serde_json::from_str(include_str!("fixtures/rng/variation.json")).unwrap();
+    let recorded = numbers::Fixture::read(&numbers::places::fixtures_dir().join("rng/variation.safetensors"));
+    assert_eq!(mixes.cases.len(), recorded.names().count());
+    for Mix { name, size: [channels, height, width], seeds, strength } in &mixes.cases {
+        let [own, other] = seeds.map(|seed| Generator::new(seed).randn(channels * height * width));
+        let got = mix(&own, &other, *strength, *height, *width);
+        // Cosines near -1 lose digits: short columns point almost apart.
+        numbers::assert_close(name, &got, &recorded.values(name).0, if *height > 4 { 2e-6 } else { 2e-4 });
+        match strength {
+            0.0 => assert_eq!(got, own, "{name}"),
+            1.0 => assert_eq!(got, other, "{name}"),
+            _ => assert!(got != own && got != other, "{name}"),
+        }
+    }
+}
+
+#[test]
+fn a_variation_of_a_seed_by_itself_is_the_seed() {
+    for noise in [Noise::Cpu, Noise::Philox] {
+        for (height, width) in [(1, 1), (1, 7), (8, 8)] {
+            let draw = |seed| NoiseGenerator::new(noise, seed).randn(4 * height * width);
+            let own = draw(5);
+            for (got, own) in mix(&own, &own, 0.3, height, width).iter().zip(&own) {
+                assert!((got - own).abs() < 1e-6, "{got} for {own}");
+            }
+            assert!(mix(&own, &draw(6), 0.3, height, width).iter().all(|x| x.is_finite()));
         }
     }
 }

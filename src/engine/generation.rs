@@ -97,10 +97,10 @@ impl Generation {
         either!(&self.run, generation => generation.total_flops())
     }
 
-    /// What the picture of this seed carries in its file.
+    /// What a picture carries in its file, by its index.
     #[must_use]
-    pub fn parameters(&self, seed: u64) -> Parameters {
-        self.parameters.with_seed(seed)
+    pub fn parameters(&self, picture_idx: usize) -> Parameters {
+        self.parameters.of_picture(picture_idx)
     }
 
     /// Does one stage, or one denoising step. `progress` is told the part of the whole request that is done, 0 to 1, and

@@ -19,13 +19,15 @@ const KNOWN_KEYS: [&str; 8] =
 /// How many of them a line needs that does not begin with `Steps:`.
 const ENOUGH_KEYS: usize = 2;
 
+/// Pixels around the mask where AUTOMATIC1111 does not say how many.
+const A1111_PADDING: u32 = 32;
+
 /// What is not done here, by how its keys begin (in lower case).
-const NOT_DONE: [(&str, &str); 36] = [
+const NOT_DONE: [(&str, &str); 34] = [
     ("hires", "it was enlarged with hires fix"),
     ("first pass size", "it was enlarged with hires fix"),
     ("controlnet", "ControlNet steered it"),
     ("refiner", "a refiner finished it"),
-    ("variation seed", "its noise is mixed with that of a variation seed"),
     ("seed resize", "its noise is that of another size"),
     ("ensd", "the noise of its steps has a seed of its own"),
     ("eta noise seed delta", "the noise of its steps has a seed of its own"),
@@ -54,18 +56,19 @@ const NOT_DONE: [(&str, &str); 36] = [
     ("schedule rho", "the curve of its noise levels was changed"),
     ("noise multiplier", "its noise was made stronger or weaker"),
     ("extra noise", "noise was added to the start picture"),
-    ("mask blur", "a part of another picture was drawn again with a mask, which the file does not hold"),
     ("animatediff", "it is a frame of AnimateDiff"),
     ("ip-adapter", "a picture steered it (IP-Adapter)"),
 ];
 
 /// Keys that change nothing, or are read elsewhere, in lower case.
-const KNOWN: [&str; 38] = [
+const KNOWN: [&str; 42] = [
     "steps",
     "sampler",
     "schedule type",
     "cfg scale",
     "seed",
+    "variation seed",
+    "variation seed strength",
     "size",
     "model",
     "model hash",
@@ -95,6 +98,8 @@ const KNOWN: [&str; 38] = [
     "wildcard prompt",
     "wildcard negative prompt",
     "discard penultimate sigma",
+    "mask blur",
+    "mask mode",
     "inpaint area",
     "masked area padding",
     "masked content",
@@ -172,11 +177,13 @@ pub(super) fn read(text: &str) -> Option<Found> {
         }
         _ => {}
     }
+    take_variation(&mut taken, &line, &mut notes);
     taken.noise = noise(line.find("RNG"), is_own, &mut notes);
     // With hires fix, the strength is that of the second pass; the first one is from text.
     if !line.0.iter().any(|(key, _)| key.starts_with("Hires ")) {
         taken.strength = number("Denoising strength", line.find("Denoising strength"), &mut notes);
     }
+    take_mask(&mut taken, &line, is_own, &mut notes);
     let skipped: Option<u32> = number("Clip skip", line.find("Clip skip"), &mut notes);
     taken.clip_skip = skipped.filter(|&layer| layer > 1);
     taken.clip_skip_counting = taken.clip_skip.map(|_| ClipSkipCounting::A1111);
@@ -208,6 +215,31 @@ pub(super) fn read(text: &str) -> Option<Found> {
         weights,
         notes,
     })
+}
+
+/// The other seed, and how far the noise was turned towards it: neither is anything without the other.
+fn take_variation(taken: &mut Settings, line: &Line, notes: &mut Vec<String>) {
+    let seed = number("Variation seed", line.find("Variation seed"), notes);
+    let strength = number("Variation seed strength", line.find("Variation seed strength"), notes);
+    if let (Some(seed), Some(strength)) = (seed, strength.filter(|strength| *strength != 0.0)) {
+        (taken.variation_seed, taken.variation_strength) = (Some(seed), Some(strength));
+    } else if strength.is_some_and(|strength| strength != 0.0) {
+        notes.push("its noise is mixed with that of a variation seed which it does not tell".to_owned());
+    }
+}
+
+/// How a mask was used, which the file does not hold.
+fn take_mask(taken: &mut Settings, line: &Line, is_own: bool, notes: &mut Vec<String>) {
+    let blur = number("Mask blur", line.find("Mask blur"), notes);
+    taken.mask_blur = blur.filter(|radius| *radius != 0.0);
+    if line.find("Inpaint area") == Some("Only masked") {
+        let padding = number("Masked area padding", line.find("Masked area padding"), notes);
+        taken.padding_mask_crop = padding.or(Some(A1111_PADDING));
+    }
+    let keys = ["Mask blur", "Inpaint area", "Masked content", "Mask mode"];
+    if !is_own && keys.iter().any(|key| line.find(key).is_some()) {
+        notes.push("a part of another picture was drawn again with a mask, which the file does not hold".to_owned());
+    }
 }
 
 /// Where the noise came from. AUTOMATIC1111 says so only where it was not the GPU.
@@ -476,6 +508,36 @@ mod tests {
     }
 
     #[test]
+    fn how_a_mask_was_used_is_taken() {
+        for (line, padding, blur) in [
+            ("Mask blur: 4, Inpaint area: Only masked, Masked area padding: 16", Some(16), Some(4.0)),
+            ("Mask blur: 0, Inpaint area: Only masked", Some(32), None),
+            ("Mask blur: 4, Masked area padding: 16", None, Some(4.0)),
+            ("Inpaint area: Whole picture, Masked area padding: 16", None, None),
+        ] {
+            let found = read(&format!("x\nSteps: 1, Seed: 7, Denoising strength: 0.5, {line}")).unwrap();
+            assert_eq!((found.settings.padding_mask_crop, found.settings.mask_blur), (padding, blur), "{line}");
+            assert_eq!(found.notes.len(), 1, "{line}: {:?}", found.notes);
+            assert!(found.notes[0].contains("which the file does not hold"), "{line}: {:?}", found.notes);
+        }
+    }
+
+    #[test]
+    fn a_variation_is_a_seed_and_a_strength() {
+        for (line, seed, strength, n_notes) in [
+            ("Variation seed: 5, Variation seed strength: 0.2", Some(5), Some(0.2), 0),
+            ("Variation seed: 5, Variation seed strength: 0", None, None, 0),
+            ("Variation seed: 5", None, None, 0),
+            ("Variation seed strength: 0.2", None, None, 1),
+            ("Variation seed: many, Variation seed strength: 0.2", None, None, 2),
+        ] {
+            let found = read(&format!("x\nSteps: 1, Seed: 7, {line}")).unwrap();
+            assert_eq!((found.settings.variation_seed, found.settings.variation_strength), (seed, strength), "{line}");
+            assert_eq!(found.notes.len(), n_notes, "{line}: {:?}", found.notes);
+        }
+    }
+
+    #[test]
     fn loras_and_embeddings_are_listed_with_their_hashes() {
         let found = read(
             "a fox in ink, <lora:ink wash:0.8> <lora:add-detail:0.5:1>\nNegative prompt: bad_hands, fog\nSteps: 20, \
@@ -517,6 +579,10 @@ mod tests {
             height: 512,
             model: "v1-5".into(),
             strength: Some(0.5),
+            padding_mask_crop: Some(32),
+            mask_blur: Some(4.0),
+            variation_seed: Some(9),
+            variation_strength: Some(0.25),
             clip_skip: Some(2),
             prompt_syntax: Some(PromptSyntax::A1111),
             template: Some("a {foggy|red} fox".into()),
@@ -549,12 +615,12 @@ mod tests {
     #[test]
     fn what_is_not_done_here_is_named_once() {
         let found = read(
-            "x\nSteps: 1, Variation seed: 5, Variation seed strength: 0.2, ControlNet 0: \"Module: canny, Model: x\", \
+            "x\nSteps: 1, Seed resize from: 512x512, ControlNet 0: \"Module: canny, Model: x\", \
              Refiner: xl-refiner, Refiner switch at: 0.8, ADetailer model: face_yolov8n.pt",
         )
         .unwrap();
         let said = |part: &str| found.notes.iter().filter(|note| note.contains(part)).count();
-        for part in ["variation seed", "ControlNet", "refiner", "ADetailer"] {
+        for part in ["another size", "ControlNet", "refiner", "ADetailer"] {
             assert_eq!(said(part), 1, "{part}: {:?}", found.notes);
         }
         assert_eq!(found.notes.len(), 4, "{:?}", found.notes);

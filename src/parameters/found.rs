@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{A1111_KEY, JSON_KEY, Parameters, UsedEmbedding, UsedLora, a1111, other_programs};
 use crate::prompt::PromptSyntax;
-use crate::request::{ClipSkipCounting, LongPrompt, MAX_GUIDANCE_SCALE, MAX_SIDE, MAX_STEPS};
+use crate::request::{ClipSkipCounting, LongPrompt, MAX_GUIDANCE_SCALE, MAX_MASK_BLUR, MAX_SIDE, MAX_STEPS};
 use crate::rng::Noise;
 use crate::sampler::{Sampler, Spacing};
 use crate::weights::WeightType;
@@ -45,6 +45,13 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "number_or_text")]
     #[cfg_attr(test, ts(type = "number | string", optional))]
     pub seed: Option<u64>,
+    /// The seed that the noise was turned towards, likewise.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "number_or_text")]
+    #[cfg_attr(test, ts(type = "number | string", optional))]
+    pub variation_seed: Option<u64>,
+    /// How far, above 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variation_strength: Option<f64>,
     /// Which of torch's generators the noise came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise: Option<Noise>,
@@ -92,6 +99,12 @@ pub struct Settings {
     /// How a start picture of another shape was brought to the size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fit: Option<String>,
+    /// Pixels around the masked part of a start picture that alone was drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub padding_mask_crop: Option<u32>,
+    /// By how many pixels the mask was blurred.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask_blur: Option<f64>,
     /// XL's conditioning on the original size, width and height in pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original_size: Option<(usize, usize)>,
@@ -143,9 +156,12 @@ impl Settings {
 
     /// All parameters, where none is missing that every picture has. Both have the same names.
     pub(super) fn complete(self) -> Option<Parameters> {
-        let seed = self.seed?;
+        let (seed, variation_seed) = (self.seed?, self.variation_seed);
         let mut json = serde_json::to_value(self).ok()?;
         json["seed"] = seed.into();
+        if let Some(seed) = variation_seed {
+            json["variation_seed"] = seed.into();
+        }
         if json["prompt"].is_null() {
             json["prompt"] = "".into();
         }
@@ -245,6 +261,20 @@ impl Found {
         }
         if let Some(n) = steps.take_if(|n| !(1..=MAX_STEPS as u32).contains(n)) {
             self.notes.push(format!("its steps {n} cannot be used here: 1 to {MAX_STEPS} are drawn"));
+        }
+        let variation = &mut self.settings.variation_strength;
+        if let Some(strength) = variation.take_if(|strength| !(0.0..=1.0).contains(strength)) {
+            self.notes.push(format!("its variation strength {strength} cannot be used here: 0 to 1 is drawn"));
+            self.settings.variation_seed = None;
+        }
+        let blur = &mut self.settings.mask_blur;
+        if let Some(radius) = blur.take_if(|radius| !(0.0..=MAX_MASK_BLUR).contains(radius)) {
+            self.notes.push(format!("its mask blur {radius} cannot be used here: 0 to {MAX_MASK_BLUR} is done"));
+        }
+        let padding = &mut self.settings.padding_mask_crop;
+        if let Some(pixels) = padding.take_if(|pixels| *pixels > MAX_SIDE as u32) {
+            self.notes
+                .push(format!("its masked area padding {pixels} cannot be used here: {MAX_SIDE} pixels are the most"));
         }
         let most = MAX_GUIDANCE_SCALE;
         if let Some(scale) = self.settings.guidance_scale.take_if(|scale| !(0.0..=most).contains(scale)) {

@@ -10,6 +10,7 @@ mod denoise;
 mod encode;
 mod prepare;
 mod preview;
+mod repaint;
 mod setup;
 
 use std::rc::Rc;

@@ -285,7 +285,8 @@ fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Res
     let configs = &model.configs;
     let defaults = configs.defaults(settings.version);
     let (width, height) = settings.request.size(&defaults, settings.picture);
-    let request = Request { strength: None, fit: None, ..settings.request.clone() };
+    let request =
+        Request { strength: None, fit: None, padding_mask_crop: None, mask_blur: None, ..settings.request.clone() };
     // LoRAs are merged into weights as these are read, and need no room of their own.
     let mut config = request.resolve(&defaults, None, false, 0)?.with_size(width, height).with_loras(Vec::new());
     config.steps = config.steps.min(MAX_STEPS);

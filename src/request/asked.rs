@@ -100,6 +100,13 @@ pub struct Request {
     /// How a start picture of another shape is brought to the size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fit: Option<Fit>,
+    /// Only what is masked is drawn, at the request's size, with so many pixels of the start picture around it, and put back
+    /// into the picture, which keeps its size: diffusers' `padding_mask_crop`, AUTOMATIC1111's "Only masked".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub padding_mask_crop: Option<usize>,
+    /// Radius in pixels of the start picture by which the mask is blurred, 0 to 256: what is kept fades into what is drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_blur: Option<f64>,
     /// Denoising steps, 1 to 150.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
@@ -129,6 +136,14 @@ pub struct Request {
     // The page has to give one, so that it knows which picture it gets.
     #[cfg_attr(test, ts(type = "number | string", optional = false))]
     pub seed: Option<u64>,
+    /// The seed that the noise is turned towards by `variation_strength`; with several pictures, this one counts on and `seed`
+    /// stays, as in AUTOMATIC1111. Random where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::seed::deserialize")]
+    #[cfg_attr(test, ts(type = "number | string", optional))]
+    pub variation_seed: Option<u64>,
+    /// How far, 0 (the noise of `seed`, and no variation) to 1 (that of `variation_seed`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variation_strength: Option<f64>,
     /// Which of torch's generators the noise comes from, the CPU's or CUDA's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<Noise>,
@@ -258,6 +273,8 @@ impl Request {
         "height",
         "any_size",
         "fit",
+        "padding_mask_crop",
+        "mask_blur",
         "steps",
         "guidance_scale",
         "strength",
@@ -267,6 +284,8 @@ impl Request {
         "timesteps",
         "sigmas",
         "seed",
+        "variation_seed",
+        "variation_strength",
         "noise",
         "count",
         "clip_skip",
@@ -280,10 +299,11 @@ impl Request {
     ];
 
     /// Width and height in pixels. A side that is given holds; a start picture (`picture`, in pixels) without a size
-    /// keeps its own, as far as the model can.
+    /// keeps its own, as far as the model can. Where only what is masked is drawn, that is at the model's own size.
     #[must_use]
     pub fn size(&self, defaults: &Defaults, picture: Option<(usize, usize)>) -> (usize, usize) {
         let defaults = &self.with_own_multiple(defaults);
+        let picture = picture.filter(|_| self.padding_mask_crop.is_none());
         match (self.width, self.height, picture) {
             (Some(width), Some(height), _) => (width, height),
             (None, None, None) => defaults.size,
@@ -324,10 +344,13 @@ impl Request {
             .with_size(width, height)
             .with_any_size(self.any_size)
             .with_fit(self.fit.unwrap_or_default())
+            .with_padding_mask_crop(self.padding_mask_crop)
+            .with_mask_blur(self.mask_blur.unwrap_or(0.0))
             .with_steps(self.steps.unwrap_or(defaults.steps))
             .with_guidance_scale(self.guidance_scale.unwrap_or(defaults.guidance_scale))
             .with_strength(self.strength.unwrap_or(defaults.strength(has_mask)))
             .with_seed(self.seed.unwrap_or(seed))
+            .with_variation(self.variation(seed)?)
             .with_noise(self.noise.unwrap_or_default())
             .with_count(self.count.unwrap_or(1))
             .with_clip_skip(self.clip_skip)
@@ -365,6 +388,11 @@ impl Request {
         let (own_width, own_height) = picture?;
         let defaults = &self.with_own_multiple(defaults);
         let (width, height) = self.size(defaults, picture);
+        if self.padding_mask_crop.is_some() {
+            return Some(format!(
+                "the masked part of the start picture of {own_width}x{own_height} is drawn at {width}x{height} and put back"
+            ));
+        }
         if (width, height) == (own_width, own_height) {
             return None;
         }
@@ -390,11 +418,24 @@ impl Request {
         Some(format!("the start picture of {own_width}x{own_height} is {done} to {width}x{height}"))
     }
 
-    /// Refuses settings that mean nothing without a start picture.
+    /// Refuses settings that mean nothing without a start picture, or without a mask.
     ///
     /// # Errors
     /// [`crate::Error::Request`] naming the setting.
     pub fn check_given(&self, has_picture: bool, has_mask: bool) -> Result<()> {
+        if has_picture && has_mask {
+            return match (self.padding_mask_crop, self.fit) {
+                (Some(_), Some(fit)) => {
+                    let expected = "the masked part keeps its proportions: leave it out (--fit, fit)";
+                    refuse("fit", format!("{} with padding_mask_crop", fit.name()), expected)
+                }
+                _ => Ok(()),
+            };
+        }
+        if !has_mask {
+            let asked = SDConfig::new(SDVersion::V1_5).with_padding_mask_crop(self.padding_mask_crop);
+            asked.with_mask_blur(self.mask_blur.unwrap_or(0.0)).check_without_mask()?;
+        }
         if has_picture {
             return Ok(());
         }
@@ -474,6 +515,8 @@ mod tests {
             height: Some(1),
             any_size: true,
             fit: Some(Fit::Crop),
+            padding_mask_crop: Some(32),
+            mask_blur: Some(4.0),
             steps: Some(1),
             guidance_scale: Some(1.0),
             strength: Some(1.0),
@@ -483,6 +526,8 @@ mod tests {
             timesteps: Some(vec![999, 1]),
             sigmas: Some(vec![1.0, 0.0]),
             seed: Some(1),
+            variation_seed: Some(2),
+            variation_strength: Some(0.5),
             noise: Some(Noise::Philox),
             count: Some(1),
             clip_skip: Some(1),

@@ -19,7 +19,7 @@ pub struct ExpandedRequest {
 
 impl Request {
     /// Decides what the prompts leave open (`{a|b}`, `__name__`): of picture i with the seed plus i, each in a request of its
-    /// own, which keeps the prompts as they were as its templates. A request that has a template was decided before, and
+    /// own (with a variation, the seed stays and the variation seed counts on), which keeps the prompts as they were as its templates. A request that has a template was decided before, and
     /// stays what it is, as does one without anything to decide, and one in a syntax where braces are text. `seed` is used
     /// where the request has none.
     ///
@@ -32,10 +32,11 @@ impl Request {
         if is_decided || !has_choices || !(is_template(&self.prompt) || is_template(negative)) {
             return Ok(ExpandedRequest { requests: vec![self.clone()], notes: Vec::new() });
         }
-        let seed = self.seed.unwrap_or(seed);
+        let first = self.seed.unwrap_or(seed);
+        let counts_variations = self.variation_strength.is_some_and(|strength| strength != 0.0);
         let (mut requests, mut notes) = (Vec::new(), Vec::new());
         for idx in 0..self.count.unwrap_or(1).clamp(1, super::MAX_COUNT) as u64 {
-            let seed = seed.wrapping_add(idx);
+            let seed = first.wrapping_add(idx);
             let prompt = expand(&self.prompt, wildcards, seed)?;
             let negative = expand(negative, wildcards, seed.wrapping_add(OF_NEGATIVE))?;
             notes.extend(prompt.notes.into_iter().chain(negative.notes));
@@ -44,7 +45,8 @@ impl Request {
                 negative_template: self.negative_prompt.clone().filter(|given| *given != negative.text),
                 prompt: prompt.text,
                 negative_prompt: self.negative_prompt.as_ref().map(|_| negative.text),
-                seed: Some(seed),
+                seed: Some(if counts_variations { first } else { seed }),
+                variation_seed: self.variation_seed.map(|seed| seed.wrapping_add(idx)),
                 count: Some(1),
                 ..self.clone()
             });
@@ -53,7 +55,7 @@ impl Request {
         notes.dedup();
         // Nothing was decided, such as with braces that are text.
         if requests.iter().all(|request| request.template.is_none() && request.negative_template.is_none()) {
-            requests = vec![Request { seed: Some(seed), ..self.clone() }];
+            requests = vec![Request { seed: Some(first), ..self.clone() }];
         }
         Ok(ExpandedRequest { requests, notes })
     }

@@ -11,10 +11,10 @@ use crate::engine::Generation;
 use crate::image::{RgbImage, encode_png};
 use crate::pipeline::Event;
 
-/// A finished picture, with its own seed.
+/// A finished picture, with its index.
 struct Finished {
     image: RgbImage,
-    seed: u64,
+    picture: usize,
 }
 
 /// A picture as a canvas takes it: width, height, and opaque RGBA.
@@ -74,7 +74,7 @@ impl Drawing {
                 StepReport::Denoised { picture, step, n_steps, repeated_in_f32 }
             }
             Some(Event::Decoded { picture, seed, image, repeated_in_f32 }) => {
-                self.finished = Some(Finished { image, seed });
+                self.finished = Some(Finished { image, picture });
                 StepReport::Decoded { picture, seed, repeated_in_f32 }
             }
             None => StepReport::Done,
@@ -116,7 +116,7 @@ impl Drawing {
     pub fn png(&self) -> Result<Uint8Array, JsValue> {
         let finished = self.finished.as_ref();
         let finished = finished.ok_or_else(|| refuse("no picture is finished yet: call step until it says decoded"))?;
-        let text = self.generation.parameters(finished.seed).to_png_text()?;
+        let text = self.generation.parameters(finished.picture).to_png_text()?;
         Ok(Uint8Array::from(encode_png(&finished.image, &text)?.as_slice()))
     }
 }

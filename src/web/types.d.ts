@@ -202,6 +202,13 @@ export type DrawRequest = {
   any_size?: boolean,
   /** How a start picture of another shape is brought to the size. */
   fit?: Fit,
+  /**
+   * Only what is masked is drawn, at the request's size, with so many pixels of the start picture around it, and put back
+   * into the picture, which keeps its size: diffusers' `padding_mask_crop`, AUTOMATIC1111's "Only masked".
+   */
+  padding_mask_crop?: number,
+  /** Radius in pixels of the start picture by which the mask is blurred, 0 to 256: what is kept fades into what is drawn. */
+  mask_blur?: number,
   /** Denoising steps, 1 to 150. */
   steps?: number,
   /** Classifier-free guidance, 0 to 20; at 1 and below there is none. */
@@ -220,6 +227,13 @@ export type DrawRequest = {
   sigmas?: Array<number>,
   /** The seed of the first picture; each further picture adds one. */
   seed: number | string,
+  /**
+   * The seed that the noise is turned towards by `variation_strength`; with several pictures, this one counts on and `seed`
+   * stays, as in AUTOMATIC1111. Random where absent.
+   */
+  variation_seed?: number | string,
+  /** How far, 0 (the noise of `seed`, and no variation) to 1 (that of `variation_seed`). */
+  variation_strength?: number,
   /** Which of torch's generators the noise comes from, the CPU's or CUDA's. */
   noise?: Noise,
   /** Pictures, 1 to 64. */
@@ -644,6 +658,8 @@ export type PictureChoice = {
   negative_template?: string,
   /** The seed in digits. */
   seed: string,
+  /** Likewise the seed that the noise is turned towards. */
+  variation_seed?: string,
   /** Pictures. */
   count: number,
 };
@@ -684,6 +700,10 @@ export type PictureParameters = {
   guidance_scale?: number,
   /** The seed of the noise; in JSON a text where JavaScript's numbers do not hold it. */
   seed?: number | string,
+  /** The seed that the noise was turned towards, likewise. */
+  variation_seed?: number | string,
+  /** How far, above 0 to 1. */
+  variation_strength?: number,
   /** Which of torch's generators the noise came from. */
   noise?: Noise,
   /** Pixels in a row. */
@@ -714,6 +734,10 @@ export type PictureParameters = {
   sigmas?: Array<number>,
   /** How a start picture of another shape was brought to the size. */
   fit?: string,
+  /** Pixels around the masked part of a start picture that alone was drawn. */
+  padding_mask_crop?: number,
+  /** By how many pixels the mask was blurred. */
+  mask_blur?: number,
   /** XL's conditioning on the original size, width and height in pixels. */
   original_size?: [number, number],
   /** XL's conditioning on the crop, left and top in pixels. */

@@ -327,6 +327,8 @@ pub(super) struct PictureChoice {
     pub negative_template: Option<String>,
     /// The seed in digits.
     pub seed: String,
+    /// Likewise the seed that the noise is turned towards.
+    pub variation_seed: Option<String>,
     /// Pictures.
     pub count: usize,
 }

@@ -32,6 +32,7 @@ pub fn choose_prompts(
         template: chosen.template,
         negative_template: chosen.negative_template,
         seed: chosen.seed.unwrap_or_default().to_string(),
+        variation_seed: chosen.variation_seed.map(|seed| seed.to_string()),
         count: chosen.count.unwrap_or(1),
     };
     // The page has no folder and no command line.

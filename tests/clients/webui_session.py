@@ -102,12 +102,19 @@ check("CLIP_stop_at_last_layers", skipped.info["clip_skip"] == 2 and skipped.ima
 jpeg = api.txt2img(prompt=PROMPT, seed=1, override_settings={"samples_format": "jpg"}, **size)
 check("samples_format", jpeg.image.format == "JPEG")
 
+# A variation keeps the seed and counts its own.
+row = api.txt2img(prompt=PROMPT, seed=3, subseed=9, subseed_strength=0.4, batch_size=2, sampler_name="Euler", steps=2, **size)
+check("subseed", (row.info["all_seeds"], row.info["subseed"], row.info["all_subseeds"], row.info["subseed_strength"],
+      row.info["ignored"]) == ([3, 3], 9, [9, 10], 0.4, []))
+check("  in the infotext", "Seed: 3, " in row.info["infotexts"][1]
+      and "Variation seed: 10, Variation seed strength: 0.4" in row.info["infotexts"][1])
+
 # Settings that are not honoured are listed.
 ignored = api.txt2img(prompt="a (red:1.2) apple", seed=1, restore_faces=True, tiling=True, styles=["photo"],
-                      save_images=True, subseed_strength=0.5, s_churn=1, override_settings={"eta_noise_seed_delta": 31337},
+                      save_images=True, s_churn=1, override_settings={"eta_noise_seed_delta": 31337},
                       **size).info["ignored"]
 check(f"ignored: {ignored}", set(ignored) == {
-    "restore_faces", "tiling", "styles", "save_images", "subseed_strength", "s_churn",
+    "restore_faces", "tiling", "styles", "save_images", "s_churn",
     "override_settings.eta_noise_seed_delta", "(words:1.2) in prompts"})
 
 # What SillyTavern sends for text to picture, and the least that programs send.
@@ -159,8 +166,16 @@ opaque = Image.new("RGBA", (128, 128), (0, 0, 0, 0))
 opaque.paste((9, 99, 199, 255), (0, 0, 64, 128))
 shaped = inpaint(opaque)
 check("a mask in the alpha channel", shaped.image.tobytes() == painted.image.tobytes())
-blurred = api.img2img(images=[apple], mask_image=mask, prompt="a", steps=2, **size).info["ignored"]
-check(f"ignored with a mask: {blurred}", set(blurred) == {"mask_blur", "inpainting_fill", "inpaint_full_res"})
+# As that client asks where nothing is said: only what is masked, with a blur of 4.
+large = apple.resize((256, 192))
+spot = Image.new("L", large.size, 0)
+spot.paste(255, (100, 80, 150, 130))
+blurred = api.img2img(images=[large], mask_image=spot, prompt="a", steps=2, inpaint_full_res_padding=8, **size)
+check(f"ignored with a mask: {blurred.info['ignored']}", blurred.info["ignored"] == ["inpainting_fill"])
+check("  only the masked part is drawn", blurred.image.size == large.size
+      and blurred.image.convert("RGB").crop((0, 0, 256, 60)).tobytes() == large.crop((0, 0, 256, 60)).tobytes()
+      and blurred.image.convert("RGB").crop((100, 80, 150, 130)).tobytes() != large.crop((100, 80, 150, 130)).tobytes())
+check("  in the infotext", "Mask blur: 4, Inpaint area: Only masked, Masked area padding: 8" in blurred.info["infotexts"][0])
 encoded = base64.encodebytes(APPLE.read_bytes()).decode()
 for form in [encoded, encoded.replace("\n", "").rstrip("="), "data:image/png;base64," + encoded.replace("\n", "")]:
     status, _ = post("img2img", init_images=[form], prompt="a", steps=2, width=128, height=128)

@@ -62,6 +62,10 @@ pub struct Case {
     syntax: Option<PromptSyntax>,
     init: Option<String>,
     mask: Option<String>,
+    #[serde(default)]
+    padding_mask_crop: Option<usize>,
+    #[serde(default)]
+    mask_blur: f64,
     pictures: Vec<String>,
     #[serde(default)]
     composites: Vec<String>,
@@ -131,6 +135,8 @@ impl Case {
             .with_prompt_syntax(self.syntax.unwrap_or_default())
             // diffusers cuts.
             .with_long_prompt(self.syntax.map_or(LongPrompt::Truncate, LongPrompt::default_of))
+            .with_padding_mask_crop(self.padding_mask_crop)
+            .with_mask_blur(self.mask_blur)
             .with_any_size(self.folder.ends_with("any_size"));
         config.negative_prompt = self.negative.clone();
         if let Some(strength) = self.strength {

@@ -29,6 +29,7 @@ mod models;
 mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
+mod paint;
 mod prompts;
 mod reload;
 mod repaint;

@@ -14,6 +14,7 @@ import { next_seed, random_seed, use_up_seed } from "./seed.js";
 import { show_simple } from "./simple.js";
 import * as start_picture from "./start_picture.js";
 import { text } from "./texts.js";
+import { with_variation_seed } from "./variation.js";
 import { wildcards } from "./wildcards.js";
 import { bytes, duration, sentence } from "./words.js";
 
@@ -54,8 +55,9 @@ export function changed() {
 
 /** Which field a refusal of the model is about. @param {string} message */
 function field_of(message) {
-  const fields = /** @type {const} */ (["width", "height", "steps", "guidance", "count", "seed", "sampler", "eta"]);
-  return fields.find((name) => message.startsWith(name)) ?? null;
+  const fields = /** @type {const} */ (["width", "height", "steps", "guidance", "count", "seed", "sampler", "eta", "variation-seed", "variation-strength", "mask-blur"]);
+  if (message.startsWith("padding mask crop")) return "mask-padding";
+  return fields.find((name) => message.startsWith(name.replace("-", " "))) ?? null;
 }
 
 /**
@@ -181,8 +183,10 @@ export async function next_request() {
   await networks_known();
   if (next_seed() === "random") element("seed").value = random_seed();
   // Taken as it is now: what is typed while it is checked is for the next one, which has its own seed.
-  const asked = request();
-  const put_back = use_up_seed(asked.seed, fault(asked) === null ? asked.count : 0);
+  const asked = with_variation_seed(request());
+  // Variations are all of one seed.
+  const n_seeds = asked.variation_strength === undefined ? asked.count : 1;
+  const put_back = use_up_seed(asked.seed, fault(asked) === null ? n_seeds : 0);
   const work = await check(asked);
   if (!work) {
     put_back();

@@ -6,13 +6,17 @@ import { changed, look, open_check } from "./check.js";
 import { element } from "./elements.js";
 import { open_extras, use_preset } from "./extras.js";
 import { choose_sampler, fill, form_is_of_chosen, is_any_size, loaded_model, restore_form, set_loaded_model, show_eta, show_samplers, show_size, show_steps_of_sides, show_strength, strength_is_chosen, use_own_strength } from "./form.js";
+import { is_only_masked, show_inpaint_area } from "./inpaint_area.js";
+import { open_mask_tools } from "./mask_tools.js";
 import { family_is } from "./networks.js";
 import { announce } from "./notices.js";
+import { open_outpaint } from "./outpaint.js";
 import { open_sections } from "./panel.js";
 import { next_seed_is } from "./seed.js";
 import { open_simple, simple_for } from "./simple.js";
 import * as start_picture from "./start_picture.js";
 import { text } from "./texts.js";
+import { open_variation } from "./variation.js";
 
 /** A start picture that has more than so many times the sides of the model's pictures is drawn at the model's size: a photo of a camera
  * would take hours. */
@@ -31,6 +35,10 @@ export function open_composer(given) {
   open_sections();
   open_extras(changed);
   open_simple(choose, is_any_size);
+  open_variation(changed);
+  open_mask_tools();
+  open_outpaint((file) => darkroom.read_picture(file));
+  show_inpaint_area();
   show_size();
   let had_mask = false;
   start_picture.open_start_picture((file) => darkroom.show_picture(file), () => {
@@ -46,6 +54,8 @@ export function open_composer(given) {
     if (id === "seed") next_seed_is("keep");
     if (target instanceof HTMLInputElement && target.name === "next-seed") next_seed_is(target.value);
     if (id === "strength") strength_is_chosen();
+    if (id === "inpaint-area") area_is_chosen();
+    if (id === "mask-padding") start_picture.show_hint();
     show_strength();
     show_eta();
     if (id === "width" || id === "height") show_size();
@@ -68,12 +78,24 @@ function choose({ width, height, ...others }) {
  */
 async function own_size(width, height) {
   const model = loaded_model();
-  if (!model) return;
+  // Only a part of it is drawn at the request's size.
+  if (!model || is_only_masked()) return;
   const too_large = Math.sqrt((width * height) / (model.width * model.height));
   if (too_large > MAX_ENLARGED) [width, height] = [width, height].map((side) => Math.max(1, Math.round(side / too_large)));
   [width, height] = await darkroom.size_of_picture(width, height, is_any_size());
   fill({ width, height });
   show_size();
+}
+
+/** A part is drawn at the model's own size, until the reader says otherwise, and a whole picture at its own. */
+async function area_is_chosen() {
+  show_inpaint_area();
+  start_picture.show_shape();
+  const [model, source] = [loaded_model(), start_picture.source()];
+  if (!is_only_masked() && source) await own_size(source.width, source.height);
+  else if (model) fill({ width: model.width, height: model.height });
+  show_size();
+  changed();
 }
 
 /** @param {LoadedModel | null} loaded */

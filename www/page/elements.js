@@ -4,14 +4,14 @@
  * The elements of index.html that have an id.
  * @typedef {Record<"device" | "prompt-tokens" | "negative-tokens" | "panel" | "start" | "start-empty" | "start-filled" | "easel" |
  *     "brush-cursor" | "start-hint" | "prompt-notes" | "extras" | "embeddings-title" | "embeddings" | "networks-title" | "networks-count" |
- *     "networks-others" | "networks-now" | "loras" | "fit-field" | "eta-field" | "needs" | "toasts" | "notices" | "bath" | "sheet" | "frame" |
+ *     "networks-others" | "networks-now" | "loras" | "fit-field" | "mask-padding-field" | "eta-field" | "needs" | "toasts" | "notices" | "bath" | "sheet" | "frame" |
  *     "stage-actions" | "welcome" | "welcome-model" | "samples" | "offers" | "source" | "mask-tools" | "shapes" | "shape-size" |
  *     "qualities" | "quality-steps" | "what" | "what-settings" | "stage" | "left" | "queue" | "queue-heading" | "queue-time" |
  *     "pictures-count" | "selected" | "n-selected" | "gallery" | "announce" | "drop-here" | "viewer-stage" | "viewer-prompt" | "viewer-parameters" | "viewer-place" |
  *     "viewer-names" | "viewer-actions" | "models-space" | "models-list" | "models-now" | "models-report" | "runner-why" | "machine" |
  *     "shortcuts", HTMLElement>
  *   & Record<"open-models" | "open-settings" | "open-help" | "open-queue" | "open-gallery" | "open-panel" | "transfer" | "look" |
- *     "choose-picture" | "choose-network" | "show-source" | "show-result" | "mask-undo" | "mask-clear" | "remove-picture" | "swap-sides" |
+ *     "choose-picture" | "choose-network" | "show-source" | "show-result" | "mask-undo" | "mask-clear" | "mask-invert" | "mask-grow" | "mask-shrink" | "outpaint" | "variation-dice" | "remove-picture" | "swap-sides" |
  *     "seed-dice" | "seed-lock" | "draw" | "stop" | "pause" | "queue-clear" | "viewer-previous" | "viewer-next" | "zoom-in" | "zoom-out" |
  *     "zoom-fit" | "viewer-compare" | "save-selected" | "delete-selected" | "select-none" | "add-repository" | "import-folder" | "import-file" |
  *     "open-history" | "open-styles", HTMLButtonElement>
@@ -19,11 +19,12 @@
  *   & Record<"networks" | "advanced", HTMLDetailsElement>
  *   & Record<"prompt" | "negative", HTMLTextAreaElement>
  *   & Record<"picture-file" | "network-file" | "brush-size" | "strength" | "width" | "height" | "steps" | "guidance" | "eta" |
- *     "count" | "seed" | "repository" | "import-files" | "single-file" | "endpoint" | "token" | "budget" | "tell-when-done" |
+ *     "count" | "seed" | "variation-seed" | "variation-strength" | "mask-padding" | "mask-blur" | "outpaint-pixels" | "outpaint-left" | "outpaint-top" |
+ *     "outpaint-right" | "outpaint-bottom" | "repository" | "import-files" | "single-file" | "endpoint" | "token" | "budget" | "tell-when-done" |
  *     "gallery-search" | "gallery-favourites" | "viewer-split", HTMLInputElement>
  *   & Record<"start-canvas" | "mask-canvas" | "developing", HTMLCanvasElement>
  *   & Record<"strength-value", HTMLOutputElement>
- *   & Record<"fit" | "syntax" | "noise" | "model" | "sides" | "sampler" | "runner" | "dtype" | "weights" | "theme" | "viewer-with", HTMLSelectElement>
+ *   & Record<"fit" | "inpaint-area" | "syntax" | "noise" | "model" | "sides" | "sampler" | "runner" | "dtype" | "weights" | "theme" | "viewer-with", HTMLSelectElement>
  *   & Record<"progress", HTMLProgressElement>
  *   & Record<"viewer" | "models" | "settings" | "help" | "queue-drawer", HTMLDialogElement>
  *   & Record<"viewer-image" | "viewer-other", HTMLImageElement>} PageElements

@@ -17,7 +17,7 @@ const MODELS_KEY = "darkroom.model-settings";
 const LOAD_FIELDS = /** @type {const} */ (["runner", "dtype", "weights", "budget", "endpoint"]);
 
 export const FIELDS = /** @type {const} */ (
-  ["prompt", "negative", "syntax", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "noise", "count", "strength"]
+  ["prompt", "negative", "syntax", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "variation-seed", "variation-strength", "noise", "count", "strength", "inpaint-area", "mask-padding", "mask-blur"]
 );
 
 /** Settings that depend on the model. */

@@ -381,6 +381,7 @@ function rows({ picture: { parameters, seconds, made_at, grid } }) {
     [text.row.guidance, String(parameters.guidance_scale)],
     [text.row.sampler, parameters.sampler],
     [text.row.seed, String(parameters.seed)],
+    [text.row.variation, parameters.variation_seed === undefined ? undefined : `${parameters.variation_seed}, ${parameters.variation_strength}`],
     ["LoRAs", parameters.loras?.map(({ name, strength }) => `${name} ${strength}`).join(", ")],
     [text.row.strength, parameters.strength?.toFixed(2)],
     [text.row.model, parameters.model],

@@ -4,11 +4,13 @@ import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { element } from "./elements.js";
 import { of_extras } from "./extras.js";
 import { is_any_size, is_own_strength, takes_eta } from "./form.js";
+import { of_inpaint_area } from "./inpaint_area.js";
 import { options_of } from "./model_options.js";
 import { used_loras } from "./networks.js";
 import { MAX_SEED, seed_of } from "./seed.js";
 import * as start_picture from "./start_picture.js";
 import { text } from "./texts.js";
+import { of_variation } from "./variation.js";
 
 /** @typedef {import("./form.js").Field} Field */
 /** @typedef {import("../protocol.js").DrawRequest} DrawRequest */
@@ -34,7 +36,10 @@ export function load_options() {
  * @param {number} strength
  */
 function of_picture(strength) {
-  return { fit: /** @type {DrawRequest["fit"]} */ (element("fit").value), ...(is_own_strength() ? {} : { strength }) };
+  const of_mask = start_picture.given().has_mask ? of_inpaint_area() : {};
+  // Only a part keeps its proportions by itself.
+  const fit = /** @type {DrawRequest["fit"]} */ (element("fit").value);
+  return { ...(of_mask.padding_mask_crop === undefined ? { fit } : {}), ...of_mask, ...(is_own_strength() ? {} : { strength }) };
 }
 
 /**
@@ -56,6 +61,7 @@ export function request() {
     sampler: element("sampler").value,
     ...(takes_eta() ? { eta: number("eta") } : {}),
     seed: seed_of(element("seed").value),
+    ...of_variation(),
     noise: /** @type {NonNullable<DrawRequest["noise"]>} */ (element("noise").value),
     count: number("count"),
     loras: used_loras(),
@@ -79,6 +85,12 @@ export function fault(asked) {
     if (!Number.isSafeInteger(value) || value < 0) return [id, value < 0 ? text.not_negative(name) : text.not_whole(name)];
   }
   if (!Number.isFinite(asked.guidance_scale)) return ["guidance", text.not_a_number(text.field.guidance)];
+  if (Number.isNaN(asked.variation_seed)) return ["variation-seed", text.seed_range(MAX_SEED)];
+  if (Number.isNaN(asked.variation_strength)) return ["variation-strength", text.not_a_number(text.field.variation_strength)];
+  if (asked.padding_mask_crop !== undefined && !(Number.isSafeInteger(asked.padding_mask_crop) && asked.padding_mask_crop >= 0)) {
+    return ["mask-padding", text.not_whole(text.field.mask_padding)];
+  }
+  if (Number.isNaN(asked.mask_blur)) return ["mask-blur", text.not_a_number(text.field.mask_blur)];
   if (asked.eta !== undefined && !Number.isFinite(asked.eta)) return ["eta", text.not_a_number("Eta")];
   return null;
 }

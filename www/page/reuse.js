@@ -6,6 +6,7 @@ import { use_extras_of } from "./extras.js";
 import { choose_sampler, fill, loaded_model, option_of_sampler, show_eta, show_size, show_steps_of_sides, show_strength, strength_is_chosen } from "./form.js";
 import { use_loras } from "./networks.js";
 import { announce, notify } from "./notices.js";
+import { show_inpaint_area } from "./inpaint_area.js";
 import { load_options } from "./request.js";
 import { hold_seed } from "./seed.js";
 import * as start_picture from "./start_picture.js";
@@ -29,13 +30,20 @@ export function reuse(parameters, { of_start = false } = {}) {
     seed: parameters.seed,
     // Who does not say it draws as most do.
     noise: parameters.seed === undefined ? undefined : (parameters.noise ?? "cpu"),
+    "variation-seed": parameters.seed === undefined ? undefined : (parameters.variation_seed ?? ""),
+    "variation-strength": parameters.seed === undefined ? undefined : (parameters.variation_strength ?? 0),
     strength: parameters.strength,
+    "inpaint-area": parameters.strength === undefined ? undefined : parameters.padding_mask_crop === undefined ? "whole" : "masked",
+    "mask-padding": parameters.padding_mask_crop,
+    "mask-blur": parameters.strength === undefined ? undefined : (parameters.mask_blur ?? 0),
     sides: parameters.width === undefined ? undefined : parameters.any_size ? "any" : "",
     eta: parameters.eta,
     count: 1,
   };
   fill(fields);
   show_steps_of_sides();
+  show_inpaint_area();
+  start_picture.show_shape();
   if (parameters.seed !== undefined) hold_seed();
   // A picture that was made from a prompt alone is drawn again from that alone.
   const removed = of_start || parameters.prompt === undefined || parameters.strength !== undefined ? null : start_picture.remove_picture();

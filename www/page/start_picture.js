@@ -1,20 +1,20 @@
-// The picture to start from, and the mask that is painted on it.
+// The picture to start from. The mask that is painted on it is in mask.js.
 //
 // A new picture sets the request's size to its own, as far as the model can. Where another size is asked for, it is stretched, cropped
-// or padded, as the reader chooses; the library does that, and the canvas shows it. The mask is a canvas of the request's shape: opaque
-// where the picture is to be regenerated.
+// or padded, as the reader chooses; the library does that, and the canvas shows it. The mask has the request's shape, or, where only
+// what is masked is drawn, the picture's own.
 
 import { message_of } from "../errors.js";
-import { element, part, pen_of, picked_files } from "./elements.js";
+import { element, pen_of, picked_files } from "./elements.js";
 import { show_gallery } from "./gallery.js";
+import { is_only_masked, padding } from "./inpaint_area.js";
 import { keep_start, kept_start } from "./kept_form.js";
+import { focus_mask, forget_mask, is_painted, mask_changed, mask_is, mask_pixels, open_mask, show_kept_mask } from "./mask.js";
 import { notify } from "./notices.js";
 import { show_panel } from "./panel.js";
 import { show_side } from "./stage.js";
 import { text } from "./texts.js";
 
-/** How many strokes can be taken back. */
-const MAX_UNDO = 30;
 /** The longer side of what is shown and painted on, in pixels: the library brings a mask to the request's size. */
 const MAX_CANVAS_SIDE = 1536;
 /** How long a picture may take to read before the page says that it does. */
@@ -23,20 +23,11 @@ const READ_MS = 800;
 const KEEP_MS = 500;
 
 const shown = element("start-canvas");
-const mask = element("mask-canvas");
-const cursor = element("brush-cursor");
-const pen = pen_of(mask, { willReadFrequently: true });
 
 /** The picture: its file, its size in pixels, and what is shown of it, which may be smaller. @type {{file: Blob, bitmap: ImageBitmap, width: number, height: number} | null} */
 let picture = null;
 let keeping = 0;
-/** Whether any of the mask is painted, as far as it is known since it changed. @type {boolean | null} */
-let painted = null;
 let size = { width: 128, height: 128 };
-/** Earlier states of the mask. @type {ImageData[]} */
-let undo = [];
-/** Where the brush is, in the mask's pixels. */
-let brush = { x: 0, y: 0 };
 let changed = () => {};
 /** Reads a file. @type {(file: Blob) => Promise<import("../protocol.js").Shown>} */
 let read;
@@ -71,42 +62,12 @@ export function open_start_picture(read_picture, on_change, on_picture) {
   element("show-source").addEventListener("click", () => {
     show_panel(false);
     show_side("source");
-    mask.focus();
+    focus_mask();
   });
-  element("mask-undo").addEventListener("click", take_back);
-  element("mask-clear").addEventListener("click", () => {
-    remember();
-    pen.clearRect(0, 0, mask.width, mask.height);
-    mask_changed();
-  });
-  mask.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
-    event.preventDefault();
-    mask.focus();
-    mask.setPointerCapture(event.pointerId);
-    remember();
-    const at = place(event);
-    stroke(at, at);
-    brush = at;
-  });
-  mask.addEventListener("pointermove", (event) => {
-    const at = place(event);
-    if (mask.hasPointerCapture(event.pointerId)) stroke(brush, at);
-    brush = at;
-    show_cursor();
-  });
-  mask.addEventListener("pointerup", mask_changed);
-  mask.addEventListener("pointercancel", mask_changed);
-  mask.addEventListener("pointerleave", () => {
-    cursor.hidden = true;
-  });
-  mask.addEventListener("blur", () => {
-    cursor.hidden = true;
-  });
-  mask.addEventListener("focus", show_cursor);
-  mask.addEventListener("keydown", key);
-  element("brush-size").addEventListener("input", () => {
-    if (!cursor.hidden) show_cursor();
+  open_mask(() => {
+    show_hint();
+    keep_soon();
+    changed();
   });
 }
 
@@ -141,13 +102,12 @@ export async function start_from(file, { is_restored = false } = {}) {
     show_panel(false);
     show_side("source");
   }
-  undo = [];
   await took(shown.width, shown.height);
-  resize_mask(true);
+  mask_is(canvas_size(), true);
   show_picture();
   mask_changed();
   // The mask is where to go on, unless somebody is writing.
-  if (!is_restored && !document.activeElement?.matches("input, textarea, select")) mask.focus();
+  if (!is_restored && !document.activeElement?.matches("input, textarea, select")) focus_mask();
   return true;
 }
 
@@ -157,17 +117,7 @@ export async function restore_start(given_size) {
   if (!file || picture || !(await start_from(file, { is_restored: true }))) return;
   given_size();
   if (!kept_mask) return;
-  const bitmap = await createImageBitmap(masked(kept_mask));
-  pen.drawImage(bitmap, 0, 0, mask.width, mask.height);
-  bitmap.close();
-  mask_changed();
-}
-
-/** What is white in a picture as the brush paints it, the rest clear. @param {ImageData} kept */
-function masked({ data, width, height }) {
-  const made = new ImageData(width, height);
-  for (let i = 0; i < data.length; i += 4) if (data[i] >= 128) made.data.set([0xff, 0x5a, 0x2a, 255], i);
-  return made;
+  await show_kept_mask(kept_mask);
 }
 
 /** Keeps the picture and mask for the next visit, once painting rests. */
@@ -191,9 +141,7 @@ function remove() {
   keep_soon();
   picture?.bitmap.close();
   picture = null;
-  undo = [];
-  painted = null;
-  pen.clearRect(0, 0, mask.width, mask.height);
+  forget_mask();
   element("start-empty").hidden = false;
   element("start-filled").hidden = true;
   show_side("image");
@@ -209,27 +157,41 @@ export function set_size(width, height) {
   if (!(width >= 1 && height >= 1) || width > 4096 || height > 4096) return;
   if (size.width === width && size.height === height) return;
   size = { width, height };
+  if (picture && is_only_masked()) show_hint();
+  else show_shape();
+}
+
+/** The request has another shape, or takes the picture's own. */
+export function show_shape() {
   if (!picture) return;
-  resize_mask(false);
+  mask_is(canvas_size(), false);
   show_picture();
 }
 
-/** The size of the canvases: the request's, or smaller in its shape. */
+/** The picture's file and its size in pixels, if there is one. */
+export const source = () => picture;
+
+/** The size that is shown: the request's, or the picture's own where only a part of it is drawn. */
+const shown_size = () => (picture && is_only_masked() ? { width: picture.width, height: picture.height } : size);
+
+/** The size of the canvases: that, or smaller in its shape. */
 function canvas_size() {
-  const scale = Math.min(1, MAX_CANVAS_SIDE / Math.max(size.width, size.height));
-  return { width: Math.round(size.width * scale), height: Math.round(size.height * scale) };
+  const { width, height } = shown_size();
+  const scale = Math.min(1, MAX_CANVAS_SIDE / Math.max(width, height));
+  return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
 }
 
-/** The shape of the request, filled with the picture as `fit` says. */
+/** The shape that is shown, filled with the picture as `fit` says. */
 function show_picture() {
   if (!picture) return;
   const { bitmap, width: full_width, height: full_height } = picture;
   const { width, height } = bitmap;
   const to = canvas_size();
-  const is_other_shape = full_width * size.height !== full_height * size.width;
+  const of = shown_size();
+  const is_other_shape = full_width * of.height !== full_height * of.width;
   element("fit-field").hidden = !is_other_shape;
   [shown.width, shown.height] = [to.width, to.height];
-  element("easel").style.setProperty("--ratio", String(size.width / size.height));
+  element("easel").style.setProperty("--ratio", String(of.width / of.height));
   const canvas = pen_of(shown);
   const fit = is_other_shape ? element("fit").value : "stretch";
   const across = to.width / width;
@@ -248,126 +210,14 @@ function show_picture() {
   show_hint();
 }
 
-/** @param {boolean} fresh whether what was painted is forgotten */
-function resize_mask(fresh) {
-  const { width, height } = canvas_size();
-  painted = null;
-  const before = fresh ? null : Object.assign(document.createElement("canvas"), { width: mask.width, height: mask.height });
-  if (before) pen_of(before).drawImage(mask, 0, 0);
-  [mask.width, mask.height] = [width, height];
-  if (before) pen.drawImage(before, 0, 0, width, height);
-  undo = [];
-  brush = { x: width / 2, y: height / 2 };
-}
-
-/** Half the brush's width, in the mask's pixels. */
-const radius = () => (Math.max(mask.width, mask.height) * element("brush-size").valueAsNumber) / 200;
-
-const is_erasing = () => part(document, "[name=tool][value=erase]", HTMLInputElement).checked;
-
-/** @param {PointerEvent} event */
-function place(event) {
-  const box = mask.getBoundingClientRect();
-  return {
-    x: ((event.clientX - box.left) / box.width) * mask.width,
-    y: ((event.clientY - box.top) / box.height) * mask.height,
-  };
-}
-
-function remember() {
-  undo.push(pen.getImageData(0, 0, mask.width, mask.height));
-  if (undo.length > MAX_UNDO) undo.shift();
-}
-
-/** Takes the last stroke back. */
-function take_back() {
-  const before = undo.pop();
-  if (before) pen.putImageData(before, 0, 0);
-  mask_changed();
-}
-
-/**
- * Paints or erases along a line.
- * @param {{x: number, y: number}} from
- * @param {{x: number, y: number}} to
- */
-function stroke(from, to, erase = is_erasing()) {
-  pen.globalCompositeOperation = erase ? "destination-out" : "source-over";
-  pen.strokeStyle = pen.fillStyle = "#ff5a2a";
-  // A line without length is nothing to a browser, but a touch of the brush is a dot.
-  pen.beginPath();
-  pen.arc(to.x, to.y, radius(), 0, 2 * Math.PI);
-  pen.fill();
-  pen.lineWidth = 2 * radius();
-  pen.lineCap = "round";
-  pen.beginPath();
-  pen.moveTo(from.x, from.y);
-  pen.lineTo(to.x, to.y);
-  pen.stroke();
-}
-
-function show_cursor() {
-  const box = mask.getBoundingClientRect();
-  const scale = box.width / mask.width;
-  cursor.hidden = false;
-  cursor.style.left = `${brush.x * scale}px`;
-  cursor.style.top = `${brush.y * scale}px`;
-  cursor.style.width = cursor.style.height = `${2 * radius() * scale}px`;
-}
-
-/** @param {KeyboardEvent} event */
-function key(event) {
-  const by = Math.max(1, radius() / 2);
-  /** @type {Record<string, [number, number]>} */
-  const moves = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, -by], ArrowDown: [0, by] };
-  const from = { ...brush };
-  const move = moves[event.key];
-  if (move) {
-    const [dx, dy] = move;
-    brush = { x: Math.min(mask.width, Math.max(0, brush.x + dx)), y: Math.min(mask.height, Math.max(0, brush.y + dy)) };
-    if (event.shiftKey) {
-      remember();
-      stroke(from, brush);
-      mask_changed();
-    }
-  } else if (event.key === " " || event.key === "Delete" || event.key === "Backspace") {
-    remember();
-    stroke(brush, brush, event.key === " " ? is_erasing() : true);
-    mask_changed();
-  } else if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && undo.length > 0) {
-    take_back();
-  } else {
+/** What becomes of the picture, and of its shape. */
+export function show_hint() {
+  const { has_mask } = given();
+  if (is_only_masked()) {
+    element("start-hint").textContent = has_mask ? text.only_masked(`${size.width} × ${size.height}`, padding()) : text.paint_first;
     return;
   }
-  event.preventDefault();
-  show_cursor();
-}
-
-/** Whether any of the mask is opaque enough to count, as `picture_and_mask` counts. */
-function is_painted() {
-  painted ??= look_for_paint();
-  return painted;
-}
-
-function look_for_paint() {
-  const { data } = pen.getImageData(0, 0, mask.width, mask.height);
-  for (let i = 3; i < data.length; i += 4) if (data[i] >= 128) return true;
-  return false;
-}
-
-function mask_changed() {
-  painted = null;
-  element("mask-undo").disabled = undo.length === 0;
-  const { has_mask } = given();
-  element("mask-clear").disabled = !has_mask;
-  show_hint();
-  keep_soon();
-  changed();
-}
-
-/** What becomes of the picture, and of its shape. */
-function show_hint() {
-  const said = given().has_mask ? text.only_painted : text.whole_image;
+  const said = has_mask ? text.only_painted : text.whole_image;
   const { width = 0, height = 0 } = picture ?? {};
   const is_other_shape = width * size.height !== height * size.width;
   const fit = text.fitted[/** @type {keyof typeof text.fitted} */ (element("fit").value)];
@@ -378,11 +228,5 @@ function show_hint() {
 export function picture_and_mask() {
   if (!picture) return {};
   if (!is_painted()) return { picture: picture.file };
-  const drawn = pen.getImageData(0, 0, mask.width, mask.height);
-  for (let i = 0; i < drawn.data.length; i += 4) {
-    drawn.data.fill(drawn.data[i + 3] >= 128 ? 255 : 0, i, i + 3);
-    // The shape is in the colours.
-    drawn.data[i + 3] = 255;
-  }
-  return { picture: picture.file, mask: drawn };
+  return { picture: picture.file, mask: mask_pixels() };
 }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use darkroom::engine::{Device, Engine, EngineSettings, Expected, Generation, Pictures};
-use darkroom::image::{decode, decode_mask, encode_png};
+use darkroom::image::{Border, Fit, RgbImage, decode, decode_mask, encode_png};
 use darkroom::pipeline::{Event, LoadProgress, Stage};
-use darkroom::request::{Preset, Request};
+use darkroom::request::{MAX_SIDE, Preset, Request};
 use darkroom::{Error, Result};
 use serde_json::json;
 
@@ -59,7 +59,7 @@ pub fn run(args: Args) -> Result<()> {
 async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result<()> {
     let named = args.model.named()?;
     let version = named.version();
-    let asked = args.request();
+    let asked = args.request().with_variation_seed(random_seed);
     check_request(args, &Request { prompt: String::new(), ..asked.clone() }, version)?;
     let wildcards = args.wildcards.as_deref().map(wildcards::read).transpose()?;
     let seed = asked.seed.unwrap_or_else(random_seed);
@@ -122,6 +122,9 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
         if args.seed.is_none() {
             bar.say(&format!("seed {}", generation.config().seed));
         }
+        if let Some(variation) = generation.config().variation.filter(|_| args.variation_seed.is_none()) {
+            bar.say(&format!("variation seed {}", variation.seed));
+        }
         for note in about_mask.into_iter().chain(about_prompt(args)) {
             bar.say(&format!("note: {note}"));
         }
@@ -129,7 +132,7 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
             bar.say(&format!("note: {note}"));
         }
     }
-    let first_seed = generation.config().seed;
+    let first_seed = (generation.config().seed, generation.config().variation.map(|variation| variation.seed));
     let mut files = Vec::new();
     let count = requests.len().max(generation.config().count);
     draw_all(&mut generation, &args.output, count, &mut files, (&bar, &interrupt, &mut seconds)).await?;
@@ -197,9 +200,9 @@ async fn draw_all(
             }
             Some(Event::Prepared { .. }) => n_done = 0,
             Some(Event::Denoised { step, .. }) => n_done = step,
-            Some(Event::Decoded { picture, seed, image, .. }) => {
+            Some(Event::Decoded { picture, image, .. }) => {
                 let path = output_path(output, n_before + picture, count);
-                output_file::write(&path, &encode_png(&image, &generation.parameters(seed).to_png_text()?)?)?;
+                output_file::write(&path, &encode_png(&image, &generation.parameters(picture).to_png_text()?)?)?;
                 files.push(path);
             }
             None => return Ok(()),
@@ -211,20 +214,24 @@ async fn draw_all(
 fn summary(
     engine: &Engine,
     generation: &Generation,
-    seed: u64,
+    (seed, variation_seed): (u64, Option<u64>),
     files: &[PathBuf],
     seconds: &Seconds,
 ) -> serde_json::Value {
     let config = generation.config();
     let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
-    json!({
+    let mut object = json!({
         "seed": seed, "files": files, "model": engine.name(), "device": engine.device().describe(),
         "width": config.width, "height": config.height, "steps": config.steps,
-        "guidance_scale": config.guidance_scale, "sampler": generation.parameters(config.seed).sampler,
+        "guidance_scale": config.guidance_scale, "sampler": generation.parameters(0).sampler,
         "seconds": { "load": seconds.load, "encode": seconds.encode, "denoise": seconds.denoise,
             "decode": seconds.decode },
         "peak_memory_bytes": peak_memory_bytes(),
-    })
+    });
+    if let Some(seed) = variation_seed {
+        object["variation_seed"] = json!(seed);
+    }
+    object
 }
 
 /// The start picture and the mask, with a note on how the mask was read where that may surprise.
@@ -232,7 +239,28 @@ fn read_pictures(args: &Args) -> Result<(Pictures, Option<&'static str>)> {
     let start_picture = args.init.as_deref().map(|path| read_picture(path, decode)).transpose()?;
     let mask = args.mask.as_deref().map(|path| read_picture(path, decode_mask)).transpose()?;
     let (mask, note) = mask.map_or((None, None), |(mask, note)| (Some(mask), note));
-    Ok((Pictures { start_picture, mask }, note))
+    match (args.outpaint, start_picture) {
+        (Some(border), Some(picture)) => Ok((extended(&picture, mask, border)?, note)),
+        (_, start_picture) => Ok((Pictures { start_picture, mask }, note)),
+    }
+}
+
+/// The start picture with a border, which is repainted, as is what the mask marks.
+fn extended(picture: &RgbImage, mask: Option<RgbImage>, border: Border) -> Result<Pictures> {
+    let (width, height) = border.around((picture.width, picture.height));
+    if width.max(height) > MAX_SIDE {
+        let got = format!("to {width}x{height}");
+        return Err(Error::Request {
+            field: "outpaint",
+            got,
+            expected: format!("use {MAX_SIDE} pixels a side at most"),
+        });
+    }
+    let mask = match mask {
+        Some(mask) => mask.fitted(picture.width, picture.height, Fit::Stretch),
+        None => RgbImage { pixels: vec![0; picture.pixels.len()], ..*picture },
+    };
+    Ok(Pictures { start_picture: Some(picture.extended(border)), mask: Some(mask.extended_as_mask(border)) })
 }
 
 fn read_picture<T>(path: &Path, decode: fn(&[u8]) -> Result<T>) -> Result<T> {

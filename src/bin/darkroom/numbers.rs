@@ -2,6 +2,8 @@
 
 use std::num::IntErrorKind;
 
+use darkroom::image::Border;
+
 /// A whole number, 0 or more.
 pub fn whole(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "use a whole number, 0 or more".to_owned())
@@ -16,6 +18,17 @@ pub fn number(text: &str) -> Result<f64, String> {
 pub fn pair(text: &str) -> Result<(usize, usize), String> {
     let both = text.split_once('x').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     both.ok_or_else(|| "use two whole numbers, such as 1024x768".to_owned())
+}
+
+/// Pixels on each side of a picture: `64,0,64,0`.
+pub fn border(text: &str) -> Result<Border, String> {
+    let sides: Option<Vec<usize>> = text.split(',').map(|side| side.trim().parse().ok()).collect();
+    match sides.as_deref() {
+        Some(&[left, top, right, bottom]) if [left, top, right, bottom] != [0; 4] => {
+            Ok(Border { left, top, right, bottom })
+        }
+        _ => Err("use four whole numbers of pixels, not all 0, such as 64,0,64,0 for left and right".to_owned()),
+    }
 }
 
 /// A seed.

@@ -127,6 +127,8 @@ fn command(found: &Found) -> String {
     flags.push(("--weights", found.weights.map(|weights| weights.name().to_owned())));
     flags.push(("--negative", settings.negative_prompt.as_deref().map(|text| as_text(text, written_in))));
     flags.push(("--init", settings.strength.map(|_| "PICTURE".to_owned())));
+    let has_mask = settings.padding_mask_crop.is_some() || settings.mask_blur.is_some();
+    flags.push(("--mask", has_mask.then(|| "MASK".to_owned())));
     let whole = |number: Option<u32>| number.map(|number| number.to_string());
     let real = |number: Option<f64>| number.map(|number| number.to_string());
     let pair = |pair: Option<(usize, usize)>| pair.map(|(x, y)| format!("{x}x{y}"));
@@ -152,6 +154,8 @@ fn command(found: &Found) -> String {
         ("--eta", real(settings.eta)),
         ("--guidance", real(settings.guidance_scale)),
         ("--seed", settings.seed.map(|seed| seed.to_string())),
+        ("--variation-seed", settings.variation_seed.map(|seed| seed.to_string())),
+        ("--variation-strength", real(settings.variation_strength)),
         ("--noise", settings.noise.filter(|noise| *noise == Noise::Philox).map(|_| "philox".to_owned())),
         ("--width", whole(settings.width)),
         ("--height", whole(settings.height)),
@@ -161,6 +165,8 @@ fn command(found: &Found) -> String {
         ("--long-prompt", long_prompt.map(str::to_owned)),
         ("--strength", real(settings.strength)),
         ("--fit", text(&settings.fit)),
+        ("--padding-mask-crop", whole(settings.padding_mask_crop)),
+        ("--mask-blur", real(settings.mask_blur)),
         ("--original-size", pair(settings.original_size)),
         ("--crop", pair(settings.crop)),
     ]);

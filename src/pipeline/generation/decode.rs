@@ -26,7 +26,8 @@ impl<R: Runner> Setup<R> {
         self.model.configs.decoder_graph(self.latent[0], self.latent[1])
     }
 
-    /// Latents to pixels; where there is a mask, the rest of the picture is put back untouched. Besides, whether the decoder
+    /// Latents to pixels; where there is a mask, the rest of the picture is put back untouched: where only the masked part is
+    /// drawn, at the picture's own size. Besides, whether the decoder
     /// was repeated in f32.
     pub async fn decode(
         &self,
@@ -66,6 +67,9 @@ impl<R: Runner> Setup<R> {
         if let Some((original, repaint)) =
             start_picture.and_then(|start| Some((&start.pixels, start.repaint.as_ref()?)))
         {
+            if let Some(overlay) = &repaint.overlay {
+                return Ok((overlay.laid_over(&image), repeated));
+            }
             for ((pixel, known), &hidden) in
                 image.pixels.chunks_exact_mut(3).zip(original.pixels.chunks_exact(3)).zip(&repaint.mask.values)
             {

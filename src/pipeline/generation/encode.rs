@@ -2,8 +2,9 @@
 
 use super::condition::Conditioner;
 use super::denoise::Denoiser;
+use super::repaint::{Overlay, Prepared};
 use super::setup::Setup;
-use super::{Decoder, Ready, refuse};
+use super::{Decoder, Ready};
 use crate::error::{Error, Result};
 use crate::image::{Mask, RgbImage, to_unit};
 use crate::model::unet::{UNetShape, step_graph};
@@ -25,6 +26,8 @@ pub(super) struct StartPicture<T> {
 /// Which part of it is repainted.
 pub(super) struct Repaint<T> {
     pub mask: Mask,
+    /// What is laid over the result, where that is not the picture outside of the mask.
+    pub overlay: Option<Overlay>,
     /// 1 where the picture is repainted, \[1,h,w,1\].
     pub mask_latents: T,
     /// Moments of the picture without its masked part, for a 9-channel UNet.
@@ -93,7 +96,7 @@ impl<R: Runner> Setup<R> {
     async fn encode_pictures(&self, report: &mut dyn FnMut(u64) -> bool) -> Result<Option<StartPicture<R::Tensor>>> {
         let Some(start_picture) = &self.inputs.start_picture else { return Ok(None) };
         let config = &self.inputs.config;
-        let pixels = start_picture.fitted(config.width, config.height, config.fit);
+        let Prepared { pixels, mask, overlay } = Prepared::of(start_picture, self.inputs.mask.as_ref(), config)?;
         let values = to_unit(&pixels);
         // A 9-channel model that starts from noise alone never looks at the whole picture.
         let moments = if self.model.configs.is_inpaint() && config.strength >= 1.0 {
@@ -101,8 +104,8 @@ impl<R: Runner> Setup<R> {
         } else {
             Some(self.moments(&values, report).await?)
         };
-        let repaint = match &self.inputs.mask {
-            Some(mask) => Some(self.encode_mask(mask, &values, report).await?),
+        let repaint = match mask {
+            Some(mask) => Some(self.encode_mask(mask, overlay, &values, report).await?),
             None => None,
         };
         Ok(Some(StartPicture { pixels, moments, repaint }))
@@ -111,15 +114,11 @@ impl<R: Runner> Setup<R> {
     /// The mask, and for a 9-channel model the moments of what it leaves of the picture's `values`, \[H,W,3\].
     async fn encode_mask(
         &self,
-        mask: &RgbImage,
+        mask: Mask,
+        overlay: Option<Overlay>,
         values: &[f32],
         report: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Repaint<R::Tensor>> {
-        let config = &self.inputs.config;
-        let mask = Mask::from_image(mask, config.width, config.height, config.fit);
-        if mask.is_empty() {
-            return refuse("mask", "without white", "make white what is to be repainted");
-        }
         let masked_moments = if self.model.configs.is_inpaint() {
             let shown: Vec<f32> = values
                 .chunks_exact(3)
@@ -132,7 +131,7 @@ impl<R: Runner> Setup<R> {
         };
         let [h, w] = self.latent;
         let mask_latents = self.runner.upload(&mask.resize_nearest(w, h).values, &[1, h, w, 1])?;
-        Ok(Repaint { mask, mask_latents, masked_moments })
+        Ok(Repaint { mask, overlay, mask_latents, masked_moments })
     }
 
     async fn moments(&self, pixels: &[f32], report: &mut dyn FnMut(u64) -> bool) -> Result<Vec<f32>> {

@@ -4,6 +4,7 @@ use super::encode::StartPicture;
 use super::setup::Setup;
 use crate::error::Result;
 use crate::pipeline::job::Task;
+use crate::request::Variation;
 use crate::rng::NoiseGenerator;
 use crate::run::Runner;
 
@@ -39,7 +40,7 @@ impl<R: Runner> Setup<R> {
     ) -> Result<Picture<R::Tensor>> {
         let (runner, config) = (&*self.runner, &self.inputs.config);
         let shape = self.latent_shape();
-        let seed = config.seed + picture_idx as u64;
+        let seed = config.seed_of(picture_idx);
         let mut generator = NoiseGenerator::new(config.noise, seed);
 
         let from_noise = match self.task {
@@ -51,7 +52,8 @@ impl<R: Runner> Setup<R> {
             Some(moments) => Some(runner.upload(&self.latents_of(moments, &mut generator), &shape)?),
             None => None,
         };
-        let noise = runner.upload(&self.draw(&mut generator), &shape)?;
+        let n_drawn = usize::from(image_latents.is_some() && self.model.configs.encodes_moments());
+        let noise = runner.upload(&self.first_noise(&mut generator, picture_idx, n_drawn), &shape)?;
         let latents = match &image_latents {
             Some(image) if !from_noise => {
                 let (keep, add) = self.schedule.add_noise;
@@ -80,5 +82,18 @@ impl<R: Runner> Setup<R> {
         let buffers = vec![None; self.schedule.n_buffers];
         let state = State { latents, buffers };
         Ok(Picture { seed, generator, step_idx: 0, state, output: None, beside, blend })
+    }
+
+    /// The noise that a picture starts from. With a variation it is mixed with what the picture of the variation seed would
+    /// start from, behind `n_drawn` tensors that were drawn before. All that is drawn later is the seed's alone, as in
+    /// AUTOMATIC1111.
+    fn first_noise(&self, generator: &mut NoiseGenerator, picture_idx: usize, n_drawn: usize) -> Vec<f32> {
+        let config = &self.inputs.config;
+        let Some(Variation { seed, strength }) = config.variation_of(picture_idx) else { return self.draw(generator) };
+        let mut other = NoiseGenerator::new(config.noise, seed);
+        for _ in 0..n_drawn {
+            self.draw(&mut other);
+        }
+        self.draw_variation(generator, &mut other, strength)
     }
 }

@@ -14,6 +14,7 @@ use crate::pipeline::loras::ActiveLoras;
 use crate::pipeline::prompt::{Mix, Prompts};
 use crate::request::{Attention, SDConfig};
 use crate::rng::NoiseGenerator;
+use crate::rng::variation::mix;
 use crate::run::Runner;
 use crate::sampler::{Schedule, schedule_of_consistency_image, schedule_with};
 
@@ -65,6 +66,9 @@ fn task_of<R: Runner>(model: &ModelComponents<R>, inputs: &Inputs) -> Result<Tas
         (Some(_), Some(_)) => Task::Inpaint,
         (None, Some(_)) => return refuse("mask", "without a picture", "give the picture to repaint too (--init)"),
     };
+    if task != Task::Inpaint {
+        inputs.config.check_without_mask()?;
+    }
     if model.configs.is_inpaint() && task != Task::Inpaint {
         let expected = "this model only repaints parts of a picture: give a picture and a mask (--init, --mask)";
         return refuse("model", model.name.clone(), expected);
@@ -209,9 +213,19 @@ impl<R: Runner> Setup<R> {
 
     /// Standard normal numbers in the latents' shape: drawn channels-first like torch, given channels-last.
     pub fn draw(&self, generator: &mut NoiseGenerator) -> Vec<f32> {
+        self.channels_last(&generator.randn(self.latent_shape().iter().product()))
+    }
+
+    /// The same, turned towards what another generator draws by `strength`.
+    pub fn draw_variation(&self, own: &mut NoiseGenerator, other: &mut NoiseGenerator, strength: f64) -> Vec<f32> {
         let [_, h, w, channels] = self.latent_shape();
-        let drawn = generator.randn(channels * h * w);
-        (0..h * w * channels).map(|i| drawn[i % channels * h * w + i / channels]).collect()
+        let [own, other] = [own, other].map(|generator| generator.randn(channels * h * w));
+        self.channels_last(&mix(&own, &other, strength, h, w))
+    }
+
+    fn channels_last(&self, values: &[f32]) -> Vec<f32> {
+        let [_, h, w, channels] = self.latent_shape();
+        (0..h * w * channels).map(|i| values[i % channels * h * w + i / channels]).collect()
     }
 
     /// Latents of what the VAE's encoder gave, scaled as the UNet wants them: drawn from moments \[h,w,2C\], or those of an

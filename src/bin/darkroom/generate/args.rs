@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use darkroom::image::Fit;
+use darkroom::image::{Border, Fit};
 use darkroom::prompt::PromptSyntax;
 use darkroom::request::{Attention, ClipSkipCounting, LongPrompt, Preset, Request};
 use darkroom::rng::Noise;
@@ -11,7 +11,7 @@ use darkroom::sampler::{Sampler, Spacing};
 use crate::engine_args::EngineArgs;
 use crate::loras::{self, LoraArg, lora};
 use crate::model_args::ModelArgs;
-use crate::numbers::{number, pair, seed, whole};
+use crate::numbers::{border, number, pair, seed, whole};
 
 /// `darkroom generate`.
 #[derive(clap::Args)]
@@ -62,6 +62,13 @@ pub struct Args {
     /// Seed of the first picture; the next ones count on [default: random, printed].
     #[arg(long, allow_negative_numbers = true, value_parser = seed)]
     pub seed: Option<u64>,
+    /// A second seed that the noise of the first is turned towards, as in AUTOMATIC1111; with --count, this one counts on and
+    /// --seed stays [default: random, printed, where there is a strength].
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true, value_parser = seed)]
+    pub variation_seed: Option<u64>,
+    /// How far, 0 (the picture of --seed) to 1 (the noise of --variation-seed).
+    #[arg(long, value_name = "STRENGTH", allow_negative_numbers = true, value_parser = number)]
+    pub variation_strength: Option<f64>,
     /// Where the noise of a seed comes from: torch's generator on the CPU, as in diffusers and ComfyUI, or its CUDA
     /// generator (Philox), as in AUTOMATIC1111 and Forge [default: cpu].
     #[arg(long, value_enum)]
@@ -89,6 +96,16 @@ pub struct Args {
     /// A picture that is white where `--init` is repainted; one of a single colour is transparent there instead.
     #[arg(long)]
     pub mask: Option<PathBuf>,
+    /// Extend --init by so many pixels on each side, and draw the border.
+    #[arg(long, value_name = "LEFT,TOP,RIGHT,BOTTOM", value_parser = border)]
+    pub outpaint: Option<Border>,
+    /// Draw only what the mask marks, with so many pixels of the picture around it, at the size of --width and --height
+    /// [default: the model's own], and put it back into the picture, which keeps its size.
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, value_parser = whole)]
+    pub padding_mask_crop: Option<usize>,
+    /// Blur the mask by so many pixels of the picture, so that what is kept fades into what is drawn [default: 0].
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, value_parser = number)]
+    pub mask_blur: Option<f64>,
     /// How many pictures.
     #[arg(long, allow_negative_numbers = true, value_parser = whole, default_value_t = 1)]
     pub count: usize,
@@ -130,6 +147,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether a part of the start picture is repainted.
+    pub fn has_mask(&self) -> bool {
+        self.mask.is_some() || self.outpaint.is_some()
+    }
+
     /// What is asked for, as the library reads it.
     pub fn request(&self) -> Request {
         Request {
@@ -142,6 +164,8 @@ impl Args {
             height: self.height,
             any_size: self.any_size,
             fit: self.fit,
+            padding_mask_crop: self.padding_mask_crop,
+            mask_blur: self.mask_blur,
             steps: self.steps,
             guidance_scale: self.guidance,
             strength: self.strength,
@@ -151,6 +175,8 @@ impl Args {
             timesteps: self.timesteps.clone(),
             sigmas: self.sigmas.clone(),
             seed: self.seed,
+            variation_seed: self.variation_seed,
+            variation_strength: self.variation_strength,
             noise: self.noise,
             count: Some(self.count),
             clip_skip: self.clip_skip,

@@ -45,7 +45,10 @@ pub fn start_threads(threads: Option<usize>) -> Result<()> {
 /// Refuses, before a model is downloaded or loaded, what cannot be drawn whatever its files say. They have the last
 /// word in [`darkroom::engine::Engine::draw`].
 pub fn check_request(args: &Args, request: &Request, version: Option<SDVersion>) -> Result<()> {
-    let (has_picture, has_mask) = (args.init.is_some(), args.mask.is_some());
+    let (has_picture, has_mask) = (args.init.is_some(), args.has_mask());
+    if args.outpaint.is_some() && !has_picture {
+        return refuse("outpaint", "without a picture", "give the picture to extend too (--init)");
+    }
     request.check_given(has_picture, has_mask)?;
     let Some(version) = version else {
         // Sizes, layers and conditioning are the repository's or the folder's own; everything else is the same for all models.

@@ -112,6 +112,9 @@ impl Job {
                 object["prompt"] = json!(own.prompt);
                 object["negative_prompt"] = json!(own.negative_prompt);
             }
+            if let Some(variation) = self.request.variation_of(image) {
+                object["variation_seed"] = json!(variation.seed);
+            }
             object
         };
         let images: Vec<Value> = (0..self.images.len()).map(image_of).collect();
@@ -129,6 +132,10 @@ impl Job {
             if let Some(template) = template {
                 object["request"][name] = json!(template);
             }
+        }
+        if let Some(variation) = config.variation {
+            object["request"]["variation_seed"] = json!(variation.seed);
+            object["request"]["variation_strength"] = json!(variation.strength);
         }
         if !config.loras.is_empty() {
             object["request"]["loras"] = json!(config.loras);

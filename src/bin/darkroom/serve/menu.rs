@@ -10,7 +10,7 @@ use darkroom::image::FileFormat;
 use darkroom::model::SDVersion;
 use darkroom::parameters::Parameters;
 use darkroom::pipeline::ModelConfigs;
-use darkroom::request::{Defaults, ExpandedRequest, LoraUse, Request, SDConfig};
+use darkroom::request::{Defaults, ExpandedRequest, LoraUse, Request, SDConfig, Variation};
 use darkroom::sampler::Sampler;
 
 use super::failure::Failure;
@@ -134,6 +134,14 @@ impl CheckedRequest {
         if self.chosen.is_empty() { std::slice::from_ref(&self.config) } else { &self.chosen }
     }
 
+    /// The variation of a picture, by its index.
+    pub fn variation_of(&self, picture_idx: usize) -> Option<Variation> {
+        match self.chosen.get(picture_idx) {
+            Some(own) => own.variation,
+            None => self.config.variation_of(picture_idx),
+        }
+    }
+
     /// Whether pictures may have prompts of their own.
     pub fn has_chosen(&self) -> bool {
         !self.chosen.is_empty()
@@ -235,7 +243,7 @@ impl Menu {
     /// the request will be taken: [`Menu::check`] says what is wrong otherwise. Work for another thread.
     pub fn choose(&self, asked: &Request) -> impl FnOnce() -> Result<ExpandedRequest> + Send + use<> {
         let may_be_taken = asked.count.is_none_or(|count| count <= self.limits.count) && too_long(asked).is_none();
-        let (asked, wildcards) = (asked.clone(), self.wildcards.clone());
+        let (asked, wildcards) = (asked.clone().with_variation_seed(random_seed), self.wildcards.clone());
         move || {
             if !may_be_taken {
                 return Ok(ExpandedRequest { requests: vec![asked], notes: Vec::new() });
@@ -371,7 +379,7 @@ impl Menu {
         let others = rest.iter().map(|asked| Ok(self.check_one(request, asked, picture)?.config));
         checked.chosen = std::iter::once(Ok(checked.config.clone())).chain(others).collect::<Result<_, Failure>>()?;
         checked.config.count = checked.chosen.len();
-        self.check_results(&checked.config)?;
+        self.check_results(&checked.config, picture)?;
         Ok(checked)
     }
 
@@ -410,7 +418,7 @@ impl Menu {
             );
         }
         config.validate_for(defaults.sides())?;
-        self.check_results(&config)?;
+        self.check_results(&config, picture)?;
         let sampler = config.sampler.unwrap_or(model.sampler);
         let (image, mask) = (request.image.clone(), request.mask.clone());
         let format = file_format(request.output_format.as_deref(), request.output_compression)?;
@@ -432,8 +440,10 @@ impl Menu {
     }
 
     /// What a job draws is kept until it is fetched, all of it at once.
-    fn check_results(&self, config: &SDConfig) -> Result<(), Failure> {
+    fn check_results(&self, config: &SDConfig, picture: Option<(usize, usize)>) -> Result<(), Failure> {
         let SDConfig { count, width, height, .. } = *config;
+        let own = picture.filter(|_| config.padding_mask_crop.is_some());
+        let (width, height) = own.unwrap_or((width, height));
         let n_bytes = count as u64 * (width * height * 3) as u64;
         if n_bytes <= self.results_bytes {
             return Ok(());

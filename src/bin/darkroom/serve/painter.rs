@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use darkroom::engine::{Device, Engine, EngineSettings, Expected, Pictures};
 use darkroom::error::Class;
-use darkroom::image::{encode, encode_png};
+use darkroom::image::{RgbImage, encode, encode_png};
 use darkroom::pipeline::{Embedding, Event, Stage};
 use darkroom::request::{LoraUse, SDConfig};
 use darkroom::{Error, Result};
@@ -328,8 +328,8 @@ impl Painter<'_> {
                         desk.change(id, |job| (job.preview, job.n_previews) = (Some(png), job.n_previews + 1));
                     }
                 }
-                Some(Event::Decoded { seed, image, .. }) => {
-                    let text = generation.parameters(seed).to_png_text()?;
+                Some(Event::Decoded { picture, seed, image, .. }) => {
+                    let text = generation.parameters(picture).to_png_text()?;
                     let file = Png::new(encode(&image, &text, format)?, &desk.memory);
                     desk.metrics.drew();
                     desk.change(id, |job| job.images.push((seed, file)));
@@ -359,11 +359,14 @@ impl Wanted {
         }
     }
 
-    /// Decodes the pictures, one after the other, and keeps them in the size that is drawn.
+    /// Decodes the pictures, one after the other, and keeps them in the size that is drawn, or in their own where that matters.
     fn read(self, desk: &Desk) -> Result<(Vec<SDConfig>, Pictures)> {
-        let Some(&SDConfig { width, height, fit, .. }) = self.configs.first() else { return Err(Error::Cancelled) };
+        let Some(config) = self.configs.first() else { return Err(Error::Cancelled) };
+        let &SDConfig { width, height, fit, .. } = config;
+        let is_whole = config.padding_mask_crop.is_some() || config.mask_blur != 0.0;
+        let kept = move |p: RgbImage| if is_whole { p } else { p.fitted(width, height, fit) };
         let read = |upload: Option<Upload>, role: Role| {
-            upload.map(|upload| upload.read_here(&desk.room, role, |p| p.fitted(width, height, fit))).transpose()
+            upload.map(|upload| upload.read_here(&desk.room, role, kept)).transpose()
         };
         let (start_picture, mask) = (read(self.image, Role::Image)?, read(self.mask, self.mask_role)?);
         Ok((self.configs, Pictures { start_picture, mask }))

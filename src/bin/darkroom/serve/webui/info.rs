@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use darkroom::image::picture_text;
 use darkroom::parameters::Parameters;
-use darkroom::request::SDConfig;
+use darkroom::request::{SDConfig, Variation};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -30,6 +30,8 @@ pub struct Drawn {
     prompts: Vec<(String, String)>,
     sampler: String,
     first_seed: u64,
+    /// Each picture's.
+    variations: Vec<Variation>,
 }
 
 impl Drawn {
@@ -42,6 +44,7 @@ impl Drawn {
             prompts: checked.configs().iter().map(prompts_of).collect(),
             sampler: checked.sampler.a1111_name(),
             first_seed: checked.config.seed,
+            variations: (0..checked.config.count).filter_map(|idx| checked.variation_of(idx)).collect(),
         }
     }
 }
@@ -64,12 +67,19 @@ pub fn answer(
     let prompts_of = |idx: usize| drawn.prompts.get(idx).unwrap_or(&drawn.prompts[0]);
     let (prompts, negatives): (Vec<&str>, Vec<&str>) =
         (0..n_images).map(prompts_of).map(|(prompt, negative)| (prompt.as_str(), negative.as_str())).unzip();
+    // Without a variation the web UI gives some number too.
+    let subseeds: Vec<u64> = match &drawn.variations[..] {
+        [] => seeds.clone(),
+        variations => variations.iter().take(n_images).map(|variation| variation.seed).collect(),
+    };
+    let subseed = subseeds.first().copied().unwrap_or(drawn.first_seed);
+    let subseed_strength = drawn.variations.first().map_or(0.0, |variation| variation.strength);
     let infotexts: Vec<String> = finished.images.iter().map(|(_, file)| infotext(file)).collect();
     let mut info = json!({
         "prompt": used.prompt, "all_prompts": prompts,
         "negative_prompt": drawn.prompts[0].1, "all_negative_prompts": negatives,
-        "seed": drawn.first_seed, "all_seeds": seeds, "subseed": drawn.first_seed, "all_subseeds": seeds,
-        "subseed_strength": 0, "width": used.width, "height": used.height, "sampler_name": drawn.sampler,
+        "seed": drawn.first_seed, "all_seeds": seeds, "subseed": subseed, "all_subseeds": subseeds,
+        "subseed_strength": subseed_strength, "width": used.width, "height": used.height, "sampler_name": drawn.sampler,
         "cfg_scale": used.guidance_scale, "steps": used.steps, "batch_size": delivery.batch_size,
         "restore_faces": false, "face_restoration_model": null, "sd_model_name": used.model, "sd_model_hash": "",
         "sd_vae_name": null, "sd_vae_hash": null, "seed_resize_from_w": -1, "seed_resize_from_h": -1,

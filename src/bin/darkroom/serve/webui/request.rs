@@ -17,10 +17,12 @@ use super::Options;
 use super::body::{Body, Given, whole};
 
 /// Settings that are honoured, refused, or without effect on any picture.
-pub const SETTINGS: [&str; 58] = [
+pub const SETTINGS: [&str; 59] = [
     "prompt",
     "negative_prompt",
     "seed",
+    "subseed",
+    "subseed_strength",
     "steps",
     "cfg_scale",
     "width",
@@ -43,8 +45,8 @@ pub const SETTINGS: [&str; 58] = [
     "inpaint_full_res",
     "enable_hr",
     "script_name",
+    "inpaint_full_res_padding",
     "refiner_checkpoint", // From here on without effect.
-    "subseed",
     "hr_scale",
     "hr_upscaler",
     "hr_second_pass_steps",
@@ -67,7 +69,6 @@ pub const SETTINGS: [&str; 58] = [
     "do_not_save_samples",
     "do_not_save_grid",
     "override_settings_restore_afterwards",
-    "inpaint_full_res_padding",
     "mask_round",
     "disable_extra_networks",
     "force_task_id",
@@ -79,7 +80,7 @@ pub const SETTINGS: [&str; 58] = [
 ];
 
 /// Settings that are passed over, with the value that asks for nothing.
-pub const PASSED_OVER: [(&str, Neutral); 13] = [
+pub const PASSED_OVER: [(&str, Neutral); 12] = [
     ("restore_faces", Neutral::Nothing),
     ("tiling", Neutral::Nothing),
     ("styles", Neutral::Nothing),
@@ -87,7 +88,6 @@ pub const PASSED_OVER: [(&str, Neutral); 13] = [
     ("include_init_images", Neutral::Nothing),
     ("infotext", Neutral::Nothing),
     ("comments", Neutral::Nothing),
-    ("subseed_strength", Neutral::Nothing),
     ("seed_resize_from_h", Neutral::NotPositive),
     ("seed_resize_from_w", Neutral::NotPositive),
     ("s_churn", Neutral::Nothing),
@@ -162,15 +162,9 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
     let kind = sampler.unwrap_or(own).kind;
     list_ignored(body, mask.is_some(), kind, &mut ignored)?;
 
-    let seed = match body.whole("seed")? {
-        None | Some(-1) => None,
-        Some(seed) => match u64::try_from(seed) {
-            Ok(seed) => Some(seed),
-            Err(_) => {
-                return refuse("seed", format!("seed {seed} is not possible: use -1 for a random one, or 0 or more"));
-            }
-        },
-    };
+    let seed = seed_of(body, "seed")?;
+    let variation_strength = body.real("subseed_strength")?.filter(|strength| *strength != 0.0);
+    let variation_seed = seed_of(body, "subseed")?.filter(|_| variation_strength.is_some());
     let batch_size = body.count("batch_size")?.unwrap_or(1);
     let n_iter = body.count("n_iter")?.unwrap_or(1);
     let stops_at = match body.whole("clip_skip")? {
@@ -189,6 +183,12 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
     // There a side is any multiple of 8.
     let multiple = model.defaults.size_multiple.max(1);
     let any_size = [width, height].into_iter().flatten().any(|side| !side.is_multiple_of(multiple));
+    let is_only_masked = mask.is_some() && body.flag("inpaint_full_res", false)?;
+    let padding_mask_crop = match is_only_masked {
+        true => Some(body.count("inpaint_full_res_padding")?.unwrap_or(0)),
+        false => None,
+    };
+    let mask_blur = mask_blur(body)?.filter(|_| mask.is_some());
     let asked = Request {
         prompt: body.text("prompt")?.to_owned(),
         // An empty one is none there, which XL draws differently.
@@ -200,14 +200,20 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         guidance_scale: body.real("cfg_scale")?,
         fit: match door {
             Door::Txt2Img => None,
+            // What is masked keeps its proportions there too.
+            Door::Img2Img if padding_mask_crop.is_some() => None,
             Door::Img2Img => Some(fit(body)?),
         },
+        padding_mask_crop,
+        mask_blur,
         strength: match door {
             Door::Txt2Img => None,
             Door::Img2Img => Some(body.real("denoising_strength")?.unwrap_or(0.75)),
         },
         sampler: sampler.map(Sampler::name),
         seed,
+        variation_seed,
+        variation_strength,
         noise: (options.noise != Noise::Cpu).then_some(options.noise),
         count: Some(batch_size.saturating_mul(n_iter)),
         // 1 is the last layer there, which skips none.
@@ -225,6 +231,16 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         output_compression,
     };
     Ok((request, Delivery { sends_images: body.flag("send_images", true)?, batch_size, ignored }))
+}
+
+/// A seed; -1 is a random one.
+fn seed_of(body: &Body, name: &str) -> Result<Option<u64>, Failure> {
+    match body.whole(name)? {
+        None | Some(-1) => Ok(None),
+        Some(seed) => u64::try_from(seed)
+            .map(Some)
+            .or_else(|_| refuse(name, format!("{name} {seed} is not possible: use -1 for a random one, or 0 or more"))),
+    }
 }
 
 fn init_image(body: &mut Body) -> Result<super::super::upload::Upload, Failure> {
@@ -277,6 +293,16 @@ fn fit(body: &Body) -> Result<Fit, Failure> {
     }
 }
 
+/// By how much the mask is blurred, in pixels: of each direction, or of both.
+fn mask_blur(body: &Body) -> Result<Option<f64>, Failure> {
+    let both = body.real("mask_blur")?;
+    let of_each = (body.real("mask_blur_x")?.or(both), body.real("mask_blur_y")?.or(both));
+    match of_each {
+        (x, y) if both.is_some_and(|radius| radius != 0.0) || x == y => Ok(both.filter(|radius| *radius != 0.0).or(x)),
+        _ => refuse("mask_blur_x", "mask_blur_x and mask_blur_y that differ are not possible: use mask_blur"),
+    }
+}
+
 /// Lists what asks for something that is not done.
 fn list_ignored(body: &Body, has_mask: bool, kind: SamplerKind, ignored: &mut Vec<String>) -> Result<(), Failure> {
     let mut list = |name: &str| ignored.push(name.to_owned());
@@ -296,17 +322,9 @@ fn list_ignored(body: &Body, has_mask: bool, kind: SamplerKind, ignored: &mut Ve
         list("eta");
     }
     if has_mask {
-        for name in ["mask_blur", "mask_blur_x", "mask_blur_y"] {
-            if !body.get(name).is_neutral() {
-                list(name);
-            }
-        }
         // The masked part keeps its content under the noise, as with 1.
         if body.whole("inpainting_fill")?.is_some_and(|fill| fill != 1) {
             list("inpainting_fill");
-        }
-        if body.flag("inpaint_full_res", false)? {
-            list("inpaint_full_res");
         }
     }
     if ["prompt", "negative_prompt"].iter().any(|name| body.text(name).is_ok_and(has_weights)) {
