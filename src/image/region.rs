@@ -28,7 +28,7 @@ impl Region {
         let mut columns = (0..mask.width).filter(|&x| (0..mask.height).any(|y| is_marked(x, y)));
         let mut rows = (0..mask.height).filter(|&y| (0..mask.width).any(|x| is_marked(x, y)));
         let (left, top) = (columns.next()?, rows.next()?);
-        let (right, bottom) = (columns.last().unwrap_or(left) + 1, rows.last().unwrap_or(top) + 1);
+        let (right, bottom) = (columns.next_back().unwrap_or(left) + 1, rows.next_back().unwrap_or(top) + 1);
         let across = (left.saturating_sub(padding), right.saturating_add(padding).min(mask.width));
         let down = (top.saturating_sub(padding), bottom.saturating_add(padding).min(mask.height));
         let (own_width, own_height) = ((across.1 - across.0) as f64, (down.1 - down.0) as f64);

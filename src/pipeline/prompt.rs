@@ -407,10 +407,11 @@ async fn summed<R: Runner>(
     let mut chunks = Vec::new();
     for section in &group.sections {
         let len = |(text, _): &(usize, f64)| group.texts[*text].by_encoder[idx].chunks.len();
+        let states_of = |text: usize, chunk_idx: usize| &by_text[text][chunk_idx];
         for chunk_idx in 0..section.shares.iter().map(len).max().unwrap_or(0) {
             let mut sum = vec![0.0_f32; states_of_empty.len()];
             for &(text, share) in &section.shares {
-                let states = runner.download(&by_text[text][chunk_idx]).await?;
+                let states = runner.download(states_of(text, chunk_idx)).await?;
                 sum.iter_mut().zip(states).for_each(|(sum, x)| *sum += x * share as f32);
             }
             if section.weight != 1.0 {

@@ -213,7 +213,7 @@ impl Painter<'_> {
         if self.hashes.len() > MAX_KNOWN {
             self.hashes.clear();
         }
-        self.hashes.insert(path.to_owned(), (stamp.clone(), lora.sha256().to_owned()));
+        self.hashes.insert(path.to_owned(), (*stamp, lora.sha256().to_owned()));
     }
 
     /// Makes the LoRAs that a job names known to the model that is loaded. A file that changed is another one.

@@ -259,7 +259,7 @@ pub fn reference(repack: &Repack, weight: &[f32]) -> Vec<Option<u32>> {
 /// The same with the scales ([`blocks::scales_of`]) of all outputs' blocks, where these are kept.
 ///
 /// # Panics
-/// As [`reference`].
+/// As [`reference()`].
 #[must_use]
 pub fn reference_with_scales(repack: &Repack, weight: &[f32], scales: &[f16]) -> Vec<Option<u32>> {
     let Repack { outputs, inputs, taps, packed, slice: [first, n], .. } = *repack;
