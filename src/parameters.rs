@@ -114,7 +114,7 @@ pub struct Parameters {
     /// Pixels around the masked part of a start picture that alone was drawn, at the size above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub padding_mask_crop: Option<u32>,
-    /// By how many pixels the mask was blurred.
+    /// By how many pixels the mask was blurred, 0 for one that was not; absent without a mask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_blur: Option<f64>,
     /// XL's conditioning on the original size, width and height in pixels, where that was chosen.
@@ -207,7 +207,7 @@ impl Parameters {
     /// Those of the first picture of `config`, drawn with `sampler` by the model of that name. How a start picture was used
     /// is written where there was one.
     #[must_use]
-    pub fn of(config: &SDConfig, has_start_picture: bool, sampler: Sampler, model: String) -> Self {
+    pub fn of(config: &SDConfig, has_start_picture: bool, has_mask: bool, sampler: Sampler, model: String) -> Self {
         Parameters {
             prompt: config.prompt.clone(),
             negative_prompt: config.negative_prompt.clone(),
@@ -244,7 +244,7 @@ impl Parameters {
             },
             fit: (has_start_picture && config.fit != Fit::default()).then(|| config.fit.name().to_owned()),
             padding_mask_crop: config.padding_mask_crop.map(|padding| padding as u32),
-            mask_blur: (config.mask_blur != 0.0).then_some(config.mask_blur),
+            mask_blur: has_mask.then_some(config.mask_blur),
             original_size: config.original_size,
             crop: config.crop,
             loras: config.loras.iter().cloned().map(UsedLora::from).collect(),
@@ -428,7 +428,7 @@ mod tests {
         let has_mask = request.padding_mask_crop.is_some() || request.mask_blur.is_some();
         let config = request.resolve(defaults, has_start_picture.then_some((64, 64)), has_mask, 0).unwrap();
         let sampler = config.sampler.unwrap();
-        let parameters = Parameters::of(&config, has_start_picture, sampler, "xl".to_owned());
+        let parameters = Parameters::of(&config, has_start_picture, has_mask, sampler, "xl".to_owned());
         Parameters::from_png_text(&parameters.to_png_text().unwrap()).unwrap().unwrap().into()
     }
 

@@ -57,7 +57,8 @@ impl Generation {
         let run = Run::new(&engine.loaded, &inputs)?;
         let sampler = engine.sampler(&inputs.config)?;
         let model = engine.public_name.clone();
-        let mut parameters = Parameters::of(&inputs.config, inputs.start_picture.is_some(), sampler, model);
+        let mut parameters =
+            Parameters::of(&inputs.config, inputs.start_picture.is_some(), inputs.mask.is_some(), sampler, model);
         parameters.embeddings = engine.embeddings_of(&inputs.config).into_iter().map(UsedEmbedding::from).collect();
         parameters.prediction = engine.prediction.map(|prediction| prediction.name().to_owned());
         parameters.weights = engine.device.quantised_weights();

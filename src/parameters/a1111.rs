@@ -231,7 +231,7 @@ fn take_variation(taken: &mut Settings, line: &Line, notes: &mut Vec<String>) {
 /// How a mask was used, which the file does not hold.
 fn take_mask(taken: &mut Settings, line: &Line, is_own: bool, notes: &mut Vec<String>) {
     let blur = number("Mask blur", line.find("Mask blur"), notes);
-    taken.mask_blur = blur.filter(|radius| *radius != 0.0);
+    taken.mask_blur = blur;
     if line.find("Inpaint area") == Some("Only masked") {
         let padding = number("Masked area padding", line.find("Masked area padding"), notes);
         taken.padding_mask_crop = padding.or(Some(A1111_PADDING));
@@ -511,7 +511,7 @@ mod tests {
     fn how_a_mask_was_used_is_taken() {
         for (line, padding, blur) in [
             ("Mask blur: 4, Inpaint area: Only masked, Masked area padding: 16", Some(16), Some(4.0)),
-            ("Mask blur: 0, Inpaint area: Only masked", Some(32), None),
+            ("Mask blur: 0, Inpaint area: Only masked", Some(32), Some(0.0)),
             ("Mask blur: 4, Masked area padding: 16", None, Some(4.0)),
             ("Inpaint area: Whole picture, Masked area padding: 16", None, None),
         ] {

@@ -19,7 +19,7 @@ const REFUSED: [(&str, &str); 3] =
     [(".swap(", "use [a:b:0.5] with --prompt-syntax a1111"), ("withLora(", "use --lora"), ("useLora(", "use --lora")];
 /// What makes one text of several prompts, and where it works.
 const OPERATORS: [(&str, Operator); 3] =
-    [(").and(", Operator::And), (").add(", Operator::And), (").blend(", Operator::Blend)];
+    [(".and", Operator::And), (".add", Operator::And), (".blend", Operator::Blend)];
 const WHERE_THEY_WORK: &str = r#"("a", "b").and() and ("a", "b").blend(0.7, 0.3) work at the beginning of the prompt"#;
 /// What keeps the weights of `.blend()` as they are.
 const AS_THEY_ARE: &str = "no_normalize";
@@ -42,10 +42,8 @@ pub(super) fn part(text: &str, notes: &mut Vec<String>) -> Result<Part> {
         return refuse(format!("with compel's {operator}…)"), *expected);
     }
     let Some(Several { prompts, operator, options, rest }) = several(text) else {
-        return match OPERATORS.iter().find(|(operator, _)| text.contains(operator)) {
-            Some((operator, _)) => {
-                refuse(format!("with compel's {}…)", operator.trim_start_matches(')')), WHERE_THEY_WORK)
-            }
+        return match OPERATORS.iter().find(|(operator, _)| stands_behind_brackets(text, operator)) {
+            Some((operator, _)) => refuse(format!("with compel's {operator}(…)"), WHERE_THEY_WORK),
             None => Ok(Part::constant(pieces_of_one(text, notes))),
         };
     };
@@ -70,7 +68,7 @@ pub(super) fn part(text: &str, notes: &mut Vec<String>) -> Result<Part> {
         }
         note(notes, "what stands behind .and() is left out, as in compel");
     }
-    let variants: Vec<Vec<Piece>> = prompts.iter().map(|prompt| pieces_of_one(prompt, notes)).collect();
+    let variants: Vec<Vec<Piece>> = prompts.iter().map(|prompt| pieces_of_quoted(prompt, notes)).collect();
     if operator == Operator::And && weights.iter().all(|weight| *weight == 1.0) {
         return Ok(Part::constant(variants.join(&Piece::Break)));
     }
@@ -90,6 +88,13 @@ pub(super) fn part(text: &str, notes: &mut Vec<String>) -> Result<Part> {
         }
     };
     Ok(Part { variants, sections, ..Part::constant(Vec::new()) })
+}
+
+/// Whether an operator is behind a bracket and before one somewhere, with spaces or without.
+fn stands_behind_brackets(text: &str, operator: &str) -> bool {
+    text.match_indices(operator).any(|(at, _)| {
+        text[..at].trim_end().ends_with(')') && text[at + operator.len()..].trim_start().starts_with('(')
+    })
 }
 
 /// Prompts with an operator behind them.
@@ -126,10 +131,25 @@ fn several(text: &str) -> Option<Several<'_>> {
             None => break after,
         }
     };
-    let found = |(sign, operator): &(&str, Operator)| Some((rest.strip_prefix(sign)?, *operator));
+    let rest = rest.strip_prefix(')')?.trim_start();
+    let found = |(sign, operator): &(&str, Operator)| {
+        let behind = rest.strip_prefix(sign)?.trim_start();
+        Some((behind.strip_prefix('(')?, *operator))
+    };
     let (rest, operator) = OPERATORS.iter().find_map(found)?;
     let (options, rest) = rest.split_once(')')?;
     Some(Several { prompts, operator, options, rest })
+}
+
+/// A prompt in quotes, before an operator: as what stands in quotes elsewhere, where that reads it to its end.
+fn pieces_of_quoted(text: &str, notes: &mut Vec<String>) -> Vec<Piece> {
+    let spaced = with_space_behind_commas(text);
+    let mut found = Vec::new();
+    let mut reader = Reader { text: &spaced, depth: 0, too_deep: false, failed: HashSet::new() };
+    match reader.inside(0, spaced.len(), &mut found) {
+        Some(end) if end == spaced.len() && !found.is_empty() => fused(found),
+        _ => pieces_of_one(text, notes),
+    }
 }
 
 /// A prompt without operators between prompts.
@@ -384,6 +404,7 @@ mod tests {
             "(\"a\", \"b\").and(1, 1, no_normalize)",
             "a.swap(b)",
             "x (\"a\", \"b\").and()",
+            "x (\"a\", \"b\") .and ()",
             "(\"a\" \"b\").and()",
             "(a b).and()",
         ] {
@@ -404,7 +425,7 @@ mod tests {
         for (text, expected) in [
             ("(\"a red fox\", \"snow\").and()", "a red fox|snow"),
             (" ( \"a\" , b,\"\" ).and( 1,1.0, 1 )", "a|b|"),
-            ("(\"a \\\"q\\\"\", \"b, c\").and()", "a \"q\"|b, c"),
+            ("(\"a \\\"q\\\"\", \"b, c\").and()", "a \"q\"|b , c"),
             ("(a).and()", "a"),
         ] {
             assert_eq!(joined(text, &mut notes), expected, "{text}");
@@ -426,7 +447,7 @@ mod tests {
             vec![Section { weight: 1.0, shares }]
         };
         assert_eq!(of("(\"a\", \"b\").blend(3, 1)"), blend([0.75, 0.25]));
-        assert_eq!(of("(\"a\", b).blend()"), blend([0.5, 0.5]));
+        assert_eq!(of("(\"a\", b) .blend ()"), blend([0.5, 0.5]));
         assert_eq!(of("(\"a\", \"b\").blend(3, -1, no_normalize)"), blend([3.0, -1.0]));
         let one = |weight, variant| Section { weight, shares: vec![(variant, 1.0)] };
         assert_eq!(of("(\"a\", \"b\").and(1, 0.5)"), [one(1.0, 0), one(0.5, 1)]);

@@ -98,7 +98,19 @@ fn notes(found: &Found) -> Vec<String> {
     if settings.strength.is_some() {
         notes.push("it was made from another picture, which the file does not hold (--init)".to_owned());
     }
+    if has_mask(found) {
+        notes.push(
+            "a part was drawn with a mask, which the file does not hold (--mask, or --outpaint for a border)"
+                .to_owned(),
+        );
+    }
     notes
+}
+
+/// Whether a part of another picture was drawn.
+fn has_mask(found: &Found) -> bool {
+    let settings = &found.settings;
+    settings.padding_mask_crop.is_some() || settings.mask_blur.is_some()
 }
 
 /// `darkroom generate` with the settings. What the file does not hold has names in capitals: LoRAs and embeddings lie in
@@ -127,8 +139,7 @@ fn command(found: &Found) -> String {
     flags.push(("--weights", found.weights.map(|weights| weights.name().to_owned())));
     flags.push(("--negative", settings.negative_prompt.as_deref().map(|text| as_text(text, written_in))));
     flags.push(("--init", settings.strength.map(|_| "PICTURE".to_owned())));
-    let has_mask = settings.padding_mask_crop.is_some() || settings.mask_blur.is_some();
-    flags.push(("--mask", has_mask.then(|| "MASK".to_owned())));
+    flags.push(("--mask", has_mask(found).then(|| "MASK".to_owned())));
     let whole = |number: Option<u32>| number.map(|number| number.to_string());
     let real = |number: Option<f64>| number.map(|number| number.to_string());
     let pair = |pair: Option<(usize, usize)>| pair.map(|(x, y)| format!("{x}x{y}"));
@@ -166,7 +177,7 @@ fn command(found: &Found) -> String {
         ("--strength", real(settings.strength)),
         ("--fit", text(&settings.fit)),
         ("--padding-mask-crop", whole(settings.padding_mask_crop)),
-        ("--mask-blur", real(settings.mask_blur)),
+        ("--mask-blur", real(settings.mask_blur.filter(|radius| *radius != 0.0))),
         ("--original-size", pair(settings.original_size)),
         ("--crop", pair(settings.crop)),
     ]);

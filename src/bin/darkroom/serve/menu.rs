@@ -126,7 +126,7 @@ pub struct CheckedRequest {
 impl CheckedRequest {
     /// What the request decides of what is written into its pictures; the seed is the first one's.
     pub fn parameters(&self) -> Parameters {
-        Parameters::of(&self.config, self.has_start_picture, self.sampler, self.model.clone())
+        Parameters::of(&self.config, self.has_start_picture, self.mask.is_some(), self.sampler, self.model.clone())
     }
 
     /// What is drawn one after the other: for each picture, or once for all.
