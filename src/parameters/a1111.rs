@@ -3,108 +3,22 @@
 //! What is there is taken: a setting that is absent or malformed does not refuse the others. Settings that have no field
 //! here are passed over. Text behind the line of settings, where extensions put theirs, is passed over too.
 
-use serde::Deserialize;
-use serde_json::Value;
+mod line;
+mod not_done;
 
+use serde::Deserialize;
+
+use self::line::{Line, split_at_settings, split_prompts, split_settings};
+use self::not_done::about_the_rest;
 use super::found::{Found, Settings};
-use super::{NEGATIVE, UsedEmbedding, UsedLora, spelled};
+use super::{UsedEmbedding, UsedLora, spelled};
 use crate::prompt::PromptSyntax;
 use crate::request::{ClipSkipCounting, take_lora_tags};
 use crate::rng::Noise;
 use crate::weights::WeightType;
 
-/// Keys that tell a line of settings from a line of a prompt.
-const KNOWN_KEYS: [&str; 8] =
-    ["Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Denoising strength"];
-/// How many of them a line needs that does not begin with `Steps:`.
-const ENOUGH_KEYS: usize = 2;
-
 /// Pixels around the mask where AUTOMATIC1111 does not say how many.
 const A1111_PADDING: u32 = 32;
-
-/// What is not done here, by how its keys begin (in lower case).
-const NOT_DONE: [(&str, &str); 34] = [
-    ("hires", "it was enlarged with hires fix"),
-    ("first pass size", "it was enlarged with hires fix"),
-    ("controlnet", "ControlNet steered it"),
-    ("refiner", "a refiner finished it"),
-    ("seed resize", "its noise is that of another size"),
-    ("ensd", "the noise of its steps has a seed of its own"),
-    ("eta noise seed delta", "the noise of its steps has a seed of its own"),
-    ("face restoration", "its faces were restored"),
-    ("adetailer", "ADetailer drew parts of it again"),
-    ("tiling", "its edges fit together"),
-    ("token merging", "tokens were merged to save time"),
-    ("hypernet", "a hypernetwork changed the model"),
-    ("regional prompter", "its prompts have regions"),
-    ("rp ", "its prompts have regions"),
-    ("latent couple", "its prompts have regions"),
-    ("forge couple", "its prompts have regions"),
-    ("tiled diffusion", "it was drawn in tiles"),
-    ("ultimate sd upscale", "it was enlarged in tiles"),
-    ("sd upscale", "it was enlarged in tiles"),
-    ("postprocess upscale", "it was enlarged afterwards"),
-    ("dynamic thresholding", "its guidance was held in bounds"),
-    ("cfg rescale", "its guidance was rescaled"),
-    ("freeu", "FreeU changed the model"),
-    ("sag guidance", "self-attention guidance steered it"),
-    ("ngms", "the negative prompt was left out in some steps"),
-    ("skip early cfg", "the negative prompt was left out in some steps"),
-    ("sigma ", "the noise of its steps was changed"),
-    ("schedule max sigma", "the range of its noise levels was changed"),
-    ("schedule min sigma", "the range of its noise levels was changed"),
-    ("schedule rho", "the curve of its noise levels was changed"),
-    ("noise multiplier", "its noise was made stronger or weaker"),
-    ("extra noise", "noise was added to the start picture"),
-    ("animatediff", "it is a frame of AnimateDiff"),
-    ("ip-adapter", "a picture steered it (IP-Adapter)"),
-];
-
-/// Keys that change nothing, or are read elsewhere, in lower case.
-const KNOWN: [&str; 42] = [
-    "steps",
-    "sampler",
-    "schedule type",
-    "cfg scale",
-    "seed",
-    "variation seed",
-    "variation seed strength",
-    "size",
-    "model",
-    "model hash",
-    "vae",
-    "vae hash",
-    "denoising strength",
-    "clip skip",
-    "rng",
-    "emphasis",
-    "eta",
-    "eta ddim",
-    "lora hashes",
-    "ti hashes",
-    "ti",
-    "hashes",
-    "version",
-    "user",
-    "batch size",
-    "batch pos",
-    "created date",
-    "civitai resources",
-    "civitai metadata",
-    "weights",
-    "template",
-    "negative template",
-    "prompt syntax",
-    "wildcard prompt",
-    "wildcard negative prompt",
-    "discard penultimate sigma",
-    "mask blur",
-    "mask mode",
-    "inpaint area",
-    "masked area padding",
-    "masked content",
-    "pad conds",
-];
 
 /// A resource as Civitai's own generator lists it.
 #[derive(Deserialize)]
@@ -114,21 +28,6 @@ struct Resource {
     #[serde(rename = "modelName")]
     name: Option<String>,
     weight: Option<f64>,
-}
-
-/// The line of settings, in order.
-struct Line(Vec<(String, String)>);
-
-impl Line {
-    fn find(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
-    }
-
-    /// Names with hashes, as in `Lora hashes: "a: 0123, b: 4567"`.
-    fn hashes(&self, key: &str) -> Vec<(String, String)> {
-        let pairs = self.find(key).unwrap_or_default().split(',').filter_map(|pair| pair.rsplit_once(':'));
-        pairs.map(|(name, hash)| (name.trim().to_owned(), hash.trim().to_owned())).collect()
-    }
 }
 
 /// Reads such a text; `None` where no line of it is one of settings.
@@ -283,115 +182,6 @@ fn take_loras(taken: &mut Settings, line: &Line, notes: &mut Vec<String>) {
             _ => {}
         }
     }
-}
-
-/// Names what was done to the picture and is not done here, and what is not known.
-fn about_the_rest(line: &Line, notes: &mut Vec<String>) {
-    let mut unknown = Vec::new();
-    let mut done: Vec<&str> = Vec::new();
-    for (key, _) in &line.0 {
-        let lower = key.to_lowercase();
-        let is_like = |start: &&(&str, &str)| lower.starts_with(start.0);
-        if let Some((_, what)) = NOT_DONE.iter().find(is_like) {
-            if !done.contains(what) {
-                done.push(what);
-            }
-        } else if !KNOWN.contains(&lower.as_str()) && !lower.is_empty() {
-            unknown.push(key.as_str());
-        }
-    }
-    for what in done {
-        let is_like = |key: &str| {
-            let lower = key.to_lowercase();
-            NOT_DONE.iter().find(|(start, _)| lower.starts_with(start)).is_some_and(|(_, of_key)| *of_key == what)
-        };
-        let said = line.0.iter().filter(|(key, _)| is_like(key)).map(|(key, value)| format!("{key}: {value}"));
-        let said: Vec<String> = said.take(4).collect();
-        notes.push(format!("{what}, which is not done here ({})", said.join(", ")));
-    }
-    if !unknown.is_empty() {
-        unknown.truncate(8);
-        notes.push(format!("it also says what is not known here: {}", unknown.join(", ")));
-    }
-}
-
-/// The prompts, and the last line of settings.
-fn split_at_settings(text: &str) -> Option<(&str, &str)> {
-    let mut lines: Vec<(usize, &str)> = Vec::new();
-    let mut at = 0;
-    for line in text.split('\n') {
-        lines.push((at, line.trim_end_matches('\r')));
-        at += line.len() + 1;
-    }
-    let n_known = |line: &str| {
-        let keys = split_settings(line);
-        KNOWN_KEYS.iter().filter(|known| keys.iter().any(|(key, _)| key == *known)).count()
-    };
-    let is_settings = |line: &&(usize, &str)| line.1.starts_with("Steps:");
-    let has_settings = |line: &&(usize, &str)| n_known(line.1) >= ENOUGH_KEYS;
-    let &(start, line) = lines.iter().rev().find(is_settings).or_else(|| lines.iter().rev().find(has_settings))?;
-    Some((text[..start].strip_suffix('\n').unwrap_or(&text[..start]), line))
-}
-
-/// The two prompts in the lines before the settings.
-fn split_prompts(text: &str) -> (&str, &str) {
-    let marked = if text.starts_with(NEGATIVE) { Some(0) } else { text.find("\nNegative prompt:").map(|i| i + 1) };
-    match marked {
-        None => (text, ""),
-        Some(start) => {
-            let negative = &text[start + NEGATIVE.len()..];
-            (text[..start].strip_suffix('\n').unwrap_or(""), negative.strip_prefix(' ').unwrap_or(negative))
-        }
-    }
-}
-
-/// The settings `key: value, key: "value, quoted", …`; what has no colon is passed over.
-fn split_settings(line: &str) -> Vec<(String, String)> {
-    let mut settings = Vec::new();
-    let mut rest = line.trim();
-    while let Some((key, after)) = rest.split_once(':') {
-        // What stood before the key without a colon is nobody's.
-        let key = key.rsplit(',').next().unwrap_or(key).trim();
-        let after = after.trim_start();
-        let quoted = quoted_len(after)
-            .and_then(|len| Some((serde_json::from_str::<String>(&after[..len]).ok()?, &after[len..])))
-            .or_else(|| list_or_object(after));
-        let (value, after) = match quoted {
-            // What may stand between the closing quote and the comma is nobody's.
-            Some((value, after)) => (value, after.split_once(',').map_or("", |(_, next)| next)),
-            None => after
-                .split_once(',')
-                .map_or_else(|| (after.trim().to_owned(), ""), |(value, next)| (value.trim().to_owned(), next)),
-        };
-        settings.push((key.to_owned(), value));
-        rest = after.trim_start();
-    }
-    settings
-}
-
-/// The JSON that `text` starts with, where that is a list or an object, and what follows.
-fn list_or_object(text: &str) -> Option<(String, &str)> {
-    if !text.starts_with(['[', '{']) {
-        return None;
-    }
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    let value = values.next()?.ok()?;
-    Some((value.to_string(), &text[values.byte_offset()..]))
-}
-
-/// The length of the JSON string that `text` starts with, quotes included.
-fn quoted_len(text: &str) -> Option<usize> {
-    let inside = text.strip_prefix('"')?;
-    let mut escaped = false;
-    for (i, c) in inside.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '"' => return Some(i + 2),
-            _ => {}
-        }
-    }
-    None
 }
 
 /// A number, or a note that it is none.

@@ -2,26 +2,27 @@
 //! WebGPU runner, and what serves machines without a GPU.
 //!
 //! On the CPU activations are f32 and the heavy operations are this crate's own (`run::cpu`); weights are held in the type
-//! asked for, also in blocks of codes that are dequantised as each is used. On CUDA everything is candle's own operations (`plain.rs`) in the type asked for, except graphs that need
-//! f32: for those the weights are widened when they are used. Between graphs the sampler's tensors are f32. A value is
-//! freed after its last use.
+//! asked for, also in blocks of codes that are dequantised as each is used. On CUDA everything is candle's own operations
+//! (`plain.rs`) in the type asked for, except graphs that need f32: for those the weights are widened when they are used.
+//! Between graphs the sampler's tensors are f32. A value is freed after its last use.
 
+mod held;
+mod nodes;
 mod plain;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
 
-use candle_core::{CpuStorage, DType, Device, Shape, Storage, Tensor};
-use half::f16;
+use candle_core::{DType, Device, Shape, Tensor};
 
+use self::held::Held;
+use self::nodes::with_slices;
 use crate::error::{Error, Result};
-use crate::graph::{Activation, Graph, Node, NodeId, Op, WeightSpec};
+use crate::graph::{Activation, Graph, NodeId, Op};
+use crate::run::cpu;
 pub use crate::run::cpu::Scores;
-use crate::run::cpu::{self, AttentionSizes, ConvSizes};
 use crate::run::{Colours, Runner};
-use crate::weights::blocks::{self, Blocks};
-use crate::weights::{WeightType, Weights, gguf};
+use crate::weights::{WeightType, Weights};
 
 impl Scores {
     /// What the request's two switches ask for: flash attention, else slices of so many heads (0: one), else all at once.
@@ -89,24 +90,6 @@ pub struct CandleRunner {
 /// Weights on the device, by name; convolutions on the CPU are repacked to \[K*K*C,O\].
 #[derive(Debug)]
 pub struct CandleWeights(RefCell<HashMap<String, Held>>);
-
-/// How a weight is held.
-#[derive(Clone, Debug)]
-enum Held {
-    /// As it is computed with, or in 16 bits.
-    Plain(Tensor),
-    /// In blocks of codes, which are dequantised each time they are used: a matrix of that shape.
-    Blocks(Rc<Blocks>, [usize; 2]),
-}
-
-impl Held {
-    fn tensor(&self) -> candle_core::Result<Tensor> {
-        match self {
-            Held::Plain(tensor) => Ok(tensor.clone()),
-            Held::Blocks(blocks, shape) => Tensor::from_vec(blocks.values(), shape.as_slice(), &Device::Cpu),
-        }
-    }
-}
 
 /// A graph with what a run needs to know of it.
 #[derive(Debug)]
@@ -179,143 +162,6 @@ impl CandleRunner {
         let last_uses = graph.last_uses();
         CandleProgram { graph, last_uses, dtype: precision.dtype() }
     }
-
-    fn node(
-        &self,
-        program: &CandleProgram,
-        node: &Node,
-        inputs: &[&Tensor],
-        silu_follows: bool,
-    ) -> candle_core::Result<Tensor> {
-        let CandleProgram { graph, dtype, .. } = program;
-        let shape = |i: usize| graph.node(node.inputs[i]).shape.as_slice();
-        match &node.op {
-            Op::Input(_) | Op::Weight => candle_core::bail!("is not computed"),
-            Op::Reshape => inputs[0].reshape(node.shape.as_slice()),
-            Op::Slice { axis, start, len } => inputs[0].narrow(*axis, *start, *len)?.contiguous(),
-            Op::Concat { axis } => Tensor::cat(inputs, *axis)?.contiguous(),
-            Op::Scale { factor } => inputs[0] * *factor,
-            Op::Affine { factors, offsets } => {
-                let row = |values: &[f64]| Tensor::from_slice(values, values.len(), &self.device)?.to_dtype(*dtype);
-                inputs[0].broadcast_mul(&row(factors)?)?.broadcast_add(&row(offsets)?)
-            }
-            Op::Gather => inputs[1].index_select(&inputs[0].flatten_all()?, 0)?.reshape(node.shape.as_slice()),
-            Op::TimestepEmbedding { dim, flip_sin_to_cos, freq_shift } => {
-                let t = inputs[0].to_dtype(DType::F32)?.to_vec1::<f32>()?;
-                let values = cpu::timestep_embedding(&t, *dim, *flip_sin_to_cos, *freq_shift);
-                Tensor::from_vec(values, node.shape.as_slice(), &self.device)?.to_dtype(*dtype)
-            }
-            Op::Conv2d { stride, pad, upsample } => {
-                let sizes = ConvSizes {
-                    input: four(shape(0))?,
-                    output: four(&node.shape)?,
-                    kernel: shape(1)[2],
-                    stride: *stride,
-                    pad: [pad[0], pad[1]],
-                    upsample: *upsample,
-                };
-                let n_out = sizes.output[3];
-                match self.kernels {
-                    Kernels::Plain => match inputs.get(2) {
-                        Some(bias) => plain::conv2d(inputs[0], inputs[1], bias, sizes),
-                        None => {
-                            let bias = Tensor::zeros(n_out, *dtype, &self.device)?;
-                            plain::conv2d(inputs[0], inputs[1], &bias, sizes)
-                        }
-                    },
-                    Kernels::Cpu => self.on_slices(node, inputs, |x| match x.get(2) {
-                        Some(bias) => cpu::conv2d(x[0], x[1], bias, sizes),
-                        None => cpu::conv2d(x[0], x[1], &vec![0.0; n_out], sizes),
-                    }),
-                }
-            }
-            Op::Linear => match self.kernels {
-                Kernels::Plain => plain::linear(inputs[0], inputs[1], inputs.get(2).copied()),
-                Kernels::Cpu => {
-                    let &[n, k] = shape(1) else { candle_core::bail!("wants a matrix") };
-                    self.on_slices(node, inputs, |x| cpu::linear(x[0], x[1], x.get(2).copied(), k, n))
-                }
-            },
-            Op::GroupNorm { groups, eps } => match self.kernels {
-                Kernels::Plain => {
-                    let y = plain::group_norm(inputs[0], inputs[1], inputs[2], *groups, *eps)?;
-                    if silu_follows { y.silu() } else { Ok(y) }
-                }
-                Kernels::Cpu => self.on_slices(node, inputs, |x| {
-                    cpu::group_norm(x[0], x[1], x[2], node.shape[0], *groups, *eps, silu_follows)
-                }),
-            },
-            Op::LayerNorm { eps } => match self.kernels {
-                Kernels::Plain => plain::layer_norm(inputs[0], inputs[1], inputs[2], *eps),
-                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::layer_norm(x[0], x[1], x[2], *eps)),
-            },
-            Op::Activation(activation) => match self.kernels {
-                Kernels::Plain => plain::activate(inputs[0], *activation),
-                Kernels::Cpu => self.on_slices(node, inputs, |x| {
-                    let mut y = x[0].to_vec();
-                    cpu::activate(&mut y, *activation);
-                    y
-                }),
-            },
-            Op::Geglu => match self.kernels {
-                Kernels::Plain => plain::geglu(inputs[0]),
-                Kernels::Cpu => {
-                    let width = node.shape.last().copied().unwrap_or(1);
-                    self.on_slices(node, inputs, |x| cpu::geglu(x[0], width))
-                }
-            },
-            Op::Add => match self.kernels {
-                Kernels::Plain => inputs[0].broadcast_add(inputs[1]),
-                Kernels::Cpu => self.on_slices(node, inputs, |x| {
-                    let mut y = x[0].to_vec();
-                    cpu::add_assign(&mut y, x[1], shape(0), shape(1));
-                    y
-                }),
-            },
-            Op::Attention { heads, scale, causal, .. } => {
-                let (&[batch, n_queries, width], &[_, n_keys, _]) = (shape(0), shape(1)) else {
-                    candle_core::bail!("wants [B,T,D]")
-                };
-                let (heads, causal) = (*heads, *causal);
-                let sizes = AttentionSizes { batch, n_queries, n_keys, width, heads, scale: *scale as f32, causal };
-                match self.kernels {
-                    Kernels::Plain => plain::attention(inputs[0], inputs[1], inputs[2], sizes, self.scores.get()),
-                    Kernels::Cpu => {
-                        self.on_slices(node, inputs, |x| cpu::attention(x[0], x[1], x[2], sizes, self.scores.get()))
-                    }
-                }
-            }
-        }
-    }
-
-    /// Runs a function of f32 slices. Weights held in 16 bits are widened for the time of the call.
-    fn on_slices(
-        &self,
-        node: &Node,
-        inputs: &[&Tensor],
-        f: impl FnOnce(&[&[f32]]) -> Vec<f32>,
-    ) -> candle_core::Result<Tensor> {
-        let wide: Vec<Tensor> =
-            inputs.iter().map(|x| x.to_dtype(DType::F32)?.contiguous()).collect::<candle_core::Result<_>>()?;
-        let values = with_slices(&wide, f)?;
-        Tensor::from_vec(values, node.shape.as_slice(), &self.device)
-    }
-}
-
-/// Gives a function the f32 values of contiguous CPU tensors without copying them.
-fn with_slices<T>(tensors: &[Tensor], f: impl FnOnce(&[&[f32]]) -> T) -> candle_core::Result<T> {
-    let guards: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
-    let mut slices = Vec::with_capacity(guards.len());
-    for (storage, layout) in &guards {
-        let Storage::Cpu(CpuStorage::F32(values)) = &**storage else { candle_core::bail!("wants f32 on the CPU") };
-        let Some((from, to)) = layout.contiguous_offsets() else { candle_core::bail!("wants contiguous values") };
-        slices.push(&values[from..to]);
-    }
-    Ok(f(&slices))
-}
-
-fn four(shape: &[usize]) -> candle_core::Result<[usize; 4]> {
-    shape.try_into().map_err(|_| candle_core::Error::Msg(format!("wants [B,H,W,C], got {shape:?}")))
 }
 
 fn one_line(error: &candle_core::Error) -> String {
@@ -330,54 +176,6 @@ impl CandleRunner {
 
     fn wrap<T>(&self, node: &str, result: candle_core::Result<T>) -> Result<T> {
         result.map_err(|e| self.error(node, &e))
-    }
-
-    /// A tensor's values, and the scales of its blocks where it is stored in such as are held.
-    async fn read(&self, spec: &WeightSpec, weights: &Weights) -> Result<(Vec<f32>, Vec<f16>)> {
-        let held = self.weights.map(|weights| weights.of_weight(&spec.name, &spec.shape));
-        let [outputs, inputs, ref taps @ ..] = spec.shape[..] else {
-            return Ok((weights.read_f32(&spec.name).await?, Vec::new()));
-        };
-        let kind = weights.blocks(&spec.name).zip(held).filter(|(kind, held)| blocks::keeps_scales(*kind, *held));
-        if let Some((kind, held)) = kind
-            && taps.iter().all(|side| *side == 1)
-            && inputs.is_multiple_of(blocks::BLOCK)
-        {
-            let bytes = weights.read_blocks(&spec.name, 0, (outputs * inputs) as u64).await?;
-            let mut values = Vec::new();
-            if gguf::dequantize(kind, &bytes, &mut values).is_some() && values.len() == outputs * inputs {
-                return Ok((values, blocks::scales_of(kind, held, &bytes)));
-            }
-        }
-        Ok((weights.read_f32(&spec.name).await?, Vec::new()))
-    }
-
-    /// A tensor from the checkpoint, as the kernels want it.
-    fn place(&self, spec: &WeightSpec, (values, scales): (Vec<f32>, Vec<f16>)) -> candle_core::Result<Held> {
-        let tensor = match (self.kernels, spec.shape.as_slice()) {
-            (Kernels::Cpu, &[out, channels, kernel, width]) => {
-                Tensor::from_vec(values, (out, channels, kernel, width), &Device::Cpu)?
-                    .permute((2, 3, 1, 0))?
-                    .contiguous()?
-                    .reshape((kernel * width * channels, out))?
-            }
-            _ => Tensor::from_vec(values, spec.shape.as_slice(), &Device::Cpu)?,
-        };
-        if let (Kernels::Cpu, Some(weights), &[rows, columns]) = (self.kernels, self.weights, tensor.dims()) {
-            let weight_type = weights.of_weight(&spec.name, &spec.shape);
-            if weight_type.is_quantised() {
-                // Blocks lie along the inputs: down the columns of a convolution, along the rows of a linear layer.
-                let is_along_columns = spec.shape.len() == 4;
-                let of = |x: &[&[f32]]| Blocks::with_scales(weight_type, x[0], columns, is_along_columns, &scales);
-                let blocks = with_slices(&[tensor], of)?;
-                return Ok(Held::Blocks(Rc::new(blocks), [rows, columns]));
-            }
-        }
-        // Vectors are few and small; keeping them wide costs nothing and saves rounding. candle's own operations want
-        // one type throughout.
-        let narrow = self.kernels == Kernels::Plain || spec.shape.len() > 1;
-        let tensor = if narrow { tensor.to_dtype(self.precision.dtype())? } else { tensor };
-        Ok(Held::Plain(tensor.to_device(&self.device)?))
     }
 }
 

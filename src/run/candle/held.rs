@@ -1,0 +1,81 @@
+//! How weights are held: in what they are computed with, or in blocks of codes.
+
+use std::rc::Rc;
+
+use candle_core::{Device, Tensor};
+use half::f16;
+
+use super::nodes::with_slices;
+use super::{CandleRunner, Kernels};
+use crate::error::Result;
+use crate::graph::WeightSpec;
+use crate::weights::blocks::{self, Blocks};
+use crate::weights::{Weights, gguf};
+
+/// How a weight is held.
+#[derive(Clone, Debug)]
+pub(super) enum Held {
+    /// As it is computed with, or in 16 bits.
+    Plain(Tensor),
+    /// In blocks of codes, which are dequantised each time they are used: a matrix of that shape.
+    Blocks(Rc<Blocks>, [usize; 2]),
+}
+
+impl Held {
+    pub fn tensor(&self) -> candle_core::Result<Tensor> {
+        match self {
+            Held::Plain(tensor) => Ok(tensor.clone()),
+            Held::Blocks(blocks, shape) => Tensor::from_vec(blocks.values(), shape.as_slice(), &Device::Cpu),
+        }
+    }
+}
+
+impl CandleRunner {
+    /// A tensor's values, and the scales of its blocks where it is stored in such as are held.
+    pub(super) async fn read(&self, spec: &WeightSpec, weights: &Weights) -> Result<(Vec<f32>, Vec<f16>)> {
+        let held = self.weights.map(|weights| weights.of_weight(&spec.name, &spec.shape));
+        let [outputs, inputs, ref taps @ ..] = spec.shape[..] else {
+            return Ok((weights.read_f32(&spec.name).await?, Vec::new()));
+        };
+        let kind = weights.blocks(&spec.name).zip(held).filter(|(kind, held)| blocks::keeps_scales(*kind, *held));
+        if let Some((kind, held)) = kind
+            && taps.iter().all(|side| *side == 1)
+            && inputs.is_multiple_of(blocks::BLOCK)
+        {
+            let bytes = weights.read_blocks(&spec.name, 0, (outputs * inputs) as u64).await?;
+            let mut values = Vec::new();
+            if gguf::dequantize(kind, &bytes, &mut values).is_some() && values.len() == outputs * inputs {
+                return Ok((values, blocks::scales_of(kind, held, &bytes)));
+            }
+        }
+        Ok((weights.read_f32(&spec.name).await?, Vec::new()))
+    }
+
+    /// A tensor from the checkpoint, as the kernels want it.
+    pub(super) fn place(&self, spec: &WeightSpec, (values, scales): (Vec<f32>, Vec<f16>)) -> candle_core::Result<Held> {
+        let tensor = match (self.kernels, spec.shape.as_slice()) {
+            (Kernels::Cpu, &[out, channels, kernel, width]) => {
+                Tensor::from_vec(values, (out, channels, kernel, width), &Device::Cpu)?
+                    .permute((2, 3, 1, 0))?
+                    .contiguous()?
+                    .reshape((kernel * width * channels, out))?
+            }
+            _ => Tensor::from_vec(values, spec.shape.as_slice(), &Device::Cpu)?,
+        };
+        if let (Kernels::Cpu, Some(weights), &[rows, columns]) = (self.kernels, self.weights, tensor.dims()) {
+            let weight_type = weights.of_weight(&spec.name, &spec.shape);
+            if weight_type.is_quantised() {
+                // Blocks lie along the inputs: down the columns of a convolution, along the rows of a linear layer.
+                let is_along_columns = spec.shape.len() == 4;
+                let of = |x: &[&[f32]]| Blocks::with_scales(weight_type, x[0], columns, is_along_columns, &scales);
+                let blocks = with_slices(&[tensor], of)?;
+                return Ok(Held::Blocks(Rc::new(blocks), [rows, columns]));
+            }
+        }
+        // Vectors are few and small; keeping them wide costs nothing and saves rounding. candle's own operations want
+        // one type throughout.
+        let narrow = self.kernels == Kernels::Plain || spec.shape.len() > 1;
+        let tensor = if narrow { tensor.to_dtype(self.precision.dtype())? } else { tensor };
+        Ok(Held::Plain(tensor.to_device(&self.device)?))
+    }
+}
