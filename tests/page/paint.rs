@@ -136,6 +136,16 @@ fn only_what_is_masked_is_drawn_and_put_back() {
     browser.wait_until(&format!("JSON.stringify({form}) === '[\"masked\",\"32\",\"4\"]'"));
     browser.fill(&[("mask-padding", "1.5")]);
     browser.wait_until("document.getElementById('needs').textContent.includes('Padding')");
+    // The mask is not in the file, blurred or not: the page says so where none is painted.
+    let names_mask = |card: usize| {
+        browser.eval("document.querySelectorAll('.notice').forEach((notice) => notice.remove())");
+        browser.eval(&format!("document.querySelectorAll('.card button[aria-label^=\"Use settings\"]')[{card}].click()"));
+        browser.run("await new Promise((resolve) => setTimeout(resolve, 100))");
+        browser.text("#notices").contains("made with a mask, which the file does not contain")
+    };
+    assert!(!names_mask(1), "the mask is there");
+    browser.eval("document.getElementById('mask-clear').click()");
+    assert_eq!((names_mask(0), names_mask(1)), (true, true));
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }
 

@@ -419,6 +419,7 @@ export const german = {
   made_with_loras: (names) => `es entstand mit ${names.length === 1 ? "der LoRA" : "den LoRAs"} ${names.join(", ")}, für dieses Modell nicht installiert`,
   made_with_model: (model) => `es entstand mit dem Modell ${model}`,
   made_from_source: "es entstand aus einem Ausgangsbild, das die Datei nicht enthält",
+  made_with_mask: "es entstand mit einer Maske, die die Datei nicht enthält",
   does_not_say: (names) => `es fehlt: ${names.join(", ")}`,
   unknown_sampler: (sampler) => `der Sampler ${sampler} wird nicht unterstützt`,
   settings_taken: (by) => `Einstellungen übernommen${by ? ` von ${by}` : ""}`,

@@ -33,11 +33,13 @@ export function reuse(parameters, { of_start = false } = {}) {
     "variation-seed": parameters.seed === undefined ? undefined : (parameters.variation_seed ?? ""),
     "variation-strength": parameters.seed === undefined ? undefined : (parameters.variation_strength ?? 0),
     strength: parameters.strength,
+    fit: parameters.strength === undefined ? undefined : Object.hasOwn(text.fitted, parameters.fit ?? "") ? parameters.fit : "stretch",
     "inpaint-area": parameters.strength === undefined ? undefined : parameters.padding_mask_crop === undefined ? "whole" : "masked",
     "mask-padding": parameters.padding_mask_crop,
     "mask-blur": parameters.strength === undefined ? undefined : (parameters.mask_blur ?? 0),
     sides: parameters.width === undefined ? undefined : parameters.any_size ? "any" : "",
-    eta: parameters.eta,
+    // A picture with a sampler and without eta was drawn with the default.
+    eta: parameters.eta ?? (parameters.sampler === undefined ? undefined : 0),
     count: 1,
   };
   fill(fields);
@@ -69,10 +71,11 @@ export function reuse(parameters, { of_start = false } = {}) {
   show_eta();
   if (model && parameters.model && parameters.model !== model.name) differences.push(text.made_with_model(parameters.model));
   if (parameters.prediction && parameters.prediction !== load_options().prediction) differences.push(text.made_with_prediction(parameters.prediction));
-  if (parameters.strength !== undefined && !start_picture.given().has_picture) {
-    differences.push(text.made_from_source);
-  }
+  const { has_picture, has_mask } = start_picture.given();
+  if (parameters.strength !== undefined && !has_picture) differences.push(text.made_from_source);
   const by = parameters.program && parameters.program !== "darkroom" ? parameters.program : "";
+  // Whoever draws with a mask writes its blur, 0 included; that other programs used one is among the notes.
+  if (by === "" && parameters.mask_blur !== undefined && !has_mask) differences.push(text.made_with_mask);
   if (differences.length > 0) notify("info", text.settings_differ(by, differences));
   else announce(text.settings_taken(by));
   show_strength();

@@ -276,6 +276,7 @@ export const english = {
   made_with_loras: (/** @type {string[]} */ names) => `it was made with the ${names.length === 1 ? "LoRA" : "LoRAs"} ${names.join(", ")}, not installed for this model`,
   made_with_model: (/** @type {string} */ model) => `it was made with the model ${model}`,
   made_from_source: "it was made from a source image, which the file does not contain",
+  made_with_mask: "it was made with a mask, which the file does not contain",
   does_not_say: (/** @type {string[]} */ names) => `it does not say: ${names.join(", ")}`,
   unknown_sampler: (/** @type {string} */ sampler) => `the sampler ${sampler} is not supported`,
   settings_taken: (/** @type {string} */ by) => `Settings loaded${by ? ` from ${by}` : ""}`,
