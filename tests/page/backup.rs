@@ -77,6 +77,9 @@ fn a_copied_link_brings_the_same_settings() {
         ("steps", "5"),
         ("guidance", "2.5"),
         ("sampler", "ddim"),
+        ("eta", "0.5"),
+        ("variation-seed", "9"),
+        ("variation-strength", "0.25"),
     ]);
     browser.eval("document.getElementById('copy-link').click()");
     browser.wait_until("window.copied");
@@ -87,6 +90,8 @@ fn a_copied_link_brings_the_same_settings() {
     other.open_page(link);
     other.wait_until("document.querySelector('.notice')");
     assert_eq!(fields(&other), before);
+    let noise = "['eta', 'variation-seed', 'variation-strength'].map((id) => document.getElementById(id).value)";
+    assert_eq!(other.eval(noise), json!(["0.5", "9", "0.25"]));
     assert!(notices(&other).starts_with("The settings of the link are in the form."), "{}", notices(&other));
     // Of a picture, too.
     other.draw(APPLE, 1);
@@ -98,6 +103,12 @@ fn a_copied_link_brings_the_same_settings() {
     other.wait_until("window.copied");
     let link = other.eval("window.copied").as_str().expect("a link").to_owned();
     assert!(link.contains("prompt=a+red+apple") && link.contains("seed=1&"), "{link}");
+    assert!(link.contains("eta=0.5&variation-seed=9&variation-strength=0.25"), "{link}");
+    // What a link leaves out is as a picture without it has it.
+    other.eval("document.getElementById('viewer').close()");
+    other.eval("(() => { location.hash = '#v=1&prompt=plain'; })()");
+    other.wait_until("document.getElementById('prompt').value === 'plain'");
+    assert_eq!(other.eval(noise), json!(["0", "", "0"]));
 }
 
 #[test]

@@ -18,10 +18,19 @@ export function open_extras(on_change) {
 /** What they add to a request. @returns {Partial<DrawRequest>} */
 export const of_extras = () => Object.assign({}, ...extras.values());
 
-/** Takes those of a picture, and none else. @param {import("../protocol.js").PictureParameters} parameters */
+/**
+ * Takes those of a picture, and none else.
+ * @param {import("../protocol.js").PictureParameters} parameters
+ * @returns {() => void} puts back those that were there
+ */
 export function use_extras_of(parameters) {
+  const before = extras;
   extras = extras_of(parameters);
   show_extras();
+  return () => {
+    extras = before;
+    show_extras();
+  };
 }
 
 /** Takes how a LoRA of few steps spaces them. @param {import("./networks.js").FewSteps} few */
@@ -51,7 +60,7 @@ function show_extras() {
  * @param {import("../protocol.js").PictureParameters} parameters
  * @returns {Map<string, Partial<DrawRequest>>}
  */
-function extras_of({ spacing, clip_skip, clip_skip_counting, timesteps, sigmas, original_size, crop, prompt_syntax, long_prompt_chunks = false }) {
+export function extras_of({ spacing, clip_skip, clip_skip_counting, timesteps, sigmas, original_size, crop, prompt_syntax, long_prompt_chunks = false }) {
   /** @type {[string, Partial<DrawRequest>][]} */
   const found = [];
   if (clip_skip !== undefined) {

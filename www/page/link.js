@@ -1,13 +1,13 @@
 // A link that carries the settings: in the fragment of the address, which browsers keep to themselves. What a link says is anybody's
 // text, so all of it is checked, and nothing is drawn or downloaded for it.
 
-import { message_of } from "../errors.js";
 import { changed } from "./check.js";
 import { element, make } from "./elements.js";
-import { use_extras_of } from "./extras.js";
+import { extras_of, of_extras, use_extras_of } from "./extras.js";
 import { FIELDS, choose_sampler, fill, option_of_sampler, show_eta, show_size, show_steps_of_sides } from "./form.js";
 import { use_loras, used_loras } from "./networks.js";
 import { notify } from "./notices.js";
+import { copy } from "./saving.js";
 import { hold_seed, next_seed, next_seed_is, seed_of } from "./seed.js";
 import * as start_picture from "./start_picture.js";
 import { text } from "./texts.js";
@@ -29,11 +29,19 @@ const CARRIED = /** @type {const} */ ({
   steps: /^\d{1,4}$/,
   guidance: /^\d{1,3}(\.\d{1,6})?$/,
   sampler: /^[\w+. -]{1,60}$/,
+  eta: /^\d(\.\d{1,6})?$/,
+  "variation-seed": /^\d{1,20}$/,
+  "variation-strength": /^[01](\.\d{1,6})?$/,
   syntax: /^(a1111|comfy|compel|plain)$/,
   noise: /^(cpu|philox)$/,
   sides: /^(any)?$/,
   model: /^[^\p{C}]{1,200}$/u,
 });
+
+/** Fields that mean something only beside others, with what they are where a link leaves them out. */
+const LEFT_OUT = { eta: "0", "variation-seed": "", "variation-strength": "0" };
+/** Fields that hold a seed. */
+const SEEDS = ["seed", "variation-seed"];
 
 /** @typedef {keyof typeof CARRIED} Key */
 /** What a link says, and the names of what cannot be taken of it. @typedef {{values: Partial<Record<Key, string>>, faults: string[]}} Asked */
@@ -43,12 +51,14 @@ let use_model = async () => {};
 /** Takes away what was said of the last link. */
 let close_last = () => {};
 
-/** A link with these settings. @param {Partial<Record<Key, string | number | undefined>>} values */
+/** A link with these settings; a variation seed without a strength means nothing. @param {Partial<Record<Key, string | number | undefined>>} values */
 function link_of(values) {
   const carried = new URLSearchParams({ v: "1" });
+  const defaults = /** @type {Partial<Record<Key, string>>} */ (LEFT_OUT);
   for (const key of /** @type {Key[]} */ (Object.keys(CARRIED))) {
     const value = values[key];
-    if (value !== undefined && value !== "") carried.set(key, String(value));
+    if (value === undefined || value === "" || String(value) === defaults[key]) continue;
+    if (key !== "variation-seed" || Number(values["variation-strength"]) > 0) carried.set(key, String(value));
   }
   return `${location.origin}${location.pathname}#${carried}`;
 }
@@ -63,21 +73,13 @@ const link_of_form = () => {
 };
 
 /** The settings of a picture. @param {import("../protocol.js").PictureParameters} parameters */
-export const link_of_picture = ({ negative_prompt: negative, guidance_scale: guidance, prompt_syntax: syntax, any_size, ...same }) =>
-  link_of({ ...same, negative, guidance, syntax, sides: any_size ? "any" : "" });
+export const link_of_picture = ({ negative_prompt: negative, guidance_scale: guidance, prompt_syntax: syntax, any_size, variation_seed, variation_strength, ...same }) =>
+  link_of({ ...same, negative, guidance, syntax, sides: any_size ? "any" : "", "variation-seed": variation_seed, "variation-strength": variation_strength });
 
 /** Copies a link. @param {string} link @param {boolean} has_more whether there is more than a link carries */
 export async function copy_link(link, has_more) {
-  if (link.length > MAX_LINK) {
-    notify("error", text.link.too_long);
-    return;
-  }
-  try {
-    await navigator.clipboard.writeText(link);
-    notify("info", has_more ? text.link.copied_without : text.link.copied);
-  } catch (error) {
-    notify("error", text.not_copied(message_of(error)));
-  }
+  if (link.length > MAX_LINK) notify("error", text.link.too_long);
+  else await copy(link, has_more ? text.link.copied_without : text.link.copied);
 }
 
 /** What cannot be seen may say something else than what can: of the characters that steer, ends of lines alone stay. @param {string} said */
@@ -97,7 +99,7 @@ export function asked_by(hash) {
   for (const key of new Set(carried.keys())) {
     const value = plain(carried.get(key) ?? "");
     const is_known = Object.hasOwn(CARRIED, key);
-    const is_good = is_known && CARRIED[/** @type {Key} */ (key)].test(value) && (key !== "seed" || !Number.isNaN(seed_of(value)));
+    const is_good = is_known && CARRIED[/** @type {Key} */ (key)].test(value) && !(SEEDS.includes(key) && Number.isNaN(seed_of(value)));
     if (is_good) asked.values[/** @type {Key} */ (key)] = value;
     else asked.faults.push(is_known ? `${key} ${short(value)}` : short(plain(key)));
   }
@@ -124,14 +126,14 @@ function use_link(asked) {
   const before = Object.fromEntries(FIELDS.map((id) => [id, element(id).value]));
   const [seed_before, loras] = [next_seed(), used_loras()];
   const { model, sampler, ...fields } = values;
-  fill({ ...fields, ...(values.prompt === undefined ? {} : { negative: values.negative ?? "" }), count: 1 });
+  fill({ ...LEFT_OUT, ...fields, ...(values.prompt === undefined ? {} : { negative: values.negative ?? "" }), count: 1 });
   if (sampler !== undefined && option_of_sampler(sampler)) choose_sampler(sampler);
   else if (sampler !== undefined) said.push(text.unknown_sampler(sampler));
   if (values.seed !== undefined) hold_seed();
   // A link draws from its prompt alone.
   const removed = start_picture.remove_picture();
   use_loras([]);
-  use_extras_of(/** @type {import("../protocol.js").PictureParameters} */ ({}));
+  const put_back_extras = use_extras_of(/** @type {import("../protocol.js").PictureParameters} */ ({}));
   /** @type {Record<string, () => void>} */
   const actions = {};
   if (model !== undefined && model !== model_name(element("model").value)) {
@@ -153,6 +155,7 @@ function use_link(asked) {
     fill(before);
     next_seed_is(seed_before);
     use_loras(loras.map(({ strength = 1, ...lora }) => ({ ...lora, strength })));
+    put_back_extras();
     show();
     if (removed) start_picture.start_from(removed);
   };
@@ -178,7 +181,7 @@ export function open_links(choose_model) {
     waiting = take_address() ?? waiting;
     if (is_ready) use();
   });
-  const copy = () => copy_link(link_of_form(), used_loras().length > 0 || start_picture.given().has_picture);
+  const copy = () => copy_link(link_of_form(), used_loras().length > 0 || start_picture.given().has_picture || Object.keys(of_extras()).length > 0);
   const button = make("button", { type: "button", class: "plain", id: "copy-link", title: text.link.title, onclick: copy }, text.link.copy);
   element("extras").after(make("div", { class: "row" }, button));
   return () => {
@@ -188,4 +191,4 @@ export function open_links(choose_model) {
 }
 
 /** Whether a picture has more settings than a link carries. @param {import("../protocol.js").PictureParameters} parameters */
-export const has_more = ({ loras, strength, clip_skip, timesteps, sigmas }) => [strength, clip_skip, timesteps, sigmas].some((each) => each !== undefined) || (loras ?? []).length > 0;
+export const has_more = (parameters) => parameters.strength !== undefined || (parameters.loras ?? []).length > 0 || extras_of(parameters).size > 0;
