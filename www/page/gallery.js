@@ -5,18 +5,16 @@ import { message_of } from "../errors.js";
 import { all, forget, keep, on_lost, picture_of, remove, restore, set_favourite } from "./album.js";
 import { on_news } from "./channel.js";
 import { element, make, part } from "./elements.js";
-import { copy_link, has_more, link_of_picture } from "./link.js";
+import { archive_of } from "./image_archive.js";
 import { announce, notify } from "./notices.js";
+import { buttons_of } from "./picture_buttons.js";
+import { rows_of } from "./picture_rows.js";
 import { save_file } from "./saving.js";
 import { on_stage, open_stage, put_on_stage, show_bitmap, stage_is } from "./stage.js";
 import { text } from "./texts.js";
 import { look_at, open_viewer, viewer_lost } from "./viewer.js";
-import { duration } from "./words.js";
-import { zip } from "./zip.js";
 
 /** @typedef {import("./album.js").Kept} Kept */
-
-/** What the buttons at a picture do. @typedef {{reuse: (parameters: Kept["parameters"]) => void, start_from: (png: Blob) => void}} Actions */
 
 /**
  * A picture of the list.
@@ -30,8 +28,8 @@ import { zip } from "./zip.js";
 /** How long a deletion is offered to be taken back. */
 const UNDO_MS = 20_000;
 
-/** @type {Actions} */
-let actions;
+/** The buttons of a picture. @type {(item: Item, where: import("./picture_buttons.js").Place) => HTMLElement[]} */
+let buttons;
 /** All on the page, by their ids; those that could not be kept have ids below 0. @type {Map<number, Item>} */
 const shown = new Map();
 let n_unkept = 0;
@@ -44,14 +42,14 @@ const is_drawing = () => document.documentElement.dataset.state === "drawing";
 
 /**
  * Shows the pictures of earlier visits.
- * @param {Actions} given
+ * @param {Omit<import("./picture_buttons.js").Actions, "remove">} actions
  * @param {() => void} on_count
  */
-export async function open_gallery(given, on_count) {
-  actions = given;
+export async function open_gallery(actions, on_count) {
+  buttons = (item, where) => buttons_of(item, where, { ...actions, remove: (picture) => delete_pictures([picture]) });
   counted = on_count;
   open_stage((item) => buttons(item, "stage"), look_at);
-  open_viewer({ items: visible, actions: (item) => buttons(item, "viewer"), rows, remove: ({ picture }) => delete_pictures([picture]) });
+  open_viewer({ items: visible, actions: (item) => buttons(item, "viewer"), rows: rows_of, remove: ({ picture }) => delete_pictures([picture]) });
   element("open-gallery").addEventListener("click", () => show_gallery(part(document, "main", HTMLElement).dataset.view !== "gallery"));
   element("gallery-search").addEventListener("input", () => filter_pictures({ words: element("gallery-search").value }));
   element("gallery-favourites").addEventListener("change", () => filter_pictures({ favourites: element("gallery-favourites").checked }));
@@ -205,15 +203,10 @@ function choose(each, is_chosen) {
 /** Selects all that are shown. */
 export const select_all = () => select_pictures(visible().map(({ picture }) => picture.id));
 
-/** An archive of the selected pictures, each file as Save gives it, with a list that gallery_import.js reads. */
+/** Saves the selected pictures as one archive. */
 export async function save_together() {
   const pictures = chosen_pictures();
-  const digits = String(pictures.length).length;
-  const files = pictures.map(({ png, parameters, made_at }, i) => ({ name: `${String(i + 1).padStart(digits, "0")}-darkroom-${parameters.seed}.png`, file: png, made_at }));
-  // What the files do not say themselves.
-  const images = pictures.map(({ favourite = false, seconds, made_at }, i) => ({ name: files[i]?.name, favourite, seconds, made_at }));
-  const list = new Blob([JSON.stringify({ kind: "darkroom images", version: 1, images }, null, 1)]);
-  save_file(await zip([...files, { name: "darkroom.json", file: list, made_at: Date.now() }]), "darkroom.zip");
+  save_file(await archive_of(pictures), "darkroom.zip");
   announce(text.n_saved(pictures.length));
 }
 
@@ -292,48 +285,6 @@ async function toggle_favourite(each) {
   }
 }
 
-/**
- * @param {Item} item
- * @param {"card" | "stage" | "viewer"} where
- */
-function buttons(item, where) {
-  const { picture, url } = item;
-  const { prompt, seed } = picture.parameters;
-  const named = (/** @type {string} */ label) => `${label}: ${prompt}, ${text.seed(seed)}`;
-  const look = where === "viewer" ? "plain" : "";
-  /** @type {(label: string, act: () => void, title?: string) => HTMLElement} */
-  const button = (label, act, title = "") => make("button", { type: "button", class: look, "aria-label": named(label), title, onclick: act }, label);
-  const close = () => where === "viewer" && element("viewer").close();
-  const made = [
-    make("a", { href: url, download: `darkroom-${seed}.png`, class: look, "aria-label": named(text.save) }, text.save),
-    button(text.use_settings, () => {
-      close();
-      actions.reuse(picture.parameters);
-    }, text.use_settings_title),
-    button(text.edit, () => {
-      close();
-      actions.start_from(picture.png);
-    }, text.edit_title),
-  ];
-  if (where !== "card") {
-    made.splice(1, 0, button(text.copy, () => copy(new ClipboardItem({ "image/png": picture.png }), text.copied)));
-    made.push(button(text.link.copy, () => copy_link(link_of_picture(picture.parameters), has_more(picture.parameters)), text.link.title));
-    made.push(button(text.copy_seed, () => copy(String(seed), text.seed_copied)));
-  }
-  made.push(button(text.delete, () => delete_pictures([picture])));
-  return made;
-}
-
-/** @param {string | ClipboardItem} what @param {string} said */
-async function copy(what, said) {
-  try {
-    await (typeof what === "string" ? navigator.clipboard.writeText(what) : navigator.clipboard.write([what]));
-    notify("info", said);
-  } catch (error) {
-    notify("error", text.not_copied(message_of(error)));
-  }
-}
-
 /** @param {Kept} picture @returns {Item} */
 function show(picture) {
   const url = URL.createObjectURL(picture.png);
@@ -367,27 +318,4 @@ function show(picture) {
   else element("gallery").append(card);
   show_favourite(each);
   return each;
-}
-
-/** @param {Item} item @returns {[string, string][]} */
-function rows({ picture: { parameters, seconds, made_at, grid } }) {
-  const axes = grid ? [grid.x, ...(grid.y ? [grid.y] : [])].map(({ setting, values }) => `${setting} (${values.join(", ")})`).join(" × ") : undefined;
-  /** @type {[string, string | undefined][]} */
-  const rows = [
-    [text.grid.title, axes],
-    [text.row.negative, parameters.negative_prompt],
-    [text.row.size, `${parameters.width} × ${parameters.height}`],
-    [text.row.steps, String(parameters.steps)],
-    [text.row.guidance, String(parameters.guidance_scale)],
-    [text.row.sampler, parameters.sampler],
-    [text.row.seed, String(parameters.seed)],
-    [text.row.variation, parameters.variation_seed === undefined ? undefined : `${parameters.variation_seed}, ${parameters.variation_strength}`],
-    ["LoRAs", parameters.loras?.map(({ name, strength }) => `${name} ${strength}`).join(", ")],
-    [text.row.strength, parameters.strength?.toFixed(2)],
-    [text.row.model, parameters.model],
-    [text.row.took, duration(seconds)],
-    [text.row.made, new Date(made_at).toLocaleString()],
-  ];
-  // Pictures of earlier versions have null where there is nothing.
-  return rows.flatMap(([name, value]) => (value === undefined || value === null || value === "" ? [] : [[name, value]]));
 }

@@ -6,14 +6,12 @@ import { all } from "./album.js";
 import { element, make, picked_files } from "./elements.js";
 import { add_picture, select_all } from "./gallery.js";
 import { grid_of } from "./grid_sheet.js";
+import { LIST_NAME, list_of } from "./image_archive.js";
 import { notify } from "./notices.js";
 import { text } from "./texts.js";
 import { unzip } from "./unzip.js";
 
-/** The list in an archive of what its files do not say themselves. */
-export const LIST_NAME = "darkroom.json";
-
-/** What that list says of a file. @typedef {{favourite?: boolean, seconds?: number, made_at?: number}} Listed */
+/** @typedef {import("./image_archive.js").Listed} Listed */
 /** A file that may be an image, and what an archive says of it. @typedef {{name: string, made_at: number, read: () => Promise<Blob>, listed?: Listed}} Found */
 
 /** @type {import("../darkroom.js").Darkroom} */
@@ -30,14 +28,6 @@ export function open_gallery_import(given) {
 
 /** Whether a file is an archive, by its name or type. @param {File} file */
 export const is_archive = ({ name, type }) => /\.zip$/i.test(name) || type === "application/zip";
-
-/** The list of an archive; what it says is checked. @param {Blob} file @returns {Promise<Map<string, Listed>>} */
-async function list_of(file) {
-  const found = JSON.parse(await file.text())?.images;
-  if (!Array.isArray(found)) return new Map();
-  const number = (/** @type {unknown} */ value) => (typeof value === "number" && Number.isFinite(value) && value >= 0 ? value : undefined);
-  return new Map(found.flatMap((each) => (typeof each?.name === "string" ? [[each.name, { favourite: each.favourite === true, seconds: number(each.seconds), made_at: number(each.made_at) }]] : [])));
-}
 
 /** What is in files and archives. @param {File[]} files @param {string[]} without gets the names of what cannot be read */
 async function look_into(files, without) {
