@@ -80,6 +80,13 @@ export function pen_of(canvas, settings) {
 }
 
 /**
+ * What is on a canvas, as a PNG file.
+ * @param {HTMLCanvasElement} canvas
+ * @returns {Promise<Blob | null>} null where the browser cannot make one, as of a canvas that is too large
+ */
+export const png_of = (canvas) => new Promise((resolve) => canvas.toBlob(resolve));
+
+/**
  * A new element.
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag

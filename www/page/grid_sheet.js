@@ -1,6 +1,6 @@
 // A grid as one picture: cells with labels above and to their left, black on white as other programs draw theirs.
 
-import { pen_of } from "./elements.js";
+import { make, pen_of, png_of } from "./elements.js";
 import { texts_of, with_texts } from "./png_text.js";
 
 /** Browsers refuse larger canvases, or lose them without a word. */
@@ -74,7 +74,7 @@ function lines_of(pen, said, width) {
  */
 async function draw_grid(grid, cells, width, height) {
   const size = size_of_grid(grid, width, height);
-  const canvas = Object.assign(document.createElement("canvas"), { width: size.width, height: size.height });
+  const canvas = make("canvas", { width: size.width, height: size.height });
   const pen = pen_of(canvas, { alpha: false });
   pen.fillStyle = "#fff";
   pen.fillRect(0, 0, size.width, size.height);
@@ -95,7 +95,7 @@ async function draw_grid(grid, cells, width, height) {
     pen.drawImage(bitmap, size.left + (i % across) * (width + GAP), size.top + Math.floor(i / across) * (height + GAP), width, height);
     bitmap.close();
   }
-  const png = await new Promise((/** @type {(blob: Blob | null) => void} */ resolve) => canvas.toBlob(resolve));
+  const png = await png_of(canvas);
   // The memory is needed for the next picture.
   canvas.width = canvas.height = 0;
   if (!png) throw new Error("the canvas is too large for this browser");

@@ -1,7 +1,7 @@
 // The mask that is painted on the source picture: a canvas, opaque where the picture is to be regenerated, with its brush, by pointer and
 // by keyboard. What is done to a mask as a whole is in mask_tools.js.
 
-import { element, part, pen_of } from "./elements.js";
+import { element, make, part, pen_of } from "./elements.js";
 
 /** How many strokes can be taken back. */
 const MAX_UNDO = 30;
@@ -72,7 +72,7 @@ export function mask_is({ width, height }, fresh) {
 
 /** What is painted now, apart from what is painted later. */
 export function mask_copy() {
-  const copy = Object.assign(document.createElement("canvas"), { width: mask.width, height: mask.height });
+  const copy = make("canvas", { width: mask.width, height: mask.height });
   pen_of(copy).drawImage(mask, 0, 0);
   return copy;
 }
@@ -220,7 +220,6 @@ function look_for_paint() {
   for (let i = 3; i < data.length; i += 4) if (data[i] >= 128) return true;
   return false;
 }
-
 
 /** Another part is painted, or none. */
 export function mask_changed() {

@@ -2,7 +2,7 @@
 // under noise, so that an inpainting with less than full strength goes on with its colours and not with a flat one.
 
 import { message_of } from "../errors.js";
-import { element, pen_of } from "./elements.js";
+import { element, make, pen_of, png_of } from "./elements.js";
 import { mask_copy, paint } from "./mask.js";
 import { announce, notify } from "./notices.js";
 import { source, start_from } from "./start_picture.js";
@@ -84,7 +84,7 @@ function inset({ width, height }, of) {
  * @returns {Promise<Blob>}
  */
 async function extended(bitmap, border, size) {
-  const canvas = Object.assign(document.createElement("canvas"), size);
+  const canvas = make("canvas", size);
   const pen = pen_of(canvas);
   const { width, height } = bitmap;
   // The picture beside itself, every other time turned around.
@@ -98,7 +98,7 @@ async function extended(bitmap, border, size) {
     }
   }
   pen.resetTransform();
-  const tile = Object.assign(document.createElement("canvas"), { width: TILE, height: TILE });
+  const tile = make("canvas", { width: TILE, height: TILE });
   const noise = new ImageData(TILE, TILE);
   for (let i = 0; i < noise.data.length; i += 1) noise.data[i] = i % 4 === 3 ? NOISE_OPACITY : Math.floor(256 * Math.random());
   pen_of(tile).putImageData(noise, 0, 0);
@@ -107,5 +107,7 @@ async function extended(bitmap, border, size) {
   pen.fillRect(0, 0, size.width, size.height);
   // The picture itself, to the pixel.
   pen.drawImage(bitmap, border.left, border.top);
-  return new Promise((resolve, reject) => canvas.toBlob((file) => (file ? resolve(file) : reject(new Error(text.outpaint_failed))), "image/png"));
+  const file = await png_of(canvas);
+  if (!file) throw new Error(text.outpaint_failed);
+  return file;
 }

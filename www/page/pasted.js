@@ -1,5 +1,6 @@
 // Texts that are pasted: settings as other programs show them, and addresses of the Hub.
 
+import { make, png_of } from "./elements.js";
 import { with_texts } from "./png_text.js";
 
 /** Whether a text is settings as AUTOMATIC1111 writes them below a picture. @param {string} text */
@@ -10,11 +11,7 @@ export const is_settings = (text) => /(^|\n)\s*Steps: \d+, (.*, )?(Sampler|Seed|
  * @param {string} text
  */
 export async function picture_with(text) {
-  const png = await new Promise((/** @type {(blob: Blob | null) => void} */ resolve) => {
-    const canvas = document.createElement("canvas");
-    canvas.width = canvas.height = 1;
-    canvas.toBlob(resolve);
-  });
+  const png = await png_of(make("canvas", { width: 1, height: 1 }));
   if (!png) throw new Error("this browser makes no PNG files");
   return with_texts(png, { parameters: text });
 }

@@ -78,18 +78,20 @@ export function request() {
 export function fault(asked) {
   if (asked.prompt === "") return ["prompt", text.prompt_missing];
   if (Number.isNaN(asked.seed)) return ["seed", text.seed_range(MAX_SEED)];
-  /** @type {["width" | "height" | "steps" | "count", string][]} */
-  const whole = [["width", text.field.width], ["height", text.field.height], ["steps", text.field.steps], ["count", text.field.count]];
-  for (const [id, name] of whole) {
-    const value = asked[id] ?? 0;
+  /** @type {[Field, string, number | undefined][]} */
+  const whole = [
+    ["width", text.field.width, asked.width],
+    ["height", text.field.height, asked.height],
+    ["steps", text.field.steps, asked.steps],
+    ["count", text.field.count, asked.count],
+    ["mask-padding", text.field.mask_padding, asked.padding_mask_crop],
+  ];
+  for (const [id, name, value = 0] of whole) {
     if (!Number.isSafeInteger(value) || value < 0) return [id, value < 0 ? text.not_negative(name) : text.not_whole(name)];
   }
   if (!Number.isFinite(asked.guidance_scale)) return ["guidance", text.not_a_number(text.field.guidance)];
   if (Number.isNaN(asked.variation_seed)) return ["variation-seed", text.seed_range(MAX_SEED)];
   if (Number.isNaN(asked.variation_strength)) return ["variation-strength", text.not_a_number(text.field.variation_strength)];
-  if (asked.padding_mask_crop !== undefined && !(Number.isSafeInteger(asked.padding_mask_crop) && asked.padding_mask_crop >= 0)) {
-    return ["mask-padding", text.not_whole(text.field.mask_padding)];
-  }
   if (Number.isNaN(asked.mask_blur)) return ["mask-blur", text.not_a_number(text.field.mask_blur)];
   if (asked.eta !== undefined && !Number.isFinite(asked.eta)) return ["eta", text.not_a_number("Eta")];
   return null;
