@@ -19,7 +19,6 @@ const shows = [];
 /** Puts the layers behind both prompts. */
 export function open_highlight() {
   for (const id of /** @type {const} */ (["prompt", "negative"])) open_layer(element(id));
-  element("syntax").addEventListener("input", show_marks);
   // Words come and go with the model and its files.
   new MutationObserver(() => {
     embeddings = embeddings_pattern(embedding_words());

@@ -19,8 +19,8 @@ const COMPEL_JOIN = /\)(\.(?:and|add|blend))$/;
 const NUMBER = /^\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*$/;
 const CLOSES = /** @type {Record<string, string>} */ ({ ")": "(", "]": "[", "}": "{" });
 
-/** Whether a part of a text is a number. @param {string} text @param {number} start @param {number} end */
-const is_number = (text, start, end) => NUMBER.test(text.slice(start, end));
+/** Whether a text, or a part of one, is a number. @param {string} text @param {number} [start] @param {number} [end] */
+export const is_number = (text, start, end) => NUMBER.test(text.slice(start, end));
 
 /** What a pattern finds at a place. @param {RegExp} pattern @param {string} text @param {number} at */
 function found_at(pattern, text, at) {

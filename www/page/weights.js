@@ -2,7 +2,7 @@
 
 import { element } from "./elements.js";
 import { announce } from "./notices.js";
-import { brackets_of } from "./prompt_marks.js";
+import { brackets_of, is_number } from "./prompt_marks.js";
 import { syntax } from "./request.js";
 import { text } from "./texts.js";
 import { type_over } from "./typing.js";
@@ -14,7 +14,6 @@ const PLAIN_BRACKET = 1.1;
 /** What ends a word. */
 const ENDS = /[\s.,\\/!?%^*;:{}=`~()<>[\]|"]/;
 const TAG = /<(?:lora|lyco|hypernet):[^<>:]*(:[^<>]*)?>/g;
-const NUMBER = /^\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*$/;
 const COMPEL_WEIGHT = /(\d+\.?\d*|\.\d+)|(\++)|(-+)/y;
 
 /** @typedef {import("./prompt_marks.js").Syntax} Syntax */
@@ -52,7 +51,7 @@ export function change_weight(written, start, end, step, of) {
     if (index > start || end > index + tag.length) continue;
     const last = numbers === undefined ? -1 : tag.lastIndexOf(":");
     const said = last < 0 ? "1" : tag.slice(last + 1, -1);
-    if (!NUMBER.test(said)) return null;
+    if (!is_number(said)) return null;
     const weight = rounded(Number(said) + step);
     const begin = index + (last < 0 ? tag.length - 1 : last);
     const caret = `:${weight}`.length;
@@ -63,7 +62,7 @@ export function change_weight(written, start, end, step, of) {
   const inner = around.sort((a, b) => b.open - a.open)[0];
   if (inner) {
     const colon = inner.colons.at(-1);
-    const has_number = of !== "compel" && colon !== undefined && NUMBER.test(written.slice(colon + 1, inner.close));
+    const has_number = of !== "compel" && colon !== undefined && is_number(written, colon + 1, inner.close);
     const [from, to] = [inner.open + 1, has_number ? colon : inner.close];
     if (start === end || (start === from && end === to)) {
       const behind = of === "compel" ? compel_weight(written, inner.close + 1) : { weight: has_number ? Number(written.slice(colon + 1, inner.close)) : PLAIN_BRACKET, length: 0 };
