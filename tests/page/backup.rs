@@ -92,7 +92,7 @@ fn a_copied_link_brings_the_same_settings() {
     assert_eq!(fields(&other), before);
     let noise = "['eta', 'variation-seed', 'variation-strength'].map((id) => document.getElementById(id).value)";
     assert_eq!(other.eval(noise), json!(["0.5", "9", "0.25"]));
-    assert!(notices(&other).starts_with("The settings of the link are in the form."), "{}", notices(&other));
+    assert!(notices(&other).starts_with("Settings loaded from the link."), "{}", notices(&other));
     // Of a picture, too.
     other.draw(APPLE, 1);
     other.eval("navigator.clipboard.writeText = async (copied) => { window.copied = copied; }");
@@ -150,7 +150,7 @@ fn settings_go_to_another_browser_and_can_be_taken_back() {
     // Dropped, and no such file.
     std::fs::write(dir.path().join("other.json"), "{\"a\": 1}").expect("a file");
     drop_path(&other, &dir.path().join("other.json"));
-    other.wait_until("document.getElementById('notices').textContent.includes(\"not a file of Darkroom's settings\")");
+    other.wait_until("document.getElementById('notices').textContent.includes('not a Darkroom settings file')");
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_gallery_comes_back_from_its_archive() {
     assert_eq!(other.eval("document.querySelectorAll('.favourite[aria-pressed=true]').length"), 1);
     // Once more, dropped: all are there.
     drop_path(&other, &path);
-    other.wait_until("document.getElementById('notices').textContent.includes('3 images were there already')");
+    other.wait_until("document.getElementById('notices').textContent.includes('3 images were already in the gallery')");
     assert_eq!(other.n_pictures(), 3);
     assert_eq!(other.console(), Vec::<String>::new());
 }

@@ -77,7 +77,7 @@ fn what_is_wrong_is_said_before_anything_is_queued() {
     open(&browser);
     for (setting, values, expected) in [
         ("steps", "1-x", "not a whole number"),
-        ("steps", "0", "Steps 0 is not possible"),
+        ("steps", "0", "Steps must be 1–1000, not 0"),
         ("steps", "1-101", "at most 100"),
         ("seed", "18446744073709551616", "from 0 to 18446744073709551615"),
         ("sampler", "euler, foo", "the sampler foo is not supported"),
@@ -90,7 +90,7 @@ fn what_is_wrong_is_said_before_anything_is_queued() {
     }
     choose(&browser, "x", "seed", "1-50");
     choose(&browser, "y", "seed", "1");
-    assert!(fault(&browser, "y").contains("another setting"), "{}", fault(&browser, "y"));
+    assert!(fault(&browser, "y").contains("a different setting"), "{}", fault(&browser, "y"));
     // A grid that no canvas holds, and what the model refuses, which it is asked about.
     choose(&browser, "y", "", "");
     browser.fill(&[("width", "1024"), ("height", "1024")]);
@@ -166,7 +166,7 @@ fn a_cancelled_grid_leaves_its_finished_pictures() {
     browser.wait_until("document.querySelectorAll('.card').length > 0");
     browser.eval("[...document.querySelectorAll('#grid button')].find((b) => b.textContent === 'Cancel grid').click()");
     browser.wait_until_idle();
-    browser.wait_until("document.querySelector('.notice')?.textContent.includes('of 9 images were made')");
+    browser.wait_until("document.querySelector('.notice')?.textContent.includes('of 9 images were generated')");
     let n = browser.n_pictures();
     assert!((1..9).contains(&n), "{n}");
     assert_eq!(browser.eval("document.querySelectorAll('#queue li').length"), 0);
