@@ -19,12 +19,12 @@ const MAX_CHARACTERS = 1 << 20;
 const BEFORE_KEY = "darkroom.before-import";
 
 /** @typedef {Record<string, unknown>} Values */
-/** What of something that was read can be kept; undefined where nothing. @typedef {(found: unknown) => unknown} Check */
+/** Returns what of a parsed value is valid; undefined where nothing is. @typedef {(found: unknown) => unknown} Check */
 
 /** @type {(type: "string" | "boolean" | "number") => Check} */
 const a = (type) => (found) => (typeof found === type && (type !== "string" || String(found).length <= MAX_CHARACTERS) && !Number.isNaN(found) ? found : undefined);
 
-/** What passes of a record of any names. @param {Check} check @returns {Check} */
+/** The entries of a record whose values pass. @param {Check} check @returns {Check} */
 const record_of = (check) => (found) => {
   if (typeof found !== "object" || found === null || Array.isArray(found)) return undefined;
   const entries = Object.entries(found).flatMap(([name, value]) => {
@@ -44,7 +44,7 @@ const choice_of_lora = (found) => {
 /** Menus whose values come with a model. */
 const OF_MODEL = ["model", "sampler"];
 
-/** The form's fields; a menu takes what it has alone. @type {Check} */
+/** The form's fields; a menu takes only the values that it has. @type {Check} */
 const form = (found) => {
   const kept = Object.entries(/** @type {Record<string, string>} */ (record_of(a("string"))(found) ?? {}));
   const fits = kept.filter(([id, value]) => {

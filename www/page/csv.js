@@ -1,4 +1,4 @@
-// Comma-separated values: what spreadsheets and AUTOMATIC1111's styles.csv are written in (RFC 4180).
+// Comma-separated values (RFC 4180), as spreadsheets and AUTOMATIC1111's styles.csv have them.
 
 /**
  * The rows of a text; quoted fields may hold commas, quotes and ends of lines. Empty lines are no rows.

@@ -1,5 +1,5 @@
-// A grid over two settings, as AUTOMATIC1111's X/Y plot: the panel that chooses them, the pictures, which are queued like others, and the
-// sheet that is made of them when the last one is done.
+// A grid over two settings, as AUTOMATIC1111's X/Y plot: its panel, its pictures, which are queued like others, and the sheet that is
+// assembled once the last one is done.
 
 import { message_of } from "../errors.js";
 import { estimated_seconds, next_request } from "./check.js";

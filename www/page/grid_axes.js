@@ -1,4 +1,4 @@
-// The settings that a grid can go through: what their values are, and what they make of a request.
+// The settings that a grid can vary: how their values are read, and how each value changes a request.
 
 import { element } from "./elements.js";
 import { option_of_sampler } from "./form.js";

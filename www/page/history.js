@@ -8,9 +8,9 @@ import { type_all } from "./typing.js";
 
 /** Where they are kept between visits. */
 export const HISTORY_KEY = "darkroom.history";
-/** So many are kept, */
+/** How many prompts are kept. */
 const MAX_PROMPTS = 100;
-/** each of at most so many characters, because browsers keep some megabytes in all. */
+/** The longest prompt that is kept, in characters with its negative prompt: browsers keep some megabytes in all. */
 const MAX_CHARACTERS = 10_000;
 
 /** A prompt and what to avoid. @typedef {{prompt: string, negative: string}} Prompts */

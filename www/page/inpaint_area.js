@@ -1,5 +1,5 @@
-// What of the source picture is drawn where a part is painted: all of it, or only that part at the request's size, put back into the
-// picture; and how softly the mask ends.
+// The inpaint area: the whole picture, or only the masked part, which is generated at the request's size and pasted back; and the blur of
+// the mask.
 
 import { element } from "./elements.js";
 

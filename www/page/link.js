@@ -1,5 +1,5 @@
-// A link that carries the settings: in the fragment of the address, which browsers keep to themselves. What a link says is anybody's
-// text, so all of it is checked, and nothing is drawn or downloaded for it.
+// A link that carries the settings in the fragment of the address, which browsers do not send. A link is untrusted input: all of it is
+// checked, and opening one draws and downloads nothing.
 
 import { changed } from "./check.js";
 import { element, make } from "./elements.js";
@@ -82,7 +82,7 @@ export async function copy_link(link, has_more) {
   else await copy(link, has_more ? text.link.copied_without : text.link.copied);
 }
 
-/** What cannot be seen may say something else than what can: of the characters that steer, ends of lines alone stay. @param {string} said */
+/** Invisible characters can make a text say something else than it shows: of control and format characters only line ends and joiners stay. @param {string} said */
 const plain = (said) => said.replace(/\r\n?/g, "\n").replaceAll("\t", " ").replace(/[\p{Cc}\p{Cf}\p{Co}\p{Cs}]/gu, (char) => (char === "\n" || char === "\u200d" || char === "\u200c" ? char : ""));
 
 /** @param {string} name */

@@ -1,16 +1,16 @@
-// What is done to the mask as a whole: turned over, made larger, made smaller.
+// Operations on the whole mask: invert, grow, shrink.
 
 import { element } from "./elements.js";
 import { mask_copy, paint } from "./mask.js";
 
-/** By what share of the longer side a mask grows at a time. */
+/** By how much a mask grows at a time, as a share of the longer side. */
 const GROWN = 0.01;
-/** In how many directions it does. */
+/** In how many directions the mask is shifted to grow. */
 const N_DIRECTIONS = 32;
 
 /** @typedef {(pen: CanvasRenderingContext2D, width: number, height: number) => void} Draw */
 
-/** What was painted is not, and the other way around. @type {Draw} */
+/** Swaps what is painted and what is not. @type {Draw} */
 const invert = (pen, width, height) => {
   pen.globalCompositeOperation = "source-out";
   pen.fillRect(0, 0, width, height);

@@ -1,5 +1,5 @@
-// Outpainting: the source picture grows on some sides, and what is new is the mask. The new border is the picture mirrored at its edges
-// under noise, so that an inpainting with less than full strength goes on with its colours and not with a flat one.
+// Outpainting: extends the source picture on the chosen sides and masks the new border. The border is filled with the picture mirrored
+// at its edges, under noise, so that less than full strength starts from the picture's colours and not from a flat one.
 
 import { message_of } from "../errors.js";
 import { element, make, pen_of, png_of } from "./elements.js";
@@ -8,13 +8,13 @@ import { announce, notify } from "./notices.js";
 import { source, start_from } from "./start_picture.js";
 import { text } from "./texts.js";
 
-/** How many pixels of the picture are drawn again beside a new border, so that no seam is left; less for narrow borders. */
+/** How many pixels of the picture beside a new border are masked too, so that no seam is left; fewer for narrow borders. */
 const OVERLAP = 16;
 /** The longest side of a picture, in pixels. */
 const MAX_SIDE = 4096;
 /** The side of a tile of noise, in pixels. */
 const TILE = 128;
-/** How much of the noise is seen, 0 to 255. */
+/** Opacity of the noise, 0 to 255. */
 const NOISE_OPACITY = 60;
 
 /** Pixels on each side. @typedef {{left: number, top: number, right: number, bottom: number}} Border */
@@ -87,7 +87,7 @@ async function extended(bitmap, border, size) {
   const canvas = make("canvas", size);
   const pen = pen_of(canvas);
   const { width, height } = bitmap;
-  // The picture beside itself, every other time turned around.
+  // Tiles of the picture, every other one mirrored.
   for (let column = -Math.ceil(border.left / width); column <= Math.ceil(border.right / width); column += 1) {
     for (let row = -Math.ceil(border.top / height); row <= Math.ceil(border.bottom / height); row += 1) {
       const [turned_x, turned_y] = [column % 2 !== 0, row % 2 !== 0];

@@ -1,8 +1,8 @@
-// The texts inside PNG files: read, and put in. Only those that are not compressed, which is how this page's files have them.
+// Reads and adds text chunks of PNG files; only uncompressed ones, which is how this page's files have them.
 
 import { crc32 } from "./zip.js";
 
-/** A signature, a header. */
+/** The signature and the header chunk. */
 const HEAD_BYTES = 8 + 25;
 const MAX_CHUNKS = 100_000;
 

@@ -1,4 +1,4 @@
-// What of a prompt has a meaning, by the syntax that it is written in: weights, choices, tags, words, and brackets that pair with nothing.
+// Finds what the syntax of a prompt gives a meaning: weights, choices, tags, keywords, embeddings, and unmatched brackets.
 // The program reads prompts by itself (src/prompt); this only finds what is worth marking while somebody types.
 
 /** @typedef {NonNullable<import("../protocol.js").DrawRequest["prompt_syntax"]>} Syntax */

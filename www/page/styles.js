@@ -1,5 +1,5 @@
-// Styles: named pairs of a prompt and what to avoid, which are put around or behind what is written, as AUTOMATIC1111 does it; and its
-// file of them, styles.csv.
+// Styles: named pairs of a prompt and a negative prompt that wrap the form's prompts or are appended to them, as in AUTOMATIC1111, and
+// its file of them, styles.csv.
 
 import { format_csv, parse_csv } from "./csv.js";
 import { read, write } from "./memory.js";
@@ -34,7 +34,7 @@ export function write_styles(kept) {
   if (n > MAX_CHARACTERS || !write(STYLES_KEY, { styles: kept })) throw new Error(text.prompts.no_room);
 }
 
-/** Those with others among them, which take the place of their namesakes, in the order of names. @param {Style[]} added @param {Style[]} [to] */
+/** Adds styles to others, replacing those of the same name; sorted by name. @param {Style[]} added @param {Style[]} [to] */
 export const with_styles = (added, to = styles()) =>
   [...new Map([...to, ...added].map((style) => [style.name, style])).values()].sort((a, b) => a.name.localeCompare(b.name));
 
@@ -57,7 +57,7 @@ export function styles_of_csv(csv) {
   const [name, prompt, negative] = [column(["name"]), column(["prompt", "text"]), column(["negative_prompt"])];
   if (name < 0 || prompt < 0) throw new Error(text.prompts.no_csv);
   const found = rows.map((row) => ({ name: (row[name] ?? "").trim(), prompt: row[prompt] ?? "", negative: row[negative] ?? "" }));
-  // It has lines between groups, which are styles of nothing.
+  // Rows without prompts separate groups in AUTOMATIC1111's menu.
   return found.filter((style) => style.name !== "" && style.prompt + style.negative !== "");
 }
 

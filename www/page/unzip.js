@@ -1,5 +1,5 @@
-// Reading zip archives: files that are stored or deflated, one after another. What an archive says of itself is checked, and a file that
-// would grow beyond all bounds is refused.
+// Reading zip archives whose files are stored or deflated. Offsets, sizes and checksums are verified, and a file that inflates beyond the
+// size that the archive gives is refused.
 
 import { text } from "./texts.js";
 import { crc32 } from "./zip.js";
@@ -24,7 +24,7 @@ const date_of = (time, day) => new Date((day >> 9) + 1980, ((day >> 5) & 15) - 1
  * The files of an archive.
  * @param {Blob} archive
  * @returns {Promise<Entry[]>}
- * @throws where it is none, or in a form that is not read here: encrypted, in parts, or beyond 4 GB
+ * @throws where it is no archive, or Zip64; reading an encrypted or damaged file throws
  */
 export async function unzip(archive) {
   const tail = await view_of(archive, Math.max(0, archive.size - MAX_END), Math.min(archive.size, MAX_END));
@@ -67,7 +67,7 @@ export async function unzip(archive) {
   return entries;
 }
 
-/** @param {Blob} packed @param {number} size how long it is to become, and no longer */
+/** @param {Blob} packed @param {number} size in bytes once inflated; more is an error */
 async function inflate(packed, size) {
   const bytes = new Uint8Array(size);
   let at = 0;

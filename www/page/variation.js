@@ -1,4 +1,4 @@
-// The variation seed: a second seed that the noise of the first is turned towards by some strength.
+// The variation seed: the noise of the seed is interpolated towards that of this one, by the variation strength.
 
 import { element } from "./elements.js";
 import { next_seed, next_seed_is, random_seed, seed_of } from "./seed.js";
