@@ -139,7 +139,8 @@ fn only_what_is_masked_is_drawn_and_put_back() {
     // The mask is not in the file, blurred or not: the page says so where none is painted.
     let names_mask = |card: usize| {
         browser.eval("document.querySelectorAll('.notice').forEach((notice) => notice.remove())");
-        browser.eval(&format!("document.querySelectorAll('.card button[aria-label^=\"Use settings\"]')[{card}].click()"));
+        browser
+            .eval(&format!("document.querySelectorAll('.card button[aria-label^=\"Use settings\"]')[{card}].click()"));
         browser.run("await new Promise((resolve) => setTimeout(resolve, 100))");
         browser.text("#notices").contains("made with a mask, which the file does not contain")
     };
