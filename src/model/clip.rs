@@ -28,8 +28,8 @@ const MASK_COLUMNS: usize = 8;
 /// What a hidden token's scores get less, about: enough for a softmax, little enough for 16 bits.
 const HIDDEN: f32 = -1e4;
 
-/// The encoder as a graph: input `embeddings` \[B,T,D\], the sums of the tokens' and the positions' rows, and, when pooled, `pooled_rows` \[B\] (b * T + place of the first
-/// end-of-text); outputs `hidden_states` \[B,T,D\] and `pooled` \[B,D or projection_dim\].
+/// The encoder as a graph: input `embeddings` \[B,T,D\], the sums of the tokens' and the positions' rows, and, when pooled,
+/// `pooled_rows` \[B\] (b * T + place of the first end-of-text); outputs `hidden_states` \[B,T,D\] and `pooled` \[B,D or projection_dim\].
 ///
 /// # Errors
 /// When more layers are skipped than there are.

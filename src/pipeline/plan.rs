@@ -307,15 +307,21 @@ fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Res
 
 /// Bytes that [`in_words`] tells exactly, no fewer than `n_bytes`: as a budget they suffice.
 fn rounded_up(n_bytes: u64) -> u64 {
-    n_bytes.next_multiple_of(if n_bytes < 1_000_000_000 { 1_000_000 } else { 10_000_000 })
+    n_bytes.next_multiple_of(match n_bytes {
+        0..1_000 => 1,
+        1_000..1_000_000 => 1_000,
+        1_000_000..1_000_000_000 => 1_000_000,
+        _ => 10_000_000,
+    })
 }
 
 /// Bytes as people say them.
-fn in_words(n_bytes: u64) -> String {
-    if n_bytes < 1_000_000_000 {
-        format!("{} MB", n_bytes / 1_000_000)
-    } else {
-        format!("{:.2} GB", n_bytes as f64 / 1e9)
+pub(crate) fn in_words(n_bytes: u64) -> String {
+    match n_bytes {
+        0..1_000 => format!("{n_bytes} bytes"),
+        1_000..1_000_000 => format!("{} kB", n_bytes / 1_000),
+        1_000_000..1_000_000_000 => format!("{} MB", n_bytes / 1_000_000),
+        _ => format!("{:.2} GB", n_bytes as f64 / 1e9),
     }
 }
 
@@ -346,7 +352,8 @@ mod tests {
     #[test]
     fn what_is_told_to_suffice_does() {
         for (n_bytes, told) in [
-            (1, "1 MB"),
+            (1, "1 bytes"),
+            (698_260, "699 kB"),
             (631_000_000, "631 MB"),
             (631_000_001, "632 MB"),
             (999_999_999, "1.00 GB"),

@@ -8,7 +8,7 @@ use super::convert;
 use super::dtype::Dtype;
 use super::gguf::{self, BlockType};
 use super::source::LocalFuture;
-use super::tensors::{Tensor, TensorSource};
+use super::tensors::{Tensor, TensorSource, no_blocks};
 use crate::error::{Error, Result};
 
 /// What the scale of `x.weight` is called: `x.scale_weight`, one number.
@@ -132,8 +132,7 @@ impl TensorSource for Decoded {
             let is_inside = first.checked_add(n).is_some_and(|end| end <= n_values);
             let bytes = self.blocks(name).filter(|_| is_inside).and_then(|kind| kind.whole_blocks(first, n));
             let Some((tensor, bytes)) = tensor.zip(bytes) else {
-                let reason = format!("tensor {name} has no {n} numbers from {first} on in blocks");
-                return Err(Error::Gguf { file: self.describe(), reason });
+                return Err(no_blocks(self.describe(), name, first, n));
             };
             self.base.read(tensor.name, bytes.start, (bytes.end - bytes.start) as usize).await
         })

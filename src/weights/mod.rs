@@ -236,6 +236,15 @@ impl Weights {
         self.0.blocks(name)
     }
 
+    /// The same, where the blocks lie along the inputs of a matrix \[O,I\] or a 1x1 convolution: no block has values of two
+    /// outputs, or of two taps.
+    #[must_use]
+    pub fn blocks_along_inputs(&self, spec: &WeightSpec) -> Option<BlockType> {
+        let [_, inputs, ref taps @ ..] = spec.shape[..] else { return None };
+        let kind = self.blocks(&spec.name)?;
+        (inputs.is_multiple_of(kind.elements()) && taps.iter().all(|side| *side == 1)).then_some(kind)
+    }
+
     /// Reads such blocks: those of `n` numbers from the one of number `first` on.
     ///
     /// # Errors

@@ -68,11 +68,15 @@ pub trait TensorSource {
     /// # Errors
     /// As [`TensorSource::read`]; [`crate::Error::Gguf`] where there are no such blocks.
     fn read_blocks<'a>(&'a self, name: &'a str, first: u64, n: u64) -> LocalFuture<'a, Result<Vec<u8>>> {
-        let reason = format!("tensor {name} has no {n} numbers from {first} on in blocks");
-        let file = self.describe();
-        Box::pin(async move { Err(Error::Gguf { file, reason }) })
+        let error = no_blocks(self.describe(), name, first, n);
+        Box::pin(async move { Err(error) })
     }
 
     /// The files, for messages.
     fn describe(&self) -> String;
+}
+
+/// That a tensor has no such numbers in whole blocks.
+pub(super) fn no_blocks(file: String, name: &str, first: u64, n: u64) -> Error {
+    Error::Gguf { file, reason: format!("tensor {name} has no {n} numbers from {first} on in blocks") }
 }

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use super::{Fit, Report, Share};
+use crate::pipeline::plan::in_words;
 
 /// How many tags are shown.
 const N_TAGS: usize = 8;
@@ -168,14 +169,4 @@ fn gpu(fit: &Fit) -> String {
 
 fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-/// Bytes as people say them.
-fn in_words(n_bytes: u64) -> String {
-    match n_bytes {
-        0..1_000 => format!("{n_bytes} bytes"),
-        1_000..1_000_000 => format!("{} kB", n_bytes / 1_000),
-        1_000_000..1_000_000_000 => format!("{} MB", n_bytes / 1_000_000),
-        _ => format!("{:.2} GB", n_bytes as f64 / 1e9),
-    }
 }

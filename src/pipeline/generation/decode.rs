@@ -27,8 +27,7 @@ impl<R: Runner> Setup<R> {
     }
 
     /// Latents to pixels; where there is a mask, the rest of the picture is put back untouched: where only the masked part is
-    /// drawn, at the picture's own size. Besides, whether the decoder
-    /// was repeated in f32.
+    /// drawn, at the picture's own size. Besides, whether the decoder was repeated in f32.
     pub async fn decode(
         &self,
         ready: &mut Ready<R>,

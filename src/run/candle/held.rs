@@ -34,17 +34,12 @@ impl CandleRunner {
     /// A tensor's values, and the scales of its blocks where it is stored in such as are held.
     pub(super) async fn read(&self, spec: &WeightSpec, weights: &Weights) -> Result<(Vec<f32>, Vec<f16>)> {
         let held = self.weights.map(|weights| weights.of_weight(&spec.name, &spec.shape));
-        let [outputs, inputs, ref taps @ ..] = spec.shape[..] else {
-            return Ok((weights.read_f32(&spec.name).await?, Vec::new()));
-        };
-        let kind = weights.blocks(&spec.name).zip(held).filter(|(kind, held)| blocks::keeps_scales(*kind, *held));
-        if let Some((kind, held)) = kind
-            && taps.iter().all(|side| *side == 1)
-            && inputs.is_multiple_of(blocks::BLOCK)
-        {
-            let bytes = weights.read_blocks(&spec.name, 0, (outputs * inputs) as u64).await?;
+        let kind = weights.blocks_along_inputs(spec).zip(held);
+        if let Some((kind, held)) = kind.filter(|(kind, held)| blocks::keeps_scales(*kind, *held)) {
+            let n_values = spec.shape.iter().product::<usize>();
+            let bytes = weights.read_blocks(&spec.name, 0, n_values as u64).await?;
             let mut values = Vec::new();
-            if gguf::dequantize(kind, &bytes, &mut values).is_some() && values.len() == outputs * inputs {
+            if gguf::dequantize(kind, &bytes, &mut values).is_some() && values.len() == n_values {
                 return Ok((values, blocks::scales_of(kind, held, &bytes)));
             }
         }

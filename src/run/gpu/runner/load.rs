@@ -330,12 +330,11 @@ impl GpuRunner {
                     return self.fail(&spec.name, format!("the weight has type {}", dtype.name()));
                 };
                 drop(bytes);
-                match as_uploaded {
-                    Raw::F32 => self.recorder.write(to.buffer, at, bytemuck::cast_slice(&values)),
-                    Raw::F16 => {
-                        self.recorder.write(to.buffer, at, bytemuck::cast_slice(&self.halves(&spec.name, &values)?));
-                    }
-                    Raw::Q8_0 | Raw::Q4_0 => {}
+                if as_uploaded == Raw::F16 {
+                    let halves = self.halves(&spec.name, &values)?;
+                    self.recorder.write(to.buffer, at, bytemuck::cast_slice(&halves));
+                } else {
+                    self.recorder.write(to.buffer, at, bytemuck::cast_slice(&values));
                 }
             }
             done += n;

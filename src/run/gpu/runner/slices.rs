@@ -15,7 +15,6 @@ use super::super::weight_layout::{WeightBuffer, WeightLayout};
 use super::load::PIECE_BYTES;
 use crate::error::Result;
 use crate::graph::WeightSpec;
-use crate::weights::blocks::BLOCK;
 use crate::weights::{Dtype, WeightType, Weights};
 
 /// Some outputs of a tensor on their way into a packed matrix.
@@ -90,12 +89,11 @@ impl Slice {
 /// The type that a tensor is uploaded in before it is packed. Blocks of quantised numbers go as they are where they lie along
 /// the inputs.
 fn raw_for(packed: WeightType, part: &WeightSpec, stored: Option<&Dtype>, weights: &Weights) -> Raw {
-    let lies_along_inputs = part.shape[1].is_multiple_of(BLOCK) && part.shape[2..].iter().all(|side| *side == 1);
     match packed {
         WeightType::F16 => Raw::F16,
         WeightType::F32 => Raw::F32,
         WeightType::Q8_0 | WeightType::Q4_0 => {
-            let blocks = weights.blocks(&part.name).filter(|_| lies_along_inputs).and_then(Raw::of_blocks);
+            let blocks = weights.blocks_along_inputs(part).and_then(Raw::of_blocks);
             // What is quantised is not rounded before.
             blocks.unwrap_or(if stored == Some(&Dtype::F16) { Raw::F16 } else { Raw::F32 })
         }

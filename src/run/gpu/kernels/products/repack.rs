@@ -110,8 +110,9 @@ impl Raw {
         match self {
             Raw::F16 => n_values * 2,
             Raw::F32 => n_values * 4,
-            Raw::Q8_0 => n_values / BLOCK as u64 * 34,
-            Raw::Q4_0 => n_values / BLOCK as u64 * 18,
+            Raw::Q8_0 | Raw::Q4_0 => {
+                self.blocks().map_or(0, |kind| n_values / kind.elements() as u64 * kind.bytes() as u64)
+            }
         }
     }
 
