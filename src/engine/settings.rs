@@ -171,8 +171,12 @@ impl EngineSettings {
             }
             _ => {}
         }
-        let of_gpu =
-            [(self.profile, "--profile"), (self.matrices, "--matrices"), (self.budget_bytes.is_some(), "--budget")];
+        let of_gpu = [
+            (self.profile, "--profile"),
+            (self.matrices, "--matrices"),
+            (self.budget_bytes.is_some(), "--budget"),
+            (self.tune != Tune::Auto, "--tune"),
+        ];
         match of_gpu.into_iter().find(|(is_set, _)| *is_set) {
             Some((_, name)) if self.device != DeviceName::Gpu => {
                 Err(Error::Request { field: "setting", got: name.into(), expected: "it is for --device gpu".into() })

@@ -146,7 +146,7 @@ fn command(found: &Found) -> String {
     let list = |list: Vec<String>| Some(list.join(",")).filter(|list| !list.is_empty());
     let timesteps = settings.timesteps.iter().flatten().map(ToString::to_string).collect();
     let sigmas = settings.sigmas.iter().flatten().map(ToString::to_string).collect();
-    let is_a1111_skip = settings.clip_skip_counting == Some(ClipSkipCounting::A1111);
+    let is_a1111_skip = settings.clip_skip.is_some() && settings.clip_skip_counting == Some(ClipSkipCounting::A1111);
     // Flags that are the defaults are left out.
     let syntax = settings.prompt_syntax.filter(|syntax| *syntax != PromptSyntax::default());
     let cuts = !settings.long_prompt_chunks;
