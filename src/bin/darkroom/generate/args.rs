@@ -96,7 +96,7 @@ pub struct Args {
     /// A picture that is white where `--init` is repainted; one of a single colour is transparent there instead.
     #[arg(long)]
     pub mask: Option<PathBuf>,
-    /// Extend --init by so many pixels on each side, and draw the border.
+    /// Extend --init by so many pixels on each side, and draw the border and up to 16 pixels of the picture beside it.
     #[arg(long, value_name = "LEFT,TOP,RIGHT,BOTTOM", value_parser = border)]
     pub outpaint: Option<Border>,
     /// Draw only what the mask marks, with so many pixels of the picture around it, at the size of --width and --height
