@@ -24,8 +24,8 @@
 //! - [`graph`]: models as plain data: operations, shapes, names, weights, costs.
 //! - [`store`]: verified chunks of downloaded files, as an interface; IndexedDB in the browser.
 //! - [`weights`]: safetensors and GGUF headers read as hostile input, lazy views of tensors, and layers above them for names,
-//!   types, cuts, and values with adapters in them ([`weights::merged`]), as sums or as factors for a device. Which type each weight is held in while a model is
-//!   drawn with ([`weights::WeightType`]), and blocks of 8 or 4 bits ([`weights::blocks`]).
+//!   types, cuts, and values with adapters in them ([`weights::merged`]), as sums or as factors for a device. Which type each
+//!   weight is held in while a model is drawn with ([`weights::WeightType`]), and blocks of 8 or 4 bits ([`weights::blocks`]).
 //! - [`model`]: the seven versions, diffusers' JSON as types, and CLIP, UNet and VAE as functions that append to a graph.
 //! - [`sampler`]: schedules and samplers as scalar coefficients of linear combinations; no sampler touches a tensor (the
 //!   pipeline applies dynamic thresholding, whose bound depends on the latents).
