@@ -25,6 +25,7 @@ use crate::parameters::UsedEmbedding;
 use crate::pipeline::plan::{Plan, PlanSettings, plan};
 use crate::pipeline::{
     Embedding, Inputs, LoadProgress, Lora, ModelComponents, ModelConfigs, ModelLoader, Residency, WithEmbeddings,
+    check_mask,
 };
 use crate::prompt::PromptSyntax;
 use crate::request::{Defaults, Request, SDConfig};
@@ -300,6 +301,7 @@ impl Engine {
     /// As there.
     pub fn draw_resolved(&self, config: SDConfig, pictures: Pictures) -> Result<Generation> {
         let Pictures { start_picture, mask } = pictures;
+        mask.as_ref().map_or(Ok(()), check_mask)?;
         Generation::new(self, Inputs { config, start_picture, mask })
     }
 }

@@ -1,9 +1,9 @@
 //! Pictures: reading what a person brings, resizing it as Pillow does, and writing the result with its parameters.
 //!
 //! Everything follows what diffusers does with Pillow: `load_image` for reading, `VaeImageProcessor` for resizing, masks,
-//! crops and overlays, and the step between 8-bit levels and [-1, 1]. All of it agrees to the bit, except that a JPEG may differ by up to
-//! 4 levels, because another decoder reads it, and by more in a last column or row that ends inside a unit of subsampled
-//! colours: 6 levels in the fixtures, 41 in noise.
+//! crops and overlays, and the step between 8-bit levels and [-1, 1]. All of it agrees to the bit, except that a JPEG may
+//! differ by up to 4 levels, because another decoder reads it, and by more in a last column or row that ends inside a unit
+//! of subsampled colours: 6 levels in the fixtures, 41 in noise. Outpainting's border is our own.
 //!
 //! It deliberately does no I/O (bytes in, bytes out), reads only PNG, JPEG, WebP, GIF, BMP and TIFF (the first frame of an
 //! animation), drops transparency instead of blending it, and ignores colour profiles, as Pillow's `convert("RGB")` does.

@@ -204,8 +204,8 @@ impl From<UsedLora> for LoraUse {
 }
 
 impl Parameters {
-    /// Those of the first picture of `config`, drawn with `sampler` by the model of that name. How a start picture was used
-    /// is written where there was one.
+    /// Those of the first picture of `config`, drawn with `sampler` by the model of that name. How a start picture
+    /// and a mask were used is written where there were any.
     #[must_use]
     pub fn of(config: &SDConfig, has_start_picture: bool, has_mask: bool, sampler: Sampler, model: String) -> Self {
         Parameters {

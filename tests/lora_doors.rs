@@ -158,6 +158,18 @@ fn tags_name_files_of_a_folder() {
     place.run("a fox <lora:none:1>", &dir).was_refused(2, &["none", "ink, locon"]);
     place.run("a fox", &["--lora-dir", "nowhere"]).was_refused(2, &["nowhere"]);
     place.run("a fox", &["--lora", "kohya-xl.safetensors"]).was_refused(3, &["kohya-xl", "XL"]);
+    // Neither a file nor a strength.
+    for (option, name) in [("--lora", "./none.safetensors"), ("--lora", "none.safetensors:0.5"), ("--vae", "./none")] {
+        let path = name.trim_end_matches(":0.5");
+        let words = [&format!("{path}: no such file"), "give the path of a file", "owner/repo, "];
+        place.run("a fox", &[option, name]).was_refused(3, &words);
+    }
+    place.run("a fox", &["--embedding", "./none.pt"]).was_refused(3, &["./none.pt: no such file", "give the path"]);
+    for strengths in [":1:abc", "::", ":1:"] {
+        let wrong = format!("{:?}", strengths.rsplit(':').next().unwrap());
+        let name = format!("./none.safetensors{strengths}");
+        place.run("a fox", &["--lora", &name]).was_refused(2, &["--lora", "the strength", &wrong, "is not a number"]);
+    }
     std::fs::copy(fixture("kohya-xl"), place.desk.path("loras/big.safetensors")).unwrap();
     place.run("a fox <lora:big:1>", &dir).was_refused(3, &["big", "XL"]);
 }

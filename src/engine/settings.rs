@@ -160,7 +160,10 @@ impl EngineSettings {
         };
         match (self.weights, self.device, self.dtype) {
             (Some(WeightType::F32), DeviceName::Cpu | DeviceName::Cuda, Dtype::F16) => {
-                return refuse("f32 with --dtype f16", "that is about weights there: leave one of the two out");
+                return refuse(
+                    "f32 with --dtype f16",
+                    "each is a type of weights on this device: leave one of the two out",
+                );
             }
             (Some(WeightType::F16), DeviceName::Cuda, Dtype::F32) => {
                 return refuse("f16 with --dtype f32 on CUDA", "leave one of the two out");
@@ -171,8 +174,12 @@ impl EngineSettings {
             }
             _ => {}
         }
-        let of_gpu =
-            [(self.profile, "--profile"), (self.matrices, "--matrices"), (self.budget_bytes.is_some(), "--budget")];
+        let of_gpu = [
+            (self.profile, "--profile"),
+            (self.matrices, "--matrices"),
+            (self.budget_bytes.is_some(), "--budget"),
+            (self.tune != Tune::Auto, "--tune"),
+        ];
         match of_gpu.into_iter().find(|(is_set, _)| *is_set) {
             Some((_, name)) if self.device != DeviceName::Gpu => {
                 Err(Error::Request { field: "setting", got: name.into(), expected: "it is for --device gpu".into() })

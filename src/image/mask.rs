@@ -2,7 +2,8 @@
 //!
 //! It follows diffusers' mask processor, `VaeImageProcessor(do_normalize=False, do_binarize=True,
 //! do_convert_grayscale=True)`, then `torch.nn.functional.interpolate(mode="nearest")` for the latents. It deliberately
-//! has no soft edges: those models are conditioned on 0 and 1. Soft ones are of what is laid over the result ([`super::overlaid`]).
+//! has no soft edges: those models are conditioned on 0 and 1. A blurred mask fades where the original is laid over the
+//! result ([`super::overlaid`]).
 
 use super::{Fit, RgbImage};
 

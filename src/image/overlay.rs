@@ -9,7 +9,7 @@ use super::{Fit, GrayImage, Region, RgbImage};
 const SHARE_BITS: u32 = 7;
 
 /// `original` where `mask` is black, to the byte, `drawn` where it is white, and both mixed between. With a region, `drawn` is
-/// what belongs there, and is brought to its size first.
+/// what belongs there, and is resized to it first; outside of it the mask has to be black.
 ///
 /// # Panics
 /// If mask and original, or, without a region, drawn and original, differ in size.

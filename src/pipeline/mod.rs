@@ -19,6 +19,7 @@ pub use components::{LoadProgress, ModelComponents, ModelLoader, Part, Residency
 pub use configs::ModelConfigs;
 pub use embeddings::{Embedding, WithEmbeddings};
 pub use foresight::foresee;
+pub(crate) use generation::check_mask;
 pub use generation::{Checkpoint, Generation};
 pub use job::{Event, Inputs, Stage, Task};
 pub use loras::{ActiveLoras, Lora, unknown as unknown_lora};

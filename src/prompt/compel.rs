@@ -36,7 +36,7 @@ enum Operator {
 /// A text as fragments with weights.
 ///
 /// # Errors
-/// [`Error::Request`] for what is not drawn here.
+/// [`crate::Error::Request`] for what is not drawn here.
 pub(super) fn part(text: &str, notes: &mut Vec<String>) -> Result<Part> {
     if let Some((operator, expected)) = REFUSED.iter().find(|(operator, _)| text.contains(operator)) {
         return refuse(format!("with compel's {operator}…)"), *expected);

@@ -269,16 +269,17 @@ const NAMES_EMBEDDING: &str = "embedding:";
 
 /// Says that ComfyUI's way to name embeddings is text here. The name itself may be one, which is read all the same.
 fn about_named_embeddings(text: &str, notes: &mut Vec<String>) {
-    const SPELLING: &str = NAMES_EMBEDDING;
-    for (at, _) in text.match_indices(SPELLING) {
+    for (at, _) in text.match_indices(NAMES_EMBEDDING) {
         let is_inside = text[..at].chars().next_back().is_some_and(char::is_alphanumeric);
-        let after = &text[at + SPELLING.len()..];
+        let after = &text[at + NAMES_EMBEDDING.len()..];
         let end = after.find(|c: char| c.is_whitespace() || "(),:[]|".contains(c)).unwrap_or(after.len());
         if !is_inside && end > 0 {
             let name: String = after[..end].chars().take(80).collect();
             note(
                 notes,
-                &format!("{SPELLING}{name} is ComfyUI's spelling, and {SPELLING} is text here: write {name} alone"),
+                &format!(
+                    "{NAMES_EMBEDDING}{name} is ComfyUI's spelling, and {NAMES_EMBEDDING} is text here: write {name} alone"
+                ),
             );
         }
     }

@@ -323,7 +323,8 @@ impl Request {
     /// has none. Whether it can be drawn, [`SDConfig::validate_for`] tells.
     ///
     /// # Errors
-    /// [`crate::Error::Request`] for a sampler that does not exist, and for settings that need a picture without one.
+    /// [`crate::Error::Request`] for a sampler that does not exist, and for settings that need another one or a picture
+    /// without it.
     pub fn resolve(
         &self,
         defaults: &Defaults,
@@ -418,11 +419,14 @@ impl Request {
         Some(format!("the start picture of {own_width}x{own_height} is {done} to {width}x{height}"))
     }
 
-    /// Refuses settings that mean nothing without a start picture, or without a mask.
+    /// Refuses settings that mean nothing without a start picture, a mask, or another setting.
     ///
     /// # Errors
     /// [`crate::Error::Request`] naming the setting.
     pub fn check_given(&self, has_picture: bool, has_mask: bool) -> Result<()> {
+        if self.clip_skip_counting.is_some() && self.clip_skip.is_none() {
+            return refuse("clip skip counting", "without a clip skip", "give the number too (--clip-skip, clip_skip)");
+        }
         if has_picture && has_mask {
             return match (self.padding_mask_crop, self.fit) {
                 (Some(_), Some(fit)) => {

@@ -19,9 +19,9 @@ pub struct ExpandedRequest {
 
 impl Request {
     /// Decides what the prompts leave open (`{a|b}`, `__name__`): of picture i with the seed plus i, each in a request of its
-    /// own (with a variation, the seed stays and the variation seed counts on), which keeps the prompts as they were as its templates. A request that has a template was decided before, and
-    /// stays what it is, as does one without anything to decide, and one in a syntax where braces are text. `seed` is used
-    /// where the request has none.
+    /// own, which keeps the prompts as they were as its templates. With a variation the requests' seeds stay, and their
+    /// variation seeds count on. A request that has a template was decided before, and stays what it is, as does one without
+    /// anything to decide, and one in a syntax where braces are text. `seed` is used where the request has none.
     ///
     /// # Errors
     /// [`crate::Error::Request`] for a name that is not there, in one line with those that are.

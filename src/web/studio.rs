@@ -278,8 +278,12 @@ pub(super) fn engine_settings(settings: &LoadSettings) -> EngineSettings {
         dtype: settings.dtype.into(),
         weights: settings.weights,
         fits_weights: true,
-        // The page decides itself whether a software adapter is measured.
-        tune: if settings.tune { Tune::Always } else { Tune::Never },
+        // The page decides itself whether a software adapter is measured; the processor has no tiles.
+        tune: match settings.runner {
+            RunnerName::Cpu => Tune::default(),
+            RunnerName::Gpu if settings.tune => Tune::Always,
+            RunnerName::Gpu => Tune::Never,
+        },
         tiles: tiles.map(|tiles| Arc::new(tiles) as _),
         // On the processor everything stays loaded.
         budget_bytes: match settings.runner {

@@ -34,6 +34,14 @@ fn the_border_is_drawn_and_the_picture_kept() {
 }
 
 #[test]
+fn help_tells_what_is_drawn_of_the_picture() {
+    let run = Desk::new().run(&["generate", "--help"]);
+    run.succeeded();
+    let words: Vec<&str> = run.stdout.split_whitespace().collect();
+    assert!(words.join(" ").contains("draw the border and up to 16 pixels of the picture beside it"), "{}", run.stdout);
+}
+
+#[test]
 fn what_extends_nothing_is_refused() {
     let desk = Desk::new();
     desk.put("init.png", &red_half(128, 128));

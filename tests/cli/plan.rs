@@ -40,6 +40,9 @@ fn settings_change_what_is_planned() {
     assert!(at(&["--dtype", "f32"]) > standard, "wider activations take more");
     assert!(at(&["--from-picture"]) > standard, "a picture to start from takes an encoder");
     assert!(at(&["--residency", "staged"]) < standard, "components one after another take less");
+    // Results of earlier steps that a sampler keeps count in the least that has to fit.
+    let least = |sampler| plan(&["--model", "v1-5", "--sampler", sampler])["least_peak_bytes"].as_u64().unwrap();
+    assert!(least("unipc") > least("euler"), "{} {}", least("unipc"), least("euler"));
     let text = |budget| {
         let run = Desk::new().run(&["plan", "--model", "xl", "--budget", budget]);
         run.succeeded();
@@ -74,6 +77,7 @@ fn what_cannot_be_planned_is_said() {
     let refused = |args: &[&str], words: &[&str]| desk.run(&[&["plan"], args].concat()).was_refused(REQUEST, words);
     refused(&["--model", "v1-5", "--width", "513"], &["width 513", "use 512 or 576", "--any-size"]);
     refused(&["--model", "v1-5", "--guidance", "21"], &["guidance scale 21", "0.0 to 20.0"]);
+    refused(&["--model", "v1-5", "--sampler", "dpm3"], &["dpm3", "dpm++2m_karras"]);
     refused(&["--model", "v1-5", "--budget", "some"], &["some", "--budget", "2GB"]);
     refused(&["--model", "v1-5", "--budget", "-1"], &["--budget"]);
     refused(&["--model", "v9"], &["v9", "v1-5", "turbo"]);

@@ -67,6 +67,11 @@ fn settings_that_cannot_be_drawn() {
         (&["--budget", "1GB"], &["--budget", "--device gpu"]),
         (&["--profile"], &["--profile", "--device gpu"]),
         (&["--matrices"], &["--matrices", "--device gpu"]),
+        (&["--tune", "always"], &["--tune", "--device gpu"]),
+        (&["--tune", "never"], &["--tune", "--device gpu"]),
+        (&["--clip-skip-counting", "a1111"], &["clip skip counting without", "--clip-skip"]),
+        (&["--clip-skip-counting", "diffusers"], &["clip skip counting without", "--clip-skip"]),
+        (&["--weights", "f32", "--dtype", "f16"], &["weights f32 with --dtype f16", "leave one of the two out"]),
         (&["surplus"], &["surplus"]),
     ];
     for (args, words) in table {

@@ -19,7 +19,7 @@ use pollster::block_on;
 use sha2::{Digest, Sha256};
 
 use crate::bar::Bar;
-use crate::source::{is_path, is_weights, show_download};
+use crate::source::{PLACES, is_path, is_weights, missing, show_download};
 
 /// The name that kohya's metadata gives a file.
 const OUTPUT_NAME: &str = "ss_output_name";
@@ -55,20 +55,22 @@ pub fn lora(text: &str) -> Result<LoraArg, String> {
     // A file of that very name is that file.
     while numbers.len() < 2 && !Path::new(file).is_file() {
         let Some((before, last)) = file.rsplit_once(':') else { break };
-        let Some(value) = number(last) else {
-            if is_weights(before) {
-                return Err(format!("the strength {last:?} is not a number"));
-            }
-            break;
-        };
+        let Some(value) = number(last) else { break };
         numbers.push(value);
         file = before;
     }
     if file.is_empty() {
         return Err("give a file: FILE[:STRENGTH[:TEXT_STRENGTH]]".into());
     }
-    if is_weights(file.rsplit_once(':').map_or("", |(before, _)| before)) {
-        return Err("give two strengths at most: FILE[:STRENGTH[:TEXT_STRENGTH]]".into());
+    // Only strengths follow the name of a file of weights or of a repository.
+    let is_name = |text: &str| is_weights(text) || text.parse::<RepoId>().is_ok();
+    let name_end = file.match_indices(':').map(|(at, _)| at).find(|&at| is_name(&file[..at]));
+    if let Some(at) = name_end.filter(|_| !Path::new(file).exists()) {
+        let strengths = &text[at + 1..];
+        return Err(match strengths.split(':').find(|strength| number(strength).is_none()) {
+            Some(wrong) => format!("the strength {wrong:?} is not a number: FILE[:STRENGTH[:TEXT_STRENGTH]]"),
+            None => "give two strengths at most: FILE[:STRENGTH[:TEXT_STRENGTH]]".into(),
+        });
     }
     let (strength, text_strength) = match numbers[..] {
         [] => (1.0, None),
@@ -411,7 +413,6 @@ fn fetch(name: &str, bar: &Bar) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path.to_path_buf());
     }
-    let missing = || Error::io(path, std::io::Error::from(std::io::ErrorKind::NotFound));
     if path.is_dir() {
         // Folders in it are not looked into.
         let mut files = Vec::new();
@@ -428,19 +429,18 @@ fn fetch(name: &str, bar: &Bar) -> Result<PathBuf> {
         });
     }
     if is_path(name) {
-        return Err(missing());
+        return Err(missing(name, PLACES));
     }
     if is_weights(name) {
         if name.matches('/').count() < 2 {
-            return Err(missing());
+            return Err(missing(name, PLACES));
         }
         return HubCache::from_env()?.fetch_file(&name.parse::<RepoFile>()?, &mut progress);
     }
     let repo: RepoId = name.parse().map_err(|_| Error::Request {
         field: "lora",
         got: format!("{name:?}"),
-        expected: "give the path of a file that exists, owner/repo, owner/repo/file.safetensors, or https://…"
-            .to_owned(),
+        expected: PLACES.to_owned(),
     })?;
     HubCache::from_env()?.fetch_only_file(&repo, &mut progress)
 }
@@ -465,8 +465,22 @@ mod tests {
             let got = lora(text).unwrap();
             assert_eq!((got.file.as_str(), got.used.strength, got.used.text_strength), (file, strength, text_strength));
         }
-        for text in ["a.safetensors:strong", "", ":1", "a.safetensors:1:1:1"] {
-            assert!(lora(text).is_err(), "{text}");
+        let two = "give two strengths at most";
+        for (text, said) in [
+            ("a.safetensors:strong", "the strength \"strong\" is not a number"),
+            ("dir/a.safetensors:1:abc", "the strength \"abc\" is not a number"),
+            ("dir/a.safetensors:abc:1", "the strength \"abc\" is not a number"),
+            ("/dir/a.safetensors::", "the strength \"\" is not a number"),
+            ("./a.safetensors:1:", "the strength \"\" is not a number"),
+            ("https://host:8080/a.safetensors:1:abc", "the strength \"abc\" is not a number"),
+            ("owner/repo@main:1:abc", "the strength \"abc\" is not a number"),
+            ("", "give a file"),
+            (":1", "give a file"),
+            ("a.safetensors:1:1:1", two),
+            ("owner/repo:1:1:1", two),
+        ] {
+            let error = lora(text).unwrap_err();
+            assert!(error.starts_with(said), "{text}: {error}");
         }
         let names = [
             "x/a.safetensors",

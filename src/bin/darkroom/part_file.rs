@@ -7,7 +7,7 @@ use darkroom::hub::{FileUrl, RepoId};
 use darkroom::{Error, Result};
 
 use crate::bar::Bar;
-use crate::source::{is_path, is_weights, show_download};
+use crate::source::{PLACES, is_path, is_weights, missing, show_download};
 
 /// Brings the file, where it is not here yet, and gives its path. `field` is the setting that names it; a repository
 /// must have only one.
@@ -34,13 +34,13 @@ fn fetch_file(field: &'static str, name: &str, bar: &Bar) -> Result<PathBuf> {
     }
     let n_parts = name.matches('/').count();
     if is_path(name) || n_parts == 0 || is_weights(name) && n_parts == 1 {
-        return Err(Error::io(path, std::io::Error::from(std::io::ErrorKind::NotFound)));
+        return Err(missing(name, PLACES));
     }
     if is_weights(name) {
         return HubCache::from_env()?.fetch_file(&name.parse()?, &mut progress);
     }
     let Ok(repo) = name.parse::<RepoId>() else {
-        return refuse("give the path of a file that exists, owner/repo, owner/repo/file.safetensors, or https://…");
+        return refuse(PLACES);
     };
     HubCache::from_env()?.fetch_only_file(&repo, &mut progress)
 }

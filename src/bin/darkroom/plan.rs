@@ -10,6 +10,7 @@ use darkroom::pipeline::Residency;
 use darkroom::pipeline::plan::{Plan, PlanSettings, plan};
 use darkroom::request::Request;
 use darkroom::run::gpu::{Caps, Gpu};
+use darkroom::sampler::Sampler;
 use darkroom::{Error, Result};
 
 use crate::bar::Bar;
@@ -43,6 +44,9 @@ pub struct Args {
     /// Guidance scale [default: the version's]; above 1 every step draws for two prompts.
     #[arg(long, allow_negative_numbers = true)]
     guidance: Option<f64>,
+    /// The sampler [default: the model's own].
+    #[arg(long, help = format!("The sampler [default: the model's own]: {}", Sampler::known()))]
+    sampler: Option<String>,
     /// Plan for starting from a picture.
     #[arg(long)]
     from_picture: bool,
@@ -90,6 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
         height: args.height,
         any_size: args.any_size,
         guidance_scale: args.guidance,
+        sampler: args.sampler.clone(),
         ..Request::default()
     };
     let expected = Expected { request, version, from_picture: args.from_picture, picture: None };

@@ -95,16 +95,23 @@ fn notes(found: &Found) -> Vec<String> {
     if let Some(sampler) = settings.sampler.as_ref().filter(|_| !settings.knows_sampler()) {
         notes.push(format!("its sampler {sampler} is not one of ours"));
     }
-    if settings.strength.is_some() {
+    let folders =
+        [("LORAS", "LoRAs", settings.loras.is_empty()), ("EMBEDDINGS", "embeddings", found.embeddings.is_empty())];
+    for (name, what, _) in folders.into_iter().filter(|(.., is_empty)| !is_empty) {
+        notes.push(format!("the file does not hold its {what}: write the folder that has them in place of {name}"));
+    }
+    if has_picture(found) {
         notes.push("it was made from another picture, which the file does not hold (--init)".to_owned());
     }
     if has_mask(found) {
-        notes.push(
-            "a part was drawn with a mask, which the file does not hold (--mask, or --outpaint for a border)"
-                .to_owned(),
-        );
+        notes.push("its mask is MASK in the command; of a border it is --outpaint in place of --mask".to_owned());
     }
     notes
+}
+
+/// Whether it was made from another picture.
+fn has_picture(found: &Found) -> bool {
+    found.settings.strength.is_some() || has_mask(found)
 }
 
 /// Whether a part of another picture was drawn.
@@ -138,7 +145,7 @@ fn command(found: &Found) -> String {
     flags.extend(found.embeddings.iter().map(|used| ("--embedding", of_embedding(used))));
     flags.push(("--weights", found.weights.map(|weights| weights.name().to_owned())));
     flags.push(("--negative", settings.negative_prompt.as_deref().map(|text| as_text(text, written_in))));
-    flags.push(("--init", settings.strength.map(|_| "PICTURE".to_owned())));
+    flags.push(("--init", has_picture(found).then(|| "PICTURE".to_owned())));
     flags.push(("--mask", has_mask(found).then(|| "MASK".to_owned())));
     let whole = |number: Option<u32>| number.map(|number| number.to_string());
     let real = |number: Option<f64>| number.map(|number| number.to_string());
@@ -146,7 +153,7 @@ fn command(found: &Found) -> String {
     let list = |list: Vec<String>| Some(list.join(",")).filter(|list| !list.is_empty());
     let timesteps = settings.timesteps.iter().flatten().map(ToString::to_string).collect();
     let sigmas = settings.sigmas.iter().flatten().map(ToString::to_string).collect();
-    let is_a1111_skip = settings.clip_skip_counting == Some(ClipSkipCounting::A1111);
+    let is_a1111_skip = settings.clip_skip.is_some() && settings.clip_skip_counting == Some(ClipSkipCounting::A1111);
     // Flags that are the defaults are left out.
     let syntax = settings.prompt_syntax.filter(|syntax| *syntax != PromptSyntax::default());
     let cuts = !settings.long_prompt_chunks;
@@ -228,7 +235,13 @@ mod tests {
         );
         let lines = lines(&found);
         assert_eq!(lines[..3], ["written by AUTOMATIC1111", "model: my model", "LoRA: ink, strength 0.8"]);
-        assert_eq!(lines[4..], ["note: its noise is of torch's CUDA generator, which --noise philox gives"]);
+        assert_eq!(
+            lines[4..],
+            [
+                "note: its noise is of torch's CUDA generator, which --noise philox gives",
+                "note: the file does not hold its LoRAs: write the folder that has them in place of LORAS",
+            ]
+        );
     }
 
     fn found_in(line: &str) -> Found {
@@ -278,6 +291,15 @@ mod tests {
     }
 
     #[test]
+    fn a_mask_is_that_of_a_picture() {
+        let found = found_in("a cat\nSteps: 20, Seed: 5, Mask blur: 4, Clip skip: 1");
+        let command = command(&found);
+        assert!(command.contains(" --init PICTURE --mask MASK ") && command.contains(" --mask-blur 4 "), "{command}");
+        assert!(!command.contains("--clip-skip"), "{command}");
+        assert_eq!(notes(&found).iter().filter(|note| note.contains("MASK")).count(), 1, "{:?}", notes(&found));
+    }
+
+    #[test]
     fn what_the_file_does_not_hold_is_named() {
         let line =
             "a cat\nSteps: 20, Sampler: Restart, Seed: 5, Denoising strength: 0.5, TI hashes: \"bad hands: aa, b: bb\"";
@@ -288,7 +310,9 @@ mod tests {
         {
             assert!(command.contains(part), "{command}");
         }
-        assert_eq!(notes(&found).len(), 3, "{:?}", notes(&found));
+        assert_eq!(notes(&found).len(), 4, "{:?}", notes(&found));
+        let embeddings = "the file does not hold its embeddings: write the folder that has them in place of EMBEDDINGS";
+        assert_eq!(notes(&found).iter().filter(|note| *note == embeddings).count(), 1);
         let in_lines: Vec<String> =
             lines(&found).into_iter().filter_map(|line| Some(line.strip_prefix("note: ")?.to_owned())).collect();
         assert_eq!(in_lines, notes(&found));

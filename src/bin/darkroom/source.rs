@@ -83,6 +83,18 @@ pub fn is_weights(name: &str) -> bool {
     [".safetensors", ".gguf", ".ckpt", ".pt", ".bin"].iter().any(|end| name.to_ascii_lowercase().ends_with(end))
 }
 
+/// What names a file that goes with a model.
+pub const PLACES: &str = "give the path of a file that exists, owner/repo, owner/repo/file.safetensors, or https://…";
+
+/// The same of a VAE.
+const VAE_PLACES: &str =
+    "give the path of a file or folder that exists, owner/repo, owner/repo/file.safetensors, or https://…";
+
+/// The error for a path where nothing is, with what names something (`places`).
+pub fn missing(path: &str, places: &str) -> Error {
+    Error::Hub { repo: path.to_owned(), reason: format!("no such file: {places}") }
+}
+
 /// What a picture may say of the model that drew it: a version or repository as given, a folder or file by its name alone,
 /// an address by its file. A folder in the Hub's URL layout, owner/repo/resolve/revision, is named owner/repo.
 #[must_use]
@@ -190,7 +202,7 @@ pub fn fetch_vae(field: &'static str, name: &str, bar: &Bar) -> Result<PathBuf> 
         return Ok(path.to_path_buf());
     }
     if is_path(name) {
-        return Err(Error::of_model(Error::io(path, std::io::Error::from(std::io::ErrorKind::NotFound))));
+        return Err(missing(name, VAE_PLACES));
     }
     if is_weights(name) && name.matches('/').count() >= 2 {
         return HubCache::from_env()?.fetch_file(&name.parse()?, &mut progress);
@@ -198,9 +210,7 @@ pub fn fetch_vae(field: &'static str, name: &str, bar: &Bar) -> Result<PathBuf> 
     let repo: RepoId = name.parse().map_err(|_| Error::Request {
         field,
         got: format!("{name:?}"),
-        expected:
-            "give the path of a file or folder that exists, owner/repo, owner/repo/file.safetensors, or https://…"
-                .to_owned(),
+        expected: VAE_PLACES.to_owned(),
     })?;
     let cache = HubCache::from_env()?;
     let mut first_error = None;

@@ -66,6 +66,18 @@ impl Prepared {
     }
 }
 
+/// Refuses a black mask, which needs no model to be told from others. [`Prepared::of`] has the last word, at the size that
+/// is drawn.
+///
+/// # Errors
+/// [`crate::Error::Request`] for one.
+pub(crate) fn check_mask(mask: &RgbImage) -> Result<()> {
+    match mask.pixels.iter().all(|&level| level == 0) {
+        true => without_white(false),
+        false => Ok(()),
+    }
+}
+
 /// The mask at the picture's size, blurred by a radius in its pixels.
 fn soft_mask(mask: &RgbImage, picture: &RgbImage, radius: f64) -> RgbImage {
     mask.fitted(picture.width, picture.height, Fit::Stretch).blurred(radius)

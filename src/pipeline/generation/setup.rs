@@ -64,7 +64,9 @@ fn task_of<R: Runner>(model: &ModelComponents<R>, inputs: &Inputs) -> Result<Tas
         (None, None) => Task::TextToImage,
         (Some(_), None) => Task::ImageToImage,
         (Some(_), Some(_)) => Task::Inpaint,
-        (None, Some(_)) => return refuse("mask", "without a picture", "give the picture to repaint too (--init)"),
+        (None, Some(_)) => {
+            return refuse("mask", "without a picture", "give the picture to repaint too (--init, image)");
+        }
     };
     if task != Task::Inpaint {
         inputs.config.check_without_mask()?;

@@ -96,7 +96,7 @@ pub struct Args {
     /// A picture that is white where `--init` is repainted; one of a single colour is transparent there instead.
     #[arg(long)]
     pub mask: Option<PathBuf>,
-    /// Extend --init by so many pixels on each side, and draw the border.
+    /// Extend --init by so many pixels on each side, and draw the border and up to 16 pixels of the picture beside it.
     #[arg(long, value_name = "LEFT,TOP,RIGHT,BOTTOM", value_parser = border)]
     pub outpaint: Option<Border>,
     /// Draw only what the mask marks, with so many pixels of the picture around it, at the size of --width and --height
@@ -118,9 +118,10 @@ pub struct Args {
     /// Leave out this many of the text encoder's last layers.
     #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     pub clip_skip: Option<usize>,
-    /// How --clip-skip counts: layers left out, as diffusers, or, as AUTOMATIC1111, which layer from the end is read.
-    #[arg(long, value_enum, default_value_t = ClipSkipCounting::Diffusers)]
-    pub clip_skip_counting: ClipSkipCounting,
+    /// How --clip-skip counts: layers left out, as diffusers, or, as AUTOMATIC1111, which layer from the end is read
+    /// [default: diffusers].
+    #[arg(long, value_enum)]
+    pub clip_skip_counting: Option<ClipSkipCounting>,
     /// What the prompts are written in.
     #[arg(long, value_enum, default_value_t = PromptSyntax::A1111)]
     pub prompt_syntax: PromptSyntax,
@@ -135,7 +136,7 @@ pub struct Args {
     /// Print the time of every kernel and shape, from the GPU's clock.
     #[arg(long)]
     pub profile: bool,
-    /// Threads on the CPU [default: all].
+    /// Threads on the CPU; with --device gpu they compile kernels and merge LoRAs [default: all].
     #[arg(long, allow_negative_numbers = true, value_parser = whole)]
     pub threads: Option<usize>,
     /// The PNG to write; with `--count` above 1, NAME-1.png, NAME-2.png and so on.
@@ -180,7 +181,7 @@ impl Args {
             noise: self.noise,
             count: Some(self.count),
             clip_skip: self.clip_skip,
-            clip_skip_counting: self.clip_skip.map(|_| self.clip_skip_counting),
+            clip_skip_counting: self.clip_skip_counting,
             prompt_syntax: Some(self.prompt_syntax),
             long_prompt: self.long_prompt,
             attention: Some(self.attention),

@@ -52,8 +52,15 @@ pub fn check_request(args: &Args, request: &Request, version: Option<SDVersion>)
     request.check_given(has_picture, has_mask)?;
     let Some(version) = version else {
         // Sizes, layers and conditioning are the repository's or the folder's own; everything else is the same for all models.
-        let request =
-            Request { width: None, height: None, clip_skip: None, original_size: None, crop: None, ..request.clone() };
+        let request = Request {
+            width: None,
+            height: None,
+            clip_skip: None,
+            clip_skip_counting: None,
+            original_size: None,
+            crop: None,
+            ..request.clone()
+        };
         let picture = has_picture.then_some(SDVersion::V1_5.default_size());
         return request.resolve(&Defaults::of(SDVersion::V1_5), picture, has_mask, 0)?.validate();
     };
