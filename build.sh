@@ -175,6 +175,7 @@ verb_test() {
         web | firefox | node | page | all) verb_setup_for browser ;;
         *) usage >&2; exit 2 ;;
     esac
+    temporary_folder
     tally_start
     # One kind that fails does not hide what the others would say.
     case $kind in native | all) attempt_tests "test native" test_native "$@"; failed=$((failed | status)) ;; esac
@@ -257,6 +258,7 @@ verb_bench() {
     case " ${names:-$benches} " in
         *" stream "* | *" browser "*) verb_setup_for browser; stage "wasm" build_wasm ;;
     esac
+    temporary_folder
     have_peers || echo "without onnxruntime-web, PyTorch and stable-diffusion.cpp: ./build.sh setup peers brings them"
     stage "compile" cargo bench --no-run "${flags[@]}"
     cargo bench --quiet "${flags[@]}"

@@ -8,6 +8,8 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 /// How often a driver, or the browser behind it, is started before a test gives up.
 ///
 /// One start is not enough. chromedriver takes a free IPv4 port and then the same number on IPv6, where another program
@@ -48,14 +50,19 @@ pub struct Driver {
     process: Child,
     lines: Lines,
     pub port: u16,
+    /// Where the driver and its browser write, profiles of a hundred megabytes among it, which neither deletes when it is
+    /// killed.
+    _temporary: TempDir,
 }
 
 impl Driver {
     /// Starts a driver that was told to choose its port and prints it behind `before_port`. The error says why it did not
     /// come up, with all that it printed.
     pub fn start(name: &str, arguments: &[&str], before_port: &'static str) -> Result<Self, String> {
+        let temporary = tempfile::tempdir().map_err(|e| format!("no temporary folder for {name}: {e}"))?;
         let mut process = Command::new(name)
             .args(arguments)
+            .env("TMPDIR", temporary.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -68,7 +75,7 @@ impl Driver {
         if let Some(pipe) = process.stderr.take() {
             read(pipe, before_port, Arc::clone(&lines), found);
         }
-        let mut driver = Driver { process, lines, port: 0 };
+        let mut driver = Driver { process, lines, port: 0, _temporary: temporary };
         // A driver that ends closes its pipes, and then nobody is left to send a port.
         match port.recv_timeout(START) {
             Ok(port) => driver.port = port,
@@ -123,14 +130,21 @@ mod tests {
         use super::{Driver, until_it_starts};
 
         let folder = tempfile::tempdir().expect("a folder");
-        let script = "echo x >>\"$0/starts\"
+        // What it leaves in its temporary folder goes with it.
+        let script = "mktemp -d >>\"$0/left\"; echo x >>\"$0/starts\"
             if [ $(wc -l <\"$0/starts\") -le 2 ]; then echo 'bind() failed: Address already in use' >&2; exit 1; fi
             echo 'started successfully on port 12345.'; exec sleep 60";
         let folder = folder.path().display().to_string();
         let start = || Driver::start("sh", &["-c", script, &folder], "started successfully on port ");
         let refusal = start().err().expect("the first start fails");
         assert!(refusal.contains("    bind() failed: Address already in use\n"), "{refusal}");
-        assert_eq!(until_it_starts(start).port, 12345);
+        let driver = until_it_starts(start);
+        assert_eq!(driver.port, 12345);
+        let left = std::fs::read_to_string(format!("{folder}/left")).expect("a file");
+        let left: Vec<_> = left.lines().map(std::path::Path::new).collect();
+        assert_eq!(left.iter().map(|folder| folder.is_dir()).collect::<Vec<_>>(), [false, false, true]);
+        drop(driver);
+        assert!(!left[2].exists());
         let starts = std::fs::read_to_string(format!("{folder}/starts")).expect("a file");
         assert_eq!(starts.lines().count(), 3);
     }

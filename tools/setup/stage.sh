@@ -30,6 +30,14 @@ stage() {
     if [ $status -ne 0 ]; then exit $status; fi
 }
 
+# A temporary folder of this run alone. Browsers that are killed leave their profiles, a hundred megabytes each, and a failed
+# test what it wrote: a disk full of that fails the tests of another day.
+temporary_folder() {
+    TMPDIR=$(mktemp -d)
+    export TMPDIR
+    trap 'rm -rf "$TMPDIR"' EXIT
+}
+
 # The tally of tests: a file that each runner's own summary lines are added to.
 tally_start() { : >"$log/tally"; }
 
