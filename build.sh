@@ -32,7 +32,7 @@ usage() {
 ./build.sh check                    formatting, lints of both targets, types of the JavaScript, documentation, invariants, shaders,
                                     fuzzing
 ./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, weights, memory, lora,
-                                    stream, serve, or all of them
+                                    stream, visit, serve, or all of them
 ./build.sh kit [--with-model]       pack target/kit.tar.xz, which tells all about a borrowed machine's graphics card
 ./build.sh kit test                 what that does, on this machine's adapter
 TEXT
@@ -258,7 +258,7 @@ verb_check() {
     [ $failed -eq 0 ]
 }
 
-benches="browser native kernels weights memory lora stream serve"
+benches="browser native kernels weights memory lora stream visit serve"
 
 verb_bench() {
     local flags=() names="" name
@@ -272,7 +272,7 @@ verb_bench() {
     verb_setup_for native
     # Those that drive a browser need one, and the page's wasm.
     case " ${names:-$benches} " in
-        *" stream "* | *" browser "*) verb_setup_for browser; stage "wasm" build_wasm ;;
+        *" stream "* | *" browser "* | *" visit "*) verb_setup_for browser; stage "wasm" build_wasm; stage "compressed copies" compress_files ;;
     esac
     temporary_folder
     have_peers || echo "without onnxruntime-web, PyTorch and stable-diffusion.cpp: ./build.sh setup peers brings them"
