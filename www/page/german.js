@@ -284,6 +284,7 @@ export const german = {
   over_budget: (advice) => `, mehr als die Grenze: ${advice}`,
   starts_while_downloading: "Beginnt, während das Modell geladen wird",
   about: (time) => `etwa ${time}`,
+  an_image: (time) => `etwa ${time} je Bild`,
   estimate_later: "Zeitschätzung nach dem ersten Bild",
   only_painted: "Nur der übermalte Bereich ändert sich.",
   paint_first: "Übermale den Teil, der neu entstehen soll: nur er wird erzeugt, in voller Auflösung, und eingesetzt.",

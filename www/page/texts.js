@@ -133,6 +133,7 @@ export const english = {
   over_budget: (/** @type {string} */ advice) => `, more than the limit: ${advice}`,
   starts_while_downloading: "Starts while the model downloads",
   about: (/** @type {string} */ time) => `about ${time}`,
+  an_image: (/** @type {string} */ time) => `about ${time} an image`,
   estimate_later: "time estimate after your first image",
   only_painted: "Only the painted area changes.",
   paint_first: "Paint the part to redraw: only that part is generated, at full resolution, and pasted back.",
