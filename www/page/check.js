@@ -1,10 +1,11 @@
 // What a request needs, or what is wrong with it: it is checked once typing rests, and again before it is drawn. Nothing is drawn here.
 
-import { message_of } from "../errors.js";
 import { is_downloading } from "./downloads.js";
 import { element } from "./elements.js";
 import { FIELDS, keep_form, keep_model_settings, loaded_model } from "./form.js";
 import { show_marks } from "./highlight.js";
+import { message_of as raw_message_of } from "../errors.js";
+import { told } from "./messages.js";
 import { networks_known } from "./networks.js";
 import { announce } from "./notices.js";
 import { reveal } from "./panel.js";
@@ -91,8 +92,8 @@ async function check(asked = request()) {
     return work;
   } catch (error) {
     // What the command line and programs call it is here a choice.
-    const said = message_of(error).replace(" with --any-size (any_size)", text.choose_any_size);
-    say("error", sentence(said), field_of(message_of(error)));
+    const message = raw_message_of(error);
+    say("error", sentence(told(message.replace(" with --any-size (any_size)", text.choose_any_size))), field_of(message));
     return null;
   }
 }
@@ -161,7 +162,7 @@ export async function look() {
       shown.textContent = is_over ? text.too_many_tokens(n_tokens, limit) : written ? text.tokens(n_tokens, limit, n_chunks) : "";
       shown.dataset.state = is_over ? "over" : "";
     } catch (error) {
-      shown.textContent = sentence(message_of(error));
+      shown.textContent = sentence(told(raw_message_of(error)));
     }
   }
   await check();

@@ -2,7 +2,7 @@
 // here is in downloads.js and imports.js, what is chosen for each in model_options.js.
 
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
-import { code_of, message_of } from "../errors.js";
+import { code_of } from "../errors.js";
 import { LICENCES, RECOMMENDED } from "./catalog.js";
 import { broadcast, on_news } from "./channel.js";
 import { delete_later, is_deleted, left_over } from "./deletions.js";
@@ -13,7 +13,8 @@ import { keep_focus } from "./focus.js";
 import { loaded_model } from "./form.js";
 import { open_imports } from "./imports.js";
 import { forget_file, inspect_kept, is_part, shown_report, toggle_report } from "./kept_files.js";
-import { all_options, forget_options, open_model_options, part_choices, set_options } from "./model_options.js";
+import { message_of } from "./messages.js";
+import { all_options, forget_options, open_model_options, models_are, part_choices, set_options } from "./model_options.js";
 import { network_of, refresh_networks } from "./networks.js";
 import { notify } from "./notices.js";
 import { repository_of } from "./pasted.js";
@@ -109,6 +110,7 @@ export async function refresh() {
     return;
   }
   known = reports;
+  models_are(reports);
   show_models(reports);
   // Only the list asks for it.
   if (element("models").open && (await inspect_kept(darkroom, reports))) await refresh();
