@@ -301,6 +301,21 @@ fn the_page_speaks_german() {
     browser.draw(APPLE, 1);
     assert!(browser.text("#stage").starts_with("Fertig in"), "{}", browser.text("#stage"));
     assert_eq!(browser.text(".card small"), "Seed 1 · 1 Schritt");
+    // All that stands in index.html is translated, but for what is the same in both languages.
+    let same = browser.run(
+        "const { markup } = await import('./page/german_markup.js');
+        const page = new DOMParser().parseFromString(await (await fetch('index.html')).text(), 'text/html');
+        page.querySelectorAll('noscript, svg').forEach((element) => element.remove());
+        const walker = page.createTreeWalker(page.body, NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT);
+        const said = new Set();
+        for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+            if (node instanceof Text) said.add(node.nodeValue);
+            else for (const name of ['aria-label', 'placeholder', 'title', 'alt']) said.add(node.getAttribute(name) ?? '');
+        }
+        return [...said].map((each) => each.trim().replace(/\\s+/g, ' ')).filter((each) => /\\p{L}{2}/u.test(each) && !(each in markup)).sort();",
+    );
+    let expected: [&str; 0] = [];
+    assert_eq!(same, json!(expected));
     // So is what the engine says.
     let why = browser.eval("document.getElementById('runner-why').textContent");
     assert!(why.as_str().is_some_and(|why| why.contains("CPU") && !why.contains("adapter here")), "{why}");

@@ -1,5 +1,5 @@
 // All that the page says, in one place. English is the reference; another language is a file of the same shape (german.js) and is
-// taken where the browser asks for it. What stands in index.html is translated by what it says: `markup` in those files.
+// taken where the browser asks for it. What stands in index.html is translated by what it says, in `markup`.
 
 import { german } from "./german.js";
 
