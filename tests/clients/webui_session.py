@@ -187,13 +187,13 @@ def in_base64(picture):
 
 spotted = {"init_images": [in_base64(large)], "mask": in_base64(spot), "prompt": "a", "steps": 2, "width": 128, "height": 128}
 status, answer = post("img2img", **spotted)
-info = json.loads(answer["info"])
-check(f"defaults with a mask: {info['infotexts'][0]}", status == 200 and info["ignored"] == []
-      and info["denoising_strength"] == 0.75 and "Mask blur: 4, Inpaint area: Only masked" in info["infotexts"][0])
+of_mask = json.loads(answer["info"])
+check(f"defaults with a mask: {of_mask['infotexts'][0]}", status == 200 and of_mask["ignored"] == []
+      and of_mask["denoising_strength"] == 0.75 and "Mask blur: 4, Inpaint area: Only masked" in of_mask["infotexts"][0])
 status, answer = post("img2img", mask_blur=0, mask_blur_x=4, mask_blur_y=4, inpaint_full_res=False, inpainting_fill=0, **spotted)
-info = json.loads(answer["info"])
-check(f"  and said: {info['infotexts'][0]}", "Mask blur: 0," in info["infotexts"][0]
-      and "Inpaint area" not in info["infotexts"][0] and info["ignored"] == ["inpainting_fill"])
+of_mask = json.loads(answer["info"])
+check(f"  and said: {of_mask['infotexts'][0]}", "Mask blur: 0," in of_mask["infotexts"][0]
+      and "Inpaint area" not in of_mask["infotexts"][0] and of_mask["ignored"] == ["inpainting_fill"])
 for fill in [2, 3]:
     refused(f"inpainting_fill {fill}", "img2img", dict(spotted, inpainting_fill=fill), ["use 1"], "inpainting_fill")
 refused("mask_blur_x alone", "img2img", dict(spotted, mask_blur_x=2), ["use mask_blur"], "mask_blur_x")
