@@ -314,7 +314,26 @@ fn the_page_speaks_german() {
         }
         return [...said].map((each) => each.trim().replace(/\\s+/g, ' ')).filter((each) => /\\p{L}{2}/u.test(each) && !(each in markup)).sort();",
     );
-    let expected: [&str; 0] = [];
+    let expected = [
+        "AUTOMATIC1111: (word:1.2) BREAK AND",
+        "CPU",
+        "CPU: diffusers, ComfyUI",
+        "ComfyUI: (word:1.2)",
+        "Darkroom",
+        "Embeddings",
+        "Eta",
+        "GPU (WebGPU)",
+        "GPU: AUTOMATIC1111, Forge",
+        "Hub",
+        "LoRAs",
+        "Prompt",
+        "Sampler",
+        "Seed",
+        "a red apple on a blue background",
+        "compel (InvokeAI): word++",
+        "https://huggingface.co",
+        "owner/name, owner/name/file.safetensors or https://…",
+    ];
     assert_eq!(same, json!(expected));
     // So is what the engine says.
     let why = browser.eval("document.getElementById('runner-why').textContent");

@@ -232,7 +232,7 @@ export const english = {
   /** What the engine says, in the page's words: each pattern in turn. @type {[RegExp, string][]} */
   engine: [
     [/^guidance scale /i, "CFG scale "],
-    [/^count (?=\S+ is not possible)/i, "images "],
+    [/^count (?=\S+ is not possible)/i, "Images: "],
     [/^lora "/i, 'LoRA "'],
   ],
   unwritten_parameters: "its file does not say what made it",
