@@ -1,7 +1,7 @@
 // Brings the page's parts together: opens the worker, loads the model, draws what the form asks for, and takes keys.
 
 import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
-import { code_of, message_of, needs_of } from "./errors.js";
+import { code_of, needs_of } from "./errors.js";
 import { serve_offline, warn_on_leaving } from "./page/app.js";
 import { open_backup } from "./page/backup.js";
 import { changed, estimated_seconds, next_request, took } from "./page/check.js";
@@ -23,8 +23,9 @@ import { open_networks } from "./page/networks.js";
 import { announce, notify } from "./page/notices.js";
 import { show_panel } from "./page/panel.js";
 import { open_gallery_import } from "./page/gallery_import.js";
-import { open_grid } from "./page/grid.js";
+import { finish_grids, open_grid } from "./page/grid.js";
 import { remember_prompt } from "./page/history.js";
+import { message_of, told } from "./page/messages.js";
 import { open_prompts } from "./page/prompts.js";
 import { load_options } from "./page/request.js";
 import { reuse } from "./page/reuse.js";
@@ -73,7 +74,7 @@ async function load_now(n) {
   try {
     const model = await darkroom.load(load_options(), show_loading);
     const by = model.runner === "gpu" ? "GPU" : "CPU";
-    element("runner-why").textContent = text.runs_on(by, model.why);
+    element("runner-why").textContent = text.runs_on(by, told(model.why));
     document.documentElement.dataset.runner = model.runner;
     await model_is(model);
     is_loaded = n === n_loads;
@@ -81,7 +82,7 @@ async function load_now(n) {
     const weights = text.weights_of[model.weights ?? ""] ?? "";
     const why_smaller = element("weights").value === "auto" ? text.smaller_weights(weights) : weights;
     if (is_smaller) element("runner-why").textContent += ` ${sentence(why_smaller)}`;
-    device("ready", `${name_of(model)} · ${by}${is_smaller ? ` · ${weights}` : ""}`, model.why);
+    device("ready", `${name_of(model)} · ${by}${is_smaller ? ` · ${weights}` : ""}`, told(model.why));
     say(text.ready);
     welcome_for(model, darkroom).catch((error) => notify("error", message_of(error)));
     return model;
@@ -123,7 +124,7 @@ async function show_machine() {
   const { caps, gpu_error, reason, runner, storage, cancels_within_a_step } = await darkroom.check();
   const yes = (/** @type {boolean} */ is) => (is ? text.yes : text.no);
   /** @type {[string, string][]} */
-  const rows = [[text.machine.automatic, `${runner === "gpu" ? "GPU" : "CPU"}: ${reason}`]];
+  const rows = [[text.machine.automatic, `${runner === "gpu" ? "GPU" : "CPU"}: ${told(reason)}`]];
   if (caps) {
     rows.push(
       ["GPU", caps.name],
@@ -134,7 +135,7 @@ async function show_machine() {
       [text.machine.workgroup, bytes(caps.max_workgroup_bytes)],
     );
   } else {
-    rows.push(["GPU", text.machine.no_gpu(gpu_error ?? "")]);
+    rows.push(["GPU", text.machine.no_gpu(told(gpu_error ?? ""))]);
   }
   if (storage) rows.push([text.machine.storage, text.machine.used(bytes(storage.used_bytes), bytes(storage.quota_bytes))]);
   rows.push([text.machine.cancel, cancels_within_a_step ? text.machine.immediate : text.machine.between]);
@@ -183,6 +184,9 @@ async function offer_queue() {
   if (n === 0) return;
   const discard = () => jobs.forEach(([id]) => forget_job(id).catch(() => {}));
   const resume = async () => {
+    /** @type {Parameters<typeof finish_grids>[0]} */
+    const cells = [];
+    const finish = () => finish_grids(cells).catch((error) => notify("error", text.grid.failed(message_of(error))));
     for (const [id, job] of jobs) {
       await adopt_job(id, job);
       const is_there = [...element("model").options].some(({ value }) => value === job.model);
@@ -190,9 +194,12 @@ async function offer_queue() {
         element("model").value = job.model;
         await load_model();
       }
-      if (!is_loaded) return;
-      draw(job.request, job.given, refused, { kept_as: id });
+      if (!is_loaded) break;
+      const { cell } = job;
+      const drawn = draw(job.request, job.given, refused, { kept_as: id, cell });
+      if (cell) cells.push({ cell, drawn });
     }
+    finish();
   };
   notify("info", text.unfinished(n), { [text.resume]: resume, [text.discard]: discard });
 }
