@@ -22,6 +22,7 @@ mod highlight;
 mod kept;
 mod keyboard;
 mod large_file;
+mod library;
 mod loras;
 mod lost;
 mod models;

@@ -182,7 +182,7 @@ export async function next_request() {
   const asked = with_variation_seed(request());
   // Variations are all of one seed.
   const n_seeds = asked.variation_strength === undefined ? asked.count : 1;
-  const put_back = use_up_seed(asked.seed, fault(asked) === null ? n_seeds : 0);
+  const put_back = use_up_seed(asked.seed ?? 0, fault(asked) === null ? n_seeds : 0);
   const work = await check(asked);
   if (!work) {
     put_back();

@@ -75,7 +75,13 @@ fn may_have_lost_weights(error: &Error) -> bool {
         Class::Device => !matches!(error, Error::NotFinite { .. }),
         Class::Lost => true,
         Class::Memory => matches!(error, Error::OutOfMemory { .. }),
-        Class::Request | Class::Model | Class::Picture | Class::File | Class::Storage | Class::Cancelled => false,
+        Class::Request
+        | Class::Model
+        | Class::Picture
+        | Class::File
+        | Class::Network
+        | Class::Storage
+        | Class::Cancelled => false,
     }
 }
 
