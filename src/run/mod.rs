@@ -4,8 +4,11 @@
 //! A runner knows nothing of prompts, samplers or pictures: it loads weights, runs graphs, and does the sampler's
 //! arithmetic on whatever device holds the tensors.
 
+#[cfg(any(target_arch = "wasm32", feature = "cpu"))]
 pub mod candle;
+#[cfg(any(target_arch = "wasm32", feature = "cpu"))]
 mod cpu;
+#[cfg(any(target_arch = "wasm32", feature = "gpu"))]
 pub mod gpu;
 
 use crate::error::Result;
