@@ -44,6 +44,7 @@ mod openai;
 mod openai_request;
 mod openai_stream;
 mod openapi;
+mod page_files;
 mod painter;
 mod queue;
 mod request;
