@@ -74,8 +74,8 @@ pub fn attention(
     for first_head in (0..heads).step_by(heads_at_once) {
         let n_heads = heads_at_once.min(heads - first_head);
         // Both products, and the exponentials.
-        let cost = queries_at_once * n_keys * (4 * head_width + 2 * EACH);
-        pace.slices(batch * n_heads * n_blocks, cost, |tasks| {
+        let cost = [queries_at_once, n_keys, 4 * head_width + 2 * EACH];
+        pace.slices(batch * n_heads * n_blocks, &cost, |tasks| {
             let computed = tasks.into_par_iter().map_init(Vec::new, |scores, task| {
                 let block = task % n_blocks;
                 let head = first_head + task / n_blocks % n_heads;

@@ -19,7 +19,7 @@ const DEEP: usize = 1 << 22;
 fn bias_rows(pace: &mut Pace, n_rows: usize, width: usize, bias: Option<&[f32]>) -> Result<Vec<f32>, Stopped> {
     let mut out = vec![0.0; n_rows * width];
     let Some(bias) = bias.filter(|_| width > 0) else { return Ok(out) };
-    pace.slices(n_rows, EACH * width, |rows| {
+    pace.slices(n_rows, &[EACH, width], |rows| {
         let out = &mut out[rows.start * width..rows.end * width];
         out.par_chunks_mut(width).with_min_len(64).for_each(|row| row.copy_from_slice(bias));
     })?;
@@ -85,7 +85,7 @@ pub fn conv2d(x: &[f32], weight: &[f32], bias: &[f32], sizes: ConvSizes, pace: &
         let is_deep = depth * out_channels > DEEP && out_channels > 64 && n_rows % DEEP_BLOCK_ROWS != 1;
         let block_rows = if is_deep { DEEP_BLOCK_ROWS } else { CONV_BLOCK_ROWS };
         let n_blocks = n_rows.div_ceil(block_rows);
-        pace.slices(n_blocks, 2 * block_rows * depth * out_channels, |blocks| {
+        pace.slices(n_blocks, &[2, block_rows, depth, out_channels], |blocks| {
             let first = blocks.start * block_rows;
             let out = &mut out[first * out_channels..n_rows.min(blocks.end * block_rows) * out_channels];
             out.par_chunks_mut(block_rows * out_channels).enumerate().for_each_init(Vec::new, |rows, (block, out)| {

@@ -20,7 +20,7 @@ fn copy_of(values: &mut [f32], x: &[f32]) {
 /// [`Stopped`].
 pub fn activate(x: &[f32], activation: Activation, pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
     let mut out = vec![0.0; x.len()];
-    pace.slices(x.len().div_ceil(PARALLEL_FROM), EACH * PARALLEL_FROM, |parts| {
+    pace.slices(x.len().div_ceil(PARALLEL_FROM), &[EACH, PARALLEL_FROM], |parts| {
         let part = parts.start * PARALLEL_FROM..x.len().min(parts.end * PARALLEL_FROM);
         copy_of(&mut out[part.clone()], &x[part.clone()]);
         activate_in_place(&mut out[part], activation);
@@ -49,7 +49,7 @@ fn activate_in_place(values: &mut [f32], activation: Activation) {
 /// [`Stopped`].
 pub fn geglu(x: &[f32], width: usize, pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
     let mut out = vec![0.0; x.len() / 2];
-    pace.slices(out.len() / width.max(1), EACH * width, |rows| {
+    pace.slices(out.len() / width.max(1), &[EACH, width], |rows| {
         let x = &x[2 * rows.start * width..2 * rows.end * width];
         let out = &mut out[rows.start * width..rows.end * width];
         out.par_chunks_mut(width).zip(x.par_chunks(2 * width)).with_min_len(16).for_each(|(out, row)| {
@@ -71,7 +71,7 @@ pub fn geglu(x: &[f32], width: usize, pace: &mut Pace) -> Result<Vec<f32>, Stopp
 pub fn add(a: &[f32], b: &[f32], a_shape: &[usize], b_shape: &[usize], pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
     let mut out = vec![0.0; a.len()];
     if a_shape == b_shape {
-        pace.slices(a.len().div_ceil(PARALLEL_FROM), EACH * PARALLEL_FROM, |parts| {
+        pace.slices(a.len().div_ceil(PARALLEL_FROM), &[EACH, PARALLEL_FROM], |parts| {
             let part = parts.start * PARALLEL_FROM..a.len().min(parts.end * PARALLEL_FROM);
             let values = a[part.clone()].par_chunks(PARALLEL_FROM).zip(b[part.clone()].par_chunks(PARALLEL_FROM));
             out[part].par_chunks_mut(PARALLEL_FROM).zip(values).for_each(|(out, (a, b))| {
@@ -85,7 +85,7 @@ pub fn add(a: &[f32], b: &[f32], a_shape: &[usize], b_shape: &[usize], pace: &mu
     let split = a_shape.len() - agree;
     let run: usize = a_shape[split..].iter().product();
     let run_len = run.max(1);
-    pace.slices(a.len() / run_len, EACH * run_len, |runs| {
+    pace.slices(a.len() / run_len, &[EACH, run_len], |runs| {
         for idx in runs {
             let (mut rest, mut at, mut stride) = (idx, 0, run);
             for (&n, &m) in a_shape[..split].iter().zip(&b_shape[..split]).rev() {

@@ -13,7 +13,7 @@ const SUMMED_ROWS: usize = 256;
 fn channel_sums(x: &[f32], channels: usize, pace: &mut Pace) -> Result<(Vec<f64>, Vec<f64>), Stopped> {
     let (mut sums, mut squares) = (vec![0.0f64; channels], vec![0.0f64; channels]);
     let part = channels * SUMMED_ROWS;
-    pace.slices(x.len().div_ceil(part), EACH * part, |parts| {
+    pace.slices(x.len().div_ceil(part), &[EACH, part], |parts| {
         let x = &x[parts.start * part..x.len().min(parts.end * part)];
         let of_rows: Vec<_> = x.par_chunks(part).map(|rows| sums_of_rows(rows, channels)).collect();
         for (s, q) in of_rows {
@@ -77,7 +77,7 @@ pub fn group_norm(
                 shift[c] = (f64::from(bias[c]) - mean * a) as f32;
             }
         }
-        pace.slices(x.len() / channels, EACH * channels, |rows| {
+        pace.slices(x.len() / channels, &[EACH, channels], |rows| {
             let x = &x[rows.start * channels..rows.end * channels];
             let out = &mut out[rows.start * channels..rows.end * channels];
             out.par_chunks_mut(channels).zip(x.par_chunks(channels)).with_min_len(32).for_each(|(out, row)| {
@@ -102,7 +102,7 @@ pub fn group_norm(
 pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f64, pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
     let width = weight.len();
     let mut out = vec![0.0; x.len()];
-    pace.slices(x.len() / width.max(1), EACH * width, |rows| {
+    pace.slices(x.len() / width.max(1), &[EACH, width], |rows| {
         let x = &x[rows.start * width..rows.end * width];
         let out = &mut out[rows.start * width..rows.end * width];
         normalise_rows(x, weight, bias, eps, out);

@@ -11,7 +11,7 @@ use web_time::Instant;
 /// What a slice should take. A cancel is heard after one slice, or after one unit of work where that is longer.
 const SLICE: Duration = Duration::from_millis(30);
 /// Floating-point operations of an operation's first slice for each thread; those that follow are as long as it shows.
-const FIRST: usize = 1 << 28;
+const FIRST: f64 = 250e6;
 /// Work on one value of an operation that does few things with each, in floating-point operations that take as long: it
 /// waits for memory.
 pub(super) const EACH: usize = 16;
@@ -39,17 +39,18 @@ impl<'a> Pace<'a> {
         Pace { most, ..self }
     }
 
-    /// Does `n` units of work of about `cost` floating-point operations each, in order: `work` is given the units of one slice.
-    /// Units that threads share are taken in multiples of the threads.
+    /// Does `n` units of work in order: `work` is given the units of one slice, in multiples of the threads that share them. A
+    /// unit is about as many floating-point operations as the product of `cost`, which may be more than wasm's integers hold.
     ///
     /// # Errors
     /// [`Stopped`], with work left to do.
-    pub fn slices(&mut self, n: usize, cost: usize, mut work: impl FnMut(Range<usize>)) -> Result<(), Stopped> {
+    pub fn slices(&mut self, n: usize, cost: &[usize], mut work: impl FnMut(Range<usize>)) -> Result<(), Stopped> {
         let n_threads = rayon::current_num_threads().max(1);
-        let mut at_once = (FIRST * n_threads / cost.max(1)).max(1);
+        let cost: f64 = cost.iter().map(|&factor| factor.max(1) as f64).product();
+        let mut at_once = (FIRST * n_threads as f64 / cost) as usize;
         let mut first = 0;
         while first < n {
-            let rounded = at_once.next_multiple_of(n_threads).min(self.most);
+            let rounded = at_once.clamp(1, n).next_multiple_of(n_threads).min(self.most);
             let end = n.min(first.saturating_add(rounded));
             let start = Instant::now();
             work(first..end);
@@ -57,7 +58,7 @@ impl<'a> Pace<'a> {
                 break;
             }
             let factor = SLICE.as_secs_f64() / start.elapsed().as_secs_f64().max(1e-6);
-            at_once = ((rounded as f64 * factor.clamp(0.25, 4.0)) as usize).max(1);
+            at_once = (rounded as f64 * factor.clamp(0.25, 4.0)) as usize;
             first = end;
             if !(self.go_on)() {
                 return Err(Stopped);

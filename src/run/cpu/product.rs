@@ -42,7 +42,7 @@ pub fn matmul_in_slices(
 ) -> Result<(), Stopped> {
     // What is left over goes with the last unit.
     let n_units = (m / SLICE_ROWS).max(1);
-    pace.slices(n_units, 2 * SLICE_ROWS * n * k, |units| {
+    pace.slices(n_units, &[2, SLICE_ROWS, n, k], |units| {
         let first = units.start * SLICE_ROWS;
         let end = if units.end == n_units { m } else { units.end * SLICE_ROWS };
         let rows = Strided { values: lhs.values.get(first * lhs.row..).unwrap_or_default(), ..lhs };
