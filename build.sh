@@ -249,6 +249,9 @@ clippy_wasm() {
 # The page's JavaScript, whose types are JSDoc, against those of the wasm that it calls.
 javascript() { "$(tsc_bin)" --project "$root/tsconfig.json"; }
 
+# Without the runners' features: files, prompts and samplers alone. In a folder of its own, as it has other dependencies.
+smallest() { cargo check --lib --no-default-features --target-dir "$target/smallest"; }
+
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib; }
 
 # A time for each target, which run side by side. DARKROOM_FUZZ_SECS=600 is for a night.
@@ -267,6 +270,7 @@ verb_check() {
     attempt "npm package" build_npm; failed=$((failed | status))
     attempt "npm types" check_npm_types; failed=$((failed | status))
     attempt "docs" docs; failed=$((failed | status))
+    attempt "features" smallest; failed=$((failed | status))
     attempt "invariants and shaders" cargo test --test invariants --test shaders; failed=$((failed | status))
     attempt "types" cargo test --lib declarations::; failed=$((failed | status))
     attempt "fuzz" fuzz; failed=$((failed | status))
