@@ -40,8 +40,8 @@ import { bytes, sentence } from "./page/words.js";
 /** @type {Darkroom} */
 let darkroom;
 let is_loaded = false;
-/** The load that was asked for last. @type {Promise<unknown>} */
-let loading = Promise.resolve();
+/** The load that was asked for last. @type {Promise<import("./protocol.js").LoadedModel | null>} */
+let loading = Promise.resolve(null);
 let n_loads = 0;
 
 /**
@@ -66,8 +66,8 @@ function load_model() {
 
 /** @param {number} n which load it is: an older one has no say any more */
 async function load_now(n) {
-  // In mid-queue it waits for its turn, and more can be asked for.
-  element("draw").disabled = !is_busy();
+  // What is asked for meanwhile waits for the model.
+  element("draw").disabled = false;
   if (!is_busy()) document.documentElement.dataset.state = "starting";
   is_loaded = false;
   device("waiting", text.stage.loading);
@@ -142,12 +142,28 @@ async function show_machine() {
   fill_list(element("machine"), rows);
 }
 
+/** Whether something was asked for that waits for the first model. */
+let is_awaited = false;
+
 /** Whether a model is there that draws; one that is not is loaded first. */
 async function is_ready() {
   if (element("draw").disabled || is_dialog_open()) return false;
-  if (!is_loaded && is_busy()) {
+  const state = document.documentElement.dataset.state;
+  if (!is_loaded && (is_busy() || state === "starting")) {
+    // Nothing else shows that the button was pressed, so it is pressed again: that is not one more image.
+    if (is_awaited && !is_busy()) return false;
+    is_awaited = true;
     announce(text.added_when_loaded);
-    await loading;
+    if (!is_busy()) element("needs").textContent = text.drawn_when_loaded;
+    let awaited, model;
+    do {
+      awaited = loading;
+      model = await awaited;
+      // Another model may have been chosen.
+    } while (awaited !== loading);
+    is_awaited = false;
+    // What is wrong is shown.
+    if (!model) return false;
   }
   if (!is_loaded) await load_model();
   return is_loaded;

@@ -142,6 +142,27 @@ fn the_first_visit_says_what_to_do_and_chips_set_the_form() {
 }
 
 #[test]
+fn what_is_asked_for_before_the_model_is_there_waits_for_it() {
+    let browser = Browser::start();
+    browser.open(&page_url());
+    let seen = browser.run(
+        "const draw = document.getElementById('draw');
+        while (draw.disabled) await new Promise((resolve) => setTimeout(resolve, 1));
+        document.getElementById('prompt').value = 'a red apple on a blue background';
+        const state = document.documentElement.dataset.state;
+        // Twice, as somebody does who sees nothing come.
+        draw.click();
+        draw.click();
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        return [state, document.getElementById('needs').textContent];",
+    );
+    assert_eq!(seen, json!(["starting", "Generates as soon as the model is loaded"]));
+    browser.wait_until("document.querySelectorAll('.card').length === 1");
+    browser.wait_until_idle();
+    assert_eq!(browser.n_pictures(), 1);
+}
+
+#[test]
 fn an_example_is_one_click() {
     let browser = Browser::start();
     browser.open_page(&page_url());

@@ -405,6 +405,7 @@ export const german = {
 
   discard: "Verwerfen",
   unfinished: (n) => `${counted(n, "Bild wurde", "Bilder wurden")} beim Verlassen der Seite nicht fertig`,
+  drawn_when_loaded: "Generiert, sobald das Modell geladen ist",
   added_when_loaded: "Kommt dazu, sobald das Modell geladen ist",
   pictures_added: (n) => `${counted(n, "Bild", "Bilder")} hinzugefügt`,
   files_without_settings: (n, names) => `${counted(n, "Datei ist kein PNG", "Dateien sind keine PNGs")} mit Einstellungen: ${names}${n > 5 ? " …" : ""}`,

@@ -399,6 +399,7 @@ export const english = {
 
   discard: "Discard",
   unfinished: (/** @type {number} */ n) => `${counted(n, "image was", "images were")} not finished when you left`,
+  drawn_when_loaded: "Generates as soon as the model is loaded",
   added_when_loaded: "Added to the queue once the model is loaded",
   pictures_added: (/** @type {number} */ n) => `${counted(n, "image", "images")} added`,
   files_without_settings: (/** @type {number} */ n, /** @type {string} */ names) => `${counted(n, "file is not a PNG", "files are not PNGs")} with settings: ${names}${n > 5 ? " …" : ""}`,
