@@ -41,7 +41,10 @@ impl Studio {
         }
         let without_picture = [("strength", request.strength.is_some()), ("fit", request.fit.is_some())];
         if let Some((field, _)) = without_picture.into_iter().find(|(_, is_given)| *is_given && !has_picture) {
-            return Err(refuse_field(field, &format!("{field} without a picture is not possible: give the picture too")));
+            return Err(refuse_field(
+                field,
+                &format!("{field} without a picture is not possible: give the picture too"),
+            ));
         }
         if self.0.configs().is_inpaint() && !has_mask {
             let name = self.0.name();
@@ -335,7 +338,10 @@ pub(super) fn read_object<T: DeserializeOwned>(value: JsValue, what: &str, field
     };
     for key in Object::keys(object).iter().filter_map(|key| key.as_string()) {
         if !fields.contains(&key.as_str()) {
-            return Err(refuse_field(&key, &format!("the {what} has no setting {key}: there are {}", fields.join(", "))));
+            return Err(refuse_field(
+                &key,
+                &format!("the {what} has no setting {key}: there are {}", fields.join(", ")),
+            ));
         }
     }
     serde_wasm_bindgen::from_value(value).map_err(|e| {

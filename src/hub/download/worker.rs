@@ -177,9 +177,7 @@ impl Worker<'_, '_> {
             if n_failed >= patience.max_attempts || is_offline {
                 let path = self.transfer.file.borrow().path.clone();
                 let times = if n_failed > 1 { format!(", {n_failed} times in a row") } else { String::new() };
-                let reason = format!(
-                    "{path}: {reason}{times}: what came is kept, and downloading again goes on there"
-                );
+                let reason = format!("{path}: {reason}{times}: what came is kept, and downloading again goes on there");
                 return Err(Stop::Failed(Error::Network { repo: self.model(), reason }));
             }
             let wait_ms =

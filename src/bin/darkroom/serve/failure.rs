@@ -94,13 +94,9 @@ fn status(class: Class) -> StatusCode {
     match class {
         Class::Request | Class::Picture => StatusCode::BAD_REQUEST,
         Class::Cancelled => StatusCode::GONE,
-        Class::Model
-        | Class::Device
-        | Class::Memory
-        | Class::Lost
-        | Class::File
-        | Class::Network
-        | Class::Storage => StatusCode::INTERNAL_SERVER_ERROR,
+        Class::Model | Class::Device | Class::Memory | Class::Lost | Class::File | Class::Network | Class::Storage => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     }
 }
 
