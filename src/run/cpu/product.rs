@@ -40,8 +40,8 @@ pub fn matmul_in_slices(
     lhs: Strided,
     rhs: Strided,
 ) -> Result<(), Stopped> {
-    // What is left over goes with the last unit.
-    let n_units = (m / SLICE_ROWS).max(1);
+    // What is left over goes with the last unit. One or two columns are products of vectors, which the library adds up by rows.
+    let n_units = if n > 2 { (m / SLICE_ROWS).max(1) } else { 1 };
     pace.slices(n_units, &[2, SLICE_ROWS, n, k], |units| {
         let first = units.start * SLICE_ROWS;
         let end = if units.end == n_units { m } else { units.end * SLICE_ROWS };
