@@ -94,9 +94,24 @@ export class Darkroom {
   /** Jobs reach the worker in the order in which they were asked for, however long their files take to read. */
   #last_prepared = Promise.resolve();
 
-  /** Use {@link Darkroom.open}. @param {Worker} worker */
-  constructor(worker) {
+  /** Where the worker's threads tell that one of them failed. @type {BroadcastChannel | null} */
+  #failures = null;
+
+  /**
+   * Use {@link Darkroom.open}.
+   * @param {Worker} worker
+   * @param {string} [name] that of the worker
+   */
+  constructor(worker, name) {
     this.#worker = worker;
+    if (name) {
+      this.#failures = new BroadcastChannel(name);
+      // The worker waits for that thread, and hears nothing any more.
+      this.#failures.addEventListener("message", ({ data }) => {
+        this.#fail(`a thread of the processor failed: ${data}`);
+        worker.terminate();
+      });
+    }
     worker.addEventListener("message", ({ data }) => this.#receive(data));
     // A worker that does not load (a missing or broken module) never answers, so whoever waits is told here.
     worker.addEventListener("error", (event) => this.#fail(event.message || "the worker could not be loaded"));
@@ -108,8 +123,10 @@ export class Darkroom {
    * @returns {Promise<Darkroom>}
    */
   static async open() {
-    const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-    const darkroom = new Darkroom(worker);
+    // Only isolated pages have threads.
+    const name = globalThis.crossOriginIsolated ? `darkroom ${crypto.randomUUID()}` : "";
+    const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name });
+    const darkroom = new Darkroom(worker, name);
     // Shared memory is how a cancel reaches a step that computes without a pause. Browsers give it to isolated pages.
     const cancelled = globalThis.crossOriginIsolated ? new SharedArrayBuffer(4 * N_CANCEL_SLOTS) : null;
     if (cancelled) darkroom.#cancelled = new Int32Array(cancelled);
@@ -474,6 +491,7 @@ export class Darkroom {
 
   /** @param {string} message */
   #fail(message) {
+    this.#failures?.close();
     this.#broken = new DarkroomError(message, "worker");
     for (const { reject } of this.#waiting.values()) reject(this.#broken);
     this.#waiting.clear();

@@ -37,6 +37,7 @@ mod responsive;
 mod shape;
 #[path = "../common/single.rs"]
 mod single;
+mod threads;
 mod tiles;
 #[path = "../common/tiny.rs"]
 mod tiny;

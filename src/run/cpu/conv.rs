@@ -8,6 +8,9 @@ use super::product::{Strided, matmul};
 /// enough for the gathered block to stay in the second-level cache.
 const CONV_BLOCK_ROWS: usize = 256;
 
+/// Rows that a thread gathers at a time where all are multiplied at once.
+const GATHERED_ROWS: usize = 32;
+
 /// Rows of `width` filled with the bias, or zeros.
 fn bias_rows(n_rows: usize, width: usize, bias: Option<&[f32]>) -> Vec<f32> {
     match bias {
@@ -62,40 +65,42 @@ pub fn conv2d(x: &[f32], weight: &[f32], bias: &[f32], sizes: ConvSizes) -> Vec<
     if n_blocks >= 2 * rayon::current_num_threads() {
         out.par_chunks_mut(CONV_BLOCK_ROWS * out_channels).enumerate().for_each_init(Vec::new, |rows, (block, out)| {
             let m = out.len() / out_channels;
-            gather_rows(x, sizes, block * CONV_BLOCK_ROWS, m, rows);
+            rows.resize(m * depth, 0.0);
+            gather_rows(x, sizes, block * CONV_BLOCK_ROWS, rows);
             let lhs = Strided { values: rows, row: depth, col: 1 };
             matmul([m, out_channels, depth], out, true, lhs, rhs, false);
         });
     } else {
-        let mut rows = Vec::new();
-        gather_rows(x, sizes, 0, n_rows, &mut rows);
+        let mut rows = vec![0.0; n_rows * depth];
+        rows.par_chunks_mut(GATHERED_ROWS * depth).enumerate().for_each(|(block, rows)| {
+            gather_rows(x, sizes, block * GATHERED_ROWS, rows);
+        });
         let lhs = Strided { values: &rows, row: depth, col: 1 };
         matmul([n_rows, out_channels, depth], &mut out, true, lhs, rhs, true);
     }
     out
 }
 
-/// For each of `n` output pixels from `first`, everything that its kernel covers: \[n,K*K*C\].
-fn gather_rows(x: &[f32], sizes: ConvSizes, first: usize, n: usize, rows: &mut Vec<f32>) {
+/// For each output pixel from `first`, everything that its kernel covers: \[n,K*K*C\].
+fn gather_rows(x: &[f32], sizes: ConvSizes, first: usize, rows: &mut [f32]) {
     let [_, height, width, channels] = sizes.input;
     let [_, out_h, out_w, _] = sizes.output;
     let ConvSizes { kernel, stride, pad, upsample, .. } = sizes;
     let shift = usize::from(upsample.is_some());
     let [full_h, full_w] = upsample.unwrap_or([height, width]);
-    rows.clear();
-    rows.reserve(n * kernel * kernel * channels);
-    for pixel in first..first + n {
+    for (pixel, rows) in (first..).zip(rows.chunks_exact_mut(kernel * kernel * channels)) {
         let (b, y, x_out) = (pixel / (out_h * out_w), pixel / out_w % out_h, pixel % out_w);
+        let mut places = rows.chunks_exact_mut(channels);
         for ky in 0..kernel {
             let row = (y * stride + ky).checked_sub(pad[0]).filter(|&row| row < full_h);
-            for kx in 0..kernel {
+            for (kx, place) in (0..kernel).zip(&mut places) {
                 let col = (x_out * stride + kx).checked_sub(pad[1]).filter(|&col| col < full_w);
                 match (row, col) {
                     (Some(row), Some(col)) => {
                         let at = ((b * height + (row >> shift)) * width + (col >> shift)) * channels;
-                        rows.extend_from_slice(&x[at..at + channels]);
+                        place.copy_from_slice(&x[at..at + channels]);
                     }
-                    _ => rows.resize(rows.len() + channels, 0.0),
+                    _ => place.fill(0.0),
                 }
             }
         }

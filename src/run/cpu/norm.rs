@@ -4,36 +4,38 @@ use rayon::prelude::*;
 
 use super::math::{silu, sum, vectorised};
 
-/// The sums of x and x² of each channel over the rows of one batch item, in f64 by blocks of f32.
+/// Rows whose sums are one thread's at a time.
+const SUMMED_ROWS: usize = 256;
+
+/// The sums of x and x² of each channel over the rows of one batch item, in f64 by blocks of f32. Added up in one order,
+/// however many threads there are.
 fn channel_sums(x: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
-    x.par_chunks(channels * 256)
-        .fold(
-            || (vec![0.0f64; channels], vec![0.0f64; channels]),
-            |(mut sums, mut squares), rows| {
-                let (mut s, mut q) = (vec![0.0f32; channels], vec![0.0f32; channels]);
-                for block in rows.chunks(channels * 8) {
-                    s.fill(0.0);
-                    q.fill(0.0);
-                    for row in block.chunks_exact(channels) {
-                        for ((value, s), q) in row.iter().zip(&mut s).zip(&mut q) {
-                            *s += value;
-                            *q += value * value;
-                        }
-                    }
-                    sums.iter_mut().zip(&s).for_each(|(sum, s)| *sum += f64::from(*s));
-                    squares.iter_mut().zip(&q).for_each(|(sum, q)| *sum += f64::from(*q));
-                }
-                (sums, squares)
-            },
-        )
-        .reduce(
-            || (vec![0.0f64; channels], vec![0.0f64; channels]),
-            |(mut sums, mut squares), (s, q)| {
-                sums.iter_mut().zip(s).for_each(|(sum, s)| *sum += s);
-                squares.iter_mut().zip(q).for_each(|(sum, q)| *sum += q);
-                (sums, squares)
-            },
-        )
+    let of_rows: Vec<_> = x.par_chunks(channels * SUMMED_ROWS).map(|rows| sums_of_rows(rows, channels)).collect();
+    let (mut sums, mut squares) = (vec![0.0f64; channels], vec![0.0f64; channels]);
+    for (s, q) in of_rows {
+        sums.iter_mut().zip(s).for_each(|(sum, s)| *sum += s);
+        squares.iter_mut().zip(q).for_each(|(sum, q)| *sum += q);
+    }
+    (sums, squares)
+}
+
+/// [`channel_sums`] of a few rows.
+fn sums_of_rows(rows: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
+    let (mut sums, mut squares) = (vec![0.0f64; channels], vec![0.0f64; channels]);
+    let (mut s, mut q) = (vec![0.0f32; channels], vec![0.0f32; channels]);
+    for block in rows.chunks(channels * 8) {
+        s.fill(0.0);
+        q.fill(0.0);
+        for row in block.chunks_exact(channels) {
+            for ((value, s), q) in row.iter().zip(&mut s).zip(&mut q) {
+                *s += value;
+                *q += value * value;
+            }
+        }
+        sums.iter_mut().zip(&s).for_each(|(sum, s)| *sum += f64::from(*s));
+        squares.iter_mut().zip(&q).for_each(|(sum, q)| *sum += f64::from(*q));
+    }
+    (sums, squares)
 }
 
 /// x \[B,..,C\] → the same, statistics by batch item and group, with silu behind it if asked for.
