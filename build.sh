@@ -34,7 +34,7 @@ usage() {
 ./build.sh check                    formatting, lints of both targets, types of the JavaScript, documentation, invariants, shaders,
                                     fuzzing
 ./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, weights, memory, lora,
-                                    stream, serve, or all of them
+                                    stream, visit, serve, or all of them
 ./build.sh kit [--with-model]       pack target/kit.tar.xz, which tells all about a borrowed machine's graphics card
 ./build.sh kit test                 what that does, on this machine's adapter
 TEXT
@@ -49,7 +49,9 @@ build_wasm() {
     cargo rustc --lib --crate-type cdylib "${wasm_flags[@]}" -- -Clto=fat
     # A fresh folder that takes the old one's place, so that a page never loads half of one build and half of another.
     rm -rf www/pkg.new
-    wasm-bindgen --target web --out-dir www/pkg.new "$target/wasm32-unknown-unknown/web/darkroom.wasm"
+    # The names of functions are a twelfth of what is downloaded.
+    wasm-bindgen --target web --remove-name-section --remove-producers-section --out-dir www/pkg.new \
+        "$target/wasm32-unknown-unknown/web/darkroom.wasm"
     # Of another build, until it is made again.
     rm -rf www/pkg-threads
     say_threads null
@@ -70,7 +72,8 @@ build_wasm_threads() {
         -Clink-arg=--shared-memory -Clink-arg=--import-memory -Clink-arg=--max-memory=4294967296 \
         -Clink-arg=--export={__wasm_init_tls,__tls_size,__tls_align,__tls_base}
     rm -rf www/pkg-threads.new
-    wasm-bindgen --target web --no-typescript --out-dir www/pkg-threads.new "$target/wasm32-unknown-unknown/web-threads/darkroom.wasm"
+    wasm-bindgen --target web --no-typescript --remove-name-section --remove-producers-section --out-dir www/pkg-threads.new \
+        "$target/wasm32-unknown-unknown/web-threads/darkroom.wasm"
     rm -rf www/pkg-threads
     mv www/pkg-threads.new www/pkg-threads
     say_threads '"pkg-threads/darkroom"' www/pkg
@@ -94,7 +97,7 @@ list_files() {
     command -v sha256sum >/dev/null || digest=(shasum -a 256)
     (
         cd www
-        find . -type f ! -path './pkg.new/*' ! -path './pkg-threads.new/*' ! -path ./pkg/files.js ! -path ./sw.js ! -name '*.d.ts' ! -name 'screenshot*' ! -name '.*' -print0 |
+        find . -type f ! -path './pkg.new/*' ! -path './pkg-threads.new/*' ! -path ./pkg/files.js ! -path ./sw.js ! -name '*.d.ts' ! -name 'screenshot*' ! -name '.*' ! -name '*.br' ! -name '*.gz' -print0 |
             LC_ALL=C sort -z | xargs -0 "${digest[@]}" >"$log/files.txt"
         {
             echo "// Made by build.sh: the files of this build."
@@ -106,6 +109,19 @@ list_files() {
         } >pkg/files.js.new
         mv pkg/files.js.new pkg/files.js
     )
+}
+
+# Compressed copies beside the page's texts and its wasm, for servers that send such files as they are (both of ours do).
+# A fifth of the bytes goes over the line. Copies that are older than their files are made again; servers leave such out.
+compress_files() {
+    local file
+    find www -type f \( -name '*.wasm' -o -name '*.js' -o -name '*.css' -o -name '*.html' -o -name '*.json' -o -name '*.txt' -o -name '*.svg' \) \
+        -size +1k -print | while IFS= read -r file; do
+        if [ ! "$file.gz" -nt "$file" ]; then gzip -9 -n -c "$file" >"$file.new"; mv "$file.new" "$file.gz"; fi
+        command -v brotli >/dev/null || continue
+        # The highest level takes ten times as long, and saves a tenth.
+        if [ ! "$file.br" -nt "$file" ]; then brotli -q 9 -c "$file" >"$file.new"; mv "$file.new" "$file.br"; fi
+    done
 }
 
 wasm_size() {
@@ -132,6 +148,7 @@ verb_wasm() {
     esac
     stage "wasm" build_wasm
     [ $# -gt 0 ] || stage "wasm threads" build_wasm_threads
+    stage "compressed copies" compress_files
     wasm_size
 }
 
@@ -289,7 +306,7 @@ verb_check() {
     [ $failed -eq 0 ]
 }
 
-benches="browser native kernels weights memory lora stream serve"
+benches="browser native kernels weights memory lora stream visit serve"
 
 verb_bench() {
     local flags=() names="" name
@@ -303,10 +320,11 @@ verb_bench() {
     verb_setup_for native
     # Those that drive a browser need one, and the page's wasm.
     case " ${names:-$benches} " in
-        *" stream "* | *" browser "*)
+        *" stream "* | *" browser "* | *" visit "*)
             verb_setup_for "browser threads"
             stage "wasm" build_wasm
             stage "wasm threads" build_wasm_threads
+            stage "compressed copies" compress_files
             ;;
     esac
     temporary_folder

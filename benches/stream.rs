@@ -41,6 +41,7 @@ fn main() {
         println!("{name:<40} {least:>8.2} {median:>8.2} {most:>8.2} {unit}");
     };
     row("network to IndexedDB", "MB/s", &|round| round.bytes / round.download_secs / 1e6);
+    row("the same by plain JavaScript, not hashed", "MB/s", &|round| round.bytes / round.raw_download_secs / 1e6);
     row("plain read of IndexedDB", "MB/s", &|round| round.bytes / round.raw_read_secs / 1e6);
     row("IndexedDB to wasm", "MB/s", &|round| round.bytes / round.read_secs / 1e6);
     row("plain read and writeBuffer", "MB/s", &|round| round.bytes / round.raw_upload_secs / 1e6);

@@ -114,6 +114,22 @@ fn a_step_has_few_dispatches_at_any_width() {
     }
 }
 
+/// A fast device gets few submits, each with the work of a tenth of a second, and the plan says what it counted for.
+#[test]
+fn submits_follow_the_devices_speed() {
+    let at = |flops_per_sec: f64| {
+        let mut settings = PlanSettings::new(Caps::guaranteed(true), Element::F16);
+        settings.flops_per_sec = flops_per_sec;
+        let plan = block_on(plan(&Published::new(SDVersion::Xl), &settings)).unwrap();
+        assert_eq!(plan.paced_for_flops_per_sec, flops_per_sec);
+        plan.phase("step").unwrap().counts
+    };
+    let [slow, fast, fastest] = [1e11, 1e12, 1e14].map(at);
+    assert!(fast.submits <= 120 && fastest.submits <= 20, "{} and {}", fast.submits, fastest.submits);
+    assert!(slow.submits > 2 * fast.submits, "{} and {}", slow.submits, fast.submits);
+    assert_eq!(slow.dispatches, fastest.dispatches);
+}
+
 /// The figures that the engine is held to, at the published sizes, on what every WebGPU adapter allows.
 #[test]
 fn plans_of_the_published_models_are_within_their_targets() {

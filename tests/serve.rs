@@ -426,6 +426,55 @@ fn the_page_is_served_with_its_headers() {
 }
 
 #[test]
+fn the_page_is_sent_compressed_and_once() {
+    let page = tempfile::tempdir().unwrap();
+    std::fs::create_dir(page.path().join("pkg")).unwrap();
+    for (name, text) in [
+        ("index.html", "<!doctype html>"),
+        ("pkg/darkroom_bg.wasm", "\0asm"),
+        ("pkg/darkroom_bg.wasm.br", "copy in br"),
+        ("pkg/darkroom_bg.wasm.gz", "copy in gzip"),
+    ] {
+        std::fs::write(page.path().join(name), text).unwrap();
+    }
+    let server = Server::start(&["--page", page.path().to_str().unwrap()]);
+    let get = |path: &str, name: &str, value: &str| {
+        let mut answer = Server::agent().get(server.url(path)).header(name, value).call().unwrap();
+        let headers = answer.headers().clone();
+        let text = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        let mut bytes = Vec::new();
+        answer.body_mut().as_reader().read_to_end(&mut bytes).unwrap();
+        let body = String::from_utf8(bytes).unwrap();
+        (answer.status().as_u16(), body, text("content-encoding"), text("content-type"), text("etag"))
+    };
+    let wasm = "/pkg/darkroom_bg.wasm";
+    let mut tags = Vec::new();
+    for (accepted, body, coding) in
+        [("gzip, br", "copy in br", "br"), ("gzip", "copy in gzip", "gzip"), ("identity", "\0asm", "")]
+    {
+        let (status, sent, sent_coding, kind, tag) = get(wasm, "Accept-Encoding", accepted);
+        assert_eq!((status, &*sent, &*sent_coding, &*kind), (200, body, coding, "application/wasm"), "{accepted}");
+        assert!(!tag.is_empty() && !tags.contains(&tag), "{accepted}: {tag}");
+        tags.push(tag);
+    }
+    // Asked again by its tag, a file is not sent again.
+    let (status, sent, ..) = get(wasm, "If-None-Match", &tags[2]);
+    assert_eq!((status, &*sent), (304, ""));
+    // A range is of the file itself.
+    assert_eq!(get(wasm, "Range", "bytes=0-1").0, 206);
+    // A file that was changed is sent as it is, its copies being of another.
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+    let changed = page.path().join("pkg/darkroom_bg.wasm");
+    std::fs::write(&changed, "\0new").unwrap();
+    std::fs::File::options().write(true).open(&changed).unwrap().set_modified(later).unwrap();
+    assert_eq!(get(wasm, "Accept-Encoding", "br").1, "\0new");
+    assert_eq!(get(wasm, "If-None-Match", &tags[2]).0, 200);
+    let tag_of_page = get("/", "Accept", "text/html").4;
+    std::fs::write(page.path().join("index.html"), "<!doctype html><p>").unwrap();
+    assert_eq!(get("/", "If-None-Match", &tag_of_page).1, "<!doctype html><p>");
+}
+
+#[test]
 fn what_it_cannot_start_with_is_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

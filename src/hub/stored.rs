@@ -8,7 +8,7 @@ use super::{
     Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, choose_present, index_files,
 };
 use crate::error::{Error, Result};
-use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, Store, StoredFile, sha256_hex};
+use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, Store, StoredFile};
 use crate::weights::{ByteSource, LocalFuture};
 
 /// The longest file that is read as a text, in bytes. The largest in use, XL's `vocab.json`, has about one million.
@@ -270,7 +270,7 @@ pub async fn verify(store: &dyn Store, model: &str, on_bytes: &mut dyn FnMut(&st
             let mut bytes = Vec::with_capacity(n_bytes as usize);
             let read = store.read_chunk(model, &file.path, chunk, 0, n_bytes as usize, &mut bytes).await;
             let known = present.get(&chunk);
-            if read.is_ok() && known.is_some_and(|known| *known == sha256_hex(&bytes)) {
+            if read.is_ok() && known == Some(&store.digest(&bytes).await) {
                 whole.update(&bytes);
             } else {
                 is_whole = false;
@@ -414,7 +414,8 @@ pub async fn import(
             let (start, end) = file.range(chunk);
             let bytes = source.read(start, (end - start) as usize).await?;
             whole.update(&bytes);
-            match store.write_chunk(name, &file.path, chunk, &bytes, &sha256_hex(&bytes)).await {
+            let sha256 = store.digest(&bytes).await;
+            match store.write_chunk(name, &file.path, chunk, &bytes, &sha256).await {
                 Err(Error::StoreFull { free_bytes, .. }) => {
                     return Err(Error::StoreFull { missing_bytes: total_bytes - n_done, free_bytes });
                 }

@@ -20,7 +20,7 @@ use crate::run::Runner;
 use crate::run::gpu::Caps;
 use crate::run::gpu::Element;
 use crate::run::gpu::ledger::Counts;
-use crate::run::gpu::runner::GpuRunner;
+use crate::run::gpu::runner::{FIRST_FLOPS_PER_SEC, GpuRunner};
 use crate::weights::WeightType;
 
 /// Steps that are run: from the second on all are alike, and samplers keep no more than three earlier results.
@@ -47,6 +47,8 @@ pub struct PlanSettings {
     pub residency: Option<Residency>,
     /// The adapter.
     pub caps: Caps,
+    /// Its speed in floating-point operations a second, which submits are paced for.
+    pub flops_per_sec: f64,
 }
 
 impl PlanSettings {
@@ -63,6 +65,7 @@ impl PlanSettings {
             budget: None,
             residency: None,
             caps,
+            flops_per_sec: FIRST_FLOPS_PER_SEC,
         }
     }
 }
@@ -112,6 +115,9 @@ pub struct Plan {
     pub largest_binding_bytes: u64,
     /// The adapter's limit of that.
     pub max_binding_bytes: u64,
+    /// The speed of the GPU that submits are counted for, in floating-point operations a second. Drawing follows the speed
+    /// that it measures.
+    pub paced_for_flops_per_sec: f64,
     /// The budget, if there is one.
     pub budget_bytes: Option<u64>,
     /// Whether the peak is within the budget.
@@ -196,6 +202,7 @@ async fn decide(source: &dyn Source, settings: &PlanSettings) -> Result<(Plan, R
         weight_bytes,
         largest_binding_bytes: drawn.phases.iter().map(|p| p.counts.largest_binding_bytes).max().unwrap_or(0),
         max_binding_bytes: settings.caps.max_binding_bytes,
+        paced_for_flops_per_sec: settings.flops_per_sec,
         budget_bytes: settings.budget,
         fits,
         advice,
@@ -243,7 +250,8 @@ struct Drawn {
 }
 
 async fn draw(source: &dyn Source, settings: &PlanSettings, residency: Residency) -> Result<Drawn> {
-    let runner = Rc::new(GpuRunner::planned(settings.caps.clone(), settings.element)?.with_weights(settings.weights));
+    let runner = GpuRunner::planned(settings.caps.clone(), settings.element)?;
+    let runner = Rc::new(runner.with_weights(settings.weights).with_speed(settings.flops_per_sec));
     let mut before = runner.counts();
     let model = ModelLoader::new(source, &*runner).with_residency(residency).load(&mut |_| {}).await?;
     let counts = runner.counts();

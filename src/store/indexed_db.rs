@@ -12,28 +12,46 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use js_sys::{Array, Reflect, Uint8Array};
+use js_sys::{Array, Promise, Reflect, Uint8Array};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
     IdbDatabase, IdbFactory, IdbObjectStore, IdbOpenDbRequest, IdbTransaction, IdbTransactionMode,
-    IdbVersionChangeEvent, StorageEstimate, StorageManager,
+    IdbVersionChangeEvent, StorageEstimate, StorageManager, SubtleCrypto,
 };
 
 use self::layout::{CHUNKS, MODELS, VERSION, below, key, record, upgrade};
-use self::request::{committed, error_name, failed, finished, global, words};
-use super::{LocalFuture, Lock, Manifest, Space, Store};
+use self::request::{committed, error_name, failed, finished, global, settled, words};
+use super::{LocalFuture, Lock, Manifest, Space, Store, hex, sha256_hex};
 use crate::error::{Error, Result};
 
-/// The chunk that was read last: model, path, number and bytes, which stay outside of the wasm heap.
-type Recent = Option<(String, String, u32, Uint8Array)>;
+/// A chunk of a file of a model, with something of it.
+struct Known<T> {
+    model: String,
+    path: String,
+    chunk: u32,
+    of_it: T,
+}
+
+impl<T> Known<T> {
+    fn new(model: &str, path: &str, chunk: u32, of_it: T) -> Option<Self> {
+        Some(Known { model: model.to_owned(), path: path.to_owned(), chunk, of_it })
+    }
+
+    fn is(&self, model: &str, path: &str, chunk: u32) -> bool {
+        (self.model.as_str(), self.path.as_str(), self.chunk) == (model, path, chunk)
+    }
+}
 
 /// See the module.
 pub struct IndexedDbStore {
     database: IdbDatabase,
     name: String,
-    recent: RefCell<Recent>,
+    /// The bytes of the chunk that was read last, which stay outside of the wasm heap.
+    recent: RefCell<Option<Known<Uint8Array>>>,
+    /// The record of the chunk that is read while the one before is used.
+    ahead: RefCell<Option<Known<Promise>>>,
 }
 
 impl IndexedDbStore {
@@ -89,7 +107,7 @@ impl IndexedDbStore {
         let close = Closure::<dyn FnMut()>::new(move || of.close());
         database.set_onversionchange(Some(close.as_ref().unchecked_ref()));
         close.forget();
-        Ok(IndexedDbStore { database, name: name.to_owned(), recent: RefCell::default() })
+        Ok(IndexedDbStore { database, name: name.to_owned(), recent: RefCell::default(), ahead: RefCell::default() })
     }
 
     fn transaction(&self, stores: &[&str], mode: IdbTransactionMode) -> Result<IdbTransaction, JsValue> {
@@ -107,6 +125,7 @@ impl IndexedDbStore {
 
     fn forget_recent(&self) {
         self.recent.replace(None);
+        self.ahead.replace(None);
     }
 
     fn parse(&self, json: &JsValue) -> Result<Option<Manifest>> {
@@ -128,20 +147,36 @@ impl IndexedDbStore {
         self.told("remove from it", deleted.await)
     }
 
-    /// A chunk's bytes, which stay outside of the wasm heap.
+    /// Asks for a chunk's record.
+    fn ask(&self, model: &str, path: &str, chunk: u32) -> Result<Promise, JsValue> {
+        Ok(settled(&self.reading(CHUNKS)?.get(&key(model, path, chunk))?))
+    }
+
+    /// A chunk's bytes, which stay outside of the wasm heap. Where chunks are read in their order, the next one is asked for.
     async fn bytes(&self, model: &str, path: &str, chunk: u32) -> Result<Uint8Array> {
-        if let Some((of_model, of_path, of_chunk, bytes)) = &*self.recent.borrow()
-            && (of_model.as_str(), of_path.as_str(), *of_chunk) == (model, path, chunk)
-        {
-            return Ok(bytes.clone());
+        let mut in_order = false;
+        if let Some(recent) = &*self.recent.borrow() {
+            if recent.is(model, path, chunk) {
+                return Ok(recent.of_it.clone());
+            }
+            in_order = chunk > 0 && recent.is(model, path, chunk - 1);
         }
+        let asked = self.ahead.take().filter(|asked| asked.is(model, path, chunk));
         let read = async {
-            let request = self.reading(CHUNKS)?.get(&key(model, path, chunk))?;
-            Reflect::get(&finished(&request).await?, &"bytes".into())
+            let promise = match asked {
+                Some(asked) => asked.of_it,
+                None => self.ask(model, path, chunk)?,
+            };
+            let record = JsFuture::from(promise).await?;
+            if in_order {
+                let promise = self.ask(model, path, chunk + 1)?;
+                self.ahead.replace(Known::new(model, path, chunk + 1, promise));
+            }
+            Reflect::get(&record, &"bytes".into())
         };
         let bytes = read.await.ok().and_then(|bytes| bytes.dyn_into::<Uint8Array>().ok());
         let bytes = bytes.ok_or_else(|| lost_chunk(&self.describe(), model, path, chunk))?;
-        self.recent.replace(Some((model.to_owned(), path.to_owned(), chunk, bytes.clone())));
+        self.recent.replace(Known::new(model, path, chunk, bytes.clone()));
         Ok(bytes)
     }
 }
@@ -200,6 +235,10 @@ impl Store for IndexedDbStore {
             self.told("read it", read.await)?;
             Ok(chunks)
         })
+    }
+
+    fn digest<'a>(&'a self, bytes: &'a [u8]) -> LocalFuture<'a, String> {
+        Box::pin(async move { own_digest(bytes).await.unwrap_or_else(|_| sha256_hex(bytes)) })
     }
 
     fn write_chunk<'a>(
@@ -287,6 +326,13 @@ impl Store for IndexedDbStore {
     fn lock<'a>(&'a self, model: &'a str) -> LocalFuture<'a, Result<Box<dyn Lock>>> {
         Box::pin(lock::hold(format!("darkroom/{}/{model}", self.name), self.describe()))
     }
+}
+
+/// The browser's own SHA-256, which computes beside this thread with the processor's instructions. Only secure pages have it.
+async fn own_digest(bytes: &[u8]) -> Result<String, JsValue> {
+    let subtle: SubtleCrypto = global(&["crypto", "subtle"]).dyn_into()?;
+    let digest = JsFuture::from(subtle.digest_with_str_and_js_u8_array("SHA-256", &Uint8Array::from(bytes))?).await?;
+    Ok(hex(&Uint8Array::new(&digest).to_vec()))
 }
 
 /// The error for a chunk that is absent or too short.

@@ -780,6 +780,11 @@ export type Plan = {
   largest_binding_bytes: number,
   /** The adapter's limit of that. */
   max_binding_bytes: number,
+  /**
+   * The speed of the GPU that submits are counted for, in floating-point operations a second. Drawing follows the speed
+   * that it measures.
+   */
+  paced_for_flops_per_sec: number,
   /** The budget, if there is one. */
   budget_bytes?: number,
   /** Whether the peak is within the budget. */

@@ -38,6 +38,14 @@ pub const CASES: &[Case] = &[
     },
     Case { name: "a slice of a convolution", repack: Repack { slice: [4, 8], ..alone(18, 7, 9, false, Raw::F16) } },
     Case {
+        name: "the last slice of the second of three convolutions, inputs in pairs",
+        repack: Repack { first_column: 8, columns: 40, slice: [12, 6], ..alone(18, 6, 9, false, Raw::F16) },
+    },
+    Case {
+        name: "a slice of a weight with gates, inputs in pairs",
+        repack: Repack { slice: [12, 12], ..alone(48, 10, 1, true, Raw::F16) },
+    },
+    Case {
         name: "the last slice of a weight with gates",
         repack: Repack { slice: [12, 12], ..alone(24, 5, 1, true, Raw::F32) },
     },

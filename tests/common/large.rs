@@ -35,6 +35,8 @@ pub struct Streamed {
     pub bytes: f64,
     /// From the server into IndexedDB, hashed on the way.
     pub download_secs: f64,
+    /// From the server into IndexedDB by a few lines of JavaScript: as many requests at once, without a digest.
+    pub raw_download_secs: f64,
     /// IndexedDB read chunk by chunk by a few lines of JavaScript.
     pub raw_read_secs: f64,
     /// The same through the store, as loading reads it, into the wasm's memory.
@@ -64,6 +66,31 @@ pub fn stream(browser: &Browser, page: &str, hub: &Hub) -> Streamed {
         const database = await new Promise((resolve, reject) => {{
             const request = indexedDB.open('darkroom');
             request.onsuccess = () => resolve(request.result); request.onerror = () => reject(request.error); }});
+        const raw_download = await timed(async () => {{
+            const other = await new Promise((resolve, reject) => {{
+                const request = indexedDB.open('raw');
+                request.onupgradeneeded = () => request.result.createObjectStore('chunks');
+                request.onsuccess = () => resolve(request.result); request.onerror = () => reject(request.error); }});
+            const wanted = report.files.flatMap(({{ path, bytes }}) =>
+                Array.from({{ length: Math.ceil(bytes / {1}) }}, (_, chunk) => ({{ path, bytes, chunk }})));
+            const take = async () => {{
+                for (let next = wanted.shift(); next; next = wanted.shift()) {{
+                    const {{ path, bytes, chunk }} = next, start = chunk * {1}, end = Math.min(start + {1}, bytes);
+                    const answer = await fetch(`{0}/{2}/resolve/main/${{path}}`,
+                        {{ cache: 'no-store', headers: {{ Range: `bytes=${{start}}-${{end - 1}}` }} }});
+                    const came = await answer.arrayBuffer();
+                    await new Promise((resolve, reject) => {{
+                        const change = other.transaction('chunks', 'readwrite');
+                        change.objectStore('chunks').put(came, [path, chunk]);
+                        change.oncomplete = resolve; change.onabort = () => reject(change.error); }});
+                }}
+            }};
+            await Promise.all(Array.from({{ length: 4 }}, take));
+            other.close();
+        }});
+        await new Promise((resolve, reject) => {{
+            const request = indexedDB.deleteDatabase('raw');
+            request.onsuccess = resolve; request.onerror = () => reject(request.error); }});
         const each_chunk = async (take) => {{
             for (const {{ path, bytes }} of report.files)
                 for (let chunk = 0; chunk * {1} < bytes; chunk++)
@@ -100,14 +127,16 @@ pub fn stream(browser: &Browser, page: &str, hub: &Hub) -> Streamed {
             studio = await pkg.Studio.load_stored(models, '{REPO}', {{ runner: 'gpu', dtype: 'f32', tune: false }}, () => {{}});
         }});
         studio.free();
-        return {{ bytes: n_read, download, raw, upload, read, load, heap: memory.buffer.byteLength }};",
+        return {{ bytes: n_read, download, raw_download, raw, upload, read, load, heap: memory.buffer.byteLength }};",
         hub.endpoint,
         darkroom::store::CHUNK_BYTES,
+        REPO,
     ));
     let number = |name: &str| took[name].as_f64().unwrap_or_else(|| panic!("{name}: {took}"));
     Streamed {
         bytes: number("bytes"),
         download_secs: number("download"),
+        raw_download_secs: number("raw_download"),
         raw_read_secs: number("raw"),
         read_secs: number("read"),
         raw_upload_secs: number("upload"),

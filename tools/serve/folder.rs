@@ -1,14 +1,16 @@
 //! A small web server for folders: what `build.sh serve` and the page's test open in a browser.
 //!
 //! Standard library only, so that it compiles in a second. It answers GET and HEAD with the right type for modules and
-//! wasm, and single byte ranges, which weight files are read by. It is for this machine's own browser: no TLS, no
-//! compression, no listing of folders.
+//! wasm, single byte ranges, which weight files are read by, and `304 Not Modified`. Of a file it sends the compressed copy
+//! that `build.sh` made beside it, where the browser takes that. It is for this machine's own browser: no TLS, no listing of
+//! folders.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 /// What makes the page cross-origin isolated, so that the processor has threads and a cancel reaches a step that computes; and
 /// types are not guessed.
@@ -82,22 +84,35 @@ fn answer(more: &str, roots: &[PathBuf], head: &[String], mut stream: &TcpStream
     let Some(path) = roots.iter().find_map(|root| local_path(root, target)) else {
         return refuse(stream, "404 Not Found");
     };
-    let Ok(mut file) = File::open(&path) else { return refuse(stream, "404 Not Found") };
-    let file_bytes = file.metadata()?.len();
-    let range = head.iter().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("range").then(|| value.trim())
-    });
+    let header = |wanted: &str| {
+        head.iter().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case(wanted).then(|| value.trim())
+        })
+    };
+    let range = header("range");
+    let coding = if range.is_none() { compressed(&path, header("accept-encoding").unwrap_or_default()) } else { None };
+    let sent = coding.as_ref().map_or(&path, |(_, copy)| copy);
+    let Ok(mut file) = File::open(sent) else { return refuse(stream, "404 Not Found") };
+    let metadata = file.metadata()?;
+    let tag = tag_of(&metadata);
+    let lasting = format!("ETag: {tag}\r\nVary: Accept-Encoding\r\nCache-Control: no-cache\r\n{more}");
+    if header("if-none-match").is_some_and(|known| known.split(',').any(|known| known.trim() == tag)) {
+        return stream.write_all(format!("HTTP/1.1 304 Not Modified\r\n{lasting}\r\n").as_bytes());
+    }
+    let file_bytes = metadata.len();
     let (status, start, n_bytes) = match range.map(|range| parse_range(range, file_bytes)) {
         None => ("200 OK", 0, file_bytes),
         Some(Some((start, end))) => ("206 Partial Content", start, end - start),
         Some(None) => return refuse(stream, "416 Range Not Satisfiable"),
     };
     let mut headers = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {}\r\nContent-Length: {n_bytes}\r\nAccept-Ranges: bytes\r\n\
-         Cache-Control: no-cache\r\n{more}",
+        "HTTP/1.1 {status}\r\nContent-Type: {}\r\nContent-Length: {n_bytes}\r\nAccept-Ranges: bytes\r\n{lasting}",
         content_type(&path)
     );
+    if let Some((coding, _)) = coding {
+        headers += &format!("Content-Encoding: {coding}\r\n");
+    }
     if status.starts_with("206") {
         headers += &format!("Content-Range: bytes {start}-{}/{file_bytes}\r\n", start + n_bytes - 1);
     }
@@ -107,6 +122,28 @@ fn answer(more: &str, roots: &[PathBuf], head: &[String], mut stream: &TcpStream
         io::copy(&mut file.take(n_bytes), &mut stream)?;
     }
     Ok(())
+}
+
+/// What changes when a file does: its length and when it was written.
+fn tag_of(metadata: &Metadata) -> String {
+    let written = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    format!("\"{:x}-{:x}\"", metadata.len(), written.as_nanos())
+}
+
+/// The compressed copy beside a file that a browser takes, with its coding; one that is older than the file is of another.
+fn compressed(path: &Path, accepted: &str) -> Option<(&'static str, PathBuf)> {
+    let written = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    [("br", ".br"), ("gzip", ".gz")].into_iter().find_map(|(coding, ending)| {
+        let takes = accepted.split(',').any(|entry| {
+            let (name, quality) = entry.split_once(';').unwrap_or((entry, ""));
+            name.trim().eq_ignore_ascii_case(coding)
+                && !matches!(quality.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000")
+        });
+        let mut copy = path.as_os_str().to_owned();
+        copy.push(ending);
+        let copy = PathBuf::from(copy);
+        (takes && written(&copy)? >= written(path)?).then_some((coding, copy))
+    })
 }
 
 fn refuse(mut stream: &TcpStream, status: &str) -> io::Result<()> {
@@ -178,6 +215,22 @@ mod tests {
         assert_eq!(parse_range("bytes=10-", 10), None);
         assert_eq!(parse_range("bytes=5-4", 10), None);
         assert_eq!(parse_range("pages=1-2", 10), None);
+    }
+
+    #[test]
+    fn a_compressed_copy_is_sent_where_it_is_taken_and_not_older() {
+        let name = std::env::temp_dir().join(format!("darkroom-serve-{}.js", std::process::id()));
+        let copy = PathBuf::from(format!("{}.gz", name.display()));
+        std::fs::write(&name, "let a;").unwrap();
+        assert_eq!(compressed(&name, "gzip, br"), None);
+        std::fs::write(&copy, "compressed").unwrap();
+        assert_eq!(compressed(&name, "deflate, gzip;q=0.5"), Some(("gzip", copy.clone())));
+        assert_eq!(compressed(&name, "br, gzip;q=0"), None);
+        assert_eq!(compressed(&name, ""), None);
+        let earlier = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+        File::options().write(true).open(&copy).unwrap().set_modified(earlier).unwrap();
+        assert_eq!(compressed(&name, "gzip"), None);
+        [name, copy].iter().for_each(|path| std::fs::remove_file(path).unwrap());
     }
 
     #[test]

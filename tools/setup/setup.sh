@@ -148,6 +148,8 @@ missing_packages() {
             have_firefox || missing="$missing firefox-esr"
             ;;
     esac
+    # The page's files are compressed better where it is; nobody has to install it.
+    case " $1 " in *" build "*) [ "$(id -u)" -ne 0 ] || command -v brotli >/dev/null || missing="$missing brotli" ;; esac
     # TypeScript and axe come through npm. Debian's nodejs does not bring that; others' does.
     case " $1 " in *" check "* | *" browser "*) command -v npm >/dev/null || missing="$missing nodejs npm" ;; esac
     echo $missing

@@ -65,6 +65,9 @@ pub struct Args {
     /// Whose limits count.
     #[arg(long, value_enum, default_value_t = Limits::Default)]
     limits: Limits,
+    /// Count submits for a GPU of so many GFLOP/s [default: 30, a very slow one]; drawing follows the speed that it measures.
+    #[arg(long, value_name = "GFLOPS", allow_negative_numbers = true)]
+    gflops: Option<f64>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -98,8 +101,14 @@ pub fn run(args: &Args) -> Result<()> {
         ..Request::default()
     };
     let expected = Expected { request, version, from_picture: args.from_picture, picture: None };
-    let settings =
+    let mut settings =
         PlanSettings { residency: args.residency, ..expected.plan(caps, element, args.weights, args.budget) };
+    if let Some(gflops) = args.gflops {
+        if !(gflops.is_finite() && gflops > 0.0) {
+            return Err(Error::Request { field: "gflops", got: gflops.to_string(), expected: "more than 0".into() });
+        }
+        settings.flops_per_sec = gflops * 1e9;
+    }
     let plan = pollster::block_on(plan(&*source, &settings)).map_err(Error::of_model)?;
     if args.json {
         return print_json(&serde_json::json!(plan));
@@ -146,6 +155,10 @@ fn print(plan: &Plan) -> Result<()> {
             gb(plan.streamed_bytes_per_step)
         ))?;
     }
+    print_line(format_args!(
+        "submits of about 0.1 s on a GPU of {:.0} GFLOP/s; drawing follows the speed that it measures",
+        plan.paced_for_flops_per_sec / 1e9
+    ))?;
     print_line(format_args!(
         "largest binding {:.1} of {:.1} MiB",
         plan.largest_binding_bytes as f64 / f64::from(1 << 20),

@@ -12,7 +12,7 @@ use super::super::retry::{MAX_RETRY_AFTER_MS, backoff_ms, is_passing, retry_afte
 use super::transfer::{Counted, Transfer};
 use super::{Download, Stop};
 use crate::error::{Error, Result};
-use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, StoredFile, sha256_hex};
+use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, StoredFile};
 
 /// Why an attempt at a chunk or a stream ended.
 enum Fault {
@@ -115,7 +115,7 @@ impl Worker<'_, '_> {
         let n_bytes = file.chunk_bytes(chunk) as usize;
         let mut bytes = Vec::with_capacity(n_bytes);
         let read = self.download.store.read_chunk(model, &file.path, chunk, 0, n_bytes, &mut bytes).await;
-        Ok((read.is_ok() && Some(sha256_hex(&bytes)) == expected).then_some(bytes))
+        Ok((read.is_ok() && Some(self.download.store.digest(&bytes).await) == expected).then_some(bytes))
     }
 
     /// Takes chunk after chunk from the queue.
@@ -238,8 +238,7 @@ impl Worker<'_, '_> {
         // Counted until it is stored; dropped from the count where storing fails.
         counted.bytes.set(bytes.len() as u64);
         refuse_html(&bytes, chunk_start, &self.model(), &self.transfer.file.borrow().path)?;
-        let digest = sha256_hex(&bytes);
-        self.keep(chunk, bytes, digest).await?;
+        self.keep(chunk, bytes).await?;
         counted.settle();
         Ok(())
     }
@@ -250,7 +249,6 @@ impl Worker<'_, '_> {
         let file = self.transfer.file.borrow().clone();
         let mut chunk = 0;
         let mut bytes: Vec<u8> = Vec::new();
-        let mut digest = Sha256Stream::default();
         let mut counted = Counted { transfer: self.transfer, bytes: Cell::new(0) };
         let mut n_received: u64 = 0;
         while let Some(piece) = self.next(&mut *reply).await? {
@@ -264,18 +262,16 @@ impl Worker<'_, '_> {
                 let (now, later) = rest.split_at(n_wanted.min(rest.len()));
                 rest = later;
                 bytes.extend_from_slice(now);
-                digest.update(now);
                 let is_there = self.transfer.present.borrow().contains_key(&chunk);
                 if !is_there {
                     counted.add(now.len() as u64);
                 }
                 if bytes.len() as u64 == file.chunk_bytes(chunk) {
                     let full = std::mem::take(&mut bytes);
-                    let sha256 = std::mem::take(&mut digest).finish();
                     if !is_there {
                         refuse_html(&full, u64::from(chunk) * CHUNK_BYTES, &self.model(), &file.path)?;
                         self.transfer.queue.borrow_mut().retain(|queued| *queued != chunk);
-                        self.keep(chunk, full, sha256).await?;
+                        self.keep(chunk, full).await?;
                     }
                     counted.settle();
                     counted = Counted { transfer: self.transfer, bytes: Cell::new(0) };
@@ -398,7 +394,8 @@ impl Worker<'_, '_> {
     }
 
     /// Writes a chunk, and holds it in memory for the digest of the whole where that needs it soon.
-    async fn keep(&self, chunk: u32, bytes: Vec<u8>, sha256: String) -> Result<()> {
+    async fn keep(&self, chunk: u32, bytes: Vec<u8>) -> Result<()> {
+        let sha256 = self.download.store.digest(&bytes).await;
         let (transfer, path) = (self.transfer, self.transfer.file.borrow().path.clone());
         self.download.store.write_chunk(&self.model(), &path, chunk, &bytes, &sha256).await?;
         let mut held = transfer.held.borrow_mut();

@@ -34,7 +34,9 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::run::{Colours, Runner};
 use crate::weights::{WeightType, Weights};
-use replay::{FIRST_SUBMIT_FLOPS, Recorded, SUBMIT_SECS};
+use replay::Recorded;
+
+pub use replay::FIRST_FLOPS_PER_SEC;
 use stream::Streamed;
 use tensor::Kind;
 
@@ -128,8 +130,15 @@ impl GpuRunner {
             unused,
             unused_weight,
             next_weights: Cell::new(0),
-            flops_per_sec: Cell::new(FIRST_SUBMIT_FLOPS / SUBMIT_SECS),
+            flops_per_sec: Cell::new(FIRST_FLOPS_PER_SEC),
         }
+    }
+
+    /// The speed that submits are paced for until it is measured, in floating-point operations a second.
+    #[must_use]
+    pub fn with_speed(self, flops_per_sec: f64) -> Self {
+        self.flops_per_sec.set(flops_per_sec);
+        self
     }
 
     /// How large pictures are cut, where the default is not what is wanted.

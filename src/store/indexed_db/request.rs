@@ -49,6 +49,12 @@ pub(super) async fn finished(request: &IdbRequest) -> Result<JsValue, JsValue> {
     JsFuture::from(promise).await
 }
 
+/// A promise of what a request gives, `undefined` where it fails: nobody may come to ask.
+pub(super) fn settled(request: &IdbRequest) -> Promise {
+    let request = request.clone();
+    wasm_bindgen_futures::future_to_promise(async move { Ok(finished(&request).await.unwrap_or(JsValue::UNDEFINED)) })
+}
+
 /// Waits until a transaction's writes are there.
 pub(super) async fn committed(transaction: &IdbTransaction) -> Result<(), JsValue> {
     let promise = Promise::new(&mut |resolve: Function, reject: Function| {

@@ -8,7 +8,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use darkroom::{Error, Result};
-use tower_http::services::ServeDir;
+
+use super::page_files;
 
 /// The small model, below the page's folder.
 pub const EMBEDDED_MODEL: &str = "hub/darkroom/tiny-emoji/resolve/main";
@@ -37,7 +38,7 @@ pub fn find_page(given: Option<PathBuf>) -> Result<Option<PathBuf>> {
 /// Files below the page's folder; without one, nothing is found.
 pub fn service(page: Option<PathBuf>) -> Router {
     match page {
-        Some(page) => Router::new().fallback_service(ServeDir::new(page)),
+        Some(page) => page_files::service(page),
         None => Router::new().fallback(async || (StatusCode::NOT_FOUND, "no page is served here, only /v1\n")),
     }
 }

@@ -42,6 +42,7 @@ mod models_folder;
 mod openai;
 mod openai_request;
 mod openai_stream;
+mod page_files;
 mod painter;
 mod queue;
 mod request;

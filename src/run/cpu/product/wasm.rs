@@ -113,10 +113,10 @@ unsafe fn multiply_part(
                             let b = packed.as_ptr().add(panel * depth);
                             let c = out.0.add(row * n + first_col + panel);
                             let block = match rows.end - row {
-                                1 => block::<1>,
-                                2 => block::<2>,
-                                3 => block::<3>,
-                                _ => block::<ROWS>,
+                                1 => block_1,
+                                2 => block_2,
+                                3 => block_3,
+                                _ => block_4,
                             };
                             block(depth, a, [lhs.row, lhs.col], b, c, [n, cols], adds);
                         }
@@ -175,49 +175,64 @@ fn turned(lines: [&[f32]; 4]) -> [v128; 4] {
     ]
 }
 
-/// `R` rows of `a` times a packed panel, written to the first columns of as many rows of `c`, or added to them.
-///
-/// # Safety
-/// `a` has `depth` values in each row at its strides, `b` eight for each of them, and `c` its rows and columns.
-unsafe fn block<const R: usize>(
-    depth: usize,
-    a: *const f32,
-    [a_row, a_col]: [usize; 2],
-    b: *const f32,
-    c: *mut f32,
-    [c_row, n_cols]: [usize; 2],
-    adds: bool,
-) {
-    let mut sums = [[f32x4_splat(0.0); 2]; R];
-    for k in 0..depth {
-        // SAFETY: as promised.
-        unsafe {
-            let right = [v128_load(b.add(k * COLS).cast()), v128_load(b.add(k * COLS + 4).cast())];
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let left = v128_load32_splat(a.add(row * a_row + k * a_col).cast());
-                for (sum, right) in sums.iter_mut().zip(right) {
-                    *sum = f32x4_add(*sum, f32x4_mul(left, right));
+/// A function for so many rows of `a` times a packed panel, written to the first columns of as many rows of `c`, or added to
+/// them. It is spelled out row by row, so that the sums are in registers in whatever way the crate is optimised: most of it
+/// for size.
+macro_rules! block {
+    ($name:ident: $($sum:ident $row:literal)*) => {
+        /// # Safety
+        /// `a` has `depth` values in each row at its strides, `b` eight for each of them, and `c` its rows and columns.
+        unsafe fn $name(
+            depth: usize,
+            a: *const f32,
+            [a_row, a_col]: [usize; 2],
+            b: *const f32,
+            c: *mut f32,
+            [c_row, n_cols]: [usize; 2],
+            adds: bool,
+        ) {
+            $(let mut $sum = [f32x4_splat(0.0); 2];)*
+            for k in 0..depth {
+                // SAFETY: as promised.
+                unsafe {
+                    let right = [v128_load(b.add(k * COLS).cast()), v128_load(b.add(k * COLS + 4).cast())];
+                    $(
+                        let left = v128_load32_splat(a.add($row * a_row + k * a_col).cast());
+                        $sum[0] = f32x4_add($sum[0], f32x4_mul(left, right[0]));
+                        $sum[1] = f32x4_add($sum[1], f32x4_mul(left, right[1]));
+                    )*
                 }
             }
+            // SAFETY: as promised.
+            unsafe { $(put_row($sum, c.add($row * c_row), n_cols, adds);)* }
         }
-    }
-    for (row, sums) in sums.into_iter().enumerate() {
-        // SAFETY: as promised.
-        unsafe {
-            let c = c.add(row * c_row);
-            if n_cols == COLS {
-                for (half, sum) in sums.into_iter().enumerate() {
-                    let c = c.add(4 * half).cast();
-                    v128_store(c, if adds { f32x4_add(v128_load(c), sum) } else { sum });
-                }
-            } else {
-                let mut values = [0.0f32; COLS];
-                v128_store(values.as_mut_ptr().cast(), sums[0]);
-                v128_store(values.as_mut_ptr().add(4).cast(), sums[1]);
-                for (i, value) in values.into_iter().enumerate().take(n_cols) {
-                    let c = c.add(i);
-                    *c = if adds { *c + value } else { value };
-                }
+    };
+}
+
+block!(block_1: sums_0 0);
+block!(block_2: sums_0 0 sums_1 1);
+block!(block_3: sums_0 0 sums_1 1 sums_2 2);
+block!(block_4: sums_0 0 sums_1 1 sums_2 2 sums_3 3);
+
+/// Writes the first columns of a row of a block, or adds to them.
+///
+/// # Safety
+/// `c` has `n_cols` values.
+#[inline(always)]
+unsafe fn put_row([low, high]: [v128; 2], c: *mut f32, n_cols: usize, adds: bool) {
+    // SAFETY: as promised.
+    unsafe {
+        if n_cols == COLS {
+            let (at_low, at_high) = (c.cast(), c.add(4).cast());
+            v128_store(at_low, if adds { f32x4_add(v128_load(at_low), low) } else { low });
+            v128_store(at_high, if adds { f32x4_add(v128_load(at_high), high) } else { high });
+        } else {
+            let mut values = [0.0f32; COLS];
+            v128_store(values.as_mut_ptr().cast(), low);
+            v128_store(values.as_mut_ptr().add(4).cast(), high);
+            for (i, value) in values.into_iter().enumerate().take(n_cols) {
+                let c = c.add(i);
+                *c = if adds { *c + value } else { value };
             }
         }
     }

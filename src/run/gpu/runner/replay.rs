@@ -27,7 +27,10 @@ pub(super) struct Recorded {
 }
 
 /// Work of the first submits: about 150 ms at 20 GFLOP/s, which the slowest real GPUs exceed.
-pub(super) const FIRST_SUBMIT_FLOPS: f64 = 3e9;
+const FIRST_SUBMIT_FLOPS: f64 = 3e9;
+
+/// The speed that a device is taken to have before anything was measured on it, in floating-point operations a second.
+pub const FIRST_FLOPS_PER_SEC: f64 = FIRST_SUBMIT_FLOPS / SUBMIT_SECS;
 
 /// Work of a submit at most, however fast the device.
 const MAX_SUBMIT_FLOPS: f64 = 1e12;

@@ -44,6 +44,7 @@ pub const KERNELS: &[&Kernel] = &[
     &gemm_matrix::KERNEL_8_Q8_0,
     &gemm_matrix::KERNEL_8_Q4_0,
     &repack::KERNEL,
+    &repack::KERNEL_PAIRS,
     &repack::KERNEL_F32,
     &repack::KERNEL_Q8_0,
     &repack::KERNEL_Q4_0,

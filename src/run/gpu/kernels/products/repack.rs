@@ -45,6 +45,10 @@ pub const KERNEL: Kernel = Kernel {
 /// Those of the kernels that pack in blocks.
 const CONSTANTS_OF_BLOCKS: &[&str] = &["raw_is_f32", "raw_code_bits", "geglu", "keeps_scales"];
 
+/// From f16 to f16, of an even number of inputs.
+pub const KERNEL_PAIRS: Kernel =
+    Kernel { name: "repack_pairs", wgsl: include_str!("repack_pairs.wgsl"), constants: &["geglu"], ..KERNEL };
+
 /// To f32.
 pub const KERNEL_F32: Kernel = Kernel { name: "repack_f32", wgsl: include_str!("repack_f32.wgsl"), ..KERNEL };
 
@@ -220,6 +224,7 @@ pub fn launch(repack: &Repack) -> Result<Launch> {
     let n_quads = n.div_ceil(4);
     let rows = count(KERNEL.name, &[inputs, taps])?;
     let (kernel, rows_of_item) = match packed {
+        WeightType::F16 if raw == Raw::F16 && inputs.is_multiple_of(2) => (&KERNEL_PAIRS, 2 * taps),
         WeightType::F32 => (&KERNEL_F32, 1),
         WeightType::F16 => (&KERNEL, 1),
         WeightType::Q8_0 => (&KERNEL_Q8_0, BLOCK as u32),
@@ -243,9 +248,9 @@ pub fn launch(repack: &Repack) -> Result<Launch> {
         ("geglu", flag(geglu)),
         ("keeps_scales", flag(repack.keeps_scales())),
     ];
-    let constants = &constants[..kernel.constants.len()];
+    let constants: Vec<_> = constants.into_iter().filter(|(name, _)| kernel.constants.contains(name)).collect();
     let workgroups = spread_cells(KERNEL.name, n_items)?;
-    Ok(Launch::new(kernel, Element::F32, Width::One, constants, &params, workgroups))
+    Ok(Launch::new(kernel, Element::F32, Width::One, &constants, &params, workgroups))
 }
 
 /// The words of the packed matrix in plain Rust; `None` where other weights or other outputs lie. `weight` has all outputs.

@@ -11,6 +11,7 @@ pub(super) const IMPORTS: &[Import] = &[
     ("half_bits", include_str!("shared/half_bits.wgsl")),
     ("repack", include_str!("shared/repack.wgsl")),
     ("repack_blocks", include_str!("shared/repack_blocks.wgsl")),
+    ("repack_place", include_str!("shared/repack_place.wgsl")),
     ("weight_eights", include_str!("shared/weight_eights.wgsl")),
     ("weight_eights_f16", include_str!("shared/weight_eights_f16.wgsl")),
     ("weight_f16", include_str!("shared/weight_f16.wgsl")),

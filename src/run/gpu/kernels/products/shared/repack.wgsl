@@ -1,6 +1,6 @@
-// What packs weights has in common: the parameters, the values as they were uploaded, and where four outputs go.
+// The values of a weight as they were uploaded.
 
-#import linear_group
+#import repack_place
 #import half_bits
 
 // What was uploaded is f32, not f16.
@@ -8,26 +8,6 @@ override raw_is_f32: bool = false;
 // Or blocks of a GGUF file: f16 scale and 32 codes of 8 bits, or of 4 bits plus 8, the first sixteen in the lower halves of
 // bytes. Their bits of a code; 0 for plain numbers.
 override raw_code_bits: u32 = 0u;
-// The first half of the outputs are values, the second half their gates, to be interleaved by fours.
-override geglu: bool = false;
-
-struct Params {
-    // The weight is [n_outputs, n_inputs, n_taps].
-    n_outputs: u32,
-    n_inputs: u32,
-    n_taps: u32,
-    // The outputs that were uploaded: the first, a multiple of four, and how many fours.
-    first_output: u32,
-    n_quads: u32,
-    // Where the weight's first four outputs lie in a row of the packed matrix, which may hold other weights too.
-    first_quad: u32,
-    n_quads_packed: u32,
-    // The first word of the scales of a quantised matrix.
-    first_scale: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> raw: array<u32>; // [outputs,I,taps], two f16 or one f32 a word
 
 // Rows of the packed matrix.
 fn n_rows() -> u32 {
@@ -92,14 +72,4 @@ fn values_of(output: u32, row: u32) -> vec4<f32> {
         value_of(output + 2u, row),
         value_of(output + 3u, row),
     );
-}
-
-// Where four uploaded outputs lie in a row of the packed matrix.
-fn packed_quad(quad: u32) -> u32 {
-    let own = params.first_output / 4u + quad;
-    if geglu {
-        let half = params.n_outputs / 8u;
-        return params.first_quad + select(own * 2u, (own - half) * 2u + 1u, own >= half);
-    }
-    return params.first_quad + own;
 }
