@@ -26,8 +26,10 @@ usage() {
 ./build.sh setup                    find or install what the other verbs need
 ./build.sh setup peers              install what `bench` compares with: onnxruntime-web, PyTorch, stable-diffusion.cpp (8 GB)
 ./build.sh types                    write the TypeScript of what crosses to the page, from the Rust types: src/web/types.d.ts
-./build.sh wasm                     compile for the browser into www/pkg and print the size
-./build.sh serve [--port N]         compile for the browser and serve the page (default port 8080)
+./build.sh wasm [--one-thread]      compile for the browser into www/pkg and, with threads for the processor, www/pkg-threads, and
+                                    print the sizes
+./build.sh serve [--port N] [--one-thread]
+                                    compile for the browser and serve the page (default port 8080)
 ./build.sh npm                      compile for the browser and pack target/npm/darkroom-*.tgz for npm, without a model
 ./build.sh cuda                     compile for NVIDIA cards: the program, its parity tests and a bench, in target/cuda
 ./build.sh env                      print what puts wasm-pack and its tools on PATH: eval "$(./build.sh env)"
@@ -55,24 +57,59 @@ build_wasm() {
     # The names of functions are a twelfth of what is downloaded.
     wasm-bindgen --target web --remove-name-section --remove-producers-section --out-dir www/pkg.new \
         "$target/wasm32-unknown-unknown/web/darkroom.wasm"
+    # Of another build, until it is made again.
+    rm -rf www/pkg-threads
+    say_threads null
     rm -rf www/pkg
     mv www/pkg.new www/pkg
     list_files
 }
 
-# The page's files with their digests, for the service worker (www/sw.js), which keeps all of one build or nothing. What is not
-# listed comes from the network: that is for readers of the repository. Written again whenever a file of the page has changed.
+# The module that has a thread for each core: the same code for a standard library with shared memory. Nothing where there is no
+# such library. wasm-bindgen's crates use what a stable compiler hides in such a build.
+build_wasm_threads() {
+    wasm_env
+    have_wasm_threads || return 0
+    local sysroot
+    sysroot=$(wasm_threads_sysroot)
+    RUSTC_BOOTSTRAP=1 cargo rustc --lib --crate-type cdylib --target wasm32-unknown-unknown --profile web-threads --no-default-features \
+        --config "target.wasm32-unknown-unknown.rustflags = ['$wasm_threads_features', '--sysroot=$sysroot']" -- -Clto=fat \
+        -Clink-arg=--shared-memory -Clink-arg=--import-memory -Clink-arg=--max-memory=4294967296 \
+        -Clink-arg=--export={__wasm_init_tls,__tls_size,__tls_align,__tls_base}
+    rm -rf www/pkg-threads.new
+    wasm-bindgen --target web --no-typescript --remove-name-section --remove-producers-section --out-dir www/pkg-threads.new \
+        "$target/wasm32-unknown-unknown/web-threads/darkroom.wasm"
+    rm -rf www/pkg-threads
+    mv www/pkg-threads.new www/pkg-threads
+    say_threads '"pkg-threads/darkroom"' www/pkg
+    list_files
+}
+
+# say_threads <module> [folder]: writes for the page where the module with threads is, without the ending; or null.
+say_threads() {
+    cat >"${2:-www/pkg.new}/threads.js" <<TEXT
+// Made by build.sh: the module with threads, where this build has one.
+/** @type {string | null} */
+export const threads_module = $1;
+TEXT
+}
+
+# The page's files with their digests, for the service worker (www/sw.js), which keeps all of one build or nothing; those of the
+# module with threads it keeps once a page asked for them. What is not listed comes from the network: that is for readers of the
+# repository. Written again whenever a file of the page has changed.
 list_files() {
-    local digest=(sha256sum)
+    local digest=(sha256sum) line='s|^([0-9a-f]+) [ *]\./(.*)$|    "\2": "\1",|'
     command -v sha256sum >/dev/null || digest=(shasum -a 256)
     (
         cd www
-        find . -type f ! -path './pkg.new/*' ! -path ./pkg/files.js ! -path ./sw.js ! -name '*.d.ts' ! -name 'screenshot*' ! -name '.*' ! -name '*.br' ! -name '*.gz' -print0 |
+        find . -type f ! -path './pkg.new/*' ! -path './pkg-threads.new/*' ! -path ./pkg/files.js ! -path ./sw.js ! -name '*.d.ts' ! -name 'screenshot*' ! -name '.*' ! -name '*.br' ! -name '*.gz' -print0 |
             LC_ALL=C sort -z | xargs -0 "${digest[@]}" >"$log/files.txt"
         {
             echo "// Made by build.sh: the files of this build."
             printf 'globalThis.darkroom_files = {\n  build: "%s",\n  files: {\n' "$("${digest[@]}" <"$log/files.txt" | cut -c 1-16)"
-            sed -E 's|^([0-9a-f]+) [ *]\./(.*)$|    "\2": "\1",|' "$log/files.txt"
+            grep -v ' [ *]\./pkg-threads/' "$log/files.txt" | sed -E "$line"
+            printf '  },\n  once_asked_for: {\n'
+            sed -n -E '\| [ *]\./pkg-threads/|{'"$line"';p;}' "$log/files.txt"
             printf '  },\n};\n'
         } >pkg/files.js.new
         mv pkg/files.js.new pkg/files.js
@@ -96,6 +133,9 @@ wasm_size() {
     local file=www/pkg/darkroom_bg.wasm packed="unknown (brotli is not installed)"
     if command -v brotli >/dev/null; then packed="$(brotli -c -q 11 $file | wc -c | tr -d ' ') bytes"; fi
     echo "$file: $(wc -c <$file | tr -d ' ') bytes, with brotli $packed"
+    # The copy that is there, because the highest level takes a while.
+    file=www/pkg-threads/darkroom_bg.wasm
+    if [ -f $file.br ]; then echo "$file: $(wc -c <$file | tr -d ' ') bytes, compressed copy $(wc -c <$file.br | tr -d ' ') bytes"; fi
 }
 
 write_types() { DARKROOM_WRITE_TYPES=1 cargo test --lib typescript_declarations; }
@@ -106,8 +146,13 @@ verb_types() {
 }
 
 verb_wasm() {
-    verb_setup_for build
+    case ${1:-} in
+        "") verb_setup_for "build threads" ;;
+        --one-thread) verb_setup_for build ;;
+        *) echo "wasm does not know $1" >&2; exit 2 ;;
+    esac
     stage "wasm" build_wasm
+    [ $# -gt 0 ] || stage "wasm threads" build_wasm_threads
     stage "compressed copies" compress_files
     wasm_size
 }
@@ -121,14 +166,15 @@ build_server() {
 }
 
 verb_serve() {
-    local port=8080
+    local port=8080 threads=()
     while [ $# -gt 0 ]; do
         case $1 in
             --port) port=${2:?--port needs a number}; shift 2 ;;
+            --one-thread) threads=("$1"); shift ;;
             *) echo "serve does not know $1" >&2; exit 2 ;;
         esac
     done
-    verb_wasm
+    verb_wasm ${threads[@]+"${threads[@]}"}
     stage "web server" build_server
     exec "$target/serve" www "$port"
 }
@@ -194,7 +240,8 @@ verb_test() {
     case $kind in
         native) verb_setup_for native ;;
         npm) verb_setup_for browser; verb_setup_for check ;;
-        web | firefox | node | page | all) verb_setup_for browser ;;
+        page | all) verb_setup_for "browser threads" ;;
+        web | firefox | node) verb_setup_for browser ;;
         *) usage >&2; exit 2 ;;
     esac
     temporary_folder
@@ -224,6 +271,7 @@ verb_test() {
     case $kind in
         page | all)
             attempt "wasm" build_wasm
+            if [ $status -eq 0 ]; then attempt "wasm threads" build_wasm_threads; fi
             if [ $status -eq 0 ]; then attempt_tests "test page" test_page "$@"; else tally_failure; fi
             failed=$((failed | status))
             ;;
@@ -291,7 +339,12 @@ verb_bench() {
     verb_setup_for native
     # Those that drive a browser need one, and the page's wasm.
     case " ${names:-$benches} " in
-        *" stream "* | *" browser "* | *" visit "*) verb_setup_for browser; stage "wasm" build_wasm; stage "compressed copies" compress_files ;;
+        *" stream "* | *" browser "* | *" visit "*)
+            verb_setup_for "browser threads"
+            stage "wasm" build_wasm
+            stage "wasm threads" build_wasm_threads
+            stage "compressed copies" compress_files
+            ;;
     esac
     temporary_folder
     have_peers || echo "without onnxruntime-web, PyTorch and stable-diffusion.cpp: ./build.sh setup peers brings them"

@@ -1,7 +1,7 @@
 //! Darkroom beside onnxruntime-web: one headless Chromium, one adapter, the same random weights, in turn.
 //! `./build.sh bench --bench browser`; `./build.sh setup peers` brings onnxruntime-web and the models. `DARKROOM_ROUNDS=1`
 //! for one round after the first, `DARKROOM_CASES=unet,vae-decoder` for some of the models, `DARKROOM_BACKENDS=wasm` for one of
-//! the two backends.
+//! the backends: `webgpu`, `wasm` with one thread, and wasm with as many `threads` as cores.
 //!
 //! Each contender has a worker of its own. On the GPU nothing is read back: a run ends when the queue is done.
 
@@ -21,9 +21,10 @@ use report::{Contender, Report, is_listed, is_wanted, n_rounds, peers_folder};
 use serde_json::{Value, json};
 
 /// The two sides on each backend, with the rounds after the first.
-const BACKENDS: [(&str, &[&str], usize); 2] = [
+const BACKENDS: [(&str, &[&str], usize); 3] = [
     ("webgpu", &["darkroom webgpu", "onnxruntime webgpu", "onnxruntime webgpu captured"], 3),
     ("wasm", &["darkroom wasm", "onnxruntime wasm"], 7),
+    ("threads", &["darkroom threads", "onnxruntime threads"], 7),
 ];
 
 fn main() {
@@ -64,7 +65,7 @@ fn main() {
         }
         for (backend, contenders, usual) in BACKENDS {
             let contenders = if is_full { &contenders[..2] } else { contenders };
-            if is_listed("DARKROOM_BACKENDS", backend) && !(is_full && backend == "wasm") {
+            if is_listed("DARKROOM_BACKENDS", backend) && !(is_full && backend != "webgpu") {
                 compare(&browser, &mut report, name, backend, contenders, n_rounds(usual));
             }
         }
@@ -118,6 +119,9 @@ fn compare(browser: &Browser, report: &mut Report, name: &str, backend: &str, wh
             }
         };
         flops = loaded["flops"].as_f64().unwrap_or(flops);
+        if let (true, Some(n)) = (backend == "threads", loaded["n_threads"].as_u64()) {
+            println!("  {who}: {n} threads");
+        }
         let mut contender = Contender::new(who);
         contender.details.insert("load".into(), loaded);
         contenders.push(contender);

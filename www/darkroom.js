@@ -139,9 +139,24 @@ export class Darkroom {
   /** Jobs reach the worker in the order in which they were asked for, however long their files take to read. */
   #last_prepared = Promise.resolve();
 
-  /** Use {@link Darkroom.open}. @param {Worker} worker */
-  constructor(worker) {
+  /** Where the worker's threads tell that one of them failed. @type {BroadcastChannel | null} */
+  #failures = null;
+
+  /**
+   * Use {@link Darkroom.open}.
+   * @param {Worker} worker
+   * @param {string} [name] that of the worker
+   */
+  constructor(worker, name) {
     this.#worker = worker;
+    if (name) {
+      this.#failures = new BroadcastChannel(name);
+      // The worker waits for that thread, and hears nothing any more.
+      this.#failures.addEventListener("message", ({ data }) => {
+        this.#fail(`a thread of the processor failed: ${data}`);
+        worker.terminate();
+      });
+    }
     worker.addEventListener("message", ({ data }) => this.#receive(data));
     worker.addEventListener("messageerror", () => this.#fail("the worker sent something that could not be read"));
   }
@@ -157,8 +172,10 @@ export class Darkroom {
     check_signal(signal, "open's options");
     const stopped = () => new DarkroomError("it was stopped while it opened", "cancelled");
     if (signal?.aborted) throw stopped();
-    const started = start({ worker, base_url });
-    const darkroom = new Darkroom(started.worker);
+    // Only isolated pages have threads; a worker that is there already has a name of its own.
+    const name = globalThis.crossOriginIsolated ? `darkroom ${crypto.randomUUID()}` : "darkroom";
+    const started = start({ worker, base_url }, name);
+    const darkroom = new Darkroom(started.worker, globalThis.crossOriginIsolated ? name : undefined);
     // A worker that does not load (a missing or broken module) never answers, so whoever waits is told here.
     let is_open = false;
     started.worker.addEventListener("error", async (event) => {
@@ -566,6 +583,7 @@ export class Darkroom {
 
   /** The first failure counts. @param {string | DarkroomError} why */
   #fail(why) {
+    this.#failures?.close();
     this.#broken ??= typeof why === "string" ? new DarkroomError(why, "worker") : why;
     for (const { reject } of this.#waiting.values()) reject(this.#broken);
     this.#waiting.clear();

@@ -121,7 +121,7 @@ async function choose_runner(runner) {
 }
 
 async function show_machine() {
-  const { caps, gpu_error, reason, runner, storage, cancels_within_a_step } = await darkroom.check();
+  const { caps, gpu_error, reason, runner, storage, cancels_within_a_step, n_threads, one_thread_because } = await darkroom.check();
   const yes = (/** @type {boolean} */ is) => (is ? text.yes : text.no);
   /** @type {[string, string][]} */
   const rows = [[text.machine.automatic, `${runner === "gpu" ? "GPU" : "CPU"}: ${told(reason)}`]];
@@ -137,6 +137,7 @@ async function show_machine() {
   } else {
     rows.push(["GPU", text.machine.no_gpu(told(gpu_error ?? ""))]);
   }
+  rows.push([text.machine.threads, one_thread_because === null ? String(n_threads) : text.machine.one_thread(one_thread_because)]);
   if (storage) rows.push([text.machine.storage, text.machine.used(bytes(storage.used_bytes), bytes(storage.quota_bytes))]);
   rows.push([text.machine.cancel, cancels_within_a_step ? text.machine.immediate : text.machine.between]);
   fill_list(element("machine"), rows);

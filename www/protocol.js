@@ -43,6 +43,8 @@
  *   the browser tells
  * @property {boolean} cancels_within_a_step false where a processor's step is over before a cancel is heard, because the
  *   page is not cross-origin isolated
+ * @property {number} n_threads with which the processor draws
+ * @property {string | null} one_thread_because where it is one, why
  */
 
 /**

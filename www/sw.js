@@ -1,16 +1,20 @@
 // Keeps the page's files, all of one build: pkg/files.js, which the build writes, lists them with their digests. A build is kept whole
-// or not at all, in a cache of its own, and another one takes its place when no page uses the old one any more.
+// or not at all, in a cache of its own, and another one takes its place when no page uses the old one any more. The module with
+// threads, which few pages use, is kept once it was asked for. As sw.js?isolate it adds the headers that isolate the page, for hosts
+// that send none: from the second visit on.
 
 (() => {
   // The types that this is checked against are a page's.
   const worker = /** @type {any} */ (globalThis);
   worker.importScripts("./pkg/files.js");
-  /** @type {{build: string, files: Record<string, string>}} */
-  const { build, files } = worker.darkroom_files;
+  /** @type {{build: string, files: Record<string, string>, once_asked_for?: Record<string, string>}} */
+  const { build, files, once_asked_for = {} } = worker.darkroom_files;
+  const digests = { ...files, ...once_asked_for };
+  const isolates = new URL(worker.location.href).searchParams.has("isolate");
   const scope = new URL("./", worker.location.href).href;
   // Copies of the page in other folders have caches of their own.
   const family = `darkroom ${scope} `;
-  const name = family + build;
+  const name = `${family}${isolates ? "isolated " : ""}${build}`;
 
   /** @param {ArrayBuffer} bytes */
   const digest = async (bytes) => Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -23,7 +27,7 @@
     const url = new URL(address);
     if (!url.href.startsWith(scope)) return undefined;
     const path = decodeURIComponent(url.origin + url.pathname).slice(decodeURIComponent(scope).length) || "index.html";
-    return Object.hasOwn(files, path) ? path : undefined;
+    return Object.hasOwn(digests, path) ? path : undefined;
   }
 
   /** Fetches a file and keeps it, if it is the build's. @param {Cache} cache @param {string} path */
@@ -33,11 +37,16 @@
     const response = await fetch(path === "index.html" ? scope : url, { cache: "no-cache" });
     if (!response.ok) throw new Error(`${path}: ${response.status}`);
     const bytes = await response.arrayBuffer();
-    if ((await digest(bytes)) !== files[path]) throw new Error(`${path} is of another build`);
+    if ((await digest(bytes)) !== digests[path]) throw new Error(`${path} is of another build`);
     const headers = new Headers(response.headers);
     // They were of the transfer.
     headers.delete("content-encoding");
     headers.set("content-length", String(bytes.byteLength));
+    if (isolates) {
+      headers.set("cross-origin-opener-policy", "same-origin");
+      headers.set("cross-origin-embedder-policy", "require-corp");
+      headers.set("cross-origin-resource-policy", "same-origin");
+    }
     await cache.put(url, new Response(bytes, { headers }));
   }
 
@@ -80,7 +89,12 @@
   async function answer(request, path) {
     const cache = await caches.open(name);
     const url = new URL(path.split("/").map(encodeURIComponent).join("/"), scope).href;
-    const kept = await cache.match(url);
+    let kept = await cache.match(url);
+    if (!kept && Object.hasOwn(once_asked_for, path)) {
+      // That of another build would not fit: rather none.
+      const is_kept = await keep(cache, path).then(() => true, () => false);
+      kept = is_kept ? await cache.match(url) : Response.error();
+    }
     // The browser dropped it: the network has it, of this build or a later one.
     if (!kept) return fetch(request);
     const range = request.headers.get("range");

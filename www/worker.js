@@ -4,7 +4,6 @@
 
 import { Failure, code_of, field_of, message_of, needs_of } from "./errors.js";
 import { nothing_drawn } from "./protocol.js";
-import { choose_prompts, inspect_file, picture_parameters, picture_pixels, plan, versions } from "./pkg/darkroom.js";
 import { check_browser } from "./worker/browser.js";
 import { clip_merges, merges_are_in } from "./worker/clip_merges.js";
 import { draw } from "./worker/draw.js";
@@ -12,9 +11,9 @@ import { KeptModels } from "./worker/kept_models.js";
 import { LoadedModel } from "./worker/loaded_model.js";
 import { throttled } from "./worker/pace.js";
 import { reason_of } from "./worker/policy.js";
+import { open_program, program, threads } from "./worker/program.js";
 import { Queue } from "./worker/queue.js";
 import { shown } from "./worker/shown.js";
-import { load_wasm } from "./worker/wasm.js";
 
 /** @typedef {import("./protocol.js").Answers} Answers */
 /** @typedef {import("./worker/queue.js").Post} Post */
@@ -24,7 +23,7 @@ let begin = () => {};
 // The wasm loads once; requests that come before it is there wait for it.
 const wasm = new Promise((/** @type {(address: string | undefined) => void} */ resolve) => {
   begin = resolve;
-}).then(load_wasm);
+}).then(open_program);
 // Each request reports a failure to load. Without this line a failure before the first request would also be reported
 // by the browser as one that nobody handled.
 wasm.catch(() => {});
@@ -53,12 +52,12 @@ const answers = {
     if (base_url !== undefined) merges_are_in(base_url);
     if (cancelled) queue.share_cancels(cancelled);
   },
-  check: async () => ({ ...(await check_browser()), cancels_within_a_step: queue.cancels_within_a_step }),
-  versions,
+  check: async () => ({ ...(await check_browser()), cancels_within_a_step: queue.cancels_within_a_step, ...threads() }),
+  versions: () => program().versions(),
   async plan({ request }) {
     const { caps } = await check_browser();
     if (!caps) throw new Failure("there is no GPU to plan for: the processor's memory is not planned", "device");
-    return request.version === undefined ? model.studio.plan(request, caps) : plan(request, caps);
+    return request.version === undefined ? model.studio.plan(request, caps) : program().plan(request, caps);
   },
 
   hub: ({ endpoint, token }) => kept_models.use_hub({ endpoint, token }),
@@ -81,7 +80,7 @@ const answers = {
   import: async ({ name, files }, post) => (await kept_models.opened()).import(name, files, transfer_of(post, "importing")),
   // Without the vocabulary nothing is planned.
   inspect: async (request) => (await kept_models.opened()).inspect(request.model, request.plan ? await clip_merges() : undefined),
-  inspect_file: async ({ file, name, yaml, plan }) => inspect_file(file, name, yaml, plan ? await clip_merges() : undefined),
+  inspect_file: async ({ file, name, yaml, plan }) => program().inspect_file(file, name, yaml, plan ? await clip_merges() : undefined),
   verify: async (request, post) => (await kept_models.opened()).verify(request.model, transfer_of(post, "verifying")),
 
   load: (request, post, id) => queue.in_turn(id, post, (job) => model.load(request, job)),
@@ -89,7 +88,7 @@ const answers = {
   size_of_picture: ({ width, height, any_size }) => model.studio.size_of_picture(width, height, any_size),
   async work({ request, has_picture, has_mask, wildcards = {} }) {
     const { studio } = model;
-    const chosen = choose_prompts(request, wildcards);
+    const chosen = program().choose_prompts(request, wildcards);
     const all = { n_steps: 0, flops: 0, notes: [...chosen.notes] };
     for (const picture of chosen.pictures) {
       const own = { ...request, ...picture };
@@ -110,9 +109,9 @@ const answers = {
   pause: () => queue.hold(),
   resume: () => queue.release(),
 
-  parameters: ({ file }) => picture_parameters(file),
-  pixels: ({ file }) => picture_pixels(file),
-  shown: ({ file, max_side }) => shown(picture_pixels(file), max_side),
+  parameters: ({ file }) => program().picture_parameters(file),
+  pixels: ({ file }) => program().picture_pixels(file),
+  shown: ({ file, max_side }) => shown(program().picture_pixels(file), max_side),
 };
 
 /**

@@ -12,6 +12,8 @@ mod logger;
 mod models;
 mod opened;
 mod studio;
+#[cfg(target_feature = "atomics")]
+mod threads;
 mod types;
 mod wildcards;
 

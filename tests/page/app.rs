@@ -12,7 +12,7 @@ use crate::trouble::copy_of_page;
 const APPLE: &str = "a red apple on a blue background";
 
 /// Writes the list of files that `build.sh` writes, for a page as it is.
-fn list_files(page: &Path, build: &str) {
+pub fn list_files(page: &Path, build: &str) {
     fn look(folder: &Path, root: &Path, files: &mut BTreeMap<String, String>) {
         for entry in std::fs::read_dir(folder).expect("a readable folder") {
             let path = entry.expect("a readable entry").path();
@@ -26,18 +26,21 @@ fn list_files(page: &Path, build: &str) {
     }
     let mut files = BTreeMap::new();
     look(page, page, &mut files);
-    let list = format!("globalThis.darkroom_files = {};", json!({ "build": build, "files": files }));
+    let (once_asked_for, files): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        files.into_iter().partition(|(name, _)| name.starts_with("pkg-threads/"));
+    let list = json!({ "build": build, "files": files, "once_asked_for": once_asked_for });
+    let list = format!("globalThis.darkroom_files = {list};");
     std::fs::write(page.join("pkg/files.js"), list).expect("a file");
 }
 
-fn edit(page: &Path, name: &str, from: &str, to: &str) {
+pub fn edit(page: &Path, name: &str, from: &str, to: &str) {
     let path = page.join(name);
     let text = std::fs::read_to_string(&path).expect("the file");
     assert!(text.contains(from), "{name} has no {from}");
     std::fs::write(path, text.replace(from, to)).expect("a file");
 }
 
-fn installed(browser: &Browser) {
+pub fn installed(browser: &Browser) {
     browser.run(
         "const registration = await navigator.serviceWorker.ready;
         while (registration.active?.state !== 'activated') await new Promise((resolve) => setTimeout(resolve, 20));",

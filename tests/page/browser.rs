@@ -412,6 +412,16 @@ pub fn serve_all(folders: Vec<PathBuf>) -> String {
     url
 }
 
+/// Serves a folder as a plain host does, without what isolates the page.
+#[allow(dead_code, reason = "for the tests of threads")]
+pub fn serve_plainly(folder: &Path) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let folder = folder.to_path_buf();
+    std::thread::spawn(move || crate::folder::serve_plainly(&[folder], &listener).expect("the server to run"));
+    url
+}
+
 /// Serves the page.
 pub fn page_url() -> String {
     serve(&www())

@@ -98,7 +98,7 @@ fn what_cannot_be_drawn_is_said_before_it_is_asked_for() {
 #[test]
 fn a_missing_program_or_model_is_said() {
     let browser = Browser::start();
-    let page = copy_of_page("pkg/darkroom_bg.wasm");
+    let page = copy_of_page("darkroom_bg.wasm");
     browser.open(&serve(page.path()));
     browser.wait_until("document.getElementById('notices').textContent.includes('Darkroom did not start')");
     assert_eq!(browser.text("#draw"), "Reload the page");

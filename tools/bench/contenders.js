@@ -24,28 +24,53 @@ function channels_last(values, dims) {
   return turned;
 }
 
+/** A tensor of a safetensors file in 16-bit floats, as numbers. @param {Uint8Array} weights @param {string} name */
+function tensor(weights, name) {
+  const header_bytes = Number(new DataView(weights.buffer).getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(weights.subarray(8, 8 + header_bytes)));
+  const [from, to] = header[name].data_offsets;
+  const bits = new Uint16Array(weights.slice(8 + header_bytes + from, 8 + header_bytes + to).buffer);
+  const value = (/** @type {number} */ x) => {
+    const [exponent, fraction] = [(x >> 10) & 31, x & 1023];
+    return (x >> 15 ? -1 : 1) * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
+  };
+  return Float32Array.from(bits, value);
+}
+
+/** What our text encoder starts from: for each token its row and its place's, added up. */
+function embeddings(weights, ids, n_tokens) {
+  const [tokens, places] = ["token", "position"].map((table) => tensor(weights, `text_model.embeddings.${table}_embedding.weight`));
+  const width = places.length / n_tokens;
+  const rows = new Float32Array(ids.length * width);
+  for (const [i, id] of ids.entries())
+    for (let d = 0; d < width; d++) rows[i * width + d] = tokens[id * width + d] + places[(i % n_tokens) * width + d];
+  return rows;
+}
+
 async function load_ours(remote, name, info, runner) {
   const inputs = {};
   let [height, width] = [1, 1];
-  for (const { name: input, file: path, dims, dtype } of info.inputs) {
+  const weights = new Uint8Array(await file(name, "weights.safetensors"));
+  for (const { name: input, file: path, dims } of info.inputs) {
     const bytes = await file(name, path);
-    const is_ids = dtype === "int64";
-    inputs[input] = is_ids ? Float32Array.from(new BigInt64Array(bytes), Number) : channels_last(new Float32Array(bytes), dims);
+    if (input === "input_ids") inputs.embeddings = embeddings(weights, Array.from(new BigInt64Array(bytes), Number), dims[1]);
+    else inputs[input] = channels_last(new Float32Array(bytes), dims);
     if (dims.length === 4) [height, width] = dims.slice(2);
   }
   const config = new TextDecoder().decode(await file(name, "config.json"));
-  const weights = new Uint8Array(await file(name, "weights.safetensors"));
   const settings = { part: info.component, config, batch: info.inputs[0].dims[0], height, width, runner, dtype: "f32" };
   return remote.hand_over([weights.buffer], "load", settings, weights, inputs);
 }
 
-async function load_peer(remote, name, info, backend, graph_capture) {
+async function load_peer(remote, name, info, computes_by, graph_capture) {
   const inputs = [];
   for (const input of info.inputs) inputs.push({ ...input, bytes: await file(name, input.file) });
   if (!Array.isArray(info.external)) throw new Error("the models are of an earlier version: ./build.sh setup peers makes them anew");
   const external = info.external.map((path) => ({ path, url: new URL(url_of(name, path), document.baseURI).href }));
   const result = info.result.dims;
-  return remote.call("load", { backend, graph_capture, result }, new Uint8Array(await file(name, "model.onnx")), inputs, external);
+  const backend = computes_by === "webgpu" ? "webgpu" : "wasm";
+  const n_threads = computes_by === "threads" ? navigator.hardwareConcurrency : 1;
+  return remote.call("load", { backend, n_threads, graph_capture, result }, new Uint8Array(await file(name, "model.onnx")), inputs, external);
 }
 
 /** Starts a contender on a case. Gives what loading took, and what computes. */
@@ -53,9 +78,10 @@ export async function load(who, name) {
   const info = JSON.parse(new TextDecoder().decode(await file(name, "case.json")));
   const [side, backend] = who.split(" ");
   const is_ours = side === "darkroom";
-  const remote = new Remote(new URL(is_ours ? "./bench/worker.js" : "./peer_worker.js", import.meta.url));
+  const ours = backend === "threads" ? "./bench/worker.js" : "./bench/worker.js?one-thread";
+  const remote = new Remote(new URL(is_ours ? ours : "./peer_worker.js", import.meta.url));
   contenders.set(who, { remote, info, channels_last: is_ours });
-  if (is_ours) return load_ours(remote, name, info, backend === "wasm" ? "cpu" : "gpu");
+  if (is_ours) return load_ours(remote, name, info, backend === "webgpu" ? "gpu" : "cpu");
   return load_peer(remote, name, info, backend, who.endsWith("captured"));
 }
 

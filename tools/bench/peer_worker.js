@@ -47,12 +47,12 @@ function on_gpu(dtype, values, dims) {
 answer_calls({
   /**
    * Makes a session from an ONNX file and keeps the inputs where the session reads them.
-   * @param {{backend: "webgpu" | "wasm", graph_capture: boolean, result: number[]}} settings `result` is its shape
+   * @param {{backend: "webgpu" | "wasm", n_threads: number, graph_capture: boolean, result: number[]}} settings `result` is its shape
    * @param {Uint8Array} model
    * @param {Array<{name: string, dtype: string, dims: number[], bytes: ArrayBuffer}>} inputs
    * @param {Array<{path: string, url: string}>} external files of weights by the names that the model has for them
    */
-  async load({ backend, graph_capture, result }, model, inputs, external) {
+  async load({ backend, n_threads, graph_capture, result }, model, inputs, external) {
     const externalData = [];
     for (const { path, url } of external) {
       const response = await fetch(url);
@@ -62,7 +62,7 @@ answer_calls({
     // As with ours, the weights' bytes are there when the clock starts.
     const [start, before] = [performance.now(), gpu_calls()];
     ort = await import(backend === "wasm" ? "./dist/ort.wasm.min.mjs" : "./dist/ort.min.mjs");
-    ort.env.wasm.numThreads = 1;
+    ort.env.wasm.numThreads = n_threads;
     ort.env.wasm.wasmPaths = new URL("./dist/", import.meta.url).href;
     session = await ort.InferenceSession.create(model, {
       executionProviders: [backend],

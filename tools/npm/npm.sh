@@ -27,7 +27,7 @@ build_npm() {
         cp darkroom.js errors.js options.js pictures.js protocol.js start.js tiles.js worker.js clip_merges.txt "$into"
         cp worker/*.js "$into/worker"
         # All but the list that the page's service worker reads.
-        tar -cf - --exclude files.js pkg | tar -xf - -C "$into"
+        tar -cf - --exclude files.js --exclude '*.br' --exclude '*.gz' pkg | tar -xf - -C "$into"
     )
     # Threads are a second wasm that only isolated pages load, from addresses that bundlers do not see.
     if [ -f "$into/pkg/threads.js" ]; then

@@ -12,7 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-/// What makes the page cross-origin isolated, so that a cancel reaches a step that computes; and types are not guessed.
+/// What makes the page cross-origin isolated, so that the processor has threads and a cancel reaches a step that computes; and
+/// types are not guessed.
 const ISOLATION: &str = "Cross-Origin-Opener-Policy: same-origin\r\nCross-Origin-Embedder-Policy: require-corp\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\nX-Content-Type-Options: nosniff\r\n";
 
@@ -25,12 +26,25 @@ const MAX_HEAD_BYTES: u64 = 64 * 1024;
 /// # Errors
 /// When one of them is not a folder, or the listener stops accepting.
 pub fn serve(roots: &[PathBuf], listener: &TcpListener) -> io::Result<()> {
+    serve_with(ISOLATION, roots, listener)
+}
+
+/// [`serve`] as a plain host does it, which isolates nothing.
+///
+/// # Errors
+/// As [`serve`].
+#[allow(dead_code, reason = "for the page's tests")]
+pub fn serve_plainly(roots: &[PathBuf], listener: &TcpListener) -> io::Result<()> {
+    serve_with("", roots, listener)
+}
+
+fn serve_with(headers: &'static str, roots: &[PathBuf], listener: &TcpListener) -> io::Result<()> {
     let roots: Arc<[PathBuf]> = roots.iter().map(|root| root.canonicalize()).collect::<io::Result<_>>()?;
     for stream in listener.incoming() {
         let (roots, stream) = (Arc::clone(&roots), stream?);
         std::thread::spawn(move || {
             // A browser that closes the tab breaks the connection; there is nobody left to tell.
-            if let Err(error) = answer_all(&roots, &stream)
+            if let Err(error) = answer_all(headers, &roots, &stream)
                 && !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
             {
                 eprintln!("connection: {error}");
@@ -41,7 +55,7 @@ pub fn serve(roots: &[PathBuf], listener: &TcpListener) -> io::Result<()> {
 }
 
 /// Answers request after request on one connection until the browser closes it.
-fn answer_all(roots: &[PathBuf], stream: &TcpStream) -> io::Result<()> {
+fn answer_all(headers: &str, roots: &[PathBuf], stream: &TcpStream) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut head = Vec::new();
@@ -54,12 +68,12 @@ fn answer_all(roots: &[PathBuf], stream: &TcpStream) -> io::Result<()> {
         if head.is_empty() {
             return Ok(());
         }
-        answer(roots, &head, stream)?;
+        answer(headers, roots, &head, stream)?;
     }
 }
 
-/// Answers one request, given its lines without the empty one at the end.
-fn answer(roots: &[PathBuf], head: &[String], mut stream: &TcpStream) -> io::Result<()> {
+/// Answers one request, given its lines without the empty one at the end, with some more headers.
+fn answer(more: &str, roots: &[PathBuf], head: &[String], mut stream: &TcpStream) -> io::Result<()> {
     let mut words = head[0].split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let with_body = match method {
@@ -82,7 +96,7 @@ fn answer(roots: &[PathBuf], head: &[String], mut stream: &TcpStream) -> io::Res
     let Ok(mut file) = File::open(sent) else { return refuse(stream, "404 Not Found") };
     let metadata = file.metadata()?;
     let tag = tag_of(&metadata);
-    let lasting = format!("ETag: {tag}\r\nVary: Accept-Encoding\r\nCache-Control: no-cache\r\n{ISOLATION}");
+    let lasting = format!("ETag: {tag}\r\nVary: Accept-Encoding\r\nCache-Control: no-cache\r\n{more}");
     if header("if-none-match").is_some_and(|known| known.split(',').any(|known| known.trim() == tag)) {
         return stream.write_all(format!("HTTP/1.1 304 Not Modified\r\n{lasting}\r\n").as_bytes());
     }

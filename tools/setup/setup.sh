@@ -6,6 +6,8 @@
 
 # shellcheck source=tools/setup/wasm_std.sh
 source "$root/tools/setup/wasm_std.sh"
+# shellcheck source=tools/setup/wasm_threads.sh
+source "$root/tools/setup/wasm_threads.sh"
 # shellcheck source=tools/setup/cuda.sh
 source "$root/tools/setup/cuda.sh"
 
@@ -23,11 +25,11 @@ verb_setup() {
     esac
 }
 
-# verb_setup_for <native|build|check|browser|cuda|all>: the stages that a verb needs. What is found costs no time worth a line,
+# verb_setup_for <native|build|threads|check|browser|cuda|all>: the stages that a verb needs. What is found costs no time worth a line,
 # so other verbs than `setup` print only what they had to install.
 verb_setup_for() {
     local what=$1 always=
-    if [ "$what" = all ]; then always=yes; what="native build check browser all"; fi
+    if [ "$what" = all ]; then always=yes; what="native build threads check browser all"; fi
     run_setup() {
         if [ -n "$always" ] || ! "have_$2"; then stage "$1" "install_$2"; fi
     }
@@ -43,6 +45,7 @@ verb_setup_for() {
             run_setup "wasm-bindgen" wasm_bindgen
             ;;
     esac
+    case " $what " in *" threads "*) setup_wasm_threads "$always" ;; esac
     case " $what " in *" check "*) run_setup "typescript" typescript ;; esac
     case " $what " in
         *" browser "*)
@@ -55,6 +58,18 @@ verb_setup_for() {
     link_tools
     if [ "$always" ]; then say_where_tools_are; fi
 }
+
+# setup_wasm_threads [yes]: in a shell of its own, since wasm_env changes what compiles. A reason why there can be none is asked
+# for again only by `setup`.
+setup_wasm_threads() (
+    wasm_env
+    if have_wasm_threads; then
+        [ -z "${1:-}" ] || stage "wasm threads std" true
+    elif [ -n "${1:-}" ] || [ -z "$(wasm_threads_obstacle)" ]; then
+        stage "wasm threads std" install_wasm_threads
+    fi
+    have_wasm_threads || echo "the page is built without threads: $(wasm_threads_obstacle)"
+)
 
 # One folder for PATH, whatever versions lie beside it: `build.sh env` prints the line for a shell.
 link_tools() {

@@ -104,6 +104,9 @@ install_rustc_web() {
     mkdir -p "$wasm_lib"
     cp "$temporary"/std/target/wasm32-unknown-unknown/release/deps/*.rlib "$wasm_lib/"
     rm -f "$wasm_lib"/libnothing-*.rlib
+    # The one with shared memory (wasm_threads.sh) too, while its source is there; the page does without where that fails.
+    (set -e; export RUSTC=$sysroot/bin/rustc; build_wasm_threads_std) &
+    wait $! || echo "the standard library does not compile with threads"
     # The source has served; it is most of the size.
     rm -rf "$sysroot/src" "$sysroot/share"
     rm -rf "$cache/rustc-web-$version"

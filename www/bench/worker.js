@@ -1,12 +1,16 @@
 // Darkroom's own contender: one component of a model on one runner, in a thread of its own.
 
-import init, { Bench, check, plan, versions } from "../pkg/darkroom.js";
+import { memory_bytes, program, threads_in_use, use_program } from "../worker/program.js";
 import { calls_since, count_gpu_calls } from "./gpu_calls.js";
 import { answer_calls } from "./remote.js";
 
+/** @typedef {import("../pkg/darkroom.js").Bench} Bench */
+
 const gpu_calls = count_gpu_calls();
 // Not awaited here: a message that comes while a module still runs is lost.
-const ready = init();
+const ready = use_program("gpu");
+/** Whether the processor is timed with one thread, whatever the page may have. */
+const only_one_thread = new URL(import.meta.url).searchParams.has("one-thread");
 
 /** @type {Bench | undefined} */
 let bench;
@@ -21,12 +25,12 @@ function loaded() {
 const functions = {
   async check() {
     await ready;
-    return check();
+    return program().check();
   },
 
   async versions() {
     await ready;
-    return versions();
+    return program().versions();
   },
 
   /**
@@ -35,12 +39,12 @@ const functions = {
    */
   async plan(request, caps) {
     await ready;
-    return plan(request, caps);
+    return program().plan(request, caps);
   },
 
   async version() {
     await ready;
-    return Bench.version();
+    return program().Bench.version();
   },
 
   /**
@@ -51,10 +55,11 @@ const functions = {
    */
   async load(settings, weights, inputs) {
     await ready;
+    if (settings.runner === "cpu" && !only_one_thread) await use_program("cpu");
     const [start, before] = [performance.now(), gpu_calls()];
-    bench = await Bench.load(settings, weights, inputs);
+    bench = await program().Bench.load(settings, weights, inputs);
     const secs = (performance.now() - start) / 1000;
-    return { secs, calls: calls_since(gpu_calls(), before), flops: bench.flops, device: bench.device };
+    return { secs, calls: calls_since(gpu_calls(), before), flops: bench.flops, device: bench.device, n_threads: threads_in_use() };
   },
 
   /** One run, until the device is done. */
@@ -69,7 +74,7 @@ const functions = {
   tiles: () => loaded().tiles(),
 
   /** Bytes of the wasm's memory, which never shrinks. */
-  heap: async () => (await ready).memory.buffer.byteLength,
+  heap: memory_bytes,
 };
 
 answer_calls(functions);

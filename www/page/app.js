@@ -11,11 +11,15 @@ export function warn_on_leaving(is_busy) {
   });
 }
 
-/** Has the files of this build kept. A page that is not secure, or a build without its list of files, comes from the network. */
+/**
+ * Has the files of this build kept. A page that is not secure, or a build without its list of files, comes from the network. With
+ * `data-isolate` at its root the page is isolated by the service worker, where the host does not do so.
+ */
 export async function serve_offline() {
   const workers = navigator.serviceWorker;
   if (!workers) return;
-  const registration = await workers.register(new URL("../sw.js", import.meta.url), { updateViaCache: "none" }).catch(() => null);
+  const file = document.documentElement.hasAttribute("data-isolate") ? "../sw.js?isolate" : "../sw.js";
+  const registration = await workers.register(new URL(file, import.meta.url), { updateViaCache: "none" }).catch(() => null);
   if (!registration) return;
   const offer = () => {
     const { waiting } = registration;

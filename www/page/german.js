@@ -348,6 +348,8 @@ export const german = {
     binding: "Größte Bindung",
     workgroup: "Speicher je Arbeitsgruppe",
     no_gpu: (why) => `keine: ${why}`,
+    threads: "CPU-Threads",
+    one_thread: (why) => `1: ${why}`,
     storage: "Speicherplatz",
     used: (used, quota) => `${used} von ${quota} belegt`,
     cancel: "Abbrechen",

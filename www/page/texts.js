@@ -341,6 +341,8 @@ export const english = {
     binding: "Largest binding",
     workgroup: "Workgroup memory",
     no_gpu: (/** @type {string} */ why) => `none: ${why}`,
+    threads: "CPU threads",
+    one_thread: (/** @type {string} */ why) => `1: ${why}`,
     storage: "Storage",
     used: (/** @type {string} */ used, /** @type {string} */ quota) => `${used} of ${quota} used`,
     cancel: "Cancelling",

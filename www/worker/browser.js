@@ -1,11 +1,12 @@
 // What this browser gives: the GPU, storage, and which runner `auto` takes.
 
-import { check } from "../pkg/darkroom.js";
 import { message_of } from "../errors.js";
+import { program } from "./program.js";
 
 /** @typedef {import("../protocol.js").Check} Check */
+/** @typedef {Omit<Check, "cancels_within_a_step" | "n_threads" | "one_thread_because">} Seen */
 
-/** @type {Promise<Omit<Check, "cancels_within_a_step">> | undefined} */
+/** @type {Promise<Seen> | undefined} */
 let checked;
 
 /** Asked once: an adapter does not change while a page is open. */
@@ -14,12 +15,12 @@ export function check_browser() {
   return checked;
 }
 
-/** @returns {Promise<Omit<Check, "cancels_within_a_step">>} */
+/** @returns {Promise<Seen>} */
 async function look_around() {
   let caps = null;
   let gpu_error = null;
   try {
-    caps = await check();
+    caps = await program().check();
   } catch (error) {
     gpu_error = message_of(error);
   }

@@ -2,8 +2,8 @@
 
 import { code_of } from "../errors.js";
 import { nothing_drawn } from "../protocol.js";
-import { choose_prompts } from "../pkg/darkroom.js";
 import { throttled, yield_to_messages } from "./pace.js";
+import { program } from "./program.js";
 
 /** @typedef {import("../pkg/darkroom.js").Drawing} Drawing */
 /** @typedef {import("../pkg/darkroom.js").StepReport} StepReport */
@@ -25,7 +25,7 @@ export async function draw(job, { request, picture, mask, previews, wildcards = 
   const clock = new Clock();
   let outcome = nothing_drawn();
   if (job.is_cancelled) return outcome;
-  const { pictures, notes } = choose_prompts(request, wildcards);
+  const { pictures, notes } = program().choose_prompts(request, wildcards);
   outcome = { ...outcome, cancelled: false, notes };
   for (const [before, chosen] of pictures.entries()) {
     const own = { ...request, ...chosen };

@@ -1,13 +1,17 @@
 // The models that this browser keeps, and the Hub that they come from.
 
-import { Models } from "../pkg/darkroom.js";
 import { on_cleared } from "./cleared.js";
+import { program, use_program } from "./program.js";
+
+/** @typedef {import("../pkg/darkroom.js").Models} Models */
 
 export class KeptModels {
   /** Where models come from; the Hugging Face Hub where nothing is said. @type {{endpoint?: string, token?: string}} */
   #hub = {};
   /** Opened once for each Hub. @type {Promise<Models> | undefined} */
   #opened;
+  /** By which module. @type {import("./program.js").Program | undefined} */
+  #opened_by;
   /** The model that is being downloaded, under the name that was asked for. @type {string | undefined} */
   #arriving;
 
@@ -20,7 +24,9 @@ export class KeptModels {
 
   /** @returns {Promise<Models>} */
   opened() {
-    const opened = (this.#opened ??= Models.open(this.#hub));
+    const by = program();
+    if (this.#opened_by !== by) [this.#opened, this.#opened_by] = [undefined, by];
+    const opened = (this.#opened ??= by.Models.open(this.#hub));
     // The next request tries again.
     opened.catch(() => {
       if (this.#opened === opened) this.#opened = undefined;
@@ -38,6 +44,11 @@ export class KeptModels {
     this.#opened = undefined;
   }
 
+  /** Takes the module that is for a runner; while a model is being downloaded, the one that does so stays. @param {import("../protocol.js").RunnerName} runner */
+  async use_program_for(runner) {
+    await use_program(runner, () => this.#arriving !== undefined);
+  }
+
   /** Whether a model is being downloaded. @param {string} model */
   is_arriving(model) {
     return this.#arriving === model;
@@ -49,10 +60,9 @@ export class KeptModels {
    * @param {(report: import("../protocol.js").TransferProgress) => void} progress
    */
   async download(model, progress) {
-    const models = await this.opened();
     this.#arriving = model;
     try {
-      return await models.download(model, progress);
+      return await (await this.opened()).download(model, progress);
     } finally {
       if (this.is_arriving(model)) this.#arriving = undefined;
     }

@@ -2,12 +2,13 @@
 
 import { keep_tiles, read_tiles } from "../tiles.js";
 import { Failure, code_of } from "../errors.js";
-import { Studio } from "../pkg/darkroom.js";
 import { check_browser } from "./browser.js";
 import { clip_merges } from "./clip_merges.js";
 import { fetch_model } from "./fetch_model.js";
 import { throttled } from "./pace.js";
+import { program, threads, threads_in_use } from "./program.js";
 
+/** @typedef {import("../pkg/darkroom.js").Studio} Studio */
 /** @typedef {import("../pkg/darkroom.js").LoadSettings} LoadSettings */
 /** @typedef {import("../pkg/darkroom.js").WeightType} WeightType */
 
@@ -76,6 +77,7 @@ export class LoadedModel {
     if (job.is_cancelled) throw new Failure("loading was stopped", "cancelled");
     // What is there goes first: two models at once may be more than the memory holds.
     this.drop();
+    await this.#kept_models.use_program_for(runner);
     // Only a GPU's memory has a budget here.
     const settings = { runner, dtype, weights, budget_bytes: runner === "gpu" ? budget_bytes : undefined, prediction, base, vae, taesd, embeddings };
     job.post({ type: "progress", stage: "loading", fraction: 0 });
@@ -85,7 +87,7 @@ export class LoadedModel {
       this.#loaded_as = { name: repository, is_kept: endpoint === null, settings: { ...settings, weights: held } };
       try {
         const studio = await this.#open(this.#loaded_as, tells(job, "loading"));
-        return { ...studio.info(), repository, why };
+        return { ...with_threads(studio.info()), repository, why: runner === "cpu" ? `${why}; ${of_threads()}` : why };
       } catch (error) {
         // What was not to be loaded is not loaded by the next job either.
         if (code_of(error) === "cancelled") this.#loaded_as = undefined;
@@ -150,7 +152,7 @@ export class LoadedModel {
       this.#tiles_of = { adapter: caps.name, known };
       Object.assign(settings, { tiles: known, tune: !caps.software });
     }
-    const studio = is_kept ? await this.#open_kept(name, settings, progress) : await Studio.load(name, this.#files, settings, progress);
+    const studio = is_kept ? await this.#open_kept(name, settings, progress) : await program().Studio.load(name, this.#files, settings, progress);
     this.#studio = studio;
     return studio;
   }
@@ -164,7 +166,7 @@ export class LoadedModel {
   async #open_kept(name, settings, progress) {
     const models = await this.#kept_models.opened();
     const merges = (await models.is_single_file(name)) ? await clip_merges() : undefined;
-    return Studio.load_stored(models, name, { ...settings, clip_merges: merges }, progress);
+    return program().Studio.load_stored(models, name, { ...settings, clip_merges: merges }, progress);
   }
 
   /** Keeps what was measured while a picture was prepared. */
@@ -174,6 +176,19 @@ export class LoadedModel {
     this.#tiles_of.known = measured;
     await keep_tiles(this.#tiles_of.adapter, measured);
   }
+}
+
+/** Threads are part of what computes: how fast it was is kept under that name. @param {import("../pkg/darkroom.js").ModelInfo} info */
+function with_threads(info) {
+  const n = info.runner === "cpu" ? threads_in_use() : 1;
+  return n > 1 ? { ...info, device: `${info.device}, ${n} threads` } : info;
+}
+
+/** How many threads the processor draws with, and why, in words. */
+function of_threads() {
+  const n = threads_in_use();
+  if (n > 1) return `${n} threads compute`;
+  return `one thread computes, because ${threads().one_thread_because ?? "a model is being downloaded: load again afterwards"}`;
 }
 
 /**

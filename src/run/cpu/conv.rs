@@ -14,6 +14,8 @@ const CONV_BLOCK_ROWS: usize = 256;
 const DEEP_BLOCK_ROWS: usize = 64;
 /// From so many weights on.
 const DEEP: usize = 1 << 22;
+/// Rows that a thread gathers at a time where all are multiplied at once.
+const GATHERED_ROWS: usize = 32;
 
 /// Rows of `width` filled with the bias, or zeros.
 fn bias_rows(pace: &mut Pace, n_rows: usize, width: usize, bias: Option<&[f32]>) -> Result<Vec<f32>, Stopped> {
@@ -90,41 +92,43 @@ pub fn conv2d(x: &[f32], weight: &[f32], bias: &[f32], sizes: ConvSizes, pace: &
             let out = &mut out[first * out_channels..n_rows.min(blocks.end * block_rows) * out_channels];
             out.par_chunks_mut(block_rows * out_channels).enumerate().for_each_init(Vec::new, |rows, (block, out)| {
                 let m = out.len() / out_channels;
-                gather_rows(x, sizes, first + block * block_rows, m, rows);
+                rows.resize(m * depth, 0.0);
+                gather_rows(x, sizes, first + block * block_rows, rows);
                 let lhs = Strided { values: rows, row: depth, col: 1 };
                 matmul([m, out_channels, depth], out, true, lhs, rhs, false);
             });
         })?;
     } else {
-        let mut rows = Vec::new();
-        gather_rows(x, sizes, 0, n_rows, &mut rows);
+        let mut rows = vec![0.0; n_rows * depth];
+        rows.par_chunks_mut(GATHERED_ROWS * depth).enumerate().for_each(|(block, rows)| {
+            gather_rows(x, sizes, block * GATHERED_ROWS, rows);
+        });
         let lhs = Strided { values: &rows, row: depth, col: 1 };
         matmul_in_slices(pace, [n_rows, out_channels, depth], &mut out, true, lhs, rhs)?;
     }
     Ok(out)
 }
 
-/// For each of `n` output pixels from `first`, everything that its kernel covers: \[n,K*K*C\].
-fn gather_rows(x: &[f32], sizes: ConvSizes, first: usize, n: usize, rows: &mut Vec<f32>) {
+/// For each output pixel from `first`, everything that its kernel covers: \[n,K*K*C\].
+fn gather_rows(x: &[f32], sizes: ConvSizes, first: usize, rows: &mut [f32]) {
     let [_, height, width, channels] = sizes.input;
     let [_, out_h, out_w, _] = sizes.output;
     let ConvSizes { kernel, stride, pad, upsample, .. } = sizes;
     let shift = usize::from(upsample.is_some());
     let [full_h, full_w] = upsample.unwrap_or([height, width]);
-    rows.clear();
-    rows.reserve(n * kernel * kernel * channels);
-    for pixel in first..first + n {
+    for (pixel, rows) in (first..).zip(rows.chunks_exact_mut(kernel * kernel * channels)) {
         let (b, y, x_out) = (pixel / (out_h * out_w), pixel / out_w % out_h, pixel % out_w);
+        let mut places = rows.chunks_exact_mut(channels);
         for ky in 0..kernel {
             let row = (y * stride + ky).checked_sub(pad[0]).filter(|&row| row < full_h);
-            for kx in 0..kernel {
+            for (kx, place) in (0..kernel).zip(&mut places) {
                 let col = (x_out * stride + kx).checked_sub(pad[1]).filter(|&col| col < full_w);
                 match (row, col) {
                     (Some(row), Some(col)) => {
                         let at = ((b * height + (row >> shift)) * width + (col >> shift)) * channels;
-                        rows.extend_from_slice(&x[at..at + channels]);
+                        place.copy_from_slice(&x[at..at + channels]);
                     }
-                    _ => rows.resize(rows.len() + channels, 0.0),
+                    _ => place.fill(0.0),
                 }
             }
         }

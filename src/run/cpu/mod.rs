@@ -1,7 +1,8 @@
 //! The processor's own kernels: the operations on f32 slices, channels-last, natively and in wasm.
 //!
-//! Everything heavy is a matrix product ([`product`]). Work is shared between rayon's threads; in wasm there is one. No
-//! graph, no tensor type and no runner is known here. What may take long is done in slices ([`pace`]).
+//! Everything heavy is a matrix product ([`product`]). Work is shared between rayon's threads, of which wasm has one but in
+//! the page's module with threads. Results do not depend on their number. No graph, no tensor type and no runner is known here.
+//! What may take long is done in slices ([`pace`]).
 
 mod attention;
 mod conv;

@@ -5,6 +5,10 @@ use core::arch::wasm32::{
     f32x4_add, f32x4_mul, f32x4_splat, i32x4_shuffle, v128, v128_load, v128_load32_splat, v128_store,
 };
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+
 use super::Strided;
 
 /// Columns of a block: two vectors.
@@ -17,7 +21,23 @@ const DEPTH: usize = 256;
 const PACKED_COLS: usize = 256;
 const PASSING_ROWS: usize = 128;
 
-/// See [`super::matmul`]. There is one thread.
+/// Multiplications below which waking other threads costs more than they save: some 20 µs of one thread.
+const SHARED_FROM: usize = 1 << 18;
+/// Tasks for each thread, so that one that was held up has fewer.
+const TASKS_PER_THREAD: usize = 3;
+/// Rows and columns below which a task is not cut: each task packs its own columns of the right operand.
+const LEAST_ROWS: usize = 64;
+const LEAST_COLS: usize = 32;
+
+/// Where the result is written, by several threads at once.
+#[derive(Clone, Copy)]
+struct Out(*mut f32);
+// SAFETY: each task writes rows and columns that no other one has.
+unsafe impl Send for Out {}
+// SAFETY: as above.
+unsafe impl Sync for Out {}
+
+/// See [`super::matmul`]. Each value is the same sum in the same order, however many threads there are.
 ///
 /// # Safety
 /// Every index that the sizes and strides reach lies inside its slice.
@@ -27,7 +47,7 @@ pub unsafe fn multiply(
     accumulate: bool,
     lhs: Strided,
     rhs: Strided,
-    _shared: bool,
+    shared: bool,
 ) {
     if k == 0 {
         if !accumulate {
@@ -35,20 +55,54 @@ pub unsafe fn multiply(
         }
         return;
     }
-    let mut packed = vec![0.0f32; DEPTH.min(k) * PACKED_COLS.min(n.next_multiple_of(COLS))];
-    for first_col in (0..n).step_by(PACKED_COLS) {
-        let n_cols = PACKED_COLS.min(n - first_col);
+    let out = Out(out.as_mut_ptr());
+    let n_threads = if shared && m * n * k >= SHARED_FROM { rayon::current_num_threads() } else { 1 };
+    if n_threads == 1 {
+        // SAFETY: as promised, and `out` is borrowed for itself.
+        unsafe { multiply_part([0..m, 0..n], [n, k], out, accumulate, lhs, rhs, &mut Vec::new()) };
+        return;
+    }
+    let [rows, cols] = task_sizes([m, n], n_threads);
+    let n_cols = n.div_ceil(cols);
+    (0..m.div_ceil(rows) * n_cols).into_par_iter().for_each_init(Vec::new, |packed, task| {
+        let (row, col) = (task / n_cols * rows, task % n_cols * cols);
+        let part = [row..m.min(row + rows), col..n.min(col + cols)];
+        // SAFETY: as promised, and the parts do not overlap.
+        unsafe { multiply_part(part, [n, k], out, accumulate, lhs, rhs, packed) };
+    });
+}
+
+/// Rows and columns of a task, of a result with \[m,n\] values: cut along the columns first, which packs nothing twice.
+fn task_sizes([m, n]: [usize; 2], n_threads: usize) -> [usize; 2] {
+    let wanted = n_threads * TASKS_PER_THREAD;
+    let least_cols = n.div_ceil(PACKED_COLS);
+    let n_rows = wanted.div_ceil(least_cols).min(m.div_ceil(LEAST_ROWS));
+    let n_cols = wanted.div_ceil(n_rows).min(n.div_ceil(LEAST_COLS)).max(least_cols);
+    [m.div_ceil(n_rows).next_multiple_of(ROWS), n.div_ceil(n_cols).next_multiple_of(COLS)]
+}
+
+/// The rows and columns of one task, of a result with rows of `n` values. `packed` is memory that the next one uses again.
+///
+/// # Safety
+/// As [`multiply`]; `out` has all rows, and nobody else uses this part of it.
+unsafe fn multiply_part(
+    [rows, cols]: [Range<usize>; 2],
+    [n, k]: [usize; 2],
+    out: Out,
+    accumulate: bool,
+    lhs: Strided,
+    rhs: Strided,
+    packed: &mut Vec<f32>,
+) {
+    packed.resize(DEPTH.min(k) * PACKED_COLS.min(cols.len().next_multiple_of(COLS)), 0.0);
+    for first_col in cols.clone().step_by(PACKED_COLS) {
+        let n_cols = PACKED_COLS.min(cols.end - first_col);
         for first_k in (0..k).step_by(DEPTH) {
             let depth = DEPTH.min(k - first_k);
             let adds = accumulate || first_k > 0;
-            pack(
-                &rhs.values[first_k * rhs.row + first_col * rhs.col..],
-                [rhs.row, rhs.col],
-                [depth, n_cols],
-                &mut packed,
-            );
-            for first_row in (0..m).step_by(PASSING_ROWS) {
-                let rows = first_row..m.min(first_row + PASSING_ROWS);
+            pack(&rhs.values[first_k * rhs.row + first_col * rhs.col..], [rhs.row, rhs.col], [depth, n_cols], packed);
+            for first_row in rows.clone().step_by(PASSING_ROWS) {
+                let rows = first_row..rows.end.min(first_row + PASSING_ROWS);
                 for panel in (0..n_cols).step_by(COLS) {
                     let cols = COLS.min(n_cols - panel);
                     for row in rows.clone().step_by(ROWS) {
@@ -57,7 +111,7 @@ pub unsafe fn multiply(
                         unsafe {
                             let a = lhs.values.as_ptr().add(row * lhs.row + first_k * lhs.col);
                             let b = packed.as_ptr().add(panel * depth);
-                            let c = out.as_mut_ptr().add(row * n + first_col + panel);
+                            let c = out.0.add(row * n + first_col + panel);
                             let block = match rows.end - row {
                                 1 => block_1,
                                 2 => block_2,
