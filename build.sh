@@ -18,6 +18,8 @@ source tools/setup/stage.sh
 source tools/setup/setup.sh
 # shellcheck source=tools/kit/kit.sh
 source tools/kit/kit.sh
+# shellcheck source=tools/npm/npm.sh
+source tools/npm/npm.sh
 
 usage() {
     cat <<'TEXT'
@@ -28,9 +30,12 @@ usage() {
                                     print the sizes
 ./build.sh serve [--port N] [--one-thread]
                                     compile for the browser and serve the page (default port 8080)
+./build.sh npm                      compile for the browser and pack target/npm/darkroom-*.tgz for npm, without a model
 ./build.sh cuda                     compile for NVIDIA cards: the program, its parity tests and a bench, in target/cuda
 ./build.sh env                      print what puts wasm-pack and its tools on PATH: eval "$(./build.sh env)"
 ./build.sh test [native|web|firefox|node|page]  all tests, or those of one kind; what follows goes to the test runner
+./build.sh test npm [NAME ...]      the npm package in new projects: Vite 5 and 8, webpack 5, esbuild, TypeScript; minutes, and from
+                                    the npm registry, so that `test` alone leaves it out
 ./build.sh check                    formatting, lints of both targets, types of the JavaScript, documentation, invariants, shaders,
                                     fuzzing
 ./build.sh bench [NAME ...]         measure on this machine: browser, native, kernels, weights, memory, lora,
@@ -234,6 +239,7 @@ verb_test() {
     [ $# -eq 0 ] || shift
     case $kind in
         native) verb_setup_for native ;;
+        npm) verb_setup_for browser; verb_setup_for check ;;
         page | all) verb_setup_for "browser threads" ;;
         web | firefox | node) verb_setup_for browser ;;
         *) usage >&2; exit 2 ;;
@@ -270,6 +276,13 @@ verb_test() {
             failed=$((failed | status))
             ;;
     esac
+    case $kind in
+        npm)
+            verb_npm
+            attempt_tests "test npm" test_npm "$@"
+            failed=$((failed | status))
+            ;;
+    esac
     tally_print
     [ $failed -eq 0 ]
 }
@@ -283,6 +296,9 @@ clippy_wasm() {
 
 # The page's JavaScript, whose types are JSDoc, against those of the wasm that it calls.
 javascript() { "$(tsc_bin)" --project "$root/tsconfig.json"; }
+
+# Without the runners' features: files, prompts and samplers alone. In a folder of its own, as it has other dependencies.
+smallest() { cargo check --lib --no-default-features --target-dir "$target/smallest"; }
 
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib; }
 
@@ -299,7 +315,10 @@ verb_check() {
     # Not a lint, but what the JavaScript is checked against: `test page` wants the same build.
     attempt "wasm" build_wasm; failed=$((failed | status))
     attempt "javascript" javascript; failed=$((failed | status))
+    attempt "npm package" build_npm; failed=$((failed | status))
+    attempt "npm types" check_npm_types; failed=$((failed | status))
     attempt "docs" docs; failed=$((failed | status))
+    attempt "features" smallest; failed=$((failed | status))
     attempt "invariants and shaders" cargo test --test invariants --test shaders; failed=$((failed | status))
     attempt "types" cargo test --lib declarations::; failed=$((failed | status))
     attempt "fuzz" fuzz; failed=$((failed | status))
@@ -345,6 +364,6 @@ verb_env() {
 verb=${1:-}
 [ $# -eq 0 ] || shift
 case $verb in
-    setup | env | types | wasm | serve | cuda | test | check | bench | kit) "verb_$verb" "$@" ;;
+    setup | env | types | wasm | serve | npm | cuda | test | check | bench | kit) "verb_$verb" "$@" ;;
     *) usage; [ -z "$verb" ] || exit 2 ;;
 esac

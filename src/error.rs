@@ -41,6 +41,8 @@ pub enum Class {
     Picture,
     /// A file or folder that cannot be read or written.
     File,
+    /// The network: a host that cannot be reached, or does not go on answering. Try again.
+    Network,
     /// Where downloaded models are kept: free space.
     Storage,
     /// The caller asked to stop.
@@ -49,7 +51,7 @@ pub enum Class {
 
 impl Class {
     /// Every class.
-    pub const ALL: [Class; 9] = [
+    pub const ALL: [Class; 10] = [
         Class::Request,
         Class::Model,
         Class::Device,
@@ -57,6 +59,7 @@ impl Class {
         Class::Lost,
         Class::Picture,
         Class::File,
+        Class::Network,
         Class::Storage,
         Class::Cancelled,
     ];
@@ -72,6 +75,7 @@ impl Class {
             Class::Lost => "lost",
             Class::Picture => "picture",
             Class::File => "file",
+            Class::Network => "network",
             Class::Storage => "storage",
             Class::Cancelled => "cancelled",
         }
@@ -197,6 +201,9 @@ pub enum Error {
     /// Something the Hub or its cache could not give.
     #[error("{repo}: {reason}")]
     Hub { repo: String, reason: String },
+    /// A host that cannot be reached, or broke off too often.
+    #[error("{repo}: {reason}")]
+    Network { repo: String, reason: String },
     /// A checkpoint that cannot be used so. As text it is worded for the command line; [`Error::message`] words it for others.
     #[error("{repo}: {reason}: {}", .remedy.words(Door::CommandLine))]
     Unfit { repo: String, reason: String, remedy: Remedy },
@@ -263,6 +270,7 @@ impl Error {
             Error::DeviceLost { .. } => Class::Lost,
             Error::Image { .. } => Class::Picture,
             Error::Io { .. } => Class::File,
+            Error::Network { .. } => Class::Network,
             Error::Store { .. } | Error::StoreFull { .. } => Class::Storage,
             Error::Cancelled => Class::Cancelled,
         }
@@ -284,6 +292,7 @@ impl Error {
             | Error::Image { .. }
             | Error::Io { .. }
             | Error::Hub { .. }
+            | Error::Network { .. }
             | Error::Unfit { .. }
             | Error::Store { .. }
             | Error::StoreFull { .. }

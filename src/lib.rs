@@ -47,6 +47,7 @@
 //!   ([`checkpoint::lora`]), and models written in another layout ([`checkpoint::convert`]).
 //! - [`engine`]: the front door of the command line, the server and the page: a model opened on a device, which plans, draws,
 //!   cancels and resumes.
+//! - [`prelude`]: what a program that draws names.
 //! - [`mod@bench`]: one component of a model, or one operation of it, timed on any runner; random weights.
 //! - `web`: what JavaScript can call (wasm only). The command line is `src/bin/darkroom`.
 //!
@@ -72,6 +73,7 @@
 //! B batch, H W image, h w latents, C channels, T tokens, S keys, D width, G groups, O channels or width out. Pictures
 //! are channels-last, \[B,H,W,C\]; checkpoints and torch's noise are channels-first, and are turned where they enter.
 
+#![cfg_attr(all(not(target_arch = "wasm32"), feature = "cli"), doc = "", doc = include_str!("../docs/rust.md"))]
 #![deny(clippy::unwrap_used)]
 
 pub mod error;
@@ -100,14 +102,18 @@ pub mod pipeline;
 
 pub mod checkpoint;
 
+#[cfg(any(target_arch = "wasm32", all(feature = "cpu", feature = "gpu")))]
 pub mod engine;
 
+#[cfg(any(target_arch = "wasm32", all(feature = "cpu", feature = "gpu")))]
 pub mod bench;
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(all(test, not(target_arch = "wasm32"), feature = "cpu", feature = "gpu"))]
 #[path = "web/declarations.rs"]
 mod declarations;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
+
+pub mod prelude;
 
 pub use error::{Error, Result};

@@ -25,6 +25,8 @@ const DEIS_FACTOR: f64 = 10.0;
 const LARGE_SIGMA_FACTOR: f64 = 10.0;
 /// Without help, differences add up over the steps, and so does the rounding of diffusers' latents to f32.
 const RUN_TOLERANCE: f64 = 1e-5;
+/// Lists in f32 are rounded in every step, memory of earlier steps too.
+const ARRAY_FACTOR: f64 = 10.0;
 /// The tables and what follows from them by a single square root.
 const TABLE_TOLERANCE: f64 = 2e-7;
 /// Fractional timesteps of Karras sigmas divide differences of logarithms that numpy has in f32.
@@ -177,6 +179,10 @@ fn check(case: &Case, common: &Common) -> Result<(f64, f64), String> {
 
     let mut helped = Tensors::new(in_f32(&case.start), schedule.n_buffers);
     let mut alone = Tensors::new(in_f32(&case.start), schedule.n_buffers);
+    // The same by the library's own arithmetic on lists, in f32.
+    let f32s = |values: &[f64]| values.iter().map(|&value| value as f32).collect::<Vec<f32>>();
+    let f64s = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<f64>>();
+    let mut array = ArrayRun::from_latents(&schedule, f32s(&case.start));
     let mut draws = common.noise[1..].iter();
     let factor = match case.config.as_str() {
         "tiny-heun-3" => THIRD_ORDER_FACTOR,
@@ -203,6 +209,13 @@ fn check(case: &Case, common: &Common) -> Result<(f64, f64), String> {
         worst.0 = worst.0.max(expect_close(&at("latents"), &helped.latents, &expected.next, step_tolerance)?);
         worst.1 =
             worst.1.max(expect_close(&at("latents of the whole run"), &alone.latents, &expected.next, run_tolerance)?);
+        if (array.timestep(), array.draws_noise()) != (Some(step.timestep), step.draws_noise) {
+            return Err(at("the lists are elsewhere"));
+        }
+        array
+            .step(&f32s(&expected.output), step.draws_noise.then(|| f32s(&noise)).as_deref())
+            .map_err(|e| e.to_string())?;
+        expect_close(&at("lists"), &f64s(array.latents()), &expected.next, ARRAY_FACTOR * run_tolerance)?;
         helped.latents = in_f32(&expected.next);
         if step.renoise.is_some() != (i + 1 < schedule.steps.len()) {
             return Err(at("renoise is for all calls but the last"));
@@ -562,4 +575,23 @@ fn lists_of_steps_and_eta_are_refused_where_diffusers_has_none() {
     let config = stable(SamplerKind::Euler).with_sampler(karras);
     let message = schedule_with(&config, &with(Steps::Timesteps(vec![999, 3]))).unwrap_err().to_string();
     assert!(message.contains("karras schedule chooses its own"), "{message}");
+}
+
+#[test]
+fn lists_of_another_length_are_refused() {
+    let schedule = schedule(&stable(SamplerKind::EulerAncestral), 2, None).unwrap();
+    let mut run = ArrayRun::from_noise(&schedule, &[1.0, -1.0]);
+    let (input, latents) = (run.input(), run.latents().to_vec());
+    assert!(input.len() == 2 && input[0] < latents[0], "{input:?} {latents:?}");
+    let refused = |result: darkroom::Result<()>| result.unwrap_err().to_string();
+    assert!(refused(run.step(&[0.0; 3], Some(&[0.0; 2]))).contains("as many as the latents work, 2"));
+    assert!(refused(run.step(&[0.0; 2], None)).contains("draws noise"));
+    assert!(refused(run.step(&[0.0; 2], Some(&[0.0]))).contains("as many as the latents work, 2"));
+    assert_eq!(run.latents(), latents, "a refusal changes nothing");
+    for _ in 0..2 {
+        run.step(&[0.1, 0.2], Some(&[0.5, 0.5])).unwrap();
+    }
+    assert_eq!(run.timestep(), None);
+    assert!(refused(run.step(&[0.0; 2], None)).contains("over"));
+    assert!(ArrayRun::from_original(&schedule, &[0.0; 2], &[0.0; 3]).is_err());
 }

@@ -374,7 +374,7 @@ fn what_cannot_be_drawn_is_refused_with_what_would_work() {
 
     assert_eq!(server.get("/v1/jobs/nobody").0, 404);
     assert_eq!(server.get("/v1/nothing").0, 404);
-    assert_eq!(server.get("/v1/jobs").0, 405);
+    assert_eq!(server.delete("/v1/jobs").0, 405);
     assert_eq!(server.delete("/v1/jobs/nobody").0, 404);
     // A form of another site, which browsers send without asking, is no JSON.
     let host = &server.address;

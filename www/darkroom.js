@@ -6,34 +6,75 @@
 //     const { pictures } = await darkroom.generate({ prompt: "a red apple on a blue background", seed: 1 }).done;
 //     document.querySelector("img").src = URL.createObjectURL(new Blob([pictures[0].png], { type: "image/png" }));
 
-import { message_of } from "./errors.js";
+import { DarkroomError, message_of } from "./errors.js";
+import { GENERATE, OPEN, PLAN, REQUEST, check_functions, check_load, check_names, check_request, check_signal } from "./options.js";
+import { as_given, bytes_of, is_given } from "./pictures.js";
 import { N_CANCEL_SLOTS, nothing_drawn } from "./protocol.js";
+import { IS_WHOLE, absolute, folder, model_folder, start } from "./start.js";
 
-/** The model that comes with these files, in the Hub's own URL layout. */
-export const EMBEDDED_ENDPOINT = new URL("./hub", import.meta.url).href;
+export { DarkroomError };
+
+/** The model that comes with the page, in the Hub's own URL layout: beside these files; in a bundle, beside the page. */
+export const EMBEDDED_ENDPOINT = model_folder();
 export const EMBEDDED_REPOSITORY = "darkroom/tiny-emoji";
 
 /**
- * What is thrown. `code` says what can be done about it: `request` (change a setting), `model` (load another one or again),
- * `device` (choose the other runner, or load the model again), `memory` (draw a smaller picture, allow more, or choose the
- * other runner), `lost` (the GPU went away and did not come back), `picture` (give another picture), `network` (try again),
- * `worker` (open again). `needs` says what would make a checkpoint usable: `prediction`, `config`, `text_encoder` or `vae` are
- * to be given, and what is `as_vae`, `as_decoder` or `as_text_encoder` is a part of a model.
+ * Types of what goes in and out.
+ * @typedef {import("./pictures.js").AnyPicture} AnyPicture
+ * @typedef {import("./protocol.js").Check} Check
+ * @typedef {import("./protocol.js").DamageReport} DamageReport
+ * @typedef {import("./protocol.js").DrawRequest} DrawRequest
+ * @typedef {import("./protocol.js").Dtype} Dtype
+ * @typedef {import("./protocol.js").ErrorCode} ErrorCode
+ * @typedef {import("./protocol.js").ExtraNetwork} ExtraNetwork
+ * @typedef {import("./protocol.js").Inspection} Inspection
+ * @typedef {import("./protocol.js").LoadedModel} LoadedModel
+ * @typedef {import("./protocol.js").ModelReport} ModelReport
+ * @typedef {import("./protocol.js").Need} Need
+ * @typedef {import("./protocol.js").Outcome} Outcome
+ * @typedef {import("./protocol.js").Picture} Picture
+ * @typedef {import("./protocol.js").PictureParameters} PictureParameters
+ * @typedef {import("./protocol.js").Plan} Plan
+ * @typedef {import("./protocol.js").PlanRequest} PlanRequest
+ * @typedef {import("./protocol.js").Preview} Preview
+ * @typedef {import("./protocol.js").Progress} Progress
+ * @typedef {import("./protocol.js").Runner} Runner
+ * @typedef {import("./protocol.js").Transfer} Transfer
+ * @typedef {import("./protocol.js").VersionInfo} VersionInfo
+ * @typedef {import("./protocol.js").WeightType} WeightType
+ * @typedef {import("./protocol.js").Work} Work
  */
-export class DarkroomError extends Error {
-  name = "DarkroomError";
 
-  /**
-   * @param {string} message
-   * @param {string} code
-   * @param {string} [needs]
-   */
-  constructor(message, code, needs) {
-    super(message);
-    this.code = code;
-    this.needs = needs;
-  }
-}
+/**
+ * How a worker is started. Without options it is the one beside these files, or that a bundler has made of it.
+ * @typedef {object} OpenOptions
+ * @property {Worker | string | URL} [worker] the worker's address, also on another origin that allows it (CORS); or a worker that was
+ *   started from `darkroom/worker`, which then belongs to the `Darkroom`
+ * @property {string | URL} [wasm_url] the address of `darkroom_bg.wasm`
+ * @property {string | URL} [base_url] the address of the folder of Darkroom's files, from which the others follow: on a CDN, or
+ *   where they were copied to. The model that `load` takes without options is in `hub` there
+ * @property {AbortSignal} [signal] ends the worker while it starts; afterwards {@link Darkroom.close} does
+ */
+
+/**
+ * How a model is loaded; without options it is the one that comes with the page.
+ * @typedef {object} LoadOptions
+ * @property {string} [kept] a model that was downloaded or imported, or that is being downloaded: then a job waits for the parts that
+ *   it needs, and the load for all of a checkpoint in one file
+ * @property {string} [endpoint] the address of a folder in the Hub's URL layout, whose model is loaded into memory
+ * @property {string} [repository] which model of that
+ * @property {import("./protocol.js").Runner} [runner] what computes; `auto` where it is not said
+ * @property {import("./protocol.js").Dtype} [dtype] the type of values; `auto` where it is not said
+ * @property {import("./protocol.js").WeightType} [weights] the type that weights are held in: f16 on the GPU where it is not said; q8_0
+ *   takes half the memory of that, q4_0 a third
+ * @property {number} [budget_bytes] of GPU memory: where it is too little for the whole model, its parts are loaded one after another
+ * @property {"epsilon" | "v"} [prediction] what the UNet predicts, in place of what the model says
+ * @property {string} [base] a kept model that has what a checkpoint in one file lacks
+ * @property {string} [vae] a kept model with another VAE
+ * @property {string} [taesd] a kept tiny VAE that decodes
+ * @property {string[]} [embeddings] the kept embeddings whose words prompts may use; all that fit the model where they are not given
+ * @property {AbortSignal} [signal] stops it: it rejects with the code `cancelled`, and no model is loaded, or still the one before
+ */
 
 /**
  * @typedef {object} Handlers
@@ -45,16 +86,18 @@ export class DarkroomError extends Error {
 
 /**
  * @typedef {object} Pictures
- * @property {Blob | import("./protocol.js").GivenPicture} [picture] what to start from: a file or pixels
- * @property {Blob | import("./protocol.js").GivenPicture} [mask] white where that picture is to be drawn anew
+ * @property {import("./pictures.js").AnyPicture} [picture] what to start from: a file or pixels
+ * @property {import("./pictures.js").AnyPicture} [mask] white where that picture is to be drawn anew
  * @property {Record<string, string>} [wildcards] lists by name, one option a line, that `__name__` in a prompt chooses from
  */
+
+/** @typedef {Handlers & Pictures} GenerateOptions */
 
 /**
  * A request that waits for its last reply.
  * @typedef {object} Asker
  * @property {(value: unknown) => void} resolve
- * @property {(reason: Error) => void} reject
+ * @property {(reason: unknown) => void} reject
  * @property {(reply: import("./protocol.js").PartReply) => void} receive
  */
 
@@ -87,6 +130,8 @@ export class Darkroom {
   #waiting = new Map();
   /** @type {Int32Array | null} */
   #cancelled = null;
+  /** Where the model is that is loaded without options. */
+  #model_folder = EMBEDDED_ENDPOINT;
   /** @type {DarkroomError | null} */
   #broken = null;
   /** Jobs whose files are being read, and whether they were cancelled meanwhile. @type {Map<number, {cancelled: boolean}>} */
@@ -97,44 +142,52 @@ export class Darkroom {
   /** Where the worker's threads tell that one of them failed. @type {BroadcastChannel | null} */
   #failures = null;
 
-  /**
-   * Use {@link Darkroom.open}.
-   * @param {Worker} worker
-   * @param {string} [name] that of the worker
-   */
-  constructor(worker, name) {
+  /** Use {@link Darkroom.open}. @param {Worker} worker */
+  constructor(worker) {
     this.#worker = worker;
-    if (name) {
-      this.#failures = new BroadcastChannel(name);
-      // The worker waits for that thread, and hears nothing any more.
-      this.#failures.addEventListener("message", ({ data }) => {
-        this.#fail(`a thread of the processor failed: ${data}`);
-        worker.terminate();
-      });
-    }
     worker.addEventListener("message", ({ data }) => this.#receive(data));
-    // A worker that does not load (a missing or broken module) never answers, so whoever waits is told here.
-    worker.addEventListener("error", (event) => this.#fail(event.message || "the worker could not be loaded"));
     worker.addEventListener("messageerror", () => this.#fail("the worker sent something that could not be read"));
   }
 
   /**
    * Starts the worker and waits until its wasm is there.
-   * @returns {Promise<Darkroom>}
+   * @param {OpenOptions} [options]
+   * @returns {Promise<Darkroom>} rejects with the code `worker` where something is not there or blocked, which the message names
    */
-  static async open() {
-    // Only isolated pages have threads.
-    const name = globalThis.crossOriginIsolated ? `darkroom ${crypto.randomUUID()}` : "";
-    const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name });
-    const darkroom = new Darkroom(worker, name);
+  static async open(options = {}) {
+    check_names(options, OPEN, "open's options");
+    const { worker, wasm_url, base_url, signal } = options;
+    check_signal(signal, "open's options");
+    const stopped = () => new DarkroomError("it was stopped while it opened", "cancelled");
+    if (signal?.aborted) throw stopped();
+    const started = start({ worker, base_url });
+    const darkroom = new Darkroom(started.worker);
+    // A worker that does not load (a missing or broken module) never answers, so whoever waits is told here.
+    let is_open = false;
+    started.worker.addEventListener("error", async (event) => {
+      if (is_open) darkroom.#fail(event.message || "the worker failed");
+      else darkroom.#fail(await started.why_not(event));
+    });
+    const stop = () => darkroom.#fail(stopped());
+    signal?.addEventListener("abort", stop, { once: true });
     // Shared memory is how a cancel reaches a step that computes without a pause. Browsers give it to isolated pages.
     const cancelled = globalThis.crossOriginIsolated ? new SharedArrayBuffer(4 * N_CANCEL_SLOTS) : null;
     if (cancelled) darkroom.#cancelled = new Int32Array(cancelled);
+    // Only isolated pages have threads.
+    const failures = cancelled ? darkroom.#listen_to_threads() : undefined;
     try {
-      await darkroom.#ask({ type: "open", cancelled });
+      const base = base_url === undefined ? undefined : folder(base_url);
+      const wasm = wasm_url === undefined ? undefined : absolute(wasm_url);
+      if (base !== undefined) darkroom.#model_folder = model_folder(base);
+      await darkroom.#ask({ type: "open", cancelled, failures, base_url: base, wasm_url: wasm });
+      if (signal?.aborted) throw stopped();
+      is_open = true;
     } catch (error) {
       darkroom.close();
       throw error;
+    } finally {
+      started.forget();
+      signal?.removeEventListener("abort", stop);
     }
     return darkroom;
   }
@@ -156,35 +209,52 @@ export class Darkroom {
   }
 
   /**
-   * Loads a model, in its turn behind the jobs that wait. Without options it is the model that comes with these files.
-   * `dtype` is the type of values, `weights` the one that weights are held in (f16 on the GPU; q8_0 takes half the memory of that,
-   * q4_0 a third); a `budget_bytes` of GPU memory that is too little for the whole model has its parts
-   * loaded one after another.
-   * With `kept` it is a model that was downloaded or imported, or that is being downloaded: then a job waits for the parts that
-   * it needs, and the load for all of a checkpoint in one file. `prediction` says what its UNet predicts, in place of
-   * what the model says; `vae`, `taesd` and `base` name other kept models: for another VAE, for a tiny VAE that decodes, and for
-   * what a checkpoint in one file lacks. `embeddings` are the kept embeddings whose words prompts may use; all that fit the
-   * model where they are not given.
-   * @param {{kept?: string, endpoint?: string, repository?: string, runner?: import("./protocol.js").Runner, dtype?: import("./protocol.js").Dtype,
-   *   weights?: import("./protocol.js").WeightType, budget_bytes?: number} & import("./protocol.js").KeptOptions} [options]
+   * Loads a model, in its turn behind the jobs that wait.
+   * @param {LoadOptions} [options]
    * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]
    * @returns {Promise<import("./protocol.js").LoadedModel>}
    */
-  load(options = {}, on_progress = () => {}) {
-    const { endpoint = EMBEDDED_ENDPOINT, repository = EMBEDDED_REPOSITORY, runner = "auto" } = options;
+  async load(options = {}, on_progress = () => {}) {
+    check_load(options);
+    check_functions({ on_progress }, "load");
+    const { repository = EMBEDDED_REPOSITORY, runner = "auto", signal } = options;
     const { dtype = "auto", weights, budget_bytes, kept, prediction, base, vae, taesd, embeddings } = options;
+    const endpoint = absolute(options.endpoint ?? this.#model_folder).replace(/\/+$/, "");
     const from = kept === undefined ? { endpoint, repository } : { endpoint: null, repository: kept };
-    return this.#ask({ type: "load", ...from, runner, dtype, weights, budget_bytes, prediction, base, vae, taesd, embeddings }, (reply) => {
-      if (reply.type === "progress") on_progress(reply);
-    });
+    const stopped = () => new DarkroomError("loading was stopped", "cancelled");
+    if (signal?.aborted) throw stopped();
+    const id = this.#next_id++;
+    const stop = () => {
+      this.#waiting.get(id)?.reject(stopped());
+      this.#waiting.delete(id);
+      if (this.#cancelled) Atomics.store(this.#cancelled, id % N_CANCEL_SLOTS, id);
+      this.#ask({ type: "cancel", job: id }).catch(() => {});
+    };
+    signal?.addEventListener("abort", stop, { once: true });
+    try {
+      return await this.#ask(
+        { type: "load", ...from, runner, dtype, weights, budget_bytes, prediction, base, vae, taesd, embeddings },
+        (reply) => {
+          if (reply.type === "progress") on_progress?.(reply);
+        },
+        id,
+      );
+    } catch (error) {
+      if (IS_WHOLE || kept !== undefined || options.endpoint !== undefined || !(error instanceof DarkroomError) || error.code !== "network") throw error;
+      throw new DarkroomError(`${error.message}; the demo model is not part of the npm package: name another with kept or endpoint, or serve its folder there`, "network");
+    } finally {
+      signal?.removeEventListener("abort", stop);
+    }
   }
 
   /**
    * Where models come from: a Hub's address and, for models that want one, an access token, which is kept in memory only.
-   * @param {{endpoint?: string, token?: string}} hub the Hugging Face Hub where nothing is given
+   * @param {{endpoint?: string, token?: string}} [hub] the Hugging Face Hub where nothing is given
    * @returns {Promise<void>}
    */
-  use_hub({ endpoint, token } = {}) {
+  async use_hub(hub = {}) {
+    check_names(hub, { endpoint: true, token: true }, "use_hub's options");
+    const { endpoint, token } = hub;
     return this.#ask({ type: "hub", endpoint, token });
   }
 
@@ -264,7 +334,9 @@ export class Darkroom {
    *   out how much memory it takes, which is quicker
    * @returns {Promise<import("./protocol.js").Inspection>}
    */
-  inspect(what, { yaml, plan = true } = {}) {
+  async inspect(what, options = {}) {
+    check_names(options, { yaml: true, plan: true }, "inspect's options");
+    const { yaml, plan = true } = options;
     if (typeof what === "string") return this.#ask({ type: "inspect", model: what, plan });
     return this.#ask({ type: "inspect_file", file: what, name: what instanceof File ? what.name : "the file", yaml, plan });
   }
@@ -285,7 +357,8 @@ export class Darkroom {
    * @param {import("./protocol.js").PlanRequest} [request]
    * @returns {Promise<import("./protocol.js").Plan>}
    */
-  plan(request = {}) {
+  async plan(request = {}) {
+    check_names(request, PLAN, "plan's request");
     return this.#ask({ type: "plan", request });
   }
 
@@ -317,7 +390,10 @@ export class Darkroom {
    * @param {{has_picture?: boolean, has_mask?: boolean, wildcards?: Record<string, string>}} [given]
    * @returns {Promise<import("./protocol.js").Work>}
    */
-  work(request, { has_picture = false, has_mask = false, wildcards } = {}) {
+  async work(request, given = {}) {
+    check_names(given, { has_picture: true, has_mask: true, wildcards: true }, "work's second argument");
+    const { has_picture = false, has_mask = false, wildcards } = given;
+    check_request(request, has_picture, has_mask);
     return this.#ask({ type: "work", request, has_picture, has_mask, wildcards });
   }
 
@@ -325,12 +401,12 @@ export class Darkroom {
    * Draws. Jobs run one after another, in the order in which they were asked for. With `loras` in the request, kept LoRAs
    * change the model: `[{ name: "ink", strength: 0.8, text_strength: 0.5 }]`. Prompts may choose, `{red|blue}`, each picture's
    * by its own seed.
-   * @param {import("./protocol.js").DrawRequest} request
-   * @param {Handlers & Pictures} [options]
-   * @returns {Job}
+   * @param {import("./protocol.js").DrawRequest} request without a `seed` it is a random one, which each picture tells
+   * @param {GenerateOptions} [options]
+   * @returns {Job} what is wrong with the request rejects its `done`, with the code `request`
    */
   generate(request, options = {}) {
-    const { on_progress, on_preview, on_picture, signal } = options;
+    const { on_progress, on_preview, on_picture, signal } = options ?? {};
     const id = this.#next_id++;
     /** @type {import("./protocol.js").Picture[]} */
     const pictures = [];
@@ -348,7 +424,11 @@ export class Darkroom {
     this.#preparing.set(id, state);
     const prepared = (async () => {
       try {
-        const given = await Promise.all([as_given(options.picture), as_given(options.mask)]);
+        check_names(options, GENERATE, "generate's options", { known: REQUEST, where: "the request, its first argument" });
+        check_functions({ on_progress, on_preview, on_picture }, "generate's options");
+        check_signal(signal, "generate's options");
+        check_request(request, is_given(options.picture), is_given(options.mask));
+        const given = await Promise.all([as_given(options.picture, "picture"), as_given(options.mask, "mask")]);
         await before;
         return given;
       } finally {
@@ -364,12 +444,12 @@ export class Darkroom {
       if (state.cancelled) return { ...nothing_drawn(), pictures };
       const transfer = [picture, mask].flatMap((given) => (given instanceof Uint8Array ? [given.buffer] : []));
       /** @type {import("./protocol.js").GenerateRequest} */
-      const message = { type: "generate", request, picture, mask, previews: on_preview !== undefined, wildcards: options.wildcards };
+      const message = { type: "generate", request, picture, mask, previews: is_given(on_preview), wildcards: options.wildcards };
       const outcome = await this.#ask(message, receive, id, transfer);
       return { ...outcome, pictures };
     };
     const job = new Job(this, id, run());
-    if (signal) {
+    if (signal instanceof AbortSignal) {
       const stop = () => job.cancel().catch(() => {});
       if (signal.aborted) stop();
       else signal.addEventListener("abort", stop, { once: true });
@@ -412,7 +492,7 @@ export class Darkroom {
 
   /**
    * What made a picture, as its file says, also one of another program; undefined where the file says nothing.
-   * @param {Blob | Uint8Array} file
+   * @param {Blob | Uint8Array | ArrayBuffer} file
    * @returns {Promise<import("./protocol.js").PictureParameters | undefined>}
    */
   async read_parameters(file) {
@@ -423,7 +503,7 @@ export class Darkroom {
   /**
    * A picture file's pixels, upright, as a drawing that starts from it takes them. Rejects with what works where it cannot
    * be read.
-   * @param {Blob | Uint8Array} file
+   * @param {Blob | Uint8Array | ArrayBuffer} file
    * @returns {Promise<ImageData>}
    */
   async read_picture(file) {
@@ -435,7 +515,7 @@ export class Darkroom {
   /**
    * A picture file as a page shows it: upright, and its longer side not above `max_side` pixels. It is read and made small in the
    * worker. Rejects as {@link Darkroom.read_picture} does.
-   * @param {Blob | Uint8Array} file
+   * @param {Blob | Uint8Array | ArrayBuffer} file
    * @param {number} [max_side]
    * @returns {Promise<import("./protocol.js").Shown>} `width` and `height` are the file's own
    */
@@ -481,7 +561,7 @@ export class Darkroom {
     const asker = this.#waiting.get(reply.id);
     if (!asker) return;
     if (reply.type === "done") asker.resolve(reply.value);
-    else if (reply.type === "error") asker.reject(new DarkroomError(reply.message, reply.code, reply.needs));
+    else if (reply.type === "error") asker.reject(new DarkroomError(reply.message, reply.code, reply));
     else {
       asker.receive(reply);
       return;
@@ -489,10 +569,21 @@ export class Darkroom {
     this.#waiting.delete(reply.id);
   }
 
-  /** @param {string} message */
-  #fail(message) {
+  /** Hears where a thread fails for which the worker waits, and so hears nothing any more. Gives the channel's name. */
+  #listen_to_threads() {
+    const name = `darkroom ${crypto.randomUUID()}`;
+    this.#failures = new BroadcastChannel(name);
+    this.#failures.addEventListener("message", ({ data }) => {
+      this.#fail(`a thread of the processor failed: ${data}`);
+      this.#worker.terminate();
+    });
+    return name;
+  }
+
+  /** The first failure counts. @param {string | DarkroomError} why */
+  #fail(why) {
     this.#failures?.close();
-    this.#broken = new DarkroomError(message, "worker");
+    this.#broken ??= typeof why === "string" ? new DarkroomError(why, "worker") : why;
     for (const { reject } of this.#waiting.values()) reject(this.#broken);
     this.#waiting.clear();
   }
@@ -507,22 +598,4 @@ function on_transfer(on_progress) {
   return (reply) => {
     if (reply.type === "transfer") on_progress?.(reply);
   };
-}
-
-/**
- * A file's bytes, in memory that can be given away: what the caller holds is copied, so that it can be given again.
- * @param {Blob | Uint8Array} file
- */
-async function bytes_of(file) {
-  return file instanceof Blob ? new Uint8Array(await file.arrayBuffer()) : file.slice();
-}
-
-/**
- * A picture as the worker takes it. Files are read, and pixels are copied when they are sent.
- * @param {Blob | import("./protocol.js").GivenPicture | undefined} given
- */
-async function as_given(given) {
-  if (given === undefined || given === null) return undefined;
-  if (given instanceof Blob || given instanceof Uint8Array) return bytes_of(given);
-  return { width: given.width, height: given.height, data: given.data };
 }

@@ -1,7 +1,7 @@
 // Brings the page's parts together: opens the worker, loads the model, draws what the form asks for, and takes keys.
 
 import { Darkroom, EMBEDDED_REPOSITORY } from "./darkroom.js";
-import { code_of, message_of, needs_of } from "./errors.js";
+import { code_of, needs_of } from "./errors.js";
 import { serve_offline, warn_on_leaving } from "./page/app.js";
 import { open_backup } from "./page/backup.js";
 import { changed, estimated_seconds, next_request, took } from "./page/check.js";
@@ -23,8 +23,9 @@ import { open_networks } from "./page/networks.js";
 import { announce, notify } from "./page/notices.js";
 import { show_panel } from "./page/panel.js";
 import { open_gallery_import } from "./page/gallery_import.js";
-import { open_grid } from "./page/grid.js";
+import { finish_grids, open_grid } from "./page/grid.js";
 import { remember_prompt } from "./page/history.js";
+import { message_of, told } from "./page/messages.js";
 import { open_prompts } from "./page/prompts.js";
 import { load_options } from "./page/request.js";
 import { reuse } from "./page/reuse.js";
@@ -39,8 +40,8 @@ import { bytes, sentence } from "./page/words.js";
 /** @type {Darkroom} */
 let darkroom;
 let is_loaded = false;
-/** The load that was asked for last. @type {Promise<unknown>} */
-let loading = Promise.resolve();
+/** The load that was asked for last. @type {Promise<import("./protocol.js").LoadedModel | null>} */
+let loading = Promise.resolve(null);
 let n_loads = 0;
 
 /**
@@ -65,15 +66,15 @@ function load_model() {
 
 /** @param {number} n which load it is: an older one has no say any more */
 async function load_now(n) {
-  // In mid-queue it waits for its turn, and more can be asked for.
-  element("draw").disabled = !is_busy();
+  // What is asked for meanwhile waits for the model.
+  element("draw").disabled = false;
   if (!is_busy()) document.documentElement.dataset.state = "starting";
   is_loaded = false;
   device("waiting", text.stage.loading);
   try {
     const model = await darkroom.load(load_options(), show_loading);
     const by = model.runner === "gpu" ? "GPU" : "CPU";
-    element("runner-why").textContent = text.runs_on(by, model.why);
+    element("runner-why").textContent = text.runs_on(by, told(model.why));
     document.documentElement.dataset.runner = model.runner;
     await model_is(model);
     is_loaded = n === n_loads;
@@ -81,7 +82,7 @@ async function load_now(n) {
     const weights = text.weights_of[model.weights ?? ""] ?? "";
     const why_smaller = element("weights").value === "auto" ? text.smaller_weights(weights) : weights;
     if (is_smaller) element("runner-why").textContent += ` ${sentence(why_smaller)}`;
-    device("ready", `${name_of(model)} · ${by}${is_smaller ? ` · ${weights}` : ""}`, model.why);
+    device("ready", `${name_of(model)} · ${by}${is_smaller ? ` · ${weights}` : ""}`, told(model.why));
     say(text.ready);
     welcome_for(model, darkroom).catch((error) => notify("error", message_of(error)));
     return model;
@@ -123,7 +124,7 @@ async function show_machine() {
   const { caps, gpu_error, reason, runner, storage, cancels_within_a_step, n_threads, one_thread_because } = await darkroom.check();
   const yes = (/** @type {boolean} */ is) => (is ? text.yes : text.no);
   /** @type {[string, string][]} */
-  const rows = [[text.machine.automatic, `${runner === "gpu" ? "GPU" : "CPU"}: ${reason}`]];
+  const rows = [[text.machine.automatic, `${runner === "gpu" ? "GPU" : "CPU"}: ${told(reason)}`]];
   if (caps) {
     rows.push(
       ["GPU", caps.name],
@@ -134,7 +135,7 @@ async function show_machine() {
       [text.machine.workgroup, bytes(caps.max_workgroup_bytes)],
     );
   } else {
-    rows.push(["GPU", text.machine.no_gpu(gpu_error ?? "")]);
+    rows.push(["GPU", text.machine.no_gpu(told(gpu_error ?? ""))]);
   }
   rows.push([text.machine.threads, one_thread_because === null ? String(n_threads) : text.machine.one_thread(one_thread_because)]);
   if (storage) rows.push([text.machine.storage, text.machine.used(bytes(storage.used_bytes), bytes(storage.quota_bytes))]);
@@ -142,12 +143,28 @@ async function show_machine() {
   fill_list(element("machine"), rows);
 }
 
+/** Whether something was asked for that waits for the first model. */
+let is_awaited = false;
+
 /** Whether a model is there that draws; one that is not is loaded first. */
 async function is_ready() {
   if (element("draw").disabled || is_dialog_open()) return false;
-  if (!is_loaded && is_busy()) {
+  const state = document.documentElement.dataset.state;
+  if (!is_loaded && (is_busy() || state === "starting")) {
+    // Nothing else shows that the button was pressed, so it is pressed again: that is not one more image.
+    if (is_awaited && !is_busy()) return false;
+    is_awaited = true;
     announce(text.added_when_loaded);
-    await loading;
+    if (!is_busy()) element("needs").textContent = text.drawn_when_loaded;
+    let awaited, model;
+    do {
+      awaited = loading;
+      model = await awaited;
+      // Another model may have been chosen.
+    } while (awaited !== loading);
+    is_awaited = false;
+    // What is wrong is shown.
+    if (!model) return false;
   }
   if (!is_loaded) await load_model();
   return is_loaded;
@@ -184,6 +201,9 @@ async function offer_queue() {
   if (n === 0) return;
   const discard = () => jobs.forEach(([id]) => forget_job(id).catch(() => {}));
   const resume = async () => {
+    /** @type {Parameters<typeof finish_grids>[0]} */
+    const cells = [];
+    const finish = () => finish_grids(cells).catch((error) => notify("error", text.grid.failed(message_of(error))));
     for (const [id, job] of jobs) {
       await adopt_job(id, job);
       const is_there = [...element("model").options].some(({ value }) => value === job.model);
@@ -191,9 +211,12 @@ async function offer_queue() {
         element("model").value = job.model;
         await load_model();
       }
-      if (!is_loaded) return;
-      draw(job.request, job.given, refused, { kept_as: id });
+      if (!is_loaded) break;
+      const { cell } = job;
+      const drawn = draw(job.request, job.given, refused, { kept_as: id, cell });
+      if (cell) cells.push({ cell, drawn });
     }
+    finish();
   };
   notify("info", text.unfinished(n), { [text.resume]: resume, [text.discard]: discard });
 }

@@ -9,11 +9,13 @@
  * @typedef {import("./pkg/darkroom.js").DrawRequest} DrawRequest
  * @typedef {import("./pkg/darkroom.js").Dtype} Dtype
  * @typedef {import("./pkg/darkroom.js").WeightType} WeightType
+ * @typedef {import("./pkg/darkroom.js").ErrorCode} ErrorCode
  * @typedef {import("./pkg/darkroom.js").ExtraNetwork} ExtraNetwork
  * @typedef {import("./pkg/darkroom.js").GivenPicture} GivenPicture
  * @typedef {import("./pkg/darkroom.js").Inspection} Inspection
  * @typedef {import("./pkg/darkroom.js").ModelInfo} ModelInfo
  * @typedef {import("./pkg/darkroom.js").ModelReport} ModelReport
+ * @typedef {import("./pkg/darkroom.js").Need} Need
  * @typedef {import("./pkg/darkroom.js").PictureParameters} PictureParameters
  * @typedef {import("./pkg/darkroom.js").Pixels} Pixels
  * @typedef {import("./pkg/darkroom.js").Plan} Plan
@@ -110,7 +112,7 @@
  * @typedef {{type: "load", endpoint: string | null, repository: string, runner: Runner, dtype: Dtype,
  *   weights?: WeightType, budget_bytes?: number} & KeptOptions} LoadRequest without an endpoint it is a model that the browser keeps
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean, wildcards?: Record<string, string>}} GenerateRequest
- * @typedef {{type: "open", cancelled: SharedArrayBuffer | null}
+ * @typedef {{type: "open", cancelled: SharedArrayBuffer | null, failures?: string, base_url?: string, wasm_url?: string}
  *   | {type: "check" | "versions" | "models" | "extra_networks" | "stop_download" | "pause" | "resume"}
  *   | {type: "plan", request: PlanRequest}
  *   | {type: "hub", endpoint?: string, token?: string}
@@ -176,7 +178,7 @@
 
 /**
  * @typedef {{type: "done", value: unknown}} DoneReply
- * @typedef {{type: "error", message: string, code: string, needs?: string}} ErrorReply
+ * @typedef {{type: "error", message: string, code: ErrorCode, needs?: Need, field?: string}} ErrorReply
  * @typedef {PartReply | DoneReply | ErrorReply} Reply as it is made; it goes out with the request's `id`
  */
 

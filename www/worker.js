@@ -2,23 +2,28 @@
 //
 // Here each request is answered by whom it concerns: the queue, the loaded model, the models that are kept, or the wasm.
 
-import { Failure, code_of, message_of, needs_of } from "./errors.js";
+import { Failure, code_of, field_of, message_of, needs_of } from "./errors.js";
 import { nothing_drawn } from "./protocol.js";
 import { check_browser } from "./worker/browser.js";
-import { clip_merges } from "./worker/clip_merges.js";
+import { clip_merges, merges_are_in } from "./worker/clip_merges.js";
 import { draw } from "./worker/draw.js";
 import { KeptModels } from "./worker/kept_models.js";
 import { LoadedModel } from "./worker/loaded_model.js";
 import { throttled } from "./worker/pace.js";
 import { open_program, program, threads } from "./worker/program.js";
+import { reason_of } from "./worker/policy.js";
 import { Queue } from "./worker/queue.js";
 import { shown } from "./worker/shown.js";
 
 /** @typedef {import("./protocol.js").Answers} Answers */
 /** @typedef {import("./worker/queue.js").Post} Post */
 
+/** Called by the first request, which says where the wasm is. @type {(where: {address: string | undefined, failures: string | undefined}) => void} */
+let begin = () => {};
 // The wasm loads once; requests that come before it is there wait for it.
-const wasm = open_program();
+const wasm = new Promise((/** @type {(where: {address: string | undefined, failures: string | undefined}) => void} */ resolve) => {
+  begin = resolve;
+}).then(open_program);
 // Each request reports a failure to load. Without this line a failure before the first request would also be reported
 // by the browser as one that nobody handled.
 wasm.catch(() => {});
@@ -43,7 +48,8 @@ const transfer_of = (post, stage) =>
 
 /** How each type of request is answered. @type {{[Type in keyof Answers]: Answer<Type>}} */
 const answers = {
-  open({ cancelled }) {
+  open({ cancelled, base_url }) {
+    if (base_url !== undefined) merges_are_in(base_url);
     if (cancelled) queue.share_cancels(cancelled);
   },
   check: async () => ({ ...(await check_browser()), cancels_within_a_step: queue.cancels_within_a_step, ...threads() }),
@@ -114,10 +120,15 @@ const answers = {
  * @param {Post} post
  */
 async function answer(request, post) {
+  if (request.type === "open") {
+    const { base_url, wasm_url, failures } = /** @type {import("./protocol.js").RequestOf<"open">} */ (request);
+    const address = wasm_url ?? (base_url === undefined ? undefined : new URL("pkg/darkroom_bg.wasm", base_url).href);
+    begin({ address, failures });
+  }
   try {
     await wasm;
   } catch (error) {
-    throw new Failure(`the program could not be loaded (${message_of(error)}): reload the page`, "worker");
+    throw new Failure(`the program could not be loaded (${await reason_of(error)}): reload the page`, "worker");
   }
   const answered = answers[request.type];
   if (!answered) throw new Failure(`the worker does not know the request "${request.type}"`, "request");
@@ -131,6 +142,8 @@ addEventListener("message", async ({ data: request }) => {
   try {
     post({ type: "done", value: await answer(request, post) });
   } catch (error) {
-    post({ type: "error", message: message_of(error), code: code_of(error) ?? "worker", needs: needs_of(error) });
+    const code = code_of(error) ?? "worker";
+    const message = code === "network" ? await reason_of(error) : message_of(error);
+    post({ type: "error", message, code, needs: needs_of(error), field: field_of(error) });
   }
 });

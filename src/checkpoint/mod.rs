@@ -8,6 +8,7 @@ mod adapters;
 pub mod assembled;
 pub mod convert;
 pub mod embedding;
+#[cfg(any(target_arch = "wasm32", feature = "gpu"))]
 pub mod fit;
 pub mod foreign;
 pub mod identity;

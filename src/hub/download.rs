@@ -106,8 +106,8 @@ impl Download<'_> {
     /// program or tab downloads the same. Returns the complete manifest.
     ///
     /// # Errors
-    /// [`Error::Cancelled`], [`Error::StoreFull`] with how much is missing, [`Error::Store`], and [`Error::Hub`] that
-    /// says what the server refused or did wrong. Chunks that are there are kept, and the next call resumes.
+    /// [`Error::Cancelled`], [`Error::StoreFull`] with how much is missing, [`Error::Store`], [`Error::Network`] where the
+    /// server cannot be reached or broke off too often, and [`Error::Hub`] that says what it refused or did wrong. Chunks that are there are kept, and the next call resumes.
     pub async fn run(&self, wanted: Manifest, on_progress: &mut dyn FnMut(Progress<'_>)) -> Result<Manifest> {
         let ended = self.cancel.run(self.run_to_end(wanted, on_progress)).await;
         if let Err(error) = &ended {

@@ -62,6 +62,11 @@ pub trait Http {
     /// A number from 0 to 1 that differs from client to client, so that their retries are spread over time.
     fn jitter(&self) -> f64;
 
+    /// Whether the platform knows that there is no network, so that repeating a request is of no use.
+    fn is_offline(&self) -> bool {
+        false
+    }
+
     /// What may be wrong besides the network when a host cannot be reached: a page is not told that a host lets no other
     /// site read its files. Empty where the platform tells apart what fails.
     fn unreachable_hint(&self) -> &'static str {

@@ -35,10 +35,14 @@ impl Asked<'_> {
         Error::Hub { repo: self.name.to_owned(), reason }
     }
 
+    fn broken(&self, reason: String) -> Error {
+        Error::Network { repo: self.name.to_owned(), reason }
+    }
+
     async fn send(&self, get: &Get) -> Result<Box<dyn Reply>> {
         let reply = self.http.get(get).await.map_err(|broken| {
             let hint = self.http.unreachable_hint();
-            self.fail(format!("it cannot be reached ({}): connect to the network and try again{hint}", broken.0))
+            self.broken(format!("it cannot be reached ({}): connect to the network and try again{hint}", broken.0))
         })?;
         match (reply.status(), self.remote) {
             (200 | 206, _) if is_html(&*reply) => Err(self.fail("the address gives a web page, not a file".into())),
@@ -58,7 +62,7 @@ impl Asked<'_> {
                     return Err(self.fail("the host gives whole files and no parts of them: download it first".into()));
                 }
                 Ok(None) => return Ok(bytes),
-                Err(broken) => return Err(self.fail(format!("the transfer broke off ({}): try again", broken.0))),
+                Err(broken) => return Err(self.broken(format!("the transfer broke off ({}): try again", broken.0))),
             }
         }
     }
@@ -104,7 +108,7 @@ impl ByteSource for PeekedFile {
 /// The file at any address.
 ///
 /// # Errors
-/// [`Error::Hub`] with what the host answered.
+/// [`Error::Hub`] with what the host answered; [`Error::Network`] where it cannot be reached.
 pub async fn open_address(http: &Rc<dyn Http>, address: &str) -> Result<Rc<dyn ByteSource>> {
     let asked = Asked { http, name: address, remote: None };
     Ok(Rc::new(asked.open(Get::whole(address, None)).await?))
@@ -113,7 +117,7 @@ pub async fn open_address(http: &Rc<dyn Http>, address: &str) -> Result<Rc<dyn B
 /// One file of a repository.
 ///
 /// # Errors
-/// [`Error::Hub`] with what the Hub answered.
+/// [`Error::Hub`] with what the Hub answered; [`Error::Network`] where it cannot be reached.
 pub async fn open_file(http: &Rc<dyn Http>, remote: &Remote, repo: &RepoId, path: &str) -> Result<Rc<dyn ByteSource>> {
     let name = format!("{repo}/{path}");
     let url = remote.file_url(repo.path(), repo.revision(), path);

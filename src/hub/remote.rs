@@ -159,8 +159,8 @@ impl Remote {
     /// A version that its own repository does not give is looked for in the others that have it.
     ///
     /// # Errors
-    /// [`Error::Request`] for a name that is neither; [`Error::Hub`] that says what the place lacks, refuses, or how it
-    /// failed.
+    /// [`Error::Request`] for a name that is neither; [`Error::Hub`] that says what the place lacks or refuses;
+    /// [`Error::Network`] where it cannot be reached.
     pub async fn find(&self, http: &dyn Http, name: &str, variant: &Variant) -> Result<Manifest> {
         let mut first_error = None;
         let mut others = Vec::new();
@@ -193,7 +193,7 @@ impl Remote {
     /// Finds one file of a repository. Its model's name is the file's whole name, `owner/repo[@revision]/path`.
     ///
     /// # Errors
-    /// [`Error::Hub`] that says what the place lacks, refuses, or how it failed.
+    /// [`Error::Hub`] that says what the place lacks or refuses; [`Error::Network`] where it cannot be reached.
     pub async fn find_file(&self, http: &dyn Http, file: &RepoFile) -> Result<Manifest> {
         match self.find_file_in(http, file).await {
             Ok(manifest) => Ok(manifest),
@@ -244,7 +244,7 @@ impl Remote {
     /// path.
     ///
     /// # Errors
-    /// [`Error::Hub`] that says what the host refuses, does not tell, or how it failed.
+    /// [`Error::Hub`] that says what the host refuses or does not tell; [`Error::Network`] where it cannot be reached.
     pub async fn find_address(&self, http: &dyn Http) -> Result<Manifest> {
         let Layout::Address(url) = &self.layout else {
             return Err(Error::Hub { repo: self.endpoint.clone(), reason: "is not the address of a file".to_owned() });

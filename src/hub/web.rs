@@ -78,6 +78,12 @@ impl Http for WebHttp {
         Math::random()
     }
 
+    fn is_offline(&self) -> bool {
+        let navigator = Reflect::get(&js_sys::global(), &"navigator".into());
+        let on_line = navigator.and_then(|navigator| Reflect::get(&navigator, &"onLine".into()));
+        on_line.is_ok_and(|on_line| on_line.as_bool() == Some(false))
+    }
+
     fn unreachable_hint(&self) -> &'static str {
         "; a host that does not allow other sites to read its files (CORS) fails in the same way: download the file and open \
          it here"

@@ -16,7 +16,7 @@ mod setup;
 use std::rc::Rc;
 
 pub use checkpoint::Checkpoint;
-pub(crate) use repaint::check_mask;
+pub use repaint::check_mask;
 
 use crate::error::{Error, Result};
 use crate::pipeline::components::ModelComponents;

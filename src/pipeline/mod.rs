@@ -3,6 +3,7 @@
 //! Between two steps control is with the caller, which draws progress, shows a preview, or stops. The pipeline knows no
 //! device: a [`crate::run::Runner`] holds the tensors.
 
+pub(crate) mod bytes;
 mod components;
 mod configs;
 mod constructor;
@@ -11,6 +12,7 @@ mod foresight;
 mod generation;
 mod job;
 mod loras;
+#[cfg(any(target_arch = "wasm32", feature = "gpu"))]
 pub mod plan;
 mod prompt;
 mod text_embeddings;
@@ -19,8 +21,7 @@ pub use components::{LoadProgress, ModelComponents, ModelLoader, Part, Residency
 pub use configs::ModelConfigs;
 pub use embeddings::{Embedding, WithEmbeddings};
 pub use foresight::foresee;
-pub(crate) use generation::check_mask;
-pub use generation::{Checkpoint, Generation};
+pub use generation::{Checkpoint, Generation, check_mask};
 pub use job::{Event, Inputs, Stage, Task};
 pub use loras::{ActiveLoras, Lora, unknown as unknown_lora};
 pub use prompt::{PromptReport, States, count_tokens, encode_prompt};

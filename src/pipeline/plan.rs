@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+use super::bytes::in_words;
 use super::components::{ModelComponents, ModelLoader, Residency};
 use super::generation::Generation;
 use super::job::{Inputs, Stage};
@@ -321,16 +322,6 @@ fn rounded_up(n_bytes: u64) -> u64 {
         1_000_000..1_000_000_000 => 1_000_000,
         _ => 10_000_000,
     })
-}
-
-/// Bytes as people say them.
-pub(crate) fn in_words(n_bytes: u64) -> String {
-    match n_bytes {
-        0..1_000 => format!("{n_bytes} bytes"),
-        1_000..1_000_000 => format!("{} kB", n_bytes / 1_000),
-        1_000_000..1_000_000_000 => format!("{} MB", n_bytes / 1_000_000),
-        _ => format!("{:.2} GB", n_bytes as f64 / 1e9),
-    }
 }
 
 /// The residency that a budget allows, as [`plan`] decides it.

@@ -131,10 +131,9 @@ pub struct Request {
     /// The noise levels of the steps, one more than there are steps, in place of their number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sigmas: Option<Vec<f64>>,
-    /// The seed of the first picture; each further picture adds one.
+    /// The seed of the first picture; each further picture adds one. Random where absent.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::seed::deserialize")]
-    // The page has to give one, so that it knows which picture it gets.
-    #[cfg_attr(test, ts(type = "number | string", optional = false))]
+    #[cfg_attr(test, ts(type = "number | string", optional))]
     pub seed: Option<u64>,
     /// The seed that the noise is turned towards by `variation_strength`; with several pictures, this one counts on and `seed`
     /// stays, as in AUTOMATIC1111. Random where absent.

@@ -4,8 +4,11 @@
 //! A runner knows nothing of prompts, samplers or pictures: it loads weights, runs graphs, and does the sampler's
 //! arithmetic on whatever device holds the tensors.
 
+#[cfg(any(target_arch = "wasm32", feature = "cpu"))]
 pub mod candle;
+#[cfg(any(target_arch = "wasm32", feature = "cpu"))]
 mod cpu;
+#[cfg(any(target_arch = "wasm32", feature = "gpu"))]
 pub mod gpu;
 
 use crate::error::Result;
@@ -117,7 +120,8 @@ pub trait Runner {
     async fn prepare_f32(&self, graph: Graph) -> Result<Option<Self::Program>>;
 
     /// Runs a program on inputs by name; gives the graph's outputs in order. `progress` is told the floating-point
-    /// operations done so far and returns whether to go on.
+    /// operations done so far and returns whether to go on. Within an operation that takes long it is asked again with the
+    /// same number.
     ///
     /// # Errors
     /// [`crate::Error::Run`] naming the node, or [`crate::Error::Cancelled`] when `progress` said so.

@@ -2,13 +2,14 @@
 //!
 //! A sampler turns the current latents, the model's output and noise into the next latents by linear combinations whose
 //! coefficients do not depend on the data. [`schedule`] therefore works out a whole run beforehand; whoever holds the
-//! latents applies the [`Lincomb`]s. The reference is diffusers 0.42.1: the tables of noise levels, and the few scalars
+//! latents applies the [`Lincomb`]s; of lists in memory [`ArrayRun`] does. The reference is diffusers 0.42.1: the tables of noise levels, and the few scalars
 //! whose rounding shows in the result, are rounded to f32 where diffusers rounds them, and all else is f64.
 //!
 //! Deliberately absent: tensors, devices, random numbers, files, and anything async. Options that are not of Stable
 //! Diffusion (flow sigmas, learned variances) are errors that name the field.
 
 mod advice;
+mod arrays;
 mod beta_quantile;
 mod betas;
 mod config;
@@ -39,6 +40,7 @@ mod unipc;
 
 use crate::error::{Error, Result};
 
+pub use arrays::ArrayRun;
 pub use config::{Correction, SchedulerConfig};
 pub use kind::{Sampler, SamplerKind, SigmaSchedule};
 pub use limit::Limit;

@@ -121,10 +121,13 @@ fn declarations() -> String {
     let declared: Vec<String> = all.found.into_values().collect();
     let codes = Class::ALL.map(|class| format!("{:?}", class.code())).join(" | ");
     let needs = Remedy::ALL.map(|remedy| format!("{:?}", remedy.code())).join(" | ");
-    let failure = format!(
-        "/** What is thrown: `code` says what a page can do about it, `needs` what a checkpoint that is not usable so takes. */\nexport interface Failure extends Error {{\n  code: {codes};\n  needs?: {needs};\n}}\n"
+    let codes = format!(
+        "/** What can be done about an error, in a word. `worker` is for errors of the worker itself, and no wasm throws it. */\nexport type ErrorCode = {codes} | \"worker\";\n\n/** What a checkpoint that cannot be used as it is takes to be usable. */\nexport type Need = {needs};\n"
     );
-    format!("{head}\n{}\n{BY_HAND}\n{failure}", declared.join("\n"))
+    let failure = format!(
+        "/** What is thrown: `field` names the setting at fault, where it is one. */\nexport interface Failure extends Error {{\n  code: Exclude<ErrorCode, \"worker\">;\n  needs?: Need;\n  field?: string;\n}}\n"
+    );
+    format!("{head}\n{}\n{BY_HAND}\n{codes}\n{failure}", declared.join("\n"))
 }
 
 /// Compares the file with the types; with `DARKROOM_WRITE_TYPES` set, as `./build.sh types` does, it is written instead.
@@ -139,6 +142,20 @@ fn typescript_declarations_are_those_of_the_rust_types() {
     let differs = declared.lines().zip(written.lines().chain(std::iter::repeat(""))).find(|(new, old)| new != old);
     let what = differs.map(|(new, old)| format!("it says {old:?}, the types {new:?}")).unwrap_or_default();
     assert!(written == declared, "src/web/types.d.ts is out of date: run ./build.sh types and commit it\n{what}");
+}
+
+/// The page's documentation has a row for each code, and for no other.
+#[test]
+fn the_documentation_lists_every_code() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/javascript.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, table) = text.split_once("| `code` | what to do |\n|---|---|\n").expect("the table of codes");
+    let rows = table.lines().map_while(|line| line.strip_prefix("| `")?.split('`').next());
+    let mut documented: Vec<&str> = rows.collect();
+    let mut codes: Vec<&str> = Class::ALL.iter().map(|class| class.code()).chain(["worker"]).collect();
+    documented.sort_unstable();
+    codes.sort_unstable();
+    assert_eq!(documented, codes);
 }
 
 /// The names of a declaration's fields, sorted.

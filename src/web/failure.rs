@@ -19,11 +19,21 @@ pub(super) fn refuse(message: &str) -> JsValue {
     failure(Class::Request, message)
 }
 
+/// What one setting is at fault for, which `field` of the error names.
+pub(super) fn refuse_field(field: &str, message: &str) -> JsValue {
+    let error = refuse(message);
+    let _always_set = Reflect::set(&error, &"field".into(), &field.into());
+    error
+}
+
 impl From<Error> for JsValue {
     fn from(error: Error) -> Self {
         let thrown = failure(error.class(), &error.message(Door::Page));
         if let Some(remedy) = error.remedy() {
             let _always_set = Reflect::set(&thrown, &"needs".into(), &remedy.code().into());
+        }
+        if let Some(field) = error.field() {
+            let _always_set = Reflect::set(&thrown, &"field".into(), &field.into());
         }
         thrown
     }

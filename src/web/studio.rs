@@ -5,17 +5,18 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use js_sys::{Array, Function, Map, Object, Reflect, Uint8Array, Uint8ClampedArray};
+use js_sys::{Array, Function, Map, Math, Object, Reflect, Uint8Array, Uint8ClampedArray};
 use serde::de::DeserializeOwned;
 use wasm_bindgen::prelude::*;
 
 use super::drawing::Drawing;
-use super::failure::refuse;
+use super::failure::{refuse, refuse_field};
 use super::models::Models;
 use super::types::{Dtype, LoadSettings, ModelInfo, RunnerName, Work};
 use crate::checkpoint::lora::family_of;
 use crate::engine::{self, DeviceName, Engine, EngineSettings, Expected, Pictures, Tune};
 use crate::hub::Source;
+use crate::hub::http::Cancel;
 use crate::hub::memory::MemoryFiles;
 use crate::image::{RgbImage, decode, decode_mask, mask_of_rgba};
 use crate::pipeline::{self, Embedding, LoadProgress};
@@ -34,9 +35,16 @@ impl Studio {
     }
 
     /// Refuses what the pipeline would refuse in the command line's words.
-    fn check_given(&self, has_picture: bool, has_mask: bool) -> Result<(), JsValue> {
+    fn check_given(&self, request: &Request, has_picture: bool, has_mask: bool) -> Result<(), JsValue> {
         if has_mask && !has_picture {
             return Err(refuse("mask without a picture is not possible: give the picture to repaint too"));
+        }
+        let without_picture = [("strength", request.strength.is_some()), ("fit", request.fit.is_some())];
+        if let Some((field, _)) = without_picture.into_iter().find(|(_, is_given)| *is_given && !has_picture) {
+            return Err(refuse_field(
+                field,
+                &format!("{field} without a picture is not possible: give the picture too"),
+            ));
         }
         if self.0.configs().is_inpaint() && !has_mask {
             let name = self.0.name();
@@ -54,15 +62,20 @@ impl Studio {
         on_progress: &Function,
     ) -> Result<Studio, JsValue> {
         let mut failed = None;
+        let cancel = Cancel::default();
         let mut progress = |p: LoadProgress<'_>| {
             let fraction = p.loaded_bytes as f64 / p.total_bytes.max(1) as f64;
-            failed = failed.take().or(on_progress.call1(&JsValue::NULL, &fraction.into()).err());
+            match on_progress.call1(&JsValue::NULL, &fraction.into()) {
+                Ok(answer) if answer.as_bool() == Some(false) => cancel.cancel(),
+                Ok(_) => {}
+                Err(error) => failed = failed.take().or(Some(error)),
+            }
         };
         let prediction = settings.prediction;
         let settings = EngineSettings { is_arriving, embeddings, ..engine_settings(settings) };
         let device = super::open_device(&settings).await?;
         let engine = Engine::open(&device, source, &settings, &Expected::default()).await?.with_prediction(prediction);
-        engine.load(&mut progress).await?;
+        cancel.run(engine.load(&mut progress)).await?;
         match failed {
             Some(error) => Err(error),
             None => Ok(Studio(engine)),
@@ -73,15 +86,16 @@ impl Studio {
 #[wasm_bindgen]
 impl Studio {
     /// Loads a model from its files, a `Map` from path in the repository to `Uint8Array`. `on_progress` is called with the
-    /// part of the weights that is loaded, 0 to 1.
+    /// part of the weights that is loaded, 0 to 1; where it returns `false`, loading stops there.
     ///
     /// # Errors
-    /// A JavaScript `Error` that names the file at fault, or says that there is no GPU.
+    /// A JavaScript `Error` that names the file at fault, or says that there is no GPU; its `code` is `cancelled` when
+    /// `on_progress` said so.
     pub async fn load(
         name: String,
         #[wasm_bindgen(unchecked_param_type = "Map<string, Uint8Array>")] files: Map,
         #[wasm_bindgen(unchecked_param_type = "LoadSettings")] settings: JsValue,
-        #[wasm_bindgen(unchecked_param_type = "(fraction: number) => void")] on_progress: &Function,
+        #[wasm_bindgen(unchecked_param_type = "(fraction: number) => boolean | void")] on_progress: &Function,
     ) -> Result<Studio, JsValue> {
         let settings = read_object(settings, "settings", LoadSettings::FIELDS)?;
         let mut source = MemoryFiles::new(name);
@@ -106,7 +120,7 @@ impl Studio {
         models: &Models,
         model: String,
         #[wasm_bindgen(unchecked_param_type = "LoadSettings")] settings: JsValue,
-        #[wasm_bindgen(unchecked_param_type = "(fraction: number) => void")] on_progress: &Function,
+        #[wasm_bindgen(unchecked_param_type = "(fraction: number) => boolean | void")] on_progress: &Function,
     ) -> Result<Studio, JsValue> {
         let settings = read_object(settings, "settings", LoadSettings::FIELDS)?;
         let (source, is_arriving) = super::opened::open(models, &model, &settings).await?;
@@ -209,8 +223,8 @@ impl Studio {
         has_picture: bool,
         has_mask: bool,
     ) -> Result<JsValue, JsValue> {
-        self.check_given(has_picture, has_mask)?;
         let request = read_request(request)?;
+        self.check_given(&request, has_picture, has_mask)?;
         let work = self.0.work(&request, has_picture, has_mask)?;
         let syntax = request.prompt_syntax.unwrap_or_default();
         let (prompt, _) = request.lora_tags()?;
@@ -248,9 +262,9 @@ impl Studio {
     ) -> Result<Drawing, JsValue> {
         let start_picture = given_picture(picture, "picture", false)?;
         let mask = given_picture(mask, "mask", true)?;
-        self.check_given(start_picture.is_some(), mask.is_some())?;
         let request = read_request(request)?;
-        Ok(Drawing::new(self.0.draw(&request, Pictures { start_picture, mask }, 0)?))
+        self.check_given(&request, start_picture.is_some(), mask.is_some())?;
+        Ok(Drawing::new(self.0.draw(&request, Pictures { start_picture, mask }, random_seed())?))
     }
 }
 
@@ -304,14 +318,15 @@ impl From<Dtype> for engine::Dtype {
     }
 }
 
-/// A request with a seed, which the page chooses. An empty negative prompt is none: the page's empty field means that nothing
-/// was asked for.
+/// The seed of a request that has none: 32 bits, which JavaScript's numbers hold.
+pub(super) fn random_seed() -> u64 {
+    (Math::random() * f64::from(u32::MAX)) as u64
+}
+
+/// A request. An empty negative prompt is none: the page's empty field means that nothing was asked for.
 pub(super) fn read_request(request: JsValue) -> Result<Request, JsValue> {
     let mut request: Request = read_object(request, "request", Request::FIELDS)?;
     request.negative_prompt = request.negative_prompt.filter(|text| !text.is_empty());
-    if request.seed.is_none() {
-        return Err(refuse("the request has no seed: give a whole number"));
-    }
     Ok(request)
 }
 
@@ -323,7 +338,10 @@ pub(super) fn read_object<T: DeserializeOwned>(value: JsValue, what: &str, field
     };
     for key in Object::keys(object).iter().filter_map(|key| key.as_string()) {
         if !fields.contains(&key.as_str()) {
-            return Err(refuse(&format!("the {what} has no setting {key}: there are {}", fields.join(", "))));
+            return Err(refuse_field(
+                &key,
+                &format!("the {what} has no setting {key}: there are {}", fields.join(", ")),
+            ));
         }
     }
     serde_wasm_bindgen::from_value(value).map_err(|e| {

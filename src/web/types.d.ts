@@ -225,8 +225,8 @@ export type DrawRequest = {
   timesteps?: Array<number>,
   /** The noise levels of the steps, one more than there are steps, in place of their number. */
   sigmas?: Array<number>,
-  /** The seed of the first picture; each further picture adds one. */
-  seed: number | string,
+  /** The seed of the first picture; each further picture adds one. Random where absent. */
+  seed?: number | string,
   /**
    * The seed that the noise is turned towards by `variation_strength`; with several pictures, this one counts on and `seed`
    * stays, as in AUTOMATIC1111. Random where absent.
@@ -929,8 +929,15 @@ export type Pixels = {
 /** A picture given: a PNG, JPEG, WebP, GIF, BMP or TIFF file, or pixels as a canvas has them. */
 export type GivenPicture = Uint8Array | ImageData | { width: number, height: number, data: Uint8ClampedArray };
 
-/** What is thrown: `code` says what a page can do about it, `needs` what a checkpoint that is not usable so takes. */
+/** What can be done about an error, in a word. `worker` is for errors of the worker itself, and no wasm throws it. */
+export type ErrorCode = "request" | "model" | "device" | "memory" | "lost" | "picture" | "file" | "network" | "storage" | "cancelled" | "worker";
+
+/** What a checkpoint that cannot be used as it is takes to be usable. */
+export type Need = "prediction" | "config" | "text_encoder" | "vae" | "as_vae" | "as_decoder" | "as_text_encoder";
+
+/** What is thrown: `field` names the setting at fault, where it is one. */
 export interface Failure extends Error {
-  code: "request" | "model" | "device" | "memory" | "lost" | "picture" | "file" | "storage" | "cancelled";
-  needs?: "prediction" | "config" | "text_encoder" | "vae" | "as_vae" | "as_decoder" | "as_text_encoder";
+  code: Exclude<ErrorCode, "worker">;
+  needs?: Need;
+  field?: string;
 }

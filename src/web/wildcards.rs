@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use wasm_bindgen::prelude::*;
 
 use super::failure::refuse;
-use super::studio::read_request;
+use super::studio::{random_seed, read_request};
 use super::types::{ChosenPrompts, PictureChoice};
 use crate::prompt::wildcards::{NO_LISTS, Wildcards};
 
@@ -19,7 +19,8 @@ pub fn choose_prompts(
     #[wasm_bindgen(unchecked_param_type = "DrawRequest")] request: JsValue,
     #[wasm_bindgen(unchecked_param_type = "Record<string, string>")] lists: JsValue,
 ) -> Result<JsValue, JsValue> {
-    let request = read_request(request)?;
+    let mut request = read_request(request)?;
+    request.seed.get_or_insert_with(random_seed);
     let lists: BTreeMap<String, String> =
         serde_wasm_bindgen::from_value(lists).map_err(|e| refuse(&format!("the wildcards cannot be read: {e}")))?;
     let mut wildcards = Wildcards::new();

@@ -176,6 +176,27 @@ check("  only the masked part is drawn", blurred.image.size == large.size
       and blurred.image.convert("RGB").crop((0, 0, 256, 60)).tobytes() == large.crop((0, 0, 256, 60)).tobytes()
       and blurred.image.convert("RGB").crop((100, 80, 150, 130)).tobytes() != large.crop((100, 80, 150, 130)).tobytes())
 check("  in the infotext", "Mask blur: 4, Inpaint area: Only masked, Masked area padding: 8" in blurred.info["infotexts"][0])
+# The same from a client that sends no more than it has to: the API's own defaults.
+
+
+def in_base64(picture):
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+spotted = {"init_images": [in_base64(large)], "mask": in_base64(spot), "prompt": "a", "steps": 2, "width": 128, "height": 128}
+status, answer = post("img2img", **spotted)
+of_mask = json.loads(answer["info"])
+check(f"defaults with a mask: {of_mask['infotexts'][0]}", status == 200 and of_mask["ignored"] == []
+      and of_mask["denoising_strength"] == 0.75 and "Mask blur: 4, Inpaint area: Only masked" in of_mask["infotexts"][0])
+status, answer = post("img2img", mask_blur=0, mask_blur_x=4, mask_blur_y=4, inpaint_full_res=False, inpainting_fill=0, **spotted)
+of_mask = json.loads(answer["info"])
+check(f"  and said: {of_mask['infotexts'][0]}", "Mask blur: 0," in of_mask["infotexts"][0]
+      and "Inpaint area" not in of_mask["infotexts"][0] and of_mask["ignored"] == ["inpainting_fill"])
+for fill in [2, 3]:
+    refused(f"inpainting_fill {fill}", "img2img", dict(spotted, inpainting_fill=fill), ["use 1"], "inpainting_fill")
+refused("mask_blur_x alone", "img2img", dict(spotted, mask_blur_x=2), ["use mask_blur"], "mask_blur_x")
 encoded = base64.encodebytes(APPLE.read_bytes()).decode()
 for form in [encoded, encoded.replace("\n", "").rstrip("="), "data:image/png;base64," + encoded.replace("\n", "")]:
     status, _ = post("img2img", init_images=[form], prompt="a", steps=2, width=128, height=128)

@@ -121,6 +121,10 @@ fn settings_go_to_another_browser_and_can_be_taken_back() {
     let file = browser.run(
         "const { write_styles } = await import('./page/styles.js');
         write_styles([{ name: 'Ink', prompt: 'ink', negative: '' }]);
+        const { set_options } = await import('./page/model_options.js');
+        set_options('some.safetensors', { prediction: 'v', vae: 'other-vae.safetensors' });
+        document.getElementById('weights').value = 'q8_0';
+        (await import('./page/form.js')).keep_form();
         document.getElementById('theme').value = 'light';
         document.getElementById('theme').dispatchEvent(new Event('change'));
         return (await import('./page/backup.js')).settings_file();",
@@ -143,6 +147,15 @@ fn settings_go_to_another_browser_and_can_be_taken_back() {
         other.eval(state),
         json!(["light", "7", ["Ink", "Own"], ["a prompt of the other", "a prompt of the one"]])
     );
+    // Options of models come, too; a part that is not here is not loaded.
+    let options = other.run(
+        "const { all_options, models_are, options_of } = await import('./page/model_options.js');
+        const model = 'some.safetensors';
+        const of = (...models) => { models_are(models.map((model) => ({ model }))); return options_of(model); };
+        return [document.getElementById('weights').value, all_options()[model], of(model), of(model, 'other-vae.safetensors')];",
+    );
+    let all = json!({ "prediction": "v", "vae": "other-vae.safetensors" });
+    assert_eq!(options, json!(["q8_0", all, { "prediction": "v" }, all]));
     other.eval("window.before = true");
     press_in_notice(&other, "Undo");
     other.wait_until("!window.before && document.documentElement.dataset.state === 'ready'");

@@ -77,22 +77,34 @@ impl Browser {
 
     /// Starts Chromium with those flags of `webdriver.json` that pass `keep`.
     pub fn start_with(keep: impl Fn(&str) -> bool) -> Self {
-        Self::start_chromium(keep, None)
+        Self::start_chromium(keep, None, false)
     }
 
     /// Starts Chromium on a profile that outlives it.
     #[allow(dead_code, reason = "for the tests of downloads")]
     pub fn start_in(profile: &Path) -> Self {
-        Self::start_chromium(|_| true, Some(profile))
+        Self::start_chromium(|_| true, Some(profile), false)
     }
 
-    fn start_chromium(keep: impl Fn(&str) -> bool, profile: Option<&Path>) -> Self {
+    /// Starts Chromium, which traces what its threads do: see [`Browser::trace`].
+    #[allow(dead_code, reason = "for the tests of time")]
+    pub fn start_traced() -> Self {
+        Self::start_chromium(|_| true, None, true)
+    }
+
+    fn start_chromium(keep: impl Fn(&str) -> bool, profile: Option<&Path>, is_traced: bool) -> Self {
         let mut options = options_of("goog:chromeOptions");
         let flags = options["args"].as_array_mut().expect("a list of flags");
         flags.retain(|flag| flag.as_str().is_some_and(&keep));
         flags.push("--window-size=1280,900".into());
         flags.extend(profile.map(|profile| format!("--user-data-dir={}", profile.display()).into()));
-        let capabilities = json!({ "goog:chromeOptions": options, "goog:loggingPrefs": { "browser": "ALL" } });
+        let mut logs = json!({ "browser": "ALL" });
+        if is_traced {
+            options["perfLoggingPrefs"] = json!({ "enableNetwork": false, "enablePage": false,
+                "traceCategories": "toplevel,blink.user_timing" });
+            logs["performance"] = "ALL".into();
+        }
+        let capabilities = json!({ "goog:chromeOptions": options, "goog:loggingPrefs": logs });
         let name = std::env::var("CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".into());
         Self::open_session(&name, &["--port=0"], "started successfully on port ", capabilities)
     }
@@ -187,6 +199,16 @@ impl Browser {
         let entries = self.post("/se/log", json!({ "type": "browser" }));
         let of_interest = |entry: &&Value| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING"));
         entries.as_array().into_iter().flatten().filter(of_interest).map(|entry| entry["message"].to_string()).collect()
+    }
+
+    /// What the threads of a traced browser did since the last call, as events of the trace format of Chromium.
+    #[allow(dead_code, reason = "for the tests of time")]
+    pub fn trace(&self) -> Vec<Value> {
+        let entries = self.post("/se/log", json!({ "type": "performance" }));
+        let messages = entries.as_array().into_iter().flatten().filter_map(|entry| entry["message"].as_str());
+        let messages = messages.filter_map(|message| serde_json::from_str::<Value>(message).ok());
+        let traced = messages.filter(|message| message["message"]["method"] == "Tracing.dataCollected");
+        traced.map(|mut message| message["message"]["params"].take()).collect()
     }
 
     /// The console for a failure's message.

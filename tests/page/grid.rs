@@ -172,3 +172,51 @@ fn a_cancelled_grid_leaves_its_finished_pictures() {
     assert_eq!(browser.eval("document.querySelectorAll('#queue li').length"), 0);
     assert_eq!(browser.eval("document.getElementById('grid-start').hidden"), false);
 }
+
+#[test]
+fn a_grid_that_a_reload_cuts_goes_on_to_its_sheet() {
+    let browser = Browser::start();
+    open(&browser);
+    browser.fill(&[("steps", "12"), ("variation-seed", "9")]);
+    choose(&browser, "x", "variation_strength", "0-1 [3]");
+    browser.eval("document.getElementById('grid-start').click()");
+    browser.wait_until("document.querySelectorAll('.card').length === 1");
+    browser.reload();
+    browser.wait_until("document.getElementById('notices').textContent.includes('not finished when you left')");
+    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Resume').click()");
+    browser.wait_until("document.getElementById('notices').textContent.includes('Grid ready: Variation strength')");
+    browser.wait_until_idle();
+    let kept = browser.run(
+        "const { all } = await import('./page/album.js');
+        return (await all()).map(({ grid, parameters: { seed, variation_strength = 0, variation_seed } }) => [grid?.x.values ?? null, seed, variation_strength, variation_seed ?? 9]);",
+    );
+    let values = json!(["0", "0.5", "1"]);
+    // The first picture may have been drawn twice, where the page was left right behind it.
+    let kept = kept.as_array().expect("a list");
+    assert_eq!(kept.last(), Some(&json!([values, 7, 0, 9])), "{kept:?}");
+    assert_eq!(&kept[kept.len() - 3..kept.len() - 1], [json!([null, 7, 0.5, 9]), json!([null, 7, 1, 9])], "{kept:?}");
+    let sheet = browser.newest_picture();
+    for place in 1..3 {
+        let (cell, left) = (browser.picture_at(place), sheet.width - place * 128 - (place - 1) * 4);
+        let at = ((sheet.height - 64) * sheet.width + left + 64) * 3;
+        assert_eq!(&sheet.pixels[at..at + 3], &cell.pixels[(64 * 128 + 64) * 3..][..3], "cell {place}");
+    }
+    // Its seed is one more axis where there is a strength.
+    browser.fill(&[("variation-strength", "0.5"), ("steps", "1")]);
+    browser.eval("document.querySelector('#grid summary').focus()");
+    browser.eval("document.getElementById('grid-x').focus()");
+    browser.wait_until(
+        "[...document.getElementById('grid-x-type').options].some(({ value }) => value === 'variation_seed')",
+    );
+    choose(&browser, "x", "variation_seed", "3-4");
+    browser.eval("document.getElementById('grid-start').click()");
+    browser.wait_until("document.getElementById('notices').textContent.includes('Grid ready: Variation seed')");
+    let seeds = browser.run(
+        "const { all } = await import('./page/album.js');
+        return (await all()).slice(-3, -1).map(({ parameters: { seed, variation_seed } }) => [seed, variation_seed]);",
+    );
+    assert_eq!(seeds, json!([[7, 3], [7, 4]]));
+    // A reload in mid-picture would ask a person, who has pressed something.
+    let said: Vec<_> = browser.console().into_iter().filter(|said| !said.contains("beforeunload")).collect();
+    assert_eq!(said, Vec::<String>::new());
+}

@@ -235,6 +235,27 @@ fn loras_are_dropped_listed_and_remembered() {
     assert_eq!(browser.eval(&format!("{}.value", in_row("kohya", "input[type=number]"))), "0.6");
     browser.draw("a photo, fox", 2);
     assert_eq!(difference(&browser.newest_picture(), &with), 0);
+
+    // So does a link, of the form and of a picture.
+    browser.eval("navigator.clipboard.writeText = async (copied) => { window.copied = copied; }");
+    let carried = "&lora=kohya%3A0.6%3A&lora=locon%3A-0.8%3A0.25";
+    browser.eval("document.querySelector('.card .open').click()");
+    for button in ["#viewer-actions button[title^=\"Copy a link\"]", "#copy-link"] {
+        browser.eval(&format!("(() => {{ window.copied = ''; document.querySelector('{button}').click(); }})()"));
+        browser.wait_until("window.copied");
+        let link = browser.eval("window.copied");
+        assert!(link.as_str().expect("a link").ends_with(carried), "{link}");
+        browser.eval("document.getElementById('viewer').close()");
+    }
+    for name in ["kohya", "locon"] {
+        browser.eval(&format!("{}.click()", in_row(name, "input[type=checkbox]")));
+    }
+    browser.eval(&format!("(() => {{ location.hash = '#v=1&prompt=x{carried}&lora=nobody%3A1%3A&lora=evil'; }})()"));
+    said("lora evil; it was made with the LoRA nobody, not installed for this model");
+    let own = in_row("locon", ".lora-own input[type=number]");
+    let strengths = format!("[{}.value, {own}.value]", in_row("kohya", "input[type=number]"));
+    assert_eq!(browser.eval(&strengths), json!(["0.6", "0.25"]));
+    assert_eq!(browser.text("#networks-count"), "2 on");
     browser.eval(&format!("{}.click()", in_row("kohya", "button[aria-label^=Delete]")));
     browser.wait_until("!document.querySelector('[data-lora=kohya]')");
     browser.eval("document.querySelectorAll('.card')[2].querySelector('button[aria-label^=\"Use settings\"]').click()");

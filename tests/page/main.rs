@@ -22,6 +22,7 @@ mod highlight;
 mod kept;
 mod keyboard;
 mod large_file;
+mod library;
 mod loras;
 mod lost;
 mod models;
@@ -37,6 +38,7 @@ mod responsive;
 mod shape;
 #[path = "../common/single.rs"]
 mod single;
+mod speed;
 mod threads;
 mod tiles;
 #[path = "../common/tiny.rs"]

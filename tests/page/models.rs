@@ -8,7 +8,7 @@ use crate::trouble::copy_of_page;
 /// A commit's name, of the form that the Hub has.
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-fn copy_folder(from: &Path, to: &Path) {
+pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a readable folder") {
         let path = entry.expect("a readable entry").path();
@@ -22,7 +22,7 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// Makes the folder that comes with the page answer as the Hub does: the branch has a commit, the commit has files.
-fn as_hub(page: &Path) {
+pub fn as_hub(page: &Path) {
     let api = page.join("hub/api/models/darkroom/tiny-emoji");
     std::fs::create_dir_all(api.join("revision")).expect("a folder");
     std::fs::write(api.join("revision/main"), format!(r#"{{"sha":"{COMMIT}"}}"#)).expect("a file");

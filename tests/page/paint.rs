@@ -196,3 +196,45 @@ fn a_picture_is_extended_and_its_border_is_the_mask() {
     browser.wait_until("document.getElementById('notices').textContent.includes('Choose at least one side')");
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }
+
+/// The mask lies on the picture as it is fitted, and stays on the same part of it.
+#[test]
+fn a_painted_mask_stays_in_its_place_where_a_fitted_picture_is_extended() {
+    let browser = opened();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("wide.png");
+    let wide = read(&apple()).resize_lanczos(256, 128);
+    std::fs::write(&path, encode_png(&wide, &[]).expect("a PNG")).expect("a file");
+    browser.choose_file("#picture-file", &path);
+    browser.wait_until("document.getElementById('width').value === '256'");
+    browser.eval("['left', 'right', 'bottom'].forEach((side) => document.getElementById(`outpaint-${side}`).click())");
+    for fit in ["crop", "pad"] {
+        browser.choose_file("#picture-file", &path);
+        browser.wait_until(
+            "document.getElementById('mask-canvas').width === 256 && document.getElementById('width').value === '256'",
+        );
+        browser.fill(&[("width", "128"), ("fit", fit), ("outpaint-pixels", "64")]);
+        browser.wait_until("document.getElementById('mask-canvas').width === 128");
+        // A spot about the picture's middle, 16 by 16 of its own pixels, and one to its left: in the middle row the canvas shows the
+        // columns 64 to 192 of it cropped, and all, half as large, padded.
+        let (scale, left, top) = if fit == "crop" { (1.0, -64.0, 0.0) } else { (0.5, 0.0, 32.0) };
+        browser.run(&format!(
+            "const {{ paint }} = await import('./page/mask.js');
+            paint((pen) => {{ for (const x of [80, 120]) pen.fillRect({left} + x * {scale}, {top} + 56 * {scale}, 16 * {scale}, 16 * {scale}); }});"
+        ));
+        browser.eval("document.getElementById('outpaint').click()");
+        browser.wait_until(
+            "document.getElementById('height').value === '192' && document.getElementById('width').value === '256'",
+        );
+        browser.wait_until(&hint_starts("Only the painted area"));
+        // 64 rows above, 16 of the picture, and both spots, each within a pixel of its side.
+        browser.wait_until(&format!("{N_PAINTED} > {}", 80 * 256));
+        let spots = browser.eval(N_PAINTED).as_u64().expect("a number") - 80 * 256;
+        assert!((2 * 15 * 15..=2 * 17 * 17).contains(&spots), "{fit}: {spots}");
+        let at = "[[88, 128], [128, 128], [108, 128], [88, 110], [140, 128]].map(([x, y]) =>
+            document.getElementById('mask-canvas').getContext('2d').getImageData(x, y, 1, 1).data[3] >= 128)";
+        assert_eq!(browser.eval(at), json!([true, true, false, false, false]), "{fit}");
+        browser.eval("document.getElementById('remove-picture').click()");
+    }
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}

@@ -65,17 +65,32 @@ fn the_picture_is_whole_and_generate_in_view_at_every_size() {
             assert!(is_full, "{frame:?} leaves room in {sheet:?} in {window:?}");
         }
     }
+    // The bar over the picture fits a phone without scrolling, and so does what is said while a picture develops.
+    let bar = "(() => { const bar = document.getElementById('stage-actions'); return [bar.scrollWidth <= bar.clientWidth,
+        [...bar.children].filter((button) => button.checkVisibility()).length,
+        new Set([...bar.children].filter((button) => button.checkVisibility()).map((button) => button.getBoundingClientRect().top)).size]; })()";
+    assert_eq!(browser.eval(bar), json!([true, 5, 1]));
     // The options come over the picture on a phone, and everything for fingers is large enough.
     resize(&browser, WINDOWS[2]);
     browser.eval("document.getElementById('open-panel').click()");
     browser.eval("document.querySelectorAll('details').forEach((details) => details.open = true)");
-    let small = browser.eval(
-        "[...document.querySelectorAll('button, a, select, summary, input:not([type=radio], [type=checkbox])')].filter((element) => {
-            const box = element.getBoundingClientRect();
-            return element.checkVisibility() && box.width > 0 && (box.height < 43.9 || box.width < 43.9);
-        }).map((element) => element.id || element.textContent)",
-    );
-    assert_eq!(small, json!([]), "too small for fingers");
+    let small = || {
+        browser.eval(
+            "[...(document.querySelector('dialog[open]') ?? document)
+                .querySelectorAll('button, a, select, summary, .segments label, input:not([type=radio], [type=checkbox])')]
+                .filter((element) => {
+                    const box = element.getBoundingClientRect();
+                    return element.checkVisibility() && box.width > 0 && (box.height < 43.9 || box.width < 43.9);
+                }).map((element) => element.id || element.textContent)",
+        )
+    };
+    assert_eq!(small(), json!([]), "too small for fingers");
+    for dialog in ["models", "settings", "help", "history"] {
+        browser.eval(&format!("document.getElementById('open-{dialog}').click()"));
+        browser.eval("document.querySelectorAll('dialog[open] details').forEach((details) => details.open = true)");
+        assert_eq!(small(), json!([]), "too small for fingers: {dialog}");
+        browser.eval("document.querySelector('dialog[open]').close()");
+    }
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }
 
@@ -124,6 +139,27 @@ fn the_first_visit_says_what_to_do_and_chips_set_the_form() {
     browser.wait_until_idle();
     assert_eq!(browser.eval("document.getElementById('advanced').open"), true);
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}
+
+#[test]
+fn what_is_asked_for_before_the_model_is_there_waits_for_it() {
+    let browser = Browser::start();
+    browser.open(&page_url());
+    let seen = browser.run(
+        "const draw = document.getElementById('draw');
+        while (draw.disabled) await new Promise((resolve) => setTimeout(resolve, 1));
+        document.getElementById('prompt').value = 'a red apple on a blue background';
+        const state = document.documentElement.dataset.state;
+        // Twice, as somebody does who sees nothing come.
+        draw.click();
+        draw.click();
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        return [state, document.getElementById('needs').textContent];",
+    );
+    assert_eq!(seen, json!(["starting", "Generates as soon as the model is loaded"]));
+    browser.wait_until("document.querySelectorAll('.card').length === 1");
+    browser.wait_until_idle();
+    assert_eq!(browser.n_pictures(), 1);
 }
 
 #[test]
@@ -238,6 +274,14 @@ fn the_queue_is_told_reordered_and_cleared() {
         ));
     }
     assert_eq!(browser.text("#open-queue"), "Queue: 3");
+    // All of it can be read on a phone.
+    resize(&browser, WINDOWS[2]);
+    let stage =
+        "(() => { const stage = document.getElementById('stage'); return stage.scrollWidth <= stage.clientWidth; })()";
+    assert_eq!(browser.eval(stage), true);
+    let rows = "new Set(['open-queue', 'pause', 'stop'].map((id) => document.getElementById(id).getBoundingClientRect().top)).size";
+    assert_eq!(browser.eval(rows), 1);
+    resize(&browser, WINDOWS[0]);
     browser.eval("document.getElementById('open-queue').click()");
     assert!(browser.text("#queue-time").starts_with("3 images"), "{}", browser.text("#queue-time"));
     let names = "[...document.querySelectorAll('#queue span')].map(({ textContent }) => textContent)";
@@ -278,4 +322,56 @@ fn the_page_speaks_german() {
     browser.draw(APPLE, 1);
     assert!(browser.text("#stage").starts_with("Fertig in"), "{}", browser.text("#stage"));
     assert_eq!(browser.text(".card small"), "Seed 1 · 1 Schritt");
+    // All that stands in index.html is translated, but for what is the same in both languages.
+    let same = browser.run(
+        "const { markup } = await import('./page/german_markup.js');
+        const page = new DOMParser().parseFromString(await (await fetch('index.html')).text(), 'text/html');
+        page.querySelectorAll('noscript, svg').forEach((element) => element.remove());
+        const walker = page.createTreeWalker(page.body, NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT);
+        const said = new Set();
+        for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+            if (node instanceof Text) said.add(node.nodeValue);
+            else for (const name of ['aria-label', 'placeholder', 'title', 'alt']) said.add(node.getAttribute(name) ?? '');
+        }
+        return [...said].map((each) => each.trim().replace(/\\s+/g, ' ')).filter((each) => /\\p{L}{2}/u.test(each) && !(each in markup)).sort();",
+    );
+    let expected = [
+        "AUTOMATIC1111: (word:1.2) BREAK AND",
+        "CPU",
+        "CPU: diffusers, ComfyUI",
+        "ComfyUI: (word:1.2)",
+        "Darkroom",
+        "Embeddings",
+        "Eta",
+        "GPU (WebGPU)",
+        "GPU: AUTOMATIC1111, Forge",
+        "Hub",
+        "LoRAs",
+        "Prompt",
+        "Sampler",
+        "Seed",
+        "a red apple on a blue background",
+        "compel (InvokeAI): word++",
+        "https://huggingface.co",
+        "owner/name, owner/name/file.safetensors or https://…",
+    ];
+    assert_eq!(same, json!(expected));
+    // So is what the engine says.
+    let why = browser.eval("document.getElementById('runner-why').textContent");
+    assert!(why.as_str().is_some_and(|why| why.contains("CPU") && !why.contains("adapter here")), "{why}");
+    for (field, value, said) in [
+        ("steps", "0", "Schritte: 0 geht nicht: möglich ist 1 bis 150."),
+        (
+            "width",
+            "100",
+            "Breite 100 geht nicht: möglich ist 96 oder 128, oder jedes Vielfache von 8 (Größenraster, unter Erweitert).",
+        ),
+        ("guidance", "99", "CFG-Skala 99 geht nicht: möglich ist 0.0 bis 20.0."),
+    ] {
+        let before = browser.eval(&format!("document.getElementById('{field}').value"));
+        browser.fill(&[(field, value)]);
+        browser.wait_until(&format!("document.getElementById('needs').textContent === '{said}'"));
+        assert_eq!(browser.eval(&format!("document.getElementById('{field}').getAttribute('aria-invalid')")), "true");
+        browser.fill(&[(field, before.as_str().expect("a text"))]);
+    }
 }

@@ -78,8 +78,8 @@ fn what_cannot_be_drawn_is_said_before_it_is_asked_for() {
             "width",
         ),
         (&[("width", "128"), ("steps", "151")], "Steps 151 is not possible: use 1 to 150.", "steps"),
-        (&[("steps", "2"), ("guidance", "21")], "Guidance scale 21 is not possible: use 0.0 to 20.0.", "guidance"),
-        (&[("guidance", "4"), ("count", "0")], "Count 0 is not possible: use 1 to 64.", "count"),
+        (&[("steps", "2"), ("guidance", "21")], "CFG scale 21 is not possible: use 0.0 to 20.0.", "guidance"),
+        (&[("guidance", "4"), ("count", "0")], "Images: 0 is not possible: use 1 to 64.", "count"),
         (&[("count", "1"), ("seed", "1.5")], "Seed must be a whole number from 0 to 18446744073709551615.", "seed"),
         (&[("seed", "1"), ("prompt", "  ")], "Enter a prompt.", "prompt"),
     ] {

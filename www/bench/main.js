@@ -2,6 +2,7 @@
 
 import { message_of } from "../errors.js";
 import { make } from "../page/elements.js";
+import { BENCHMARK, remember_speed } from "../page/speed.js";
 import { bytes, sentence } from "../page/words.js";
 import { Remote } from "./remote.js";
 
@@ -291,6 +292,8 @@ async function time_part(part, asked, record, say) {
     entry.runs.push(await remote.call("run"));
     show(record);
   }
+  // Nearly all of a drawing's work is the UNet's.
+  if (part === "unet") remember_speed({ repository: BENCHMARK, device: loaded.device }, loaded.flops, spread(entry.runs.slice(1).map(({ secs }) => secs))[1] ?? 0);
   entry.heap_bytes = await remote.call("heap");
   entry.tiles = await remote.call("tiles");
   if (profile) {

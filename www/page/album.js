@@ -1,6 +1,6 @@
 // Finished pictures in IndexedDB: they outlive the page, and other tabs hear of them.
 //
-// One object store of {id, png, parameters, seconds, made_at} and, where they are set, source, grid, favourite and deleted_at. A deleted picture
+// One object store of {id, png, parameters, seconds, made_at} and, where they are set, source, grid, cell, favourite and deleted_at. A deleted picture
 // stays for a while, so that it can be brought back, and is gone for good at a later visit.
 
 import { broadcast } from "./channel.js";
@@ -28,6 +28,7 @@ export function on_lost(act) {
  * @property {number} made_at milliseconds since 1970
  * @property {Blob} [source] the picture that it was made from
  * @property {import("./grid_sheet.js").Grid} [grid] what it goes through, where it is a grid of pictures
+ * @property {{grid: string, i: number}} [cell] which picture of which grid it is
  * @property {boolean} [favourite]
  * @property {number} [deleted_at] milliseconds since 1970
  */

@@ -1,9 +1,9 @@
 // Settings as one file: preferences, styles and prompts, to be taken to another browser. Models and images are not in it.
 
-import { message_of } from "../errors.js";
 import { element, make, picked_files } from "./elements.js";
 import { HISTORY_KEY, history_of, is_same, prompt_history } from "./history.js";
 import { read, write } from "./memory.js";
+import { message_of } from "./messages.js";
 import { notify } from "./notices.js";
 import { save_file } from "./saving.js";
 import { STYLES_KEY, styles_of, with_styles } from "./styles.js";
@@ -41,6 +41,12 @@ const choice_of_lora = (found) => {
   return is_good ? { on, strength, text_strength } : undefined;
 };
 
+/** @type {Check} */
+const options_of_model = (found) => {
+  const { prediction, base, vae, taesd } = /** @type {Values} */ (found ?? {});
+  return record_of(a("string"))({ prediction: prediction === "epsilon" || prediction === "v" ? prediction : undefined, base, vae, taesd });
+};
+
 /** Menus whose values come with a model. */
 const OF_MODEL = ["model", "sampler"];
 
@@ -58,6 +64,7 @@ const form = (found) => {
 const KEPT = {
   form,
   "model-settings": record_of(record_of(a("string"))),
+  "model-options": record_of(options_of_model),
   look: record_of((found) => a("string")(found) ?? a("boolean")(found)),
   open: record_of(a("boolean")),
   grid: record_of(a("string")),

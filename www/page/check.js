@@ -1,25 +1,24 @@
 // What a request needs, or what is wrong with it: it is checked once typing rests, and again before it is drawn. Nothing is drawn here.
 
-import { message_of } from "../errors.js";
 import { is_downloading } from "./downloads.js";
 import { element } from "./elements.js";
 import { FIELDS, keep_form, keep_model_settings, loaded_model } from "./form.js";
 import { show_marks } from "./highlight.js";
-import { read, write } from "./memory.js";
+import { message_of as raw_message_of } from "../errors.js";
+import { told } from "./messages.js";
 import { networks_known } from "./networks.js";
 import { announce } from "./notices.js";
 import { reveal } from "./panel.js";
 import { fault, load_options, request, syntax } from "./request.js";
 import { next_seed, random_seed, use_up_seed } from "./seed.js";
 import { show_simple } from "./simple.js";
+import { remember_speed, seconds_for } from "./speed.js";
 import * as start_picture from "./start_picture.js";
 import { text } from "./texts.js";
 import { with_variation_seed } from "./variation.js";
 import { wildcards } from "./wildcards.js";
 import { bytes, duration, sentence } from "./words.js";
 
-/** Where it is kept how fast this machine was, by model, device and type of weights. */
-const SPEED_KEY = "darkroom.speed";
 /** How long typing rests before a screen reader is told what is wrong. */
 const TELL_MS = 1_000;
 /** How long typing rests before tokens are counted and the request is checked. */
@@ -87,14 +86,14 @@ async function check(asked = request()) {
     const work = await darkroom.work(asked, { ...start_picture.given(), wildcards: wildcards() });
     if (check_id === n_checks) {
       show_notes(work.notes);
-      seconds = work.flops / Number(read(SPEED_KEY)[speed_name(loaded)] ?? Number.NaN);
+      seconds = seconds_for(loaded, work.flops);
     }
     say("ready", needs(asked, work, await memory(asked, loaded), loaded), null);
     return work;
   } catch (error) {
     // What the command line and programs call it is here a choice.
-    const said = message_of(error).replace(" with --any-size (any_size)", text.choose_any_size);
-    say("error", sentence(said), field_of(message_of(error)));
+    const message = raw_message_of(error);
+    say("error", sentence(told(message.replace(" with --any-size (any_size)", text.choose_any_size))), field_of(message));
     return null;
   }
 }
@@ -106,9 +105,6 @@ function show_notes(notes) {
   const told = notes.map((note) => sentence(note.replace("--prompt-syntax a1111", text.syntax_a1111)));
   element("prompt-notes").textContent = told.join(" ");
 }
-
-/** @param {LoadedModel} loaded */
-const speed_name = ({ repository, device, weights }) => `${repository} by ${device}${weights ? ` in ${weights}` : ""}`;
 
 /**
  * What the request takes of the GPU's memory, in words; nothing where the processor draws.
@@ -135,8 +131,8 @@ function needs(asked, work, memory, loaded) {
   const parts = is_downloading(load_options().kept) ? [text.starts_while_downloading] : [];
   parts.push(`${asked.count === 1 ? "" : `${asked.count} × `}${asked.width} × ${asked.height}`, text.steps(work.n_steps));
   if (memory) parts.push(memory);
-  const speed = Number(read(SPEED_KEY)[speed_name(loaded)] ?? 0);
-  parts.push(speed > 0 ? text.about(duration(work.flops / speed)) : text.estimate_later);
+  const takes = seconds_for(loaded, work.flops);
+  parts.push(Number.isNaN(takes) ? text.estimate_later : text.about(duration(takes)));
   return parts.join(" · ");
 }
 
@@ -146,8 +142,8 @@ function needs(asked, work, memory, loaded) {
  */
 export function took({ flops, seconds }) {
   const loaded = loaded_model();
-  if (!loaded || !(seconds > 0)) return;
-  write(SPEED_KEY, { ...read(SPEED_KEY), [speed_name(loaded)]: flops / seconds });
+  if (!loaded) return;
+  remember_speed(loaded, flops, seconds);
   changed();
 }
 
@@ -166,7 +162,7 @@ export async function look() {
       shown.textContent = is_over ? text.too_many_tokens(n_tokens, limit) : written ? text.tokens(n_tokens, limit, n_chunks) : "";
       shown.dataset.state = is_over ? "over" : "";
     } catch (error) {
-      shown.textContent = sentence(message_of(error));
+      shown.textContent = sentence(told(raw_message_of(error)));
     }
   }
   await check();
@@ -186,7 +182,7 @@ export async function next_request() {
   const asked = with_variation_seed(request());
   // Variations are all of one seed.
   const n_seeds = asked.variation_strength === undefined ? asked.count : 1;
-  const put_back = use_up_seed(asked.seed, fault(asked) === null ? n_seeds : 0);
+  const put_back = use_up_seed(asked.seed ?? 0, fault(asked) === null ? n_seeds : 0);
   const work = await check(asked);
   if (!work) {
     put_back();

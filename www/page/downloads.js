@@ -1,10 +1,11 @@
 // Downloading a model: one at a time, with its progress in the list and in the page's head. Which files belong to it and where they
 // are kept is the program's.
 
-import { code_of, message_of } from "../errors.js";
+import { code_of } from "../errors.js";
 import { broadcast } from "./channel.js";
 import { delete_now } from "./deletions.js";
 import { element, part } from "./elements.js";
+import { message_of } from "./messages.js";
 import { network_came, network_of } from "./networks.js";
 import { announce, notify } from "./notices.js";
 import { text } from "./texts.js";

@@ -2,11 +2,11 @@
 // source image or its settings to the form, several pictures and archives of them into the gallery, and a file of settings or styles to
 // the others.
 
-import { message_of } from "../errors.js";
 import { import_settings } from "./backup.js";
 import { closest, element } from "./elements.js";
 import { is_archive, take_pictures } from "./gallery_import.js";
 import { is_checkpoint, take_dropped_folder, take_file } from "./imports.js";
+import { message_of } from "./messages.js";
 import { notify } from "./notices.js";
 import { is_settings, picture_with } from "./pasted.js";
 import { import_styles } from "./prompts.js";

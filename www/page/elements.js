@@ -1,5 +1,7 @@
 // Finding and making elements.
 
+import { text } from "./texts.js";
+
 /**
  * The elements of index.html that have an id.
  * @typedef {Record<"device" | "prompt-tokens" | "negative-tokens" | "panel" | "start" | "start-empty" | "start-filled" | "easel" |
@@ -75,7 +77,7 @@ export function picked_files(input) {
  */
 export function pen_of(canvas, settings) {
   const pen = canvas.getContext("2d", settings);
-  if (!pen) throw new Error("this browser gives no canvas to draw on");
+  if (!pen) throw new Error(text.no_canvas);
   return pen;
 }
 

@@ -1,11 +1,11 @@
 // Finished pictures: the film strip below the stage, and the gallery that it opens into. Both are one list. Pictures are found by
 // words, marked as favourites, selected, saved together, and deleted with a way back; other tabs show the same.
 
-import { message_of } from "../errors.js";
 import { all, forget, keep, on_lost, picture_of, remove, restore, set_favourite } from "./album.js";
 import { on_news } from "./channel.js";
 import { element, make, part } from "./elements.js";
 import { archive_of } from "./image_archive.js";
+import { message_of } from "./messages.js";
 import { announce, notify } from "./notices.js";
 import { buttons_of } from "./picture_buttons.js";
 import { rows_of } from "./picture_rows.js";

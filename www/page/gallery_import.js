@@ -1,12 +1,12 @@
 // Images that come back into the gallery: PNG files with their settings, and archives of them, as the gallery saves them, with their
 // favourites.
 
-import { message_of } from "../errors.js";
 import { all } from "./album.js";
 import { element, make, picked_files } from "./elements.js";
 import { add_picture, select_all } from "./gallery.js";
 import { grid_of } from "./grid_sheet.js";
 import { LIST_NAME, list_of } from "./image_archive.js";
+import { message_of } from "./messages.js";
 import { notify } from "./notices.js";
 import { text } from "./texts.js";
 import { unzip } from "./unzip.js";

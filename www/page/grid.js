@@ -1,7 +1,7 @@
 // A grid over two settings, as AUTOMATIC1111's X/Y plot: its panel, its pictures, which are queued like others, and the sheet that is
 // assembled once the last one is done.
 
-import { message_of } from "../errors.js";
+import { all } from "./album.js";
 import { estimated_seconds, next_request } from "./check.js";
 import { element, make, part } from "./elements.js";
 import { add_picture } from "./gallery.js";
@@ -9,6 +9,7 @@ import { settings } from "./grid_axes.js";
 import { MAX_PIXELS, MAX_SIDE, grid_file, size_of_grid } from "./grid_sheet.js";
 import { remember_prompt } from "./history.js";
 import { read, write } from "./memory.js";
+import { message_of } from "./messages.js";
 import { announce, notify } from "./notices.js";
 import { show_panel } from "./panel.js";
 import { request } from "./request.js";
@@ -30,6 +31,17 @@ const GRID_KEY = "darkroom.grid";
 const MAX_CELLS = 100;
 
 /** An axis as the panel has it. @typedef {{menu: HTMLSelectElement, list: HTMLTextAreaElement, fault: HTMLElement, all: HTMLElement}} Axis */
+
+/**
+ * A picture of a grid, as the queue keeps it: which grid, which of its pictures, and what makes the sheet.
+ * @typedef {object} Cell
+ * @property {string} grid
+ * @property {number} i its place, in rows
+ * @property {number} n how many there are
+ * @property {import("./grid_sheet.js").Grid} sheet
+ * @property {number} width of a cell
+ * @property {number} height of a cell
+ */
 
 /** What the page gives. @typedef {{is_ready: () => Promise<boolean>, refused: (error: unknown) => void}} Page */
 
@@ -230,6 +242,7 @@ async function make_grid(base, { x, y, sheet }) {
   show_running();
   remember_prompt(base);
   show_panel(false);
+  const grid = crypto.randomUUID();
   /** @type {(Item | undefined)[]} */
   const cells = [];
   const refused = (/** @type {unknown} */ error) => {
@@ -238,34 +251,55 @@ async function make_grid(base, { x, y, sheet }) {
     controller.abort();
   };
   const requests = (y.length > 0 ? y : [{ apply: (/** @type {Request} */ same) => same }]).flatMap((down) => x.map((across) => ({ ...down.apply(across.apply(base)), count: 1 })));
-  const begun = Date.now();
   is_asking = false;
   await Promise.all(
     requests.map((asked, i) => {
       const { signal } = controller;
-      return draw(asked, pictures, refused, { seconds: estimated_seconds(), signal, on_kept: (item) => (cells[i] = item) });
+      const cell = { grid, i, n: requests.length, sheet, width: base.width, height: base.height };
+      return draw(asked, pictures, refused, { seconds: estimated_seconds(), signal, cell, on_kept: (item) => (cells[i] = item) });
     }),
   );
   running = null;
   show_running();
-  const made = cells.flatMap((item) => item ?? []);
-  if (made.length < requests.length) {
-    notify("info", text.grid.not_made(made.length, requests.length));
+  await make_sheet({ n: requests.length, sheet, width: base.width, height: base.height }, cells.flatMap((item) => item?.picture ?? []));
+}
+
+/**
+ * Makes the sheet of a grid, unless pictures of it are missing, which is said then.
+ * @param {Pick<Cell, "n" | "sheet" | "width" | "height">} grid
+ * @param {import("./album.js").Kept[]} made
+ */
+async function make_sheet({ n, sheet, width, height }, made) {
+  if (made.length < n) {
+    notify("info", text.grid.not_made(made.length, n));
     return;
   }
   try {
-    const png = await grid_file(sheet, made.map(({ picture }) => picture.png), base.width, base.height);
+    const png = await grid_file(sheet, made.map((picture) => picture.png), width, height);
     const parameters = await darkroom.read_parameters(png);
-    if (!parameters) throw new Error("its file does not say what made it");
-    const item = await add_picture({ png, parameters, seconds: (Date.now() - begun) / 1000, made_at: Date.now(), grid: sheet });
+    if (!parameters) throw new Error(text.unwritten_parameters);
+    const item = await add_picture({ png, parameters, seconds: made.reduce((sum, { seconds }) => sum + seconds, 0), made_at: Date.now(), grid: sheet });
     if (!is_busy()) {
-      show_bitmap(await createImageBitmap(png), `${text.grid.title}: ${base.prompt}`);
+      show_bitmap(await createImageBitmap(png), `${text.grid.title}: ${parameters.prompt}`);
       put_on_stage(item);
       stage_is("done");
     }
     notify("info", text.grid.made(sheet.x.setting, sheet.y?.setting ?? ""), { [text.grid.open]: () => look_at(item) });
   } catch (error) {
     notify("error", text.grid.failed(message_of(error)));
+  }
+}
+
+/**
+ * Makes the sheets of grids that were cut when the page was left, once what was missing of them is drawn.
+ * @param {{cell: Cell, drawn: Promise<void>}[]} resumed
+ */
+export async function finish_grids(resumed) {
+  for (const [grid, cells] of Map.groupBy(resumed, ({ cell }) => cell.grid)) {
+    await Promise.all(cells.map(({ drawn }) => drawn));
+    // One that was drawn just before the page was left may have been drawn again.
+    const made = new Map((await all()).flatMap((picture) => (picture.cell?.grid === grid ? [[picture.cell.i, picture]] : [])));
+    await make_sheet(/** @type {Cell} */ (cells[0]?.cell), [...made].sort(([a], [b]) => a - b).map(([, picture]) => picture));
   }
 }
 

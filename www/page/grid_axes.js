@@ -7,6 +7,7 @@ import { used_loras } from "./networks.js";
 import { MAX_SEED, random_seed, seed_of } from "./seed.js";
 import * as start_picture from "./start_picture.js";
 import { text } from "./texts.js";
+import { has_variation, seed_of_variation } from "./variation.js";
 
 /** @typedef {ReturnType<typeof import("./request.js").request>} Request */
 
@@ -46,19 +47,23 @@ function of_numbers(key, name, example, kind, apply, [least, most]) {
   return { key, name, example, is_named: true, values };
 }
 
-/** @returns {Setting} */
-function seeds() {
-  const name = text.row.seed;
+/**
+ * @param {string} key
+ * @param {string} name
+ * @param {(request: Request, seed: number | string) => Request} apply
+ * @returns {Setting}
+ */
+function seeds(key, name, apply) {
   const value_of = (/** @type {string} */ part) => {
     // What a range cannot hold exactly is written out.
     const found = part === "-1" ? [random_seed()] : /^\d+$/.test(part) ? [part] : numbers_of(part, "whole").map(String);
     return found.map((each) => {
       const seed = seed_of(each);
       if (Number.isNaN(seed)) throw new Error(text.seed_range(MAX_SEED));
-      return { said: each, apply: (/** @type {Request} */ request) => ({ ...request, seed }) };
+      return { said: each, apply: (/** @type {Request} */ request) => apply(request, seed) };
     });
   };
-  return { key: "seed", name, example: "1-5", is_named: true, values: (list) => parts_of(list).flatMap(value_of) };
+  return { key, name, example: "1-5", is_named: true, values: (list) => parts_of(list).flatMap(value_of) };
 }
 
 /** @returns {Setting} */
@@ -91,6 +96,13 @@ function search_and_replace() {
   return { key: "replace", name: text.grid.replace, example: text.grid.replace_example, is_named: false, values };
 }
 
+/** All of one variation seed: that of the form, or one that is chosen. @returns {Setting} */
+function strength_of_variation() {
+  const found = seed_of_variation();
+  const apply = (/** @type {Request} */ request, /** @type {number} */ strength) => ({ ...request, variation_strength: strength, variation_seed: request.variation_seed ?? found });
+  return of_numbers("variation_strength", text.field.variation_strength, "0-1 [5]", "decimal", apply, [0, 1]);
+}
+
 /** @param {string} lora @returns {Setting} */
 function strength_of_lora(lora) {
   const apply = (/** @type {Request} */ request, /** @type {number} */ strength) => ({
@@ -102,13 +114,15 @@ function strength_of_lora(lora) {
 
 /** The settings that can be gone through now. @returns {Setting[]} */
 export function settings() {
-  const { row } = text;
+  const { row, field } = text;
   const of_picture = of_numbers("strength", row.strength, "0.2-0.8 (+0.2)", "decimal", (request, strength) => ({ ...request, strength }), [0, 1]);
   return [
-    seeds(),
+    seeds("seed", row.seed, (request, seed) => ({ ...request, seed })),
     of_numbers("steps", row.steps, "10-30 (+5)", "whole", (request, steps) => ({ ...request, steps }), [1, 1000]),
     of_numbers("guidance", row.guidance, "1-10 [4]", "decimal", (request, guidance_scale) => ({ ...request, guidance_scale }), [0, 1000]),
     samplers(),
+    strength_of_variation(),
+    ...(has_variation() ? [seeds("variation_seed", field.variation_seed, (request, variation_seed) => ({ ...request, variation_seed }))] : []),
     search_and_replace(),
     ...(start_picture.given().has_picture ? [of_picture] : []),
     of_numbers("clip_skip", "CLIP skip", "1-3", "whole", (request, clip_skip) => ({ ...request, clip_skip, clip_skip_counting: "a1111" }), [1, 12]),

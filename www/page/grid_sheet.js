@@ -2,6 +2,7 @@
 
 import { make, pen_of, png_of } from "./elements.js";
 import { texts_of, with_texts } from "./png_text.js";
+import { text } from "./texts.js";
 
 /** Browsers refuse larger canvases, or lose them without a word. */
 export const MAX_SIDE = 16_384;
@@ -98,7 +99,7 @@ async function draw_grid(grid, cells, width, height) {
   const png = await png_of(canvas);
   // The memory is needed for the next picture.
   canvas.width = canvas.height = 0;
-  if (!png) throw new Error("the canvas is too large for this browser");
+  if (!png) throw new Error(text.canvas_too_large);
   return png;
 }
 

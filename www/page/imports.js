@@ -1,13 +1,13 @@
 // Files and folders that the reader gives the page: weights go to the models or to the extra networks, by what is in them. What a file is
 // is found out by the program, and so is what is wrong with it.
 
-import { message_of } from "../errors.js";
 import { broadcast } from "./channel.js";
 import { delete_now } from "./deletions.js";
 import { show_dialog } from "./dialogs.js";
 import { tell } from "./downloads.js";
 import { element, picked_files } from "./elements.js";
 import { forget_file, is_weights } from "./kept_files.js";
+import { message_of } from "./messages.js";
 import { network_came, say_of_networks } from "./networks.js";
 import { notify } from "./notices.js";
 import { report_of } from "./report.js";

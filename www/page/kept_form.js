@@ -19,6 +19,7 @@ const in_queue = database_of("darkroom-queue", "jobs", { autoIncrement: true });
  * @property {import("../protocol.js").DrawRequest} request
  * @property {import("../darkroom.js").Pictures} given
  * @property {number} asked_at milliseconds since 1970
+ * @property {import("./grid.js").Cell} [cell] which picture of a grid it is
  * @property {string} [tab] whose it is
  * @property {number} [order] its place among the others, where it was moved, in the terms of `asked_at`
  */

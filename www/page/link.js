@@ -5,7 +5,7 @@ import { changed } from "./check.js";
 import { element, make } from "./elements.js";
 import { extras_of, of_extras, use_extras_of } from "./extras.js";
 import { FIELDS, choose_sampler, fill, option_of_sampler, show_eta, show_size, show_steps_of_sides } from "./form.js";
-import { use_loras, used_loras } from "./networks.js";
+import { networks_known, use_loras, used_loras } from "./networks.js";
 import { notify } from "./notices.js";
 import { copy } from "./saving.js";
 import { hold_seed, next_seed, next_seed_is, seed_of } from "./seed.js";
@@ -43,16 +43,25 @@ const LEFT_OUT = { eta: "0", "variation-seed": "", "variation-strength": "0" };
 /** Fields that hold a seed. */
 const SEEDS = ["seed", "variation-seed"];
 
+/** LoRAs come one by one, each as its name, its strength and, where it has one of its own, its strength in the text encoder. */
+const LORA = /^([^\p{C}]{1,200}):(-?\d{1,3}(?:\.\d{1,6})?):(-?\d{1,3}(?:\.\d{1,6})?)?$/u;
+const MAX_LORAS = 20;
+
 /** @typedef {keyof typeof CARRIED} Key */
-/** What a link says, and the names of what cannot be taken of it. @typedef {{values: Partial<Record<Key, string>>, faults: string[]}} Asked */
+/** @typedef {{name: string, strength: number, text_strength?: number}} Lora */
+/** What a link says, and the names of what cannot be taken of it. @typedef {{values: Partial<Record<Key, string>>, loras: Lora[], faults: string[]}} Asked */
 
 /** Has another model draw, with the settings of the form as they are. @type {(value: string) => Promise<unknown>} */
 let use_model = async () => {};
 /** Takes away what was said of the last link. */
 let close_last = () => {};
 
-/** A link with these settings; a variation seed without a strength means nothing. @param {Partial<Record<Key, string | number | undefined>>} values */
-function link_of(values) {
+/**
+ * A link with these settings; a variation seed without a strength means nothing.
+ * @param {Partial<Record<Key, string | number | undefined>>} values
+ * @param {{name: string, strength?: number, text_strength?: number}[]} loras
+ */
+function link_of(values, loras) {
   const carried = new URLSearchParams({ v: "1" });
   const defaults = /** @type {Partial<Record<Key, string>>} */ (LEFT_OUT);
   for (const key of /** @type {Key[]} */ (Object.keys(CARRIED))) {
@@ -60,6 +69,7 @@ function link_of(values) {
     if (value === undefined || value === "" || String(value) === defaults[key]) continue;
     if (key !== "variation-seed" || Number(values["variation-strength"]) > 0) carried.set(key, String(value));
   }
+  for (const { name, strength = 1, text_strength = strength } of loras) carried.append("lora", `${name}:${strength}:${text_strength === strength ? "" : text_strength}`);
   return `${location.origin}${location.pathname}#${carried}`;
 }
 
@@ -69,12 +79,12 @@ const model_name = (value) => value.replace(/^kept:/, "");
 /** The settings of the form. */
 const link_of_form = () => {
   const fields = /** @type {Key[]} */ (Object.keys(CARRIED)).map((key) => [key, element(key).value]);
-  return link_of({ ...Object.fromEntries(fields), model: model_name(element("model").value) });
+  return link_of({ ...Object.fromEntries(fields), model: model_name(element("model").value) }, used_loras());
 };
 
 /** The settings of a picture. @param {import("../protocol.js").PictureParameters} parameters */
-export const link_of_picture = ({ negative_prompt: negative, guidance_scale: guidance, prompt_syntax: syntax, any_size, variation_seed, variation_strength, ...same }) =>
-  link_of({ ...same, negative, guidance, syntax, sides: any_size ? "any" : "", "variation-seed": variation_seed, "variation-strength": variation_strength });
+export const link_of_picture = ({ negative_prompt: negative, guidance_scale: guidance, prompt_syntax: syntax, any_size, variation_seed, variation_strength, loras, ...same }) =>
+  link_of({ ...same, negative, guidance, syntax, sides: any_size ? "any" : "", "variation-seed": variation_seed, "variation-strength": variation_strength }, loras ?? []);
 
 /** Copies a link. @param {string} link @param {boolean} has_more whether there is more than a link carries */
 export async function copy_link(link, has_more) {
@@ -91,11 +101,17 @@ const short = (name) => (name.length > MAX_NAME ? `${name.slice(0, MAX_NAME)} â€
 /** What a fragment asks for; null where it is none of ours. @param {string} hash @returns {Asked | null} */
 export function asked_by(hash) {
   if (!/^#v=1(&|$)/.test(hash)) return null;
-  if (hash.length > MAX_LINK) return { values: {}, faults: [text.link.whole] };
+  if (hash.length > MAX_LINK) return { values: {}, loras: [], faults: [text.link.whole] };
   /** @type {Asked} */
-  const asked = { values: {}, faults: [] };
+  const asked = { values: {}, loras: [], faults: [] };
   const carried = new URLSearchParams(hash.slice(1));
   carried.delete("v");
+  for (const said of carried.getAll("lora").map(plain)) {
+    const [, name, strength, text_strength] = LORA.exec(said) ?? [];
+    if (name === undefined || asked.loras.length === MAX_LORAS) asked.faults.push(`lora ${short(said)}`);
+    else asked.loras.push({ name, strength: Number(strength), ...(text_strength === undefined ? {} : { text_strength: Number(text_strength) }) });
+  }
+  carried.delete("lora");
   for (const key of new Set(carried.keys())) {
     const value = plain(carried.get(key) ?? "");
     const is_known = Object.hasOwn(CARRIED, key);
@@ -115,10 +131,11 @@ function take_address() {
 }
 
 /** Puts what a link says into the form, and names what of it cannot be had. @param {Asked} asked */
-function use_link(asked) {
+async function use_link(asked) {
   const { values, faults } = asked;
+  await networks_known();
   close_last();
-  if (Object.keys(values).length === 0) {
+  if (Object.keys(values).length + asked.loras.length === 0) {
     notify("error", text.link.unusable(faults));
     return;
   }
@@ -130,9 +147,10 @@ function use_link(asked) {
   if (sampler !== undefined && option_of_sampler(sampler)) choose_sampler(sampler);
   else if (sampler !== undefined) said.push(text.unknown_sampler(sampler));
   if (values.seed !== undefined) hold_seed();
-  // A link draws from its prompt alone.
+  // A link draws without a source image, and with its own LoRAs alone.
   const removed = start_picture.remove_picture();
-  use_loras([]);
+  const missing = use_loras(asked.loras);
+  if (missing.length > 0) said.push(text.made_with_loras(missing.map(short)));
   const put_back_extras = use_extras_of(/** @type {import("../protocol.js").PictureParameters} */ ({}));
   /** @type {Record<string, () => void>} */
   const actions = {};
@@ -181,7 +199,7 @@ export function open_links(choose_model) {
     waiting = take_address() ?? waiting;
     if (is_ready) use();
   });
-  const copy = () => copy_link(link_of_form(), used_loras().length > 0 || start_picture.given().has_picture || Object.keys(of_extras()).length > 0);
+  const copy = () => copy_link(link_of_form(), start_picture.given().has_picture || Object.keys(of_extras()).length > 0);
   const button = make("button", { type: "button", class: "plain", id: "copy-link", title: text.link.title, onclick: copy }, text.link.copy);
   element("extras").after(make("div", { class: "row" }, button));
   return () => {
@@ -191,4 +209,4 @@ export function open_links(choose_model) {
 }
 
 /** Whether a picture has more settings than a link carries. @param {import("../protocol.js").PictureParameters} parameters */
-export const has_more = (parameters) => parameters.strength !== undefined || (parameters.loras ?? []).length > 0 || extras_of(parameters).size > 0;
+export const has_more = (parameters) => parameters.strength !== undefined || extras_of(parameters).size > 0;

@@ -26,13 +26,23 @@ export function open_model_options(on_change) {
 /** What was chosen, by the models' names. */
 export const all_options = () => /** @type {Record<string, KeptOptions>} */ (read(OPTIONS_KEY));
 
+/** The names of the models that are here, once they are known. @type {Set<unknown> | null} */
+let here = null;
+
+/** @param {ModelReport[]} reports of all that are here */
+export function models_are(reports) {
+  here = new Set(reports.map(({ model }) => model));
+}
+
 /**
- * What the reader said of a kept model: what it predicts, and the kept models that its parts come from.
+ * What the reader said of a kept model: what it predicts, and the kept models that its parts come from. Settings of another browser may
+ * name some that are not here: the model has its own parts then, as its row says.
  * @param {string | undefined} model
  * @returns {KeptOptions}
  */
 export function options_of(model) {
-  return (model === undefined ? undefined : all_options()[model]) ?? {};
+  const options = (model === undefined ? undefined : all_options()[model]) ?? {};
+  return Object.fromEntries(Object.entries(options).filter(([field, value]) => field === "prediction" || !here || here.has(value)));
 }
 
 /**

@@ -2,7 +2,7 @@
 // here is in downloads.js and imports.js, what is chosen for each in model_options.js.
 
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
-import { code_of, message_of } from "../errors.js";
+import { code_of } from "../errors.js";
 import { LICENCES, RECOMMENDED } from "./catalog.js";
 import { broadcast, on_news } from "./channel.js";
 import { delete_later, is_deleted, left_over } from "./deletions.js";
@@ -10,15 +10,18 @@ import { show_dialog } from "./dialogs.js";
 import { download, in_download, is_downloading, open_downloads, say_of_models, stop_download } from "./downloads.js";
 import { element, make } from "./elements.js";
 import { keep_focus } from "./focus.js";
+import { loaded_model } from "./form.js";
 import { open_imports } from "./imports.js";
 import { forget_file, inspect_kept, is_part, shown_report, toggle_report } from "./kept_files.js";
-import { all_options, forget_options, open_model_options, part_choices, set_options } from "./model_options.js";
+import { message_of } from "./messages.js";
+import { all_options, forget_options, open_model_options, models_are, part_choices, set_options } from "./model_options.js";
 import { network_of, refresh_networks } from "./networks.js";
 import { notify } from "./notices.js";
 import { repository_of } from "./pasted.js";
 import { report_of } from "./report.js";
+import { seconds_of_plan } from "./speed.js";
 import { text } from "./texts.js";
-import { bytes, sentence } from "./words.js";
+import { bytes, duration, sentence } from "./words.js";
 
 /** @typedef {import("../protocol.js").ModelReport} ModelReport */
 /** @typedef {import("../protocol.js").VersionInfo} VersionInfo */
@@ -77,13 +80,16 @@ async function use_hub() {
 
 /** Finds what each version would take of the GPU, one after another, so that a drawing goes on in between. */
 async function plan_versions() {
-  for (const { key } of versions) {
+  const loaded = loaded_model();
+  for (const { key, steps } of versions) {
     if (memory.has(key)) continue;
     if (!element("models").open) return;
     try {
-      const { peak_bytes, staged_peak_bytes } = await darkroom.plan({ version: key });
+      const plan = await darkroom.plan({ version: key });
+      const seconds = seconds_of_plan(plan, steps, loaded?.runner === "gpu" ? loaded.device : undefined);
+      const takes = Number.isNaN(seconds) ? "" : ` · ${text.an_image(duration(seconds))}`;
       const least = async (/** @type {import("../protocol.js").WeightType} */ weights) => bytes((await darkroom.plan({ version: key, weights })).staged_peak_bytes);
-      memory.set(key, text.fits(bytes(peak_bytes), bytes(staged_peak_bytes), await least("q8_0"), await least("q4_0")));
+      memory.set(key, text.fits(bytes(plan.peak_bytes), bytes(plan.staged_peak_bytes), await least("q8_0"), await least("q4_0")) + takes);
     } catch (error) {
       // Without a GPU there is nothing to plan for; a version that is too large for this one says so in its row.
       if (code_of(error) === "device") return;
@@ -104,6 +110,7 @@ export async function refresh() {
     return;
   }
   known = reports;
+  models_are(reports);
   show_models(reports);
   // Only the list asks for it.
   if (element("models").open && (await inspect_kept(darkroom, reports))) await refresh();

@@ -1,12 +1,12 @@
 // Extra networks in the form: kept LoRAs of the loaded model's family, each on or off with its strengths, and the words that
 // call for them; embeddings, whose words prompts may use. What was chosen is remembered by family.
 
-import { message_of } from "../errors.js";
 import { broadcast } from "./channel.js";
 import { delete_later, is_deleted } from "./deletions.js";
 import { element, make, picked_files } from "./elements.js";
 import { keep_focus } from "./focus.js";
 import { read, write } from "./memory.js";
+import { message_of } from "./messages.js";
 import { announce, notify } from "./notices.js";
 import { text as say } from "./texts.js";
 import { bytes } from "./words.js";

@@ -1,11 +1,11 @@
 // Outpainting: extends the source picture on the chosen sides and masks the new border. The border is filled with the picture mirrored
 // at its edges, under noise, so that less than full strength starts from the picture's colours and not from a flat one.
 
-import { message_of } from "../errors.js";
 import { element, make, pen_of, png_of } from "./elements.js";
 import { mask_copy, paint } from "./mask.js";
+import { message_of } from "./messages.js";
 import { announce, notify } from "./notices.js";
-import { source, start_from } from "./start_picture.js";
+import { picture_place, source, start_from } from "./start_picture.js";
 import { text } from "./texts.js";
 
 /** How many pixels of the picture beside a new border are masked too, so that no seam is left; fewer for narrow borders. */
@@ -55,14 +55,19 @@ async function extend(read_pixels) {
   const file = await extended(bitmap, border, size);
   bitmap.close();
   const painted = mask_copy();
+  const place = picture_place();
   if (!(await start_from(file))) return;
   paint((pen, width, height) => {
-    const [across, down] = [width / size.width, height / size.height];
+    const now = picture_place();
     const overlap = Math.min(OVERLAP, Math.ceil(pixels / 4));
     const inside = inset(size, (side) => (border[side] > 0 ? border[side] + overlap : 0));
     pen.fillRect(0, 0, width, height);
-    pen.clearRect(inside.x * across, inside.y * down, inside.width * across, inside.height * down);
-    pen.drawImage(painted, border.left * across, border.top * down, before.width * across, before.height * down);
+    // From here on in pixels of the picture; the mask lay on it as it was fitted.
+    pen.translate(now.x, now.y);
+    pen.scale(now.w / size.width, now.h / size.height);
+    pen.clearRect(inside.x, inside.y, inside.width, inside.height);
+    const [across, down] = [before.width / place.w, before.height / place.h];
+    pen.drawImage(painted, border.left - place.x * across, border.top - place.y * down, painted.width * across, painted.height * down);
   });
   announce(text.outpainted(`${size.width} × ${size.height}`));
 }

@@ -2,6 +2,7 @@
 
 import { make, png_of } from "./elements.js";
 import { with_texts } from "./png_text.js";
+import { text as words } from "./texts.js";
 
 /** Whether a text is settings as AUTOMATIC1111 writes them below a picture. @param {string} text */
 export const is_settings = (text) => /(^|\n)\s*Steps: \d+, (.*, )?(Sampler|Seed|CFG scale|Size): /.test(text);
@@ -12,7 +13,7 @@ export const is_settings = (text) => /(^|\n)\s*Steps: \d+, (.*, )?(Sampler|Seed|
  */
 export async function picture_with(text) {
   const png = await png_of(make("canvas", { width: 1, height: 1 }));
-  if (!png) throw new Error("this browser makes no PNG files");
+  if (!png) throw new Error(words.no_png);
   return with_texts(png, { parameters: text });
 }
 

@@ -20,8 +20,8 @@ export function buttons_of(item, where, actions) {
   const { prompt, seed } = picture.parameters;
   const named = (/** @type {string} */ label) => `${label}: ${prompt}, ${text.seed(seed)}`;
   const look = where === "viewer" ? "plain" : "";
-  /** @type {(label: string, act: () => void, title?: string) => HTMLElement} */
-  const button = (label, act, title = "") => make("button", { type: "button", class: look, "aria-label": named(label), title, onclick: act }, label);
+  /** @type {(label: string, act: () => void, title?: string, classes?: string) => HTMLElement} */
+  const button = (label, act, title = "", classes = look) => make("button", { type: "button", class: classes, "aria-label": named(label), title, onclick: act }, label);
   const close = () => where === "viewer" && element("viewer").close();
   const made = [
     make("a", { href: url, download: `darkroom-${seed}.png`, class: look, "aria-label": named(text.save) }, text.save),
@@ -36,8 +36,8 @@ export function buttons_of(item, where, actions) {
   ];
   if (where !== "card") {
     made.splice(1, 0, button(text.copy, () => copy(new ClipboardItem({ "image/png": picture.png }), text.copied)));
-    made.push(button(text.link.copy, () => copy_link(link_of_picture(picture.parameters), has_more(picture.parameters)), text.link.title));
-    made.push(button(text.copy_seed, () => copy(String(seed), text.seed_copied)));
+    made.push(button(text.link.copy, () => copy_link(link_of_picture(picture.parameters), has_more(picture.parameters)), text.link.title, `${look} seldom`));
+    made.push(button(text.copy_seed, () => copy(String(seed), text.seed_copied), "", `${look} seldom`));
   }
   made.push(button(text.delete, () => actions.remove(picture)));
   return made;

@@ -1,10 +1,10 @@
 // The dialog beside the prompt: the prompts that were drawn last, and styles. What they are is in history.js and styles.js.
 
-import { message_of } from "../errors.js";
 import { make_dialog, show_dialog } from "./dialogs.js";
 import { element, make, picked_files } from "./elements.js";
 import { keep_focus } from "./focus.js";
 import { is_same, open_history, prompt_history, prompts_of_form, use_prompts, write_history } from "./history.js";
+import { message_of } from "./messages.js";
 import { announce, notify } from "./notices.js";
 import { save_file } from "./saving.js";
 import { csv_of_styles, styled, styles, styles_of_csv, with_styles, write_styles } from "./styles.js";

@@ -1,7 +1,7 @@
 // What the page gives to the reader: files, and what goes to the clipboard.
 
-import { message_of } from "../errors.js";
 import { make } from "./elements.js";
+import { message_of } from "./messages.js";
 import { notify } from "./notices.js";
 import { text } from "./texts.js";
 

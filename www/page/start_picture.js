@@ -4,12 +4,12 @@
 // or padded, as the reader chooses; the library does that, and the canvas shows it. The mask has the request's shape, or, where only
 // what is masked is drawn, the picture's own.
 
-import { message_of } from "../errors.js";
 import { element, pen_of, picked_files } from "./elements.js";
 import { show_gallery } from "./gallery.js";
 import { is_only_masked, padding } from "./inpaint_area.js";
 import { keep_start, kept_start } from "./kept_form.js";
 import { focus_mask, forget_mask, is_painted, mask_changed, mask_is, mask_pixels, open_mask, show_kept_mask } from "./mask.js";
+import { message_of } from "./messages.js";
 import { notify } from "./notices.js";
 import { show_panel } from "./panel.js";
 import { show_side } from "./stage.js";
@@ -181,25 +181,37 @@ function canvas_size() {
   return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
 }
 
+/** Whether what is shown has another shape than the picture. */
+function is_other_shape() {
+  const { width = 0, height = 0 } = picture ?? {};
+  const of = shown_size();
+  return width * of.height !== height * of.width;
+}
+
+/** Where the picture lies on the canvases, in their pixels: cropped, it goes beyond them, and padded, it leaves some free. */
+export function picture_place() {
+  const { width, height } = picture?.bitmap ?? { width: 1, height: 1 };
+  const to = canvas_size();
+  const [across, down] = [to.width / width, to.height / height];
+  const fit = is_other_shape() ? element("fit").value : "stretch";
+  const scale = fit === "crop" ? Math.max(across, down) : fit === "pad" ? Math.min(across, down) : null;
+  const [w, h] = scale === null ? [to.width, to.height] : [Math.floor(width * scale), Math.floor(height * scale)];
+  return { x: Math.floor((to.width - w) / 2), y: Math.floor((to.height - h) / 2), w, h };
+}
+
 /** The shape that is shown, filled with the picture as `fit` says. */
 function show_picture() {
   if (!picture) return;
-  const { bitmap, width: full_width, height: full_height } = picture;
+  const { bitmap } = picture;
   const { width, height } = bitmap;
   const to = canvas_size();
   const of = shown_size();
-  const is_other_shape = full_width * of.height !== full_height * of.width;
-  element("fit-field").hidden = !is_other_shape;
+  element("fit-field").hidden = !is_other_shape();
   [shown.width, shown.height] = [to.width, to.height];
   element("easel").style.setProperty("--ratio", String(of.width / of.height));
   const canvas = pen_of(shown);
-  const fit = is_other_shape ? element("fit").value : "stretch";
-  const across = to.width / width;
-  const down = to.height / height;
-  const scale = fit === "crop" ? Math.max(across, down) : fit === "pad" ? Math.min(across, down) : null;
-  const [w, h] = scale === null ? [to.width, to.height] : [Math.floor(width * scale), Math.floor(height * scale)];
-  const [x, y] = [Math.floor((to.width - w) / 2), Math.floor((to.height - h) / 2)];
-  if (fit === "pad") {
+  const { x, y, w, h } = picture_place();
+  if (is_other_shape() && element("fit").value === "pad") {
     // The edges, drawn out to the sides that stay free.
     canvas.drawImage(bitmap, 0, 0, 1, height, 0, y, x, h);
     canvas.drawImage(bitmap, width - 1, 0, 1, height, x + w, y, to.width - x - w, h);
@@ -219,9 +231,8 @@ export function show_hint() {
   }
   const said = has_mask ? text.only_painted : text.whole_image;
   const { width = 0, height = 0 } = picture ?? {};
-  const is_other_shape = width * size.height !== height * size.width;
   const fit = text.fitted[/** @type {keyof typeof text.fitted} */ (element("fit").value)];
-  element("start-hint").textContent = is_other_shape ? `${said} ${text.other_shape(`${width} × ${height}`, fit, `${size.width} × ${size.height}`)}` : said;
+  element("start-hint").textContent = is_other_shape() ? `${said} ${text.other_shape(`${width} × ${height}`, fit, `${size.width} × ${size.height}`)}` : said;
 }
 
 /** What the request starts from: the file itself, and the mask, white on black, where something is painted. */

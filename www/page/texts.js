@@ -1,5 +1,5 @@
 // All that the page says, in one place. English is the reference; another language is a file of the same shape (german.js) and is
-// taken where the browser asks for it. What stands in index.html is translated by what it says: `markup` in those files.
+// taken where the browser asks for it. What stands in index.html is translated by what it says, in `markup`.
 
 import { german } from "./german.js";
 
@@ -112,7 +112,7 @@ export const english = {
   row: { negative: "Negative prompt", size: "Size", steps: "Steps", guidance: "CFG scale", sampler: "Sampler", seed: "Seed", variation: "Variation seed, strength", strength: "Denoising strength", model: "Model", took: "Time", made: "Created" },
 
   // The form
-  field: { width: "Width", height: "Height", steps: "Steps", count: "Images", guidance: "CFG scale", variation_strength: "Variation strength", mask_padding: "Padding", mask_blur: "Mask blur" },
+  field: { width: "Width", height: "Height", steps: "Steps", count: "Images", guidance: "CFG scale", variation_strength: "Variation strength", variation_seed: "Variation seed", mask_padding: "Padding", mask_blur: "Mask blur" },
   default_choice: (/** @type {string} */ name) => `${name} (default)`,
   settings_of: (/** @type {string} */ title) => `${title} settings`,
   custom_timesteps: "Custom timesteps",
@@ -133,6 +133,7 @@ export const english = {
   over_budget: (/** @type {string} */ advice) => `, more than the limit: ${advice}`,
   starts_while_downloading: "Starts while the model downloads",
   about: (/** @type {string} */ time) => `about ${time}`,
+  an_image: (/** @type {string} */ time) => `about ${time} an image`,
   estimate_later: "time estimate after your first image",
   only_painted: "Only the painted area changes.",
   paint_first: "Paint the part to redraw: only that part is generated, at full resolution, and pasted back.",
@@ -228,12 +229,24 @@ export const english = {
     failed: (/** @type {string} */ why) => `The images are in the gallery, but the grid could not be assembled: ${why}`,
   },
 
+  /** What the engine says, in the page's words: each pattern in turn. @type {[RegExp, string][]} */
+  engine: [
+    [/^guidance scale /i, "CFG scale "],
+    [/^count (?=\S+ is not possible)/i, "Images: "],
+    [/^lora "/i, 'LoRA "'],
+  ],
+  unwritten_parameters: "its file does not say what made it",
+  no_canvas: "this browser gives no canvas to draw on",
+  canvas_too_large: "the canvas is too large for this browser",
+  no_png: "this browser makes no PNG files",
+  archive_too_large: "an archive holds at most 65,535 images and 4 GB: select fewer",
+
   // Links, settings and images that come and go
   link: {
     copy: "Copy link",
     title: "Copy a link with the prompt and settings. Browsers never send the part after # to a server",
     copied: "Link copied, with the prompt and settings",
-    copied_without: "Link copied. LoRAs, source image and extra settings are not in it",
+    copied_without: "Link copied. The source image and extra settings are not in it",
     too_long: "The prompts are too long for a link. Save the image instead: its file contains its settings",
     loaded: "Settings loaded from the link",
     loaded_but: (/** @type {string[]} */ why) => `Settings loaded from the link, but: ${why.join("; ")}`,
@@ -245,7 +258,7 @@ export const english = {
   },
   backup: {
     title: "Export and import",
-    hint: "Preferences, styles, wildcards and prompt history in one file. Models and images are not included: save images as a zip in the gallery.",
+    hint: "Preferences, model options, styles, wildcards and prompt history in one file. Models and images are not included: save images as a zip in the gallery.",
     export: "Export settings",
     import: "Import settings …",
     imported: "Settings imported",
@@ -388,6 +401,7 @@ export const english = {
 
   discard: "Discard",
   unfinished: (/** @type {number} */ n) => `${counted(n, "image was", "images were")} not finished when you left`,
+  drawn_when_loaded: "Generates as soon as the model is loaded",
   added_when_loaded: "Added to the queue once the model is loaded",
   pictures_added: (/** @type {number} */ n) => `${counted(n, "image", "images")} added`,
   files_without_settings: (/** @type {number} */ n, /** @type {string} */ names) => `${counted(n, "file is not a PNG", "files are not PNGs")} with settings: ${names}${n > 5 ? " …" : ""}`,

@@ -1,11 +1,11 @@
 // What is being drawn and what waits: the developing picture, one bar for the whole job, stop, pause, the queue.
 
-import { message_of } from "../errors.js";
 import { open_queue_drawer, show_queue } from "./drawer.js";
 import { element } from "./elements.js";
 import { add_picture, show_gallery } from "./gallery.js";
 import { forget_job, keep_job, keep_place } from "./kept_form.js";
 import { progress_ended, progress_is } from "./look.js";
+import { message_of } from "./messages.js";
 import { announce, notify } from "./notices.js";
 import { fresh_paper, put_on_stage, show_bitmap, show_pixels, stage_is } from "./stage.js";
 import { text } from "./texts.js";
@@ -27,6 +27,7 @@ const TELLINGS = 4;
  * @property {import("../protocol.js").Progress | null} progress
  * @property {boolean} is_stopping
  * @property {((item: import("./gallery.js").Item) => void)} [on_kept] is called with each picture once it is in the gallery
+ * @property {import("./grid.js").Cell} [cell] which picture of a grid it is
  * @property {number} asked_at milliseconds since 1970
  * @property {Promise<number | undefined>} kept_as its name in the kept queue, where it has one
  * @property {number} told how many quarters of the work screen readers were told of
@@ -170,16 +171,16 @@ async function outcome_of(sheet) {
  * @param {import("../protocol.js").DrawRequest} request
  * @param {import("../darkroom.js").Pictures} given
  * @param {(error: unknown) => void} on_error
- * @param {{seconds?: number, kept_as?: number, signal?: AbortSignal, on_kept?: Sheet["on_kept"]}} [known] how long it will take; its name in
- *   the kept queue, where it has one; what cancels it; and who is told of its pictures
+ * @param {{seconds?: number, kept_as?: number, signal?: AbortSignal, cell?: Sheet["cell"], on_kept?: Sheet["on_kept"]}} [known] how long it will take; its name in
+ *   the kept queue, where it has one; what cancels it; which picture of a grid it is; and who is told of its pictures
  */
-export async function draw(request, given, on_error, { seconds = Number.NaN, kept_as, signal, on_kept } = {}) {
-  const sheet = /** @type {Sheet} */ ({ request, given, seconds, progress: null, is_stopping: false, told: 0, asked_at: Date.now(), on_kept });
+export async function draw(request, given, on_error, { seconds = Number.NaN, kept_as, signal, cell, on_kept } = {}) {
+  const sheet = /** @type {Sheet} */ ({ request, given, seconds, progress: null, is_stopping: false, told: 0, asked_at: Date.now(), cell, on_kept });
   sheet.job = ask(sheet);
   const cancel = () => take_out(sheet);
   signal?.addEventListener("abort", cancel, { once: true });
   // A browser that keeps nothing draws all the same.
-  sheet.kept_as = Promise.resolve(kept_as ?? keep_job({ model: element("model").value, request, given, asked_at: sheet.asked_at }).catch(() => undefined));
+  sheet.kept_as = Promise.resolve(kept_as ?? keep_job({ model: element("model").value, request, given, asked_at: sheet.asked_at, ...(cell ? { cell } : {}) }).catch(() => undefined));
   sheets.push(sheet);
   show_queue();
   show_buttons();
@@ -292,12 +293,13 @@ async function keep({ png }, sheet) {
   const file = new Blob([png], { type: "image/png" });
   const seconds = sheet.progress?.seconds ?? 0;
   const { picture: source } = sheet.given;
+  const cell = sheet.cell && { grid: sheet.cell.grid, i: sheet.cell.i };
   try {
     const bitmap = await createImageBitmap(file);
     show_bitmap(bitmap, sheet.request.prompt);
     const parameters = await darkroom.read_parameters(file);
-    if (!parameters) throw new Error("its file does not say what made it");
-    const kept = { png: file, parameters, seconds, made_at: Date.now(), ...(source instanceof Blob ? { source } : {}) };
+    if (!parameters) throw new Error(text.unwritten_parameters);
+    const kept = { png: file, parameters, seconds, made_at: Date.now(), ...(source instanceof Blob ? { source } : {}), ...(cell ? { cell } : {}) };
     const item = await add_picture(kept);
     sheet.on_kept?.(item);
     // The next one may be on the stage by now.

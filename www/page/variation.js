@@ -23,6 +23,11 @@ export function open_variation(changed) {
   });
 }
 
+/** The seed in the form, or a random one where it is left empty. */
+export function seed_of_variation() {
+  return seed_of(element("variation-seed").value.trim() || random_seed());
+}
+
 /** What it adds to a request; a field that is left empty is a random seed, which the drawing chooses. @returns {Partial<DrawRequest>} */
 export function of_variation() {
   if (!has_variation()) return {};

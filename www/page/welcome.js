@@ -3,8 +3,9 @@
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { OFFERS } from "./catalog.js";
 import { element, make } from "./elements.js";
+import { seconds_of_plan } from "./speed.js";
 import { text } from "./texts.js";
-import { bytes } from "./words.js";
+import { bytes, duration } from "./words.js";
 
 /** @typedef {import("../protocol.js").LoadedModel} LoadedModel */
 
@@ -67,7 +68,11 @@ export async function welcome_for(model, darkroom) {
     const needs = make("small", { class: "count" });
     // A software adapter's memory is nobody's question, and the answer would keep the worker from the first picture.
     if (model.runner === "gpu") darkroom.plan({ version: key }).then(
-      ({ peak_bytes, staged_peak_bytes }) => (needs.textContent = text.needs_memory(bytes(peak_bytes), bytes(staged_peak_bytes))),
+      (plan) => {
+        const seconds = seconds_of_plan(plan, version.steps, model.device);
+        const takes = Number.isNaN(seconds) ? [] : [text.an_image(duration(seconds))];
+        needs.textContent = [text.needs_memory(bytes(plan.peak_bytes), bytes(plan.staged_peak_bytes)), ...takes].join(" · ");
+      },
       () => {},
     );
     const get = make("button", { type: "button", class: "plain small strong", "aria-label": `${text.download}: ${version.name}`, onclick: () => download(key) }, text.download);

@@ -1,9 +1,9 @@
 // Lists that prompts choose from: text files, one option a line, kept in this browser. `__name__` in a prompt is a line of the
 // list of that name, chosen by the seed of each picture. The panel is made here and stands below the embeddings.
 
-import { message_of } from "../errors.js";
 import { make, picked_files } from "./elements.js";
 import { read, write } from "./memory.js";
+import { message_of } from "./messages.js";
 import { into_prompt } from "./networks.js";
 import { announce, notify } from "./notices.js";
 import { text } from "./texts.js";

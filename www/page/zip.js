@@ -1,5 +1,7 @@
 // Zip archives without compression, which pictures have already; and the checksum that PNG has, too.
 
+import { text } from "./texts.js";
+
 const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let bit = 0; bit < 8; bit += 1) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
   return n;
@@ -40,7 +42,7 @@ function dos_time(date) {
  */
 export async function zip(files) {
   const total = files.reduce((sum, { file }) => sum + file.size + 256, 0);
-  if (files.length > 0xffff || total > 0xffffffff) throw new Error("an archive holds at most 65,535 pictures and 4 GB: choose fewer");
+  if (files.length > 0xffff || total > 0xffffffff) throw new Error(text.archive_too_large);
   const parts = [];
   const directory = [];
   let offset = 0;

@@ -2,9 +2,14 @@
 
 import { fetch_file } from "./fetch_model.js";
 
-const ADDRESS = new URL("../clip_merges.txt", import.meta.url).href;
+let address = new URL("../clip_merges.txt", import.meta.url).href;
+
+/** Says in which folder the file is. @param {string} folder */
+export function merges_are_in(folder) {
+  address = new URL("clip_merges.txt", folder).href;
+}
 
 /** The text of `merges.txt`. */
 export async function clip_merges() {
-  return new TextDecoder().decode(await fetch_file(ADDRESS, () => {}));
+  return new TextDecoder().decode(await fetch_file(address, () => {}));
 }

@@ -6,17 +6,21 @@ import { Failure, message_of } from "../errors.js";
  * Downloads one file.
  * @param {string} url
  * @param {(n_bytes: number) => void} on_bytes
+ * @param {AbortSignal} [signal]
  */
-export async function fetch_file(url, on_bytes) {
+export async function fetch_file(url, on_bytes, signal) {
   let response;
   try {
-    response = await fetch(url);
+    response = await fetch(url, signal ? { signal } : {});
   } catch (error) {
+    throw_if_stopped(signal);
     throw new Failure(`${url} cannot be reached (${message_of(error)}): check the connection and load again`, "network");
   }
   if (!response.ok || !response.body) {
     throw new Failure(`${url}: the server answered ${response.status} ${response.statusText}`, "network");
   }
+  // Servers of apps answer so in place of a 404. No file of a model is a page.
+  if (/html/i.test(response.headers.get("Content-Type") ?? "")) throw new Failure(`${url}: a web page came in place of the file, so there is no such file`, "network");
   const parts = [];
   let n_bytes = 0;
   for (const reader = response.body.getReader(); ; ) {
@@ -24,6 +28,7 @@ export async function fetch_file(url, on_bytes) {
     try {
       part = await reader.read();
     } catch (error) {
+      throw_if_stopped(signal);
       throw new Failure(`${url} broke off after ${n_bytes} bytes (${message_of(error)}): load again`, "network");
     }
     if (part.done) break;
@@ -40,17 +45,38 @@ export async function fetch_file(url, on_bytes) {
   return bytes;
 }
 
+/** @param {AbortSignal | undefined} signal */
+function throw_if_stopped(signal) {
+  if (signal?.aborted) throw new Failure("loading was stopped", "cancelled");
+}
+
+/**
+ * The list of a model's files.
+ * @param {string} url
+ * @param {AbortSignal} signal
+ * @returns {Promise<{type: string, path: string, size: number}[]>}
+ */
+async function fetch_list(url, signal) {
+  const text = new TextDecoder().decode(await fetch_file(url, () => {}, signal));
+  try {
+    const listed = JSON.parse(text);
+    if (Array.isArray(listed)) return listed;
+  } catch {
+    // Told below.
+  }
+  throw new Failure(`${url}: what came is not a list of a model's files, as the Hugging Face Hub gives it: there is no model, or a proxy answers`, "network");
+}
+
 /**
  * Downloads every file of a model.
  * @param {string} endpoint
  * @param {string} repository
  * @param {(fraction: number) => void} progress
+ * @param {AbortSignal} signal
  * @returns {Promise<Map<string, Uint8Array>>}
  */
-export async function fetch_model(endpoint, repository, progress) {
-  const listing = await fetch_file(`${endpoint}/api/models/${repository}/tree/main?recursive=true`, () => {});
-  /** @type {{type: string, path: string, size: number}[]} */
-  const listed = JSON.parse(new TextDecoder().decode(listing));
+export async function fetch_model(endpoint, repository, progress, signal) {
+  const listed = await fetch_list(`${endpoint}/api/models/${repository}/tree/main?recursive=true`, signal);
   const wanted = listed.filter(({ type, path }) => type === "file" && /\.(json|txt|safetensors)$/.test(path));
   const total = wanted.reduce((sum, { size }) => sum + size, 0);
   let n_bytes = 0;
@@ -59,7 +85,7 @@ export async function fetch_model(endpoint, repository, progress) {
     const bytes = await fetch_file(`${endpoint}/${repository}/resolve/main/${path}`, (n) => {
       n_bytes += n;
       progress(Math.min(1, n_bytes / total));
-    });
+    }, signal);
     if (bytes.length !== size) {
       throw new Failure(`${path} has ${bytes.length} bytes instead of ${size}: load again`, "network");
     }

@@ -16,7 +16,14 @@ import { program, threads, threads_in_use } from "./program.js";
  * @param {import("./queue.js").Job} job
  * @param {"downloading" | "loading"} stage
  */
-const tells = (job, stage) => throttled((/** @type {number} */ fraction) => job.post({ type: "progress", stage, fraction }));
+function tells(job, stage) {
+  const tell = throttled((/** @type {number} */ fraction) => job.post({ type: "progress", stage, fraction }));
+  // Whether to go on.
+  return (/** @type {number} */ fraction) => {
+    tell(fraction);
+    return !job.is_cancelled;
+  };
+}
 
 /** Types of weights for a GPU whose memory does not hold a model in 16 bits, in turn. @type {readonly WeightType[]} */
 const SMALLER = ["q8_0", "q4_0"];
@@ -64,9 +71,10 @@ export class LoadedModel {
     const { runner, why } = await choose(wanted);
     const source = `${endpoint}/${repository}`;
     if (endpoint !== null && this.#files_source !== source) {
-      const files = await fetch_model(endpoint, repository, tells(job, "downloading"));
+      const files = await fetch_model(endpoint, repository, tells(job, "downloading"), job.signal);
       [this.#files, this.#files_source] = [files, source];
     }
+    if (job.is_cancelled) throw new Failure("loading was stopped", "cancelled");
     // What is there goes first: two models at once may be more than the memory holds.
     this.drop();
     await this.#kept_models.use_program_for(runner);
@@ -81,6 +89,8 @@ export class LoadedModel {
         const studio = await this.#open(this.#loaded_as, tells(job, "loading"));
         return { ...with_threads(studio.info()), repository, why: runner === "cpu" ? `${why}; ${of_threads()}` : why };
       } catch (error) {
+        // What was not to be loaded is not loaded by the next job either.
+        if (code_of(error) === "cancelled") this.#loaded_as = undefined;
         if (code_of(error) !== "memory" || left.length === 0) throw error;
         this.drop();
       }
@@ -89,7 +99,9 @@ export class LoadedModel {
 
   /** Loads it again where a recovery that failed left nothing; perhaps the GPU is back by now. @param {import("./queue.js").Job} job */
   async ensure(job) {
-    if (!this.#studio && this.#loaded_as) await this.#open(this.#loaded_as, tells(job, "loading"));
+    const tell = tells(job, "loading");
+    // The job itself looks whether it was cancelled.
+    if (!this.#studio && this.#loaded_as) await this.#open(this.#loaded_as, (fraction) => void tell(fraction));
     return this.studio;
   }
 
@@ -129,7 +141,7 @@ export class LoadedModel {
 
   /**
    * @param {{name: string, is_kept: boolean, settings: LoadSettings}} as
-   * @param {(fraction: number) => void} progress
+   * @param {(fraction: number) => boolean | void} progress
    */
   async #open({ name, is_kept, settings: given }, progress) {
     const settings = { ...given };
@@ -149,7 +161,7 @@ export class LoadedModel {
    * A checkpoint in one file has no vocabulary: CLIP's is beside the page.
    * @param {string} name
    * @param {LoadSettings} settings
-   * @param {(fraction: number) => void} progress
+   * @param {(fraction: number) => boolean | void} progress
    */
   async #open_kept(name, settings, progress) {
     const models = await this.#kept_models.opened();

@@ -1,9 +1,10 @@
 // Which module of the wasm computes: the one with one thread, or, where the processor draws on an isolated page, the one with
 // a thread for each core. Both have the same functions; an object of one is none of the other's.
 
-import init, * as one_thread from "../pkg/darkroom.js";
+import * as one_thread from "../pkg/darkroom.js";
 import { threads_module } from "../pkg/threads.js";
 import { message_of } from "../errors.js";
+import { load_wasm } from "./wasm.js";
 
 /** @typedef {typeof one_thread} Program */
 /** @typedef {import("../pkg/darkroom.js").InitOutput} InitOutput */
@@ -23,6 +24,11 @@ let with_threads;
 /** Why threads did not start, where they did not. @type {string | null} */
 let failed = null;
 
+/** Where the module with one thread is, where not beside its JavaScript. @type {string | undefined} */
+let address_of_one_thread;
+/** On which threads tell that they failed. @type {string | undefined} */
+let channel_of_failures;
+
 /** The module that computes. */
 export const program = () => current;
 
@@ -41,8 +47,12 @@ export async function memory_bytes() {
   return memory?.buffer.byteLength ?? 0;
 }
 
-/** Loads the module that this page will most likely draw with: the processor's where no GPU is given to it. */
-export async function open_program() {
+/**
+ * Loads the module that this page will most likely draw with: the processor's where no GPU is given to it.
+ * @param {{address: string | undefined, failures: string | undefined}} where
+ */
+export async function open_program({ address, failures }) {
+  [address_of_one_thread, channel_of_failures] = [address, failures];
   const with_threads = threads().one_thread_because === null && !(await has_gpu());
   await use_program(with_threads ? "cpu" : "gpu");
 }
@@ -55,7 +65,7 @@ export async function open_program() {
 export async function use_program(runner, is_busy = () => false) {
   if (is_busy()) return;
   const loaded = runner === "cpu" ? await load_threads() : null;
-  if (!loaded) await (with_one_thread ??= init());
+  if (!loaded) await (with_one_thread ??= load_wasm(address_of_one_thread));
   if (!is_busy()) current = loaded ?? one_thread;
 }
 
@@ -104,7 +114,7 @@ async function start_threads(n) {
   /** @type {Worker[]} */
   const workers = [];
   try {
-    await Promise.all(Array.from({ length: n - 1 }, () => start_worker(workers, { script, compiled, memory, failures: self.name })));
+    await Promise.all(Array.from({ length: n - 1 }, () => start_worker(workers, { script, compiled, memory, failures: channel_of_failures })));
     module.start_threads(n);
   } catch (error) {
     for (const worker of workers) worker.terminate();
@@ -123,7 +133,7 @@ async function compile(address) {
 /**
  * Starts a worker that waits for its part of the pool.
  * @param {Worker[]} workers gets it, ready or not
- * @param {{script: string, compiled: WebAssembly.Module, memory: WebAssembly.Memory, failures: string}} given `failures` is the channel
+ * @param {{script: string, compiled: WebAssembly.Module, memory: WebAssembly.Memory, failures: string | undefined}} given `failures` is the channel
  *   on which a thread tells whoever listens that it failed while the worker here waits for it
  */
 function start_worker(workers, given) {

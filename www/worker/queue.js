@@ -1,5 +1,6 @@
 // Jobs run one after another, in the order in which they were asked for; the queue can be held, and jobs cancelled.
 
+import { Failure } from "../errors.js";
 import { N_CANCEL_SLOTS } from "../protocol.js";
 
 /**
@@ -12,6 +13,7 @@ export class Job {
   #is_cancelled = false;
   /** @type {Int32Array | null} */
   #shared_cancels;
+  #abort = new AbortController();
 
   /**
    * @param {number} id
@@ -30,8 +32,14 @@ export class Job {
     return this.#is_cancelled;
   }
 
+  /** Aborted when it is cancelled, where messages are heard. */
+  get signal() {
+    return this.#abort.signal;
+  }
+
   cancel() {
     this.#is_cancelled = true;
+    this.#abort.abort();
   }
 }
 
@@ -39,7 +47,8 @@ export class Job {
  * @typedef {object} Turn
  * @property {Job} job
  * @property {() => Promise<void>} run settles whoever asked, and never rejects
- * @property {(() => void) | null} give_up settles whoever asked without running; null for what cannot be cancelled
+ * @property {() => void} give_up settles whoever asked without running
+ * @property {boolean} is_drawing whether it is cancelled with all others, or by its id alone
  */
 
 export class Queue {
@@ -72,14 +81,15 @@ export class Queue {
    * @param {number} id
    * @param {Post} post
    * @param {(job: Job) => Promise<T>} run
-   * @param {{answer: T} | null} [if_cancelled] what the answer is where it is cancelled before its turn; without it cannot be
+   * @param {{answer: T} | null} [if_cancelled] of a drawing: what the answer is where it is cancelled before its turn. What is no
+   *   drawing fails then
    * @returns {Promise<T>}
    */
   in_turn(id, post, run, if_cancelled = null) {
     const job = new Job(id, post, this.#shared_cancels);
     return new Promise((resolve, reject) => {
-      const give_up = if_cancelled && (() => resolve(if_cancelled.answer));
-      this.#turns.push({ job, run: () => run(job).then(resolve, reject), give_up });
+      const give_up = () => (if_cancelled ? resolve(if_cancelled.answer) : reject(new Failure("it was stopped before its turn", "cancelled")));
+      this.#turns.push({ job, run: () => run(job).then(resolve, reject), give_up, is_drawing: if_cancelled !== null });
       this.#tell_positions();
       this.#take_turns();
     });
@@ -129,8 +139,8 @@ export class Queue {
   /** @param {number | null} id the job, or null for all drawings */
   cancel(id) {
     for (const turn of [...this.#turns]) {
-      const { job, give_up } = turn;
-      if (!give_up || (id !== null && job.id !== id)) continue;
+      const { job, give_up, is_drawing } = turn;
+      if (id === null ? !is_drawing : job.id !== id) continue;
       job.cancel();
       const place = this.#turns.indexOf(turn);
       if (place > 0) {

@@ -187,7 +187,7 @@ fn print(line: &str) -> Result<()> {
 fn exit_code(error: &Error) -> u8 {
     match error.class() {
         Class::Request => 2,
-        Class::Model => 3,
+        Class::Model | Class::Network => 3,
         Class::Device | Class::Memory | Class::Lost => 4,
         Class::Picture | Class::File | Class::Storage => 5,
         Class::Cancelled => 130,

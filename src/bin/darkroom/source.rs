@@ -163,6 +163,10 @@ impl Model {
                     Error::Hub { repo, reason } => {
                         Error::Hub { repo, reason: format!("{reason} (and there is no file {file} on this machine)") }
                     }
+                    Error::Network { repo, reason } => Error::Network {
+                        repo,
+                        reason: format!("{reason} (and there is no file {file} on this machine)"),
+                    },
                     other => other,
                 })?;
                 Ok(LocalModel::new(Place::File(path), file.to_string()))

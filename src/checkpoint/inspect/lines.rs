@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::{Fit, Report, Share};
-use crate::pipeline::plan::in_words;
+use crate::pipeline::bytes::in_words;
 
 /// How many tags are shown.
 const N_TAGS: usize = 8;

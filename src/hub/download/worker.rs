@@ -172,12 +172,13 @@ impl Worker<'_, '_> {
             let n_now = progress();
             n_failed = if n_now > n_there { 1 } else { n_failed + 1 };
             n_there = n_now;
-            if n_failed >= patience.max_attempts {
+            // Without a network nothing is gained by waiting, unless it was there a moment ago.
+            let is_offline = self.transfer.unanswered.get().is_some() && self.download.http.is_offline();
+            if n_failed >= patience.max_attempts || is_offline {
                 let path = self.transfer.file.borrow().path.clone();
-                let reason = format!(
-                    "{path}: {reason}, {n_failed} times in a row: what came is kept, and downloading again goes on there"
-                );
-                return Err(Stop::Failed(Error::Hub { repo: self.model(), reason }));
+                let times = if n_failed > 1 { format!(", {n_failed} times in a row") } else { String::new() };
+                let reason = format!("{path}: {reason}{times}: what came is kept, and downloading again goes on there");
+                return Err(Stop::Failed(Error::Network { repo: self.model(), reason }));
             }
             let wait_ms =
                 backoff_ms(n_failed, patience.base_ms, patience.max_ms, self.download.http.jitter()).max(after_ms);

@@ -2,6 +2,7 @@
 
 use super::super::RepoId;
 use super::super::http::{Broken, Http};
+use super::super::retry::is_passing;
 use super::{Layout, Remote};
 use crate::error::Error;
 
@@ -43,7 +44,7 @@ impl From<Error> for Refusal {
 }
 
 impl Remote {
-    /// The error for a status that will not pass. `repo` is `owner/name`, `path` the file, or nothing for the list of files.
+    /// The error for a status that ended the attempts. `repo` is `owner/name`, `path` the file, or nothing for the list of files.
     #[must_use]
     pub fn refusal(&self, repo: &str, path: Option<&str>, status: u16) -> Error {
         let (endpoint, Advice { token, otherwise, .. }) = (&self.endpoint, self.advice);
@@ -82,7 +83,8 @@ impl Remote {
                 "{endpoint} answers {what} with HTTP status {status}: try again later, which resumes{otherwise}"
             ),
         };
-        Error::Hub { repo: repo.to_owned(), reason }
+        let repo = repo.to_owned();
+        if is_passing(status) { Error::Network { repo, reason } } else { Error::Hub { repo, reason } }
     }
 
     /// The error for an answer that no Hub gives.
@@ -106,6 +108,6 @@ impl Remote {
                 broken.0
             ),
         };
-        Error::Hub { repo: name.to_owned(), reason }
+        Error::Network { repo: name.to_owned(), reason }
     }
 }

@@ -77,7 +77,7 @@ impl Remote {
                     let text = String::from_utf8(bytes).map_err(|_| self.odd(repo, &format!("{url} is not UTF-8")))?;
                     return Ok((text, reply.header("link")));
                 }
-                Some(broken) if attempt >= self.max_attempts => {
+                Some(broken) if attempt >= self.max_attempts || http.is_offline() => {
                     return Err(self.unreachable(http, &name, &broken).into());
                 }
                 Some(_) => http.sleep(backoff_ms(attempt, self.base_ms, MAX_WAIT_MS, http.jitter())).await,
@@ -101,7 +101,7 @@ impl Remote {
                     }
                     wait_ms = wait_ms.max(asked);
                 }
-                Err(broken) if attempt >= self.max_attempts => {
+                Err(broken) if attempt >= self.max_attempts || http.is_offline() => {
                     return Err(self.unreachable(http, name, &broken).into());
                 }
                 Err(_) => {}

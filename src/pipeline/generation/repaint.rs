@@ -66,12 +66,12 @@ impl Prepared {
     }
 }
 
-/// Refuses a black mask, which needs no model to be told from others. [`Prepared::of`] has the last word, at the size that
+/// Refuses a black mask, which needs no model to be told from others. The drawing itself has the last word, at the size that
 /// is drawn.
 ///
 /// # Errors
 /// [`crate::Error::Request`] for one.
-pub(crate) fn check_mask(mask: &RgbImage) -> Result<()> {
+pub fn check_mask(mask: &RgbImage) -> Result<()> {
     match mask.pixels.iter().all(|&level| level == 0) {
         true => without_white(false),
         false => Ok(()),

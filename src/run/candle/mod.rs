@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use candle_core::{DType, Device, Shape, Tensor};
 
 use self::held::Held;
-use self::nodes::with_slices;
+use self::nodes::{Failed, with_slices};
 use crate::error::{Error, Result};
 use crate::graph::{Activation, Graph, NodeId, Op};
 use crate::run::cpu;
@@ -299,7 +299,12 @@ impl Runner for CandleRunner {
                     }
                     let silu_follows = folds_silu(graph, last_uses, NodeId(idx as u32));
                     let name = format!("{}: {}", graph.name, node.name);
-                    self.wrap(&name, self.node(program, node, &operands, silu_follows))?
+                    let mut go_on = || progress(flops);
+                    match self.node(program, node, &operands, silu_follows, &mut cpu::Pace::new(&mut go_on)) {
+                        Ok(value) => value,
+                        Err(Failed::Stopped) => return Err(Error::Cancelled),
+                        Err(Failed::Candle(error)) => return Err(self.error(&name, &error)),
+                    }
                 }
             };
             values[idx] = Some(value);

@@ -4,34 +4,56 @@ use candle_core::{CpuStorage, DType, Storage, Tensor};
 
 use super::{CandleProgram, CandleRunner, Kernels, plain};
 use crate::graph::{Node, Op};
-use crate::run::cpu::{self, AttentionSizes, ConvSizes};
+use crate::run::cpu::{self, AttentionSizes, ConvSizes, Pace, Stopped};
+
+/// Why a node has no value.
+pub(super) enum Failed {
+    /// What candle says.
+    Candle(candle_core::Error),
+    /// It was told to stop.
+    Stopped,
+}
+
+impl From<candle_core::Error> for Failed {
+    fn from(error: candle_core::Error) -> Self {
+        Failed::Candle(error)
+    }
+}
+
+impl From<Stopped> for Failed {
+    fn from(_: Stopped) -> Self {
+        Failed::Stopped
+    }
+}
 
 impl CandleRunner {
-    /// The value of a node, from those of its inputs. With `silu_follows` a group norm's goes through SiLU.
+    /// The value of a node, from those of its inputs. With `silu_follows` a group norm's goes through SiLU. This crate's own
+    /// operations ask `pace` whether to go on; candle's do not.
     pub(super) fn node(
         &self,
         program: &CandleProgram,
         node: &Node,
         inputs: &[&Tensor],
         silu_follows: bool,
-    ) -> candle_core::Result<Tensor> {
+        pace: &mut Pace,
+    ) -> Result<Tensor, Failed> {
         let CandleProgram { graph, dtype, .. } = program;
         let shape = |i: usize| graph.node(node.inputs[i]).shape.as_slice();
         match &node.op {
-            Op::Input(_) | Op::Weight => candle_core::bail!("is not computed"),
-            Op::Reshape => inputs[0].reshape(node.shape.as_slice()),
-            Op::Slice { axis, start, len } => inputs[0].narrow(*axis, *start, *len)?.contiguous(),
-            Op::Concat { axis } => Tensor::cat(inputs, *axis)?.contiguous(),
-            Op::Scale { factor } => inputs[0] * *factor,
+            Op::Input(_) | Op::Weight => Err(says("is not computed")),
+            Op::Reshape => Ok(inputs[0].reshape(node.shape.as_slice())?),
+            Op::Slice { axis, start, len } => Ok(inputs[0].narrow(*axis, *start, *len)?.contiguous()?),
+            Op::Concat { axis } => Ok(Tensor::cat(inputs, *axis)?.contiguous()?),
+            Op::Scale { factor } => Ok((inputs[0] * *factor)?),
             Op::Affine { factors, offsets } => {
                 let row = |values: &[f64]| Tensor::from_slice(values, values.len(), &self.device)?.to_dtype(*dtype);
-                inputs[0].broadcast_mul(&row(factors)?)?.broadcast_add(&row(offsets)?)
+                Ok(inputs[0].broadcast_mul(&row(factors)?)?.broadcast_add(&row(offsets)?)?)
             }
-            Op::Gather => inputs[1].index_select(&inputs[0].flatten_all()?, 0)?.reshape(node.shape.as_slice()),
+            Op::Gather => Ok(inputs[1].index_select(&inputs[0].flatten_all()?, 0)?.reshape(node.shape.as_slice())?),
             Op::TimestepEmbedding { dim, flip_sin_to_cos, freq_shift } => {
                 let t = inputs[0].to_dtype(DType::F32)?.to_vec1::<f32>()?;
                 let values = cpu::timestep_embedding(&t, *dim, *flip_sin_to_cos, *freq_shift);
-                Tensor::from_vec(values, node.shape.as_slice(), &self.device)?.to_dtype(*dtype)
+                Ok(Tensor::from_vec(values, node.shape.as_slice(), &self.device)?.to_dtype(*dtype)?)
             }
             Op::Conv2d { stride, pad, upsample } => {
                 let sizes = ConvSizes {
@@ -45,72 +67,63 @@ impl CandleRunner {
                 let n_out = sizes.output[3];
                 match self.kernels {
                     Kernels::Plain => match inputs.get(2) {
-                        Some(bias) => plain::conv2d(inputs[0], inputs[1], bias, sizes),
+                        Some(bias) => Ok(plain::conv2d(inputs[0], inputs[1], bias, sizes)?),
                         None => {
                             let bias = Tensor::zeros(n_out, *dtype, &self.device)?;
-                            plain::conv2d(inputs[0], inputs[1], &bias, sizes)
+                            Ok(plain::conv2d(inputs[0], inputs[1], &bias, sizes)?)
                         }
                     },
                     Kernels::Cpu => self.on_slices(node, inputs, |x| match x.get(2) {
-                        Some(bias) => cpu::conv2d(x[0], x[1], bias, sizes),
-                        None => cpu::conv2d(x[0], x[1], &vec![0.0; n_out], sizes),
+                        Some(bias) => cpu::conv2d(x[0], x[1], bias, sizes, pace),
+                        None => cpu::conv2d(x[0], x[1], &vec![0.0; n_out], sizes, pace),
                     }),
                 }
             }
             Op::Linear => match self.kernels {
-                Kernels::Plain => plain::linear(inputs[0], inputs[1], inputs.get(2).copied()),
+                Kernels::Plain => Ok(plain::linear(inputs[0], inputs[1], inputs.get(2).copied())?),
                 Kernels::Cpu => {
-                    let &[n, k] = shape(1) else { candle_core::bail!("wants a matrix") };
-                    self.on_slices(node, inputs, |x| cpu::linear(x[0], x[1], x.get(2).copied(), k, n))
+                    let &[n, k] = shape(1) else { return Err(says("wants a matrix")) };
+                    self.on_slices(node, inputs, |x| cpu::linear(x[0], x[1], x.get(2).copied(), k, n, pace))
                 }
             },
             Op::GroupNorm { groups, eps } => match self.kernels {
                 Kernels::Plain => {
                     let y = plain::group_norm(inputs[0], inputs[1], inputs[2], *groups, *eps)?;
-                    if silu_follows { y.silu() } else { Ok(y) }
+                    Ok(if silu_follows { y.silu()? } else { y })
                 }
                 Kernels::Cpu => self.on_slices(node, inputs, |x| {
-                    cpu::group_norm(x[0], x[1], x[2], node.shape[0], *groups, *eps, silu_follows)
+                    cpu::group_norm(x[0], x[1], x[2], node.shape[0], *groups, *eps, silu_follows, pace)
                 }),
             },
             Op::LayerNorm { eps } => match self.kernels {
-                Kernels::Plain => plain::layer_norm(inputs[0], inputs[1], inputs[2], *eps),
-                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::layer_norm(x[0], x[1], x[2], *eps)),
+                Kernels::Plain => Ok(plain::layer_norm(inputs[0], inputs[1], inputs[2], *eps)?),
+                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::layer_norm(x[0], x[1], x[2], *eps, pace)),
             },
             Op::Activation(activation) => match self.kernels {
-                Kernels::Plain => plain::activate(inputs[0], *activation),
-                Kernels::Cpu => self.on_slices(node, inputs, |x| {
-                    let mut y = x[0].to_vec();
-                    cpu::activate(&mut y, *activation);
-                    y
-                }),
+                Kernels::Plain => Ok(plain::activate(inputs[0], *activation)?),
+                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::activate(x[0], *activation, pace)),
             },
             Op::Geglu => match self.kernels {
-                Kernels::Plain => plain::geglu(inputs[0]),
+                Kernels::Plain => Ok(plain::geglu(inputs[0])?),
                 Kernels::Cpu => {
                     let width = node.shape.last().copied().unwrap_or(1);
-                    self.on_slices(node, inputs, |x| cpu::geglu(x[0], width))
+                    self.on_slices(node, inputs, |x| cpu::geglu(x[0], width, pace))
                 }
             },
             Op::Add => match self.kernels {
-                Kernels::Plain => inputs[0].broadcast_add(inputs[1]),
-                Kernels::Cpu => self.on_slices(node, inputs, |x| {
-                    let mut y = x[0].to_vec();
-                    cpu::add_assign(&mut y, x[1], shape(0), shape(1));
-                    y
-                }),
+                Kernels::Plain => Ok(inputs[0].broadcast_add(inputs[1])?),
+                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::add(x[0], x[1], shape(0), shape(1), pace)),
             },
             Op::Attention { heads, scale, causal, .. } => {
                 let (&[batch, n_queries, width], &[_, n_keys, _]) = (shape(0), shape(1)) else {
-                    candle_core::bail!("wants [B,T,D]")
+                    return Err(says("wants [B,T,D]"));
                 };
                 let (heads, causal) = (*heads, *causal);
                 let sizes = AttentionSizes { batch, n_queries, n_keys, width, heads, scale: *scale as f32, causal };
                 match self.kernels {
-                    Kernels::Plain => plain::attention(inputs[0], inputs[1], inputs[2], sizes, self.scores.get()),
-                    Kernels::Cpu => {
-                        self.on_slices(node, inputs, |x| cpu::attention(x[0], x[1], x[2], sizes, self.scores.get()))
-                    }
+                    Kernels::Plain => Ok(plain::attention(inputs[0], inputs[1], inputs[2], sizes, self.scores.get())?),
+                    Kernels::Cpu => self
+                        .on_slices(node, inputs, |x| cpu::attention(x[0], x[1], x[2], sizes, self.scores.get(), pace)),
                 }
             }
         }
@@ -121,12 +134,12 @@ impl CandleRunner {
         &self,
         node: &Node,
         inputs: &[&Tensor],
-        f: impl FnOnce(&[&[f32]]) -> Vec<f32>,
-    ) -> candle_core::Result<Tensor> {
+        f: impl FnOnce(&[&[f32]]) -> Result<Vec<f32>, Stopped>,
+    ) -> Result<Tensor, Failed> {
         let wide: Vec<Tensor> =
             inputs.iter().map(|x| x.to_dtype(DType::F32)?.contiguous()).collect::<candle_core::Result<_>>()?;
-        let values = with_slices(&wide, f)?;
-        Tensor::from_vec(values, node.shape.as_slice(), &self.device)
+        let values = with_slices(&wide, f)??;
+        Ok(Tensor::from_vec(values, node.shape.as_slice(), &self.device)?)
     }
 }
 
@@ -140,6 +153,10 @@ pub(super) fn with_slices<T>(tensors: &[Tensor], f: impl FnOnce(&[&[f32]]) -> T)
         slices.push(&values[from..to]);
     }
     Ok(f(&slices))
+}
+
+fn says(reason: &str) -> Failed {
+    Failed::Candle(candle_core::Error::Msg(reason.into()))
 }
 
 fn four(shape: &[usize]) -> candle_core::Result<[usize; 4]> {

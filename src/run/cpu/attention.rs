@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::math::exp_all;
+use super::pace::{EACH, Pace, Stopped};
 use super::product::{Strided, matmul};
 
 /// Queries whose scores are computed at once.
@@ -38,12 +39,33 @@ pub struct AttentionSizes {
     pub causal: bool,
 }
 
+/// From so many values of keys in a head on, blocks have fewer queries, so that one has not more to do than with fewer keys.
+const MANY_KEYS: usize = 1 << 22;
+
+/// Queries of a block. Narrow heads keep theirs: for few rows and columns, and for one row, the product's library adds up in
+/// another order.
+pub(super) fn block_of(head_width: usize, n_queries: usize, n_keys: usize) -> usize {
+    let n_times = (head_width * n_keys).div_ceil(MANY_KEYS).max(1).next_power_of_two();
+    let block = (ATTENTION_BLOCK / n_times).max(8);
+    if head_width > 64 && n_queries % block != 1 { block } else { ATTENTION_BLOCK }
+}
+
 /// q \[B,T,D\], k and v \[B,S,D\] → \[B,T,D\].
-pub fn attention(q: &[f32], k: &[f32], v: &[f32], sizes: AttentionSizes, scores: Scores) -> Vec<f32> {
+///
+/// # Errors
+/// [`Stopped`]. Scores that are held by heads are not cut: a cancel is heard after those of the threads' heads.
+pub fn attention(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    sizes: AttentionSizes,
+    scores: Scores,
+    pace: &mut Pace,
+) -> Result<Vec<f32>, Stopped> {
     let AttentionSizes { batch, n_queries, n_keys, width, heads, .. } = sizes;
     let mut out = vec![0.0; batch * n_queries * width];
     let (queries_at_once, heads_at_once) = match scores {
-        Scores::Flash => (ATTENTION_BLOCK, heads),
+        Scores::Flash => (block_of(width / heads, n_queries, n_keys), heads),
         Scores::Heads(n) => (n_queries.max(1), n.clamp(1, heads)),
         Scores::Whole => (n_queries.max(1), heads),
     };
@@ -51,9 +73,10 @@ pub fn attention(q: &[f32], k: &[f32], v: &[f32], sizes: AttentionSizes, scores:
     let head_width = width / heads;
     for first_head in (0..heads).step_by(heads_at_once) {
         let n_heads = heads_at_once.min(heads - first_head);
-        let done: Vec<(usize, usize, usize, Vec<f32>)> = (0..batch * n_heads * n_blocks)
-            .into_par_iter()
-            .map_init(Vec::new, |scores, task| {
+        // Both products, and the exponentials.
+        let cost = [queries_at_once, n_keys, 4 * head_width + 2 * EACH];
+        pace.slices(batch * n_heads * n_blocks, &cost, |tasks| {
+            let computed = tasks.into_par_iter().map_init(Vec::new, |scores, task| {
                 let block = task % n_blocks;
                 let head = first_head + task / n_blocks % n_heads;
                 let b = task / (n_blocks * n_heads);
@@ -82,14 +105,15 @@ pub fn attention(q: &[f32], k: &[f32], v: &[f32], sizes: AttentionSizes, scores:
                     row.iter_mut().for_each(|value| *value *= inverse);
                 }
                 (b, head, first, out)
-            })
-            .collect();
-        for (b, head, first, rows) in done {
-            for (row, values) in rows.chunks_exact(head_width).enumerate() {
-                let at = (b * n_queries + first + row) * width + head * head_width;
-                out[at..at + head_width].copy_from_slice(values);
+            });
+            let done: Vec<(usize, usize, usize, Vec<f32>)> = computed.collect();
+            for (b, head, first, rows) in done {
+                for (row, values) in rows.chunks_exact(head_width).enumerate() {
+                    let at = (b * n_queries + first + row) * width + head * head_width;
+                    out[at..at + head_width].copy_from_slice(values);
+                }
             }
-        }
+        })?;
     }
-    out
+    Ok(out)
 }

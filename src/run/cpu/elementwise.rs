@@ -3,10 +3,32 @@
 use rayon::prelude::*;
 
 use super::math::{PARALLEL_FROM, exp, for_each, gelu, silu, vectorised};
+use super::pace::{EACH, Pace, Stopped};
 use crate::graph::Activation;
 
-/// Elementwise, in place.
-pub fn activate(values: &mut [f32], activation: Activation) {
+/// A slice of `values`, all of which are written: a copy of `x` to work on.
+fn copy_of(values: &mut [f32], x: &[f32]) {
+    values
+        .par_chunks_mut(PARALLEL_FROM)
+        .zip(x.par_chunks(PARALLEL_FROM))
+        .for_each(|(to, from)| to.copy_from_slice(from));
+}
+
+/// Elementwise.
+///
+/// # Errors
+/// [`Stopped`].
+pub fn activate(x: &[f32], activation: Activation, pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
+    let mut out = vec![0.0; x.len()];
+    pace.slices(x.len().div_ceil(PARALLEL_FROM), &[EACH, PARALLEL_FROM], |parts| {
+        let part = parts.start * PARALLEL_FROM..x.len().min(parts.end * PARALLEL_FROM);
+        copy_of(&mut out[part.clone()], &x[part.clone()]);
+        activate_in_place(&mut out[part], activation);
+    })?;
+    Ok(out)
+}
+
+fn activate_in_place(values: &mut [f32], activation: Activation) {
     match activation {
         Activation::Silu => for_each(values, |values| values.iter_mut().for_each(|x| *x = silu(*x))),
         Activation::Gelu => for_each(values, |values| values.iter_mut().for_each(|x| *x = gelu(*x))),
@@ -22,40 +44,60 @@ pub fn activate(values: &mut [f32], activation: Activation) {
 }
 
 /// x \[M,2D\] → \[M,D\]: first half times gelu of the second.
-pub fn geglu(x: &[f32], width: usize) -> Vec<f32> {
+///
+/// # Errors
+/// [`Stopped`].
+pub fn geglu(x: &[f32], width: usize, pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
     let mut out = vec![0.0; x.len() / 2];
-    out.par_chunks_mut(width).zip(x.par_chunks(2 * width)).with_min_len(16).for_each(|(out, row)| {
-        let (value, gate) = row.split_at(width);
-        vectorised(|| {
-            for ((out, value), gate) in out.iter_mut().zip(value).zip(gate) {
-                *out = value * gelu(*gate);
-            }
+    pace.slices(out.len() / width.max(1), &[EACH, width], |rows| {
+        let x = &x[2 * rows.start * width..2 * rows.end * width];
+        let out = &mut out[rows.start * width..rows.end * width];
+        out.par_chunks_mut(width).zip(x.par_chunks(2 * width)).with_min_len(16).for_each(|(out, row)| {
+            let (value, gate) = row.split_at(width);
+            vectorised(|| {
+                for ((out, value), gate) in out.iter_mut().zip(value).zip(gate) {
+                    *out = value * gelu(*gate);
+                }
+            });
         });
-    });
-    out
+    })?;
+    Ok(out)
 }
 
-/// a += b, where b repeats as `add` allows: each dimension of b is a's or 1.
-pub fn add_assign(a: &mut [f32], b: &[f32], a_shape: &[usize], b_shape: &[usize]) {
+/// a + b, where b repeats as `add` allows: each dimension of b is a's or 1.
+///
+/// # Errors
+/// [`Stopped`].
+pub fn add(a: &[f32], b: &[f32], a_shape: &[usize], b_shape: &[usize], pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
+    let mut out = vec![0.0; a.len()];
     if a_shape == b_shape {
-        a.par_chunks_mut(PARALLEL_FROM).zip(b.par_chunks(PARALLEL_FROM)).for_each(|(a, b)| {
-            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        });
-        return;
+        pace.slices(a.len().div_ceil(PARALLEL_FROM), &[EACH, PARALLEL_FROM], |parts| {
+            let part = parts.start * PARALLEL_FROM..a.len().min(parts.end * PARALLEL_FROM);
+            let values = a[part.clone()].par_chunks(PARALLEL_FROM).zip(b[part.clone()].par_chunks(PARALLEL_FROM));
+            out[part].par_chunks_mut(PARALLEL_FROM).zip(values).for_each(|(out, (a, b))| {
+                out.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (a, b))| *out = a + b);
+            });
+        })?;
+        return Ok(out);
     }
     // The trailing dimensions that agree are added a run at a time; the others are counted through.
     let agree = a_shape.iter().zip(b_shape).rev().take_while(|(n, m)| n == m).count();
     let split = a_shape.len() - agree;
     let run: usize = a_shape[split..].iter().product();
-    for (idx, a) in a.chunks_exact_mut(run.max(1)).enumerate() {
-        let (mut rest, mut at, mut stride) = (idx, 0, run);
-        for (&n, &m) in a_shape[..split].iter().zip(&b_shape[..split]).rev() {
-            at += if m == 1 { 0 } else { rest % n * stride };
-            rest /= n;
-            stride *= m;
+    let run_len = run.max(1);
+    pace.slices(a.len() / run_len, &[EACH, run_len], |runs| {
+        for idx in runs {
+            let (mut rest, mut at, mut stride) = (idx, 0, run);
+            for (&n, &m) in a_shape[..split].iter().zip(&b_shape[..split]).rev() {
+                at += if m == 1 { 0 } else { rest % n * stride };
+                rest /= n;
+                stride *= m;
+            }
+            let (a, out) = (&a[idx * run_len..][..run_len], &mut out[idx * run_len..][..run_len]);
+            out.iter_mut().zip(a.iter().zip(&b[at..at + run])).for_each(|(out, (a, b))| *out = a + b);
         }
-        a.iter_mut().zip(&b[at..at + run]).for_each(|(a, b)| *a += b);
-    }
+    })?;
+    Ok(out)
 }
 
 /// The sum of slices of one length, each times a scalar, clamped if asked for; sums are rounded once.

@@ -7,6 +7,8 @@ mod platform;
 #[path = "product/wasm.rs"]
 mod platform;
 
+use super::pace::{Pace, Stopped};
+
 /// A matrix inside a slice: where it begins and how far apart its rows and columns are.
 #[derive(Clone, Copy)]
 pub struct Strided<'a> {
@@ -20,6 +22,32 @@ pub struct Strided<'a> {
 
 fn last_index(rows: usize, cols: usize, row: usize, col: usize) -> usize {
     (rows.max(1) - 1) * row + (cols.max(1) - 1) * col
+}
+
+/// Rows of the output that are computed at once where there is much to do: with fewer the right operand's packing costs more
+/// than it saves, and the product's library would add up in another order.
+const SLICE_ROWS: usize = 128;
+
+/// [`matmul`] shared among all threads, in slices of rows.
+///
+/// # Errors
+/// [`Stopped`].
+pub fn matmul_in_slices(
+    pace: &mut Pace,
+    [m, n, k]: [usize; 3],
+    out: &mut [f32],
+    accumulate: bool,
+    lhs: Strided,
+    rhs: Strided,
+) -> Result<(), Stopped> {
+    // What is left over goes with the last unit. One or two columns are products of vectors, which the library adds up by rows.
+    let n_units = if n > 2 { (m / SLICE_ROWS).max(1) } else { 1 };
+    pace.slices(n_units, &[2, SLICE_ROWS, n, k], |units| {
+        let first = units.start * SLICE_ROWS;
+        let end = if units.end == n_units { m } else { units.end * SLICE_ROWS };
+        let rows = Strided { values: lhs.values.get(first * lhs.row..).unwrap_or_default(), ..lhs };
+        matmul([end - first, n, k], &mut out[first * n..end * n], accumulate, rows, rhs, true);
+    })
 }
 
 /// out \[m,n\] = lhs \[m,k\] rhs \[k,n\], or with `accumulate` added to what is there; `shared`

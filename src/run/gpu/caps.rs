@@ -45,10 +45,11 @@ pub struct Caps {
 impl Caps {
     /// The optional features that kernels use where they exist. All others stay off, so that nothing depends on them by
     /// accident.
-    pub const USEFUL_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY);
+    pub(super) const USEFUL_FEATURES: wgpu::Features =
+        wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY);
 
     /// What cooperative matrices need beside them.
-    pub const MATRIX_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    pub(super) const MATRIX_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
         .union(wgpu::Features::SUBGROUP)
         .union(wgpu::Features::SUBGROUP_BARRIER);
 
@@ -87,7 +88,7 @@ impl Caps {
 
     /// Reads what `adapter` reports.
     #[must_use]
-    pub fn of(adapter: &wgpu::Adapter) -> Self {
+    pub(super) fn of(adapter: &wgpu::Adapter) -> Self {
         let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
         Self {
             name: info.name,

@@ -30,6 +30,7 @@ pub mod lower;
 pub mod profile;
 pub mod program;
 mod proof;
+#[doc(hidden)]
 pub mod readback;
 mod recorder;
 pub mod runner;
@@ -47,9 +48,11 @@ use crate::{Error, Result};
 /// a buffer destroys it.
 #[derive(Debug)]
 pub struct Gpu {
-    /// Makes buffers and pipelines.
+    /// Makes buffers and pipelines. For this crate's tests of single kernels; no part of the interface.
+    #[doc(hidden)]
     pub device: wgpu::Device,
-    /// Takes uploads and recorded commands.
+    /// Takes uploads and recorded commands; likewise.
+    #[doc(hidden)]
     pub queue: wgpu::Queue,
     /// Name, limits and features, as found when the device was opened.
     pub caps: Caps,

@@ -94,7 +94,7 @@ impl Profiler {
     }
 
     /// Timestamps for a pass with one dispatch.
-    pub fn begin(
+    pub(super) fn begin(
         &mut self,
         gpu: &Gpu,
         kernel: &'static str,

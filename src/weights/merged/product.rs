@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-#[cfg(any(test, target_arch = "wasm32"))]
+#[cfg(any(test, target_arch = "wasm32", not(feature = "cpu")))]
 #[path = "product/plain.rs"]
 mod plain;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(not(target_arch = "wasm32"), feature = "cpu"))]
 #[path = "product/native.rs"]
 mod platform;
-#[cfg(target_arch = "wasm32")]
+#[cfg(any(target_arch = "wasm32", not(feature = "cpu")))]
 use plain as platform;
 
 /// A matrix \[rows,cols\] as left \[rows,rank\] times right \[rank,cols\].

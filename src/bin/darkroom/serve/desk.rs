@@ -1,5 +1,6 @@
 //! The desk, which the threads that answer and the one that draws share: it takes requests as jobs, and tells of them.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -14,6 +15,7 @@ use super::job::{Job, Png, Progress, Status};
 use super::memory::{Held, Kind, Memory};
 use super::menu::{CheckedRequest, Menu};
 use super::metrics::Metrics;
+use super::openai::now;
 use super::queue::Queue;
 use super::request::JobRequest;
 use super::room::Room;
@@ -151,6 +153,7 @@ impl Desk {
             held,
             is_fetched: Vec::new(),
             added: Instant::now(),
+            created: now(),
             cancelled: Arc::default(),
             changed: watch::Sender::new(()),
         };
@@ -192,6 +195,29 @@ impl Desk {
         let state = self.state();
         let position = state.waiting.iter().position(|waiting| waiting == id);
         state.jobs.get(id).map(|job| look(job, position))
+    }
+
+    /// Looks at all requests that are remembered, the newest first, from the one behind `after` on, until `look` has enough;
+    /// `None` where `after` is unknown.
+    pub fn look_at_all(
+        &self,
+        after: Option<&str>,
+        mut look: impl FnMut(&Job, Option<usize>) -> ControlFlow<()>,
+    ) -> Option<()> {
+        let state = self.state();
+        let mut jobs: Vec<&Job> = state.jobs.values().collect();
+        jobs.sort_unstable_by(|a, b| (b.added, &b.id).cmp(&(a.added, &a.id)));
+        let first = match after {
+            Some(id) => jobs.iter().position(|job| job.id == id)? + 1,
+            None => 0,
+        };
+        for job in &jobs[first..] {
+            let position = state.waiting.iter().position(|waiting| *waiting == job.id);
+            if look(job, position).is_break() {
+                break;
+            }
+        }
+        Some(())
     }
 
     /// A finished picture; `None` in it where there is none yet. Whoever is given it has it: of two jobs that are over,

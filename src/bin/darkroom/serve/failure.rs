@@ -94,7 +94,7 @@ fn status(class: Class) -> StatusCode {
     match class {
         Class::Request | Class::Picture => StatusCode::BAD_REQUEST,
         Class::Cancelled => StatusCode::GONE,
-        Class::Model | Class::Device | Class::Memory | Class::Lost | Class::File | Class::Storage => {
+        Class::Model | Class::Device | Class::Memory | Class::Lost | Class::File | Class::Network | Class::Storage => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
     }

@@ -1,6 +1,7 @@
 //! The page's files, and the headers that everything is answered with.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
@@ -10,6 +11,8 @@ use axum::response::Response;
 use darkroom::{Error, Result};
 
 use super::page_files;
+
+use super::cors::Origins;
 
 /// The small model, below the page's folder.
 pub const EMBEDDED_MODEL: &str = "hub/darkroom/tiny-emoji/resolve/main";
@@ -43,25 +46,35 @@ pub fn service(page: Option<PathBuf>) -> Router {
     }
 }
 
-/// Types are not guessed; no other site sees, frames or is told of the page; the page is cross-origin isolated, so that
-/// a cancel reaches a step that computes; and files are asked for again whether they changed.
-const HEADERS: [(HeaderName, &str); 7] = [
+/// Types are not guessed; no other site is told of the page; the page is cross-origin isolated, so that a cancel reaches a
+/// step that computes; and files are asked for again whether they changed.
+const HEADERS: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
     (header::REFERRER_POLICY, "no-referrer"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-embedder-policy"), "require-corp"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     (header::CACHE_CONTROL, "no-cache"),
 ];
 
-/// Adds the headers to every answer.
-pub fn with_headers(app: Router) -> Router {
-    app.layer(from_fn(async |request: Request, next: Next| -> Response {
-        let mut response = next.run(request).await;
-        for (name, value) in HEADERS {
-            response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+/// Adds the headers to every answer. No site sees or frames the page but those of `origins`. Which site asks for a picture or
+/// a frame is not told to a server, so that with any origin pictures may be shown everywhere; their addresses cannot be
+/// guessed.
+pub fn with_headers(app: Router, origins: &Origins) -> Router {
+    let resource_policy = if origins.is_empty() { "same-origin" } else { "cross-origin" };
+    let mut headers = HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))).to_vec();
+    let policy = HeaderName::from_static("cross-origin-resource-policy");
+    headers.push((policy, HeaderValue::from_static(resource_policy)));
+    // Origins are ASCII.
+    headers.extend(HeaderValue::try_from(origins.frame_ancestors()).map(|v| (header::CONTENT_SECURITY_POLICY, v)));
+    let headers = Arc::new(headers);
+    app.layer(from_fn(move |request: Request, next: Next| {
+        let headers = Arc::clone(&headers);
+        async move {
+            let mut response: Response = next.run(request).await;
+            for (name, value) in &*headers {
+                response.headers_mut().entry(name).or_insert_with(|| value.clone());
+            }
+            response
         }
-        response
     }))
 }

@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
+use super::cors::Origins;
 use super::failure::Failure;
 
 /// See the module.
@@ -21,6 +22,8 @@ pub struct Guard {
     pub local: Option<Option<String>>,
     /// The digest of the token, where there is one.
     token: Option<[u8; 32]>,
+    /// Sites whose pages may ask too.
+    origins: Arc<Origins>,
 }
 
 fn digest(token: &[u8]) -> [u8; 32] {
@@ -28,8 +31,13 @@ fn digest(token: &[u8]) -> [u8; 32] {
 }
 
 impl Guard {
-    pub fn new(local: Option<Option<String>>, token: Option<&str>) -> Arc<Self> {
-        Arc::new(Guard { local, token: token.map(|token| digest(token.as_bytes())) })
+    pub fn new(local: Option<Option<String>>, token: Option<&str>, origins: Arc<Origins>) -> Arc<Self> {
+        Arc::new(Guard { local, token: token.map(|token| digest(token.as_bytes())), origins })
+    }
+
+    /// Whether strangers may draw: beyond this machine, and without a token. They are not told of each other's jobs.
+    pub fn lets_strangers_in(&self) -> bool {
+        self.local.is_none() && self.token.is_none()
     }
 
     /// Whether a request may have been sent here knowingly: by this machine's own name, and not from a page of another
@@ -51,11 +59,13 @@ impl Guard {
         let origin = text(headers, header::ORIGIN);
         let is_foreign =
             |origin: &str| origin.split_once("://").is_none_or(|(_, from)| !from.eq_ignore_ascii_case(host));
-        if origin.is_some_and(is_foreign) {
-            let message = format!("a page of {} may not ask this server", origin.unwrap_or_default());
-            return Err(Failure::new(StatusCode::FORBIDDEN, "wrong_origin", message));
+        match origin.filter(|origin| is_foreign(origin) && !self.origins.allows(origin)) {
+            Some(origin) => {
+                let message = format!("a page of {origin} may not ask this server: --allow-origin lets it");
+                Err(Failure::new(StatusCode::FORBIDDEN, "wrong_origin", message))
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Failure> {

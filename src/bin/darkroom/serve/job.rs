@@ -42,7 +42,28 @@ pub struct Progress {
     /// The step that is computed, from 1; 0 before the first.
     pub step: usize,
     /// Steps of one picture; 0 before it is known.
+    pub steps: usize,
+    /// The same, as it was called before.
     pub n_steps: usize,
+}
+
+impl Progress {
+    /// With the steps of one picture.
+    pub fn with_steps(self, steps: usize) -> Self {
+        Progress { steps, n_steps: steps, ..self }
+    }
+}
+
+/// What a picture looks like while it is drawn.
+#[derive(Clone)]
+pub struct Preview {
+    pub png: Png,
+    /// Which picture, from 0.
+    pub picture: usize,
+    /// The step that it shows, from 1.
+    pub step: usize,
+    /// Steps of the picture.
+    pub steps: usize,
 }
 
 /// A picture's file, a PNG unless the order says otherwise, counted until the last answer that sends it is sent. A clone shares it.
@@ -79,7 +100,7 @@ pub struct Job {
     /// Finished pictures with their seeds.
     pub images: Vec<(u64, Png)>,
     /// The newest preview, and how many there were.
-    pub preview: Option<Png>,
+    pub preview: Option<Preview>,
     pub n_previews: u64,
     /// Tokens of the prompt, once it is read.
     pub n_tokens: usize,
@@ -93,6 +114,8 @@ pub struct Job {
     /// Whether somebody was given each picture.
     pub is_fetched: Vec<bool>,
     pub added: Instant,
+    /// Seconds since 1970 when it was taken.
+    pub created: u64,
     pub cancelled: Arc<AtomicBool>,
     pub changed: watch::Sender<()>,
 }
@@ -119,7 +142,7 @@ impl Job {
         };
         let images: Vec<Value> = (0..self.images.len()).map(image_of).collect();
         let mut object = json!({
-            "id": self.id, "status": self.status, "progress": self.progress, "images": images,
+            "id": self.id, "status": self.status, "created": self.created, "progress": self.progress, "images": images,
             "request": {
                 "model": self.request.model, "prompt": config.prompt,
                 "negative_prompt": config.negative_prompt, "width": config.width, "height": config.height,

@@ -23,7 +23,7 @@ use crate::visible::visible_line;
 use crate::wildcards::WildcardsFolder;
 
 /// The longest prompt, in bytes: some two hundred times what a text encoder reads at once.
-const MAX_PROMPT_BYTES: usize = 64 << 10;
+pub const MAX_PROMPT_BYTES: usize = 64 << 10;
 
 /// What one client may ask of the server.
 #[derive(Clone, Copy, Debug)]

@@ -26,6 +26,7 @@
 mod answer;
 mod base64_text;
 mod connection;
+mod cors;
 mod desk;
 mod failure;
 mod files;
@@ -42,6 +43,7 @@ mod models_folder;
 mod openai;
 mod openai_request;
 mod openai_stream;
+mod openapi;
 mod page_files;
 mod painter;
 mod queue;
@@ -72,6 +74,7 @@ use crate::numbers::parse_bytes;
 use crate::wildcards::WildcardsFolder;
 use crate::{print_line, source};
 use connection::Hall;
+use cors::Origins;
 use desk::Desk;
 use guard::Guard;
 use memory::{Kind, Memory};
@@ -154,6 +157,10 @@ pub struct Args {
     /// Listen beyond this machine without a token: everyone who can reach it can draw.
     #[arg(long, conflicts_with = "token")]
     no_token: bool,
+    /// An origin whose pages may use the API and frame the page, beside this server's own: https://example.org,
+    /// http://localhost:5173, or * for every one. May be given several times.
+    #[arg(long, value_name = "ORIGIN", value_parser = cors::parse_origin)]
+    allow_origin: Vec<String>,
     /// What becomes of the job that is being drawn when the server is asked to end (Ctrl-C, SIGTERM); those that wait are
     /// cancelled. A second signal ends it at once.
     #[arg(long, value_enum, default_value_t = OnExit::Cancel)]
@@ -230,7 +237,8 @@ pub fn run(args: Args) -> Result<()> {
     }
     // A name is answered to as well; an address of this machine is known as one.
     let own_name = args.host.parse::<std::net::IpAddr>().is_err().then(|| args.host.clone());
-    let guard = Guard::new(is_local.then_some(own_name), token.as_deref());
+    let origins = Arc::new(Origins::new(args.allow_origin));
+    let guard = Guard::new(is_local.then_some(own_name), token.as_deref(), Arc::clone(&origins));
     let page = files::find_page(args.page)?;
     let mut named = args.model;
     if let Some(folder) = args.models.as_ref().filter(|folder| !folder.is_dir()) {
@@ -297,7 +305,7 @@ pub fn run(args: Args) -> Result<()> {
     let runtime = runtime.map_err(|e| Error::Io { path: "the HTTP server".into(), source: e })?;
     let listeners = runtime.block_on(listen(&addresses))?;
     painter::start(Arc::clone(&desk), settings)?;
-    let server = Server { hall: Hall::new(Arc::clone(&desk), n_connections), desk, guard, page };
+    let server = Server { hall: Hall::new(Arc::clone(&desk), n_connections), desk, guard, origins, page };
     runtime.block_on(server.serve(listeners, signals, args.on_exit));
     Ok(())
 }
@@ -326,15 +334,16 @@ struct Server {
     desk: Arc<Desk>,
     hall: Arc<Hall>,
     guard: Arc<Guard>,
+    origins: Arc<Origins>,
     page: Option<PathBuf>,
 }
 
 impl Server {
     async fn serve(self, listeners: Vec<TcpListener>, mut signals: Signals, on_exit: OnExit) {
-        let Server { desk, hall, guard, page } = self;
+        let Server { desk, hall, guard, origins, page } = self;
         let has_page = page.is_some();
         let app = routes::routes(Arc::clone(&desk), Arc::clone(&hall), guard).fallback_service(files::service(page));
-        let app = files::with_headers(app);
+        let app = cors::with_origins(files::with_headers(app, &origins), origins);
         let (end, ending) = watch::channel(false);
         let mut first = None;
         for listener in listeners {

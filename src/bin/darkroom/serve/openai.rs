@@ -13,6 +13,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use darkroom::request::{MAX_GUIDANCE_SCALE, MAX_STEPS};
+use darkroom::sampler::{Sampler, SamplerKind};
 use serde_json::{Value, json};
 
 use super::desk::Desk;
@@ -21,7 +23,7 @@ use super::follow::{Finished, Followed};
 use super::form;
 use super::intake::{Asked, Raw, SMALL_BODY_BYTES};
 use super::memory::Held;
-use super::menu::Model;
+use super::menu::{Limits, MAX_PROMPT_BYTES, Model};
 use super::openai_request::{Delivery, Door, ImagesRequest};
 use super::openai_stream;
 use super::{answer, json};
@@ -34,24 +36,48 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn model_object(model: &Model) -> Value {
+fn model_object(model: &Model, limits: &Limits) -> Value {
     let created =
         model.written().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
     json!({ "id": model.name, "object": "model", "created": created, "owned_by": "darkroom",
         "version": model.defaults.version.key(), "is_inpaint": model.is_inpaint, "width": model.defaults.size.0, "height": model.defaults.size.1,
-        "size_multiple": model.defaults.size_multiple, "sampler": model.sampler.name() })
+        "size_multiple": model.defaults.size_multiple, "sampler": model.sampler.name(), "steps": model.defaults.steps,
+        "guidance_scale": model.defaults.guidance_scale, "samplers": samplers(model), "limits": limits_object(model, limits) })
+}
+
+/// The names that `sampler` takes, with the schedules that people ask for; others of the README are taken too.
+fn samplers(model: &Model) -> Vec<String> {
+    match SamplerKind::EDM.contains(&model.sampler.kind) {
+        true => SamplerKind::EDM.map(|kind| kind.name().to_owned()).to_vec(),
+        false => Sampler::menu().into_iter().map(Sampler::name).collect(),
+    }
+}
+
+/// What a request for this model may ask for, sides in pixels.
+fn limits_object(model: &Model, limits: &Limits) -> Value {
+    let multiple = |any_size: bool| model.defaults.sides().multiple(any_size);
+    let most = |any_size: bool| limits.side - limits.side % multiple(any_size);
+    json!({
+        "side": { "min": multiple(false), "max": most(false), "multiple": multiple(false) },
+        "any_size_side": { "min": multiple(true), "max": most(true), "multiple": multiple(true) },
+        "steps": { "min": 1, "max": MAX_STEPS },
+        "guidance_scale": { "min": 0, "max": MAX_GUIDANCE_SCALE },
+        "count": { "min": 1, "max": limits.count },
+        "queue": limits.n_waiting,
+        "prompt_bytes": MAX_PROMPT_BYTES,
+    })
 }
 
 /// All models.
 pub async fn models(State(desk): State<Arc<Desk>>) -> Json<Value> {
-    let data: Vec<Value> = desk.menu.models().iter().map(|(_, model)| model_object(model)).collect();
+    let data: Vec<Value> = desk.menu.models().iter().map(|(_, model)| model_object(model, &desk.menu.limits)).collect();
     Json(json!({ "object": "list", "data": data }))
 }
 
 /// One model. Its name may have a slash, written as it is or as `%2F`.
 pub async fn model(State(desk): State<Arc<Desk>>, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
     let idx = desk.menu.model_idx(Some(&name))?;
-    Ok(Json(model_object(&*desk.menu.model(idx)?)))
+    Ok(Json(model_object(&*desk.menu.model(idx)?, &desk.menu.limits)))
 }
 
 /// Draws from text.

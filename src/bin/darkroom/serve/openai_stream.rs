@@ -142,12 +142,12 @@ fn news(job: &Job, n_finished: usize, n_partial: u64, wanted: u64) -> News {
         return News::Over;
     }
     let progress = &job.progress;
-    let due = (n_partial + 1) * progress.n_steps as u64 / (wanted + 1);
+    let due = (n_partial + 1) * progress.steps as u64 / (wanted + 1);
     // The step that is computed is one further than the preview.
     let is_due = n_partial < wanted && progress.step as u64 > due.max(1);
     match &job.preview {
         Some(preview) if is_due && progress.picture == n_finished => {
-            News::Partial { preview: preview.clone(), size, format }
+            News::Partial { preview: preview.png.clone(), size, format }
         }
         _ => News::Nothing,
     }

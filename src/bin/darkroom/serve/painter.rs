@@ -22,7 +22,7 @@ use crate::visible::visible_line;
 
 use super::desk::Desk;
 use super::failure::Failure;
-use super::job::{Job, Png, Progress, Status};
+use super::job::{Job, Png, Preview, Progress, Status};
 use super::upload::{Role, Upload};
 
 /// How many LoRAs a model knows at a time. What is known of each are names and headers.
@@ -75,7 +75,13 @@ fn may_have_lost_weights(error: &Error) -> bool {
         Class::Device => !matches!(error, Error::NotFinite { .. }),
         Class::Lost => true,
         Class::Memory => matches!(error, Error::OutOfMemory { .. }),
-        Class::Request | Class::Model | Class::Picture | Class::File | Class::Storage | Class::Cancelled => false,
+        Class::Request
+        | Class::Model
+        | Class::Picture
+        | Class::File
+        | Class::Network
+        | Class::Storage
+        | Class::Cancelled => false,
     }
 }
 
@@ -279,7 +285,7 @@ impl Painter<'_> {
         }
         let n_configs = configs.len() + 1;
         let mut n_before = 0;
-        let mut now = Progress { n_steps: generation.n_steps(), ..Progress::default() };
+        let mut now = Progress::default().with_steps(generation.n_steps());
         loop {
             now.stage = match generation.stage() {
                 Stage::Encode => "encoding",
@@ -289,7 +295,8 @@ impl Painter<'_> {
                     let Some(next) = configs.pop() else { return Ok(()) };
                     generation = engine.draw_resolved(next, pictures.clone())?;
                     n_before += 1;
-                    (now.picture, now.step, now.n_steps) = (n_before, 0, generation.n_steps());
+                    (now.picture, now.step) = (n_before, 0);
+                    now = now.with_steps(generation.n_steps());
                     continue;
                 }
             };
@@ -321,18 +328,25 @@ impl Painter<'_> {
                     });
                 }
                 Some(Event::Prepared { picture }) => (now.picture, now.step) = (n_before + picture, 1),
-                Some(Event::Denoised { step, n_steps, .. }) => {
+                Some(Event::Denoised { picture, step, n_steps, .. }) => {
                     now.step = (step + 1).min(n_steps);
                     if let Some(preview) = generation.preview().await? {
                         let png = Png::new(encode_png(&preview, &[])?, &desk.memory);
-                        desk.change(id, |job| (job.preview, job.n_previews) = (Some(png), job.n_previews + 1));
+                        let preview = Preview { png, picture: n_before + picture, step, steps: n_steps };
+                        desk.change(id, |job| (job.preview, job.n_previews) = (Some(preview), job.n_previews + 1));
                     }
                 }
                 Some(Event::Decoded { picture, seed, image, .. }) => {
                     let text = generation.parameters(picture).to_png_text()?;
                     let file = Png::new(encode(&image, &text, format)?, &desk.memory);
                     desk.metrics.drew();
-                    desk.change(id, |job| job.images.push((seed, file)));
+                    if configs.is_empty() && generation.stage() == Stage::Done {
+                        now.fraction = 1.0;
+                    }
+                    desk.change(id, |job| {
+                        job.progress = now.clone();
+                        job.images.push((seed, file));
+                    });
                 }
                 None => {}
             }

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -23,20 +24,23 @@ use super::desk::{Desk, Listening};
 use super::failure::Failure;
 use super::guard::{self, Guard};
 use super::intake::Asked;
-use super::job::{Job, Progress};
+use super::job::{Job, Preview, Progress};
 use super::request::JobRequest;
-use super::{metrics, openai, webui};
+use super::{answer, metrics, openai, openapi, webui};
 
 /// The API: everything but the page. `/health` tells nothing of what is drawn and needs no token.
 pub fn routes(desk: Arc<Desk>, hall: Arc<Hall>, guard: Arc<Guard>) -> Router {
     let open = Router::new()
         .route("/health", get(health))
+        .route("/openapi.json", get(openapi::description))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&guard), guard::by_name))
         .with_state(Arc::clone(&desk));
+    let list = if guard.lets_strangers_in() { get(refuse_list) } else { get(list_jobs) };
+    let jobs = list.post(add_job);
     let metrics = Router::new().route("/metrics", get(metrics)).with_state((Arc::clone(&desk), hall));
     Router::new()
-        .route("/v1/jobs", post(add_job))
+        .route("/v1/jobs", jobs)
         .route("/v1/jobs/{id}", get(show_job).delete(cancel_job))
         .route("/v1/jobs/{id}/events", get(job_events))
         .route("/v1/jobs/{id}/images/{image}", get(job_image))
@@ -63,7 +67,7 @@ async fn metrics(State((desk, hall)): State<(Arc<Desk>, Arc<Hall>)>) -> Response
 }
 
 async fn no_route(request: Request) -> Failure {
-    let message = format!("there is no {}: the README lists what there is", request.uri().path());
+    let message = format!("there is no {}: /openapi.json lists what there is", request.uri().path());
     Failure::new(StatusCode::NOT_FOUND, "no_route", message)
 }
 
@@ -82,6 +86,61 @@ async fn add_job(State(desk): State<Arc<Desk>>, Asked { asked, held }: Asked<Job
     let job = desk.look(&id, |job, position| job.to_json(position)).ok_or_else(|| no_job(&id))?;
     let location = [(header::LOCATION, format!("/v1/jobs/{id}"))];
     Ok((StatusCode::ACCEPTED, location, Json(job)).into_response())
+}
+
+/// The most jobs of one list, and how many where nothing is said.
+const MAX_LISTED: usize = 100;
+const N_LISTED: usize = 20;
+/// A list ends behind the job with which it is longer than this, in bytes.
+const LIST_BYTES: usize = 1 << 20;
+
+/// What a list is asked for: `limit` and `after`, the id of the last job of the list before.
+fn list_query(query: &str) -> Result<(usize, Option<&str>), Failure> {
+    let (mut limit, mut after) = (N_LISTED, None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("limit", text) => {
+                let got = text.parse().ok().filter(|limit| (1..=MAX_LISTED).contains(limit));
+                let message = || format!("limit {text:?} is not possible: use 1 to {MAX_LISTED}");
+                limit = got.ok_or_else(|| Failure::of("limit", message()))?;
+            }
+            ("after", id) => after = Some(id),
+            (other, _) => {
+                let message = format!("there is no setting {other:?} of this list: use limit or after");
+                return Err(Failure::of(other, message));
+            }
+        }
+    }
+    Ok((limit, after))
+}
+
+/// The jobs that are remembered, the newest first.
+async fn list_jobs(State(desk): State<Arc<Desk>>, RawQuery(query): RawQuery) -> Result<Response, Failure> {
+    let query = query.unwrap_or_default();
+    let (limit, after) = list_query(&query)?;
+    let (mut text, mut n_listed, mut has_more) = (String::from("{\"object\":\"list\",\"data\":["), 0, false);
+    let listed = desk.look_at_all(after, |job, position| {
+        if n_listed == limit || text.len() > LIST_BYTES {
+            has_more = true;
+            return ControlFlow::Break(());
+        }
+        if n_listed > 0 {
+            text.push(',');
+        }
+        text.push_str(&job.to_json(position).to_string());
+        n_listed += 1;
+        ControlFlow::Continue(())
+    });
+    listed.ok_or_else(|| no_job(after.unwrap_or_default()).about("after"))?;
+    text.push_str(&format!("],\"has_more\":{has_more}}}"));
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    Ok((kind, answer::count(&desk, text.into_bytes())).into_response())
+}
+
+/// Where everyone is let in, a job is known to whoever has its id.
+async fn refuse_list() -> Failure {
+    let message = "jobs are not listed to everyone: start the server with --token TOKEN in place of --no-token";
+    Failure::new(StatusCode::FORBIDDEN, "needs_token", message)
 }
 
 async fn show_job(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
@@ -139,9 +198,11 @@ impl Listener {
             tell("progress", data);
             self.progress = progress;
         }
-        if let Some(png) = job.preview.as_ref().filter(|_| job.n_previews != self.n_previews) {
+        if let Some(preview) = job.preview.as_ref().filter(|_| job.n_previews != self.n_previews) {
+            let Preview { png, picture, step, steps } = preview;
             if desk.may_preview(png.len()) {
-                tell("preview", json!({ "b64_json": STANDARD.encode(png) }));
+                let b64_json = STANDARD.encode(png);
+                tell("preview", json!({ "picture": picture, "step": step, "steps": steps, "b64_json": b64_json }));
             }
             self.n_previews = job.n_previews;
         }

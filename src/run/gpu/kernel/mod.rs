@@ -17,6 +17,7 @@ mod element;
 mod entry;
 mod launch;
 mod machine;
+#[doc(hidden)]
 pub mod pipeline;
 mod source;
 

@@ -1,4 +1,5 @@
-//! The product in plain loops that become vector instructions, for wasm.
+//! The product in plain loops that become vector instructions, for wasm and where the processor's runner, which brings the
+//! gemm crate, is left out.
 
 use rayon::prelude::*;
 

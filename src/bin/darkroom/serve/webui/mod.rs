@@ -217,7 +217,7 @@ pub fn routes() -> Router<Arc<Desk>> {
 }
 
 async fn no_route(request: axum::extract::Request) -> Refusal {
-    let message = format!("there is no {}: the README lists what there is", request.uri().path());
+    let message = format!("there is no {}: /openapi.json lists what there is", request.uri().path());
     Refusal(Failure::new(StatusCode::NOT_FOUND, "no_route", message))
 }
 

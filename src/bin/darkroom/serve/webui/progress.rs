@@ -41,7 +41,7 @@ pub async fn progress(State(desk): State<Arc<Desk>>, RawQuery(query): RawQuery) 
     });
     let query = query.unwrap_or_default().to_ascii_lowercase();
     let skips = query.split('&').any(|pair| matches!(pair, "skip_current_image=true" | "skip_current_image=1"));
-    let preview = preview.filter(|_| !skips).map(|png| STANDARD.encode(png));
+    let preview = preview.filter(|_| !skips).map(|preview| STANDARD.encode(preview.png));
     let job = if status == Status::Running { "drawing" } else { "waiting" };
     Json(object(&progress, n_pictures, job, eta, preview))
 }
@@ -52,7 +52,7 @@ fn object(progress: &Progress, n_pictures: usize, job: &str, eta: f64, preview: 
         "state": {
             "skipped": false, "interrupted": false, "stopping_generation": false, "job": job, "job_count": n_pictures,
             "job_timestamp": "0", "job_no": progress.picture, "sampling_step": progress.step.saturating_sub(1),
-            "sampling_steps": progress.n_steps,
+            "sampling_steps": progress.steps,
         },
     })
 }

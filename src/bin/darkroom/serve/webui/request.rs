@@ -1,7 +1,7 @@
 //! What a client of AUTOMATIC1111's web UI asks for, as a request of this server.
 //!
-//! What this server has is honoured. What would make another picture altogether (a second pass, ControlNet, a script, a
-//! LoRA, a refiner) is refused by name. The rest is passed over, and the answer's `info` lists what of it asked for
+//! What this server has is honoured, with the defaults that are the API's there. What would make another picture altogether (a
+//! second pass, ControlNet, a script, a LoRA, a refiner, noise below a mask) is refused by name. The rest is passed over, and the answer's `info` lists what of it asked for
 //! something.
 
 use darkroom::image::{FileFormat, Fit};
@@ -95,6 +95,9 @@ pub const PASSED_OVER: [(&str, Neutral); 12] = [
     ("initial_noise_multiplier", Neutral::One),
 ];
 
+/// Radius of the mask's blur where a request does not say it, in pixels.
+const MASK_BLUR: f64 = 4.0;
+
 /// See [`PASSED_OVER`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Neutral {
@@ -183,12 +186,15 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
     // There a side is any multiple of 8.
     let multiple = model.defaults.size_multiple.max(1);
     let any_size = [width, height].into_iter().flatten().any(|side| !side.is_multiple_of(multiple));
-    let is_only_masked = mask.is_some() && body.flag("inpaint_full_res", false)?;
+    let is_only_masked = mask.is_some() && body.flag("inpaint_full_res", true)?;
     let padding_mask_crop = match is_only_masked {
         true => Some(body.count("inpaint_full_res_padding")?.unwrap_or(0)),
         false => None,
     };
-    let mask_blur = mask_blur(body)?.filter(|_| mask.is_some());
+    let mask_blur = match mask {
+        Some(_) => Some(mask_blur(body)?),
+        None => None,
+    };
     let asked = Request {
         prompt: body.text("prompt")?.to_owned(),
         // An empty one is none there, which XL draws differently.
@@ -293,13 +299,16 @@ fn fit(body: &Body) -> Result<Fit, Failure> {
     }
 }
 
-/// By how much the mask is blurred, in pixels: of each direction, or of both.
-fn mask_blur(body: &Body) -> Result<Option<f64>, Failure> {
-    let both = body.real("mask_blur")?;
-    let of_each = (body.real("mask_blur_x")?.or(both), body.real("mask_blur_y")?.or(both));
-    match of_each {
-        (x, y) if both.is_some_and(|radius| radius != 0.0) || x == y => Ok(both.filter(|radius| *radius != 0.0).or(x)),
-        _ => refuse("mask_blur_x", "mask_blur_x and mask_blur_y that differ are not possible: use mask_blur"),
+/// By how much the mask is blurred, in pixels: in both directions, or in each where that is not said.
+fn mask_blur(body: &Body) -> Result<f64, Failure> {
+    if let Some(radius) = body.real("mask_blur")? {
+        return Ok(radius);
+    }
+    let x = body.real("mask_blur_x")?.unwrap_or(MASK_BLUR);
+    let y = body.real("mask_blur_y")?.unwrap_or(MASK_BLUR);
+    match x == y {
+        true => Ok(x),
+        false => refuse("mask_blur_x", "mask_blur_x and mask_blur_y that differ are not possible: use mask_blur"),
     }
 }
 
@@ -322,9 +331,15 @@ fn list_ignored(body: &Body, has_mask: bool, kind: SamplerKind, ignored: &mut Ve
         list("eta");
     }
     if has_mask {
-        // The masked part keeps its content under the noise, as with 1.
-        if body.whole("inpainting_fill")?.is_some_and(|fill| fill != 1) {
-            list("inpainting_fill");
+        // The masked part keeps its content under the noise, as with 1; 0 blurs its surroundings into it first.
+        match body.whole("inpainting_fill")? {
+            None | Some(1) => {}
+            Some(0) => list("inpainting_fill"),
+            Some(fill) => {
+                let message =
+                    format!("inpainting_fill {fill} is not possible: use 1, which keeps what is below the mask");
+                return refuse("inpainting_fill", message);
+            }
         }
     }
     if ["prompt", "negative_prompt"].iter().any(|name| body.text(name).is_ok_and(has_weights)) {
