@@ -142,21 +142,9 @@ export class Darkroom {
   /** Where the worker's threads tell that one of them failed. @type {BroadcastChannel | null} */
   #failures = null;
 
-  /**
-   * Use {@link Darkroom.open}.
-   * @param {Worker} worker
-   * @param {string} [name] that of the worker
-   */
-  constructor(worker, name) {
+  /** Use {@link Darkroom.open}. @param {Worker} worker */
+  constructor(worker) {
     this.#worker = worker;
-    if (name) {
-      this.#failures = new BroadcastChannel(name);
-      // The worker waits for that thread, and hears nothing any more.
-      this.#failures.addEventListener("message", ({ data }) => {
-        this.#fail(`a thread of the processor failed: ${data}`);
-        worker.terminate();
-      });
-    }
     worker.addEventListener("message", ({ data }) => this.#receive(data));
     worker.addEventListener("messageerror", () => this.#fail("the worker sent something that could not be read"));
   }
@@ -172,10 +160,8 @@ export class Darkroom {
     check_signal(signal, "open's options");
     const stopped = () => new DarkroomError("it was stopped while it opened", "cancelled");
     if (signal?.aborted) throw stopped();
-    // Only isolated pages have threads; a worker that is there already has a name of its own.
-    const name = globalThis.crossOriginIsolated ? `darkroom ${crypto.randomUUID()}` : "darkroom";
-    const started = start({ worker, base_url }, name);
-    const darkroom = new Darkroom(started.worker, globalThis.crossOriginIsolated ? name : undefined);
+    const started = start({ worker, base_url });
+    const darkroom = new Darkroom(started.worker);
     // A worker that does not load (a missing or broken module) never answers, so whoever waits is told here.
     let is_open = false;
     started.worker.addEventListener("error", async (event) => {
@@ -187,11 +173,13 @@ export class Darkroom {
     // Shared memory is how a cancel reaches a step that computes without a pause. Browsers give it to isolated pages.
     const cancelled = globalThis.crossOriginIsolated ? new SharedArrayBuffer(4 * N_CANCEL_SLOTS) : null;
     if (cancelled) darkroom.#cancelled = new Int32Array(cancelled);
+    // Only isolated pages have threads.
+    const failures = cancelled ? darkroom.#listen_to_threads() : undefined;
     try {
       const base = base_url === undefined ? undefined : folder(base_url);
       const wasm = wasm_url === undefined ? undefined : absolute(wasm_url);
       if (base !== undefined) darkroom.#model_folder = model_folder(base);
-      await darkroom.#ask({ type: "open", cancelled, base_url: base, wasm_url: wasm });
+      await darkroom.#ask({ type: "open", cancelled, failures, base_url: base, wasm_url: wasm });
       if (signal?.aborted) throw stopped();
       is_open = true;
     } catch (error) {
@@ -579,6 +567,17 @@ export class Darkroom {
       return;
     }
     this.#waiting.delete(reply.id);
+  }
+
+  /** Hears where a thread fails for which the worker waits, and so hears nothing any more. Gives the channel's name. */
+  #listen_to_threads() {
+    const name = `darkroom ${crypto.randomUUID()}`;
+    this.#failures = new BroadcastChannel(name);
+    this.#failures.addEventListener("message", ({ data }) => {
+      this.#fail(`a thread of the processor failed: ${data}`);
+      this.#worker.terminate();
+    });
+    return name;
   }
 
   /** The first failure counts. @param {string | DarkroomError} why */

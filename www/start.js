@@ -35,31 +35,30 @@ export const model_folder = (base_url) => new URL("hub", base_url === undefined 
  * Starts a worker from any address. Browsers start workers of the page's own origin alone, so a script of another one is
  * imported by one of the page's own, which takes that the other origin allows it (CORS).
  * @param {string} address
- * @param {string} name of the worker
  * @returns {Started}
  */
-function start_at(address, name) {
+function start_at(address) {
   if (new URL(address).origin === globalThis.location.origin) {
-    return { worker: new Worker(address, { type: "module", name }), address, shim: undefined };
+    return { worker: new Worker(address, { type: "module", name: "darkroom" }), address, shim: undefined };
   }
   const shim = URL.createObjectURL(new Blob([`import ${JSON.stringify(address)};`], { type: "text/javascript" }));
-  return { worker: new Worker(shim, { type: "module", name }), address, shim };
+  return { worker: new Worker(shim, { type: "module", name: "darkroom" }), address, shim };
 }
 
-/** The worker that is beside this file, or that a bundler has made of it. @param {string} name @returns {Started} */
-function start_own(name) {
-  if (IS_WHOLE) return start_at(new URL("worker.js", HERE).href, name);
+/** The worker that is beside this file, or that a bundler has made of it. @returns {Started} */
+function start_own() {
+  if (IS_WHOLE) return start_at(new URL("worker.js", HERE).href);
   // HACK: Vite's development server moves this file into a folder of its own, and the worker stays where it was
   // (https://github.com/vitejs/vite/issues/8427).
   const of_vite = /^(.*\/node_modules\/)\.vite\/deps\/[^/]*$/.exec(HERE)?.[1];
-  if (of_vite) return start_at(`${of_vite}darkroom/worker.js`, name);
+  if (of_vite) return start_at(`${of_vite}darkroom/worker.js`);
   try {
     // Bundlers look for exactly this.
-    return { worker: new Worker(new URL("./worker.js", import.meta.url), { type: "module", name }), address: undefined, shim: undefined };
+    return { worker: new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "darkroom" }), address: undefined, shim: undefined };
   } catch (error) {
     // A bundle on another origin: browsers name the script that they refuse.
     const address = /https?:\/\/[^'"\s]+/.exec(message_of(error))?.[0];
-    if (address && new URL(address).origin !== globalThis.location.origin) return start_at(address, name);
+    if (address && new URL(address).origin !== globalThis.location.origin) return start_at(address);
     throw error;
   }
 }
@@ -93,20 +92,19 @@ const REPORT_MS = 100;
 /**
  * Starts the worker.
  * @param {Pick<import("./darkroom.js").OpenOptions, "worker" | "base_url">} options
- * @param {string} name of the worker, where it is started here
  * @returns {Started & {why_not: (event: ErrorEvent | undefined) => Promise<DarkroomError>, forget: () => void}} `why_not` says
  *   why the worker did not start, and `forget` is called when it did
  */
-export function start({ worker, base_url }, name) {
+export function start({ worker, base_url }) {
   const blocked = new Blocked();
   /** @type {Started} */
   let started;
   try {
     // Also one of another window or of a class that stands in for it.
     if (typeof worker === "object" && "postMessage" in worker) started = { worker, address: undefined, shim: undefined };
-    else if (worker !== undefined) started = start_at(absolute(worker), name);
-    else if (base_url !== undefined) started = start_at(new URL("worker.js", folder(base_url)).href, name);
-    else started = start_own(name);
+    else if (worker !== undefined) started = start_at(absolute(worker));
+    else if (base_url !== undefined) started = start_at(new URL("worker.js", folder(base_url)).href);
+    else started = start_own();
   } catch (error) {
     blocked.end();
     const advice = /Content Security Policy|CSP/i.test(message_of(error))

@@ -10,18 +10,18 @@ import { draw } from "./worker/draw.js";
 import { KeptModels } from "./worker/kept_models.js";
 import { LoadedModel } from "./worker/loaded_model.js";
 import { throttled } from "./worker/pace.js";
-import { reason_of } from "./worker/policy.js";
 import { open_program, program, threads } from "./worker/program.js";
+import { reason_of } from "./worker/policy.js";
 import { Queue } from "./worker/queue.js";
 import { shown } from "./worker/shown.js";
 
 /** @typedef {import("./protocol.js").Answers} Answers */
 /** @typedef {import("./worker/queue.js").Post} Post */
 
-/** Called by the first request, which says where the wasm is. @type {(address: string | undefined) => void} */
+/** Called by the first request, which says where the wasm is. @type {(where: {address: string | undefined, failures: string | undefined}) => void} */
 let begin = () => {};
 // The wasm loads once; requests that come before it is there wait for it.
-const wasm = new Promise((/** @type {(address: string | undefined) => void} */ resolve) => {
+const wasm = new Promise((/** @type {(where: {address: string | undefined, failures: string | undefined}) => void} */ resolve) => {
   begin = resolve;
 }).then(open_program);
 // Each request reports a failure to load. Without this line a failure before the first request would also be reported
@@ -121,8 +121,9 @@ const answers = {
  */
 async function answer(request, post) {
   if (request.type === "open") {
-    const { base_url, wasm_url } = /** @type {import("./protocol.js").RequestOf<"open">} */ (request);
-    begin(wasm_url ?? (base_url === undefined ? undefined : new URL("pkg/darkroom_bg.wasm", base_url).href));
+    const { base_url, wasm_url, failures } = /** @type {import("./protocol.js").RequestOf<"open">} */ (request);
+    const address = wasm_url ?? (base_url === undefined ? undefined : new URL("pkg/darkroom_bg.wasm", base_url).href);
+    begin({ address, failures });
   }
   try {
     await wasm;

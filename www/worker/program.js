@@ -21,10 +21,13 @@ let current = one_thread;
 let with_one_thread;
 /** @type {Promise<Program> | undefined} */
 let with_threads;
-/** Where the module with one thread is, if it is not beside its JavaScript. @type {string | undefined} */
-let own_address;
 /** Why threads did not start, where they did not. @type {string | null} */
 let failed = null;
+
+/** Where the module with one thread is, where not beside its JavaScript. @type {string | undefined} */
+let address_of_one_thread;
+/** On which threads tell that they failed. @type {string | undefined} */
+let channel_of_failures;
 
 /** The module that computes. */
 export const program = () => current;
@@ -46,10 +49,10 @@ export async function memory_bytes() {
 
 /**
  * Loads the module that this page will most likely draw with: the processor's where no GPU is given to it.
- * @param {string | undefined} address of the module with one thread, if it is not beside its JavaScript
+ * @param {{address: string | undefined, failures: string | undefined}} where
  */
-export async function open_program(address) {
-  own_address = address;
+export async function open_program({ address, failures }) {
+  [address_of_one_thread, channel_of_failures] = [address, failures];
   const with_threads = threads().one_thread_because === null && !(await has_gpu());
   await use_program(with_threads ? "cpu" : "gpu");
 }
@@ -62,7 +65,7 @@ export async function open_program(address) {
 export async function use_program(runner, is_busy = () => false) {
   if (is_busy()) return;
   const loaded = runner === "cpu" ? await load_threads() : null;
-  if (!loaded) await (with_one_thread ??= load_wasm(own_address));
+  if (!loaded) await (with_one_thread ??= load_wasm(address_of_one_thread));
   if (!is_busy()) current = loaded ?? one_thread;
 }
 
@@ -83,7 +86,6 @@ const number_of_threads = () => Math.min(navigator.hardwareConcurrency || 1, MAX
 function obstacle_to_threads() {
   if (!globalThis.crossOriginIsolated)
     return "this page is not cross-origin isolated: its server does not send the headers Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy";
-  if (own_address !== undefined) return "the page says where the wasm is (wasm_url or base_url), and that module has one thread";
   if (threads_module === null) return "this copy of the page was built without threads";
   if (number_of_threads() < 2) return "the processor has one core";
   return null;
@@ -112,7 +114,7 @@ async function start_threads(n) {
   /** @type {Worker[]} */
   const workers = [];
   try {
-    await Promise.all(Array.from({ length: n - 1 }, () => start_worker(workers, { script, compiled, memory, failures: self.name })));
+    await Promise.all(Array.from({ length: n - 1 }, () => start_worker(workers, { script, compiled, memory, failures: channel_of_failures })));
     module.start_threads(n);
   } catch (error) {
     for (const worker of workers) worker.terminate();
@@ -131,7 +133,7 @@ async function compile(address) {
 /**
  * Starts a worker that waits for its part of the pool.
  * @param {Worker[]} workers gets it, ready or not
- * @param {{script: string, compiled: WebAssembly.Module, memory: WebAssembly.Memory, failures: string}} given `failures` is the channel
+ * @param {{script: string, compiled: WebAssembly.Module, memory: WebAssembly.Memory, failures: string | undefined}} given `failures` is the channel
  *   on which a thread tells whoever listens that it failed while the worker here waits for it
  */
 function start_worker(workers, given) {
