@@ -172,7 +172,7 @@ export class Darkroom {
     check_signal(signal, "open's options");
     const stopped = () => new DarkroomError("it was stopped while it opened", "cancelled");
     if (signal?.aborted) throw stopped();
-    // Only isolated pages have threads; a worker that is there already has a name of its own.
+    // Only isolated pages have threads.
     const name = globalThis.crossOriginIsolated ? `darkroom ${crypto.randomUUID()}` : "darkroom";
     const started = start({ worker, base_url }, name);
     const darkroom = new Darkroom(started.worker, globalThis.crossOriginIsolated ? name : undefined);
@@ -191,7 +191,7 @@ export class Darkroom {
       const base = base_url === undefined ? undefined : folder(base_url);
       const wasm = wasm_url === undefined ? undefined : absolute(wasm_url);
       if (base !== undefined) darkroom.#model_folder = model_folder(base);
-      await darkroom.#ask({ type: "open", cancelled, base_url: base, wasm_url: wasm });
+      await darkroom.#ask({ type: "open", cancelled, failures: name, base_url: base, wasm_url: wasm });
       if (signal?.aborted) throw stopped();
       is_open = true;
     } catch (error) {

@@ -112,7 +112,7 @@
  * @typedef {{type: "load", endpoint: string | null, repository: string, runner: Runner, dtype: Dtype,
  *   weights?: WeightType, budget_bytes?: number} & KeptOptions} LoadRequest without an endpoint it is a model that the browser keeps
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean, wildcards?: Record<string, string>}} GenerateRequest
- * @typedef {{type: "open", cancelled: SharedArrayBuffer | null, base_url?: string, wasm_url?: string}
+ * @typedef {{type: "open", cancelled: SharedArrayBuffer | null, failures: string, base_url?: string, wasm_url?: string}
  *   | {type: "check" | "versions" | "models" | "extra_networks" | "stop_download" | "pause" | "resume"}
  *   | {type: "plan", request: PlanRequest}
  *   | {type: "hub", endpoint?: string, token?: string}

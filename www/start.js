@@ -54,8 +54,8 @@ function start_own(name) {
   const of_vite = /^(.*\/node_modules\/)\.vite\/deps\/[^/]*$/.exec(HERE)?.[1];
   if (of_vite) return start_at(`${of_vite}darkroom/worker.js`, name);
   try {
-    // Bundlers look for exactly this.
-    return { worker: new Worker(new URL("./worker.js", import.meta.url), { type: "module", name }), address: undefined, shim: undefined };
+    // Bundlers look for exactly this; Vite 5 refuses a name that is not written out.
+    return { worker: new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "darkroom" }), address: undefined, shim: undefined };
   } catch (error) {
     // A bundle on another origin: browsers name the script that they refuse.
     const address = /https?:\/\/[^'"\s]+/.exec(message_of(error))?.[0];

@@ -11,7 +11,7 @@ import { KeptModels } from "./worker/kept_models.js";
 import { LoadedModel } from "./worker/loaded_model.js";
 import { throttled } from "./worker/pace.js";
 import { reason_of } from "./worker/policy.js";
-import { open_program, program, threads } from "./worker/program.js";
+import { failures_go_to, open_program, program, threads } from "./worker/program.js";
 import { Queue } from "./worker/queue.js";
 import { shown } from "./worker/shown.js";
 
@@ -121,7 +121,8 @@ const answers = {
  */
 async function answer(request, post) {
   if (request.type === "open") {
-    const { base_url, wasm_url } = /** @type {import("./protocol.js").RequestOf<"open">} */ (request);
+    const { base_url, failures, wasm_url } = /** @type {import("./protocol.js").RequestOf<"open">} */ (request);
+    failures_go_to(failures);
     begin(wasm_url ?? (base_url === undefined ? undefined : new URL("pkg/darkroom_bg.wasm", base_url).href));
   }
   try {

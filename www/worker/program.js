@@ -26,6 +26,14 @@ let own_address;
 /** Why threads did not start, where they did not. @type {string | null} */
 let failed = null;
 
+/** The channel on which a thread tells that it failed. */
+let failures = "";
+
+/** @param {string} channel */
+export function failures_go_to(channel) {
+  failures = channel;
+}
+
 /** The module that computes. */
 export const program = () => current;
 
@@ -112,7 +120,7 @@ async function start_threads(n) {
   /** @type {Worker[]} */
   const workers = [];
   try {
-    await Promise.all(Array.from({ length: n - 1 }, () => start_worker(workers, { script, compiled, memory, failures: self.name })));
+    await Promise.all(Array.from({ length: n - 1 }, () => start_worker(workers, { script, compiled, memory, failures })));
     module.start_threads(n);
   } catch (error) {
     for (const worker of workers) worker.terminate();
