@@ -124,9 +124,7 @@ fn declarations() -> String {
     let codes = format!(
         "/** What can be done about an error, in a word. `worker` is for errors of the worker itself, and no wasm throws it. */\nexport type ErrorCode = {codes} | \"worker\";\n\n/** What a checkpoint that cannot be used as it is takes to be usable. */\nexport type Need = {needs};\n"
     );
-    let failure = format!(
-        "/** What is thrown: `field` names the setting at fault, where it is one. */\nexport interface Failure extends Error {{\n  code: Exclude<ErrorCode, \"worker\">;\n  needs?: Need;\n  field?: string;\n}}\n"
-    );
+    let failure = "/** What is thrown: `field` names the setting at fault, where it is one. */\nexport interface Failure extends Error {\n  code: Exclude<ErrorCode, \"worker\">;\n  needs?: Need;\n  field?: string;\n}\n";
     format!("{head}\n{}\n{BY_HAND}\n{codes}\n{failure}", declared.join("\n"))
 }
 

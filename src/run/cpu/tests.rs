@@ -3,10 +3,12 @@
 use super::*;
 use crate::graph::Activation;
 
+type Run = dyn Fn(&mut Pace) -> Result<Vec<f32>, Stopped>;
+
 /// An operation at one size.
 struct Case {
     name: &'static str,
-    run: Box<dyn Fn(&mut Pace) -> Result<Vec<f32>, Stopped>>,
+    run: Box<Run>,
 }
 
 /// Values between -1 and 1 that look random.
