@@ -116,12 +116,15 @@ list_files() {
     )
 }
 
-# Compressed copies beside the page's texts and its wasm, for servers that send such files as they are (both of ours do).
-# A fifth of the bytes goes over the line. Copies that are older than their files are made again; servers leave such out.
+# Compressed copies beside the wasm and its JavaScript, for servers that send such files as they are (both of ours do): a fifth of
+# the bytes goes over the line. They lie in folders that are made anew with what they are copies of, so that none is of another
+# build, whatever copies the folders.
 compress_files() {
     local file
-    find www -type f \( -name '*.wasm' -o -name '*.js' -o -name '*.css' -o -name '*.html' -o -name '*.json' -o -name '*.txt' -o -name '*.svg' \) \
-        -size +1k -print | while IFS= read -r file; do
+    # Those of another build that compressed more.
+    find www -type f \( -name '*.br' -o -name '*.gz' \) ! -path 'www/pkg/*' ! -path 'www/pkg-threads/*' -delete
+    for file in www/pkg{,-threads}/darkroom{.js,_bg.wasm}; do
+        [ -f "$file" ] || continue
         if [ ! "$file.gz" -nt "$file" ]; then gzip -9 -n -c "$file" >"$file.new"; mv "$file.new" "$file.gz"; fi
         command -v brotli >/dev/null || continue
         # The highest level takes ten times as long, and saves a tenth.

@@ -22,7 +22,7 @@ use web_sys::{
 };
 
 use self::layout::{CHUNKS, MODELS, VERSION, below, key, record, upgrade};
-use self::request::{committed, error_name, failed, finished, global, settled, words};
+use self::request::{committed, error_name, failed, finished, global, keys, settled, words};
 use super::{LocalFuture, Lock, Manifest, Space, Store, hex, sha256_hex};
 use crate::error::{Error, Result};
 
@@ -221,14 +221,11 @@ impl Store for IndexedDbStore {
             let read = async {
                 let index = self.reading(CHUNKS)?.index("digests")?;
                 let request = index.open_key_cursor_with_range(&below(&[model, path])?.into())?;
-                let mut cursor = finished(&request).await?;
-                while let Ok(found) = cursor.dyn_into::<web_sys::IdbCursor>() {
-                    let key = Array::from(&found.key()?);
+                for key in keys(&request).await? {
+                    let key = Array::from(&key);
                     if let (Some(chunk), Some(sha256)) = (key.get(2).as_f64(), key.get(3).as_string()) {
                         chunks.insert(chunk as u32, sha256);
                     }
-                    found.continue_()?;
-                    cursor = finished(&request).await?;
                 }
                 Ok(())
             };

@@ -1,10 +1,13 @@
 //! The browser's requests and transactions as futures, and what they throw as errors.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use js_sys::{Function, Promise, Reflect};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{DomException, IdbRequest, IdbTransaction};
+use web_sys::{DomException, IdbCursor, IdbRequest, IdbTransaction};
 
 use crate::error::Error;
 
@@ -31,28 +34,70 @@ pub(super) fn failed(store: &str, doing: &str, error: &JsValue) -> Error {
     Error::Store { store: store.to_owned(), reason: format!("cannot {doing} ({})", words(error)) }
 }
 
-/// Waits for a request. Its handlers live as long as the promise's own closure does: until one of them is called.
+/// Waits for a request.
 pub(super) async fn finished(request: &IdbRequest) -> Result<JsValue, JsValue> {
-    let promise = Promise::new(&mut |resolve: Function, reject: Function| {
-        let of = request.clone();
+    JsFuture::from(promise_of(request, true)).await
+}
+
+/// What a request gives, `undefined` where it fails: nobody may come to ask.
+pub(super) fn settled(request: &IdbRequest) -> Promise {
+    promise_of(request, false)
+}
+
+/// Its handlers are set at once, and live as long as the promise's own closure does: until one of them is called.
+fn promise_of(request: &IdbRequest, rejects: bool) -> Promise {
+    Promise::new(&mut |resolve: Function, reject: Function| {
+        let (of, give) = (request.clone(), resolve.clone());
         let done = Closure::once_into_js(move || {
-            let _ = resolve.call1(&JsValue::NULL, &of.result().unwrap_or(JsValue::UNDEFINED));
+            let _ = give.call1(&JsValue::NULL, &of.result().unwrap_or(JsValue::UNDEFINED));
+        });
+        let of = request.clone();
+        let failed = Closure::once_into_js(move || {
+            let error = of.error().ok().flatten().map_or(JsValue::NULL, DomException::into);
+            let _ = match rejects {
+                true => reject.call1(&JsValue::NULL, &error),
+                false => resolve.call0(&JsValue::NULL),
+            };
+        });
+        request.set_onsuccess(Some(done.unchecked_ref()));
+        request.set_onerror(Some(failed.unchecked_ref()));
+    })
+}
+
+/// The keys that a cursor comes by. It is moved on within its own events: where there are threads a future goes on later, when
+/// the transaction has ended.
+pub(super) async fn keys(request: &IdbRequest) -> Result<Vec<JsValue>, JsValue> {
+    let found = Rc::new(RefCell::new(Vec::new()));
+    let mut step = None;
+    let promise = Promise::new(&mut |resolve: Function, reject: Function| {
+        let (of, found, refuse) = (request.clone(), Rc::clone(&found), reject.clone());
+        let next = Closure::<dyn FnMut()>::new(move || {
+            let moved = of.result().and_then(|cursor| {
+                let Ok(cursor) = cursor.dyn_into::<IdbCursor>() else { return Ok(false) };
+                found.borrow_mut().push(cursor.key()?);
+                cursor.continue_()?;
+                Ok(true)
+            });
+            let _ = match moved {
+                Ok(true) => Ok(JsValue::UNDEFINED),
+                Ok(false) => resolve.call0(&JsValue::NULL),
+                Err(error) => refuse.call1(&JsValue::NULL, &error),
+            };
         });
         let of = request.clone();
         let failed = Closure::once_into_js(move || {
             let error = of.error().ok().flatten().map_or(JsValue::NULL, DomException::into);
             let _ = reject.call1(&JsValue::NULL, &error);
         });
-        request.set_onsuccess(Some(done.unchecked_ref()));
+        request.set_onsuccess(Some(next.as_ref().unchecked_ref()));
         request.set_onerror(Some(failed.unchecked_ref()));
+        step = Some(next);
     });
-    JsFuture::from(promise).await
-}
-
-/// A promise of what a request gives, `undefined` where it fails: nobody may come to ask.
-pub(super) fn settled(request: &IdbRequest) -> Promise {
-    let request = request.clone();
-    wasm_bindgen_futures::future_to_promise(async move { Ok(finished(&request).await.unwrap_or(JsValue::UNDEFINED)) })
+    let read = JsFuture::from(promise).await;
+    // Until here it may have been called.
+    drop(step);
+    read?;
+    Ok(found.take())
 }
 
 /// Waits until a transaction's writes are there.
