@@ -59,9 +59,12 @@ fn stop_stops_at_once_and_the_queue_goes_on() {
     let browser = Browser::start();
     browser.open_page(&page_url());
     // Minutes of work, so that nothing ends by itself.
+    let large = [("width", "384"), ("height", "384")];
+    browser.fill(&large);
     browser.ask_for("a rocket on a black background", 150);
     browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");
     assert_eq!(browser.text("#draw"), "Add to queue");
+    browser.fill(&[("width", "128"), ("height", "128")]);
     browser.ask_for(APPLE, 2);
     browser.wait_until("document.querySelectorAll('#queue li').length === 1");
     browser.ask_for("a green tree on a white background", 2);
@@ -98,6 +101,7 @@ fn stop_stops_at_once_and_the_queue_goes_on() {
     assert!(browser.text(".card p").contains("apple"));
 
     // Escape stops, too, and what is on the page stays usable.
+    browser.fill(&large);
     browser.ask_for("a rocket on a black background", 150);
     browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");
     browser.press(&[crate::browser::keys::ESCAPE]);

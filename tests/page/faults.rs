@@ -270,6 +270,7 @@ fn files_of_any_kind_and_number_are_answered() {
 fn settings_change_in_mid_queue() {
     let browser = Browser::start();
     browser.open_page(&page_url());
+    browser.fill(&[("width", "384"), ("height", "384")]);
     browser.ask_for(APPLE, 150);
     browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");
     browser.eval(
@@ -278,6 +279,7 @@ fn settings_change_in_mid_queue() {
     );
     assert_eq!(browser.eval("document.getElementById('draw').disabled"), false);
     assert_eq!(browser.eval("document.documentElement.dataset.state"), "drawing");
+    browser.fill(&[("width", "128"), ("height", "128")]);
     browser.ask_for(APPLE, 1);
     browser.eval("document.getElementById('stop').click()");
     browser.wait_until("document.querySelectorAll('.card').length === 1");

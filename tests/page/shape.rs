@@ -264,9 +264,11 @@ fn dialogs_open_at_their_beginning_and_nothing_is_drawn_behind_them() {
 fn the_queue_is_told_reordered_and_cleared() {
     let browser = Browser::start();
     browser.open_page(&page_url());
+    browser.fill(&[("width", "384"), ("height", "384")]);
     browser.ask_for("a rocket on a black background", 150);
     browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");
     browser.wait_until("document.title.endsWith('% · Darkroom')");
+    browser.fill(&[("width", "128"), ("height", "128")]);
     for name in ["one", "two", "three"] {
         browser.ask_for(name, 2);
         browser.wait_until(&format!(
@@ -299,6 +301,7 @@ fn the_queue_is_told_reordered_and_cleared() {
     let drawn = browser.eval("[...document.querySelectorAll('.card p')].map(({ textContent }) => textContent)");
     assert_eq!(drawn, json!(["one", "three"]));
     // All at once.
+    browser.fill(&[("width", "384"), ("height", "384")]);
     browser.ask_for("a rocket on a black background", 150);
     browser.ask_for("one", 2);
     browser.wait_until("document.querySelectorAll('#queue li').length === 1");
