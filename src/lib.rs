@@ -53,7 +53,7 @@
 //!
 //! # Invariants
 //!
-//! tests/invariants.rs keeps the first four by reading `src/`.
+//! tests/invariants keeps the first four by reading `src/`.
 //!
 //! 1. Only `web`, `hub::web` and `store::indexed_db` mention JavaScript. Only `run::gpu` mentions wgpu, only
 //!    `run::candle` candle. A type that crosses to the page derives its TypeScript, in builds for tests alone; a test compares

@@ -6,10 +6,11 @@
 //     const { pictures } = await darkroom.generate({ prompt: "a red apple on a blue background", seed: 1 }).done;
 //     document.querySelector("img").src = URL.createObjectURL(new Blob([pictures[0].png], { type: "image/png" }));
 
-import { DarkroomError, message_of } from "./errors.js";
+import { Connection } from "./connection.js";
+import { DarkroomError } from "./errors.js";
 import { GENERATE, OPEN, PLAN, REQUEST, check_functions, check_load, check_names, check_request, check_signal } from "./options.js";
 import { as_given, bytes_of, is_given } from "./pictures.js";
-import { N_CANCEL_SLOTS, nothing_drawn } from "./protocol.js";
+import { nothing_drawn } from "./protocol.js";
 import { IS_WHOLE, absolute, folder, model_folder, start } from "./start.js";
 
 export { DarkroomError };
@@ -20,6 +21,9 @@ export const EMBEDDED_REPOSITORY = "darkroom/tiny-emoji";
 
 /**
  * Types of what goes in and out.
+ * @typedef {import("./options.js").GenerateOptions} GenerateOptions
+ * @typedef {import("./options.js").LoadOptions} LoadOptions
+ * @typedef {import("./options.js").OpenOptions} OpenOptions
  * @typedef {import("./pictures.js").AnyPicture} AnyPicture
  * @typedef {import("./protocol.js").Check} Check
  * @typedef {import("./protocol.js").DamageReport} DamageReport
@@ -45,62 +49,6 @@ export const EMBEDDED_REPOSITORY = "darkroom/tiny-emoji";
  * @typedef {import("./protocol.js").Work} Work
  */
 
-/**
- * How a worker is started. Without options it is the one beside these files, or that a bundler has made of it.
- * @typedef {object} OpenOptions
- * @property {Worker | string | URL} [worker] the worker's address, also on another origin that allows it (CORS); or a worker that was
- *   started from `darkroom/worker`, which then belongs to the `Darkroom`
- * @property {string | URL} [wasm_url] the address of `darkroom_bg.wasm`
- * @property {string | URL} [base_url] the address of the folder of Darkroom's files, from which the others follow: on a CDN, or
- *   where they were copied to. The model that `load` takes without options is in `hub` there
- * @property {AbortSignal} [signal] ends the worker while it starts; afterwards {@link Darkroom.close} does
- */
-
-/**
- * How a model is loaded; without options it is the one that comes with the page.
- * @typedef {object} LoadOptions
- * @property {string} [kept] a model that was downloaded or imported, or that is being downloaded: then a job waits for the parts that
- *   it needs, and the load for all of a checkpoint in one file
- * @property {string} [endpoint] the address of a folder in the Hub's URL layout, whose model is loaded into memory
- * @property {string} [repository] which model of that
- * @property {import("./protocol.js").Runner} [runner] what computes; `auto` where it is not said
- * @property {import("./protocol.js").Dtype} [dtype] the type of values; `auto` where it is not said
- * @property {import("./protocol.js").WeightType} [weights] the type that weights are held in: f16 on the GPU where it is not said; q8_0
- *   takes half the memory of that, q4_0 a third
- * @property {number} [budget_bytes] of GPU memory: where it is too little for the whole model, its parts are loaded one after another
- * @property {"epsilon" | "v"} [prediction] what the UNet predicts, in place of what the model says
- * @property {string} [base] a kept model that has what a checkpoint in one file lacks
- * @property {string} [vae] a kept model with another VAE
- * @property {string} [taesd] a kept tiny VAE that decodes
- * @property {string[]} [embeddings] the kept embeddings whose words prompts may use; all that fit the model where they are not given
- * @property {AbortSignal} [signal] stops it: it rejects with the code `cancelled`, and no model is loaded, or still the one before
- */
-
-/**
- * @typedef {object} Handlers
- * @property {(progress: import("./protocol.js").Progress) => void} [on_progress]
- * @property {(preview: import("./protocol.js").Preview) => void} [on_preview] after each step
- * @property {(picture: import("./protocol.js").Picture) => void} [on_picture] as each picture is finished
- * @property {AbortSignal} [signal] cancels
- */
-
-/**
- * @typedef {object} Pictures
- * @property {import("./pictures.js").AnyPicture} [picture] what to start from: a file or pixels
- * @property {import("./pictures.js").AnyPicture} [mask] white where that picture is to be drawn anew
- * @property {Record<string, string>} [wildcards] lists by name, one option a line, that `__name__` in a prompt chooses from
- */
-
-/** @typedef {Handlers & Pictures} GenerateOptions */
-
-/**
- * A request that waits for its last reply.
- * @typedef {object} Asker
- * @property {(value: unknown) => void} resolve
- * @property {(reason: unknown) => void} reject
- * @property {(reply: import("./protocol.js").PartReply) => void} receive
- */
-
 /** One request: on its way, or waiting for those before it. */
 export class Job {
   #darkroom;
@@ -108,7 +56,7 @@ export class Job {
   /**
    * @param {Darkroom} darkroom
    * @param {number} id
-   * @param {Promise<import("./protocol.js").Outcome & {pictures: import("./protocol.js").Picture[]}>} done
+   * @param {Promise<Outcome & {pictures: Picture[]}>} done
    */
   constructor(darkroom, id, done) {
     this.#darkroom = darkroom;
@@ -124,29 +72,17 @@ export class Job {
 }
 
 export class Darkroom {
-  #worker;
-  #next_id = 1;
-  /** @type {Map<number, Asker>} */
-  #waiting = new Map();
-  /** @type {Int32Array | null} */
-  #cancelled = null;
+  #connection;
   /** Where the model is that is loaded without options. */
   #model_folder = EMBEDDED_ENDPOINT;
-  /** @type {DarkroomError | null} */
-  #broken = null;
   /** Jobs whose files are being read, and whether they were cancelled meanwhile. @type {Map<number, {cancelled: boolean}>} */
   #preparing = new Map();
   /** Jobs reach the worker in the order in which they were asked for, however long their files take to read. */
   #last_prepared = Promise.resolve();
 
-  /** Where the worker's threads tell that one of them failed. @type {BroadcastChannel | null} */
-  #failures = null;
-
-  /** Use {@link Darkroom.open}. @param {Worker} worker */
-  constructor(worker) {
-    this.#worker = worker;
-    worker.addEventListener("message", ({ data }) => this.#receive(data));
-    worker.addEventListener("messageerror", () => this.#fail("the worker sent something that could not be read"));
+  /** Use {@link Darkroom.open}. @param {Connection} connection */
+  constructor(connection) {
+    this.#connection = connection;
   }
 
   /**
@@ -161,25 +97,20 @@ export class Darkroom {
     const stopped = () => new DarkroomError("it was stopped while it opened", "cancelled");
     if (signal?.aborted) throw stopped();
     const started = start({ worker, base_url });
-    const darkroom = new Darkroom(started.worker);
+    const connection = new Connection(started.worker);
+    const darkroom = new Darkroom(connection);
     // A worker that does not load (a missing or broken module) never answers, so whoever waits is told here.
     let is_open = false;
     started.worker.addEventListener("error", async (event) => {
-      if (is_open) darkroom.#fail(event.message || "the worker failed");
-      else darkroom.#fail(await started.why_not(event));
+      connection.fail(is_open ? event.message || "the worker failed" : await started.why_not(event));
     });
-    const stop = () => darkroom.#fail(stopped());
+    const stop = () => connection.fail(stopped());
     signal?.addEventListener("abort", stop, { once: true });
-    // Shared memory is how a cancel reaches a step that computes without a pause. Browsers give it to isolated pages.
-    const cancelled = globalThis.crossOriginIsolated ? new SharedArrayBuffer(4 * N_CANCEL_SLOTS) : null;
-    if (cancelled) darkroom.#cancelled = new Int32Array(cancelled);
-    // Only isolated pages have threads.
-    const failures = cancelled ? darkroom.#listen_to_threads() : undefined;
     try {
       const base = base_url === undefined ? undefined : folder(base_url);
       const wasm = wasm_url === undefined ? undefined : absolute(wasm_url);
       if (base !== undefined) darkroom.#model_folder = model_folder(base);
-      await darkroom.#ask({ type: "open", cancelled, failures, base_url: base, wasm_url: wasm });
+      await connection.ask({ type: "open", ...connection.share(), base_url: base, wasm_url: wasm });
       if (signal?.aborted) throw stopped();
       is_open = true;
     } catch (error) {
@@ -194,25 +125,25 @@ export class Darkroom {
 
   /**
    * What this browser can do, before anything is loaded. Never rejects for want of a GPU: the answer says so.
-   * @returns {Promise<import("./protocol.js").Check>}
+   * @returns {Promise<Check>}
    */
   check() {
-    return this.#ask({ type: "check" });
+    return this.#connection.ask({ type: "check" });
   }
 
   /**
    * The seven versions of Stable Diffusion, with their defaults.
-   * @returns {Promise<import("./protocol.js").VersionInfo[]>}
+   * @returns {Promise<VersionInfo[]>}
    */
   versions() {
-    return this.#ask({ type: "versions" });
+    return this.#connection.ask({ type: "versions" });
   }
 
   /**
    * Loads a model, in its turn behind the jobs that wait.
    * @param {LoadOptions} [options]
-   * @param {(progress: import("./protocol.js").Progress) => void} [on_progress]
-   * @returns {Promise<import("./protocol.js").LoadedModel>}
+   * @param {(progress: Progress) => void} [on_progress]
+   * @returns {Promise<LoadedModel>}
    */
   async load(options = {}, on_progress = () => {}) {
     check_load(options);
@@ -223,16 +154,15 @@ export class Darkroom {
     const from = kept === undefined ? { endpoint, repository } : { endpoint: null, repository: kept };
     const stopped = () => new DarkroomError("loading was stopped", "cancelled");
     if (signal?.aborted) throw stopped();
-    const id = this.#next_id++;
+    const id = this.#connection.new_id();
     const stop = () => {
-      this.#waiting.get(id)?.reject(stopped());
-      this.#waiting.delete(id);
-      if (this.#cancelled) Atomics.store(this.#cancelled, id % N_CANCEL_SLOTS, id);
-      this.#ask({ type: "cancel", job: id }).catch(() => {});
+      this.#connection.give_up(id, stopped());
+      this.#connection.interrupt([id]);
+      this.#connection.ask({ type: "cancel", job: id }).catch(() => {});
     };
     signal?.addEventListener("abort", stop, { once: true });
     try {
-      return await this.#ask(
+      return await this.#connection.ask(
         { type: "load", ...from, runner, dtype, weights, budget_bytes, prediction, base, vae, taesd, embeddings },
         (reply) => {
           if (reply.type === "progress") on_progress?.(reply);
@@ -255,45 +185,45 @@ export class Darkroom {
   async use_hub(hub = {}) {
     check_names(hub, { endpoint: true, token: true }, "use_hub's options");
     const { endpoint, token } = hub;
-    return this.#ask({ type: "hub", endpoint, token });
+    return this.#connection.ask({ type: "hub", endpoint, token });
   }
 
   /**
    * The models that this browser keeps, complete or not.
-   * @returns {Promise<import("./protocol.js").ModelReport[]>}
+   * @returns {Promise<ModelReport[]>}
    */
   models() {
-    return this.#ask({ type: "models" });
+    return this.#connection.ask({ type: "models" });
   }
 
   /**
    * The kept files that change a model: LoRAs and kin, whose names a request's `loras` and tags `<lora:name:weight>` in its
    * prompt use, with words that call for them; and embeddings, whose names are words of prompts. `obstacle` says why the
    * loaded model does not take one.
-   * @returns {Promise<import("./protocol.js").ExtraNetwork[]>}
+   * @returns {Promise<ExtraNetwork[]>}
    */
   extra_networks() {
-    return this.#ask({ type: "extra_networks" });
+    return this.#connection.ask({ type: "extra_networks" });
   }
 
   /**
    * What there is of a model and what is missing. A model is a version's key, `owner/repo[@revision]`, or a checkpoint in one
    * file: `owner/repo[@revision]/path/file.safetensors` or an address.
    * @param {string} model
-   * @returns {Promise<import("./protocol.js").ModelReport>}
+   * @returns {Promise<ModelReport>}
    */
   needed(model) {
-    return this.#ask({ type: "needed", model });
+    return this.#connection.ask({ type: "needed", model });
   }
 
   /**
    * Downloads what is missing of a model, and goes on where an earlier download stopped. Then `load({kept: model})`.
    * @param {string} model
-   * @param {(progress: import("./protocol.js").Transfer) => void} [on_progress]
-   * @returns {Promise<import("./protocol.js").ModelReport>}
+   * @param {(progress: Transfer) => void} [on_progress]
+   * @returns {Promise<ModelReport>}
    */
   download(model, on_progress) {
-    return this.#ask({ type: "download", model }, on_transfer(on_progress));
+    return this.#connection.ask({ type: "download", model }, on_transfer(on_progress));
   }
 
   /**
@@ -301,7 +231,7 @@ export class Darkroom {
    * @returns {Promise<void>}
    */
   stop_download() {
-    return this.#ask({ type: "stop_download" });
+    return this.#connection.ask({ type: "stop_download" });
   }
 
   /**
@@ -310,7 +240,7 @@ export class Darkroom {
    * @returns {Promise<void>}
    */
   remove(model) {
-    return this.#ask({ type: "remove", model });
+    return this.#connection.ask({ type: "remove", model });
   }
 
   /**
@@ -319,11 +249,11 @@ export class Darkroom {
    * @param {Map<string, Blob>} files by their path in the model's folder, such as `unet/config.json`; or one `.safetensors` or
    *   `.gguf` file, perhaps with its `.yaml` and a folder of its configuration, in diffusers' layout without weights; or a
    *   LoRA or an embedding, which {@link Darkroom.extra_networks} lists
-   * @param {(progress: import("./protocol.js").Transfer) => void} [on_progress]
-   * @returns {Promise<import("./protocol.js").ModelReport>}
+   * @param {(progress: Transfer) => void} [on_progress]
+   * @returns {Promise<ModelReport>}
    */
   import(name, files, on_progress) {
-    return this.#ask({ type: "import", name, files }, on_transfer(on_progress));
+    return this.#connection.ask({ type: "import", name, files }, on_transfer(on_progress));
   }
 
   /**
@@ -332,34 +262,34 @@ export class Darkroom {
    *   `owner/repo/path/file.safetensors` or an address
    * @param {{yaml?: string, plan?: boolean}} [options] the text of the `.yaml` beside a file; without `plan` it is not found
    *   out how much memory it takes, which is quicker
-   * @returns {Promise<import("./protocol.js").Inspection>}
+   * @returns {Promise<Inspection>}
    */
   async inspect(what, options = {}) {
     check_names(options, { yaml: true, plan: true }, "inspect's options");
     const { yaml, plan = true } = options;
-    if (typeof what === "string") return this.#ask({ type: "inspect", model: what, plan });
-    return this.#ask({ type: "inspect_file", file: what, name: what instanceof File ? what.name : "the file", yaml, plan });
+    if (typeof what === "string") return this.#connection.ask({ type: "inspect", model: what, plan });
+    return this.#connection.ask({ type: "inspect_file", file: what, name: what instanceof File ? what.name : "the file", yaml, plan });
   }
 
   /**
    * Reads a model back and drops what is damaged; the next download fetches that alone.
    * @param {string} model
-   * @param {(progress: import("./protocol.js").Transfer) => void} [on_progress]
-   * @returns {Promise<import("./protocol.js").DamageReport[]>} what was damaged
+   * @param {(progress: Transfer) => void} [on_progress]
+   * @returns {Promise<DamageReport[]>} what was damaged
    */
   verify(model, on_progress) {
-    return this.#ask({ type: "verify", model }, on_transfer(on_progress));
+    return this.#connection.ask({ type: "verify", model }, on_transfer(on_progress));
   }
 
   /**
    * What a picture would ask of this browser's GPU: of the version that is named, before anything is downloaded, or else
    * of the loaded model.
-   * @param {import("./protocol.js").PlanRequest} [request]
-   * @returns {Promise<import("./protocol.js").Plan>}
+   * @param {PlanRequest} [request]
+   * @returns {Promise<Plan>}
    */
   async plan(request = {}) {
     check_names(request, PLAN, "plan's request");
-    return this.#ask({ type: "plan", request });
+    return this.#connection.ask({ type: "plan", request });
   }
 
   /**
@@ -369,7 +299,7 @@ export class Darkroom {
    * @returns {Promise<[number, number, number]>}
    */
   count_tokens(prompt, syntax) {
-    return this.#ask({ type: "tokens", prompt, syntax });
+    return this.#connection.ask({ type: "tokens", prompt, syntax });
   }
 
   /**
@@ -380,35 +310,35 @@ export class Darkroom {
    * @returns {Promise<[number, number]>}
    */
   size_of_picture(width, height, any_size = false) {
-    return this.#ask({ type: "size_of_picture", width, height, any_size });
+    return this.#connection.ask({ type: "size_of_picture", width, height, any_size });
   }
 
   /**
    * Checks a request against the loaded model and says how much work it is. LoRAs that it names have to be kept, and to be
    * for the family of the loaded model.
-   * @param {import("./protocol.js").DrawRequest} request
+   * @param {DrawRequest} request
    * @param {{has_picture?: boolean, has_mask?: boolean, wildcards?: Record<string, string>}} [given]
-   * @returns {Promise<import("./protocol.js").Work>}
+   * @returns {Promise<Work>}
    */
   async work(request, given = {}) {
     check_names(given, { has_picture: true, has_mask: true, wildcards: true }, "work's second argument");
     const { has_picture = false, has_mask = false, wildcards } = given;
     check_request(request, has_picture, has_mask);
-    return this.#ask({ type: "work", request, has_picture, has_mask, wildcards });
+    return this.#connection.ask({ type: "work", request, has_picture, has_mask, wildcards });
   }
 
   /**
    * Draws. Jobs run one after another, in the order in which they were asked for. With `loras` in the request, kept LoRAs
    * change the model: `[{ name: "ink", strength: 0.8, text_strength: 0.5 }]`. Prompts may choose, `{red|blue}`, each picture's
    * by its own seed.
-   * @param {import("./protocol.js").DrawRequest} request without a `seed` it is a random one, which each picture tells
+   * @param {DrawRequest} request without a `seed` it is a random one, which each picture tells
    * @param {GenerateOptions} [options]
    * @returns {Job} what is wrong with the request rejects its `done`, with the code `request`
    */
   generate(request, options = {}) {
     const { on_progress, on_preview, on_picture, signal } = options ?? {};
-    const id = this.#next_id++;
-    /** @type {import("./protocol.js").Picture[]} */
+    const id = this.#connection.new_id();
+    /** @type {Picture[]} */
     const pictures = [];
     /** @param {import("./protocol.js").PartReply} reply */
     const receive = (reply) => {
@@ -445,7 +375,7 @@ export class Darkroom {
       const transfer = [picture, mask].flatMap((given) => (given instanceof Uint8Array ? [given.buffer] : []));
       /** @type {import("./protocol.js").GenerateRequest} */
       const message = { type: "generate", request, picture, mask, previews: is_given(on_preview), wildcards: options.wildcards };
-      const outcome = await this.#ask(message, receive, id, transfer);
+      const outcome = await this.#connection.ask(message, receive, id, transfer);
       return { ...outcome, pictures };
     };
     const job = new Job(this, id, run());
@@ -465,13 +395,9 @@ export class Darkroom {
    * @returns {Promise<void>}
    */
   cancel(job) {
-    if (this.#cancelled) {
-      for (const id of job ? [job.id] : this.#waiting.keys()) {
-        Atomics.store(this.#cancelled, id % N_CANCEL_SLOTS, id);
-      }
-    }
+    this.#connection.interrupt(job && [job.id]);
     for (const [id, state] of this.#preparing) if (!job || job.id === id) state.cancelled = true;
-    return this.#ask({ type: "cancel", job: job?.id ?? null });
+    return this.#connection.ask({ type: "cancel", job: job?.id ?? null });
   }
 
   /**
@@ -479,7 +405,7 @@ export class Darkroom {
    * @returns {Promise<void>}
    */
   pause() {
-    return this.#ask({ type: "pause" });
+    return this.#connection.ask({ type: "pause" });
   }
 
   /**
@@ -487,17 +413,17 @@ export class Darkroom {
    * @returns {Promise<void>}
    */
   resume() {
-    return this.#ask({ type: "resume" });
+    return this.#connection.ask({ type: "resume" });
   }
 
   /**
    * What made a picture, as its file says, also one of another program; undefined where the file says nothing.
    * @param {Blob | Uint8Array | ArrayBuffer} file
-   * @returns {Promise<import("./protocol.js").PictureParameters | undefined>}
+   * @returns {Promise<PictureParameters | undefined>}
    */
   async read_parameters(file) {
     const bytes = await bytes_of(file);
-    return this.#ask({ type: "parameters", file: bytes }, () => {}, this.#next_id++, [bytes.buffer]);
+    return this.#connection.ask({ type: "parameters", file: bytes }, () => {}, this.#connection.new_id(), [bytes.buffer]);
   }
 
   /**
@@ -508,7 +434,7 @@ export class Darkroom {
    */
   async read_picture(file) {
     const bytes = await bytes_of(file);
-    const { data, width, height } = await this.#ask({ type: "pixels", file: bytes }, () => {}, this.#next_id++, [bytes.buffer]);
+    const { data, width, height } = await this.#connection.ask({ type: "pixels", file: bytes }, () => {}, this.#connection.new_id(), [bytes.buffer]);
     return new ImageData(data, width, height);
   }
 
@@ -521,77 +447,18 @@ export class Darkroom {
    */
   async show_picture(file, max_side = 1024) {
     const bytes = await bytes_of(file);
-    return this.#ask({ type: "shown", file: bytes, max_side }, () => {}, this.#next_id++, [bytes.buffer]);
+    return this.#connection.ask({ type: "shown", file: bytes, max_side }, () => {}, this.#connection.new_id(), [bytes.buffer]);
   }
 
   /** Ends the worker; whatever waits is rejected. */
   close() {
-    this.#fail("it was closed");
-    this.#worker.terminate();
-  }
-
-  /**
-   * @template {keyof import("./protocol.js").Answers} Type
-   * @param {import("./protocol.js").RequestOf<Type> & {type: Type}} request
-   * @param {(reply: import("./protocol.js").PartReply) => void} [receive] takes what comes before the last reply
-   * @param {number} [id]
-   * @param {Transferable[]} [transfer]
-   * @returns {Promise<import("./protocol.js").Answers[Type]>}
-   */
-  async #ask(request, receive = () => {}, id = this.#next_id++, transfer = []) {
-    const answer = await new Promise((resolve, reject) => {
-      if (this.#broken) {
-        reject(this.#broken);
-        return;
-      }
-      this.#waiting.set(id, { resolve, reject, receive });
-      try {
-        this.#worker.postMessage({ id, ...request }, transfer);
-      } catch (error) {
-        // Something that cannot be sent to a worker, such as a function inside the request.
-        this.#waiting.delete(id);
-        reject(new DarkroomError(`the request cannot be sent: ${message_of(error)}`, "request"));
-      }
-    });
-    return /** @type {import("./protocol.js").Answers[Type]} */ (answer);
-  }
-
-  /** @param {import("./protocol.js").Reply & {id: number}} reply */
-  #receive(reply) {
-    const asker = this.#waiting.get(reply.id);
-    if (!asker) return;
-    if (reply.type === "done") asker.resolve(reply.value);
-    else if (reply.type === "error") asker.reject(new DarkroomError(reply.message, reply.code, reply));
-    else {
-      asker.receive(reply);
-      return;
-    }
-    this.#waiting.delete(reply.id);
-  }
-
-  /** Hears where a thread fails for which the worker waits, and so hears nothing any more. Gives the channel's name. */
-  #listen_to_threads() {
-    const name = `darkroom ${crypto.randomUUID()}`;
-    this.#failures = new BroadcastChannel(name);
-    this.#failures.addEventListener("message", ({ data }) => {
-      this.#fail(`a thread of the processor failed: ${data}`);
-      this.#worker.terminate();
-    });
-    return name;
-  }
-
-  /** The first failure counts. @param {string | DarkroomError} why */
-  #fail(why) {
-    this.#failures?.close();
-    this.#broken ??= typeof why === "string" ? new DarkroomError(why, "worker") : why;
-    for (const { reject } of this.#waiting.values()) reject(this.#broken);
-    this.#waiting.clear();
+    this.#connection.close();
   }
 }
 
 /**
  * Takes the reports of a transfer from among the replies.
- * @param {((progress: import("./protocol.js").Transfer) => void) | undefined} on_progress
+ * @param {((progress: Transfer) => void) | undefined} on_progress
  */
 function on_transfer(on_progress) {
   /** @param {import("./protocol.js").PartReply} reply */

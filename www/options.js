@@ -7,6 +7,54 @@ import { DarkroomError } from "./errors.js";
 
 /** @typedef {import("./protocol.js").DrawRequest} DrawRequest */
 
+/**
+ * How a worker is started. Without options it is the one beside these files, or that a bundler has made of it.
+ * @typedef {object} OpenOptions
+ * @property {Worker | string | URL} [worker] the worker's address, also on another origin that allows it (CORS); or a worker that was
+ *   started from `darkroom/worker`, which then belongs to the `Darkroom`
+ * @property {string | URL} [wasm_url] the address of `darkroom_bg.wasm`
+ * @property {string | URL} [base_url] the address of the folder of Darkroom's files, from which the others follow: on a CDN, or
+ *   where they were copied to. The model that `load` takes without options is in `hub` there
+ * @property {AbortSignal} [signal] ends the worker while it starts; afterwards `Darkroom.close` does
+ */
+
+/**
+ * How a model is loaded; without options it is the one that comes with the page.
+ * @typedef {object} LoadOptions
+ * @property {string} [kept] a model that was downloaded or imported, or that is being downloaded: then a job waits for the parts that
+ *   it needs, and the load for all of a checkpoint in one file
+ * @property {string} [endpoint] the address of a folder in the Hub's URL layout, whose model is loaded into memory
+ * @property {string} [repository] which model of that
+ * @property {import("./protocol.js").Runner} [runner] what computes; `auto` where it is not said
+ * @property {import("./protocol.js").Dtype} [dtype] the type of values; `auto` where it is not said
+ * @property {import("./protocol.js").WeightType} [weights] the type that weights are held in: f16 on the GPU where it is not said; q8_0
+ *   takes half the memory of that, q4_0 a third
+ * @property {number} [budget_bytes] of GPU memory: where it is too little for the whole model, its parts are loaded one after another
+ * @property {"epsilon" | "v"} [prediction] what the UNet predicts, in place of what the model says
+ * @property {string} [base] a kept model that has what a checkpoint in one file lacks
+ * @property {string} [vae] a kept model with another VAE
+ * @property {string} [taesd] a kept tiny VAE that decodes
+ * @property {string[]} [embeddings] the kept embeddings whose words prompts may use; all that fit the model where they are not given
+ * @property {AbortSignal} [signal] stops it: it rejects with the code `cancelled`, and no model is loaded, or still the one before
+ */
+
+/**
+ * @typedef {object} Handlers
+ * @property {(progress: import("./protocol.js").Progress) => void} [on_progress]
+ * @property {(preview: import("./protocol.js").Preview) => void} [on_preview] after each step
+ * @property {(picture: import("./protocol.js").Picture) => void} [on_picture] as each picture is finished
+ * @property {AbortSignal} [signal] cancels
+ */
+
+/**
+ * @typedef {object} Pictures
+ * @property {import("./pictures.js").AnyPicture} [picture] what to start from: a file or pixels
+ * @property {import("./pictures.js").AnyPicture} [mask] white where that picture is to be drawn anew
+ * @property {Record<string, string>} [wildcards] lists by name, one option a line, that `__name__` in a prompt chooses from
+ */
+
+/** @typedef {Handlers & Pictures} GenerateOptions */
+
 /** @type {Record<keyof DrawRequest, true>} */
 export const REQUEST = {
   prompt: true,
@@ -43,10 +91,10 @@ export const REQUEST = {
   loras: true,
 };
 
-/** @type {Record<keyof import("./darkroom.js").GenerateOptions, true>} */
+/** @type {Record<keyof GenerateOptions, true>} */
 export const GENERATE = { picture: true, mask: true, wildcards: true, on_progress: true, on_preview: true, on_picture: true, signal: true };
 
-/** @type {Record<keyof import("./darkroom.js").LoadOptions, true>} */
+/** @type {Record<keyof LoadOptions, true>} */
 export const LOAD = {
   kept: true,
   endpoint: true,
@@ -63,7 +111,7 @@ export const LOAD = {
   signal: true,
 };
 
-/** @type {Record<keyof import("./darkroom.js").OpenOptions, true>} */
+/** @type {Record<keyof OpenOptions, true>} */
 export const OPEN = { worker: true, wasm_url: true, base_url: true, signal: true };
 
 /** @type {Record<keyof import("./protocol.js").PlanRequest, true>} */
@@ -205,7 +253,7 @@ export function check_request(request, has_picture, has_mask) {
 
 /**
  * Refuses options of `load` that exclude each other.
- * @param {import("./darkroom.js").LoadOptions} options
+ * @param {LoadOptions} options
  */
 export function check_load(options) {
   check_names(options, LOAD, "load's options");

@@ -91,7 +91,7 @@ const REPORT_MS = 100;
 
 /**
  * Starts the worker.
- * @param {Pick<import("./darkroom.js").OpenOptions, "worker" | "base_url">} options
+ * @param {Pick<import("./options.js").OpenOptions, "worker" | "base_url">} options
  * @returns {Started & {why_not: (event: ErrorEvent | undefined) => Promise<DarkroomError>, forget: () => void}} `why_not` says
  *   why the worker did not start, and `forget` is called when it did
  */

@@ -24,7 +24,7 @@ build_npm() {
     mkdir -p "$into/worker" "$into/pkg"
     (
         cd "$root/www"
-        cp darkroom.js errors.js options.js pictures.js protocol.js start.js tiles.js worker.js clip_merges.txt "$into"
+        cp connection.js darkroom.js errors.js options.js pictures.js protocol.js start.js tiles.js worker.js clip_merges.txt "$into"
         cp worker/*.js "$into/worker"
         # All but the list that the page's service worker reads.
         tar -cf - --exclude files.js --exclude '*.br' --exclude '*.gz' pkg | tar -xf - -C "$into"

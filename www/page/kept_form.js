@@ -17,7 +17,7 @@ const in_queue = database_of("darkroom-queue", "jobs", { autoIncrement: true });
  * @typedef {object} KeptJob
  * @property {string} model as the form names it
  * @property {import("../protocol.js").DrawRequest} request
- * @property {import("../darkroom.js").Pictures} given
+ * @property {import("../options.js").Pictures} given
  * @property {number} asked_at milliseconds since 1970
  * @property {import("./grid.js").Cell} [cell] which picture of a grid it is
  * @property {string} [tab] whose it is

@@ -22,7 +22,7 @@ const TELLINGS = 4;
  * @typedef {object} Sheet
  * @property {import("../darkroom.js").Job} job
  * @property {import("../protocol.js").DrawRequest} request
- * @property {import("../darkroom.js").Pictures} given
+ * @property {import("../options.js").Pictures} given
  * @property {number} seconds how long it will take, as far as that is known; NaN otherwise
  * @property {import("../protocol.js").Progress | null} progress
  * @property {boolean} is_stopping
@@ -169,7 +169,7 @@ async function outcome_of(sheet) {
 /**
  * Asks for a picture and follows it until it is done.
  * @param {import("../protocol.js").DrawRequest} request
- * @param {import("../darkroom.js").Pictures} given
+ * @param {import("../options.js").Pictures} given
  * @param {(error: unknown) => void} on_error
  * @param {{seconds?: number, kept_as?: number, signal?: AbortSignal, cell?: Sheet["cell"], on_kept?: Sheet["on_kept"]}} [known] how long it will take; its name in
  *   the kept queue, where it has one; what cancels it; which picture of a grid it is; and who is told of its pictures

@@ -12,7 +12,7 @@
 //! - [`kernels`]: the families, each with its match rule, its kernels and its emission.
 //! - [`lower`], [`program`]: a graph through the families. [`caps`], [`ledger`], `recorder`, [`runner`]: the device.
 //!
-//! tests/invariants.rs keeps that order.
+//! tests/invariants keeps that order.
 
 pub mod arena;
 pub mod bands;

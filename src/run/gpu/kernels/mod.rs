@@ -7,7 +7,7 @@
 //! - `emit.rs` and `bands.rs`: its tasks as dispatches, of whole pictures and of pictures in bands of rows.
 //!
 //! Families stand on [`kernel`](super::kernel), `fusing` and [`emit`](super::emit), and may use families listed before them;
-//! tests/invariants.rs keeps that. This module is a list and nothing else.
+//! tests/invariants keeps that. This module is a list and nothing else.
 
 pub mod sampling;
 
