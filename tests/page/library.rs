@@ -55,6 +55,13 @@ fn answer(folder: &Path, headers: &str, missing: &str, mut stream: &TcpStream) -
     stream.write_all(&body).ok()
 }
 
+/// A browser on an empty page that is served beside the library, and the folder's address.
+fn beside_the_library() -> (Browser, String) {
+    let (browser, url) = (Browser::start(), serve("", "404 Not Found"));
+    browser.open(&format!("{url}empty.html"));
+    (browser, url)
+}
+
 /// JavaScript that every test here uses: the library from `base`, and what a promise rejects with.
 fn with_library(browser: &Browser, base: &str, body: &str) -> Value {
     browser.run(&format!(
@@ -82,9 +89,7 @@ fn is_refused(said: &Value, code: &str, words: &[&str], field: Option<&str>) {
 
 #[test]
 fn what_is_misspelt_is_refused_with_the_name_that_was_meant() {
-    let browser = Browser::start();
-    let url = serve("", "404 Not Found");
-    browser.open(&format!("{url}empty.html"));
+    let (browser, url) = beside_the_library();
     let said = with_library(
         &browser,
         &url,
@@ -145,9 +150,7 @@ fn what_is_misspelt_is_refused_with_the_name_that_was_meant() {
 
 #[test]
 fn seeds_are_optional_and_pictures_come_in_every_form() {
-    let browser = Browser::start();
-    let url = serve("", "404 Not Found");
-    browser.open(&format!("{url}empty.html"));
+    let (browser, url) = beside_the_library();
     let said = with_library(
         &browser,
         &url,
@@ -219,9 +222,7 @@ fn what_is_not_there_is_named_by_its_address() {
 
 #[test]
 fn opening_and_loading_are_stopped() {
-    let browser = Browser::start();
-    let url = serve("", "404 Not Found");
-    browser.open(&format!("{url}empty.html"));
+    let (browser, url) = beside_the_library();
     let said = with_library(
         &browser,
         &url,
