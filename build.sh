@@ -52,18 +52,31 @@ build_wasm() {
     wasm_env
     # LTO belongs to this link alone: the tests link the same libraries without it, which is much faster.
     cargo rustc --lib --crate-type cdylib "${wasm_flags[@]}" -- -Clto=fat
+    # What is there is of this module, and so may the one with threads be, and the compressed copies.
+    local built=$target/wasm32-unknown-unknown/web/darkroom.wasm
+    if is_of www/pkg "$built"; then list_files; return; fi
     # A fresh folder that takes the old one's place, so that a page never loads half of one build and half of another.
     rm -rf www/pkg.new
     # The names of functions are a twelfth of what is downloaded.
-    wasm-bindgen --target web --remove-name-section --remove-producers-section --out-dir www/pkg.new \
-        "$target/wasm32-unknown-unknown/web/darkroom.wasm"
-    # Of another build, until it is made again.
+    wasm-bindgen --target web --remove-name-section --remove-producers-section --out-dir www/pkg.new "$built"
+    # The module with threads is of an older build now.
     rm -rf www/pkg-threads
-    say_threads null
+    say_threads null www/pkg.new
+    made_of "$built" >www/pkg.new/.made_of
     rm -rf www/pkg
     mv www/pkg.new www/pkg
     list_files
 }
+
+# made_of <wasm>: what a folder is made of, in a line: the compiler's output and what turns it into a module of the page.
+made_of() {
+    local digest=(sha256sum)
+    command -v sha256sum >/dev/null || digest=(shasum -a 256)
+    echo "$("${digest[@]}" <"$1" | cut -c 1-64) wasm-bindgen $(locked_version wasm-bindgen)"
+}
+
+# is_of <folder> <wasm>: whether it is made of that already.
+is_of() { [ "$(cat "$1/.made_of" 2>/dev/null)" = "$(made_of "$2")" ]; }
 
 # The module that has a thread for each core: the same code for a standard library with shared memory. Nothing where there is no
 # such library. wasm-bindgen's crates use what a stable compiler hides in such a build.
@@ -76,18 +89,20 @@ build_wasm_threads() {
         --config "target.wasm32-unknown-unknown.rustflags = ['$wasm_threads_features', '--sysroot=$sysroot']" -- -Clto=fat \
         -Clink-arg=--shared-memory -Clink-arg=--import-memory -Clink-arg=--max-memory=4294967296 \
         -Clink-arg=--export={__wasm_init_tls,__tls_size,__tls_align,__tls_base}
+    local built=$target/wasm32-unknown-unknown/web-threads/darkroom.wasm
+    if is_of www/pkg-threads "$built"; then return; fi
     rm -rf www/pkg-threads.new
-    wasm-bindgen --target web --no-typescript --remove-name-section --remove-producers-section --out-dir www/pkg-threads.new \
-        "$target/wasm32-unknown-unknown/web-threads/darkroom.wasm"
+    wasm-bindgen --target web --no-typescript --remove-name-section --remove-producers-section --out-dir www/pkg-threads.new "$built"
+    made_of "$built" >www/pkg-threads.new/.made_of
     rm -rf www/pkg-threads
     mv www/pkg-threads.new www/pkg-threads
     say_threads '"pkg-threads/darkroom"' www/pkg
     list_files
 }
 
-# say_threads <module> [folder]: writes for the page where the module with threads is, without the ending; or null.
+# say_threads <module> <folder>: writes for the page where the module with threads is, without the ending; or null.
 say_threads() {
-    cat >"${2:-www/pkg.new}/threads.js" <<TEXT
+    cat >"$2/threads.js" <<TEXT
 // Made by build.sh: the module with threads, where this build has one.
 /** @type {string | null} */
 export const threads_module = $1;
@@ -116,8 +131,8 @@ list_files() {
     )
 }
 
-# Compressed copies beside the wasm and its JavaScript, for servers that send such files as they are (both of ours do): a fifth of
-# the bytes goes over the line. They lie in folders that are made anew with what they are copies of, so that none is of another
+# Compressed copies beside the wasm and its JavaScript, for servers that send such files as they are (both of ours do): a quarter
+# of the bytes goes over the line with Brotli, a third with gzip. They lie in folders that are made anew with what they are copies of, so that none is of another
 # build, whatever copies the folders.
 compress_files() {
     local file
@@ -132,13 +147,17 @@ compress_files() {
     done
 }
 
+# What both modules take, and what of it goes over the line.
 wasm_size() {
-    local file=www/pkg/darkroom_bg.wasm packed="unknown (brotli is not installed)"
-    if command -v brotli >/dev/null; then packed="$(brotli -c -q 11 $file | wc -c | tr -d ' ') bytes"; fi
-    echo "$file: $(wc -c <$file | tr -d ' ') bytes, with brotli $packed"
-    # The copy that is there, because the highest level takes a while.
-    file=www/pkg-threads/darkroom_bg.wasm
-    if [ -f $file.br ]; then echo "$file: $(wc -c <$file | tr -d ' ') bytes, compressed copy $(wc -c <$file.br | tr -d ' ') bytes"; fi
+    local file ending
+    for file in www/pkg{,-threads}/darkroom_bg.wasm; do
+        [ -f "$file" ] || continue
+        printf '%s: %s bytes' "$file" "$(wc -c <"$file" | tr -d ' ')"
+        for ending in br gz; do
+            if [ -f "$file.$ending" ]; then printf ', .%s %s' $ending "$(wc -c <"$file.$ending" | tr -d ' ')"; fi
+        done
+        echo
+    done
 }
 
 write_types() { DARKROOM_WRITE_TYPES=1 cargo test --lib typescript_declarations; }

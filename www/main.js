@@ -64,7 +64,10 @@ function load_model() {
   return load;
 }
 
-/** @param {number} n which load it is: an older one has no say any more */
+/**
+ * @param {number} n which load it is: an older one has no say any more
+ * @returns {Promise<import("./protocol.js").LoadedModel | null>}
+ */
 async function load_now(n) {
   // What is asked for meanwhile waits for the model.
   element("draw").disabled = false;
@@ -73,11 +76,13 @@ async function load_now(n) {
   device("waiting", text.stage.loading);
   try {
     const model = await darkroom.load(load_options(), show_loading);
+    if (n !== n_loads) return await loading;
     const by = model.runner === "gpu" ? "GPU" : "CPU";
     element("runner-why").textContent = text.runs_on(by, told(model.why));
     document.documentElement.dataset.runner = model.runner;
     await model_is(model);
-    is_loaded = n === n_loads;
+    if (n !== n_loads) return await loading;
+    is_loaded = true;
     const is_smaller = model.weights === "q8_0" || model.weights === "q4_0";
     const weights = text.weights_of[model.weights ?? ""] ?? "";
     const why_smaller = element("weights").value === "auto" ? text.smaller_weights(weights) : weights;
@@ -87,7 +92,9 @@ async function load_now(n) {
     welcome_for(model, darkroom).catch((error) => notify("error", message_of(error)));
     return model;
   } catch (error) {
+    if (n !== n_loads) return await loading;
     await model_is(null);
+    element("needs").textContent = "";
     say(text.no_model);
     device("error", text.no_model);
     /** @type {Actions} */
@@ -137,7 +144,7 @@ async function show_machine() {
   } else {
     rows.push(["GPU", text.machine.no_gpu(told(gpu_error ?? ""))]);
   }
-  rows.push([text.machine.threads, one_thread_because === null ? String(n_threads) : text.machine.one_thread(one_thread_because)]);
+  rows.push([text.machine.threads, one_thread_because === null ? String(n_threads) : text.machine.one_thread(told(one_thread_because))]);
   if (storage) rows.push([text.machine.storage, text.machine.used(bytes(storage.used_bytes), bytes(storage.quota_bytes))]);
   rows.push([text.machine.cancel, cancels_within_a_step ? text.machine.immediate : text.machine.between]);
   fill_list(element("machine"), rows);
@@ -145,6 +152,8 @@ async function show_machine() {
 
 /** Whether something was asked for that waits for the first model. */
 let is_awaited = false;
+/** Settles once the form has what was left in it, and what the page's address says. @type {Promise<void>} */
+let form_is_whole = Promise.resolve();
 
 /** Whether a model is there that draws; one that is not is loaded first. */
 async function is_ready() {
@@ -160,12 +169,14 @@ async function is_ready() {
     do {
       awaited = loading;
       model = await awaited;
+      await form_is_whole;
       // Another model may have been chosen.
     } while (awaited !== loading);
     is_awaited = false;
     // What is wrong is shown.
     if (!model) return false;
   }
+  await form_is_whole;
   if (!is_loaded) await load_model();
   return is_loaded;
 }
@@ -263,6 +274,22 @@ function draw_example(prompt) {
   submit();
 }
 
+/**
+ * Puts into the form what was left in it, and what the page's address says.
+ * @param {Promise<unknown>} first_load
+ * @param {() => Promise<void>} use_link
+ */
+async function fill_form(first_load, use_link) {
+  await first_load;
+  const { width, height } = { width: element("width").value, height: element("height").value };
+  await restore_start(() => {
+    element("width").value = width;
+    element("height").value = height;
+    element("width").dispatchEvent(new Event("input", { bubbles: true }));
+  }).catch(() => {});
+  await use_link();
+}
+
 async function open() {
   translate_page();
   open_look();
@@ -321,14 +348,8 @@ async function open() {
     } catch (error) {
       notify("error", text.models_unlisted(message_of(error)));
     }
-    await load_model();
-    const { width, height } = { width: element("width").value, height: element("height").value };
-    await restore_start(() => {
-      element("width").value = width;
-      element("height").value = height;
-      element("width").dispatchEvent(new Event("input", { bubbles: true }));
-    }).catch(() => {});
-    use_link();
+    form_is_whole = fill_form(load_model(), use_link);
+    await form_is_whole;
     await offer_queue().catch(() => {});
   };
   warn_on_leaving(is_busy);

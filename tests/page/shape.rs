@@ -361,7 +361,25 @@ fn the_page_speaks_german() {
     assert_eq!(same, json!(expected));
     // So is what the engine says.
     let why = browser.eval("document.getElementById('runner-why').textContent");
-    assert!(why.as_str().is_some_and(|why| why.contains("CPU") && !why.contains("adapter here")), "{why}");
+    assert!(
+        why.as_str()
+            .is_some_and(|why| why.contains("CPU") && !why.contains("adapter here") && !why.contains("compute")),
+        "{why}"
+    );
+    let told = browser.run(
+        "const { told } = await import('./page/messages.js');
+        return ['the processor was chosen; 4 threads compute',
+            'the processor was chosen; one thread computes, because the processor has one core',
+            'this page is not cross-origin isolated: its server does not send the headers A and B',
+            'this copy of the page was built without threads'].map(told);",
+    );
+    let expected = [
+        "die CPU wurde gewählt; 4 Threads rechnen",
+        "die CPU wurde gewählt; ein Thread rechnet: der Prozessor hat einen Kern",
+        "diese Seite ist nicht cross-origin isoliert: ihr Server sendet die Header A und B nicht",
+        "diese Kopie der Seite wurde ohne Threads gebaut",
+    ];
+    assert_eq!(told, json!(expected));
     for (field, value, said) in [
         ("steps", "0", "Schritte: 0 geht nicht: möglich ist 1 bis 150."),
         (

@@ -48,7 +48,7 @@ fn without_webgpu_the_processor_draws_and_the_page_says_why() {
     browser.open_page(&page_url());
     assert_eq!(browser.eval("document.documentElement.dataset.runner"), "cpu");
     browser.eval("document.getElementById('open-settings').click()");
-    assert!(browser.text("#runner-why").contains("gives no GPU"), "{}", browser.text("#runner-why"));
+    assert!(browser.text("#runner-why").contains("offers no GPU"), "{}", browser.text("#runner-why"));
     assert!(browser.text("#machine").contains("no adapter was found"), "{}", browser.text("#machine"));
     browser.eval("document.getElementById('settings').close()");
 

@@ -30,9 +30,7 @@ build_npm() {
         tar -cf - --exclude files.js --exclude '*.br' --exclude '*.gz' pkg | tar -xf - -C "$into"
     )
     # Threads are a second wasm that only isolated pages load, from addresses that bundlers do not see.
-    if [ -f "$into/pkg/threads.js" ]; then
-        printf '/** @type {string | null} */\nexport const threads_module = null;\n' >"$into/pkg/threads.js"
-    fi
+    say_threads null "$into/pkg"
     sed "s/\"version\": \"0.0.0\"/\"version\": \"$version\"/" "$root/tools/npm/package.json" >"$into/package.json"
     cp "$root/LICENSE-APACHE" "$root/LICENSE-MIT" "$into"
     cp "$root/docs/javascript.md" "$into/README.md"

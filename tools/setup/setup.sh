@@ -109,6 +109,9 @@ install_lints() {
 or from the packages that your Rust came from."
 }
 
+# within <seconds> <command …>: ends the command when it takes longer, where the system can (macOS has no `timeout`).
+within() { if command -v timeout >/dev/null; then timeout "$@"; else shift; "$@"; fi; }
+
 # System packages, as Debian calls them; a package is asked for only where what it brings is not there.
 
 have_vulkan() {

@@ -44,7 +44,7 @@ wasm_clippy() {
 install_wasm_target() {
     have_wasm_target && return
     # Where the network is closed, rustup tries for a long time.
-    if command -v rustup >/dev/null && timeout 120 rustup target add wasm32-unknown-unknown; then return; fi
+    if command -v rustup >/dev/null && within 120 rustup target add wasm32-unknown-unknown; then return; fi
     if command -v apt-get >/dev/null && [ -n "$(rustc_web_version)" ]; then
         install_rustc_web
     else

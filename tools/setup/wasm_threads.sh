@@ -1,5 +1,5 @@
-# The standard library for wasm32 with shared memory, for the page's second module. Nobody hands it out compiled: it is built from
-# the source that belongs to the compiler. Sourced by setup.sh. Where that source cannot be had, the page has one thread.
+# The standard library for wasm32 with shared memory, for the page's second module. It is not distributed compiled: it is built
+# from the source that belongs to the compiler. Sourced by setup.sh. Where that source cannot be had, the page has one thread.
 
 # What the library and everything that is linked with it are compiled with, beside the flags in .cargo/config.toml.
 wasm_threads_features=-Ctarget-feature=+atomics,+bulk-memory,+mutable-globals
@@ -13,8 +13,13 @@ wasm_threads_sysroot() {
 
 have_wasm_threads() { [ -d "$(wasm_threads_sysroot)/lib/rustlib/wasm32-unknown-unknown/lib" ]; }
 
-# Why there is none, where an attempt said so; `./build.sh setup` tries again.
-wasm_threads_obstacle() { cat "$(wasm_threads_sysroot).missing" 2>/dev/null; }
+# Why there is none, where an attempt said so: `./build.sh setup` tries again, and so does everything once the source is there.
+wasm_threads_obstacle() {
+    local said
+    said=$(cat "$(wasm_threads_sysroot).missing" 2>/dev/null) || return 0
+    case $said in *"source of the standard library"*) [ ! -d "$(std_source)" ] || return 0 ;; esac
+    echo "$said"
+}
 
 std_source() { echo "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust/library"; }
 
@@ -25,7 +30,7 @@ install_wasm_threads() {
     rm -f "$(wasm_threads_sysroot).missing"
     # Where the network is closed, rustup tries for a long time.
     if [ ! -d "$(std_source)" ] && [ -z "${RUSTC:-}" ] && command -v rustup >/dev/null; then
-        timeout 120 rustup component add rust-src || true
+        within 120 rustup component add rust-src || true
     fi
     if [ ! -d "$(std_source)" ]; then
         echo "the source of the standard library is missing (rustup component add rust-src)" | tee "$(wasm_threads_sysroot).missing"
@@ -44,7 +49,7 @@ build_wasm_threads_std() {
     trap "rm -rf '$temporary'" EXIT
     mkdir -p "$temporary/std/src"
     : >"$temporary/std/src/lib.rs"
-    # What std is, is what a crate without code depends on.
+    # Building an empty crate builds the standard library that it depends on.
     printf '[package]\nname = "nothing"\nversion = "0.0.0"\nedition = "2021"\n' >"$temporary/std/Cargo.toml"
     cd "$temporary/std"
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Ctarget-feature=+simd128 $wasm_threads_features -Cembed-bitcode=yes" CARGO_TARGET_DIR=$temporary/target \

@@ -1,6 +1,6 @@
 // Darkroom's own contender: one component of a model on one runner, in a thread of its own.
 
-import { memory_bytes, program, threads_in_use, use_program } from "../worker/program.js";
+import { memory_bytes, name_of_device, program, threads_in_use, use_program } from "../worker/program.js";
 import { calls_since, count_gpu_calls } from "./gpu_calls.js";
 import { answer_calls } from "./remote.js";
 
@@ -59,7 +59,7 @@ const functions = {
     const [start, before] = [performance.now(), gpu_calls()];
     bench = await program().Bench.load(settings, weights, inputs);
     const secs = (performance.now() - start) / 1000;
-    return { secs, calls: calls_since(gpu_calls(), before), flops: bench.flops, device: bench.device, n_threads: threads_in_use() };
+    return { secs, calls: calls_since(gpu_calls(), before), flops: bench.flops, device: name_of_device(settings.runner, bench.device), n_threads: threads_in_use() };
   },
 
   /** One run, until the device is done. */

@@ -4,7 +4,7 @@ import { is_downloading } from "./downloads.js";
 import { element } from "./elements.js";
 import { FIELDS, keep_form, keep_model_settings, loaded_model } from "./form.js";
 import { show_marks } from "./highlight.js";
-import { message_of as raw_message_of } from "../errors.js";
+import { field_of, message_of as raw_message_of } from "../errors.js";
 import { told } from "./messages.js";
 import { networks_known } from "./networks.js";
 import { announce } from "./notices.js";
@@ -52,11 +52,13 @@ export function changed() {
   resting = setTimeout(look, REST_MS);
 }
 
-/** Which field a refusal of the model is about. @param {string} message */
-function field_of(message) {
-  const fields = /** @type {const} */ (["width", "height", "steps", "guidance", "count", "seed", "sampler", "eta", "variation-seed", "variation-strength", "mask-blur"]);
-  if (message.startsWith("padding mask crop")) return "mask-padding";
-  return fields.find((name) => message.startsWith(name.replace("-", " "))) ?? null;
+/** The fields whose settings have other names. @type {Record<string, Field>} */
+const FIELD_OF = { guidance_scale: "guidance", padding_mask_crop: "mask-padding" };
+
+/** Which field of the form an error is about. @param {unknown} error @returns {Field | null} */
+function faulty_field(error) {
+  const name = field_of(error) ?? "";
+  return FIELD_OF[name] ?? FIELDS.find((id) => id === name.replaceAll("_", "-")) ?? null;
 }
 
 /**
@@ -93,7 +95,7 @@ async function check(asked = request()) {
   } catch (error) {
     // What the command line and programs call it is here a choice.
     const message = raw_message_of(error);
-    say("error", sentence(told(message.replace(" with --any-size (any_size)", text.choose_any_size))), field_of(message));
+    say("error", sentence(told(message.replace(" with --any-size (any_size)", text.choose_any_size))), faulty_field(error));
     return null;
   }
 }

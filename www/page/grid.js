@@ -242,7 +242,8 @@ async function make_grid(base, { x, y, sheet }) {
   show_running();
   remember_prompt(base);
   show_panel(false);
-  const grid = crypto.randomUUID();
+  // Pages that are not secure have no `randomUUID`.
+  const grid = [...crypto.getRandomValues(new Uint32Array(4))].map((word) => word.toString(36)).join("");
   /** @type {(Item | undefined)[]} */
   const cells = [];
   const refused = (/** @type {unknown} */ error) => {
@@ -252,15 +253,18 @@ async function make_grid(base, { x, y, sheet }) {
   };
   const requests = (y.length > 0 ? y : [{ apply: (/** @type {Request} */ same) => same }]).flatMap((down) => x.map((across) => ({ ...down.apply(across.apply(base)), count: 1 })));
   is_asking = false;
-  await Promise.all(
-    requests.map((asked, i) => {
-      const { signal } = controller;
-      const cell = { grid, i, n: requests.length, sheet, width: base.width, height: base.height };
-      return draw(asked, pictures, refused, { seconds: estimated_seconds(), signal, cell, on_kept: (item) => (cells[i] = item) });
-    }),
-  );
-  running = null;
-  show_running();
+  try {
+    await Promise.all(
+      requests.map((asked, i) => {
+        const { signal } = controller;
+        const cell = { grid, i, n: requests.length, sheet, width: base.width, height: base.height };
+        return draw(asked, pictures, refused, { seconds: estimated_seconds(), signal, cell, on_kept: (item) => (cells[i] = item) });
+      }),
+    );
+  } finally {
+    running = null;
+    show_running();
+  }
   await make_sheet({ n: requests.length, sheet, width: base.width, height: base.height }, cells.flatMap((item) => item?.picture ?? []));
 }
 
@@ -295,7 +299,8 @@ async function make_sheet({ n, sheet, width, height }, made) {
  * @param {{cell: Cell, drawn: Promise<void>}[]} resumed
  */
 export async function finish_grids(resumed) {
-  for (const [grid, cells] of Map.groupBy(resumed, ({ cell }) => cell.grid)) {
+  for (const grid of new Set(resumed.map(({ cell }) => cell.grid))) {
+    const cells = resumed.filter(({ cell }) => cell.grid === grid);
     await Promise.all(cells.map(({ drawn }) => drawn));
     // One that was drawn just before the page was left may have been drawn again.
     const made = new Map((await all()).flatMap((picture) => (picture.cell?.grid === grid ? [[picture.cell.i, picture]] : [])));

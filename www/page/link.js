@@ -6,6 +6,7 @@ import { element, make } from "./elements.js";
 import { extras_of, of_extras, use_extras_of } from "./extras.js";
 import { FIELDS, choose_sampler, fill, option_of_sampler, show_eta, show_size, show_steps_of_sides } from "./form.js";
 import { networks_known, use_loras, used_loras } from "./networks.js";
+import { message_of } from "./messages.js";
 import { notify } from "./notices.js";
 import { copy } from "./saving.js";
 import { hold_seed, next_seed, next_seed_is, seed_of } from "./seed.js";
@@ -184,16 +185,21 @@ async function use_link(asked) {
 /**
  * Takes the link that the page was opened by, and those that are opened in it later.
  * @param {(value: string) => Promise<unknown>} choose_model has another model draw, with the settings of the form as they are
- * @returns {() => void} puts what the link says into the form, once there is a model
+ * @returns {() => Promise<void>} puts what the link says into the form, once there is a model
  */
 export function open_links(choose_model) {
   use_model = choose_model;
   let is_ready = false;
   let waiting = take_address();
+  // One after another: what undoes a link is taken before it.
+  let used = Promise.resolve();
   const use = () => {
-    const asked = waiting;
-    waiting = null;
-    if (asked) use_link(asked);
+    used = used.then(async () => {
+      const asked = waiting;
+      waiting = null;
+      if (asked) await use_link(asked);
+    }).catch((error) => void notify("error", message_of(error)));
+    return used;
   };
   addEventListener("hashchange", () => {
     waiting = take_address() ?? waiting;
@@ -204,7 +210,7 @@ export function open_links(choose_model) {
   element("extras").after(make("div", { class: "row" }, button));
   return () => {
     is_ready = true;
-    use();
+    return use();
   };
 }
 

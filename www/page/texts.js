@@ -236,9 +236,9 @@ export const english = {
     [/^lora "/i, 'LoRA "'],
   ],
   unwritten_parameters: "its file does not say what made it",
-  no_canvas: "this browser gives no canvas to draw on",
+  no_canvas: "this browser has no 2D canvas",
   canvas_too_large: "the canvas is too large for this browser",
-  no_png: "this browser makes no PNG files",
+  no_png: "this browser cannot create PNG files",
   archive_too_large: "an archive holds at most 65,535 images and 4 GB: select fewer",
 
   // Links, settings and images that come and go

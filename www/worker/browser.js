@@ -1,4 +1,4 @@
-// What this browser gives: the GPU, storage, and which runner `auto` takes.
+// What this browser offers: the GPU, storage, and which runner `auto` takes.
 
 import { message_of } from "../errors.js";
 import { program } from "./program.js";
@@ -41,7 +41,7 @@ function choose_runner(caps) {
   if (!caps) {
     return {
       runner: "cpu",
-      reason: "this browser knows WebGPU but gives no GPU: its settings or the graphics driver may keep it off",
+      reason: "this browser knows WebGPU but offers no GPU: its settings or the graphics driver may keep it off",
     };
   }
   if (caps.software) {
@@ -50,7 +50,7 @@ function choose_runner(caps) {
       reason: `the only adapter here (${caps.name}) is software, on which the same picture takes many times longer`,
     };
   }
-  return { runner: "gpu", reason: `this browser gives the GPU ${caps.name}` };
+  return { runner: "gpu", reason: `this browser offers the GPU ${caps.name}` };
 }
 
 /** @returns {Promise<Check["storage"]>} */

@@ -1,6 +1,7 @@
 // A whole model into memory, for the small one that comes with the page. What the browser keeps is downloaded in Rust.
 
 import { Failure, message_of } from "../errors.js";
+import { fetched, throw_if_stopped } from "./fetched.js";
 
 /**
  * Downloads one file.
@@ -9,21 +10,11 @@ import { Failure, message_of } from "../errors.js";
  * @param {AbortSignal} [signal]
  */
 export async function fetch_file(url, on_bytes, signal) {
-  let response;
-  try {
-    response = await fetch(url, signal ? { signal } : {});
-  } catch (error) {
-    throw_if_stopped(signal);
-    throw new Failure(`${url} cannot be reached (${message_of(error)}): check the connection and load again`, "network");
-  }
-  if (!response.ok || !response.body) {
-    throw new Failure(`${url}: the server answered ${response.status} ${response.statusText}`, "network");
-  }
-  // Servers of apps answer so in place of a 404. No file of a model is a page.
-  if (/html/i.test(response.headers.get("Content-Type") ?? "")) throw new Failure(`${url}: a web page came in place of the file, so there is no such file`, "network");
+  const { body } = await fetched(url, "network", signal);
+  if (!body) throw new Failure(`${url}: the server answered without a body`, "network");
   const parts = [];
   let n_bytes = 0;
-  for (const reader = response.body.getReader(); ; ) {
+  for (const reader = body.getReader(); ; ) {
     let part;
     try {
       part = await reader.read();
@@ -43,11 +34,6 @@ export async function fetch_file(url, on_bytes, signal) {
     at += part.length;
   }
   return bytes;
-}
-
-/** @param {AbortSignal | undefined} signal */
-function throw_if_stopped(signal) {
-  if (signal?.aborted) throw new Failure("loading was stopped", "cancelled");
 }
 
 /**

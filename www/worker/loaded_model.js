@@ -6,7 +6,7 @@ import { check_browser } from "./browser.js";
 import { clip_merges } from "./clip_merges.js";
 import { fetch_model } from "./fetch_model.js";
 import { throttled } from "./pace.js";
-import { program, threads, threads_in_use } from "./program.js";
+import { name_of_device, program, threads, threads_in_use } from "./program.js";
 
 /** @typedef {import("../pkg/darkroom.js").Studio} Studio */
 /** @typedef {import("../pkg/darkroom.js").LoadSettings} LoadSettings */
@@ -87,7 +87,8 @@ export class LoadedModel {
       this.#loaded_as = { name: repository, is_kept: endpoint === null, settings: { ...settings, weights: held } };
       try {
         const studio = await this.#open(this.#loaded_as, tells(job, "loading"));
-        return { ...with_threads(studio.info()), repository, why: runner === "cpu" ? `${why}; ${of_threads()}` : why };
+        const info = studio.info();
+        return { ...info, device: name_of_device(info.runner, info.device), repository, why: runner === "cpu" ? `${why}; ${of_threads()}` : why };
       } catch (error) {
         // What was not to be loaded is not loaded by the next job either.
         if (code_of(error) === "cancelled") this.#loaded_as = undefined;
@@ -176,12 +177,6 @@ export class LoadedModel {
     this.#tiles_of.known = measured;
     await keep_tiles(this.#tiles_of.adapter, measured);
   }
-}
-
-/** Threads are part of what computes: how fast it was is kept under that name. @param {import("../pkg/darkroom.js").ModelInfo} info */
-function with_threads(info) {
-  const n = info.runner === "cpu" ? threads_in_use() : 1;
-  return n > 1 ? { ...info, device: `${info.device}, ${n} threads` } : info;
 }
 
 /** How many threads the processor draws with, and why, in words. */

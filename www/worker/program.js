@@ -1,9 +1,11 @@
 // Which module of the wasm computes: the one with one thread, or, where the processor draws on an isolated page, the one with
-// a thread for each core. Both have the same functions; an object of one is none of the other's.
+// a thread for each core. Both have the same functions, and objects of one are invalid in the other. A module that was loaded stays,
+// with its memory and its threads, which wait without computing.
 
 import * as one_thread from "../pkg/darkroom.js";
 import { threads_module } from "../pkg/threads.js";
 import { message_of } from "../errors.js";
+import { fetched } from "./fetched.js";
 import { load_wasm } from "./wasm.js";
 
 /** @typedef {typeof one_thread} Program */
@@ -41,6 +43,16 @@ export function threads() {
 /** How many threads the module in use has. */
 export const threads_in_use = () => (current === one_thread ? 1 : number_of_threads());
 
+/**
+ * What a device is called that the module in use computes on: threads are part of it, and how fast it was is kept under that name.
+ * @param {import("../protocol.js").RunnerName} runner
+ * @param {string} device
+ */
+export function name_of_device(runner, device) {
+  const n = runner === "cpu" ? threads_in_use() : 1;
+  return n > 1 ? `${device}, ${n} threads` : device;
+}
+
 /** The memory of the module in use, which never shrinks, in bytes. */
 export async function memory_bytes() {
   const memory = current === one_thread ? (await with_one_thread)?.memory : /** @type {Program & Threads} */ (current).shared_memory();
@@ -53,8 +65,8 @@ export async function memory_bytes() {
  */
 export async function open_program({ address, failures }) {
   [address_of_one_thread, channel_of_failures] = [address, failures];
-  const with_threads = threads().one_thread_because === null && !(await has_gpu());
-  await use_program(with_threads ? "cpu" : "gpu");
+  const is_for_cpu = threads().one_thread_because === null && !(await has_gpu());
+  await use_program(is_for_cpu ? "cpu" : "gpu");
 }
 
 /**
@@ -91,7 +103,7 @@ function obstacle_to_threads() {
   return null;
 }
 
-/** Whether a GPU that is none of software is given to this page. */
+/** Whether this page gets a hardware GPU. */
 async function has_gpu() {
   // Browsers without WebGPU have none of it.
   const gpu = /** @type {{gpu?: {requestAdapter(options: object): Promise<any>}}} */ (navigator).gpu;
@@ -105,8 +117,9 @@ async function has_gpu() {
 
 /** @param {number} n */
 async function start_threads(n) {
-  const script = new URL(`../${threads_module}.js`, import.meta.url).href;
-  const wasm = new URL(`../${threads_module}_bg.wasm`, import.meta.url).href;
+  // Not spelled as bundlers look for it: they would take every file that the pattern could mean along.
+  const here = import.meta.url;
+  const [script, wasm] = [`../${threads_module}.js`, `../${threads_module}_bg.wasm`].map((path) => new URL(path, here).href);
   const [imported, compiled] = await Promise.all([import(/* webpackIgnore: true */ /* @vite-ignore */ script), compile(wasm)]);
   const module = /** @type {Program & Threads} */ (imported);
   await module.default({ module_or_path: compiled });
@@ -125,9 +138,10 @@ async function start_threads(n) {
 
 /** @param {string} address */
 async function compile(address) {
-  const response = await fetch(address);
-  if (!response.ok) throw new Error(`${address}: ${response.status}`);
-  return WebAssembly.compileStreaming(response);
+  const response = await fetched(address, "worker");
+  // Some hosts do not know the type, and browsers insist on it.
+  const is_told = response.headers.get("Content-Type")?.startsWith("application/wasm");
+  return is_told ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
 }
 
 /**
