@@ -460,8 +460,15 @@ fn the_page_is_sent_compressed_and_once() {
     // Asked again by its tag, a file is not sent again.
     let (status, sent, ..) = get(wasm, "If-None-Match", &tags[2]);
     assert_eq!((status, &*sent), (304, ""));
-    // A range is of the file itself.
+    for known in ["*".to_owned(), format!("\"other\", W/{}", tags[2])] {
+        assert_eq!(get(wasm, "If-None-Match", &known).0, 304, "{known}");
+    }
+    // A range is of the file itself, and of one that was changed meanwhile all of it comes.
     assert_eq!(get(wasm, "Range", "bytes=0-1").0, 206);
+    for (tag, status) in [(&*tags[2], 206), ("\"other\"", 200)] {
+        let asked = Server::agent().get(server.url(wasm)).header("Range", "bytes=0-1").header("If-Range", tag);
+        assert_eq!(asked.call().unwrap().status().as_u16(), status, "{tag}");
+    }
     // A file that was changed is sent as it is, its copies being of another.
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
     let changed = page.path().join("pkg/darkroom_bg.wasm");
@@ -469,6 +476,18 @@ fn the_page_is_sent_compressed_and_once() {
     std::fs::File::options().write(true).open(&changed).unwrap().set_modified(later).unwrap();
     assert_eq!(get(wasm, "Accept-Encoding", "br").1, "\0new");
     assert_eq!(get(wasm, "If-None-Match", &tags[2]).0, 200);
+    // Also where its date says that it was not.
+    let tag = get(wasm, "Accept-Encoding", "identity").4;
+    std::fs::write(&changed, "\0earlier").unwrap();
+    let earlier = later - std::time::Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&changed).unwrap().set_modified(earlier).unwrap();
+    let date = "Fri, 01 Jan 2100 00:00:00 GMT";
+    let asked = Server::agent().get(server.url(wasm)).header("If-None-Match", &tag).header("If-Modified-Since", date);
+    assert_eq!(asked.call().unwrap().status().as_u16(), 200);
+    // No name of a file, and none that the system would take.
+    for path in ["/%00", &format!("/{}", "a".repeat(300))] {
+        assert_eq!(get(path, "Accept", "*/*").0, 404, "{path}");
+    }
     let tag_of_page = get("/", "Accept", "text/html").4;
     std::fs::write(page.path().join("index.html"), "<!doctype html><p>").unwrap();
     assert_eq!(get("/", "If-None-Match", &tag_of_page).1, "<!doctype html><p>");

@@ -115,6 +115,11 @@ fn a_star_lets_every_page_in() {
     }
     let (_, headers) = ask(&server, "GET", "/", "", "");
     assert_eq!(value(&headers, "content-security-policy"), "frame-ancestors *");
+    // Whoever draws is not told of others' jobs, and their ids.
+    assert_eq!(ask(&server, "GET", "/v1/jobs", &format!("Origin: {ELSE}\r\n"), "").0, 403);
+    let server = Server::start(&["--allow-origin", "*", "--token", "secret"]);
+    let asked = format!("Origin: {ELSE}\r\nAuthorization: Bearer secret\r\n");
+    assert_eq!(ask(&server, "GET", "/v1/jobs", &asked, "").0, 200);
 }
 
 #[test]
@@ -155,7 +160,12 @@ fn what_is_no_origin_is_refused() {
         assert!(last.starts_with("darkroom: ") && last.contains(words), "{origin}: {stderr}");
     }
     // The usual port is left out by browsers, and a bracketed address is one.
-    let server = Server::start(&["--allow-origin", "https://Example.org:443", "--allow-origin", "http://[::1]:3000"]);
+    let server = Server::start(&[
+        "--allow-origin",
+        "https://Example.org:443",
+        "--allow-origin",
+        "http://[0:0:0:0:0:0:0:1]:3000",
+    ]);
     for origin in ["https://example.org", "http://[::1]:3000"] {
         assert_eq!(preflight(&server, "/v1/jobs", origin).0, 204, "{origin}");
     }

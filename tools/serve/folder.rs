@@ -90,14 +90,18 @@ fn answer(more: &str, roots: &[PathBuf], head: &[String], mut stream: &TcpStream
             name.eq_ignore_ascii_case(wanted).then(|| value.trim())
         })
     };
-    let range = header("range");
+    // The rest of a file that was changed meanwhile would be joined to what is there.
+    let is_of_another = |tag: &str| path.metadata().is_ok_and(|metadata| tag_of(&metadata) != tag);
+    let range = header("range").filter(|_| !header("if-range").is_some_and(is_of_another));
     let coding = if range.is_none() { compressed(&path, header("accept-encoding").unwrap_or_default()) } else { None };
     let sent = coding.as_ref().map_or(&path, |(_, copy)| copy);
     let Ok(mut file) = File::open(sent) else { return refuse(stream, "404 Not Found") };
     let metadata = file.metadata()?;
     let tag = tag_of(&metadata);
     let lasting = format!("ETag: {tag}\r\nVary: Accept-Encoding\r\nCache-Control: no-cache\r\n{more}");
-    if header("if-none-match").is_some_and(|known| known.split(',').any(|known| known.trim() == tag)) {
+    if header("if-none-match")
+        .is_some_and(|known| known.split(',').map(str::trim).any(|known| known == "*" || known == tag))
+    {
         return stream.write_all(format!("HTTP/1.1 304 Not Modified\r\n{lasting}\r\n").as_bytes());
     }
     let file_bytes = metadata.len();

@@ -53,19 +53,19 @@ pub fn parse_origin(text: &str) -> Result<String, String> {
         Some((host, port)) if !rest.ends_with(']') => (host, Some(port)),
         _ => (rest, None),
     };
-    let is_address = |text: &str| text.parse::<std::net::Ipv6Addr>().is_ok();
-    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => is_address(address),
-        None => {
-            !host.is_empty()
-                && host.split('.').all(|label| !label.is_empty())
-                && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-        }
+    let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        // In the one spelling that browsers have for an address.
+        Some(address) => format!("[{}]", address.parse::<std::net::Ipv6Addr>().map_err(|_| example)?),
+        None => host.to_owned(),
     };
+    let is_host = host.starts_with('[')
+        || !host.is_empty()
+            && host.split('.').all(|label| !label.is_empty())
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
     if !is_host {
         return Err(example.into());
     }
-    let Some(port) = port else { return Ok(lower.clone()) };
+    let Some(port) = port else { return Ok(format!("{scheme}://{host}")) };
     let is_number = port.bytes().all(|b| b.is_ascii_digit());
     let number = port.parse::<u16>().ok().filter(|number| is_number && *number > 0);
     let number = number.ok_or_else(|| format!("its port is not 1 to 65535: {example}"))?;
@@ -90,12 +90,20 @@ impl Origins {
         self.all || self.named.iter().any(|named| named.eq_ignore_ascii_case(origin))
     }
 
-    /// The directive that says who may frame the page.
-    pub fn frame_ancestors(&self) -> String {
+    /// Whether pages of every origin may ask.
+    pub fn are_all(&self) -> bool {
+        self.all
+    }
+
+    /// The directive that says who may frame the page. Policies have no way to name an address of IPv6: browsers pass over it.
+    pub fn frame_ancestors(&self) -> HeaderValue {
+        let none = HeaderValue::from_static("frame-ancestors 'none'");
         match (self.all, self.is_empty()) {
-            (true, _) => "frame-ancestors *".into(),
-            (false, true) => "frame-ancestors 'none'".into(),
-            (false, false) => format!("frame-ancestors 'self' {}", self.named.join(" ")),
+            (true, _) => HeaderValue::from_static("frame-ancestors *"),
+            (false, true) => none,
+            (false, false) => {
+                HeaderValue::try_from(format!("frame-ancestors 'self' {}", self.named.join(" "))).unwrap_or(none)
+            }
         }
     }
 

@@ -10,9 +10,8 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use darkroom::{Error, Result};
 
-use super::page_files;
-
 use super::cors::Origins;
+use super::page_files;
 
 /// The small model, below the page's folder.
 pub const EMBEDDED_MODEL: &str = "hub/darkroom/tiny-emoji/resolve/main";
@@ -64,8 +63,7 @@ pub fn with_headers(app: Router, origins: &Origins) -> Router {
     let mut headers = HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))).to_vec();
     let policy = HeaderName::from_static("cross-origin-resource-policy");
     headers.push((policy, HeaderValue::from_static(resource_policy)));
-    // Origins are ASCII.
-    headers.extend(HeaderValue::try_from(origins.frame_ancestors()).map(|v| (header::CONTENT_SECURITY_POLICY, v)));
+    headers.push((header::CONTENT_SECURITY_POLICY, origins.frame_ancestors()));
     let headers = Arc::new(headers);
     app.layer(from_fn(move |request: Request, next: Next| {
         let headers = Arc::clone(&headers);

@@ -35,9 +35,10 @@ impl Guard {
         Arc::new(Guard { local, token: token.map(|token| digest(token.as_bytes())), origins })
     }
 
-    /// Whether strangers may draw: beyond this machine, and without a token. They are not told of each other's jobs.
+    /// Whether strangers may draw without a token: beyond this machine, or any page that a browser on it shows. They are not
+    /// told of each other's jobs.
     pub fn lets_strangers_in(&self) -> bool {
-        self.local.is_none() && self.token.is_none()
+        self.token.is_none() && (self.local.is_none() || self.origins.are_all())
     }
 
     /// Whether a request may have been sent here knowingly: by this machine's own name, and not from a page of another

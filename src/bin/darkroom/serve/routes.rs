@@ -28,7 +28,7 @@ use super::job::{Job, Preview, Progress};
 use super::request::JobRequest;
 use super::{answer, metrics, openai, openapi, webui};
 
-/// The API: everything but the page. `/health` tells nothing of what is drawn and needs no token.
+/// The API: everything but the page. `/health` and `/openapi.json` tell nothing of what is drawn and need no token.
 pub fn routes(desk: Arc<Desk>, hall: Arc<Hall>, guard: Arc<Guard>) -> Router {
     let open = Router::new()
         .route("/health", get(health))
@@ -139,7 +139,7 @@ async fn list_jobs(State(desk): State<Arc<Desk>>, RawQuery(query): RawQuery) -> 
 
 /// Where everyone is let in, a job is known to whoever has its id.
 async fn refuse_list() -> Failure {
-    let message = "jobs are not listed to everyone: start the server with --token TOKEN in place of --no-token";
+    let message = "jobs are not listed to everyone: start the server with --token TOKEN";
     Failure::new(StatusCode::FORBIDDEN, "needs_token", message)
 }
 
