@@ -17,7 +17,7 @@ use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    IdbDatabase, IdbFactory, IdbObjectStore, IdbOpenDbRequest, IdbTransaction, IdbTransactionMode,
+    IdbDatabase, IdbFactory, IdbObjectStore, IdbOpenDbRequest, IdbRequest, IdbTransaction, IdbTransactionMode,
     IdbVersionChangeEvent, StorageEstimate, StorageManager, SubtleCrypto,
 };
 
@@ -26,17 +26,17 @@ use self::request::{committed, error_name, failed, finished, global, keys, settl
 use super::{LocalFuture, Lock, Manifest, Space, Store, hex, sha256_hex};
 use crate::error::{Error, Result};
 
-/// A chunk of a file of a model, with something of it.
-struct Known<T> {
+/// Something that belongs to a chunk of a file of a model.
+struct OfChunk<T> {
     model: String,
     path: String,
     chunk: u32,
-    of_it: T,
+    value: T,
 }
 
-impl<T> Known<T> {
-    fn new(model: &str, path: &str, chunk: u32, of_it: T) -> Option<Self> {
-        Some(Known { model: model.to_owned(), path: path.to_owned(), chunk, of_it })
+impl<T> OfChunk<T> {
+    fn new(model: &str, path: &str, chunk: u32, value: T) -> Option<Self> {
+        Some(OfChunk { model: model.to_owned(), path: path.to_owned(), chunk, value })
     }
 
     fn is(&self, model: &str, path: &str, chunk: u32) -> bool {
@@ -49,9 +49,11 @@ pub struct IndexedDbStore {
     database: IdbDatabase,
     name: String,
     /// The bytes of the chunk that was read last, which stay outside of the wasm heap.
-    recent: RefCell<Option<Known<Uint8Array>>>,
+    recent: RefCell<Option<OfChunk<Uint8Array>>>,
     /// The record of the chunk that is read while the one before is used.
-    ahead: RefCell<Option<Known<Promise>>>,
+    ahead: RefCell<Option<OfChunk<Promise>>>,
+    /// How often chunks were written or removed: what was read before is not kept after.
+    n_changes: Cell<u32>,
 }
 
 impl IndexedDbStore {
@@ -107,7 +109,13 @@ impl IndexedDbStore {
         let close = Closure::<dyn FnMut()>::new(move || of.close());
         database.set_onversionchange(Some(close.as_ref().unchecked_ref()));
         close.forget();
-        Ok(IndexedDbStore { database, name: name.to_owned(), recent: RefCell::default(), ahead: RefCell::default() })
+        Ok(IndexedDbStore {
+            database,
+            name: name.to_owned(),
+            recent: RefCell::default(),
+            ahead: RefCell::default(),
+            n_changes: Cell::new(0),
+        })
     }
 
     fn transaction(&self, stores: &[&str], mode: IdbTransactionMode) -> Result<IdbTransaction, JsValue> {
@@ -126,6 +134,7 @@ impl IndexedDbStore {
     fn forget_recent(&self) {
         self.recent.replace(None);
         self.ahead.replace(None);
+        self.n_changes.set(self.n_changes.get().wrapping_add(1));
     }
 
     fn parse(&self, json: &JsValue) -> Result<Option<Manifest>> {
@@ -148,8 +157,8 @@ impl IndexedDbStore {
     }
 
     /// Asks for a chunk's record.
-    fn ask(&self, model: &str, path: &str, chunk: u32) -> Result<Promise, JsValue> {
-        Ok(settled(&self.reading(CHUNKS)?.get(&key(model, path, chunk))?))
+    fn ask(&self, model: &str, path: &str, chunk: u32) -> Result<IdbRequest, JsValue> {
+        self.reading(CHUNKS)?.get(&key(model, path, chunk))
     }
 
     /// A chunk's bytes, which stay outside of the wasm heap. Where chunks are read in their order, the next one is asked for.
@@ -157,28 +166,36 @@ impl IndexedDbStore {
         let mut in_order = false;
         if let Some(recent) = &*self.recent.borrow() {
             if recent.is(model, path, chunk) {
-                return Ok(recent.of_it.clone());
+                return Ok(recent.value.clone());
             }
             in_order = chunk > 0 && recent.is(model, path, chunk - 1);
         }
-        let asked = self.ahead.take().filter(|asked| asked.is(model, path, chunk));
-        let read = async {
-            let promise = match asked {
-                Some(asked) => asked.of_it,
-                None => self.ask(model, path, chunk)?,
-            };
-            let record = JsFuture::from(promise).await?;
-            if in_order {
-                let promise = self.ask(model, path, chunk + 1)?;
-                self.ahead.replace(Known::new(model, path, chunk + 1, promise));
-            }
-            Reflect::get(&record, &"bytes".into())
+        let n_changes = self.n_changes.get();
+        let read_ahead = match self.ahead.take().filter(|asked| asked.is(model, path, chunk)) {
+            Some(asked) => JsFuture::from(asked.value).await.ok().and_then(|record| bytes_of(&record)),
+            None => None,
         };
-        let bytes = read.await.ok().and_then(|bytes| bytes.dyn_into::<Uint8Array>().ok());
-        let bytes = bytes.ok_or_else(|| lost_chunk(&self.describe(), model, path, chunk))?;
-        self.recent.replace(Known::new(model, path, chunk, bytes.clone()));
+        let bytes = match read_ahead {
+            Some(bytes) => bytes,
+            None => {
+                let read = async { finished(&self.ask(model, path, chunk)?).await };
+                let record = self.told("read it", read.await)?;
+                bytes_of(&record).ok_or_else(|| lost_chunk(&self.describe(), model, path, chunk))?
+            }
+        };
+        if self.n_changes.get() == n_changes {
+            if in_order && let Ok(request) = self.ask(model, path, chunk + 1) {
+                self.ahead.replace(OfChunk::new(model, path, chunk + 1, settled(&request)));
+            }
+            self.recent.replace(OfChunk::new(model, path, chunk, bytes.clone()));
+        }
         Ok(bytes)
     }
+}
+
+/// The bytes in a chunk's record; `None` where there is no such record.
+fn bytes_of(record: &JsValue) -> Option<Uint8Array> {
+    Reflect::get(record, &"bytes".into()).ok()?.dyn_into().ok()
 }
 
 impl Store for IndexedDbStore {

@@ -9,6 +9,7 @@ use darkroom::hub::published::Published;
 use darkroom::pipeline::Residency;
 use darkroom::pipeline::plan::{Plan, PlanSettings, plan};
 use darkroom::request::Request;
+use darkroom::run::gpu::runner::{FIRST_FLOPS_PER_SEC, submit_secs};
 use darkroom::run::gpu::{Caps, Gpu};
 use darkroom::sampler::Sampler;
 use darkroom::{Error, Result};
@@ -65,9 +66,9 @@ pub struct Args {
     /// Whose limits count.
     #[arg(long, value_enum, default_value_t = Limits::Default)]
     limits: Limits,
-    /// Count submits for a GPU of so many GFLOP/s [default: 30, a very slow one]; drawing follows the speed that it measures.
-    #[arg(long, value_name = "GFLOPS", allow_negative_numbers = true)]
-    gflops: Option<f64>,
+    /// The speed of the GPU that submits are counted for: drawing follows the one that it measures. The default is a very slow one.
+    #[arg(long, value_name = "GFLOP/S", allow_negative_numbers = true, default_value_t = FIRST_FLOPS_PER_SEC / 1e9)]
+    gflops: f64,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -101,14 +102,18 @@ pub fn run(args: &Args) -> Result<()> {
         ..Request::default()
     };
     let expected = Expected { request, version, from_picture: args.from_picture, picture: None };
-    let mut settings =
-        PlanSettings { residency: args.residency, ..expected.plan(caps, element, args.weights, args.budget) };
-    if let Some(gflops) = args.gflops {
-        if !(gflops.is_finite() && gflops > 0.0) {
-            return Err(Error::Request { field: "gflops", got: gflops.to_string(), expected: "more than 0".into() });
-        }
-        settings.flops_per_sec = gflops * 1e9;
+    if !(args.gflops.is_finite() && args.gflops > 0.0) {
+        return Err(Error::Request {
+            field: "gflops",
+            got: args.gflops.to_string(),
+            expected: "use more than 0".into(),
+        });
     }
+    let settings = PlanSettings {
+        residency: args.residency,
+        flops_per_sec: args.gflops * 1e9,
+        ..expected.plan(caps, element, args.weights, args.budget)
+    };
     let plan = pollster::block_on(plan(&*source, &settings)).map_err(Error::of_model)?;
     if args.json {
         return print_json(&serde_json::json!(plan));
@@ -156,7 +161,8 @@ fn print(plan: &Plan) -> Result<()> {
         ))?;
     }
     print_line(format_args!(
-        "submits of about 0.1 s on a GPU of {:.0} GFLOP/s; drawing follows the speed that it measures",
+        "submits of about {:.2} s on a GPU of {} GFLOP/s; drawing follows the speed that it measures",
+        submit_secs(plan.paced_for_flops_per_sec),
         plan.paced_for_flops_per_sec / 1e9
     ))?;
     print_line(format_args!(

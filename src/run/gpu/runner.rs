@@ -36,7 +36,7 @@ use crate::run::{Colours, Runner};
 use crate::weights::{WeightType, Weights};
 use replay::Recorded;
 
-pub use replay::FIRST_FLOPS_PER_SEC;
+pub use replay::{FIRST_FLOPS_PER_SEC, submit_secs};
 use stream::Streamed;
 use tensor::Kind;
 

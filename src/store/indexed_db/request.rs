@@ -36,42 +36,64 @@ pub(super) fn failed(store: &str, doing: &str, error: &JsValue) -> Error {
 
 /// Waits for a request.
 pub(super) async fn finished(request: &IdbRequest) -> Result<JsValue, JsValue> {
-    JsFuture::from(promise_of(request, true)).await
+    JsFuture::from(promise_of(request)).await
 }
 
-/// What a request gives, `undefined` where it fails: nobody may come to ask.
-pub(super) fn settled(request: &IdbRequest) -> Promise {
-    promise_of(request, false)
-}
-
-/// Its handlers are set at once, and live as long as the promise's own closure does: until one of them is called.
-fn promise_of(request: &IdbRequest, rejects: bool) -> Promise {
+/// What a request gives. Its handlers are set at once, and live as long as the promise's own closure does: until one of them is
+/// called.
+fn promise_of(request: &IdbRequest) -> Promise {
     Promise::new(&mut |resolve: Function, reject: Function| {
-        let (of, give) = (request.clone(), resolve.clone());
-        let done = Closure::once_into_js(move || {
-            let _ = give.call1(&JsValue::NULL, &of.result().unwrap_or(JsValue::UNDEFINED));
-        });
-        let of = request.clone();
-        let failed = Closure::once_into_js(move || {
-            let error = of.error().ok().flatten().map_or(JsValue::NULL, DomException::into);
-            let _ = match rejects {
-                true => reject.call1(&JsValue::NULL, &error),
-                false => resolve.call0(&JsValue::NULL),
-            };
-        });
-        request.set_onsuccess(Some(done.unchecked_ref()));
-        request.set_onerror(Some(failed.unchecked_ref()));
+        request.set_onsuccess(Some(on_success(request, resolve).unchecked_ref()));
+        request.set_onerror(Some(on_error(request, reject).unchecked_ref()));
     })
+}
+
+/// What a request gives, or its error as a value: nobody may come for it, and a rejection that nobody handles is reported.
+pub(super) fn settled(request: &IdbRequest) -> Promise {
+    Promise::new(&mut |resolve: Function, _: Function| {
+        request.set_onsuccess(Some(on_success(request, resolve.clone()).unchecked_ref()));
+        request.set_onerror(Some(on_error(request, resolve).unchecked_ref()));
+    })
+}
+
+/// Calls a function with a request's result.
+fn on_success(request: &IdbRequest, call: Function) -> JsValue {
+    let of = request.clone();
+    Closure::once_into_js(move || {
+        let _ = call.call1(&JsValue::NULL, &of.result().unwrap_or(JsValue::UNDEFINED));
+    })
+}
+
+/// Calls a function with a request's error.
+fn on_error(request: &IdbRequest, call: Function) -> JsValue {
+    let of = request.clone();
+    Closure::once_into_js(move || {
+        let error = of.error().ok().flatten().map_or(JsValue::NULL, DomException::into);
+        let _ = call.call1(&JsValue::NULL, &error);
+    })
+}
+
+/// A cursor under way: nothing is called any more once it is dropped, also where nobody waits for it to the end.
+struct Walk<'a> {
+    request: &'a IdbRequest,
+    _step: Closure<dyn FnMut()>,
+}
+
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        self.request.set_onsuccess(None);
+        self.request.set_onerror(None);
+    }
 }
 
 /// The keys that a cursor comes by. It is moved on within its own events: where there are threads a future goes on later, when
 /// the transaction has ended.
 pub(super) async fn keys(request: &IdbRequest) -> Result<Vec<JsValue>, JsValue> {
     let found = Rc::new(RefCell::new(Vec::new()));
-    let mut step = None;
+    let mut walk = None;
     let promise = Promise::new(&mut |resolve: Function, reject: Function| {
         let (of, found, refuse) = (request.clone(), Rc::clone(&found), reject.clone());
-        let next = Closure::<dyn FnMut()>::new(move || {
+        let step = Closure::<dyn FnMut()>::new(move || {
             let moved = of.result().and_then(|cursor| {
                 let Ok(cursor) = cursor.dyn_into::<IdbCursor>() else { return Ok(false) };
                 found.borrow_mut().push(cursor.key()?);
@@ -84,19 +106,12 @@ pub(super) async fn keys(request: &IdbRequest) -> Result<Vec<JsValue>, JsValue> 
                 Err(error) => refuse.call1(&JsValue::NULL, &error),
             };
         });
-        let of = request.clone();
-        let failed = Closure::once_into_js(move || {
-            let error = of.error().ok().flatten().map_or(JsValue::NULL, DomException::into);
-            let _ = reject.call1(&JsValue::NULL, &error);
-        });
-        request.set_onsuccess(Some(next.as_ref().unchecked_ref()));
-        request.set_onerror(Some(failed.unchecked_ref()));
-        step = Some(next);
+        request.set_onsuccess(Some(step.as_ref().unchecked_ref()));
+        request.set_onerror(Some(on_error(request, reject).unchecked_ref()));
+        walk = Some(Walk { request, _step: step });
     });
-    let read = JsFuture::from(promise).await;
-    // Until here it may have been called.
-    drop(step);
-    read?;
+    JsFuture::from(promise).await?;
+    drop(walk);
     Ok(found.take())
 }
 

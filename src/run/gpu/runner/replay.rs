@@ -38,6 +38,18 @@ const MAX_SUBMIT_FLOPS: f64 = 1e12;
 /// How long a submit should take: not noticed as a stall, and far from what drivers stop.
 pub(super) const SUBMIT_SECS: f64 = 0.1;
 
+/// Floating-point operations of a submit on a device of this speed, in operations a second.
+fn submit_flops(flops_per_sec: f64) -> f64 {
+    (flops_per_sec * SUBMIT_SECS).clamp(FIRST_SUBMIT_FLOPS, MAX_SUBMIT_FLOPS)
+}
+
+/// How long a submit takes on a device of this speed, in operations a second: a tenth of a second, but for the slowest, whose
+/// submits are not made smaller, and the fastest, whose are not made larger.
+#[must_use]
+pub fn submit_secs(flops_per_sec: f64) -> f64 {
+    submit_flops(flops_per_sec) / flops_per_sec
+}
+
 impl GpuRunner {
     /// Values to their slots, the dispatches, and the results to tensors of their own.
     pub(super) async fn run_program(
@@ -208,7 +220,7 @@ impl GpuRunner {
                 self.bring(weights, group, &mut pace).await?;
                 group_end = group.end;
             }
-            let limit = (self.flops_per_sec.get() * SUBMIT_SECS).clamp(FIRST_SUBMIT_FLOPS, MAX_SUBMIT_FLOPS) as u64;
+            let limit = submit_flops(self.flops_per_sec.get()) as u64;
             let mut flops = 0;
             while idx < group_end && flops < limit {
                 let Dispatch { launch, shape, flops: own, .. } = &dispatches[idx];
