@@ -47,7 +47,7 @@
 //!   ([`checkpoint::lora`]), and models written in another layout ([`checkpoint::convert`]).
 //! - [`engine`]: the front door of the command line, the server and the page: a model opened on a device, which plans, draws,
 //!   cancels and resumes.
-//! - [`prelude`]: what a program that draws names.
+//! - [`prelude`]: common imports for programs that generate images.
 //! - [`mod@bench`]: one component of a model, or one operation of it, timed on any runner; random weights.
 //! - `web`: what JavaScript can call (wasm only). The command line is `src/bin/darkroom`.
 //!
@@ -66,7 +66,7 @@
 //! 5. Everything about a checkpoint comes from its own JSON files; the table of versions has names, repositories and
 //!    defaults only.
 //! 6. Weights never exist twice in memory: a tensor goes from where it is stored to its device through a bounded piece, once,
-//!    or each time it is used where a budget has no room for it. Of tables of tokens the rows of a prompt are read.
+//!    or each time it is used where a budget has no room for it. Of the table of token embeddings only a prompt's rows are read.
 //!
 //! # Shapes
 //!

@@ -1,4 +1,4 @@
-//! What a program that draws names: `use darkroom::prelude::*;`.
+//! Common imports for programs that generate images: `use darkroom::prelude::*;`.
 //!
 //! Without the runners' features it has what reads files, prompts and schedules.
 

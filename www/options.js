@@ -214,7 +214,7 @@ export function check_names(given, known, where, other) {
 }
 
 /**
- * Refuses callbacks that are none.
+ * Refuses callbacks that are not functions.
  * @param {Record<string, unknown>} given
  * @param {string} where
  */

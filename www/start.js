@@ -152,6 +152,8 @@ async function looked_at(address, is_imported) {
     const type = response.headers.get("Content-Type") ?? "";
     if (!response.ok) return `the server answered ${response.status} ${response.statusText}`.trim();
     if (!/javascript/i.test(type)) return `the server sent ${type || "something without a type"} in place of JavaScript`;
+    const is_bare = globalThis.crossOriginIsolated && !is_imported && !response.headers.get("Cross-Origin-Embedder-Policy");
+    if (is_bare) return "the page is cross-origin isolated, so that every script needs the header Cross-Origin-Embedder-Policy: require-corp, too";
     const broken = "it, or one of the modules that it imports, has an error or is not there";
     return is_imported ? `${broken}, or a Content-Security-Policy blocks it: allow it with "script-src ${new URL(address).origin} 'wasm-unsafe-eval'"` : broken;
   } catch (error) {

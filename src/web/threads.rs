@@ -1,6 +1,6 @@
 //! Rayon's threads in the page's module with shared memory: each is a worker that instantiated the module on that memory.
 //!
-//! Workers are started by JavaScript (www/worker/threads.js), which waits until all are there. The thread that calls
+//! Workers are started by JavaScript (www/worker/program.js), which waits until all are there. The thread that calls
 //! [`start_threads`] is one of the pool and blocks while the others compute: it has to be a worker, too.
 
 use std::collections::VecDeque;
@@ -15,7 +15,8 @@ use super::failure::refuse;
 static WAITING: Mutex<VecDeque<ThreadBuilder>> = Mutex::new(VecDeque::new());
 static ARRIVED: Condvar = Condvar::new();
 
-/// Makes a pool of `n_threads`, the calling one among them: as many calls of [`run_thread`] less one are under way or come.
+/// Makes a pool of `n_threads`, the calling one among them. It expects `n_threads - 1` calls of [`run_thread`], each from a worker
+/// of its own, before or after.
 ///
 /// # Errors
 /// A JavaScript `Error` when there is a pool already.
@@ -29,7 +30,7 @@ pub fn start_threads(n_threads: usize) -> Result<(), JsValue> {
     pool.build_global().map_err(|error| refuse(&format!("no threads: {error}")))
 }
 
-/// Is one of the pool's threads: it does not return while the pool is there, which is always.
+/// Runs one thread of the pool; never returns.
 #[wasm_bindgen]
 pub fn run_thread() {
     let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);

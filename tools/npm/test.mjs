@@ -169,12 +169,22 @@ async function project(folder, ...packages) {
   await writeFile(join(folder, "main.js"), page_script("darkroom"));
 }
 
+/** The most scripts that a bundle has: the page's, the worker's, the wasm's, and parts that they share. */
+const MAX_SCRIPTS = 8;
+
+/** A bundler that takes an address for a pattern carries every file along that it could mean. @param {string} folder */
+async function has_few_scripts(folder) {
+  const scripts = (await readdir(folder, { recursive: true })).filter((name) => /\.m?js$/.test(name));
+  if (scripts.length > MAX_SCRIPTS) throw new Error(`${scripts.length} scripts in the bundle: ${scripts.join(", ")}`);
+}
+
 /** @param {string} version @param {string} folder @param {Browser} browser */
 async function vite(version, folder, browser) {
   await project(folder, `vite@${version}`);
   const [url] = await start(folder, /http:\/\/127\.0\.0\.1:\d+\//, "npx", "vite", "--host", "127.0.0.1", "--port", "0");
   await browser.result_of(url);
   await run(folder, "npx", "vite", "build");
+  await has_few_scripts(join(folder, "dist"));
   await browser.result_of(await serve(join(folder, "dist")));
 }
 
@@ -184,7 +194,11 @@ const tests = {
   "vite8 (dev, build)": (folder, browser) => vite("8", folder, browser),
   async webpack5(folder, browser) {
     await project(folder, "webpack@5", "webpack-cli");
-    await run(folder, "npx", "webpack", "--mode", "production", "--entry", "./main.js", "--output-path", join(folder, "public"), "--output-filename", "bundle.js");
+    for (const mode of ["development", "production"]) {
+      await run(folder, "npx", "webpack", "--mode", mode, "--entry", "./main.js", "--output-path", join(folder, mode), "--output-filename", "bundle.js");
+      await has_few_scripts(join(folder, mode));
+    }
+    await cp(join(folder, "production"), join(folder, "public"), { recursive: true });
     await writeFile(join(folder, "public/index.html"), html('<script src="bundle.js"></script>'));
     await browser.result_of(await serve(join(folder, "public")));
   },

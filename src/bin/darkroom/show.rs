@@ -104,7 +104,7 @@ fn notes(found: &Found) -> Vec<String> {
         notes.push("it was made from another picture, which the file does not hold (--init)".to_owned());
     }
     if has_mask(found) {
-        notes.push("its mask is MASK in the command; of a border it is --outpaint in place of --mask".to_owned());
+        notes.push("replace MASK in the command with its mask's file; where a border was extended, --outpaint takes the place of --mask".to_owned());
     }
     notes
 }

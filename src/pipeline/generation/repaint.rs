@@ -66,8 +66,7 @@ impl Prepared {
     }
 }
 
-/// Refuses a black mask, which needs no model to be told from others. The drawing itself has the last word, at the size that
-/// is drawn.
+/// Refuses a black mask before a model is there. A mask that becomes black at the size that is drawn is refused by the drawing.
 ///
 /// # Errors
 /// [`crate::Error::Request`] for one.
