@@ -42,6 +42,12 @@ pub struct Args {
     /// Allow sides that are any multiple of 8.
     #[arg(long)]
     any_size: bool,
+    /// Number of pictures; with more than one, what the prompts gave is kept while one is decoded.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    count: Option<usize>,
+    /// The prompt; one of more than 75 tokens, or with AND, takes more memory.
+    #[arg(long)]
+    prompt: Option<String>,
     /// Guidance scale [default: the version's]; above 1 every step draws for two prompts.
     #[arg(long, allow_negative_numbers = true)]
     guidance: Option<f64>,
@@ -97,6 +103,8 @@ pub fn run(args: &Args) -> Result<()> {
         width: args.width,
         height: args.height,
         any_size: args.any_size,
+        prompt: args.prompt.clone().unwrap_or_default(),
+        count: args.count,
         guidance_scale: args.guidance,
         sampler: args.sampler.clone(),
         ..Request::default()

@@ -2,8 +2,10 @@
 
 use std::rc::Rc;
 
-use candle_core::{Device, Tensor};
-use half::f16;
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use rayon::prelude::*;
 
 use super::nodes::with_slices;
 use super::{CandleRunner, Kernels};
@@ -31,6 +33,16 @@ impl Held {
 }
 
 impl CandleRunner {
+    /// A tensor in another type. With this crate's kernels between f32 and 16 bits alone, so that the page does not carry
+    /// candle's conversions of any type into any other.
+    pub(super) fn as_type(&self, tensor: &Tensor, dtype: DType) -> candle_core::Result<Tensor> {
+        match self.kernels {
+            Kernels::Plain(plain) => (plain.as_type)(tensor, dtype),
+            Kernels::Cpu if tensor.dtype() == dtype => Ok(tensor.clone()),
+            Kernels::Cpu => converted(tensor, dtype),
+        }
+    }
+
     /// A tensor's values, and the scales of its blocks where it is stored in such as are held.
     pub(super) async fn read(&self, spec: &WeightSpec, weights: &Weights) -> Result<(Vec<f32>, Vec<f16>)> {
         let held = self.weights.map(|weights| weights.of_weight(&spec.name, &spec.shape));
@@ -69,8 +81,48 @@ impl CandleRunner {
         }
         // Vectors are few and small; keeping them wide costs nothing and saves rounding. candle's own operations want
         // one type throughout.
-        let narrow = self.kernels == Kernels::Plain || spec.shape.len() > 1;
-        let tensor = if narrow { tensor.to_dtype(self.precision.dtype())? } else { tensor };
+        let narrow = matches!(self.kernels, Kernels::Plain(_)) || spec.shape.len() > 1;
+        let tensor = if narrow { self.as_type(&tensor, self.precision.dtype())? } else { tensor };
         Ok(Held::Plain(tensor.to_device(&self.device)?))
     }
+}
+
+/// A tensor of the CPU from f32 to 16 bits or back.
+fn converted(tensor: &Tensor, dtype: DType) -> candle_core::Result<Tensor> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let (Storage::Cpu(storage), Some((from, to))) = (&*storage, layout.contiguous_offsets()) else {
+        candle_core::bail!("wants contiguous values on the CPU")
+    };
+    let (shape, cpu) = (tensor.shape(), &Device::Cpu);
+    match (storage, dtype) {
+        (CpuStorage::F16(values), DType::F32) => Tensor::from_vec(widened(&values[from..to]), shape, cpu),
+        (CpuStorage::BF16(values), DType::F32) => Tensor::from_vec(widened(&values[from..to]), shape, cpu),
+        (CpuStorage::F32(values), DType::F16) => Tensor::from_vec(rounded::<f16>(&values[from..to]), shape, cpu),
+        (CpuStorage::F32(values), DType::BF16) => Tensor::from_vec(rounded::<bf16>(&values[from..to]), shape, cpu),
+        (_, _) => candle_core::bail!("{:?} does not become {dtype:?} here", tensor.dtype()),
+    }
+}
+
+/// Values that a thread converts at a time.
+const CONVERTED: usize = 1 << 14;
+
+fn widened<T: Copy + Sync>(values: &[T]) -> Vec<f32>
+where
+    [T]: HalfFloatSliceExt,
+{
+    let mut out = vec![0.0; values.len()];
+    let parts = out.par_chunks_mut(CONVERTED).zip(values.par_chunks(CONVERTED));
+    parts.for_each(|(out, values)| values.convert_to_f32_slice(out));
+    out
+}
+
+fn rounded<T: Copy + Default + Send>(values: &[f32]) -> Vec<T>
+where
+    [T]: HalfFloatSliceExt,
+{
+    let mut out = vec![T::default(); values.len()];
+    let parts = out.par_chunks_mut(CONVERTED).zip(values.par_chunks(CONVERTED));
+    parts.for_each(|(out, values)| out.convert_from_f32_slice(values));
+    out
 }

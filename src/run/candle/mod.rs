@@ -17,6 +17,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 
 use self::held::Held;
 use self::nodes::{Failed, with_slices};
+use self::plain::{OPERATIONS, Operations};
 use crate::error::{Error, Result};
 use crate::graph::{Activation, Graph, NodeId, Op};
 use crate::run::cpu;
@@ -68,12 +69,12 @@ impl Precision {
 }
 
 /// Which implementation of the operations runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Kernels {
     /// This crate's, on f32 slices.
     Cpu,
     /// candle's.
-    Plain,
+    Plain(&'static Operations),
 }
 
 /// See the module.
@@ -110,7 +111,7 @@ impl CandleRunner {
     /// On the CPU with candle's own operations: slower, and what CUDA runs.
     #[must_use]
     pub fn cpu_plain(precision: Precision) -> Self {
-        Self::new(Device::Cpu, precision, Kernels::Plain)
+        Self::new(Device::Cpu, precision, Kernels::Plain(&OPERATIONS))
     }
 
     /// On an NVIDIA card.
@@ -122,7 +123,7 @@ impl CandleRunner {
             device: "cuda".into(),
             reason: format!("{} (needs an NVIDIA card and a build with --features cuda)", one_line(&e)),
         })?;
-        Ok(Self::new(device, precision, Kernels::Plain))
+        Ok(Self::new(device, precision, Kernels::Plain(&OPERATIONS)))
     }
 
     fn new(device: Device, precision: Precision, kernels: Kernels) -> Self {
@@ -154,7 +155,7 @@ impl CandleRunner {
     pub fn activations(&self) -> Precision {
         match self.kernels {
             Kernels::Cpu => Precision::F32,
-            Kernels::Plain => self.precision,
+            Kernels::Plain(_) => self.precision,
         }
     }
 
@@ -255,10 +256,12 @@ impl Runner for CandleRunner {
         // This crate's own operations widen weights themselves. Ids stay what they are, and so do timesteps, which 16 bits
         // would round.
         let is_typed = |id: usize, tensor: &Tensor| {
-            self.kernels == Kernels::Plain && tensor.dtype().is_float() && !is_timestep(graph, NodeId(id as u32))
+            matches!(self.kernels, Kernels::Plain(_))
+                && tensor.dtype().is_float()
+                && !is_timestep(graph, NodeId(id as u32))
         };
         let typed = |id: usize, tensor: &Tensor| {
-            if is_typed(id, tensor) { tensor.to_dtype(*dtype) } else { Ok(tensor.clone()) }
+            if is_typed(id, tensor) { self.as_type(tensor, *dtype) } else { Ok(tensor.clone()) }
         };
         let mut values: Vec<Option<Tensor>> = vec![None; graph.nodes.len()];
         let mut flops = 0;
@@ -333,7 +336,7 @@ impl Runner for CandleRunner {
     }
 
     async fn download(&self, tensor: &Tensor) -> Result<Vec<f32>> {
-        let values = tensor.to_dtype(DType::F32).and_then(|t| t.flatten_all()?.to_vec1::<f32>());
+        let values = self.as_type(tensor, DType::F32).and_then(|t| t.flatten_all()?.to_vec1::<f32>());
         self.wrap("download", values)
     }
 
@@ -360,7 +363,7 @@ impl Runner for CandleRunner {
             // Latents are small: the sum is done in f64 on the host, and rounded once.
             let wide: Vec<Tensor> = terms
                 .iter()
-                .map(|(_, x)| x.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.contiguous())
+                .map(|(_, x)| self.as_type(x, DType::F32)?.to_device(&Device::Cpu)?.contiguous())
                 .collect::<candle_core::Result<_>>()?;
             let Some(first) = wide.first() else { candle_core::bail!("wants at least one term") };
             if let Some(other) = wide.iter().find(|x| x.dims() != first.dims()) {
@@ -376,7 +379,17 @@ impl Runner for CandleRunner {
     }
 
     fn blend(&self, mask: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        let blended = || b.broadcast_add(&a.sub(b)?.broadcast_mul(mask)?);
+        let blended = || match self.kernels {
+            Kernels::Plain(plain) => (plain.blend)(mask, a, b),
+            Kernels::Cpu => {
+                let (shape, mask_shape) = (a.dims4()?, mask.dims4()?);
+                let all = [mask, a, b].map(Tensor::contiguous);
+                let [mask, a, b] = all;
+                let values =
+                    with_slices(&[mask?, a?, b?], |x| cpu::blend(x[0], x[1], x[2], shape.into(), mask_shape.into()))?;
+                Tensor::from_vec(values, shape, &self.device)
+            }
+        };
         self.wrap("blend", blended())
     }
 
@@ -386,7 +399,7 @@ impl Runner for CandleRunner {
             let is_mixed = parts.iter().any(|part| part.dtype() != parts[0].dtype());
             let parts: Vec<Tensor> = parts
                 .iter()
-                .map(|&part| if is_mixed { part.to_dtype(DType::F32) } else { Ok(part.clone()) })
+                .map(|&part| if is_mixed { self.as_type(part, DType::F32) } else { Ok(part.clone()) })
                 .collect::<candle_core::Result<_>>()?;
             Tensor::cat(&parts, axis)?.contiguous()
         };

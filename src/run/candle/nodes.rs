@@ -2,8 +2,8 @@
 
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 
-use super::{CandleProgram, CandleRunner, Kernels, plain};
-use crate::graph::{Node, Op};
+use super::{CandleProgram, CandleRunner, Kernels};
+use crate::graph::{Activation, Node, Op};
 use crate::run::cpu::{self, AttentionSizes, ConvSizes, Pace, Stopped};
 
 /// Why a node has no value.
@@ -44,16 +44,33 @@ impl CandleRunner {
             Op::Reshape => Ok(inputs[0].reshape(node.shape.as_slice())?),
             Op::Slice { axis, start, len } => Ok(inputs[0].narrow(*axis, *start, *len)?.contiguous()?),
             Op::Concat { axis } => Ok(Tensor::cat(inputs, *axis)?.contiguous()?),
-            Op::Scale { factor } => Ok((inputs[0] * *factor)?),
-            Op::Affine { factors, offsets } => {
-                let row = |values: &[f64]| Tensor::from_slice(values, values.len(), &self.device)?.to_dtype(*dtype);
-                Ok(inputs[0].broadcast_mul(&row(factors)?)?.broadcast_add(&row(offsets)?)?)
-            }
-            Op::Gather => Ok(inputs[1].index_select(&inputs[0].flatten_all()?, 0)?.reshape(node.shape.as_slice())?),
+            Op::Scale { factor } => match self.kernels {
+                Kernels::Plain(plain) => Ok((plain.scale)(inputs[0], *factor)?),
+                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::scale(x[0], *factor as f32, pace)),
+            },
+            Op::Affine { factors, offsets } => match self.kernels {
+                Kernels::Plain(plain) => Ok((plain.affine)(inputs[0], factors, offsets)?),
+                Kernels::Cpu => {
+                    let row = |values: &[f64]| values.iter().map(|&value| value as f32).collect::<Vec<_>>();
+                    let (factors, offsets) = (row(factors), row(offsets));
+                    self.on_slices(node, inputs, |x| cpu::affine(x[0], &factors, &offsets, pace))
+                }
+            },
+            Op::Gather => match self.kernels {
+                Kernels::Plain(plain) => Ok((plain.gather)(inputs[0], inputs[1])?.reshape(node.shape.as_slice())?),
+                Kernels::Cpu => {
+                    let ids = inputs[0].flatten_all()?.to_vec1::<u32>()?;
+                    let &[n_rows, width] = shape(1) else { return Err(says("wants rows [N,D]")) };
+                    if ids.iter().any(|&id| id as usize >= n_rows) {
+                        return Err(says(&format!("wants rows below {n_rows}, got {ids:?}")));
+                    }
+                    self.on_slices(node, &inputs[1..2], |x| Ok(cpu::gather(&ids, x[0], width)))
+                }
+            },
             Op::TimestepEmbedding { dim, flip_sin_to_cos, freq_shift } => {
-                let t = inputs[0].to_dtype(DType::F32)?.to_vec1::<f32>()?;
+                let t = self.as_type(inputs[0], DType::F32)?.to_vec1::<f32>()?;
                 let values = cpu::timestep_embedding(&t, *dim, *flip_sin_to_cos, *freq_shift);
-                Ok(Tensor::from_vec(values, node.shape.as_slice(), &self.device)?.to_dtype(*dtype)?)
+                Ok(self.as_type(&Tensor::from_vec(values, node.shape.as_slice(), &self.device)?, *dtype)?)
             }
             Op::Conv2d { stride, pad, upsample } => {
                 let sizes = ConvSizes {
@@ -66,11 +83,11 @@ impl CandleRunner {
                 };
                 let n_out = sizes.output[3];
                 match self.kernels {
-                    Kernels::Plain => match inputs.get(2) {
-                        Some(bias) => Ok(plain::conv2d(inputs[0], inputs[1], bias, sizes)?),
+                    Kernels::Plain(plain) => match inputs.get(2) {
+                        Some(bias) => Ok((plain.conv2d)(inputs[0], inputs[1], bias, sizes)?),
                         None => {
                             let bias = Tensor::zeros(n_out, *dtype, &self.device)?;
-                            Ok(plain::conv2d(inputs[0], inputs[1], &bias, sizes)?)
+                            Ok((plain.conv2d)(inputs[0], inputs[1], &bias, sizes)?)
                         }
                     },
                     Kernels::Cpu => self.on_slices(node, inputs, |x| match x.get(2) {
@@ -80,38 +97,38 @@ impl CandleRunner {
                 }
             }
             Op::Linear => match self.kernels {
-                Kernels::Plain => Ok(plain::linear(inputs[0], inputs[1], inputs.get(2).copied())?),
+                Kernels::Plain(plain) => Ok((plain.linear)(inputs[0], inputs[1], inputs.get(2).copied())?),
                 Kernels::Cpu => {
                     let &[n, k] = shape(1) else { return Err(says("wants a matrix")) };
                     self.on_slices(node, inputs, |x| cpu::linear(x[0], x[1], x.get(2).copied(), k, n, pace))
                 }
             },
             Op::GroupNorm { groups, eps } => match self.kernels {
-                Kernels::Plain => {
-                    let y = plain::group_norm(inputs[0], inputs[1], inputs[2], *groups, *eps)?;
-                    Ok(if silu_follows { y.silu()? } else { y })
+                Kernels::Plain(plain) => {
+                    let y = (plain.group_norm)(inputs[0], inputs[1], inputs[2], *groups, *eps)?;
+                    Ok(if silu_follows { (plain.activate)(&y, Activation::Silu)? } else { y })
                 }
                 Kernels::Cpu => self.on_slices(node, inputs, |x| {
                     cpu::group_norm(x[0], x[1], x[2], node.shape[0], *groups, *eps, silu_follows, pace)
                 }),
             },
             Op::LayerNorm { eps } => match self.kernels {
-                Kernels::Plain => Ok(plain::layer_norm(inputs[0], inputs[1], inputs[2], *eps)?),
+                Kernels::Plain(plain) => Ok((plain.layer_norm)(inputs[0], inputs[1], inputs[2], *eps)?),
                 Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::layer_norm(x[0], x[1], x[2], *eps, pace)),
             },
             Op::Activation(activation) => match self.kernels {
-                Kernels::Plain => Ok(plain::activate(inputs[0], *activation)?),
+                Kernels::Plain(plain) => Ok((plain.activate)(inputs[0], *activation)?),
                 Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::activate(x[0], *activation, pace)),
             },
             Op::Geglu => match self.kernels {
-                Kernels::Plain => Ok(plain::geglu(inputs[0])?),
+                Kernels::Plain(plain) => Ok((plain.geglu)(inputs[0])?),
                 Kernels::Cpu => {
                     let width = node.shape.last().copied().unwrap_or(1);
                     self.on_slices(node, inputs, |x| cpu::geglu(x[0], width, pace))
                 }
             },
             Op::Add => match self.kernels {
-                Kernels::Plain => Ok(inputs[0].broadcast_add(inputs[1])?),
+                Kernels::Plain(plain) => Ok((plain.add)(inputs[0], inputs[1])?),
                 Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::add(x[0], x[1], shape(0), shape(1), pace)),
             },
             Op::Attention { heads, scale, causal, .. } => {
@@ -121,7 +138,9 @@ impl CandleRunner {
                 let (heads, causal) = (*heads, *causal);
                 let sizes = AttentionSizes { batch, n_queries, n_keys, width, heads, scale: *scale as f32, causal };
                 match self.kernels {
-                    Kernels::Plain => Ok(plain::attention(inputs[0], inputs[1], inputs[2], sizes, self.scores.get())?),
+                    Kernels::Plain(plain) => {
+                        Ok((plain.attention)(inputs[0], inputs[1], inputs[2], sizes, self.scores.get())?)
+                    }
                     Kernels::Cpu => self
                         .on_slices(node, inputs, |x| cpu::attention(x[0], x[1], x[2], sizes, self.scores.get(), pace)),
                 }
@@ -137,7 +156,7 @@ impl CandleRunner {
         f: impl FnOnce(&[&[f32]]) -> Result<Vec<f32>, Stopped>,
     ) -> Result<Tensor, Failed> {
         let wide: Vec<Tensor> =
-            inputs.iter().map(|x| x.to_dtype(DType::F32)?.contiguous()).collect::<candle_core::Result<_>>()?;
+            inputs.iter().map(|x| self.as_type(x, DType::F32)?.contiguous()).collect::<candle_core::Result<_>>()?;
         let values = with_slices(&wide, f)??;
         Ok(Tensor::from_vec(values, node.shape.as_slice(), &self.device)?)
     }

@@ -8,11 +8,46 @@ use candle_nn::ops::{sigmoid, softmax_last_dim};
 use crate::graph::Activation;
 use crate::run::cpu::{AttentionSizes, ConvSizes, Scores};
 
+/// The operations as a table: a program that makes no runner with it, as the page's, does not carry candle's kernels along.
+#[derive(Debug)]
+pub(super) struct Operations {
+    pub conv2d: fn(&Tensor, &Tensor, &Tensor, ConvSizes) -> Result<Tensor>,
+    pub linear: fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>,
+    pub group_norm: fn(&Tensor, &Tensor, &Tensor, usize, f64) -> Result<Tensor>,
+    pub layer_norm: fn(&Tensor, &Tensor, &Tensor, f64) -> Result<Tensor>,
+    pub activate: fn(&Tensor, Activation) -> Result<Tensor>,
+    pub geglu: fn(&Tensor) -> Result<Tensor>,
+    pub add: fn(&Tensor, &Tensor) -> Result<Tensor>,
+    pub scale: fn(&Tensor, f64) -> Result<Tensor>,
+    pub affine: fn(&Tensor, &[f64], &[f64]) -> Result<Tensor>,
+    pub gather: fn(&Tensor, &Tensor) -> Result<Tensor>,
+    pub blend: fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+    pub as_type: fn(&Tensor, DType) -> Result<Tensor>,
+    pub attention: fn(&Tensor, &Tensor, &Tensor, AttentionSizes, Scores) -> Result<Tensor>,
+}
+
+/// candle's.
+pub(super) static OPERATIONS: Operations = Operations {
+    conv2d,
+    linear,
+    group_norm,
+    layer_norm,
+    activate,
+    geglu,
+    add: Tensor::broadcast_add,
+    scale: |x, factor| x * factor,
+    affine,
+    gather: |ids, x| x.index_select(&ids.flatten_all()?, 0),
+    blend: |mask, a, b| b.broadcast_add(&a.sub(b)?.broadcast_mul(mask)?),
+    as_type: Tensor::to_dtype,
+    attention,
+};
+
 /// Queries whose scores exist at a time when scores must never exist all at once.
 const QUERIES_AT_ONCE: usize = 256;
 
 /// x \[B,H,W,C\], weight \[O,C,K,K\], bias \[O\] → \[B,H',W',O\].
-pub fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, sizes: ConvSizes) -> Result<Tensor> {
+fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, sizes: ConvSizes) -> Result<Tensor> {
     let ConvSizes { kernel, stride, pad: [top, left], upsample, .. } = sizes;
     let mut x = x.permute((0, 3, 1, 2))?.contiguous()?;
     if let Some([height, width]) = upsample {
@@ -29,7 +64,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, sizes: ConvSizes) -> R
 }
 
 /// x \[..,K\], weight \[N,K\], bias \[N\] → \[..,N\].
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let mut shape = x.dims().to_vec();
     let width = shape.pop().unwrap_or(1);
     shape.push(weight.dim(0)?);
@@ -42,7 +77,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 }
 
 /// Mean and variance are over everything but the group.
-pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f64) -> Result<Tensor> {
+fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f64) -> Result<Tensor> {
     let channels = weight.dim(0)?;
     let grouped = x.to_dtype(DType::F32)?.reshape((x.dim(0)?, (), groups, channels / groups))?;
     let mean = grouped.mean_keepdim((1, 3))?;
@@ -53,7 +88,7 @@ pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps
 }
 
 /// Mean and variance are over the last dimension.
-pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     let wide = x.to_dtype(DType::F32)?;
     let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
@@ -68,7 +103,7 @@ fn scale_and_shift(normed: &Tensor, weight: &Tensor, bias: &Tensor, dtype: DType
 }
 
 /// Elementwise.
-pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     match activation {
         Activation::Silu => x.silu(),
         Activation::Gelu => x.gelu_erf(),
@@ -79,13 +114,19 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
 }
 
 /// x \[..,2D\] → \[..,D\].
-pub fn geglu(x: &Tensor) -> Result<Tensor> {
+fn geglu(x: &Tensor) -> Result<Tensor> {
     let parts = x.chunk(2, D::Minus1)?;
     parts[0].contiguous()? * parts[1].contiguous()?.gelu_erf()?
 }
 
+/// x \[..,C\] → the same, each channel times its factor, plus its offset.
+fn affine(x: &Tensor, factors: &[f64], offsets: &[f64]) -> Result<Tensor> {
+    let row = |values: &[f64]| Tensor::from_slice(values, values.len(), x.device())?.to_dtype(x.dtype());
+    x.broadcast_mul(&row(factors)?)?.broadcast_add(&row(offsets)?)
+}
+
 /// q \[B,T,D\], k and v \[B,S,D\] → \[B,T,D\].
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, sizes: AttentionSizes, scores: Scores) -> Result<Tensor> {
+fn attention(q: &Tensor, k: &Tensor, v: &Tensor, sizes: AttentionSizes, scores: Scores) -> Result<Tensor> {
     let AttentionSizes { batch, n_queries, n_keys, width, heads, scale, causal } = sizes;
     let by_head = |x: &Tensor, n: usize| x.reshape((batch, n, heads, width / heads))?.transpose(1, 2)?.contiguous();
     let q = (by_head(q, n_queries)? * f64::from(scale))?;

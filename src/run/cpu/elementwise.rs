@@ -100,6 +100,57 @@ pub fn add(a: &[f32], b: &[f32], a_shape: &[usize], b_shape: &[usize], pace: &mu
     Ok(out)
 }
 
+/// x times a scalar.
+///
+/// # Errors
+/// [`Stopped`].
+pub fn scale(x: &[f32], factor: f32, pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
+    let mut out = vec![0.0; x.len()];
+    pace.slices(x.len().div_ceil(PARALLEL_FROM), &[EACH, PARALLEL_FROM], |parts| {
+        let part = parts.start * PARALLEL_FROM..x.len().min(parts.end * PARALLEL_FROM);
+        let of_parts = out[part.clone()].par_chunks_mut(PARALLEL_FROM).zip(x[part].par_chunks(PARALLEL_FROM));
+        of_parts.for_each(|(out, x)| out.iter_mut().zip(x).for_each(|(out, x)| *out = x * factor));
+    })?;
+    Ok(out)
+}
+
+/// x \[..,C\] → the same, each channel times its factor, plus its offset.
+///
+/// # Errors
+/// [`Stopped`].
+pub fn affine(x: &[f32], factors: &[f32], offsets: &[f32], pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
+    let channels = factors.len().max(1);
+    let mut out = vec![0.0; x.len()];
+    pace.slices(x.len() / channels, &[EACH, channels], |rows| {
+        let part = rows.start * channels..rows.end * channels;
+        let of_rows = out[part.clone()].par_chunks_mut(channels).zip(x[part].par_chunks(channels));
+        of_rows.with_min_len(64).for_each(|(out, x)| {
+            let values = out.iter_mut().zip(x).zip(factors.iter().zip(offsets));
+            values.for_each(|((out, x), (factor, offset))| *out = x * factor + offset);
+        });
+    })?;
+    Ok(out)
+}
+
+/// Rows of x \[N,D\], by their indices, which are below N.
+pub fn gather(ids: &[u32], x: &[f32], width: usize) -> Vec<f32> {
+    ids.iter().flat_map(|&id| x[id as usize * width..][..width].iter().copied()).collect()
+}
+
+/// mask a + (1 - mask) b for a and b \[B,H,W,C\] of one shape; each dimension of the mask is theirs or 1.
+pub fn blend(mask: &[f32], a: &[f32], b: &[f32], shape: [usize; 4], mask_shape: [usize; 4]) -> Vec<f32> {
+    let of_mask = |idx: usize| {
+        let (mut rest, mut at, mut stride) = (idx, 0, 1);
+        for (&n, &m) in shape.iter().zip(&mask_shape).rev() {
+            at += if m == 1 { 0 } else { rest % n * stride };
+            rest /= n;
+            stride *= m;
+        }
+        mask[at]
+    };
+    a.iter().zip(b).enumerate().map(|(idx, (a, b))| b + (a - b) * of_mask(idx)).collect()
+}
+
 /// The sum of slices of one length, each times a scalar, clamped if asked for; sums are rounded once.
 pub fn lincomb(terms: &[(f64, &[f32])], clamp: Option<(f64, f64)>) -> Vec<f32> {
     let len = terms.first().map_or(0, |(_, values)| values.len());

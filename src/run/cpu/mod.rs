@@ -14,7 +14,7 @@ mod product;
 
 pub use attention::{AttentionSizes, Scores, attention};
 pub use conv::{ConvSizes, conv2d, linear};
-pub use elementwise::{activate, add, geglu, lincomb, timestep_embedding};
+pub use elementwise::{activate, add, affine, blend, gather, geglu, lincomb, scale, timestep_embedding};
 pub use norm::{group_norm, layer_norm};
 pub use pace::{Pace, Stopped};
 

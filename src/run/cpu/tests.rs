@@ -60,6 +60,7 @@ fn cases() -> Vec<Case> {
     let (y, z) = (x.clone(), x.clone());
     let (norm_x, norm_scale, norm_shift) = (x.clone(), scale.clone(), shift.clone());
     let (add_x, rows_x) = (x.clone(), x.clone());
+    let (scaled, affine_x, factors, offsets) = (x.clone(), x.clone(), scale.clone(), shift.clone());
     vec![
         of_linear("linear", 700, 600, 70),
         of_linear("linear, few columns", 1000, 700, 3),
@@ -77,6 +78,8 @@ fn cases() -> Vec<Case> {
         case("geglu", move |pace| geglu(&z, 6, pace)),
         case("add", move |pace| add(&add_x, &other, &[3, 5000, 12], &[3, 5000, 12], pace)),
         case("add rows", move |pace| add(&rows_x, &row, &[3, 5000, 12], &[3, 1, 12], pace)),
+        case("scale", move |pace| elementwise::scale(&scaled, 0.3, pace)),
+        case("affine", move |pace| affine(&affine_x, &factors, &offsets, pace)),
         case("group norm", move |pace| group_norm(&norm_x, &norm_scale, &norm_shift, 3, 4, 1e-5, true, pace)),
         case("layer norm", move |pace| layer_norm(&x, &scale, &shift, 1e-5, pace)),
     ]
@@ -147,4 +150,16 @@ fn blocks_of_wide_heads_and_many_weights_are_small() {
     let block = attention::block_of(512, 65_536, 65_536);
     assert!((8..=16).contains(&block), "{block}");
     assert_eq!(attention::block_of(40, 65_536, 65_536), attention::block_of(40, 64, 64));
+}
+
+#[test]
+fn rows_are_gathered_and_pictures_blended() {
+    assert_eq!(gather(&[2, 0], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2), [5.0, 6.0, 1.0, 2.0]);
+    assert_eq!(gather(&[], &[1.0], 1), [0.0; 0]);
+    // One mask for two pictures of two pixels with two channels, and one for each.
+    let (a, b) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], [0.0; 8]);
+    let one = blend(&[1.0, 0.5], &a, &b, [2, 1, 2, 2], [1, 1, 2, 1]);
+    assert_eq!(one, [1.0, 2.0, 1.5, 2.0, 5.0, 6.0, 3.5, 4.0]);
+    let each = blend(&[1.0, 0.5, 0.0, 1.0], &a, &b, [2, 1, 2, 2], [2, 1, 2, 1]);
+    assert_eq!(each, [1.0, 2.0, 1.5, 2.0, 0.0, 0.0, 7.0, 8.0]);
 }
