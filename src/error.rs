@@ -3,7 +3,11 @@
 //! Messages are one line, lower case, without a full stop, and name no source code. What a caller does about an error
 //! follows from its [`Class`]: exit codes, HTTP statuses and the codes that programs read are each one table over it.
 
+pub(crate) mod words;
+
 use std::fmt;
+
+use self::words::{in_words, rounded_up};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -212,8 +216,9 @@ pub enum Error {
     Store { store: String, reason: String },
     /// A store without room for what is still to come, in bytes. What it holds is intact.
     #[error(
-        "no room for the model: {missing_bytes} more bytes are needed{}: remove a model or free disk space, then go on",
-        .free_bytes.map(|bytes| format!(" and {bytes} are free")).unwrap_or_default()
+        "no room for the model: it needs {} more{}: remove a model or free disk space, then go on",
+        in_words(rounded_up(*.missing_bytes)),
+        .free_bytes.map(|bytes| format!(", with {} free", in_words(bytes))).unwrap_or_default()
     )]
     StoreFull { missing_bytes: u64, free_bytes: Option<u64> },
     /// A device that is absent or cannot do what was asked.

@@ -24,6 +24,7 @@ use std::rc::Rc;
 use super::arrival::Arrival;
 use super::http::{Bell, Cancel, Http, all};
 use super::remote::Remote;
+use crate::error::words::in_words;
 use crate::error::{Error, Result};
 use crate::store::{Manifest, Store, StoredFile};
 use transfer::{Counters, Transfer};
@@ -125,7 +126,7 @@ impl Download<'_> {
             return Err(Error::StoreFull { missing_bytes, free_bytes });
         }
         let total_bytes = manifest.total_bytes();
-        log::info!("{}: {missing_bytes} of {total_bytes} bytes are missing", manifest.model);
+        log::info!("{}: {} of {} to come", manifest.model, in_words(missing_bytes), in_words(total_bytes));
         let counters = RefCell::new(Counters {
             loaded_bytes: total_bytes - missing_bytes,
             total_bytes,

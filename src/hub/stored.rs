@@ -7,6 +7,7 @@ use super::arrival::Arrival;
 use super::{
     Component, IndexTexts, ListedFile, ModelFile, Needs, Source, Variant, choose_files, choose_present, index_files,
 };
+use crate::error::words::counted;
 use crate::error::{Error, Result};
 use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, Store, StoredFile};
 use crate::weights::{ByteSource, LocalFuture};
@@ -220,7 +221,7 @@ impl ByteSource for StoredBytes {
         Box::pin(async move {
             let file = self.stored();
             let Some(end) = offset.checked_add(len as u64).filter(|end| *end <= file.bytes) else {
-                let reason = format!("{len} bytes from {offset} on are not in {}", file.path);
+                let reason = format!("{} from {offset} on are not in {}", counted(len, "byte"), file.path);
                 return Err(Error::Store { store: self.store.describe(), reason });
             };
             let mut bytes = Vec::with_capacity(len);

@@ -3,7 +3,6 @@
 //! Between two steps control is with the caller, which draws progress, shows a preview, or stops. The pipeline knows no
 //! device: a [`crate::run::Runner`] holds the tensors.
 
-pub(crate) mod bytes;
 mod components;
 mod configs;
 mod constructor;

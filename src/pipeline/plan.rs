@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::bytes::in_words;
 use super::components::{ModelComponents, ModelLoader, Residency};
 use super::generation::Generation;
 use super::job::{Inputs, Stage};
+use crate::error::words::{in_words, rounded_up};
 use crate::error::{Error, Result};
 use crate::hub::Source;
 use crate::image::RgbImage;
@@ -314,16 +314,6 @@ fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Res
     })
 }
 
-/// Bytes that [`in_words`] tells exactly, no fewer than `n_bytes`: as a budget they suffice.
-fn rounded_up(n_bytes: u64) -> u64 {
-    n_bytes.next_multiple_of(match n_bytes {
-        0..1_000 => 1,
-        1_000..1_000_000 => 1_000,
-        1_000_000..1_000_000_000 => 1_000_000,
-        _ => 10_000_000,
-    })
-}
-
 /// The residency that a budget allows, as [`plan`] decides it.
 ///
 /// # Errors
@@ -347,21 +337,6 @@ mod tests {
     use super::*;
     use crate::hub::published::Published;
     use crate::request::LoraUse;
-
-    #[test]
-    fn what_is_told_to_suffice_does() {
-        for (n_bytes, told) in [
-            (1, "1 bytes"),
-            (698_260, "699 kB"),
-            (631_000_000, "631 MB"),
-            (631_000_001, "632 MB"),
-            (999_999_999, "1.00 GB"),
-            (1_231_000_000, "1.24 GB"),
-        ] {
-            assert_eq!(in_words(rounded_up(n_bytes)), told);
-            assert!(rounded_up(n_bytes) >= n_bytes);
-        }
-    }
 
     #[test]
     fn a_request_with_loras_is_planned_without_their_files() {

@@ -18,7 +18,7 @@ const SYNTAX: [char; 8] = ['(', ')', '"', ',', '.', '+', '-', '='];
 const REFUSED: [(&str, &str); 3] =
     [(".swap(", "use [a:b:0.5] with --prompt-syntax a1111"), ("withLora(", "use --lora"), ("useLora(", "use --lora")];
 /// What makes one text of several prompts, and where it works.
-const OPERATORS: [(&str, Operator); 3] =
+pub(super) const OPERATORS: [(&str, Operator); 3] =
     [(".and", Operator::And), (".add", Operator::And), (".blend", Operator::Blend)];
 const WHERE_THEY_WORK: &str = r#"("a", "b").and() and ("a", "b").blend(0.7, 0.3) work at the beginning of the prompt"#;
 /// What keeps the weights of `.blend()` as they are.
@@ -26,7 +26,7 @@ const AS_THEY_ARE: &str = "no_normalize";
 
 /// How several prompts become one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operator {
+pub(super) enum Operator {
     /// One behind the other.
     And,
     /// Their states are summed.
@@ -91,7 +91,7 @@ pub(super) fn part(text: &str, notes: &mut Vec<String>) -> Result<Part> {
 }
 
 /// Whether an operator is behind a bracket and before one somewhere, with spaces or without.
-fn stands_behind_brackets(text: &str, operator: &str) -> bool {
+pub(super) fn stands_behind_brackets(text: &str, operator: &str) -> bool {
     text.match_indices(operator).any(|(at, _)| {
         text[..at].trim_end().ends_with(')') && text[at + operator.len()..].trim_start().starts_with('(')
     })

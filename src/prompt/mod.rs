@@ -12,6 +12,7 @@ mod a1111;
 mod comfy;
 mod compel;
 pub mod emphasis;
+mod others;
 mod schedule;
 pub mod tokens;
 pub mod wildcards;
@@ -174,18 +175,11 @@ pub fn parse(text: &str, syntax: PromptSyntax, role: Role, n_calls: usize) -> Re
     let mut notes = Vec::new();
     let parts = match syntax {
         PromptSyntax::Plain => vec![Part::constant(plain(text))],
-        PromptSyntax::Comfy => {
-            let pieces = comfy::pieces(text, &mut notes);
-            about_others(text, syntax, &mut notes);
-            vec![Part::constant(pieces)]
-        }
-        PromptSyntax::Compel => {
-            let part = compel::part(text, &mut notes)?;
-            about_others(text, syntax, &mut notes);
-            vec![part]
-        }
+        PromptSyntax::Comfy => vec![Part::constant(comfy::pieces(text, &mut notes))],
+        PromptSyntax::Compel => vec![compel::part(text, &mut notes)?],
         PromptSyntax::A1111 => a1111_parts(text, role, n_calls, &mut notes),
     };
+    others::say(text, syntax, &mut notes);
     if matches!(syntax, PromptSyntax::A1111 | PromptSyntax::Compel) {
         about_named_embeddings(text, &mut notes);
     }
@@ -242,26 +236,6 @@ fn a1111_parts(text: &str, role: Role, n_calls: usize, notes: &mut Vec<String>) 
         part
     };
     subprompts.into_iter().map(of_subprompt).collect()
-}
-
-/// Says what another syntax would have understood.
-fn about_others(text: &str, syntax: PromptSyntax, notes: &mut Vec<String>) {
-    let name = match syntax {
-        PromptSyntax::Comfy => "ComfyUI's syntax",
-        PromptSyntax::Compel => "compel's syntax",
-        PromptSyntax::A1111 | PromptSyntax::Plain => return,
-    };
-    for word in ["BREAK", "AND"] {
-        if a1111::has_word(text, word) {
-            note(notes, &format!("{word} is a word in {name}; --prompt-syntax a1111 knows it"));
-        }
-    }
-    if schedule::is_scheduled(text) {
-        note(notes, &format!("[a:b:n] and [a|b] are text in {name}; --prompt-syntax a1111 knows them"));
-    }
-    if let Some(tag) = a1111::first_tag(text) {
-        note(notes, &format!("{tag} is text in {name}"));
-    }
 }
 
 /// What stands before the name of an embedding in ComfyUI's syntax.

@@ -10,6 +10,7 @@ use wasm_bindgen_futures::JsFuture;
 use super::extra_networks::KnownFiles;
 use super::failure::refuse;
 use super::types::{DamageReport, FileReport, ModelReport, ModelsSettings, TransferProgress};
+use crate::error::words::counted;
 use crate::error::{Error, Result as OwnResult};
 use crate::hub::Variant;
 use crate::hub::address::Origin;
@@ -400,7 +401,11 @@ impl ByteSource for BlobSource {
                 failed(format!("cannot be read: pick it again ({})", words.unwrap_or_default()))
             })?;
             let bytes = Uint8Array::new(&buffer).to_vec();
-            if bytes.len() == len { Ok(bytes) } else { Err(failed(format!("has no {len} bytes from {offset} on"))) }
+            if bytes.len() == len {
+                Ok(bytes)
+            } else {
+                Err(failed(format!("has no {} from {offset} on", counted(len, "byte"))))
+            }
         })
     }
 }

@@ -9,6 +9,7 @@ use super::dtype::Dtype;
 use super::gguf::{self, BlockType};
 use super::source::LocalFuture;
 use super::tensors::{Tensor, TensorSource, no_blocks};
+use crate::error::words::counted;
 use crate::error::{Error, Result};
 
 /// What the scale of `x.weight` is called: `x.scale_weight`, one number.
@@ -65,7 +66,7 @@ impl Decoded {
         let broken = |reason| Error::Gguf { file: tensor.file.to_owned(), reason };
         let n_values = tensor.shape.iter().product::<usize>() as u64;
         let Some((bytes, skip)) = kind.bytes_of(first, n as u64).filter(|_| first + n as u64 <= n_values) else {
-            return Err(broken(format!("{len} bytes from {offset} on leave tensor {}", tensor.name)));
+            return Err(broken(format!("{} from {offset} on leave tensor {}", counted(len, "byte"), tensor.name)));
         };
         let stored = self.base.read(tensor.name, bytes.start, (bytes.end - bytes.start) as usize).await?;
         let mut values = Vec::new();

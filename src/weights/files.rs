@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::error::words::counted;
 use crate::error::{Error, Result};
 
 use super::dtype::Dtype;
@@ -103,11 +104,19 @@ impl TensorSource for Files {
             let broken = |reason: String| Error::Safetensors { file: source.name().to_owned(), reason };
             if offset.checked_add(len as u64).is_none_or(|end| end > info.n_bytes) {
                 let n_bytes = info.n_bytes;
-                return Err(broken(format!("{len} bytes from {offset} on leave tensor {name} of {n_bytes} bytes")));
+                return Err(broken(format!(
+                    "{} from {offset} on leave tensor {name} of {}",
+                    counted(len, "byte"),
+                    counted(n_bytes, "byte")
+                )));
             }
             let bytes = source.read(info.offset + offset, len).await?;
             if bytes.len() != len {
-                return Err(broken(format!("tensor {name} has {len} bytes, but {} could be read", bytes.len())));
+                return Err(broken(format!(
+                    "tensor {name} has {}, but {} could be read",
+                    counted(len, "byte"),
+                    bytes.len()
+                )));
             }
             Ok(bytes)
         })

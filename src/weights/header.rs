@@ -12,6 +12,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
+use crate::error::words::counted;
 use crate::error::{Error, Result};
 use crate::graph::WeightSpec;
 
@@ -125,7 +126,7 @@ pub(super) async fn read(source: &dyn ByteSource, file_idx: usize, n_left: &mut 
     };
     let len = source.len();
     if len < PREFIX_BYTES {
-        return Err(broken(format!("it has {len} bytes, fewer than the length of a header takes")));
+        return Err(broken(format!("it has {}, fewer than the length of a header takes", counted(len, "byte"))));
     }
     let prefix = source.read(0, PREFIX_BYTES as usize).await?;
     let prefix: [u8; PREFIX_BYTES as usize] =
@@ -144,11 +145,15 @@ pub(super) async fn read(source: &dyn ByteSource, file_idx: usize, n_left: &mut 
         )));
     }
     if n_header > len - PREFIX_BYTES {
-        return Err(broken(format!("its header claims {n_header} bytes, but the file ends after {len}")));
+        return Err(broken(format!("its header claims {}, but the file ends after {len}", counted(n_header, "byte"))));
     }
     let header = source.read(PREFIX_BYTES, n_header as usize).await?;
     if header.len() as u64 != n_header {
-        return Err(broken(format!("its header has {n_header} bytes, but {} could be read", header.len())));
+        return Err(broken(format!(
+            "its header has {}, but {} could be read",
+            counted(n_header, "byte"),
+            header.len()
+        )));
     }
     let Header { mut tensors, metadata } = parse_json(&header, *n_left).map_err(broken)?;
     drop(header);
@@ -198,7 +203,7 @@ fn check_places(tensors: &BTreeMap<String, TensorInfo>, n_data: u64) -> Result<(
         Ok(())
     } else {
         let hint = if expected_start > n_data { ": it is cut off, download it again" } else { "" };
-        Err(format!("its tensors have {expected_start} bytes, but {n_data} follow the header{hint}"))
+        Err(format!("its tensors have {}, but {n_data} follow the header{hint}", counted(expected_start, "byte")))
     }
 }
 
@@ -218,7 +223,7 @@ impl Entry {
         let n_bytes = end.checked_sub(start).ok_or_else(|| format!("ends at {end}, before its start"))?;
         let expected_bytes = self.expected_bytes()?;
         if n_bytes != expected_bytes {
-            return Err(format!("needs {expected_bytes} bytes, but its offsets give it {n_bytes}"));
+            return Err(format!("needs {}, but its offsets give it {n_bytes}", counted(expected_bytes, "byte")));
         }
         let dtype = Dtype::from_name(&self.dtype);
         Ok(TensorInfo { dtype, shape: self.shape.0, offset: start, n_bytes, file: 0 })

@@ -26,6 +26,7 @@ use super::gguf::BlockType;
 use super::source::LocalFuture;
 use super::tensors::{Tensor, TensorSource};
 use super::{PIECE_BYTES, convert};
+use crate::error::words::counted;
 use crate::error::{Error, Result};
 
 /// A change, as strong as it is asked for.
@@ -233,7 +234,11 @@ impl TensorSource for Merged {
             let (width, cols) = (dtype.n_bytes().unwrap_or(size_of::<f32>()), sizes.cols());
             let n_bytes = (sizes.n_values() * width) as u64;
             if offset.checked_add(len as u64).is_none_or(|end| end > n_bytes) {
-                return broken(format!("{len} bytes from {offset} on leave tensor {name} of {n_bytes} bytes"));
+                return broken(format!(
+                    "{} from {offset} on leave tensor {name} of {}",
+                    counted(len, "byte"),
+                    counted(n_bytes, "byte")
+                ));
             }
             let (first, n) = ((offset / width as u64) as usize, len / width);
             let rows = first / cols..(first + n).div_ceil(cols);

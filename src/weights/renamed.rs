@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::gguf::BlockType;
 use super::source::LocalFuture;
 use super::tensors::{Tensor, TensorSource};
+use crate::error::words::counted;
 use crate::error::{Error, Result};
 
 /// Where a tensor is found in the layer below.
@@ -130,7 +131,11 @@ impl TensorSource for Renamed {
             let n_values = shape.iter().product::<usize>() as u64;
             let n_bytes = n_values * tensor.dtype.n_bytes().unwrap_or_default() as u64;
             let Some(end) = offset.checked_add(len as u64).filter(|end| *end <= n_bytes) else {
-                let reason = format!("{len} bytes from {offset} on leave tensor {name} of {n_bytes} bytes");
+                let reason = format!(
+                    "{} from {offset} on leave tensor {name} of {}",
+                    counted(len, "byte"),
+                    counted(n_bytes, "byte")
+                );
                 return Err(Error::Safetensors { file: tensor.file.to_owned(), reason });
             };
             match place.cut {

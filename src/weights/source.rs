@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use crate::error::words::counted;
 use crate::error::{Error, Result};
 
 /// A future that stays on its thread, as everything that touches a browser's objects must.
@@ -70,7 +71,7 @@ impl ByteSource for MemorySource {
 pub(super) fn outside(name: &str, offset: u64, len: usize) -> Error {
     let source = std::io::Error::new(
         std::io::ErrorKind::UnexpectedEof,
-        format!("{len} bytes from {offset} on are not in the file"),
+        format!("{} from {offset} on are not in the file", counted(len, "byte")),
     );
     Error::Io { path: name.to_owned(), source }
 }

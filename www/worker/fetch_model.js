@@ -20,7 +20,7 @@ export async function fetch_file(url, on_bytes, signal) {
       part = await reader.read();
     } catch (error) {
       throw_if_stopped(signal);
-      throw new Failure(`${url} broke off after ${n_bytes} bytes (${message_of(error)}): load again`, "network");
+      throw new Failure(`${url} broke off at byte ${n_bytes} (${message_of(error)}): load again`, "network");
     }
     if (part.done) break;
     parts.push(part.value);
@@ -73,7 +73,7 @@ export async function fetch_model(endpoint, repository, progress, signal) {
       progress(Math.min(1, n_bytes / total));
     }, signal);
     if (bytes.length !== size) {
-      throw new Failure(`${path} has ${bytes.length} bytes instead of ${size}: load again`, "network");
+      throw new Failure(`${path} has the length ${bytes.length} instead of ${size}: load again`, "network");
     }
     files.set(path, bytes);
   }

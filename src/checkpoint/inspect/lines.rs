@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::{Fit, Report, Share};
-use crate::pipeline::bytes::in_words;
+use crate::error::words::{counted, in_words};
 
 /// How many tags are shown.
 const N_TAGS: usize = 8;
@@ -72,9 +72,9 @@ impl Report {
             say(
                 "left over",
                 format!(
-                    "{} in {} tensors that no picture needs",
+                    "{} in {} that no picture needs",
                     in_words(self.leftovers.bytes),
-                    self.leftovers.tensors
+                    counted(self.leftovers.tensors, "tensor")
                 ),
             );
         }
@@ -165,8 +165,4 @@ fn gpu(fit: &Fit) -> String {
     let quantised =
         format!("; {} with --weights q8_0, {} with q4_0", least(fit.gpu_q8_0_bytes), least(fit.gpu_q4_0_bytes));
     text + &format!("; f16, {}x{}{quantised})", fit.width, fit.height)
-}
-
-fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

@@ -11,6 +11,7 @@ use super::super::remote::is_html;
 use super::super::retry::{MAX_RETRY_AFTER_MS, backoff_ms, is_passing, retry_after_ms};
 use super::transfer::{Counted, Transfer};
 use super::{Download, Stop};
+use crate::error::words;
 use crate::error::{Error, Result};
 use crate::store::{CHUNK_BYTES, Manifest, Sha256Stream, StoredFile};
 
@@ -215,13 +216,17 @@ impl Worker<'_, '_> {
         let ended = loop {
             match self.next(&mut *reply).await {
                 Ok(None) if n_there + came.len() < n_bytes => {
-                    let reason = format!("the transfer ended after {} of {n_bytes} bytes", n_there + came.len());
+                    let reason = format!(
+                        "the transfer ended after {} of {}",
+                        n_there + came.len(),
+                        words::counted(n_bytes, "byte")
+                    );
                     break Err(Fault::Passing(reason, 0));
                 }
                 Ok(None) => break Ok(()),
                 Ok(Some(piece)) if n_there + came.len() + piece.len() > n_bytes => {
                     // It is unknown which of them are right.
-                    let reason = format!("more than the {} bytes that were asked for came", end - start);
+                    let reason = format!("more came than the asked {}", words::counted(end - start, "byte"));
                     return Err(Fault::Passing(reason, 0));
                 }
                 Ok(Some(piece)) => {
@@ -256,7 +261,10 @@ impl Worker<'_, '_> {
             let mut rest = &piece[..];
             n_received += piece.len() as u64;
             if n_received > file.bytes {
-                return Err(Fault::Passing(format!("more than the announced {} bytes came", file.bytes), 0));
+                return Err(Fault::Passing(
+                    format!("more came than the announced {}", words::counted(file.bytes, "byte")),
+                    0,
+                ));
             }
             while !rest.is_empty() {
                 let n_wanted = file.chunk_bytes(chunk) as usize - bytes.len();
@@ -281,7 +289,10 @@ impl Worker<'_, '_> {
             }
         }
         if n_received < file.bytes {
-            return Err(Fault::Passing(format!("the transfer ended after {n_received} of {} bytes", file.bytes), 0));
+            return Err(Fault::Passing(
+                format!("the transfer ended after {n_received} of {}", words::counted(file.bytes, "byte")),
+                0,
+            ));
         }
         Ok(())
     }
@@ -356,8 +367,8 @@ impl Worker<'_, '_> {
             // Addresses behind a redirect are signed and expire.
             _ if is_direct => return Err(Fault::Expired),
             416 => {
-                let bytes = self.transfer.file.borrow().bytes;
-                let reason = format!("{path} is shorter than the {bytes} bytes of the listing (416): try again later");
+                let bytes = words::counted(self.transfer.file.borrow().bytes, "byte");
+                let reason = format!("{path} is shorter than the {bytes} of the listing (416): try again later");
                 return Err(Error::Hub { repo: self.model(), reason }.into());
             }
             _ => return Err(remote.refusal(&self.refused_name(&repo), Some(&path), status).into()),

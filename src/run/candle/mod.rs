@@ -303,7 +303,7 @@ impl Runner for CandleRunner {
                     let silu_follows = folds_silu(graph, last_uses, NodeId(idx as u32));
                     let name = format!("{}: {}", graph.name, node.name);
                     let mut go_on = || progress(flops);
-                    match self.node(program, node, &operands, silu_follows, &mut cpu::Pace::new(&mut go_on)) {
+                    match self.node(program, node, &operands, silu_follows, &mut cpu::TimeSlices::new(&mut go_on)) {
                         Ok(value) => value,
                         Err(Failed::Stopped) => return Err(Error::Cancelled),
                         Err(Failed::Candle(error)) => return Err(self.error(&name, &error)),

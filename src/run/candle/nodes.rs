@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, DType, Storage, Tensor};
 
 use super::{CandleProgram, CandleRunner, Kernels};
 use crate::graph::{Activation, Node, Op};
-use crate::run::cpu::{self, AttentionSizes, ConvSizes, Pace, Stopped};
+use crate::run::cpu::{self, AttentionSizes, ConvSizes, Stopped, TimeSlices};
 
 /// Why a node has no value.
 pub(super) enum Failed {
@@ -28,14 +28,14 @@ impl From<Stopped> for Failed {
 
 impl CandleRunner {
     /// The value of a node, from those of its inputs. With `silu_follows` a group norm's goes through SiLU. This crate's own
-    /// operations ask `pace` whether to go on; candle's do not.
+    /// operations ask between two slices of `time` whether to go on; candle's do not.
     pub(super) fn node(
         &self,
         program: &CandleProgram,
         node: &Node,
         inputs: &[&Tensor],
         silu_follows: bool,
-        pace: &mut Pace,
+        time: &mut TimeSlices,
     ) -> Result<Tensor, Failed> {
         let CandleProgram { graph, dtype, .. } = program;
         let shape = |i: usize| graph.node(node.inputs[i]).shape.as_slice();
@@ -46,14 +46,14 @@ impl CandleRunner {
             Op::Concat { axis } => Ok(Tensor::cat(inputs, *axis)?.contiguous()?),
             Op::Scale { factor } => match self.kernels {
                 Kernels::Plain(plain) => Ok((plain.scale)(inputs[0], *factor)?),
-                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::scale(x[0], *factor as f32, pace)),
+                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::scale(x[0], *factor as f32, time)),
             },
             Op::Affine { factors, offsets } => match self.kernels {
                 Kernels::Plain(plain) => Ok((plain.affine)(inputs[0], factors, offsets)?),
                 Kernels::Cpu => {
                     let row = |values: &[f64]| values.iter().map(|&value| value as f32).collect::<Vec<_>>();
                     let (factors, offsets) = (row(factors), row(offsets));
-                    self.on_slices(node, inputs, |x| cpu::affine(x[0], &factors, &offsets, pace))
+                    self.on_slices(node, inputs, |x| cpu::affine(x[0], &factors, &offsets, time))
                 }
             },
             Op::Gather => match self.kernels {
@@ -91,8 +91,8 @@ impl CandleRunner {
                         }
                     },
                     Kernels::Cpu => self.on_slices(node, inputs, |x| match x.get(2) {
-                        Some(bias) => cpu::conv2d(x[0], x[1], bias, sizes, pace),
-                        None => cpu::conv2d(x[0], x[1], &vec![0.0; n_out], sizes, pace),
+                        Some(bias) => cpu::conv2d(x[0], x[1], bias, sizes, time),
+                        None => cpu::conv2d(x[0], x[1], &vec![0.0; n_out], sizes, time),
                     }),
                 }
             }
@@ -100,7 +100,8 @@ impl CandleRunner {
                 Kernels::Plain(plain) => Ok((plain.linear)(inputs[0], inputs[1], inputs.get(2).copied())?),
                 Kernels::Cpu => {
                     let &[n, k] = shape(1) else { return Err(says("wants a matrix")) };
-                    self.on_slices(node, inputs, |x| cpu::linear(x[0], x[1], x.get(2).copied(), k, n, pace))
+                    let m = shape(0).iter().rev().skip(1).product();
+                    self.on_slices(node, inputs, |x| cpu::linear(x[0], x[1], x.get(2).copied(), [m, n, k], time))
                 }
             },
             Op::GroupNorm { groups, eps } => match self.kernels {
@@ -109,27 +110,27 @@ impl CandleRunner {
                     Ok(if silu_follows { (plain.activate)(&y, Activation::Silu)? } else { y })
                 }
                 Kernels::Cpu => self.on_slices(node, inputs, |x| {
-                    cpu::group_norm(x[0], x[1], x[2], node.shape[0], *groups, *eps, silu_follows, pace)
+                    cpu::group_norm(x[0], x[1], x[2], node.shape[0], *groups, *eps, silu_follows, time)
                 }),
             },
             Op::LayerNorm { eps } => match self.kernels {
                 Kernels::Plain(plain) => Ok((plain.layer_norm)(inputs[0], inputs[1], inputs[2], *eps)?),
-                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::layer_norm(x[0], x[1], x[2], *eps, pace)),
+                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::layer_norm(x[0], x[1], x[2], *eps, time)),
             },
             Op::Activation(activation) => match self.kernels {
                 Kernels::Plain(plain) => Ok((plain.activate)(inputs[0], *activation)?),
-                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::activate(x[0], *activation, pace)),
+                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::activate(x[0], *activation, time)),
             },
             Op::Geglu => match self.kernels {
                 Kernels::Plain(plain) => Ok((plain.geglu)(inputs[0])?),
                 Kernels::Cpu => {
                     let width = node.shape.last().copied().unwrap_or(1);
-                    self.on_slices(node, inputs, |x| cpu::geglu(x[0], width, pace))
+                    self.on_slices(node, inputs, |x| cpu::geglu(x[0], width, time))
                 }
             },
             Op::Add => match self.kernels {
                 Kernels::Plain(plain) => Ok((plain.add)(inputs[0], inputs[1])?),
-                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::add(x[0], x[1], shape(0), shape(1), pace)),
+                Kernels::Cpu => self.on_slices(node, inputs, |x| cpu::add(x[0], x[1], shape(0), shape(1), time)),
             },
             Op::Attention { heads, scale, causal, .. } => {
                 let (&[batch, n_queries, width], &[_, n_keys, _]) = (shape(0), shape(1)) else {
@@ -142,7 +143,7 @@ impl CandleRunner {
                         Ok((plain.attention)(inputs[0], inputs[1], inputs[2], sizes, self.scores.get())?)
                     }
                     Kernels::Cpu => self
-                        .on_slices(node, inputs, |x| cpu::attention(x[0], x[1], x[2], sizes, self.scores.get(), pace)),
+                        .on_slices(node, inputs, |x| cpu::attention(x[0], x[1], x[2], sizes, self.scores.get(), time)),
                 }
             }
         }

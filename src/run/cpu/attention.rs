@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::math::exp_all;
-use super::pace::{EACH, Pace, Stopped};
 use super::product::{Strided, matmul};
+use super::time_slices::{EACH, Stopped, TimeSlices};
 
 /// Queries whose scores are computed at once.
 const ATTENTION_BLOCK: usize = 64;
@@ -50,7 +50,7 @@ pub(super) fn block_of(head_width: usize, n_queries: usize, n_keys: usize) -> us
     if head_width > 64 && n_queries % block != 1 { block } else { ATTENTION_BLOCK }
 }
 
-/// q \[B,T,D\], k and v \[B,S,D\] → \[B,T,D\].
+/// q \[B,T,D\], k and v \[B,S,D\] → \[B,T,D\]; zeros where there are no keys.
 ///
 /// # Errors
 /// [`Stopped`]. Scores that are held by heads are not cut: a cancel is heard after those of the threads' heads.
@@ -60,14 +60,17 @@ pub fn attention(
     v: &[f32],
     sizes: AttentionSizes,
     scores: Scores,
-    pace: &mut Pace,
+    time: &mut TimeSlices,
 ) -> Result<Vec<f32>, Stopped> {
     let AttentionSizes { batch, n_queries, n_keys, width, heads, .. } = sizes;
     let mut out = vec![0.0; batch * n_queries * width];
+    if out.is_empty() || n_keys == 0 {
+        return Ok(out);
+    }
     let (queries_at_once, heads_at_once) = match scores {
         Scores::Flash => (block_of(width / heads, n_queries, n_keys), heads),
-        Scores::Heads(n) => (n_queries.max(1), n.clamp(1, heads)),
-        Scores::Whole => (n_queries.max(1), heads),
+        Scores::Heads(n) => (n_queries, n.clamp(1, heads)),
+        Scores::Whole => (n_queries, heads),
     };
     let n_blocks = n_queries.div_ceil(queries_at_once);
     let head_width = width / heads;
@@ -75,7 +78,7 @@ pub fn attention(
         let n_heads = heads_at_once.min(heads - first_head);
         // Both products, and the exponentials.
         let cost = [queries_at_once, n_keys, 4 * head_width + 2 * EACH];
-        pace.slices(batch * n_heads * n_blocks, &cost, |tasks| {
+        time.slices(batch * n_heads * n_blocks, &cost, |tasks| {
             let computed = tasks.into_par_iter().map_init(Vec::new, |scores, task| {
                 let block = task % n_blocks;
                 let head = first_head + task / n_blocks % n_heads;

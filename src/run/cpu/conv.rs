@@ -2,33 +2,33 @@
 
 use rayon::prelude::*;
 
-use super::pace::{EACH, Pace, Stopped};
-use super::product::{Strided, matmul, matmul_in_slices};
+use super::product::{FEW_COLUMNS, Strided, Units, matmul, matmul_in_slices};
+use super::time_slices::{EACH, Stopped, TimeSlices};
 
 /// Rows of the gathered input of a convolution that are multiplied at once: enough to amortise packing the weights, few
 /// enough for the gathered block to stay in the second-level cache.
 const CONV_BLOCK_ROWS: usize = 256;
 
-/// Rows where the weights are so many that [`CONV_BLOCK_ROWS`] would take too long to be cancelled within. Not where the
-/// product's library would add up in another order: with few columns, or one row left over.
+/// Rows where the weights are so many that [`CONV_BLOCK_ROWS`] would take too long to be cancelled within.
 const DEEP_BLOCK_ROWS: usize = 64;
-/// From so many weights on.
+/// From so many weights on, and from so many columns on: with fewer the product's library would add up in another order.
 const DEEP: usize = 1 << 22;
+const DEEP_COLUMNS: usize = 65;
 /// Rows that a thread gathers at a time where all are multiplied at once.
 const GATHERED_ROWS: usize = 32;
 
 /// Rows of `width` filled with the bias, or zeros.
-fn bias_rows(pace: &mut Pace, n_rows: usize, width: usize, bias: Option<&[f32]>) -> Result<Vec<f32>, Stopped> {
+fn bias_rows(time: &mut TimeSlices, n_rows: usize, width: usize, bias: Option<&[f32]>) -> Result<Vec<f32>, Stopped> {
     let mut out = vec![0.0; n_rows * width];
     let Some(bias) = bias.filter(|_| width > 0) else { return Ok(out) };
-    pace.slices(n_rows, &[EACH, width], |rows| {
+    time.slices(n_rows, &[EACH, width], |rows| {
         let out = &mut out[rows.start * width..rows.end * width];
         out.par_chunks_mut(width).with_min_len(64).for_each(|row| row.copy_from_slice(bias));
     })?;
     Ok(out)
 }
 
-/// x \[M,K\], weight \[N,K\], bias \[N\] → \[M,N\].
+/// x \[M,K\], weight \[N,K\], bias \[N\] → \[M,N\]; the sizes are M, N and K.
 ///
 /// # Errors
 /// [`Stopped`].
@@ -36,15 +36,13 @@ pub fn linear(
     x: &[f32],
     weight: &[f32],
     bias: Option<&[f32]>,
-    k: usize,
-    n: usize,
-    pace: &mut Pace,
+    [m, n, k]: [usize; 3],
+    time: &mut TimeSlices,
 ) -> Result<Vec<f32>, Stopped> {
-    let m = x.len() / k.max(1);
-    let mut out = bias_rows(pace, m, n, bias)?;
+    let mut out = bias_rows(time, m, n, bias)?;
     let lhs = Strided { values: x, row: k, col: 1 };
     let rhs = Strided { values: weight, row: 1, col: k };
-    matmul_in_slices(pace, [m, n, k], &mut out, true, lhs, rhs)?;
+    matmul_in_slices(time, [m, n, k], &mut out, true, lhs, rhs)?;
     Ok(out)
 }
 
@@ -69,31 +67,39 @@ pub struct ConvSizes {
 ///
 /// # Errors
 /// [`Stopped`].
-pub fn conv2d(x: &[f32], weight: &[f32], bias: &[f32], sizes: ConvSizes, pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
+pub fn conv2d(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    sizes: ConvSizes,
+    time: &mut TimeSlices,
+) -> Result<Vec<f32>, Stopped> {
     let [_, _, _, channels] = sizes.input;
     let [batch, out_h, out_w, out_channels] = sizes.output;
     let n_rows = batch * out_h * out_w;
     let depth = sizes.kernel * sizes.kernel * channels;
     let rhs = Strided { values: weight, row: out_channels, col: 1 };
-    if sizes.kernel == 1 && sizes.stride == 1 && sizes.upsample.is_none() && sizes.pad == [0, 0] {
-        let mut out = bias_rows(pace, n_rows, out_channels, Some(bias))?;
-        let lhs = Strided { values: x, row: channels, col: 1 };
-        matmul_in_slices(pace, [n_rows, out_channels, depth], &mut out, true, lhs, rhs)?;
+    let mut out = bias_rows(time, n_rows, out_channels, Some(bias))?;
+    if out.is_empty() || depth == 0 {
         return Ok(out);
     }
-    let mut out = bias_rows(pace, n_rows, out_channels, Some(bias))?;
-    // Where there are few rows, the product is split along its columns, over the block; else each thread takes blocks.
-    if n_rows.div_ceil(CONV_BLOCK_ROWS) >= 2 * rayon::current_num_threads() {
-        let is_deep = depth * out_channels > DEEP && out_channels > 64 && n_rows % DEEP_BLOCK_ROWS != 1;
-        let block_rows = if is_deep { DEEP_BLOCK_ROWS } else { CONV_BLOCK_ROWS };
-        let n_blocks = n_rows.div_ceil(block_rows);
-        pace.slices(n_blocks, &[2, block_rows, depth, out_channels], |blocks| {
-            let first = blocks.start * block_rows;
-            let out = &mut out[first * out_channels..n_rows.min(blocks.end * block_rows) * out_channels];
-            out.par_chunks_mut(block_rows * out_channels).enumerate().for_each_init(Vec::new, |rows, (block, out)| {
+    let is_in_place = sizes.pad == [0, 0] && sizes.input[..3] == sizes.output[..3];
+    if sizes.kernel == 1 && sizes.stride == 1 && sizes.upsample.is_none() && is_in_place {
+        let lhs = Strided { values: x, row: channels, col: 1 };
+        matmul_in_slices(time, [n_rows, out_channels, depth], &mut out, true, lhs, rhs)?;
+        return Ok(out);
+    }
+    // Where there are few rows, the product is split along its columns, over the threads; else each thread takes blocks. The bits
+    // are the same, but with few columns: there the sizes alone decide.
+    if out_channels <= FEW_COLUMNS || n_rows / CONV_BLOCK_ROWS >= 2 * rayon::current_num_threads() {
+        let is_deep = depth * out_channels > DEEP && out_channels >= DEEP_COLUMNS;
+        let blocks = Units { n_rows, unit_rows: if is_deep { DEEP_BLOCK_ROWS } else { CONV_BLOCK_ROWS } };
+        time.slices(blocks.n_units(), &[2, blocks.unit_rows, depth, out_channels], |slice| {
+            let parts = blocks.parts(slice, out_channels, &mut out);
+            parts.into_par_iter().for_each_init(Vec::new, |rows, (first, out)| {
                 let m = out.len() / out_channels;
                 rows.resize(m * depth, 0.0);
-                gather_rows(x, sizes, first + block * block_rows, rows);
+                gather_rows(x, sizes, first, rows);
                 let lhs = Strided { values: rows, row: depth, col: 1 };
                 matmul([m, out_channels, depth], out, true, lhs, rhs, false);
             });
@@ -104,7 +110,7 @@ pub fn conv2d(x: &[f32], weight: &[f32], bias: &[f32], sizes: ConvSizes, pace: &
             gather_rows(x, sizes, block * GATHERED_ROWS, rows);
         });
         let lhs = Strided { values: &rows, row: depth, col: 1 };
-        matmul_in_slices(pace, [n_rows, out_channels, depth], &mut out, true, lhs, rhs)?;
+        matmul_in_slices(time, [n_rows, out_channels, depth], &mut out, true, lhs, rhs)?;
     }
     Ok(out)
 }

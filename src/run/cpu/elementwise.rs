@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::math::{PARALLEL_FROM, exp, for_each, gelu, silu, vectorised};
-use super::pace::{EACH, Pace, Stopped};
+use super::time_slices::{EACH, Stopped, TimeSlices};
 use crate::graph::Activation;
 
 /// A slice of `values`, all of which are written: a copy of `x` to work on.
@@ -18,9 +18,9 @@ fn copy_of(values: &mut [f32], x: &[f32]) {
 ///
 /// # Errors
 /// [`Stopped`].
-pub fn activate(x: &[f32], activation: Activation, pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
+pub fn activate(x: &[f32], activation: Activation, time: &mut TimeSlices) -> Result<Vec<f32>, Stopped> {
     let mut out = vec![0.0; x.len()];
-    pace.slices(x.len().div_ceil(PARALLEL_FROM), &[EACH, PARALLEL_FROM], |parts| {
+    time.slices(x.len().div_ceil(PARALLEL_FROM), &[EACH, PARALLEL_FROM], |parts| {
         let part = parts.start * PARALLEL_FROM..x.len().min(parts.end * PARALLEL_FROM);
         copy_of(&mut out[part.clone()], &x[part.clone()]);
         activate_in_place(&mut out[part], activation);
@@ -47,9 +47,9 @@ fn activate_in_place(values: &mut [f32], activation: Activation) {
 ///
 /// # Errors
 /// [`Stopped`].
-pub fn geglu(x: &[f32], width: usize, pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
+pub fn geglu(x: &[f32], width: usize, time: &mut TimeSlices) -> Result<Vec<f32>, Stopped> {
     let mut out = vec![0.0; x.len() / 2];
-    pace.slices(out.len() / width.max(1), &[EACH, width], |rows| {
+    time.slices(out.len() / width.max(1), &[EACH, width], |rows| {
         let x = &x[2 * rows.start * width..2 * rows.end * width];
         let out = &mut out[rows.start * width..rows.end * width];
         out.par_chunks_mut(width).zip(x.par_chunks(2 * width)).with_min_len(16).for_each(|(out, row)| {
@@ -68,34 +68,41 @@ pub fn geglu(x: &[f32], width: usize, pace: &mut Pace) -> Result<Vec<f32>, Stopp
 ///
 /// # Errors
 /// [`Stopped`].
-pub fn add(a: &[f32], b: &[f32], a_shape: &[usize], b_shape: &[usize], pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
+pub fn add(
+    a: &[f32],
+    b: &[f32],
+    a_shape: &[usize],
+    b_shape: &[usize],
+    time: &mut TimeSlices,
+) -> Result<Vec<f32>, Stopped> {
     let mut out = vec![0.0; a.len()];
-    if a_shape == b_shape {
-        pace.slices(a.len().div_ceil(PARALLEL_FROM), &[EACH, PARALLEL_FROM], |parts| {
-            let part = parts.start * PARALLEL_FROM..a.len().min(parts.end * PARALLEL_FROM);
-            let values = a[part.clone()].par_chunks(PARALLEL_FROM).zip(b[part.clone()].par_chunks(PARALLEL_FROM));
-            out[part].par_chunks_mut(PARALLEL_FROM).zip(values).for_each(|(out, (a, b))| {
-                out.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (a, b))| *out = a + b);
-            });
-        })?;
-        return Ok(out);
-    }
     // The trailing dimensions that agree are added a run at a time; the others are counted through.
     let agree = a_shape.iter().zip(b_shape).rev().take_while(|(n, m)| n == m).count();
     let split = a_shape.len() - agree;
     let run: usize = a_shape[split..].iter().product();
-    let run_len = run.max(1);
-    pace.slices(a.len() / run_len, &[EACH, run_len], |runs| {
-        for idx in runs {
-            let (mut rest, mut at, mut stride) = (idx, 0, run);
-            for (&n, &m) in a_shape[..split].iter().zip(&b_shape[..split]).rev() {
-                at += if m == 1 { 0 } else { rest % n * stride };
-                rest /= n;
-                stride *= m;
-            }
-            let (a, out) = (&a[idx * run_len..][..run_len], &mut out[idx * run_len..][..run_len]);
-            out.iter_mut().zip(a.iter().zip(&b[at..at + run])).for_each(|(out, (a, b))| *out = a + b);
+    let run_of_b = |idx: usize| {
+        let (mut rest, mut at, mut stride) = (idx, 0, run);
+        for (&n, &m) in a_shape[..split].iter().zip(&b_shape[..split]).rev() {
+            at += if m == 1 { 0 } else { rest % n * stride };
+            rest /= n;
+            stride *= m;
         }
+        at
+    };
+    time.slices(a.len().div_ceil(PARALLEL_FROM), &[EACH, PARALLEL_FROM], |parts| {
+        let first = parts.start * PARALLEL_FROM;
+        let out = &mut out[first..a.len().min(parts.end * PARALLEL_FROM)];
+        out.par_chunks_mut(PARALLEL_FROM).enumerate().for_each(|(part, mut out)| {
+            let mut at = first + part * PARALLEL_FROM;
+            while !out.is_empty() {
+                let within = at % run;
+                let (now, later) = out.split_at_mut(out.len().min(run - within));
+                let (a, b) = (&a[at..], &b[run_of_b(at / run) + within..]);
+                now.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (a, b))| *out = a + b);
+                at += now.len();
+                out = later;
+            }
+        });
     })?;
     Ok(out)
 }
@@ -104,9 +111,9 @@ pub fn add(a: &[f32], b: &[f32], a_shape: &[usize], b_shape: &[usize], pace: &mu
 ///
 /// # Errors
 /// [`Stopped`].
-pub fn scale(x: &[f32], factor: f32, pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
+pub fn scale(x: &[f32], factor: f32, time: &mut TimeSlices) -> Result<Vec<f32>, Stopped> {
     let mut out = vec![0.0; x.len()];
-    pace.slices(x.len().div_ceil(PARALLEL_FROM), &[EACH, PARALLEL_FROM], |parts| {
+    time.slices(x.len().div_ceil(PARALLEL_FROM), &[EACH, PARALLEL_FROM], |parts| {
         let part = parts.start * PARALLEL_FROM..x.len().min(parts.end * PARALLEL_FROM);
         let of_parts = out[part.clone()].par_chunks_mut(PARALLEL_FROM).zip(x[part].par_chunks(PARALLEL_FROM));
         of_parts.for_each(|(out, x)| out.iter_mut().zip(x).for_each(|(out, x)| *out = x * factor));
@@ -118,10 +125,10 @@ pub fn scale(x: &[f32], factor: f32, pace: &mut Pace) -> Result<Vec<f32>, Stoppe
 ///
 /// # Errors
 /// [`Stopped`].
-pub fn affine(x: &[f32], factors: &[f32], offsets: &[f32], pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
+pub fn affine(x: &[f32], factors: &[f32], offsets: &[f32], time: &mut TimeSlices) -> Result<Vec<f32>, Stopped> {
     let channels = factors.len().max(1);
     let mut out = vec![0.0; x.len()];
-    pace.slices(x.len() / channels, &[EACH, channels], |rows| {
+    time.slices(x.len() / channels, &[EACH, channels], |rows| {
         let part = rows.start * channels..rows.end * channels;
         let of_rows = out[part.clone()].par_chunks_mut(channels).zip(x[part].par_chunks(channels));
         of_rows.with_min_len(64).for_each(|(out, x)| {

@@ -3,17 +3,17 @@
 use rayon::prelude::*;
 
 use super::math::{silu, sum, vectorised};
-use super::pace::{EACH, Pace, Stopped};
+use super::time_slices::{EACH, Stopped, TimeSlices};
 
 /// Rows whose sums are one thread's at a time.
 const SUMMED_ROWS: usize = 256;
 
 /// The sums of x and x² of each channel over the rows of one batch item, in f64 by blocks of f32. Added up in one order,
 /// however many threads and slices there are.
-fn channel_sums(x: &[f32], channels: usize, pace: &mut Pace) -> Result<(Vec<f64>, Vec<f64>), Stopped> {
+fn channel_sums(x: &[f32], channels: usize, time: &mut TimeSlices) -> Result<(Vec<f64>, Vec<f64>), Stopped> {
     let (mut sums, mut squares) = (vec![0.0f64; channels], vec![0.0f64; channels]);
     let part = channels * SUMMED_ROWS;
-    pace.slices(x.len().div_ceil(part), &[EACH, part], |parts| {
+    time.slices(x.len().div_ceil(part), &[EACH, part], |parts| {
         let x = &x[parts.start * part..x.len().min(parts.end * part)];
         let of_rows: Vec<_> = x.par_chunks(part).map(|rows| sums_of_rows(rows, channels)).collect();
         for (s, q) in of_rows {
@@ -47,7 +47,7 @@ fn sums_of_rows(rows: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
 ///
 /// # Errors
 /// [`Stopped`].
-#[allow(clippy::too_many_arguments, reason = "what the operation has, and the pace")]
+#[allow(clippy::too_many_arguments, reason = "what the operation has, and its slices")]
 pub fn group_norm(
     x: &[f32],
     weight: &[f32],
@@ -56,15 +56,18 @@ pub fn group_norm(
     groups: usize,
     eps: f64,
     with_silu: bool,
-    pace: &mut Pace,
+    time: &mut TimeSlices,
 ) -> Result<Vec<f32>, Stopped> {
+    if x.is_empty() {
+        return Ok(Vec::new());
+    }
     let channels = weight.len();
     let item = x.len() / batch.max(1);
     let per_group = channels / groups;
     let count = (item / groups) as f64;
     let mut out = vec![0.0; x.len()];
     for (x, out) in x.chunks_exact(item).zip(out.chunks_exact_mut(item)) {
-        let (sums, squares) = channel_sums(x, channels, pace)?;
+        let (sums, squares) = channel_sums(x, channels, time)?;
         let (mut scale, mut shift) = (vec![0.0f32; channels], vec![0.0f32; channels]);
         for group in 0..groups {
             let range = group * per_group..(group + 1) * per_group;
@@ -77,7 +80,7 @@ pub fn group_norm(
                 shift[c] = (f64::from(bias[c]) - mean * a) as f32;
             }
         }
-        pace.slices(x.len() / channels, &[EACH, channels], |rows| {
+        time.slices(x.len() / channels, &[EACH, channels], |rows| {
             let x = &x[rows.start * channels..rows.end * channels];
             let out = &mut out[rows.start * channels..rows.end * channels];
             out.par_chunks_mut(channels).zip(x.par_chunks(channels)).with_min_len(32).for_each(|(out, row)| {
@@ -99,10 +102,16 @@ pub fn group_norm(
 ///
 /// # Errors
 /// [`Stopped`].
-pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f64, pace: &mut Pace) -> Result<Vec<f32>, Stopped> {
+pub fn layer_norm(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    eps: f64,
+    time: &mut TimeSlices,
+) -> Result<Vec<f32>, Stopped> {
     let width = weight.len();
     let mut out = vec![0.0; x.len()];
-    pace.slices(x.len() / width.max(1), &[EACH, width], |rows| {
+    time.slices(x.len() / width.max(1), &[EACH, width], |rows| {
         let x = &x[rows.start * width..rows.end * width];
         let out = &mut out[rows.start * width..rows.end * width];
         normalise_rows(x, weight, bias, eps, out);

@@ -7,7 +7,9 @@ mod platform;
 #[path = "product/wasm.rs"]
 mod platform;
 
-use super::pace::{Pace, Stopped};
+use std::ops::Range;
+
+use super::time_slices::{Stopped, TimeSlices};
 
 /// A matrix inside a slice: where it begins and how far apart its rows and columns are.
 #[derive(Clone, Copy)]
@@ -25,28 +27,73 @@ fn last_index(rows: usize, cols: usize, row: usize, col: usize) -> usize {
 }
 
 /// Rows of the output that are computed at once where there is much to do: with fewer the right operand's packing costs more
-/// than it saves, and the product's library would add up in another order.
+/// than it saves.
 const SLICE_ROWS: usize = 128;
+
+/// Up to so many columns, how many rows are multiplied at once decides in which order the product's library adds up.
+pub(super) const FEW_COLUMNS: usize = 2;
+
+/// Rows of a product, cut into units that are multiplied each by itself. The last unit takes the rows that are left over too:
+/// for one row, and for few rows and columns, the product's library adds up in another order than for all rows at once. Units
+/// of 64 rows and more than 64 columns, or of 128 rows and more than [`FEW_COLUMNS`], have the bits of the whole product.
+#[derive(Clone, Copy)]
+pub(super) struct Units {
+    /// Rows of all units.
+    pub n_rows: usize,
+    /// Rows of a unit.
+    pub unit_rows: usize,
+}
+
+impl Units {
+    /// How many units there are: at least one.
+    pub fn n_units(self) -> usize {
+        (self.n_rows / self.unit_rows).max(1)
+    }
+
+    /// The rows of neighbouring units.
+    pub fn rows(self, units: Range<usize>) -> Range<usize> {
+        let end = if units.end == self.n_units() { self.n_rows } else { units.end * self.unit_rows };
+        units.start * self.unit_rows..end
+    }
+
+    /// The first row and the output, with rows of `width` values, of each of some neighbouring units.
+    pub fn parts(self, units: Range<usize>, width: usize, out: &mut [f32]) -> Vec<(usize, &mut [f32])> {
+        let rows = self.rows(units.clone());
+        let mut rest = &mut out[rows.start * width..rows.end * width];
+        let part = |unit: usize| {
+            let rows = self.rows(unit..unit + 1);
+            let (part, after) = std::mem::take(&mut rest).split_at_mut(rows.len() * width);
+            rest = after;
+            (rows.start, part)
+        };
+        units.map(part).collect()
+    }
+}
 
 /// [`matmul`] shared among all threads, in slices of rows.
 ///
 /// # Errors
 /// [`Stopped`].
 pub fn matmul_in_slices(
-    pace: &mut Pace,
+    time: &mut TimeSlices,
     [m, n, k]: [usize; 3],
     out: &mut [f32],
     accumulate: bool,
     lhs: Strided,
     rhs: Strided,
 ) -> Result<(), Stopped> {
-    // What is left over goes with the last unit. One or two columns are products of vectors, which the library adds up by rows.
-    let n_units = if n > 2 { (m / SLICE_ROWS).max(1) } else { 1 };
-    pace.slices(n_units, &[2, SLICE_ROWS, n, k], |units| {
-        let first = units.start * SLICE_ROWS;
-        let end = if units.end == n_units { m } else { units.end * SLICE_ROWS };
-        let rows = Strided { values: lhs.values.get(first * lhs.row..).unwrap_or_default(), ..lhs };
-        matmul([end - first, n, k], &mut out[first * n..end * n], accumulate, rows, rhs, true);
+    let units = Units { n_rows: m, unit_rows: if n > FEW_COLUMNS { SLICE_ROWS } else { m.max(1) } };
+    time.slices(units.n_units(), &[2, units.unit_rows, n, k], |slice| {
+        let rows = units.rows(slice);
+        let values = lhs.values.get(rows.start * lhs.row..).unwrap_or_default();
+        matmul(
+            [rows.len(), n, k],
+            &mut out[rows.start * n..rows.end * n],
+            accumulate,
+            Strided { values, ..lhs },
+            rhs,
+            true,
+        );
     })
 }
 

@@ -1,9 +1,12 @@
-//! Every operation in the smallest slices gives the same bits as in one, and stops between two of them.
+//! Every operation gives the same bits in the smallest slices as in one, with any number of threads, and stops between two
+//! slices.
+
+mod small;
 
 use super::*;
 use crate::graph::Activation;
 
-type Run = dyn Fn(&mut Pace) -> Result<Vec<f32>, Stopped>;
+type Run = dyn Fn(&mut TimeSlices) -> Result<Vec<f32>, Stopped> + Sync;
 
 /// An operation at one size.
 struct Case {
@@ -23,7 +26,7 @@ fn values(n: usize, seed: u32) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-fn case(name: &'static str, run: impl Fn(&mut Pace) -> Result<Vec<f32>, Stopped> + 'static) -> Case {
+fn case(name: &'static str, run: impl Fn(&mut TimeSlices) -> Result<Vec<f32>, Stopped> + Sync + 'static) -> Case {
     Case { name, run: Box::new(run) }
 }
 
@@ -32,7 +35,7 @@ fn conv(name: &'static str, input: [usize; 4], output: [usize; 4], kernel: usize
     let sizes = ConvSizes { input, output, kernel, stride, pad: [pad, pad], upsample: None };
     let x = values(input.iter().product(), 1);
     let (weight, bias) = (values(kernel * kernel * input[3] * output[3], 2), values(output[3], 3));
-    case(name, move |pace| conv2d(&x, &weight, &bias, sizes, pace))
+    case(name, move |time| conv2d(&x, &weight, &bias, sizes, time))
 }
 
 fn of_attention(
@@ -45,12 +48,12 @@ fn of_attention(
 ) -> Case {
     let sizes = AttentionSizes { batch: 2, n_queries, n_keys, width, heads, scale: 0.3, causal: n_queries == n_keys };
     let (q, k, v) = (values(2 * n_queries * width, 1), values(2 * n_keys * width, 2), values(2 * n_keys * width, 3));
-    case(name, move |pace| attention(&q, &k, &v, sizes, scores, pace))
+    case(name, move |time| attention(&q, &k, &v, sizes, scores, time))
 }
 
 fn of_linear(name: &'static str, m: usize, k: usize, n: usize) -> Case {
     let (x, weight, bias) = (values(m * k, 1), values(n * k, 2), values(n, 3));
-    case(name, move |pace| linear(&x, &weight, Some(&bias), k, n, pace))
+    case(name, move |time| linear(&x, &weight, Some(&bias), [m, n, k], time))
 }
 
 /// Large enough for more than one unit of work.
@@ -59,7 +62,7 @@ fn cases() -> Vec<Case> {
     let (other, scale, shift, row) = (values(x.len(), 5), values(12, 6), values(12, 7), values(3 * 12, 8));
     let (y, z) = (x.clone(), x.clone());
     let (norm_x, norm_scale, norm_shift) = (x.clone(), scale.clone(), shift.clone());
-    let (add_x, rows_x) = (x.clone(), x.clone());
+    let (add_x, rows_x, columns_x, column) = (x.clone(), x.clone(), x.clone(), values(5000, 9));
     let (scaled, affine_x, factors, offsets) = (x.clone(), x.clone(), scale.clone(), shift.clone());
     vec![
         of_linear("linear", 700, 600, 70),
@@ -70,31 +73,38 @@ fn cases() -> Vec<Case> {
         conv("conv, step 2", [2, 40, 40, 6], [2, 20, 20, 8], 3, 2),
         conv("conv 1x1", [1, 40, 41, 6], [1, 40, 41, 8], 1, 1),
         conv("conv, many weights", [1, 34, 32, 480], [1, 34, 32, 1000], 3, 1),
+        conv("conv, many weights, one row left over", [1, 31, 31, 480], [1, 31, 31, 1000], 3, 1),
+        conv("conv, one row left over", [1, 25, 41, 64], [1, 25, 41, 8], 3, 1),
+        conv("conv, few rows left over", [1, 24, 23, 64], [1, 24, 23, 8], 3, 1),
+        conv("conv, two columns", [1, 25, 41, 6], [1, 25, 41, 2], 3, 1),
+        conv("conv, one column", [1, 25, 41, 6], [1, 25, 41, 1], 3, 1),
+        conv("conv 1x1, one row left over", [1, 43, 3, 600], [1, 43, 3, 7], 1, 1),
         of_attention("attention", 300, 77, 24, 3, Scores::Flash),
         of_attention("causal attention", 201, 201, 24, 3, Scores::Flash),
         of_attention("attention by heads", 130, 70, 24, 3, Scores::Heads(2)),
         of_attention("attention, all scores", 130, 70, 24, 3, Scores::Whole),
-        case("silu", move |pace| activate(&y, Activation::Silu, pace)),
-        case("geglu", move |pace| geglu(&z, 6, pace)),
-        case("add", move |pace| add(&add_x, &other, &[3, 5000, 12], &[3, 5000, 12], pace)),
-        case("add rows", move |pace| add(&rows_x, &row, &[3, 5000, 12], &[3, 1, 12], pace)),
-        case("scale", move |pace| elementwise::scale(&scaled, 0.3, pace)),
-        case("affine", move |pace| affine(&affine_x, &factors, &offsets, pace)),
-        case("group norm", move |pace| group_norm(&norm_x, &norm_scale, &norm_shift, 3, 4, 1e-5, true, pace)),
-        case("layer norm", move |pace| layer_norm(&x, &scale, &shift, 1e-5, pace)),
+        case("silu", move |time| activate(&y, Activation::Silu, time)),
+        case("geglu", move |time| geglu(&z, 6, time)),
+        case("add", move |time| add(&add_x, &other, &[3, 5000, 12], &[3, 5000, 12], time)),
+        case("add columns", move |time| add(&columns_x, &column, &[3, 5000, 12], &[1, 5000, 1], time)),
+        case("add rows", move |time| add(&rows_x, &row, &[3, 5000, 12], &[3, 1, 12], time)),
+        case("scale", move |time| elementwise::scale(&scaled, 0.3, time)),
+        case("affine", move |time| affine(&affine_x, &factors, &offsets, time)),
+        case("group norm", move |time| group_norm(&norm_x, &norm_scale, &norm_shift, 3, 4, 1e-5, true, time)),
+        case("layer norm", move |time| layer_norm(&x, &scale, &shift, 1e-5, time)),
     ]
 }
 
 #[test]
 fn slices_change_no_bit() {
     for Case { name, run } in cases() {
-        let whole = run(&mut Pace::new(&mut || true)).unwrap();
+        let whole = run(&mut TimeSlices::new(&mut || true)).unwrap();
         let mut n_asked = 0;
         let mut go_on = || {
             n_asked += 1;
             true
         };
-        let sliced = run(&mut Pace::new(&mut go_on).with_most(1)).unwrap();
+        let sliced = run(&mut TimeSlices::new(&mut go_on).with_most(1)).unwrap();
         assert!(whole.iter().zip(&sliced).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}");
         assert!(whole.iter().all(|value| value.is_finite()) && whole.len() == sliced.len(), "{name}");
         assert!(n_asked > 0, "{name} asks nobody");
@@ -105,8 +115,26 @@ fn slices_change_no_bit() {
                 n_asked += 1;
                 n_asked < stop
             };
-            assert_eq!(run(&mut Pace::new(&mut go_on).with_most(1)), Err(Stopped), "{name}");
+            assert_eq!(run(&mut TimeSlices::new(&mut go_on).with_most(1)), Err(Stopped), "{name}");
             assert_eq!(n_asked, stop, "{name}");
+        }
+    }
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let with_threads = |run: &Run, n_threads: usize, most: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+        pool.install(|| run(&mut TimeSlices::new(&mut || true).with_most(most))).unwrap()
+    };
+    for Case { name, run } in cases() {
+        let expected = with_threads(&*run, 1, usize::MAX);
+        for n_threads in [1, 2, 4, 7] {
+            for most in [1, usize::MAX] {
+                let got = with_threads(&*run, n_threads, most);
+                let n_unlike = expected.iter().zip(&got).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+                assert_eq!(n_unlike, 0, "{name}: {n_threads} threads, {most} units in a slice");
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Number, Value};
 
 use super::{BlockType, DEFAULT_ALIGNMENT, MAGIC, MAX_GGML_DIMS, n_elements};
+use crate::error::words::counted;
 use crate::error::{Error, Result};
 use crate::weights::header::{MAX_DIMS, MAX_HEADER_BYTES, MAX_TENSORS, is_lfs_pointer};
 use crate::weights::source::ByteSource;
@@ -228,7 +229,7 @@ fn check_places(tensors: &BTreeMap<String, Tensor>, alignment: u64, n_data: u64)
     if (end..=padded_end).contains(&n_data) {
         Ok(())
     } else {
-        Err(format!("its tensors have {end} bytes, but {n_data} follow the header"))
+        Err(format!("its tensors have {}, but {n_data} follow the header", counted(end, "byte")))
     }
 }
 
@@ -411,7 +412,11 @@ impl<'a> Cursor<'a> {
             let n_more = WINDOW_BYTES.max((n - self.window.len()) as u64).min(self.source.len() - at) as usize;
             let bytes = self.source.read(at, n_more).await?;
             if bytes.len() != n_more {
-                return Err(Fault::Broken(format!("of {n_more} bytes of its header {} could be read", bytes.len())));
+                return Err(Fault::Broken(format!(
+                    "of {} of its header {} could be read",
+                    counted(n_more, "byte"),
+                    bytes.len()
+                )));
             }
             if self.window.is_empty() { self.window = bytes } else { self.window.extend(bytes) }
         }

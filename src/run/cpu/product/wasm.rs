@@ -56,7 +56,8 @@ pub unsafe fn multiply(
         return;
     }
     let out = Out(out.as_mut_ptr());
-    let n_threads = if shared && m * n * k >= SHARED_FROM { rayon::current_num_threads() } else { 1 };
+    let n_threads =
+        if shared && m.saturating_mul(n).saturating_mul(k) >= SHARED_FROM { rayon::current_num_threads() } else { 1 };
     if n_threads == 1 {
         // SAFETY: as promised, and `out` is borrowed for itself.
         unsafe { multiply_part([0..m, 0..n], [n, k], out, accumulate, lhs, rhs, &mut Vec::new()) };

@@ -21,22 +21,22 @@ pub(super) const EACH: usize = 16;
 pub struct Stopped;
 
 /// See the module.
-pub struct Pace<'a> {
+pub struct TimeSlices<'a> {
     go_on: &'a mut dyn FnMut() -> bool,
     /// The most units of one slice.
     most: usize,
 }
 
-impl<'a> Pace<'a> {
+impl<'a> TimeSlices<'a> {
     /// Asks `go_on` between two slices.
     pub fn new(go_on: &'a mut dyn FnMut() -> bool) -> Self {
-        Pace { go_on, most: usize::MAX }
+        TimeSlices { go_on, most: usize::MAX }
     }
 
     /// The same with at most so many units in a slice.
     #[cfg(test)]
     pub fn with_most(self, most: usize) -> Self {
-        Pace { most, ..self }
+        TimeSlices { most, ..self }
     }
 
     /// Does `n` units of work in order: `work` is given the units of one slice, in multiples of the threads that share them. A
