@@ -280,8 +280,8 @@ impl Engine {
         let config = request.resolve(&self.defaults(), size, has_mask, 0)?;
         // How much work a picture is does not depend on its pixels.
         let blank = || RgbImage { width: 1, height: 1, pixels: vec![255; 3] };
-        let pictures = Pictures { start_picture: has_start_picture.then(blank), mask: has_mask.then(blank) };
-        let generation = self.draw_resolved(config, pictures)?;
+        let (start_picture, mask) = (has_start_picture.then(blank), has_mask.then(blank));
+        let generation = Generation::new(self, Inputs { config, start_picture, mask })?;
         Ok(Work { n_steps: generation.n_steps(), flops: generation.total_flops() })
     }
 
@@ -301,7 +301,10 @@ impl Engine {
     /// As there.
     pub fn draw_resolved(&self, config: SDConfig, pictures: Pictures) -> Result<Generation> {
         let Pictures { start_picture, mask } = pictures;
-        mask.as_ref().map_or(Ok(()), check_mask)?;
+        if let (Some(picture), Some(mask)) = (&start_picture, &mask) {
+            config.validate_for(self.configs().sides())?;
+            check_mask(mask, (picture.width, picture.height), &config)?;
+        }
         Generation::new(self, Inputs { config, start_picture, mask })
     }
 }

@@ -20,6 +20,8 @@ mod pictures;
 mod plan;
 #[path = "cli/refusals.rs"]
 mod refusals;
+#[path = "cli/threads.rs"]
+mod threads;
 #[path = "cli/variation.rs"]
 mod variation;
 

@@ -8,7 +8,7 @@ mod desk;
 #[path = "common/headers.rs"]
 mod headers;
 #[path = "hub_server/mod.rs"]
-#[allow(dead_code, reason = "the Hub behaves here")]
+#[allow(dead_code, reason = "the Hub behaves here, for the most part")]
 mod hub_server;
 #[path = "common/numbers.rs"]
 mod numbers;
@@ -19,11 +19,18 @@ mod tiny;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::rc::Rc;
 
+use darkroom::Error;
 use darkroom::checkpoint::inspect::{Report, inspect};
+use darkroom::error::Class;
+use darkroom::hub::http::Http;
+use darkroom::hub::native::NativeHttp;
+use darkroom::hub::remote::Remote;
+use darkroom::hub::{RepoId, peek};
 use desk::{Desk, Run};
 use headers::{Sparse, table};
-use hub_server::{Hub, REPO};
+use hub_server::{Fault, Hub, REPO};
 use pollster::block_on;
 use serde_json::{Value, json};
 
@@ -326,4 +333,42 @@ fn the_hub_is_asked_for_headers_alone() {
     run(&format!("{REPO}/loras/dog.safetensors")).was_refused(3, &["404", "loras/dog.safetensors"]);
     let address = format!("{}/{REPO}/resolve/main/loras/cat.safetensors", hub.endpoint);
     assert_eq!(json_of(&run(&address))["kind"], "lora");
+}
+
+/// The server's own trouble passes; what is about the file does not.
+#[test]
+fn a_busy_server_is_told_from_a_file_that_is_not_there() {
+    let hub = Hub::start(hub_server::emoji_files());
+    let http: Rc<dyn Http> = Rc::new(NativeHttp::default());
+    let remote = Remote::hub(&hub.endpoint, None).unwrap();
+    let path = "unet/diffusion_pytorch_model.fp16.safetensors";
+    let address = format!("{}/{REPO}/resolve/main/{path}", hub.endpoint);
+    let is_told = |error: Error, status: u16| {
+        let is_passing = status == 429 || status >= 500;
+        assert_eq!(error.class(), if is_passing { Class::Network } else { Class::Model }, "{error}");
+        let message = error.to_string();
+        assert!(message.contains(&status.to_string()) && message.contains("try again") == is_passing, "{message}");
+    };
+    for status in [404, 410, 429, 500, 501, 503, 507] {
+        let fails = || hub.order(path, Fault::Status(status, "X-Nothing: 0"), 1);
+        fails();
+        is_told(block_on(peek::open_address(&http, &address)).err().unwrap(), status);
+        fails();
+        let repo: RepoId = REPO.parse().unwrap();
+        is_told(block_on(peek::open_file(&http, &remote, &repo, path)).err().unwrap(), status);
+        let file = block_on(peek::open_address(&http, &address)).unwrap();
+        fails();
+        is_told(block_on(file.read(file.len() - 8, 8)).unwrap_err(), status);
+        assert_eq!(block_on(file.read(file.len() - 8, 8)).unwrap().len(), 8);
+    }
+}
+
+#[test]
+fn a_word_that_fits_no_text_encoder_is_an_embedding_still() {
+    let desk = Desk::new();
+    let run = desk.run(&["inspect", &put(&desk, "embedding-diffusers-other")]);
+    run.succeeded();
+    for words in ["textual inversion embedding", "2 vectors", "640 wide", "768", "1024", "1280"] {
+        assert!(run.stdout.contains(words), "no {words:?} in {}", run.stdout);
+    }
 }

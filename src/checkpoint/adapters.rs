@@ -79,6 +79,11 @@ fn t2i_adapter(view: &View<'_>) -> Option<Identity> {
     Some(Identity { family, ..steers(Kind::T2iAdapter, "a T2I-Adapter") })
 }
 
+/// Whether a tensor is named as words are that training made up: `<cat-toy>`.
+fn is_word(name: &str) -> bool {
+    name.trim().strip_prefix('<').and_then(|name| name.strip_suffix('>')).is_some_and(|name| !name.is_empty())
+}
+
 /// Vectors for a word.
 fn embedding(view: &View<'_>) -> Option<Identity> {
     let vectors = |name: &str| match view.shape(name)? {
@@ -86,6 +91,7 @@ fn embedding(view: &View<'_>) -> Option<Identity> {
         [n, width] if *n <= MOST_VECTORS => Some((*n, *width)),
         _ => None,
     };
+    let mut obstacle = "an embedding is a word for the prompts of a model, not a model".to_owned();
     let (n_vectors, family) = if let (Some((n, _)), true) = (vectors("clip_l"), view.has("clip_g")) {
         (n, Some(Family::Xl))
     } else {
@@ -98,10 +104,16 @@ fn embedding(view: &View<'_>) -> Option<Identity> {
             768 => (n, Some(Family::Sd1)),
             1024 => (n, Some(Family::Sd2)),
             1280 => (n, Some(Family::Xl)),
-            _ if name == "emb_params" => (n, None),
+            _ if name == "emb_params" || is_word(name) => {
+                obstacle += &format!(
+                    "; these vectors are {width} wide, and the text encoders of Stable Diffusion 1 take 768, of 2 1024, of XL \
+                     768 and 1280"
+                );
+                (n, None)
+            }
             _ => return None,
         }
     };
-    let obstacle = Some("an embedding is a word for the prompts of a model, not a model".into());
+    let obstacle = Some(obstacle);
     Some(Identity { family, n_vectors: Some(n_vectors), obstacle, ..Identity::of_kind(Kind::Embedding) })
 }

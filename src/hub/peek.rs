@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::http::{Get, Http, Reply};
 use super::remote::{Remote, is_html};
+use super::retry::is_of_server;
 use super::{Component, ModelFile, RepoId, Source, Variant};
 use crate::error::{Error, Result};
 use crate::weights::{ByteSource, LocalFuture};
@@ -48,6 +49,9 @@ impl Asked<'_> {
             (200 | 206, _) if is_html(&*reply) => Err(self.fail("the address gives a web page, not a file".into())),
             (200 | 206, _) => Ok(reply),
             (status, Some((remote, repo))) => Err(remote.refusal(repo.path(), Some(self.name), status)),
+            (status, None) if is_of_server(status) => {
+                Err(self.broken(format!("the host answers with HTTP status {status}: try again later")))
+            }
             (status, None) => Err(self.fail(format!("the host answers with HTTP status {status}: check the address"))),
         }
     }
@@ -108,7 +112,7 @@ impl ByteSource for PeekedFile {
 /// The file at any address.
 ///
 /// # Errors
-/// [`Error::Hub`] with what the host answered; [`Error::Network`] where it cannot be reached.
+/// [`Error::Hub`] with what the host answered; [`Error::Network`] where it cannot be reached, is busy or broken.
 pub async fn open_address(http: &Rc<dyn Http>, address: &str) -> Result<Rc<dyn ByteSource>> {
     let asked = Asked { http, name: address, remote: None };
     Ok(Rc::new(asked.open(Get::whole(address, None)).await?))
@@ -117,7 +121,7 @@ pub async fn open_address(http: &Rc<dyn Http>, address: &str) -> Result<Rc<dyn B
 /// One file of a repository.
 ///
 /// # Errors
-/// [`Error::Hub`] with what the Hub answered; [`Error::Network`] where it cannot be reached.
+/// [`Error::Hub`] with what the Hub answered; [`Error::Network`] where it cannot be reached, is busy or broken.
 pub async fn open_file(http: &Rc<dyn Http>, remote: &Remote, repo: &RepoId, path: &str) -> Result<Rc<dyn ByteSource>> {
     let name = format!("{repo}/{path}");
     let url = remote.file_url(repo.path(), repo.revision(), path);

@@ -13,6 +13,12 @@ pub fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504 | 520..=524)
 }
 
+/// Whether a status is the server's own trouble, and not about the file: it is busy, broken or away.
+#[must_use]
+pub fn is_of_server(status: u16) -> bool {
+    is_passing(status) || (500..600).contains(&status)
+}
+
 /// The wait before attempt number `attempt` + 1, in milliseconds: doubled with each attempt up to `max_ms`, and between
 /// half and all of that by `jitter`, 0 to 1, so that those who were turned away together do not come back together.
 #[must_use]

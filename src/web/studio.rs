@@ -34,25 +34,6 @@ impl Studio {
         &self.0
     }
 
-    /// Refuses what the pipeline would refuse in the command line's words.
-    fn check_given(&self, request: &Request, has_picture: bool, has_mask: bool) -> Result<(), JsValue> {
-        if has_mask && !has_picture {
-            return Err(refuse("mask without a picture is not possible: give the picture to repaint too"));
-        }
-        let without_picture = [("strength", request.strength.is_some()), ("fit", request.fit.is_some())];
-        if let Some((field, _)) = without_picture.into_iter().find(|(_, is_given)| *is_given && !has_picture) {
-            return Err(refuse_field(
-                field,
-                &format!("{field} without a picture is not possible: give the picture too"),
-            ));
-        }
-        if self.0.configs().is_inpaint() && !has_mask {
-            let name = self.0.name();
-            return Err(refuse(&format!("{name} only repaints parts of a picture: give a picture and a mask")));
-        }
-        Ok(())
-    }
-
     /// Loads from wherever the files are.
     async fn load_from(
         source: Rc<dyn Source>,
@@ -224,7 +205,6 @@ impl Studio {
         has_mask: bool,
     ) -> Result<JsValue, JsValue> {
         let request = read_request(request)?;
-        self.check_given(&request, has_picture, has_mask)?;
         let work = self.0.work(&request, has_picture, has_mask)?;
         let syntax = request.prompt_syntax.unwrap_or_default();
         let (prompt, _) = request.lora_tags()?;
@@ -263,7 +243,6 @@ impl Studio {
         let start_picture = given_picture(picture, "picture", false)?;
         let mask = given_picture(mask, "mask", true)?;
         let request = read_request(request)?;
-        self.check_given(&request, start_picture.is_some(), mask.is_some())?;
         Ok(Drawing::new(self.0.draw(&request, Pictures { start_picture, mask }, random_seed())?))
     }
 }

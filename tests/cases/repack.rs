@@ -87,7 +87,7 @@ pub const CASES: &[Case] = &[
 pub fn smallest() -> Vec<Case> {
     let mut cases = Vec::new();
     for outputs in [1, 2, 4, 5, 8] {
-        for (inputs, taps) in [(1, 1), (3, 1), (1, 9), (4, 9)] {
+        for (inputs, taps) in [(1, 1), (2, 1), (3, 1), (1, 9), (4, 9)] {
             for raw in [Raw::F16, Raw::F32, Raw::Q8_0, Raw::Q4_0] {
                 let inputs = if raw.blocks().is_some() { 32 * inputs } else { inputs };
                 let taps = if raw.blocks().is_some() { 1 } else { taps };

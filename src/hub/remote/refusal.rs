@@ -2,7 +2,7 @@
 
 use super::super::RepoId;
 use super::super::http::{Broken, Http};
-use super::super::retry::is_passing;
+use super::super::retry::is_of_server;
 use super::{Layout, Remote};
 use crate::error::Error;
 
@@ -84,7 +84,7 @@ impl Remote {
             ),
         };
         let repo = repo.to_owned();
-        if is_passing(status) { Error::Network { repo, reason } } else { Error::Hub { repo, reason } }
+        if is_of_server(status) { Error::Network { repo, reason } } else { Error::Hub { repo, reason } }
     }
 
     /// The error for an answer that no Hub gives.

@@ -36,50 +36,71 @@ impl Prepared {
     /// # Errors
     /// [`crate::Error::Request`] for a mask without white.
     pub fn of(picture: &RgbImage, mask: Option<&RgbImage>, config: &SDConfig) -> Result<Self> {
-        let &SDConfig { width, height, fit, mask_blur, padding_mask_crop, .. } = config;
+        let &SDConfig { width, height, fit, .. } = config;
         let Some(mask) = mask else {
             return Ok(Prepared { pixels: picture.fitted(width, height, fit), mask: None, overlay: None });
         };
-        let (pixels, mask, overlay) = match padding_mask_crop {
-            None if mask_blur == 0.0 => {
-                (picture.fitted(width, height, fit), Mask::from_image(mask, width, height, fit), None)
-            }
-            None => {
-                let soft = soft_mask(mask, picture, mask_blur).fitted(width, height, fit);
+        let DrawnMask { mask, soft, region } = DrawnMask::of(mask, (picture.width, picture.height), config)?;
+        let (pixels, overlay) = match (soft, region) {
+            (None, _) => (picture.fitted(width, height, fit), None),
+            (Some(mask), None) => {
                 let pixels = picture.fitted(width, height, fit);
-                let overlay = Overlay { original: pixels.clone(), mask: soft.to_gray(), region: None };
-                (pixels, Mask::from_image(&soft, width, height, fit), Some(overlay))
+                (pixels.clone(), Some(Overlay { original: pixels, mask, region: None }))
             }
-            Some(padding) => {
-                let soft = soft_mask(mask, picture, mask_blur);
-                let gray = soft.to_gray();
-                let Some(region) = Region::of_mask(&gray, width, height, padding) else { return without_white(false) };
+            (Some(mask), Some(region)) => {
                 let pixels = picture.cropped(region).fitted(width, height, Fit::Pad);
-                let mask = Mask::from_image(&soft.cropped(region), width, height, Fit::Pad);
-                (pixels, mask, Some(Overlay { original: picture.clone(), mask: gray, region: Some(region) }))
+                (pixels, Some(Overlay { original: picture.clone(), mask, region: Some(region) }))
             }
         };
-        match mask.is_empty() {
-            true => without_white(mask_blur > 0.0),
-            false => Ok(Prepared { pixels, mask: Some(mask), overlay }),
-        }
+        Ok(Prepared { pixels, mask: Some(mask), overlay })
     }
 }
 
-/// Refuses a black mask before a model is there. A mask that becomes black at the size that is drawn is refused by the drawing.
+/// A mask as it is drawn with.
+struct DrawnMask {
+    mask: Mask,
+    /// What hides the original, where that is laid over: of the size that is drawn, or with a region of the original's.
+    soft: Option<GrayImage>,
+    /// The part of the original that is drawn; all of it where absent.
+    region: Option<Region>,
+}
+
+impl DrawnMask {
+    /// From the mask that was given and the size of its picture.
+    ///
+    /// # Errors
+    /// [`crate::Error::Request`] for one without white.
+    fn of(mask: &RgbImage, (picture_width, picture_height): (usize, usize), config: &SDConfig) -> Result<Self> {
+        let &SDConfig { width, height, fit, mask_blur, padding_mask_crop, .. } = config;
+        // At the picture's size, blurred by a radius in its pixels.
+        let blurred = || mask.fitted(picture_width, picture_height, Fit::Stretch).blurred(mask_blur);
+        let drawn = match padding_mask_crop {
+            None if mask_blur == 0.0 => {
+                DrawnMask { mask: Mask::from_image(mask, width, height, fit), soft: None, region: None }
+            }
+            None => {
+                let soft = blurred().fitted(width, height, fit);
+                let mask = Mask::from_image(&soft, width, height, fit);
+                DrawnMask { mask, soft: Some(soft.to_gray()), region: None }
+            }
+            Some(padding) => {
+                let soft = blurred();
+                let gray = soft.to_gray();
+                let Some(region) = Region::of_mask(&gray, width, height, padding) else { return without_white(false) };
+                let mask = Mask::from_image(&soft.cropped(region), width, height, Fit::Pad);
+                DrawnMask { mask, soft: Some(gray), region: Some(region) }
+            }
+        };
+        if drawn.mask.is_empty() { without_white(mask_blur > 0.0) } else { Ok(drawn) }
+    }
+}
+
+/// Refuses a mask that leaves nothing to repaint in a picture of that width and height, before a model is there.
 ///
 /// # Errors
 /// [`crate::Error::Request`] for one.
-pub fn check_mask(mask: &RgbImage) -> Result<()> {
-    match mask.pixels.iter().all(|&level| level == 0) {
-        true => without_white(false),
-        false => Ok(()),
-    }
-}
-
-/// The mask at the picture's size, blurred by a radius in its pixels.
-fn soft_mask(mask: &RgbImage, picture: &RgbImage, radius: f64) -> RgbImage {
-    mask.fitted(picture.width, picture.height, Fit::Stretch).blurred(radius)
+pub fn check_mask(mask: &RgbImage, picture: (usize, usize), config: &SDConfig) -> Result<()> {
+    DrawnMask::of(mask, picture, config).map(drop)
 }
 
 fn without_white<T>(is_blurred: bool) -> Result<T> {

@@ -66,6 +66,8 @@ pub struct Model {
     pub is_inpaint: bool,
     pub defaults: Defaults,
     pub sampler: Sampler,
+    /// Those that are offered, the model's own among them.
+    pub samplers: Vec<Sampler>,
 }
 
 impl Model {
@@ -83,6 +85,7 @@ impl Model {
             is_inpaint: configs.is_inpaint(),
             defaults: configs.defaults(named),
             sampler: configs.scheduler.sampler()?,
+            samplers: configs.scheduler.menu(),
         })
     }
 

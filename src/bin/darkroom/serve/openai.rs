@@ -14,7 +14,6 @@ use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use darkroom::request::{MAX_GUIDANCE_SCALE, MAX_STEPS};
-use darkroom::sampler::{Sampler, SamplerKind};
 use serde_json::{Value, json};
 
 use super::desk::Desk;
@@ -39,18 +38,12 @@ pub fn now() -> u64 {
 fn model_object(model: &Model, limits: &Limits) -> Value {
     let created =
         model.written().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
+    // Those of the README that are not among them are taken too.
+    let samplers: Vec<String> = model.samplers.iter().map(|sampler| sampler.name()).collect();
     json!({ "id": model.name, "object": "model", "created": created, "owned_by": "darkroom",
         "version": model.defaults.version.key(), "is_inpaint": model.is_inpaint, "width": model.defaults.size.0, "height": model.defaults.size.1,
         "size_multiple": model.defaults.size_multiple, "sampler": model.sampler.name(), "steps": model.defaults.steps,
-        "guidance_scale": model.defaults.guidance_scale, "samplers": samplers(model), "limits": limits_object(model, limits) })
-}
-
-/// The names that `sampler` takes, with the schedules that people ask for; others of the README are taken too.
-fn samplers(model: &Model) -> Vec<String> {
-    match SamplerKind::EDM.contains(&model.sampler.kind) {
-        true => SamplerKind::EDM.map(|kind| kind.name().to_owned()).to_vec(),
-        false => Sampler::menu().into_iter().map(Sampler::name).collect(),
-    }
+        "guidance_scale": model.defaults.guidance_scale, "samplers": samplers, "limits": limits_object(model, limits) })
 }
 
 /// What a request for this model may ask for, sides in pixels.

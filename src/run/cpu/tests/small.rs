@@ -200,7 +200,8 @@ fn gelu(x: f64) -> f64 {
 
 #[test]
 fn values_by_themselves() {
-    let formulas: [(Activation, fn(f64) -> f64); 5] = [
+    type Formula = fn(f64) -> f64;
+    let formulas: [(Activation, Formula); 5] = [
         (Activation::Silu, |x| x / (1.0 + (-x).exp())),
         (Activation::Gelu, gelu),
         (Activation::QuickGelu, |x| x / (1.0 + (-1.702 * x).exp())),
