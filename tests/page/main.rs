@@ -11,6 +11,7 @@ mod backup;
 mod bench;
 mod brought;
 mod browser;
+mod clip_skip;
 mod drawing;
 mod faults;
 mod files;
@@ -30,6 +31,7 @@ mod models;
 mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
+mod offers;
 mod paint;
 mod prompts;
 mod reload;
