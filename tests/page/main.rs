@@ -32,6 +32,7 @@ mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
 mod offers;
+mod origins;
 mod paint;
 mod prompts;
 mod reload;
@@ -46,5 +47,6 @@ mod tiles;
 #[path = "../common/tiny.rs"]
 mod tiny;
 mod trouble;
+mod viewer;
 mod weights;
 mod wildcards;
