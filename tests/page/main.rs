@@ -18,6 +18,7 @@ mod files;
 mod firefox;
 #[path = "../../tools/serve/folder.rs"]
 mod folder;
+mod gallery_memory;
 mod grid;
 mod highlight;
 mod kept;
