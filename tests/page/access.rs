@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use darkroom::image::RgbImage;
 use serde_json::{Value, json};
 
-use crate::browser::{Browser, page_url};
+use crate::browser::{Browser, page_url, picture};
+use crate::shape::resize;
 
 const APPLE: &str = "a red apple on a blue background";
 
@@ -40,9 +42,18 @@ fn violations(browser: &Browser) -> Vec<String> {
     found.as_array().expect("a list").iter().map(|each| each.as_str().expect("a text").to_owned()).collect()
 }
 
-fn set_scheme(browser: &Browser, scheme: &str) {
-    let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+fn emulate(browser: &Browser, feature: &str, value: &str) {
+    let features = json!({ "features": [{ "name": feature, "value": value }] });
     browser.post("/goog/cdp/execute", json!({ "cmd": "Emulation.setEmulatedMedia", "params": features }));
+}
+
+/// Shows the page dark or light, as its settings do.
+fn set_theme(browser: &Browser, theme: &str) {
+    browser.eval(&format!(
+        "(() => {{ const menu = document.getElementById('theme'); menu.value = '{theme}'; menu.dispatchEvent(new Event('change')); }})()"
+    ));
+    // Colours change in passing.
+    browser.run("await new Promise((resolve) => setTimeout(resolve, 500))");
 }
 
 #[test]
@@ -64,9 +75,7 @@ fn axe_finds_nothing_wrong() {
     browser.run("const { write_styles } = await import('./page/styles.js'); write_styles([{ name: 'Ink', prompt: 'ink', negative: 'photo' }]);");
     let mut found = Vec::new();
     for scheme in ["light", "dark"] {
-        set_scheme(&browser, scheme);
-        // Colours change in passing.
-        browser.run("await new Promise((resolve) => setTimeout(resolve, 500))");
+        set_theme(&browser, scheme);
         let mut look = |screen: &str| {
             found.extend(violations(&browser).into_iter().map(|each| format!("{scheme}, {screen}: {each}")));
         };
@@ -93,6 +102,110 @@ fn axe_finds_nothing_wrong() {
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The first visit, the gallery with its images, some selected and one a favourite, and the viewer; in a wide window and on a phone.
+#[test]
+fn axe_finds_nothing_wrong_at_any_size() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    let mut found = Vec::new();
+    let mut look = |screen: &str| {
+        for (width, height, mobile) in [(1440, 900, false), (390, 844, true)] {
+            resize(&browser, (width, height, mobile));
+            for theme in ["light", "dark"] {
+                set_theme(&browser, theme);
+                found
+                    .extend(violations(&browser).into_iter().map(|each| format!("{screen}, {width}, {theme}: {each}")));
+            }
+        }
+    };
+    assert_eq!(browser.eval("document.getElementById('welcome').checkVisibility()"), true);
+    look("first visit");
+    browser.draw(APPLE, 1);
+    browser.draw("a rocket on a black background", 1);
+    look("drawn");
+    browser.eval("document.getElementById('open-gallery').click()");
+    browser.eval("document.querySelector('.favourite').click()");
+    browser.eval("document.querySelector('.card:last-child [type=checkbox]').click()");
+    look("gallery");
+    browser.eval("document.getElementById('open-gallery').click()");
+    browser.eval("document.querySelector('.card .open').click()");
+    browser.press(&['c']);
+    look("viewer");
+    browser.eval("document.getElementById('viewer').close()");
+    // On a phone the options lie over the picture, and the mask has the stage.
+    resize(&browser, (390, 844, true));
+    browser.eval("document.getElementById('open-panel').click()");
+    browser.eval("document.querySelectorAll('#request details').forEach((details) => { details.open = true; })");
+    look("options");
+    browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Edit').click()");
+    browser.wait_until("!document.getElementById('start-filled').hidden");
+    look("mask");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The pixels of an element on the screen.
+fn screenshot(browser: &Browser, selector: &str) -> RgbImage {
+    let place = browser.eval(&format!(
+        "(() => {{ const box = document.querySelector('{selector}').getBoundingClientRect();
+        return {{ x: box.x, y: box.y, width: box.width, height: box.height, scale: 1 }}; }})()"
+    ));
+    let shot = json!({ "cmd": "Page.captureScreenshot", "params": { "format": "png", "clip": place } });
+    let file = browser.post("/goog/cdp/execute", shot)["data"].take();
+    picture(&browser.run(&format!(
+        "const image = new Image();
+        image.src = 'data:image/png;base64,' + {file};
+        await image.decode();
+        const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+        const context = canvas.getContext('2d');
+        context.drawImage(image, 0, 0);
+        return [canvas.width, canvas.height, Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data)];"
+    )))
+}
+
+/// The contrast of two colours, as WCAG has it.
+fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
+    let luminance = |levels: [u8; 3]| {
+        let linear = levels.map(|level| {
+            let level = f64::from(level) / 255.0;
+            if level <= 0.04045 { level / 12.92 } else { ((level + 0.055) / 1.055).powf(2.4) }
+        });
+        0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    };
+    let (a, b) = (luminance(a), luminance(b));
+    (a.max(b) + 0.05) / (a.min(b) + 0.05)
+}
+
+/// Where the system's own colours are forced, what is selected and how far a picture is can still be told.
+#[test]
+fn forced_colours_show_what_is_selected_and_how_far_it_is() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    emulate(&browser, "forced-colors", "active");
+    assert_eq!(browser.eval("matchMedia('(forced-colors: active)').matches"), true);
+    browser.eval("(() => { document.getElementById('advanced').open = true; document.getElementById('seed-lock').scrollIntoView({ block: 'center' }); })()");
+    browser.eval("document.querySelector('[name=next-seed][value=keep]').click()");
+    browser.eval("document.activeElement.blur()");
+    let at = |image: &RgbImage, x: f64, y: f64| {
+        let pixel = (y * image.height as f64) as usize * image.width + (x * image.width as f64) as usize;
+        [0, 1, 2].map(|channel| image.pixels[pixel * 3 + channel])
+    };
+    // The ground beside the letters.
+    let ground = |selector: &str| at(&screenshot(&browser, selector), 0.04, 0.5);
+    let chosen = ground("label:has([name=next-seed][value=keep]) span");
+    for other in ["random", "next"] {
+        let other = ground(&format!("label:has([name=next-seed][value={other}]) span"));
+        assert!(contrast(chosen, other) >= 3.0, "{chosen:?} and {other:?}");
+    }
+    browser.eval("document.querySelector('#shapes').scrollIntoView({ block: 'center' })");
+    let (pressed, free) = (ground("#shapes [data-shape=\"1:1\"]"), ground("#shapes [data-shape=\"3:2\"]"));
+    assert!(contrast(pressed, free) >= 3.0, "{pressed:?} and {free:?}");
+    // The bar, half full.
+    browser.eval("(() => { document.getElementById('progress').value = 0.5; })()");
+    let bar = screenshot(&browser, "#progress");
+    let (done, left) = (at(&bar, 0.25, 0.5), at(&bar, 0.75, 0.5));
+    assert!(contrast(done, left) >= 3.0, "{done:?} and {left:?}");
 }
 
 /// Who speaks to the browser says what is written on a button.

@@ -77,27 +77,33 @@ impl Browser {
 
     /// Starts Chromium with those flags of `webdriver.json` that pass `keep`.
     pub fn start_with(keep: impl Fn(&str) -> bool) -> Self {
-        Self::start_chromium(keep, None, false)
+        Self::start_chromium(keep, &[], false)
     }
 
     /// Starts Chromium on a profile that outlives it.
     #[allow(dead_code, reason = "for the tests of downloads")]
     pub fn start_in(profile: &Path) -> Self {
-        Self::start_chromium(|_| true, Some(profile), false)
+        Self::start_chromium(|_| true, &[format!("--user-data-dir={}", profile.display())], false)
+    }
+
+    /// Starts Chromium, which writes what its network does into a file. The file is whole when the browser has ended.
+    #[allow(dead_code, reason = "for the tests of what is asked for")]
+    pub fn start_logged(log: &Path) -> Self {
+        Self::start_chromium(|_| true, &[format!("--log-net-log={}", log.display())], false)
     }
 
     /// Starts Chromium, which traces what its threads do: see [`Browser::trace`].
     #[allow(dead_code, reason = "for the tests of time")]
     pub fn start_traced() -> Self {
-        Self::start_chromium(|_| true, None, true)
+        Self::start_chromium(|_| true, &[], true)
     }
 
-    fn start_chromium(keep: impl Fn(&str) -> bool, profile: Option<&Path>, is_traced: bool) -> Self {
+    fn start_chromium(keep: impl Fn(&str) -> bool, more: &[String], is_traced: bool) -> Self {
         let mut options = options_of("goog:chromeOptions");
         let flags = options["args"].as_array_mut().expect("a list of flags");
         flags.retain(|flag| flag.as_str().is_some_and(&keep));
         flags.push("--window-size=1280,900".into());
-        flags.extend(profile.map(|profile| format!("--user-data-dir={}", profile.display()).into()));
+        flags.extend(more.iter().map(|flag| flag.as_str().into()));
         let mut logs = json!({ "browser": "ALL" });
         if is_traced {
             options["perfLoggingPrefs"] = json!({ "enableNetwork": false, "enablePage": false,
@@ -146,6 +152,34 @@ impl Browser {
         let id = self.process_id.expect("chromedriver tells the process");
         let status = Command::new("kill").args(["-9", &id.to_string()]).status().expect("kill");
         assert!(status.success(), "process {id}");
+    }
+
+    /// Bytes of memory that all processes of the browser hold, without pages of files, which the system drops where it needs room.
+    /// Linux alone tells.
+    #[allow(dead_code, reason = "for the tests of memory")]
+    pub fn held_bytes(&self) -> u64 {
+        // Behind the name in brackets: the state, and the parent.
+        let parent_of = |id: u64| {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+            stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u64>().ok()
+        };
+        let names = std::fs::read_dir("/proc").expect("Linux").filter_map(Result::ok).map(|entry| entry.file_name());
+        let ids = names.filter_map(|name| name.to_str()?.parse::<u64>().ok());
+        let parents: Vec<(u64, u64)> = ids.filter_map(|id| Some((id, parent_of(id)?))).collect();
+        let mut family = vec![self.process_id.expect("the driver tells the process")];
+        let mut n_looked_at = 0;
+        while let Some(&id) = family.get(n_looked_at) {
+            family.extend(parents.iter().filter(|(_, parent)| *parent == id).map(|(child, _)| child));
+            n_looked_at += 1;
+        }
+        // A process may end meanwhile.
+        let rollups = family.iter().filter_map(|id| std::fs::read_to_string(format!("/proc/{id}/smaps_rollup")).ok());
+        let of_interest = |line: &&str| line.starts_with("Pss_Anon:") || line.starts_with("Pss_Shmem:");
+        let kilobytes = |rollup: String| -> u64 {
+            let lines = rollup.lines().filter(of_interest);
+            lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+        };
+        1024 * rollups.map(kilobytes).sum::<u64>()
     }
 
     /// Sends one WebDriver command and gives its `value`.
@@ -275,8 +309,10 @@ impl Browser {
 
     /// A picture of the gallery, counted from the newest.
     pub fn picture_at(&self, place: usize) -> RgbImage {
-        let script = format!("const image = document.querySelectorAll('.card img')[{place}]; image.loading = 'eager';
-            while (!image.complete || !image.naturalWidth) await new Promise((resolve) => setTimeout(resolve, 10));
+        let script = format!("const image = new Image();
+            // The card itself shows a small copy of a large picture.
+            image.src = document.querySelectorAll('.card')[{place}].querySelector('a[download]').href;
+            await image.decode();
             const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
             const context = canvas.getContext('2d');
             context.drawImage(image, 0, 0);

@@ -1,5 +1,7 @@
 //! A whole run without a mouse, and names for those who do not see the page.
 
+use serde_json::json;
+
 use crate::browser::{Browser, keys, page_url};
 
 #[test]
@@ -65,8 +67,7 @@ fn every_control_has_a_name() {
     let browser = Browser::start();
     browser.open_page(&page_url());
     browser.draw("a red apple on a blue background", 1);
-    let tree =
-        browser.post("/goog/cdp/execute", serde_json::json!({ "cmd": "Accessibility.getFullAXTree", "params": {} }));
+    let tree = browser.post("/goog/cdp/execute", json!({ "cmd": "Accessibility.getFullAXTree", "params": {} }));
     let of_interest =
         ["button", "textbox", "combobox", "spinbutton", "slider", "radio", "link", "progressbar", "image"];
     let mut n_named = 0;
@@ -80,4 +81,27 @@ fn every_control_has_a_name() {
         n_named += 1;
     }
     assert!(n_named > 20, "only {n_named} controls were found");
+}
+
+#[test]
+fn the_question_mark_opens_the_shortcuts() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    let is_open = || browser.eval("document.getElementById('help').open");
+    // In a field it is a letter.
+    browser.eval("document.getElementById('negative').focus()");
+    browser.press(&['?']);
+    assert_eq!((is_open(), browser.eval("document.getElementById('negative').value")), (json!(false), json!("?")));
+    browser.eval("document.activeElement.blur()");
+    browser.press(&['?']);
+    browser.wait_until("document.getElementById('help').open");
+    // Every key that the page knows has a line.
+    let keys = browser.eval("[...document.querySelectorAll('#shortcuts dt')].map((term) => term.textContent)");
+    let told = browser.eval("[...document.querySelectorAll('#shortcuts dd')].filter((each) => each.checkVisibility() && each.textContent !== '').length");
+    assert_eq!(json!(keys.as_array().map(Vec::len)), told);
+    for key in ["CtrlEnter", "Esc", "G", "?", "CtrlZ"] {
+        assert!(keys.as_array().is_some_and(|keys| keys.contains(&json!(key))), "{key} is not in {keys}");
+    }
+    browser.press(&[keys::ESCAPE]);
+    browser.wait_until("!document.getElementById('help').open");
 }

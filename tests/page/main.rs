@@ -11,12 +11,14 @@ mod backup;
 mod bench;
 mod brought;
 mod browser;
+mod clip_skip;
 mod drawing;
 mod faults;
 mod files;
 mod firefox;
 #[path = "../../tools/serve/folder.rs"]
 mod folder;
+mod gallery_memory;
 mod grid;
 mod highlight;
 mod kept;
@@ -30,6 +32,8 @@ mod models;
 mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
+mod offers;
+mod origins;
 mod paint;
 mod prompts;
 mod reload;
@@ -44,5 +48,6 @@ mod tiles;
 #[path = "../common/tiny.rs"]
 mod tiny;
 mod trouble;
+mod viewer;
 mod weights;
 mod wildcards;

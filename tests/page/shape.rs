@@ -14,7 +14,7 @@ fn cdp(browser: &Browser, command: &str, parameters: Value) {
     browser.post("/goog/cdp/execute", json!({ "cmd": command, "params": parameters }));
 }
 
-fn resize(browser: &Browser, (width, height, mobile): (u32, u32, bool)) {
+pub fn resize(browser: &Browser, (width, height, mobile): (u32, u32, bool)) {
     let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
     cdp(browser, "Emulation.setDeviceMetricsOverride", size);
     browser.wait_until(&format!("innerWidth === {width} && innerHeight === {height}"));
@@ -233,6 +233,83 @@ fn the_viewer_zooms_compares_and_deletes_with_a_way_back() {
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }
 
+/// Whose script runs from right to left reads it so, wherever a prompt is shown.
+#[test]
+fn prompts_run_in_the_direction_of_their_script() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    browser.fill(&[("negative", "מטושטש")]);
+    browser.draw("תפוח אדום", 1);
+    browser.fill(&[("steps", "150")]);
+    browser.eval("document.getElementById('draw').click()");
+    browser.wait_until("document.documentElement.dataset.state === 'drawing'");
+    let directions = |selectors: &[&str]| {
+        browser.eval(&format!(
+            "{}.map((selector) => [selector, getComputedStyle(document.querySelector(selector)).direction])",
+            json!(selectors)
+        ))
+    };
+    let expected = |selectors: &[&str], direction: &str| {
+        json!(selectors.iter().map(|each| [each, &direction]).collect::<Vec<_>>())
+    };
+    let prompts = ["#prompt", "#negative", ".card p", "#what"];
+    assert_eq!(directions(&prompts), expected(&prompts, "rtl"));
+    browser.eval("document.getElementById('stop').click()");
+    browser.wait_until_idle();
+    browser.eval("document.querySelector('.card .open').click()");
+    assert_eq!(directions(&["#viewer-prompt"]), expected(&["#viewer-prompt"], "rtl"));
+    browser.eval("document.getElementById('viewer').close()");
+    browser.eval("document.getElementById('open-history').click()");
+    browser.wait_until("document.getElementById('prompts').open");
+    let of_history = browser.eval("[...document.querySelectorAll('#prompts [dir=auto]')].filter((each) => each.textContent.includes('תפוח')).map((each) => getComputedStyle(each).direction)");
+    assert!(
+        of_history.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(|each| each == "rtl")),
+        "{of_history}"
+    );
+    browser.eval("document.getElementById('prompts').close()");
+    // English beside it stays as it is.
+    browser.fill(&[("prompt", APPLE), ("negative", "blurry"), ("gallery-search", "תפוח")]);
+    let mixed = ["#prompt", "#negative"];
+    assert_eq!(directions(&mixed), expected(&mixed, "ltr"));
+    assert_eq!(directions(&["#gallery-search"]), expected(&["#gallery-search"], "rtl"));
+}
+
+/// On a phone the options lie over the stage, and a picture that is to be painted on is below the fold of a small window.
+#[test]
+fn the_mask_comes_into_view_on_a_phone() {
+    let browser = Browser::start();
+    browser.open_page(&page_url());
+    browser.draw(APPLE, 1);
+    let check = |what: &str, (width, height): (u32, u32)| {
+        browser.wait_until("document.activeElement.id === 'mask-canvas'");
+        // It may scroll smoothly.
+        browser.run("await new Promise((resolve) => setTimeout(resolve, 500))");
+        let [left, top, right, bottom] = place(&browser, "#easel");
+        let is_in = left >= 0.0 && top >= 0.0 && right <= f64::from(width) && bottom <= f64::from(height);
+        assert!(is_in && right - left > 100.0, "{what}, {width}x{height}: {left} {top} {right} {bottom}");
+        let is_seen = browser.eval(
+            "(() => { const box = document.getElementById('easel').getBoundingClientRect();
+            return document.elementFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2)?.id; })()",
+        );
+        assert_eq!(is_seen, "mask-canvas", "{what}: something lies over it");
+    };
+    for (width, height) in [(390, 844), (360, 560)] {
+        resize(&browser, (width, height, true));
+        browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Edit').click()");
+        browser.wait_until("!document.getElementById('start-filled').hidden");
+        check("a new source", (width, height));
+        browser.eval("document.getElementById('show-result').click()");
+        browser.eval("document.getElementById('open-panel').click()");
+        browser.wait_until("document.querySelector('main').dataset.panel === 'open'");
+        browser.eval(
+            "(() => { const button = document.getElementById('show-source'); button.focus(); button.click(); })()",
+        );
+        check("Edit mask", (width, height));
+        browser.eval("document.getElementById('remove-picture').click()");
+    }
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
+}
+
 #[test]
 fn dialogs_open_at_their_beginning_and_nothing_is_drawn_behind_them() {
     let browser = Browser::start();
@@ -342,6 +419,7 @@ fn the_page_speaks_german() {
         "AUTOMATIC1111: (word:1.2) BREAK AND",
         "CPU",
         "CPU: diffusers, ComfyUI",
+        "Clip skip",
         "ComfyUI: (word:1.2)",
         "Darkroom",
         "Embeddings",
@@ -388,6 +466,7 @@ fn the_page_speaks_german() {
             "Breite 100 geht nicht: möglich ist 96 oder 128, oder jedes Vielfache von 8 (Größenraster, unter Erweitert).",
         ),
         ("guidance", "99", "CFG-Skala 99 geht nicht: möglich ist 0.0 bis 20.0."),
+        ("clip-skip", "0", "Clip skip 0 geht nicht: 1 ist die letzte Schicht; möglich ist 1 oder mehr."),
     ] {
         let before = browser.eval(&format!("document.getElementById('{field}').value"));
         browser.fill(&[(field, value)]);
@@ -395,4 +474,9 @@ fn the_page_speaks_german() {
         assert_eq!(browser.eval(&format!("document.getElementById('{field}').getAttribute('aria-invalid')")), "true");
         browser.fill(&[(field, before.as_str().expect("a text"))]);
     }
+    // So is what the list of models says of a licence.
+    browser.eval("document.getElementById('open-models').click()");
+    browser.wait_until("document.querySelectorAll('.model').length === 7");
+    let turbo = browser.text("[data-model=turbo] .purpose");
+    assert!(turbo.ends_with("Lizenz: Stability AI, schränkt kommerzielle Nutzung ein."), "{turbo}");
 }

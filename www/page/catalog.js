@@ -14,5 +14,8 @@ export const LICENCES = {
   "v2-inpaint": "CreativeML OpenRAIL++-M",
   xl: "CreativeML OpenRAIL++-M",
   "xl-inpaint": "CreativeML OpenRAIL++-M",
-  turbo: "Stability AI, limits commercial use",
+  turbo: "Stability AI",
 };
+
+/** Those whose licence limits commercial use. */
+export const COMMERCIALLY_LIMITED = ["turbo"];

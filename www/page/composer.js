@@ -4,7 +4,7 @@
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { changed, look, open_check } from "./check.js";
 import { element } from "./elements.js";
-import { open_extras, use_preset } from "./extras.js";
+import { leave_out, open_extras, use_preset } from "./extras.js";
 import { choose_sampler, fill, form_is_of_chosen, is_any_size, loaded_model, restore_form, set_loaded_model, show_eta, show_samplers, show_size, show_steps_of_sides, show_strength, strength_is_chosen, use_own_strength } from "./form.js";
 import { is_only_masked, show_inpaint_area } from "./inpaint_area.js";
 import { open_mask_tools } from "./mask_tools.js";
@@ -54,6 +54,8 @@ export function open_composer(given) {
     if (id === "seed") next_seed_is("keep");
     if (target instanceof HTMLInputElement && target.name === "next-seed") next_seed_is(target.value);
     if (id === "strength") strength_is_chosen();
+    // What is typed counts, not what was taken from a picture.
+    if (id === "clip-skip") leave_out("clip_skip");
     if (id === "inpaint-area") area_is_chosen();
     if (id === "mask-padding") start_picture.show_hint();
     show_strength();
@@ -118,11 +120,11 @@ export async function model_is(loaded) {
 export function use_defaults(own) {
   const last = form_is_of_chosen();
   if (last) {
-    fill(last);
+    fill({ "clip-skip": 1, ...last });
     choose_sampler(last.sampler ?? own.sampler);
     show_steps_of_sides();
   } else {
-    fill({ width: own.width, height: own.height, steps: own.steps, guidance: own.guidance_scale });
+    fill({ width: own.width, height: own.height, steps: own.steps, guidance: own.guidance_scale, "clip-skip": 1 });
     element("sampler").value = own.sampler;
   }
   show_eta();

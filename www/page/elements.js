@@ -21,7 +21,7 @@ import { text } from "./texts.js";
  *   & Record<"networks" | "advanced", HTMLDetailsElement>
  *   & Record<"prompt" | "negative", HTMLTextAreaElement>
  *   & Record<"picture-file" | "network-file" | "brush-size" | "strength" | "width" | "height" | "steps" | "guidance" | "eta" |
- *     "count" | "seed" | "variation-seed" | "variation-strength" | "mask-padding" | "mask-blur" | "outpaint-pixels" | "outpaint-left" | "outpaint-top" |
+ *     "count" | "seed" | "clip-skip" | "variation-seed" | "variation-strength" | "mask-padding" | "mask-blur" | "outpaint-pixels" | "outpaint-left" | "outpaint-top" |
  *     "outpaint-right" | "outpaint-bottom" | "repository" | "import-files" | "single-file" | "endpoint" | "token" | "budget" | "tell-when-done" |
  *     "gallery-search" | "gallery-favourites" | "viewer-split", HTMLInputElement>
  *   & Record<"start-canvas" | "mask-canvas" | "developing", HTMLCanvasElement>

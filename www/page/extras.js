@@ -35,21 +35,27 @@ export function use_extras_of(parameters) {
 
 /** Takes how a LoRA of few steps spaces them. @param {import("./networks.js").FewSteps} few */
 export function use_preset({ preset, title }) {
-  for (const [name, extra] of extras) if (extra.preset !== undefined) extras.delete(name);
+  leave_out("preset");
   extras.set(text.settings_of(title), { preset });
+  show_extras();
+}
+
+/** Leaves out what sets a part of the request. @param {keyof DrawRequest} part */
+export function leave_out(part) {
+  for (const [name, extra] of extras) if (extra[part] !== undefined) extras.delete(name);
   show_extras();
 }
 
 /** Shows what was taken without a field, each to be left out again. */
 function show_extras() {
   const buttons = [...extras.keys()].map((name) => {
-    const leave_out = () => {
+    const remove = () => {
       extras.delete(name);
       show_extras();
       changed();
       element("prompt").focus();
     };
-    return make("button", { type: "button", class: "plain", "aria-label": `${name}: ${text.remove}`, title: text.remove, onclick: leave_out }, `${name} ×`);
+    return make("button", { type: "button", class: "plain", "aria-label": `${name}: ${text.remove}`, title: text.remove, onclick: remove }, `${name} ×`);
   });
   element("extras").hidden = buttons.length === 0;
   element("extras").replaceChildren(...buttons);
@@ -63,11 +69,9 @@ function show_extras() {
 export function extras_of({ spacing, clip_skip, clip_skip_counting, timesteps, sigmas, original_size, crop, prompt_syntax, long_prompt_chunks = false }) {
   /** @type {[string, Partial<DrawRequest>][]} */
   const found = [];
-  if (clip_skip !== undefined) {
-    const counted = clip_skip_counting === "a1111" ? "" : " (diffusers)";
-    found.push([`CLIP skip ${clip_skip}${counted}`, { clip_skip, clip_skip_counting }]);
-  }
-  if (spacing !== undefined) found.push([`Spacing ${spacing}`, { spacing }]);
+  // The form's field counts as AUTOMATIC1111 does, for both prompts; diffusers skips layers for the prompt alone.
+  if (clip_skip !== undefined && clip_skip_counting !== "a1111") found.push([text.clip_skip_of_diffusers(clip_skip), { clip_skip, clip_skip_counting }]);
+  if (spacing !== undefined) found.push([text.spacing(spacing), { spacing }]);
   // Steps that are given one by one are counted.
   if (timesteps !== undefined) found.push([text.custom_timesteps, { timesteps, steps: undefined }]);
   if (sigmas !== undefined) found.push([text.custom_sigmas, { sigmas, steps: undefined }]);

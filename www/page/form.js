@@ -17,11 +17,11 @@ const MODELS_KEY = "darkroom.model-settings";
 const LOAD_FIELDS = /** @type {const} */ (["runner", "dtype", "weights", "budget", "endpoint"]);
 
 export const FIELDS = /** @type {const} */ (
-  ["prompt", "negative", "syntax", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "variation-seed", "variation-strength", "noise", "count", "strength", "inpaint-area", "mask-padding", "mask-blur"]
+  ["prompt", "negative", "syntax", "clip-skip", "width", "height", "sides", "fit", "steps", "guidance", "sampler", "eta", "seed", "variation-seed", "variation-strength", "noise", "count", "strength", "inpaint-area", "mask-padding", "mask-blur"]
 );
 
 /** Settings that depend on the model. */
-const OF_MODEL = /** @type {const} */ (["width", "height", "sides", "steps", "guidance", "sampler"]);
+const OF_MODEL = /** @type {const} */ (["width", "height", "sides", "steps", "guidance", "sampler", "clip-skip"]);
 
 /** @typedef {typeof FIELDS[number]} Field */
 /** @typedef {import("../protocol.js").LoadedModel} LoadedModel */

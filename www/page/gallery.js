@@ -12,6 +12,7 @@ import { rows_of } from "./picture_rows.js";
 import { save_file } from "./saving.js";
 import { on_stage, open_stage, put_on_stage, show_bitmap, stage_is } from "./stage.js";
 import { text } from "./texts.js";
+import { show_thumbnail } from "./thumbnails.js";
 import { look_at, open_viewer, viewer_lost } from "./viewer.js";
 
 /** @typedef {import("./album.js").Kept} Kept */
@@ -117,7 +118,10 @@ export function show_gallery(is_open) {
 async function stage_shows(item) {
   const bitmap = await createImageBitmap(item.picture.png).catch(() => null);
   // What is drawn meanwhile has the stage.
-  if (!bitmap || is_drawing()) return;
+  if (!bitmap || is_drawing()) {
+    bitmap?.close();
+    return;
+  }
   show_bitmap(bitmap, item.picture.parameters.prompt ?? "");
   put_on_stage(item);
   stage_is("done");
@@ -138,8 +142,11 @@ async function show_newest() {
  */
 export async function add_picture(picture) {
   let id = 0;
+  let kept = picture;
   try {
     id = await keep(picture);
+    // What was drawn is in memory; what the browser gives back is read from the disk.
+    kept = (await picture_of(id)) ?? picture;
   } catch (error) {
     n_unkept += 1;
     id = -n_unkept;
@@ -154,7 +161,7 @@ export async function add_picture(picture) {
     shown.delete(id);
     shown.set(-n_unkept, lost);
   }
-  const item = show({ ...picture, id });
+  const item = show({ ...kept, id });
   element("gallery").prepend(item.card);
   count();
   return item;
@@ -290,6 +297,8 @@ function show(picture) {
   const url = URL.createObjectURL(picture.png);
   const { prompt = "", seed, steps = 0 } = picture.parameters;
   const card = make("li", { class: "card" });
+  const image = make("img", { alt: prompt, loading: "lazy", decoding: "async" });
+  show_thumbnail(image, url, picture);
   /** @type {Item} */
   const each = { picture, card, url, is_chosen: false };
   const select = make("input", { type: "checkbox", "aria-label": `${text.select}: ${prompt}, ${text.seed(seed)}` });
@@ -298,7 +307,7 @@ function show(picture) {
     count();
   });
   card.append(
-    make("button", { type: "button", class: "open", "aria-label": text.open_picture(prompt, seed), onclick: () => look_at(each) }, make("img", { src: url, alt: prompt, loading: "lazy", decoding: "async" })),
+    make("button", { type: "button", class: "open", "aria-label": text.open_picture(prompt, seed), onclick: () => look_at(each) }, image),
     make("div", { class: "over" }, ...buttons(each, "card")),
     make(
       "div",

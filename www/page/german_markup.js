@@ -68,6 +68,7 @@ export const markup = {
   Width: "Breite",
   Height: "Höhe",
   "Size steps": "Größenraster",
+  "1 reads the last layer of the text encoder, 2 the one before it": "1 liest die letzte Schicht des Text-Encoders, 2 die vorletzte",
   Recommended: "Empfohlen",
   "Multiples of 8": "Vielfache von 8",
   "Random numbers": "Zufallszahlen",

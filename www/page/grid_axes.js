@@ -125,7 +125,7 @@ export function settings() {
     ...(has_variation() ? [seeds("variation_seed", field.variation_seed, (request, variation_seed) => ({ ...request, variation_seed }))] : []),
     search_and_replace(),
     ...(start_picture.given().has_picture ? [of_picture] : []),
-    of_numbers("clip_skip", "CLIP skip", "1-3", "whole", (request, clip_skip) => ({ ...request, clip_skip, clip_skip_counting: "a1111" }), [1, 12]),
+    of_numbers("clip_skip", field.clip_skip, "1-3", "whole", (request, clip_skip) => ({ ...request, clip_skip, clip_skip_counting: "a1111" }), [1, 12]),
     ...used_loras().map(({ name }) => strength_of_lora(name)),
   ];
 }

@@ -31,6 +31,7 @@ const CARRIED = /** @type {const} */ ({
   guidance: /^\d{1,3}(\.\d{1,6})?$/,
   sampler: /^[\w+. -]{1,60}$/,
   eta: /^\d(\.\d{1,6})?$/,
+  "clip-skip": /^[1-9]\d?$/,
   "variation-seed": /^\d{1,20}$/,
   "variation-strength": /^[01](\.\d{1,6})?$/,
   syntax: /^(a1111|comfy|compel|plain)$/,
@@ -39,8 +40,8 @@ const CARRIED = /** @type {const} */ ({
   model: /^[^\p{C}]{1,200}$/u,
 });
 
-/** Fields that mean something only beside others, with what they are where a link leaves them out. */
-const LEFT_OUT = { eta: "0", "variation-seed": "", "variation-strength": "0" };
+/** What fields are where a link leaves them out. */
+const LEFT_OUT = { eta: "0", "clip-skip": "1", "variation-seed": "", "variation-strength": "0" };
 /** Fields that hold a seed. */
 const SEEDS = ["seed", "variation-seed"];
 
@@ -84,8 +85,8 @@ const link_of_form = () => {
 };
 
 /** The settings of a picture. @param {import("../protocol.js").PictureParameters} parameters */
-export const link_of_picture = ({ negative_prompt: negative, guidance_scale: guidance, prompt_syntax: syntax, any_size, variation_seed, variation_strength, loras, ...same }) =>
-  link_of({ ...same, negative, guidance, syntax, sides: any_size ? "any" : "", "variation-seed": variation_seed, "variation-strength": variation_strength }, loras ?? []);
+export const link_of_picture = ({ negative_prompt: negative, guidance_scale: guidance, prompt_syntax: syntax, any_size, clip_skip, clip_skip_counting, variation_seed, variation_strength, loras, ...same }) =>
+  link_of({ ...same, negative, guidance, syntax, sides: any_size ? "any" : "", "clip-skip": clip_skip_counting === "a1111" ? clip_skip : undefined, "variation-seed": variation_seed, "variation-strength": variation_strength }, loras ?? []);
 
 /** Copies a link. @param {string} link @param {boolean} has_more whether there is more than a link carries */
 export async function copy_link(link, has_more) {

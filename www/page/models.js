@@ -2,15 +2,13 @@
 // here is in downloads.js and imports.js, what is chosen for each in model_options.js.
 
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
-import { code_of } from "../errors.js";
-import { LICENCES, RECOMMENDED } from "./catalog.js";
+import { COMMERCIALLY_LIMITED, LICENCES, RECOMMENDED } from "./catalog.js";
 import { broadcast, on_news } from "./channel.js";
 import { delete_later, is_deleted, left_over } from "./deletions.js";
 import { show_dialog } from "./dialogs.js";
 import { download, in_download, is_downloading, open_downloads, say_of_models, stop_download } from "./downloads.js";
 import { element, make } from "./elements.js";
 import { keep_focus } from "./focus.js";
-import { loaded_model } from "./form.js";
 import { open_imports } from "./imports.js";
 import { forget_file, inspect_kept, is_part, shown_report, toggle_report } from "./kept_files.js";
 import { message_of } from "./messages.js";
@@ -18,10 +16,10 @@ import { all_options, forget_options, open_model_options, models_are, part_choic
 import { network_of, refresh_networks } from "./networks.js";
 import { notify } from "./notices.js";
 import { repository_of } from "./pasted.js";
+import { find_needs, known_needs, show_needs } from "./plans.js";
 import { report_of } from "./report.js";
-import { seconds_of_plan } from "./speed.js";
 import { text } from "./texts.js";
-import { bytes, duration, sentence } from "./words.js";
+import { bytes, sentence } from "./words.js";
 
 /** @typedef {import("../protocol.js").ModelReport} ModelReport */
 /** @typedef {import("../protocol.js").VersionInfo} VersionInfo */
@@ -32,8 +30,6 @@ let darkroom;
 let versions = [];
 /** What there is, as it was known last. @type {ModelReport[]} */
 let known = [];
-/** What each version takes of this browser's GPU, in words, as far as it is known. @type {Map<string, string>} */
-const memory = new Map();
 /** @type {(model: string) => void} */
 let chosen = () => {};
 
@@ -78,25 +74,15 @@ async function use_hub() {
   await refresh();
 }
 
-/** Finds what each version would take of the GPU, one after another, so that a drawing goes on in between. */
+/** Finds what each version takes of the GPU, one after another, so that a drawing goes on in between. */
 async function plan_versions() {
-  const loaded = loaded_model();
-  for (const { key, steps } of versions) {
-    if (memory.has(key)) continue;
+  for (const version of versions) {
     if (!element("models").open) return;
-    try {
-      const plan = await darkroom.plan({ version: key });
-      const seconds = seconds_of_plan(plan, steps, loaded?.runner === "gpu" ? loaded.device : undefined);
-      const takes = Number.isNaN(seconds) ? "" : ` · ${text.an_image(duration(seconds))}`;
-      const least = async (/** @type {import("../protocol.js").WeightType} */ weights) => bytes((await darkroom.plan({ version: key, weights })).staged_peak_bytes);
-      memory.set(key, text.fits(bytes(plan.peak_bytes), bytes(plan.staged_peak_bytes), await least("q8_0"), await least("q4_0")) + takes);
-    } catch (error) {
-      // Without a GPU there is nothing to plan for; a version that is too large for this one says so in its row.
-      if (code_of(error) === "device") return;
-      memory.set(key, text.does_not_fit(message_of(error)));
-    }
-    const shown = element("models-list").querySelector(`[data-model="${CSS.escape(key)}"] .memory`);
-    if (shown) shown.textContent = memory.get(key) ?? "";
+    const needs = await find_needs(darkroom, version);
+    // Without a GPU there is nothing to plan for.
+    if (!needs) return;
+    const shown = element("models-list").querySelector(`[data-model="${CSS.escape(version.key)}"] .memory`);
+    if (shown) show_needs(shown, needs);
   }
 }
 
@@ -183,14 +169,16 @@ function row(model, name, n_bytes, report, reports) {
   if ((report?.complete || is_downloading(model)) && is_model && is_named) buttons.prepend(button(text.use, () => use(model)));
   if (report && !is_downloading(model)) buttons.append(button(text.delete, () => remove(model, report.model, name)));
   const choices = report?.complete && !network ? part_choices(model, report, name, reports) : [];
-  const needs = make("small", { class: "count" }, state, make("span", { class: "memory" }, memory.get(model) ?? ""));
+  const memory = make("span", { class: "memory" });
+  show_needs(memory, known_needs(model));
+  const needs = make("small", { class: "count" }, state, memory);
   const inspection = report && shown_report(report.model);
   const told = inspection ? [make("div", { class: "report" }, ...report_of(name, inspection))] : [];
   const is_loaded = report !== undefined && [model, `kept:${model}`].includes(element("model").value);
   const badge = is_loaded ? [text.in_use, "badge here"] : report?.complete ? [text.installed, "badge here"] : model === RECOMMENDED ? [text.recommended, "badge"] : [];
   const title = make("div", {}, make("strong", {}, name), ...(badge[0] ? [make("span", { class: badge[1] ?? "" }, badge[0])] : []));
   const licence = LICENCES[model];
-  const purpose = text.purposes[model] ? [make("span", { class: "purpose" }, `${text.purposes[model]}${licence ? ` ${text.licence(licence)}` : ""}`)] : [];
+  const purpose = text.purposes[model] ? [make("span", { class: "purpose" }, `${text.purposes[model]}${licence ? ` ${text.licence(licence, COMMERCIALLY_LIMITED.includes(model))}` : ""}`)] : [];
   return make("li", { class: "model", "data-model": model, "data-loaded": is_loaded }, title, ...purpose, needs, bar, buttons, ...choices, ...told);
 }
 

@@ -14,6 +14,7 @@ export function rows_of({ picture: { parameters, seconds, made_at, grid } }) {
     [text.row.steps, String(parameters.steps)],
     [text.row.guidance, String(parameters.guidance_scale)],
     [text.row.sampler, parameters.sampler],
+    [text.field.clip_skip, !parameters.clip_skip ? undefined : parameters.clip_skip_counting === "a1111" ? String(parameters.clip_skip) : `${parameters.clip_skip} (diffusers)`],
     [text.row.seed, String(parameters.seed)],
     [text.row.variation, parameters.variation_seed === undefined ? undefined : `${parameters.variation_seed}, ${parameters.variation_strength}`],
     ["LoRAs", parameters.loras?.map(({ name, strength }) => `${name} ${strength}`).join(", ")],

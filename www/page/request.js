@@ -42,6 +42,12 @@ function of_picture(strength) {
   return { ...(of_mask.padding_mask_crop === undefined ? { fit } : {}), ...of_mask, ...(is_own_strength() ? {} : { strength }) };
 }
 
+/** The layer of the text encoder that is read, counted from the last; nothing where it is that one. @returns {Partial<DrawRequest>} */
+function of_clip_skip() {
+  const clip_skip = element("clip-skip").valueAsNumber;
+  return clip_skip === 1 ? {} : { clip_skip, clip_skip_counting: "a1111" };
+}
+
 /**
  * The request that the form describes.
  * @returns {Required<Pick<DrawRequest, "width" | "height" | "steps" | "guidance_scale" | "count">> & DrawRequest}
@@ -53,6 +59,7 @@ export function request() {
     prompt: element("prompt").value.trim(),
     negative_prompt: element("negative").value.trim(),
     prompt_syntax: syntax(),
+    ...of_clip_skip(),
     width: number("width"),
     height: number("height"),
     any_size: is_any_size(),
@@ -84,6 +91,7 @@ export function fault(asked) {
     ["height", text.field.height, asked.height],
     ["steps", text.field.steps, asked.steps],
     ["count", text.field.count, asked.count],
+    ["clip-skip", text.field.clip_skip, asked.clip_skip],
     ["mask-padding", text.field.mask_padding, asked.padding_mask_crop],
   ];
   for (const [id, name, value = 0] of whole) {

@@ -23,6 +23,8 @@ export function reuse(parameters, { of_start = false } = {}) {
     // A picture with a prompt and without a negative one had none.
     negative: parameters.negative_prompt ?? (parameters.prompt === undefined ? undefined : ""),
     syntax: parameters.prompt_syntax,
+    // A picture with a prompt and without a clip skip was drawn with the last layer.
+    "clip-skip": parameters.clip_skip_counting === "a1111" ? parameters.clip_skip : parameters.prompt === undefined ? undefined : 1,
     width: parameters.width,
     height: parameters.height,
     steps: parameters.steps,

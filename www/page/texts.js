@@ -53,7 +53,6 @@ export const english = {
   demo_knows: "You are using a small demo model (20 MB). It knows 117 emoji on nine background colours at 128 × 128, and nothing else. For real images, download a model.",
   needs_gpu: "It needs a GPU with WebGPU: on the CPU, one image takes very long.",
   model_ready: (/** @type {string} */ name) => `${name} is ready.`,
-  needs_memory: (/** @type {string} */ peak, /** @type {string} */ staged) => `${peak} of GPU memory, ${staged} in low-memory mode`,
   /** @type {Record<string, string>} */
   purposes: {
     "v1-5": "The classic. Small and fast, with the most LoRAs and fine-tunes.",
@@ -112,9 +111,11 @@ export const english = {
   row: { negative: "Negative prompt", size: "Size", steps: "Steps", guidance: "CFG scale", sampler: "Sampler", seed: "Seed", variation: "Variation seed, strength", strength: "Denoising strength", model: "Model", took: "Time", made: "Created" },
 
   // The form
-  field: { width: "Width", height: "Height", steps: "Steps", count: "Images", guidance: "CFG scale", variation_strength: "Variation strength", variation_seed: "Variation seed", mask_padding: "Padding", mask_blur: "Mask blur" },
+  field: { width: "Width", height: "Height", steps: "Steps", count: "Images", guidance: "CFG scale", variation_strength: "Variation strength", variation_seed: "Variation seed", clip_skip: "Clip skip", mask_padding: "Padding", mask_blur: "Mask blur" },
   default_choice: (/** @type {string} */ name) => `${name} (default)`,
   settings_of: (/** @type {string} */ title) => `${title} settings`,
+  clip_skip_of_diffusers: (/** @type {number} */ skip) => `Clip skip ${skip} (diffusers)`,
+  spacing: (/** @type {string} */ spacing) => `Spacing ${spacing}`,
   custom_timesteps: "Custom timesteps",
   custom_sigmas: "Custom sigmas",
   original_size: (/** @type {string} */ size) => `Original size ${size}`,
@@ -357,14 +358,18 @@ export const english = {
   inspect: "Inspect",
   hide: "Hide",
   keeps_no_settings: "This browser stores no settings, so nothing can be set for a model",
-  fits: (/** @type {string} */ peak, /** @type {string} */ staged, /** @type {string} */ of_8_bits, /** @type {string} */ of_4_bits) =>
-    ` · ${peak} of GPU memory; in low-memory mode ${staged}, or ${of_8_bits} with 8-bit and ${of_4_bits} with 4-bit weights`,
-  does_not_fit: (/** @type {string} */ why) => ` · does not fit this GPU: ${why}`,
+  fits: (/** @type {string} */ peak, /** @type {string} */ staged) => `Fits this GPU if ${peak} is free; in low-memory mode ${staged}`,
+  in_fewer_bits: (/** @type {string} */ of_8_bits, /** @type {string} */ of_4_bits) => `, or ${of_8_bits} with 8-bit and ${of_4_bits} with 4-bit weights`,
+  fits_limit: (/** @type {string} */ limit, /** @type {string} */ peak, /** @type {string} */ weights, /** @type {string} */ residency) =>
+    `Fits the limit of ${limit}: ${peak} of GPU memory${weights ? ` with ${weights}` : ""}${residency === "staged" ? ", in low-memory mode" : residency === "streamed" ? ", with weights read again in each step" : ""}`,
+  over_limit: (/** @type {string} */ limit, /** @type {string} */ advice) => `Does not fit the limit of ${limit}: ${advice}`,
+  does_not_fit: (/** @type {string} */ why) => `Does not fit this GPU: ${why}`,
+  not_planned: (/** @type {string} */ why) => `How much memory it takes is not known: ${why}`,
   models_space: (/** @type {string} */ used, /** @type {string} */ quota) => (used ? `${used} installed${quota ? ` of ${quota}` : ""}` : "No models downloaded yet"),
   download_of: (/** @type {string} */ name) => `Download of ${name}`,
   part_of: (/** @type {string} */ done, /** @type {string} */ total) => `${done} of ${total}`,
   to_download: (/** @type {string} */ size) => `${size} download`,
-  licence: (/** @type {string} */ name) => `Licence: ${name}.`,
+  licence: (/** @type {string} */ name, /** @type {boolean} */ is_limited) => `Licence: ${name}${is_limited ? ", limits commercial use" : ""}.`,
   network_for: (/** @type {string} */ kind, /** @type {string | undefined} */ family) => `, ${kind === "lora" ? "LoRA" : "embedding"}${family ? ` for ${family}` : ""}`,
   not_inspected: (/** @type {string} */ name, /** @type {string} */ why) => `The model ${name} could not be inspected: ${why}`,
   prediction: "Prediction type",

@@ -3,9 +3,9 @@
 import { EMBEDDED_REPOSITORY } from "../darkroom.js";
 import { OFFERS } from "./catalog.js";
 import { element, make } from "./elements.js";
-import { seconds_of_plan } from "./speed.js";
+import { find_needs, show_needs } from "./plans.js";
 import { text } from "./texts.js";
-import { bytes, duration } from "./words.js";
+import { bytes } from "./words.js";
 
 /** @typedef {import("../protocol.js").LoadedModel} LoadedModel */
 
@@ -62,19 +62,13 @@ export async function welcome_for(model, darkroom) {
     return;
   }
   const versions = await darkroom.versions();
+  /** @type {[import("../protocol.js").VersionInfo, HTMLElement][]} */
+  const asked = [];
   const cards = OFFERS.flatMap((key) => {
     const version = versions.find((each) => each.key === key);
     if (!version) return [];
-    const needs = make("small", { class: "count" });
-    // A software adapter's memory is nobody's question, and the answer would keep the worker from the first picture.
-    if (model.runner === "gpu") darkroom.plan({ version: key }).then(
-      (plan) => {
-        const seconds = seconds_of_plan(plan, version.steps, model.device);
-        const takes = Number.isNaN(seconds) ? [] : [text.an_image(duration(seconds))];
-        needs.textContent = [text.needs_memory(bytes(plan.peak_bytes), bytes(plan.staged_peak_bytes)), ...takes].join(" · ");
-      },
-      () => {},
-    );
+    const needs = make("small", { class: "count memory" });
+    asked.push([version, needs]);
     const get = make("button", { type: "button", class: "plain small strong", "aria-label": `${text.download}: ${version.name}`, onclick: () => download(key) }, text.download);
     return [
       make(
@@ -88,4 +82,11 @@ export async function welcome_for(model, darkroom) {
     ];
   });
   element("offers").replaceChildren(...cards);
+  // A software adapter's memory is nobody's question, and the answers would keep the worker from the first picture.
+  if (model.runner !== "gpu") return;
+  // One after another, so that a drawing goes on in between.
+  for (const [version, needs] of asked) {
+    if (!needs.isConnected || !is_welcoming()) return;
+    show_needs(needs, await find_needs(darkroom, version));
+  }
 }
