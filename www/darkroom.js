@@ -170,8 +170,8 @@ export class Darkroom {
         id,
       );
     } catch (error) {
-      if (IS_WHOLE || kept !== undefined || options.endpoint !== undefined || !(error instanceof DarkroomError) || error.code !== "network") throw error;
-      throw new DarkroomError(`${error.message}; the demo model is not part of the npm package: name another with kept or endpoint, or serve its folder there`, "network");
+      if (IS_WHOLE || kept !== undefined || options.endpoint !== undefined || !(error instanceof DarkroomError) || error.code !== "model") throw error;
+      throw new DarkroomError(`${error.message}; the demo model is not part of the npm package: name another with kept or endpoint, or serve its folder there`, "model");
     } finally {
       signal?.removeEventListener("abort", stop);
     }

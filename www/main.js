@@ -99,7 +99,7 @@ async function load_now(n) {
     device("error", text.no_model);
     /** @type {Actions} */
     const actions = { [text.retry]: load_model };
-    if (code_of(error) !== "network" && element("runner").value !== "cpu") {
+    if (["device", "memory", "lost"].includes(code_of(error) ?? "") && element("runner").value !== "cpu") {
       actions[text.use_cpu] = () => choose_runner("cpu");
     }
     const { kept } = load_options();

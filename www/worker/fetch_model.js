@@ -10,7 +10,7 @@ import { fetched, throw_if_stopped } from "./fetched.js";
  * @param {AbortSignal} [signal]
  */
 export async function fetch_file(url, on_bytes, signal) {
-  const { body } = await fetched(url, "network", signal);
+  const { body } = await fetched(url, "model", signal);
   if (!body) throw new Failure(`${url}: the server answered without a body`, "network");
   const parts = [];
   let n_bytes = 0;
@@ -50,7 +50,7 @@ async function fetch_list(url, signal) {
   } catch {
     // Told below.
   }
-  throw new Failure(`${url}: what came is not a list of a model's files, as the Hugging Face Hub gives it: there is no model, or a proxy answers`, "network");
+  throw new Failure(`${url}: what came is not a list of a model's files, as the Hugging Face Hub gives it: there is no model, or a proxy answers`, "model");
 }
 
 /**
