@@ -16,7 +16,7 @@ const EMPTY: &str =
     "<!doctype html><meta charset=\"utf-8\"><title>Elsewhere</title><link rel=\"icon\" href=\"data:,\"><body></body>";
 
 /// Serves `www/` with these headers, and for what is not there `missing`: a status and an HTML page.
-fn serve(headers: &str, missing: &'static str) -> String {
+pub fn serve(headers: &str, missing: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
     let (folder, headers) = (www(), headers.to_owned());

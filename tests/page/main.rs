@@ -39,6 +39,7 @@ mod shape;
 #[path = "../common/single.rs"]
 mod single;
 mod speed;
+mod stop;
 mod threads;
 mod tiles;
 #[path = "../common/tiny.rs"]

@@ -59,7 +59,7 @@ async function fetch_list(url, signal) {
  * @param {string} repository
  * @param {(fraction: number) => void} progress
  * @param {AbortSignal} signal
- * @returns {Promise<Map<string, Uint8Array>>}
+ * @returns {Promise<Map<string, Blob>>} which the browser holds, not the worker
  */
 export async function fetch_model(endpoint, repository, progress, signal) {
   const listed = await fetch_list(`${endpoint}/api/models/${repository}/tree/main?recursive=true`, signal);
@@ -75,7 +75,7 @@ export async function fetch_model(endpoint, repository, progress, signal) {
     if (bytes.length !== size) {
       throw new Failure(`${path} has ${bytes.length} bytes instead of ${size}: load again`, "network");
     }
-    files.set(path, bytes);
+    files.set(path, new Blob([bytes]));
   }
   return files;
 }
