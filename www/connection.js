@@ -1,22 +1,44 @@
-// The way to the worker and back: requests with their replies, what an isolated page shares with its worker, and what all who wait
-// are told when the worker fails.
+// The way to the worker and back: it is started, requests go out with their replies, and all who wait are told when it fails. A
+// worker that computes and hears no cancel is ended, and another one goes on with what waits.
 
 import { DarkroomError, message_of } from "./errors.js";
-import { N_CANCEL_SLOTS } from "./protocol.js";
+import { N_CANCEL_SLOTS, nothing_drawn } from "./protocol.js";
+import { absolute, folder, start } from "./start.js";
+
+/** How long a worker may take to hear a cancel before it is ended, in milliseconds. */
+const DEAF_MS = 300;
+
+/** @typedef {import("./protocol.js").Request} Request */
+/** @typedef {import("./protocol.js").PartReply} PartReply */
 
 /**
  * A request that waits for its last reply.
  * @typedef {object} Asker
+ * @property {Request} request as it is sent, and sent again to the next worker
+ * @property {Transferable[]} transfer
  * @property {(value: unknown) => void} resolve
  * @property {(reason: unknown) => void} reject
- * @property {(reply: import("./protocol.js").PartReply) => void} receive
+ * @property {(reply: PartReply) => void} receive
+ * @property {boolean} is_sent
+ * @property {boolean} is_cancelled
+ * @property {import("./protocol.js").Outcome} so_far what came of a drawing, where it ends now
  */
 
 export class Connection {
-  #worker;
+  #options;
+  /** @type {Worker | null} */
+  #worker = null;
+  /** Whether another worker can be started in its place: not of one that was given. */
+  #can_restart = false;
+  /** Until its wasm and model are there, requests wait. */
+  #is_starting = true;
   #next_id = 1;
-  /** @type {Map<number, Asker>} */
+  /** In the order in which they were asked. @type {Map<number, Asker>} */
   #waiting = new Map();
+  /** What the worker has to do one after another, by id; it is at the first. @type {Set<number>} */
+  #turns = new Set();
+  /** What the next worker has to know. @type {import("./protocol.js").Earlier} */
+  #earlier = { is_held: false };
   /** @type {Int32Array | null} */
   #cancelled = null;
   /** Where the worker's threads tell that one of them failed. @type {BroadcastChannel | null} */
@@ -24,11 +46,14 @@ export class Connection {
   /** @type {DarkroomError | null} */
   #broken = null;
 
-  /** @param {Worker} worker */
-  constructor(worker) {
-    this.#worker = worker;
-    worker.addEventListener("message", ({ data }) => this.#receive(data));
-    worker.addEventListener("messageerror", () => this.fail("the worker sent something that could not be read"));
+  /** @param {Pick<import("./options.js").OpenOptions, "worker" | "wasm_url" | "base_url" | "on_restart">} options */
+  constructor(options) {
+    this.#options = options;
+  }
+
+  /** Starts the worker, and waits until its wasm is there. */
+  open() {
+    return this.#start();
   }
 
   /** The id of a request that is sent later. */
@@ -40,49 +65,44 @@ export class Connection {
    * Sends a request and waits for its last reply.
    * @template {keyof import("./protocol.js").Answers} Type
    * @param {import("./protocol.js").RequestOf<Type> & {type: Type}} request
-   * @param {(reply: import("./protocol.js").PartReply) => void} [receive] takes what comes before the last reply
+   * @param {(reply: PartReply) => void} [receive] takes what comes before the last reply
    * @param {number} [id]
    * @param {Transferable[]} [transfer]
    * @returns {Promise<import("./protocol.js").Answers[Type]>}
    */
   async ask(request, receive = () => {}, id = this.new_id(), transfer = []) {
+    if (request.type === "hub") this.#earlier.hub = /** @type {import("./protocol.js").RequestOf<"hub">} */ (request);
+    if (request.type === "pause" || request.type === "resume") this.#earlier.is_held = request.type === "pause";
     const answer = await new Promise((resolve, reject) => {
       if (this.#broken) {
         reject(this.#broken);
         return;
       }
-      this.#waiting.set(id, { resolve, reject, receive });
-      try {
-        this.#worker.postMessage({ id, ...request }, transfer);
-      } catch (error) {
-        // Something that cannot be sent to a worker, such as a function inside the request.
-        this.give_up(id, new DarkroomError(`the request cannot be sent: ${message_of(error)}`, "request"));
-      }
+      const asker = { request, transfer, resolve, reject, receive, is_sent: false, is_cancelled: false, so_far: nothing_drawn() };
+      this.#waiting.set(id, asker);
+      if (!this.#is_starting || request.type === "open") this.#send(id, asker);
     });
     return /** @type {import("./protocol.js").Answers[Type]} */ (answer);
   }
 
   /**
-   * What an isolated page shares with its worker: memory, through which a cancel reaches a step that computes without a pause, and
-   * the name of the channel on which threads tell that they failed. Other pages have neither.
+   * Cancels a drawing or a load by its id, or all drawings. What waits for its turn ends at once.
+   * @param {number | null} id
+   * @returns {Promise<void>} settles when the worker has heard it, or is ended because it does not hear
    */
-  share() {
-    if (!globalThis.crossOriginIsolated) return { cancelled: null };
-    const cancelled = new SharedArrayBuffer(4 * N_CANCEL_SLOTS);
-    this.#cancelled = new Int32Array(cancelled);
-    const failures = `darkroom ${crypto.randomUUID()}`;
-    this.#failures = new BroadcastChannel(failures);
-    // The worker waits for a thread that failed, and hears nothing any more.
-    this.#failures.addEventListener("message", ({ data }) => {
-      this.fail(`a thread of the processor failed: ${data}`);
-      this.#worker.terminate();
-    });
-    return { cancelled, failures };
-  }
-
-  /** Has the worker stop computing for these requests, where memory is shared; for all where none are given. @param {Iterable<number>} [ids] */
-  interrupt(ids = this.#waiting.keys()) {
-    if (this.#cancelled) for (const id of ids) Atomics.store(this.#cancelled, id % N_CANCEL_SLOTS, id);
+  async cancel(id) {
+    const ids = id === null ? [...this.#waiting].flatMap(([each, { request }]) => (request.type === "generate" ? [each] : [])) : [id];
+    if (this.#cancelled) for (const each of ids) Atomics.store(this.#cancelled, each % N_CANCEL_SLOTS, each);
+    const [running] = this.#turns;
+    for (const each of ids) {
+      const asker = this.#waiting.get(each);
+      if (!asker || asker.request.type !== "generate") continue;
+      asker.is_cancelled = true;
+      if (each !== running) this.#settle(each);
+    }
+    const heard = this.ask({ type: "cancel", job: id });
+    if (this.#can_restart) this.#restart_if_deaf(ids, heard);
+    return heard;
   }
 
   /** Waits no longer for a request. @param {number} id @param {DarkroomError} why */
@@ -102,19 +122,134 @@ export class Connection {
   /** Ends the worker; whatever waits is rejected. */
   close() {
     this.fail("it was closed");
-    this.#worker.terminate();
+    this.#worker?.terminate();
+  }
+
+  /** Starts a worker, and waits until its wasm is there and the model that the one before it had; then it gets what waits. */
+  async #start() {
+    this.#is_starting = true;
+    const { base_url, wasm_url } = this.#options;
+    const started = start(this.#options);
+    const { worker } = started;
+    this.#worker = worker;
+    // Isolated pages share memory, through which cancels are heard.
+    this.#can_restart = started.can_start_again && !globalThis.crossOriginIsolated;
+    let is_open = false;
+    worker.addEventListener("message", ({ data }) => {
+      if (this.#worker === worker) this.#receive(data);
+    });
+    worker.addEventListener("messageerror", () => {
+      if (this.#worker === worker) this.fail("the worker sent something that could not be read");
+    });
+    // A worker that does not load (a missing or broken module) never answers, so whoever waits is told here.
+    worker.addEventListener("error", async (event) => {
+      const why = is_open ? event.message || "the worker failed" : await started.why_not(event);
+      if (this.#worker === worker) this.fail(why);
+    });
+    try {
+      const base = base_url === undefined ? undefined : folder(base_url);
+      const wasm = wasm_url === undefined ? undefined : absolute(wasm_url);
+      // Whoever is next sees the model come back.
+      const receive = (/** @type {PartReply} */ reply) => [...this.#waiting.values()].find(({ request }) => request.type === "generate")?.receive(reply);
+      const opened = this.ask({ type: "open", ...this.#share(), base_url: base, wasm_url: wasm, earlier: this.#earlier }, receive);
+      // The model may be one whose files are still coming.
+      for (const [id, asker] of this.#waiting) if (asker.request.type === "download") this.#send(id, asker);
+      await opened;
+      is_open = true;
+    } finally {
+      started.forget();
+    }
+    this.#is_starting = false;
+    for (const [id, asker] of this.#waiting) if (!asker.is_sent) this.#send(id, asker);
+  }
+
+  /**
+   * What an isolated page shares with its worker: memory, through which a cancel reaches a step that computes without a pause, and
+   * the name of the channel on which threads tell that they failed. Other pages have neither.
+   */
+  #share() {
+    if (!globalThis.crossOriginIsolated) return { cancelled: null };
+    const cancelled = new SharedArrayBuffer(4 * N_CANCEL_SLOTS);
+    this.#cancelled = new Int32Array(cancelled);
+    const failures = `darkroom ${crypto.randomUUID()}`;
+    this.#failures = new BroadcastChannel(failures);
+    // The worker waits for a thread that failed, and hears nothing any more.
+    this.#failures.addEventListener("message", ({ data }) => {
+      this.fail(`a thread of the processor failed: ${data}`);
+      this.#worker?.terminate();
+    });
+    return { cancelled, failures };
+  }
+
+  /** @param {number} id @param {Asker} asker */
+  #send(id, asker) {
+    asker.is_sent = true;
+    if (asker.request.type === "generate" || asker.request.type === "load") this.#turns.add(id);
+    try {
+      // What another worker may have to be sent stays here.
+      this.#worker?.postMessage({ id, ...asker.request }, this.#can_restart ? [] : asker.transfer);
+    } catch (error) {
+      // Something that cannot be sent to a worker, such as a function inside the request.
+      this.#turns.delete(id);
+      this.give_up(id, new DarkroomError(`the request cannot be sent: ${message_of(error)}`, "request"));
+    }
+  }
+
+  /** Settles a request that was cancelled, before the worker says so. @param {number} id */
+  #settle(id) {
+    const asker = this.#waiting.get(id);
+    asker?.resolve(asker.request.type === "generate" ? { ...asker.so_far, cancelled: true } : undefined);
+    this.#waiting.delete(id);
+  }
+
+  /**
+   * Ends a worker that computes what was cancelled and does not hear it, and starts another one.
+   * @param {number[]} ids of what was cancelled
+   * @param {Promise<void>} heard
+   */
+  async #restart_if_deaf(ids, heard) {
+    const is_heard = heard.then(
+      () => true,
+      () => true,
+    );
+    const [first] = this.#turns;
+    for (let running = first; ; [running] = this.#turns) {
+      const late = new Promise((/** @type {(is_heard: boolean) => void} */ resolve) => setTimeout(() => resolve(false), DEAF_MS));
+      if (await Promise.race([is_heard, late])) return;
+      // On a GPU the worker listens while it computes; where it is busy for a moment, a restart would take longer.
+      if (running !== undefined && ids.includes(running) && this.#turns.has(running) && this.#earlier.model?.runner === "cpu") break;
+    }
+    this.#worker?.terminate();
+    this.#turns.clear();
+    for (const [id, asker] of this.#waiting) {
+      asker.is_sent = false;
+      if (asker.is_cancelled || asker.request.type === "cancel") this.#settle(id);
+    }
+    const restarted = this.#start();
+    restarted.catch((error) => {
+      this.fail(error instanceof DarkroomError ? error : message_of(error));
+      this.#worker?.terminate();
+    });
+    this.#options.on_restart?.(restarted);
   }
 
   /** @param {import("./protocol.js").Reply & {id: number}} reply */
   #receive(reply) {
-    const asker = this.#waiting.get(reply.id);
-    if (!asker) return;
-    if (reply.type === "done") asker.resolve(reply.value);
-    else if (reply.type === "error") asker.reject(new DarkroomError(reply.message, reply.code, reply));
-    else {
-      asker.receive(reply);
+    if (reply.type === "model") {
+      this.#earlier.model = reply.model;
       return;
     }
-    this.#waiting.delete(reply.id);
+    const is_last = reply.type === "done" || reply.type === "error";
+    if (is_last) this.#turns.delete(reply.id);
+    const asker = this.#waiting.get(reply.id);
+    if (!asker) return;
+    if (is_last) this.#waiting.delete(reply.id);
+    if (reply.type === "done") asker.resolve(reply.value);
+    else if (reply.type === "error") asker.reject(new DarkroomError(reply.message, reply.code, reply));
+    else if (reply.type === "outcome") asker.so_far = reply.outcome;
+    else {
+      if (reply.type === "progress") asker.so_far.seconds = reply.seconds ?? asker.so_far.seconds;
+      asker.receive(reply);
+    }
   }
 }

@@ -11,7 +11,7 @@ import { DarkroomError } from "./errors.js";
 import { GENERATE, OPEN, PLAN, REQUEST, check_functions, check_load, check_names, check_request, check_signal } from "./options.js";
 import { as_given, bytes_of, is_given } from "./pictures.js";
 import { nothing_drawn } from "./protocol.js";
-import { IS_WHOLE, absolute, folder, model_folder, start } from "./start.js";
+import { IS_WHOLE, absolute, model_folder } from "./start.js";
 
 export { DarkroomError };
 
@@ -92,32 +92,23 @@ export class Darkroom {
    */
   static async open(options = {}) {
     check_names(options, OPEN, "open's options");
-    const { worker, wasm_url, base_url, signal } = options;
+    const { base_url, signal, on_restart } = options;
     check_signal(signal, "open's options");
+    check_functions({ on_restart }, "open's options");
     const stopped = () => new DarkroomError("it was stopped while it opened", "cancelled");
     if (signal?.aborted) throw stopped();
-    const started = start({ worker, base_url });
-    const connection = new Connection(started.worker);
+    const connection = new Connection(options);
     const darkroom = new Darkroom(connection);
-    // A worker that does not load (a missing or broken module) never answers, so whoever waits is told here.
-    let is_open = false;
-    started.worker.addEventListener("error", async (event) => {
-      connection.fail(is_open ? event.message || "the worker failed" : await started.why_not(event));
-    });
     const stop = () => connection.fail(stopped());
     signal?.addEventListener("abort", stop, { once: true });
     try {
-      const base = base_url === undefined ? undefined : folder(base_url);
-      const wasm = wasm_url === undefined ? undefined : absolute(wasm_url);
-      if (base !== undefined) darkroom.#model_folder = model_folder(base);
-      await connection.ask({ type: "open", ...connection.share(), base_url: base, wasm_url: wasm });
+      if (base_url !== undefined) darkroom.#model_folder = model_folder(base_url);
+      await connection.open();
       if (signal?.aborted) throw stopped();
-      is_open = true;
     } catch (error) {
       darkroom.close();
       throw error;
     } finally {
-      started.forget();
       signal?.removeEventListener("abort", stop);
     }
     return darkroom;
@@ -157,8 +148,7 @@ export class Darkroom {
     const id = this.#connection.new_id();
     const stop = () => {
       this.#connection.give_up(id, stopped());
-      this.#connection.interrupt([id]);
-      this.#connection.ask({ type: "cancel", job: id }).catch(() => {});
+      this.#connection.cancel(id).catch(() => {});
     };
     signal?.addEventListener("abort", stop, { once: true });
     try {
@@ -170,8 +160,8 @@ export class Darkroom {
         id,
       );
     } catch (error) {
-      if (IS_WHOLE || kept !== undefined || options.endpoint !== undefined || !(error instanceof DarkroomError) || error.code !== "network") throw error;
-      throw new DarkroomError(`${error.message}; the demo model is not part of the npm package: name another with kept or endpoint, or serve its folder there`, "network");
+      if (IS_WHOLE || kept !== undefined || options.endpoint !== undefined || !(error instanceof DarkroomError) || error.code !== "model") throw error;
+      throw new DarkroomError(`${error.message}; the demo model is not part of the npm package: name another with kept or endpoint, or serve its folder there`, "model");
     } finally {
       signal?.removeEventListener("abort", stop);
     }
@@ -390,14 +380,14 @@ export class Darkroom {
   }
 
   /**
-   * Cancels one job, or all that run and wait. Pictures that are finished are kept.
+   * Cancels one job, or all that run and wait. Pictures that are finished are kept. A worker that computes and does not hear it is
+   * ended; another one goes on with what waits.
    * @param {Job} [job]
    * @returns {Promise<void>}
    */
   cancel(job) {
-    this.#connection.interrupt(job && [job.id]);
     for (const [id, state] of this.#preparing) if (!job || job.id === id) state.cancelled = true;
-    return this.#connection.ask({ type: "cancel", job: job?.id ?? null });
+    return this.#connection.cancel(job?.id ?? null);
   }
 
   /**

@@ -99,7 +99,7 @@ async function load_now(n) {
     device("error", text.no_model);
     /** @type {Actions} */
     const actions = { [text.retry]: load_model };
-    if (code_of(error) !== "network" && element("runner").value !== "cpu") {
+    if (["device", "memory", "lost"].includes(code_of(error) ?? "") && element("runner").value !== "cpu") {
       actions[text.use_cpu] = () => choose_runner("cpu");
     }
     const { kept } = load_options();
@@ -115,6 +115,27 @@ async function load_now(n) {
       document.documentElement.dataset.state = is_busy() ? "drawing" : "ready";
     }
   }
+}
+
+/** Whether a stop ended the worker, and the model is not back yet. */
+let is_coming_back = false;
+
+/** A stop ended the worker: the model comes back by itself. @param {Promise<void>} restarted */
+async function restarted_by_stop(restarted) {
+  const n = n_loads;
+  const { textContent, title } = element("device");
+  // Another one that was asked for shows itself.
+  const shows = is_loaded;
+  is_coming_back = true;
+  if (shows) device("waiting", text.stage.loading);
+  try {
+    await restarted;
+    if (shows && n === n_loads) device("ready", textContent, title);
+  } catch (error) {
+    device("error", text.did_not_start);
+    notify("error", `${text.did_not_start}: ${message_of(error)}`, { [text.reload]: () => location.reload() });
+  }
+  is_coming_back = false;
 }
 
 /** What a model is called in the page. @param {import("./protocol.js").LoadedModel} model */
@@ -146,7 +167,7 @@ async function show_machine() {
   }
   rows.push([text.machine.threads, one_thread_because === null ? String(n_threads) : text.machine.one_thread(told(one_thread_because))]);
   if (storage) rows.push([text.machine.storage, text.machine.used(bytes(storage.used_bytes), bytes(storage.quota_bytes))]);
-  rows.push([text.machine.cancel, cancels_within_a_step ? text.machine.immediate : text.machine.between]);
+  rows.push([text.machine.cancel, cancels_within_a_step ? text.machine.immediate : text.machine.immediate_then_loaded]);
   fill_list(element("machine"), rows);
 }
 
@@ -177,6 +198,7 @@ async function is_ready() {
     if (!model) return false;
   }
   await form_is_whole;
+  if (is_coming_back) element("needs").textContent = text.drawn_when_loaded;
   if (!is_loaded) await load_model();
   return is_loaded;
 }
@@ -299,7 +321,7 @@ async function open() {
   addEventListener("unhandledrejection", ({ reason }) => notify("error", message_of(reason)));
   addEventListener("error", ({ message }) => notify("error", message));
   try {
-    darkroom = await Darkroom.open();
+    darkroom = await Darkroom.open({ on_restart: restarted_by_stop });
   } catch (error) {
     device("error", text.did_not_start);
     say(`${text.did_not_start}.`);

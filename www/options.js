@@ -10,12 +10,15 @@ import { DarkroomError } from "./errors.js";
 /**
  * How a worker is started. Without options it is the one beside these files, or that a bundler has made of it.
  * @typedef {object} OpenOptions
- * @property {Worker | string | URL} [worker] the worker's address, also on another origin that allows it (CORS); or a worker that was
- *   started from `darkroom/worker`, which then belongs to the `Darkroom`
+ * @property {Worker | string | URL | (() => Worker)} [worker] the worker's address, also on another origin that allows it (CORS); or a
+ *   function that starts one from `darkroom/worker`; or one that was started, which then belongs to the `Darkroom`, and in whose
+ *   place no other can be started: where it computes on the processor of a page that is not isolated, it hears cancels late
  * @property {string | URL} [wasm_url] the address of `darkroom_bg.wasm`
  * @property {string | URL} [base_url] the address of the folder of Darkroom's files, from which the others follow: on a CDN, or
  *   where they were copied to. The model that `load` takes without options is in `hub` there
  * @property {AbortSignal} [signal] ends the worker while it starts; afterwards `Darkroom.close` does
+ * @property {(restarted: Promise<void>) => void} [on_restart] is called where a cancel ended the worker, with what settles once another
+ *   one has the model loaded; until then requests wait. Where it rejects, they reject with the same error
  */
 
 /**
@@ -112,7 +115,7 @@ export const LOAD = {
 };
 
 /** @type {Record<keyof OpenOptions, true>} */
-export const OPEN = { worker: true, wasm_url: true, base_url: true, signal: true };
+export const OPEN = { worker: true, wasm_url: true, base_url: true, signal: true, on_restart: true };
 
 /** @type {Record<keyof import("./protocol.js").PlanRequest, true>} */
 export const PLAN = {

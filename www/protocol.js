@@ -13,6 +13,7 @@
  * @typedef {import("./pkg/darkroom.js").ExtraNetwork} ExtraNetwork
  * @typedef {import("./pkg/darkroom.js").GivenPicture} GivenPicture
  * @typedef {import("./pkg/darkroom.js").Inspection} Inspection
+ * @typedef {import("./pkg/darkroom.js").LoadSettings} LoadSettings
  * @typedef {import("./pkg/darkroom.js").ModelInfo} ModelInfo
  * @typedef {import("./pkg/darkroom.js").ModelReport} ModelReport
  * @typedef {import("./pkg/darkroom.js").Need} Need
@@ -41,8 +42,8 @@
  * @property {string} reason why it does, in a sentence
  * @property {{quota_bytes: number, used_bytes: number, persisted: boolean} | null} storage what this origin may keep, where
  *   the browser tells
- * @property {boolean} cancels_within_a_step false where a processor's step is over before a cancel is heard, because the
- *   page is not cross-origin isolated
+ * @property {boolean} cancels_within_a_step false where the processor hears no cancel within a step, because the page is not
+ *   cross-origin isolated: then the worker is ended and the model loaded again
  * @property {number} n_threads with which the processor draws
  * @property {string | null} one_thread_because where it is one, why
  */
@@ -105,14 +106,36 @@
 /**
  * How a kept model is loaded: what the UNet of a checkpoint in one file predicts where the file does not say it, and other
  * kept models (`base`, `vae`, `taesd`, `embeddings`) that fill in for missing components, give their VAE, or decode.
- * @typedef {Pick<import("./pkg/darkroom.js").LoadSettings, "prediction" | "base" | "vae" | "taesd" | "embeddings">} KeptOptions
+ * @typedef {Pick<LoadSettings, "prediction" | "base" | "vae" | "taesd" | "embeddings">} KeptOptions
+ */
+
+/**
+ * How the model of a worker was loaded, so that another worker can load it again.
+ * @typedef {object} LoadedAs
+ * @property {string} name
+ * @property {boolean} is_kept whether it is in the store; else `files` are those of it
+ * @property {LoadSettings} settings
+ */
+
+/**
+ * What a worker has of a model.
+ * @typedef {object} ModelState
+ * @property {RunnerName} runner what computes
+ * @property {LoadedAs} [as] nothing where none is loaded, or one that is not loaded yet
+ * @property {string} source where the files that were fetched last come from
+ * @property {Map<string, Blob>} files
+ */
+
+/**
+ * What a worker has to know that takes the place of another one.
+ * @typedef {{is_held: boolean, hub?: {endpoint?: string, token?: string}, model?: ModelState}} Earlier
  */
 
 /**
  * @typedef {{type: "load", endpoint: string | null, repository: string, runner: Runner, dtype: Dtype,
  *   weights?: WeightType, budget_bytes?: number} & KeptOptions} LoadRequest without an endpoint it is a model that the browser keeps
  * @typedef {{type: "generate", request: DrawRequest, picture?: GivenPicture, mask?: GivenPicture, previews: boolean, wildcards?: Record<string, string>}} GenerateRequest
- * @typedef {{type: "open", cancelled: SharedArrayBuffer | null, failures?: string, base_url?: string, wasm_url?: string}
+ * @typedef {{type: "open", cancelled: SharedArrayBuffer | null, failures?: string, base_url?: string, wasm_url?: string, earlier: Earlier}
  *   | {type: "check" | "versions" | "models" | "extra_networks" | "stop_download" | "pause" | "resume"}
  *   | {type: "plan", request: PlanRequest}
  *   | {type: "hub", endpoint?: string, token?: string}
@@ -179,7 +202,9 @@
 /**
  * @typedef {{type: "done", value: unknown}} DoneReply
  * @typedef {{type: "error", message: string, code: ErrorCode, needs?: Need, field?: string}} ErrorReply
- * @typedef {PartReply | DoneReply | ErrorReply} Reply as it is made; it goes out with the request's `id`
+ * @typedef {{type: "outcome", outcome: Outcome}} OutcomeReply what came of a drawing so far, where it is cancelled and the worker cannot say it
+ * @typedef {{type: "model", model: ModelState}} ModelReply belongs to no request
+ * @typedef {PartReply | DoneReply | ErrorReply | OutcomeReply | ModelReply} Reply as it is made; it goes out with the request's `id`
  */
 
 /** How many jobs can be cancelled within a step at once: each has a place in shared memory by its id. */

@@ -90,19 +90,27 @@ class Blocked {
 const REPORT_MS = 100;
 
 /**
+ * Whether it is a worker, also one of another window or of a class that stands in for it.
+ * @param {import("./options.js").OpenOptions["worker"]} worker
+ * @returns {worker is Worker}
+ */
+const is_worker = (worker) => typeof worker === "object" && "postMessage" in worker;
+
+/**
  * Starts the worker.
  * @param {Pick<import("./options.js").OpenOptions, "worker" | "base_url">} options
- * @returns {Started & {why_not: (event: ErrorEvent | undefined) => Promise<DarkroomError>, forget: () => void}} `why_not` says
- *   why the worker did not start, and `forget` is called when it did
+ * @returns {Started & {can_start_again: boolean, why_not: (event: ErrorEvent | undefined) => Promise<DarkroomError>, forget: () => void}}
+ *   `can_start_again` is false where a worker was given, `why_not` says why the worker did not start, and `forget` is called when it did
  */
 export function start({ worker, base_url }) {
   const blocked = new Blocked();
   /** @type {Started} */
   let started;
   try {
-    // Also one of another window or of a class that stands in for it.
-    if (typeof worker === "object" && "postMessage" in worker) started = { worker, address: undefined, shim: undefined };
-    else if (worker !== undefined) started = start_at(absolute(worker));
+    const given = typeof worker === "function" ? worker() : worker;
+    if (is_worker(given)) started = { worker: given, address: undefined, shim: undefined };
+    else if (typeof worker === "function") throw new TypeError("the function gave no worker");
+    else if (given !== undefined) started = start_at(absolute(given));
     else if (base_url !== undefined) started = start_at(new URL("worker.js", folder(base_url)).href);
     else started = start_own();
   } catch (error) {
@@ -118,6 +126,7 @@ export function start({ worker, base_url }) {
   };
   return {
     ...started,
+    can_start_again: !is_worker(worker),
     forget,
     async why_not(event) {
       await new Promise((resolve) => setTimeout(resolve, REPORT_MS));

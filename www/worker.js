@@ -30,7 +30,11 @@ wasm.catch(() => {});
 
 const queue = new Queue();
 const kept_models = new KeptModels();
-const model = new LoadedModel(kept_models);
+const model = new LoadedModel(kept_models, (state) => {
+  /** @type {import("./protocol.js").ModelReply} */
+  const reply = { type: "model", model: state };
+  postMessage({ id: 0, ...reply });
+});
 
 /**
  * @param {Post} post
@@ -48,9 +52,12 @@ const transfer_of = (post, stage) =>
 
 /** How each type of request is answered. @type {{[Type in keyof Answers]: Answer<Type>}} */
 const answers = {
-  open({ cancelled, base_url }) {
+  async open({ cancelled, base_url, earlier: { hub, is_held, model: before } }, post) {
     if (base_url !== undefined) merges_are_in(base_url);
     if (cancelled) queue.share_cancels(cancelled);
+    if (is_held) queue.hold();
+    if (hub) kept_models.hub_is(hub);
+    if (before) await model.restore(before, throttled((fraction) => post({ type: "progress", stage: "loading", fraction })));
   },
   check: async () => ({ ...(await check_browser()), cancels_within_a_step: queue.cancels_within_a_step, ...threads() }),
   versions: () => program().versions(),

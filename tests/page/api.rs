@@ -130,7 +130,7 @@ fn failures_are_errors_with_codes() {
     );
     for (name, code, words) in [
         ("early", "model", "no model is loaded"),
-        ("nowhere", "network", "404"),
+        ("nowhere", "model", "404"),
         ("size", "request", "use 96 or 128"),
         ("field", "request", "colour"),
         ("picture", "picture", "not a picture file"),

@@ -16,7 +16,7 @@ const EMPTY: &str =
     "<!doctype html><meta charset=\"utf-8\"><title>Elsewhere</title><link rel=\"icon\" href=\"data:,\"><body></body>";
 
 /// Serves `www/` with these headers, and for what is not there `missing`: a status and an HTML page.
-fn serve(headers: &str, missing: &'static str) -> String {
+pub fn serve(headers: &str, missing: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
     let (folder, headers) = (www(), headers.to_owned());
@@ -207,11 +207,11 @@ fn what_is_not_there_is_named_by_its_address() {
         let address = |path: &str| format!("{base}{path}");
         is_refused(
             &said["model"],
-            "network",
+            "model",
             &[&address("nowhere/api/models/darkroom/tiny-emoji"), said_of_missing],
             None,
         );
-        is_refused(&said["repository"], "network", &[&address("hub/api/models/no/body"), said_of_missing], None);
+        is_refused(&said["repository"], "model", &[&address("hub/api/models/no/body"), said_of_missing], None);
         is_refused(&said["wasm"], "worker", &[&address("no.wasm"), said_of_missing], None);
         for (name, path) in [("worker", "no_worker.js"), ("folder", "no_folder/worker.js")] {
             let why = if said_of_missing.contains("404") { "the server answered 404" } else { "text/html" };

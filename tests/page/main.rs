@@ -43,6 +43,7 @@ mod shape;
 #[path = "../common/single.rs"]
 mod single;
 mod speed;
+mod stop;
 mod threads;
 mod tiles;
 #[path = "../common/tiny.rs"]

@@ -21,13 +21,11 @@ build_npm() {
     local into=$target/npm/package version
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
     rm -rf "$target/npm"
-    mkdir -p "$into/worker" "$into/pkg"
+    mkdir -p "$into"
+    node "$root/tools/npm/files.mjs" "$root/www" >"$target/npm/files"
     (
         cd "$root/www"
-        cp connection.js darkroom.js errors.js options.js pictures.js protocol.js start.js tiles.js worker.js clip_merges.txt "$into"
-        cp worker/*.js "$into/worker"
-        # All but the list that the page's service worker reads.
-        tar -cf - --exclude files.js --exclude '*.br' --exclude '*.gz' pkg | tar -xf - -C "$into"
+        tar -cf - -T "$target/npm/files" pkg/*.d.ts | tar -xf - -C "$into"
     )
     # Threads are a second wasm that only isolated pages load, from addresses that bundlers do not see.
     say_threads null "$into/pkg"
@@ -36,6 +34,10 @@ build_npm() {
     cp "$root/docs/javascript.md" "$into/README.md"
     pack_types "$into"
     (cd "$into" && npm pack --silent --ignore-scripts --pack-destination "$target/npm")
+    # A module that package.json leaves out is missed here, not by whoever installs it.
+    mkdir "$target/npm/packed"
+    tar -xzf "$target"/npm/darkroom-*.tgz -C "$target/npm/packed"
+    node "$root/tools/npm/files.mjs" "$target/npm/packed/package" >"$target/npm/files"
 }
 
 # The package's declarations as a page in TypeScript sees them, from the staged package: strict, without what hides faults.

@@ -222,7 +222,7 @@ const tests = {
   /** A worker of the page's own bundle, and the wasm's address from the bundler. */
   async "vite8 (own worker)"(folder, browser) {
     await project(folder, "vite@8");
-    const options = '{ worker: new Worker(new URL("./own_worker.js", import.meta.url), { type: "module" }), wasm_url }';
+    const options = '{ worker: () => new Worker(new URL("./own_worker.js", import.meta.url), { type: "module" }), wasm_url }';
     await writeFile(join(folder, "own_worker.js"), 'import "darkroom/worker";');
     await writeFile(join(folder, "main.js"), `import wasm_url from "darkroom/darkroom_bg.wasm?url";\n${page_script("darkroom", options)}`);
     await run(folder, "npx", "vite", "build");

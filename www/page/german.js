@@ -366,7 +366,7 @@ export const german = {
     used: (used, quota) => `${used} von ${quota} belegt`,
     cancel: "Abbrechen",
     immediate: "sofort",
-    between: "nach dem laufenden Schritt",
+    immediate_then_loaded: "sofort; auf der CPU wird das Modell dann neu geladen",
   },
 
   demo_model: "Emoji-Demo",

@@ -348,7 +348,7 @@ export const english = {
     used: (/** @type {string} */ used, /** @type {string} */ quota) => `${used} of ${quota} used`,
     cancel: "Cancelling",
     immediate: "immediate",
-    between: "after the current step",
+    immediate_then_loaded: "immediate; on the CPU the model is then loaded again",
   },
 
   // Models

@@ -32,7 +32,7 @@ export async function draw(job, { request, picture, mask, previews, wildcards = 
     const studio = await model.ensure(job);
     const of_loras = await model.open_loras(studio, own);
     const drawing = studio.draw(own, picture, mask);
-    const run = new Run(job, drawing, model, queue, clock, own, previews, of_loras, { before, n: pictures.length });
+    const run = new Run(job, drawing, model, queue, clock, own, previews, of_loras, { before, n: pictures.length, earlier: outcome });
     try {
       outcome = together(outcome, await run.to_its_end());
     } finally {
@@ -100,7 +100,8 @@ class Run {
    * @param {import("../protocol.js").DrawRequest} request
    * @param {boolean} previews
    * @param {string[]} notes
-   * @param {{before: number, n: number}} place how many drawings of the job came before, and how many there are
+   * @param {{before: number, n: number, earlier: Outcome}} place how many drawings of the job came before, how many there are, and
+   *   what came of those before
    */
   constructor(job, drawing, model, queue, clock, request, previews, notes, place) {
     this.#job = job;
@@ -121,6 +122,7 @@ class Run {
   async to_its_end() {
     try {
       this.#tell();
+      this.#tell_outcome();
       for (;;) {
         const report = await this.#step();
         if (!report) continue;
@@ -183,6 +185,7 @@ class Run {
         this.#outcome.truncated = report.truncated;
         // After a recovery they come again.
         this.#outcome.notes = [...new Set([...this.#outcome.notes, ...report.notes])];
+        this.#tell_outcome();
         // After a recovery the steps go on where they were.
         now.stage = now.n_steps > 0 ? "denoising" : "encoding";
         break;
@@ -220,6 +223,11 @@ class Run {
 
   #tell() {
     this.#job.post({ type: "progress", ...this.#now, stage: this.#stage(), seconds: this.#clock.seconds });
+  }
+
+  /** What came of the job, should it be cancelled where nobody here hears it. */
+  #tell_outcome() {
+    this.#job.post({ type: "outcome", outcome: together(this.#place.earlier, this.#end(true)) });
   }
 
   /**

@@ -10,7 +10,7 @@ import { fetched, throw_if_stopped } from "./fetched.js";
  * @param {AbortSignal} [signal]
  */
 export async function fetch_file(url, on_bytes, signal) {
-  const { body } = await fetched(url, "network", signal);
+  const { body } = await fetched(url, "model", signal);
   if (!body) throw new Failure(`${url}: the server answered without a body`, "network");
   const parts = [];
   let n_bytes = 0;
@@ -50,7 +50,7 @@ async function fetch_list(url, signal) {
   } catch {
     // Told below.
   }
-  throw new Failure(`${url}: what came is not a list of a model's files, as the Hugging Face Hub gives it: there is no model, or a proxy answers`, "network");
+  throw new Failure(`${url}: what came is not a list of a model's files, as the Hugging Face Hub gives it: there is no model, or a proxy answers`, "model");
 }
 
 /**
@@ -59,7 +59,7 @@ async function fetch_list(url, signal) {
  * @param {string} repository
  * @param {(fraction: number) => void} progress
  * @param {AbortSignal} signal
- * @returns {Promise<Map<string, Uint8Array>>}
+ * @returns {Promise<Map<string, Blob>>} which the browser holds, not the worker
  */
 export async function fetch_model(endpoint, repository, progress, signal) {
   const listed = await fetch_list(`${endpoint}/api/models/${repository}/tree/main?recursive=true`, signal);
@@ -75,7 +75,7 @@ export async function fetch_model(endpoint, repository, progress, signal) {
     if (bytes.length !== size) {
       throw new Failure(`${path} has the length ${bytes.length} instead of ${size}: load again`, "network");
     }
-    files.set(path, bytes);
+    files.set(path, new Blob([bytes]));
   }
   return files;
 }

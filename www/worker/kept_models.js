@@ -40,7 +40,12 @@ export class KeptModels {
    */
   async use_hub(hub) {
     (await this.#opened)?.pause();
-    this.#hub = hub;
+    this.hub_is(hub);
+  }
+
+  /** Says what the Hub is, while nothing is downloaded. @param {{endpoint?: string, token?: string}} hub */
+  hub_is({ endpoint, token }) {
+    this.#hub = { endpoint, token };
     this.#opened = undefined;
   }
 

@@ -9,7 +9,7 @@ import { throttled } from "./pace.js";
 import { name_of_device, program, threads, threads_in_use } from "./program.js";
 
 /** @typedef {import("../pkg/darkroom.js").Studio} Studio */
-/** @typedef {import("../pkg/darkroom.js").LoadSettings} LoadSettings */
+/** @typedef {import("../protocol.js").LoadSettings} LoadSettings */
 /** @typedef {import("../pkg/darkroom.js").WeightType} WeightType */
 
 /**
@@ -32,18 +32,23 @@ export class LoadedModel {
   #kept_models;
   /** @type {Studio | undefined} */
   #studio;
-  /** How it was loaded, to load it again. @type {{name: string, is_kept: boolean, settings: LoadSettings} | undefined} */
+  /** How it was loaded, to load it again. @type {import("../protocol.js").LoadedAs | undefined} */
   #loaded_as;
   /** The adapter, and what is known of its tiles. @type {{adapter: string, known?: string} | undefined} */
   #tiles_of;
-  /** The files that were fetched last, so that changing the runner downloads nothing. @type {Map<string, Uint8Array>} */
+  /** The files that were fetched last, so that neither another runner nor another worker downloads them. @type {Map<string, Blob>} */
   #files = new Map();
   /** Where those come from. */
   #files_source = "";
+  #tell_state;
 
-  /** @param {import("./kept_models.js").KeptModels} kept_models */
-  constructor(kept_models) {
+  /**
+   * @param {import("./kept_models.js").KeptModels} kept_models
+   * @param {(state: import("../protocol.js").ModelState) => void} tell_state is told what another worker needs to load the model again
+   */
+  constructor(kept_models, tell_state) {
     this.#kept_models = kept_models;
+    this.#tell_state = tell_state;
   }
 
   /** The model, where one is loaded. */
@@ -77,6 +82,8 @@ export class LoadedModel {
     if (job.is_cancelled) throw new Failure("loading was stopped", "cancelled");
     // What is there goes first: two models at once may be more than the memory holds.
     this.drop();
+    this.#loaded_as = undefined;
+    this.#tell(runner);
     await this.#kept_models.use_program_for(runner);
     // Only a GPU's memory has a budget here.
     const settings = { runner, dtype, weights, budget_bytes: runner === "gpu" ? budget_bytes : undefined, prediction, base, vae, taesd, embeddings };
@@ -94,7 +101,30 @@ export class LoadedModel {
         if (code_of(error) === "cancelled") this.#loaded_as = undefined;
         if (code_of(error) !== "memory" || left.length === 0) throw error;
         this.drop();
+      } finally {
+        this.#tell(runner);
       }
+    }
+  }
+
+  /** @param {import("../protocol.js").RunnerName} runner */
+  #tell(runner) {
+    this.#tell_state({ runner, as: this.#loaded_as, source: this.#files_source, files: this.#files });
+  }
+
+  /**
+   * Loads the model of a worker that was ended.
+   * @param {import("../protocol.js").ModelState} state
+   * @param {(fraction: number) => void} progress
+   */
+  async restore({ as, source, files }, progress) {
+    [this.#loaded_as, this.#files_source, this.#files] = [as, source, files];
+    if (!as) return;
+    try {
+      await this.#kept_models.use_program_for(as.settings.runner);
+      await this.#open(as, progress);
+    } catch {
+      // The next job tries it again, and fails with the reason.
     }
   }
 
@@ -141,7 +171,7 @@ export class LoadedModel {
   }
 
   /**
-   * @param {{name: string, is_kept: boolean, settings: LoadSettings}} as
+   * @param {import("../protocol.js").LoadedAs} as
    * @param {(fraction: number) => boolean | void} progress
    */
   async #open({ name, is_kept, settings: given }, progress) {
@@ -153,7 +183,7 @@ export class LoadedModel {
       this.#tiles_of = { adapter: caps.name, known };
       Object.assign(settings, { tiles: known, tune: !caps.software });
     }
-    const studio = is_kept ? await this.#open_kept(name, settings, progress) : await program().Studio.load(name, this.#files, settings, progress);
+    const studio = is_kept ? await this.#open_kept(name, settings, progress) : await program().Studio.load(name, await bytes_of(this.#files), settings, progress);
     this.#studio = studio;
     return studio;
   }
@@ -177,6 +207,12 @@ export class LoadedModel {
     this.#tiles_of.known = measured;
     await keep_tiles(this.#tiles_of.adapter, measured);
   }
+}
+
+/** @param {Map<string, Blob>} files */
+async function bytes_of(files) {
+  const read = [...files].map(async ([path, file]) => /** @type {const} */ ([path, new Uint8Array(await file.arrayBuffer())]));
+  return new Map(await Promise.all(read));
 }
 
 /** How many threads the processor draws with, and why, in words. */

@@ -24,7 +24,8 @@ const advice: Record<ErrorCode, string> = {
 
 export async function draw(canvas: HTMLCanvasElement, bitmap: ImageBitmap, bytes: ArrayBuffer, signal: AbortSignal): Promise<Blob[]> {
   const where: OpenOptions = { base_url: "/darkroom/", wasm_url: new URL("https://cdn.example/darkroom_bg.wasm"), signal };
-  const darkroom = await Darkroom.open(where);
+  const own: OpenOptions = { worker: () => new Worker("worker.js", { type: "module" }), on_restart: (restarted) => restarted.then(() => console.log("back")) };
+  const darkroom = await Darkroom.open({ ...where, ...own });
   try {
     const report: ModelReport = await darkroom.download("1.5", ({ fraction, bytes_per_sec }) => console.log(fraction + bytes_per_sec));
     const options: LoadOptions = { kept: report.model, runner: "auto", dtype: "f16", weights: "q8_0", budget_bytes: 3e9, signal };
