@@ -169,7 +169,7 @@ impl<R: Runner> Bench<R> {
             let names: Vec<&str> = wanted.iter().map(|input| input.name.as_str()).collect();
             return Err(Error::Request { field: "input", got: name.clone(), expected: names.join(", ") });
         }
-        let weights = runner.load_within(&case.layers, weights, most_bytes, &mut |_| {}).await?;
+        let weights = runner.load_within(&case.layers, weights, most_bytes, &mut |_| true).await?;
         let mut inputs = Vec::new();
         for CaseInput { name, shape, kind } in wanted {
             let n: usize = shape.iter().product();

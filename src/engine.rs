@@ -161,11 +161,11 @@ impl Engine {
     }
 
     /// Brings the weights that every picture needs to the device; nothing where they are loaded when they are needed, or
-    /// were before.
+    /// were before. `progress` returns whether to go on.
     ///
     /// # Errors
-    /// What is wrong with a weight file; a device that is out of memory or lost.
-    pub async fn load(&self, progress: &mut dyn FnMut(LoadProgress)) -> Result<()> {
+    /// What is wrong with a weight file; a device that is out of memory or lost; [`Error::Cancelled`] when `progress` said so.
+    pub async fn load(&self, progress: &mut dyn FnMut(LoadProgress) -> bool) -> Result<()> {
         if self.is_arriving || self.is_loaded.get() {
             return Ok(());
         }

@@ -3,6 +3,9 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+#[path = "common/gpu.rs"]
+mod gpu;
+
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -77,5 +80,30 @@ fn a_cancel_on_the_processor_is_heard_within_an_operation() {
                 "{side}x{side}, {what}: {longest:?}, {after:?}"
             );
         }
+    }
+}
+
+/// On the CPU and on the GPU alike, whenever the answer comes.
+#[test]
+fn a_load_that_is_told_to_stop_stops() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/hub/darkroom/tiny-emoji/resolve/main");
+    let devices = [DeviceName::Cpu, DeviceName::Gpu];
+    for device_name in devices.into_iter().filter(|name| *name == DeviceName::Cpu || !gpu::has_no_gpu()) {
+        let settings = EngineSettings { device: device_name, ..EngineSettings::default() };
+        let device = block_on(Device::open(&settings)).unwrap();
+        let source = Rc::new(Folder::open(folder.clone()).unwrap());
+        let engine = block_on(Engine::open(&device, source, &settings, &Expected::default())).unwrap();
+        for n_heard in [1, 2, 40] {
+            let mut n = 0;
+            let stopped = block_on(engine.load(&mut |_| {
+                n += 1;
+                n < n_heard
+            }));
+            assert!(matches!(stopped, Err(Error::Cancelled)), "{:?}", stopped.err());
+            assert_eq!(n, n_heard, "it is not asked again");
+            assert!(!engine.is_loaded());
+        }
+        block_on(engine.load(&mut |_| true)).unwrap();
+        assert!(engine.is_loaded());
     }
 }

@@ -443,7 +443,7 @@ fn a_model_draws_while_it_comes() {
             // What it will need is known before its weights are there.
             let headers = published::WithoutWeights(&*source);
             let planned =
-                ModelLoader::new(&headers, &*runner).with_residency(Residency::Staged).load(&mut |_| {}).await?;
+                ModelLoader::new(&headers, &*runner).with_residency(Residency::Staged).load(&mut |_| true).await?;
             assert!(!unet_is_there());
             let model = Rc::new(ModelComponents::open_lazy(source, Residency::Resident).await?);
             assert_eq!(planned.configs.size_multiple(), model.configs.size_multiple());
@@ -466,7 +466,7 @@ fn a_model_draws_while_it_comes() {
     })
     .unwrap();
     let whole = block_on(StoredModel::open(Rc::clone(&rig.store), REPO)).unwrap();
-    let model = Rc::new(block_on(ModelLoader::new(&whole, &*runner).load(&mut |_| {})).unwrap());
+    let model = Rc::new(block_on(ModelLoader::new(&whole, &*runner).load(&mut |_| true)).unwrap());
     assert!(*drawn.borrow() == block_on(pixels(&mut apple(&model, &runner))).unwrap());
 }
 

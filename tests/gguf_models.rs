@@ -244,7 +244,7 @@ fn files_of_both_dialects_draw_diffusers_pictures() {
         let dir = tempfile::tempdir().unwrap();
         let source = file.source(dir.path());
         let runner = Rc::new(CandleRunner::cpu(Precision::F32));
-        let model = block_on(ModelLoader::new(&*source, &*runner).load(&mut |_| {}));
+        let model = block_on(ModelLoader::new(&*source, &*runner).load(&mut |_| true));
         let model = Rc::new(model.unwrap_or_else(|e| panic!("{}: {e}", file.name)));
         assert_eq!(model.notes(), [""; 0], "{}", file.name);
         for case in file.cases() {
@@ -265,7 +265,7 @@ fn on_the_gpu_too() {
         for (element, tolerance) in [(Element::F32, single), (Element::F16, half)] {
             let Some(gpu) = gpu::gpu() else { return };
             let runner = Rc::new(GpuRunner::new(gpu, element).unwrap());
-            let model = Rc::new(block_on(ModelLoader::new(&*source, &*runner).load(&mut |_| {})).unwrap());
+            let model = Rc::new(block_on(ModelLoader::new(&*source, &*runner).load(&mut |_| true)).unwrap());
             for case in file.cases() {
                 block_on(case.check(&runner, &model, tolerance));
             }
@@ -285,11 +285,11 @@ fn blocks_are_held_as_they_are() {
         let Some(gpu) = gpu::gpu() else { return };
         let runner = GpuRunner::new(gpu, Element::F32).unwrap().with_weights(WeightType::Q8_0);
         let runner = Rc::new(runner);
-        let model = Rc::new(block_on(ModelLoader::new(&*source, &*runner).load(&mut |_| {})).unwrap());
+        let model = Rc::new(block_on(ModelLoader::new(&*source, &*runner).load(&mut |_| true)).unwrap());
         let (sent, stored) = (runner.counts().uploaded_bytes, file.bytes as u64);
         assert!(sent < stored, "{}: {sent} bytes were sent of a file of {stored}", file.name);
         let on_cpu = Rc::new(CandleRunner::cpu(Precision::F32).with_weights(Some(WeightType::Q8_0)));
-        let on_cpu_model = Rc::new(block_on(ModelLoader::new(&*source, &*on_cpu).load(&mut |_| {})).unwrap());
+        let on_cpu_model = Rc::new(block_on(ModelLoader::new(&*source, &*on_cpu).load(&mut |_| true)).unwrap());
         for case in file.cases() {
             block_on(case.check(&runner, &model, close));
             block_on(case.check(&on_cpu, &on_cpu_model, close));

@@ -157,7 +157,7 @@ impl Device {
     fn load(&self, weights: &Weights) -> (GpuWeights, Counts) {
         self.runner.reset_peak();
         let before = self.runner.counts();
-        let loaded = block_on(self.runner.load(&self.graphs, weights, &mut |_| {})).unwrap();
+        let loaded = block_on(self.runner.load(&self.graphs, weights, &mut |_| true)).unwrap();
         (loaded, self.runner.counts().since(&before))
     }
 

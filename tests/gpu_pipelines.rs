@@ -33,7 +33,7 @@ fn check_in(fixtures: &str, version: &str, element: Element, tolerance: Toleranc
     tiny::write_model(version, dir.path(), tiny::Style::F16);
     let runner = Rc::new(GpuRunner::new(gpu, element).unwrap());
     let folder = Folder::open(dir.path()).unwrap();
-    let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| {})).unwrap());
+    let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| true)).unwrap());
     // The large runs take a software adapter minutes. DARKROOM_LARGE=1 runs them too.
     let all = std::env::var_os("DARKROOM_LARGE").is_some_and(|value| value == "1");
     for case in cases_in(fixtures, version).into_iter().filter(|case| all || case.is_small()) {

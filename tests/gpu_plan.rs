@@ -43,7 +43,7 @@ fn emoji() -> Folder {
 }
 
 fn load<R: Runner>(folder: &Folder, runner: &Rc<R>) -> Rc<ModelComponents<R>> {
-    Rc::new(block_on(ModelLoader::new(folder, &**runner).load(&mut |_| {})).unwrap())
+    Rc::new(block_on(ModelLoader::new(folder, &**runner).load(&mut |_| true)).unwrap())
 }
 
 fn inputs(version: SDVersion, side: usize, steps: usize) -> Inputs {
@@ -196,7 +196,7 @@ fn real_peak(folder: &Folder, element: Element, weights: WeightType, residency: 
     let caps = gpu.caps.clone();
     let runner = Rc::new(GpuRunner::new(gpu, element).unwrap().with_weights(weights));
     let loader = ModelLoader::new(folder, &*runner).with_residency(residency);
-    let model = Rc::new(block_on(loader.load(&mut |_| {})).unwrap());
+    let model = Rc::new(block_on(loader.load(&mut |_| true)).unwrap());
     let mut settings = PlanSettings::new(caps, element);
     settings.residency = Some(residency);
     settings.weights = weights;
@@ -288,7 +288,7 @@ fn prompts_are_drawn_one_after_another_where_both_are_too_large() {
     let mut gpu = gpu().unwrap();
     gpu.caps.max_binding_bytes = 700_000;
     let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());
-    let refused = block_on(ModelLoader::new(&emoji(), &*runner).load(&mut |_| {})).err();
+    let refused = block_on(ModelLoader::new(&emoji(), &*runner).load(&mut |_| true)).err();
     assert!(matches!(refused, Some(Error::Limit { .. })), "{refused:?}");
 }
 

@@ -58,7 +58,7 @@ struct Loaded<R: Runner> {
 
 impl<R: Runner> Loaded<R> {
     fn new(runner: R, folder: &Folder) -> Self {
-        let model = block_on(ModelLoader::new(folder, &runner).load(&mut |_| {})).unwrap();
+        let model = block_on(ModelLoader::new(folder, &runner).load(&mut |_| true)).unwrap();
         Loaded { runner, model }
     }
 

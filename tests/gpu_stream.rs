@@ -37,7 +37,7 @@ struct Drawn {
 fn draw(folder: &Folder, settings: &PlanSettings, residency: Residency) -> Option<Drawn> {
     let runner = Rc::new(GpuRunner::new(gpu()?, settings.element).unwrap().with_weights(settings.weights));
     let loader = ModelLoader::new(folder, &*runner).with_residency(residency);
-    let model = Rc::new(block_on(loader.load(&mut |_| {})).unwrap());
+    let model = Rc::new(block_on(loader.load(&mut |_| true)).unwrap());
     let defaults = model.configs.defaults(None);
     let (width, height) = settings.request.size(&defaults, None);
     let config = SDConfig::new(model.configs.version()).with_size(width, height).with_steps(5).with_seed(3);

@@ -31,7 +31,7 @@ const VERSIONS: [&str; 4] = ["v1-5", "v2-1", "xl", "xl-inpaint"];
 fn load(runner: &CandleRunner, version: &str, dir: &Path) -> ModelComponents<CandleRunner> {
     tiny::write_model(version, dir, tiny::Style::F32);
     let folder = Folder::open(dir).unwrap();
-    pollster::block_on(ModelLoader::new(&folder, runner).load(&mut |_| {})).unwrap()
+    pollster::block_on(ModelLoader::new(&folder, runner).load(&mut |_| true)).unwrap()
 }
 
 /// The weights of a part of the model.

@@ -36,7 +36,7 @@ fn a_preview_shows_what_comes() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/hub/darkroom/tiny-emoji/resolve/main");
     let folder = Folder::open(path).unwrap();
     let runner = Rc::new(CandleRunner::cpu(Precision::F32));
-    let model = Rc::new(block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| {})).unwrap());
+    let model = Rc::new(block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| true)).unwrap());
     for sampler in [SamplerKind::DpmPp2m, SamplerKind::Euler, SamplerKind::Ddim] {
         let mut config = SDConfig::new(model.configs.version())
             .with_prompt("a rocket on a black background")

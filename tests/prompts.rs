@@ -173,7 +173,7 @@ fn check<R: Runner>(version: &str, runner: R, tolerance: Tolerance, of_states: f
     tiny::write_model(version, dir.path(), tiny::Style::F16);
     let folder = Folder::open(dir.path()).unwrap();
     let runner = Rc::new(runner);
-    let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| {})).unwrap());
+    let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| true)).unwrap());
     let states = Fixture::read(&fixtures_dir().join("prompts/conditioning.safetensors"));
     for case in cases_in("prompts", version) {
         pollster::block_on(check_states(&case, &states, &*runner, &model, of_states));

@@ -103,7 +103,7 @@ fn check(version: &str) {
     tiny::write_model(version, dir.path(), tiny::Style::F32);
     let runner = Rc::new(runner);
     let folder = Folder::open(dir.path()).unwrap();
-    let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| {})).unwrap());
+    let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| true)).unwrap());
     for case in cases_in("repaint", version) {
         pollster::block_on(case.check(&runner, &model, EXACT));
         if version != "v1-5" {

@@ -55,7 +55,7 @@ impl Ours {
         std::fs::write(&unet_config, text.replace("\"norm_num_groups\": 8", "\"norm_num_groups\": 32")).unwrap();
         let runner = CandleRunner::cpu(Precision::F32);
         let source = Folder::open(folder.path()).unwrap();
-        let model = pollster::block_on(ModelLoader::new(&source, &runner).load(&mut |_| {})).unwrap();
+        let model = pollster::block_on(ModelLoader::new(&source, &runner).load(&mut |_| true)).unwrap();
         Ours { folder, runner, model }
     }
 

@@ -106,7 +106,7 @@ type Loaded = (Rc<CandleRunner>, Rc<ModelComponents<CandleRunner>>);
 
 fn load(source: &Rc<dyn Source>) -> Result<Loaded> {
     let runner = Rc::new(CandleRunner::cpu(Precision::F32));
-    let model = block_on(ModelLoader::new(&**source, &*runner).load(&mut |_| {}))?;
+    let model = block_on(ModelLoader::new(&**source, &*runner).load(&mut |_| true))?;
     Ok((runner, Rc::new(model)))
 }
 
@@ -161,7 +161,7 @@ fn on_the_gpu_too() {
             let source = Given { taesd, ..given(file, version) }.source(dir.path(), "F32").unwrap();
             let Some(gpu) = gpu::gpu() else { return };
             let runner = Rc::new(GpuRunner::new(gpu, element).unwrap());
-            let model = Rc::new(block_on(ModelLoader::new(&*source, &*runner).load(&mut |_| {})).unwrap());
+            let model = Rc::new(block_on(ModelLoader::new(&*source, &*runner).load(&mut |_| true)).unwrap());
             let mut all = match taesd {
                 Some(_) => cases_in("single", version),
                 None => cases(version),

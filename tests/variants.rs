@@ -33,7 +33,7 @@ fn check<R: Runner>(runner: R, variant: &str, style: tiny::Style, tolerance: Tol
     tiny::write_model(variant, dir.path(), style);
     let folder = Folder::open(dir.path()).unwrap();
     let runner = Rc::new(runner);
-    let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| {})).unwrap());
+    let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| true)).unwrap());
     for case in cases_of_variant(variant) {
         pollster::block_on(case.check(&runner, &model, tolerance));
     }

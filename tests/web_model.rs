@@ -24,7 +24,7 @@ wasm_bindgen_test_configure!(run_in_dedicated_worker);
 /// A small picture after two steps, from any runner.
 async fn draw<R: Runner>(runner: R) -> RgbImage {
     let runner = Rc::new(runner);
-    let model = Rc::new(ModelLoader::new(&model_files(), &*runner).load(&mut |_| {}).await.expect("the model loads"));
+    let model = Rc::new(ModelLoader::new(&model_files(), &*runner).load(&mut |_| true).await.expect("the model loads"));
     let config = SDConfig::new(model.configs.version())
         .with_prompt("a red apple on a blue background")
         .with_size(64, 64)

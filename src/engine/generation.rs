@@ -98,6 +98,12 @@ impl Generation {
         either!(&self.run, generation => generation.total_flops())
     }
 
+    /// The part of the whole request that is done, 0 to 1.
+    #[must_use]
+    pub fn fraction(&self) -> f64 {
+        either!(&self.run, generation => generation.fraction())
+    }
+
     /// What a picture carries in its file, by its index.
     #[must_use]
     pub fn parameters(&self, picture_idx: usize) -> Parameters {

@@ -137,11 +137,11 @@ impl<R: Runner> ModelComponents<R> {
     }
 
     /// Loads the weights that every picture needs from the files, all of which are open ([`ModelLoader::open`]); none where
-    /// they are to be loaded stage by stage.
+    /// they are to be loaded stage by stage. `progress` returns whether to go on.
     ///
     /// # Errors
-    /// As [`ModelComponents::part`].
-    pub async fn load(&self, runner: &R, progress: &mut dyn FnMut(LoadProgress)) -> Result<()> {
+    /// As [`ModelComponents::part`]; [`Error::Cancelled`] when `progress` said so.
+    pub async fn load(&self, runner: &R, progress: &mut dyn FnMut(LoadProgress) -> bool) -> Result<()> {
         if self.residency != Residency::Resident {
             return Ok(());
         }
@@ -150,11 +150,11 @@ impl<R: Runner> ModelComponents<R> {
         let mut before = 0;
         for part in parts {
             let component = self.configs.component(part).folder();
-            let mut report = |n_bytes| {
-                progress(LoadProgress { component, loaded_bytes: before + n_bytes, total_bytes });
-                true
-            };
-            report(0);
+            let mut report =
+                |n_bytes| progress(LoadProgress { component, loaded_bytes: before + n_bytes, total_bytes });
+            if !report(0) {
+                return Err(Error::Cancelled);
+            }
             let loras = self.expected.borrow().clone();
             self.part_with(runner, part, &loras, &mut report).await?;
             before += self.n_bytes(part)?;
@@ -211,12 +211,11 @@ impl<R: Runner> ModelComponents<R> {
     }
 
     /// The weights of a part with these LoRAs in them, brought to the device if they are not there. Where they are there
-    /// with other LoRAs, the tensors that differ are read and merged anew. `go_on` is told the bytes read, and asked now and
-    /// then while the file is waited for.
+    /// with other LoRAs, the tensors that differ are read and merged anew. `go_on` is told the bytes read, and returns whether to
+    /// go on, also while the file is waited for.
     ///
     /// # Errors
-    /// What [`Runner::load`] says; [`Error::Cancelled`] when `go_on` said so while the file was waited for; what is wrong
-    /// with a file that is opened only now.
+    /// What [`Runner::load`] says; what is wrong with a file that is opened only now.
     pub async fn part_with(
         &self,
         runner: &R,
@@ -245,11 +244,7 @@ impl<R: Runner> ModelComponents<R> {
         }
         let changes = loras.changes(component);
         let file = self.open_file(part, &mut || go_on(0)).await?.merged(changes.clone());
-        // What has begun to load is loaded: the next stage asks again.
-        let mut told = |n_bytes| {
-            go_on(n_bytes);
-        };
-        let weights = Rc::new(self.load_part(runner, &self.configs.graphs(part)?, &file, &mut told).await?);
+        let weights = Rc::new(self.load_part(runner, &self.configs.graphs(part)?, &file, go_on).await?);
         let known = Loaded { part, weights: Rc::clone(&weights), loras: loras.clone(), changes };
         self.loaded.borrow_mut().push(known);
         Ok(weights)
@@ -271,10 +266,7 @@ impl<R: Runner> ModelComponents<R> {
         self.loaded.borrow_mut().retain(|known| known.part != part);
         let changes = loras.changes(self.configs.component(part));
         let file = self.open_file(part, &mut || go_on(0)).await?.merged(changes);
-        let mut told = |n_bytes| {
-            go_on(n_bytes);
-        };
-        Ok(Rc::new(self.load_part(runner, std::slice::from_ref(graph), &file, &mut told).await?))
+        Ok(Rc::new(self.load_part(runner, std::slice::from_ref(graph), &file, go_on).await?))
     }
 
     /// Loads as much of a part as the residency allows. Where that is not all, the part has the device for itself.
@@ -283,7 +275,7 @@ impl<R: Runner> ModelComponents<R> {
         runner: &R,
         graphs: &[Graph],
         file: &Weights,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<R::Weights> {
         match self.residency {
             Residency::Resident | Residency::Staged => runner.load(graphs, file, progress).await,
@@ -451,7 +443,7 @@ impl<'a, R: Runner> ModelLoader<'a, R> {
     ///
     /// # Errors
     /// As theirs.
-    pub async fn load(&self, progress: &mut dyn FnMut(LoadProgress)) -> Result<ModelComponents<R>> {
+    pub async fn load(&self, progress: &mut dyn FnMut(LoadProgress) -> bool) -> Result<ModelComponents<R>> {
         let model = self.open().await?;
         model.load(self.runner, progress).await?;
         Ok(model)

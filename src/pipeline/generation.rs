@@ -116,6 +116,12 @@ impl<R: Runner> Generation<R> {
         self.setup.total_flops()
     }
 
+    /// The part of the whole request that is done, 0 to 1.
+    #[must_use]
+    pub fn fraction(&self) -> f64 {
+        self.done_flops as f64 / self.total_flops().max(1) as f64
+    }
+
     /// The picture that is being drawn; `None` between pictures.
     fn picture(&self) -> Option<&Picture<R::Tensor>> {
         match &self.at {

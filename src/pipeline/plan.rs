@@ -254,7 +254,7 @@ async fn draw(source: &dyn Source, settings: &PlanSettings, residency: Residency
     let runner = GpuRunner::planned(settings.caps.clone(), settings.element)?;
     let runner = Rc::new(runner.with_weights(settings.weights).with_speed(settings.flops_per_sec));
     let mut before = runner.counts();
-    let model = ModelLoader::new(source, &*runner).with_residency(residency).load(&mut |_| {}).await?;
+    let model = ModelLoader::new(source, &*runner).with_residency(residency).load(&mut |_| true).await?;
     let counts = runner.counts();
     let mut phases = vec![PhasePlan { name: "load", counts: counts.since(&before) }];
     let mut peak_bytes = counts.peak_bytes;

@@ -57,11 +57,17 @@ pub trait Runner {
     fn describe(&self) -> String;
 
     /// Brings the tensors that `graphs` use to the device, in the form in which these and all graphs of the same layers at
-    /// other sizes want them. `progress` is told the bytes read from the checkpoint so far.
+    /// other sizes want them. `progress` is told the bytes read from the checkpoint so far, and returns whether to go on.
     ///
     /// # Errors
-    /// What [`Weights`] says of a tensor that is missing or of another shape, or a device out of memory.
-    async fn load(&self, graphs: &[Graph], weights: &Weights, progress: &mut dyn FnMut(u64)) -> Result<Self::Weights>;
+    /// What [`Weights`] says of a tensor that is missing or of another shape, or a device out of memory;
+    /// [`crate::Error::Cancelled`] when `progress` said so.
+    async fn load(
+        &self,
+        graphs: &[Graph],
+        weights: &Weights,
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Self::Weights>;
 
     /// As [`Runner::load`], with at most `most_bytes` of weights on the device at once: the others are read while a program
     /// runs, each time. Runners without such a bound load all.
@@ -73,7 +79,7 @@ pub trait Runner {
         graphs: &[Graph],
         weights: &Weights,
         _most_bytes: u64,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Self::Weights> {
         self.load(graphs, weights, progress).await
     }

@@ -6,6 +6,7 @@ use js_sys::{Function, Reflect, Uint8Array, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
 
 use super::failure::refuse;
+use super::told::Told;
 use super::types::StepReport;
 use crate::engine::Generation;
 use crate::image::{RgbImage, encode_png};
@@ -46,24 +47,16 @@ impl Drawing {
     /// where it returns `false`, the drawing stops there.
     ///
     /// # Errors
-    /// A JavaScript `Error` that names the stage at fault; its `code` is `cancelled` when `on_progress` said so.
+    /// A JavaScript `Error` that names the stage at fault, or says what `on_progress` threw; its `code` is `cancelled` when
+    /// `on_progress` said so.
     #[wasm_bindgen(unchecked_return_type = "StepReport")]
     pub async fn step(
         &mut self,
         #[wasm_bindgen(unchecked_param_type = "(fraction: number) => boolean | void")] on_progress: &Function,
     ) -> Result<JsValue, JsValue> {
-        let mut failed = None;
-        let mut progress = |fraction: f64| match on_progress.call1(&JsValue::NULL, &fraction.into()) {
-            Ok(answer) => answer.as_bool() != Some(false),
-            Err(error) => {
-                failed = Some(error);
-                false
-            }
-        };
-        let event = self.generation.step(&mut progress).await;
-        if let Some(error) = failed {
-            return Err(refuse(&format!("the progress callback failed: {error:?}")));
-        }
+        let mut told = Told::new(on_progress);
+        let event = self.generation.step(&mut |fraction| told.goes_on(fraction)).await;
+        told.check()?;
         let report = match event? {
             Some(Event::Encoded { prompt, negative }) => {
                 let notes = prompt.notes.into_iter().chain(negative.notes).collect();

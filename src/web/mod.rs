@@ -14,6 +14,7 @@ mod opened;
 mod studio;
 #[cfg(target_feature = "atomics")]
 mod threads;
+mod told;
 mod types;
 mod wildcards;
 

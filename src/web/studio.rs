@@ -12,11 +12,11 @@ use wasm_bindgen::prelude::*;
 use super::drawing::Drawing;
 use super::failure::{refuse, refuse_field};
 use super::models::Models;
+use super::told::Told;
 use super::types::{Dtype, LoadSettings, ModelInfo, RunnerName, Work};
 use crate::checkpoint::lora::family_of;
 use crate::engine::{self, DeviceName, Engine, EngineSettings, Expected, Pictures, Tune};
 use crate::hub::Source;
-use crate::hub::http::Cancel;
 use crate::hub::memory::MemoryFiles;
 use crate::image::{RgbImage, decode, decode_mask, mask_of_rgba};
 use crate::pipeline::{self, Embedding, LoadProgress};
@@ -42,25 +42,17 @@ impl Studio {
         embeddings: Vec<Embedding>,
         on_progress: &Function,
     ) -> Result<Studio, JsValue> {
-        let mut failed = None;
-        let cancel = Cancel::default();
-        let mut progress = |p: LoadProgress<'_>| {
-            let fraction = p.loaded_bytes as f64 / p.total_bytes.max(1) as f64;
-            match on_progress.call1(&JsValue::NULL, &fraction.into()) {
-                Ok(answer) if answer.as_bool() == Some(false) => cancel.cancel(),
-                Ok(_) => {}
-                Err(error) => failed = failed.take().or(Some(error)),
-            }
-        };
+        let mut told = Told::new(on_progress);
         let prediction = settings.prediction;
         let settings = EngineSettings { is_arriving, embeddings, ..engine_settings(settings) };
         let device = super::open_device(&settings).await?;
         let engine = Engine::open(&device, source, &settings, &Expected::default()).await?.with_prediction(prediction);
-        cancel.run(engine.load(&mut progress)).await?;
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(Studio(engine)),
-        }
+        let loaded = engine
+            .load(&mut |p: LoadProgress<'_>| told.goes_on(p.loaded_bytes as f64 / p.total_bytes.max(1) as f64))
+            .await;
+        told.check()?;
+        loaded?;
+        Ok(Studio(engine))
     }
 }
 
@@ -70,8 +62,8 @@ impl Studio {
     /// part of the weights that is loaded, 0 to 1; where it returns `false`, loading stops there.
     ///
     /// # Errors
-    /// A JavaScript `Error` that names the file at fault, or says that there is no GPU; its `code` is `cancelled` when
-    /// `on_progress` said so.
+    /// A JavaScript `Error` that names the file at fault, or says that there is no GPU or what `on_progress` threw; its `code`
+    /// is `cancelled` when `on_progress` said so.
     pub async fn load(
         name: String,
         #[wasm_bindgen(unchecked_param_type = "Map<string, Uint8Array>")] files: Map,

@@ -51,7 +51,7 @@ async fn a_prompt_becomes_diffusers_picture() {
     let files = model_files();
     let runner = Rc::new(CandleRunner::cpu(Precision::F32));
     let start = now_ms();
-    let model = Rc::new(ModelLoader::new(&files, &*runner).load(&mut |_| {}).await.expect("the model loads"));
+    let model = Rc::new(ModelLoader::new(&files, &*runner).load(&mut |_| true).await.expect("the model loads"));
     console_log!("load: {:.0} ms", now_ms() - start);
 
     let mut config = SDConfig::new(model.configs.version())
@@ -101,7 +101,7 @@ async fn products_of_any_size_are_right_on_the_processor() {
         let weights = Weights::open(vec![Box::new(case)]).await.expect("random weights");
         let matrix = weights.read_f32("weight").await.expect("the weight");
         let runner = CandleRunner::cpu(Precision::F32);
-        let loaded = runner.load(std::slice::from_ref(&graph), &weights, &mut |_| {}).await.expect("loaded");
+        let loaded = runner.load(std::slice::from_ref(&graph), &weights, &mut |_| true).await.expect("loaded");
         let program = runner.prepare(graph).await.expect("prepared");
         let values = values(m * k);
         let x = runner.upload(&values, &[m, k]).expect("uploaded");

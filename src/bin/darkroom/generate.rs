@@ -111,6 +111,7 @@ async fn draw(args: &Args, device: &Device, settings: &EngineSettings) -> Result
     let mut generation = engine.draw(&request, pictures.clone(), seed)?;
     let mut report = |p: LoadProgress| {
         bar.show(&format!("load {}", p.component), p.loaded_bytes as f64 / p.total_bytes.max(1) as f64);
+        true
     };
     engine.load(&mut report).await?;
     seconds.load = clock.elapsed().as_secs_f64();

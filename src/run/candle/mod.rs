@@ -194,7 +194,12 @@ impl Runner for CandleRunner {
         format!("{name} (candle, {weights})")
     }
 
-    async fn load(&self, graphs: &[Graph], weights: &Weights, progress: &mut dyn FnMut(u64)) -> Result<CandleWeights> {
+    async fn load(
+        &self,
+        graphs: &[Graph],
+        weights: &Weights,
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<CandleWeights> {
         let mut placed = HashMap::new();
         let mut n_bytes = 0;
         for spec in &graphs.iter().flat_map(Graph::weights).collect::<Vec<_>>() {
@@ -204,7 +209,9 @@ impl Runner for CandleRunner {
             let values = self.read(spec, weights).await?;
             n_bytes += weights.get(&spec.name).map_or(0, |info| info.n_bytes);
             placed.insert(spec.name.clone(), self.wrap(&spec.name, self.place(spec, values))?);
-            progress(n_bytes);
+            if !progress(n_bytes) {
+                return Err(Error::Cancelled);
+            }
         }
         Ok(CandleWeights(RefCell::new(placed)))
     }

@@ -318,7 +318,12 @@ impl Runner for GpuRunner {
         format!("gpu ({}, {element})", self.recorder.caps().name)
     }
 
-    async fn load(&self, graphs: &[Graph], weights: &Weights, progress: &mut dyn FnMut(u64)) -> Result<GpuWeights> {
+    async fn load(
+        &self,
+        graphs: &[Graph],
+        weights: &Weights,
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<GpuWeights> {
         self.load_weights(graphs, weights, progress).await
     }
 
@@ -327,7 +332,7 @@ impl Runner for GpuRunner {
         graphs: &[Graph],
         weights: &Weights,
         most_bytes: u64,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<GpuWeights> {
         self.load_weights_within(graphs, weights, most_bytes, progress).await
     }

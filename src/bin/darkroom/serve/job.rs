@@ -31,7 +31,7 @@ impl Status {
 }
 
 /// How far a job is, in the words of the page's protocol.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     /// `queued`, `loading`, `encoding`, `denoising` or `decoding`.
     pub stage: &'static str,
@@ -43,14 +43,13 @@ pub struct Progress {
     pub step: usize,
     /// Steps of one picture; 0 before it is known.
     pub steps: usize,
-    /// The same, as it was called before.
-    pub n_steps: usize,
 }
 
 impl Progress {
-    /// With the steps of one picture.
-    pub fn with_steps(self, steps: usize) -> Self {
-        Progress { steps, n_steps: steps, ..self }
+    /// In JSON, where the steps have their former name, too.
+    pub fn in_json(&self) -> Value {
+        let Progress { stage, fraction, picture, step, steps } = self;
+        json!({ "stage": stage, "fraction": fraction, "picture": picture, "step": step, "steps": steps, "n_steps": steps })
     }
 }
 
@@ -142,7 +141,7 @@ impl Job {
         };
         let images: Vec<Value> = (0..self.images.len()).map(image_of).collect();
         let mut object = json!({
-            "id": self.id, "status": self.status, "created": self.created, "progress": self.progress, "images": images,
+            "id": self.id, "status": self.status, "created": self.created, "progress": self.progress.in_json(), "images": images,
             "request": {
                 "model": self.request.model, "prompt": config.prompt,
                 "negative_prompt": config.negative_prompt, "width": config.width, "height": config.height,

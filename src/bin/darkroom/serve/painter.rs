@@ -276,7 +276,7 @@ impl Painter<'_> {
         let mut generation = engine.draw_resolved(first, pictures.clone())?;
         if !engine.is_loaded() {
             let start = Instant::now();
-            engine.load(&mut |_| {}).await?;
+            engine.load(&mut |_| true).await?;
             for note in engine.notes() {
                 eprintln!("darkroom: {}", visible_line(&note));
             }
@@ -285,7 +285,7 @@ impl Painter<'_> {
         }
         let n_configs = configs.len() + 1;
         let mut n_before = 0;
-        let mut now = Progress::default().with_steps(generation.n_steps());
+        let mut now = Progress { steps: generation.n_steps(), ..Progress::default() };
         loop {
             now.stage = match generation.stage() {
                 Stage::Encode => "encoding",
@@ -295,8 +295,7 @@ impl Painter<'_> {
                     let Some(next) = configs.pop() else { return Ok(()) };
                     generation = engine.draw_resolved(next, pictures.clone())?;
                     n_before += 1;
-                    (now.picture, now.step) = (n_before, 0);
-                    now = now.with_steps(generation.n_steps());
+                    (now.picture, now.step, now.steps) = (n_before, 0, generation.n_steps());
                     continue;
                 }
             };
@@ -318,6 +317,7 @@ impl Painter<'_> {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
+            now.fraction = (n_before as f64 + generation.fraction()) / n_configs as f64;
             match event {
                 Some(Event::Encoded { prompt, negative }) => {
                     desk.change(id, |job| {
@@ -340,9 +340,6 @@ impl Painter<'_> {
                     let text = generation.parameters(picture).to_png_text()?;
                     let file = Png::new(encode(&image, &text, format)?, &desk.memory);
                     desk.metrics.drew();
-                    if configs.is_empty() && generation.stage() == Stage::Done {
-                        now.fraction = 1.0;
-                    }
                     desk.change(id, |job| {
                         job.progress = now.clone();
                         job.images.push((seed, file));

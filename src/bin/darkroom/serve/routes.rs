@@ -191,7 +191,7 @@ impl Listener {
             |kind: &str, data: Value| self.pending.push_back(Event::default().event(kind).data(data.to_string()));
         let progress = Some((job.progress.clone(), position));
         if self.progress != progress {
-            let mut data = json!(job.progress);
+            let mut data = job.progress.in_json();
             if let Some(position) = position {
                 data["position"] = json!(position);
             }

@@ -79,7 +79,7 @@ impl GpuRunner {
         &self,
         graphs: &[Graph],
         weights: &Weights,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<GpuWeights> {
         let wanted = self.wanted(graphs, weights);
         let scope = self.recorder.open_scope();
@@ -95,7 +95,7 @@ impl GpuRunner {
         wanted: Vec<WeightBuffer>,
         weights: &Weights,
         raw: &Buffer,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<HashMap<WeightKey, Buffer>> {
         self.compile_packing(&wanted, weights, raw)?;
         let mut buffers = HashMap::with_capacity(wanted.len());
@@ -106,7 +106,9 @@ impl GpuRunner {
             let n_written = placed.n_bytes;
             n_bytes += buffer.parts.iter().filter_map(|part| weights.get(&part.name)).map(|i| i.n_bytes).sum::<u64>();
             buffers.insert(buffer.key, placed);
-            progress(n_bytes);
+            if !progress(n_bytes) {
+                return Err(Error::Cancelled);
+            }
             self.keep_pace(&mut pace, n_written).await?;
         }
         Ok(buffers)

@@ -74,7 +74,7 @@ impl GpuRunner {
         graphs: &[Graph],
         weights: &Weights,
         most_bytes: u64,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<GpuWeights> {
         let wanted = self.wanted(graphs, weights);
         let raw_bytes = self.raw_bytes(&wanted, weights);
