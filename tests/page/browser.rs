@@ -222,10 +222,14 @@ impl Browser {
     }
 
     pub fn text(&self, selector: &str) -> String {
-        self.eval(&format!("document.querySelector({})?.innerText", json!(selector)))
-            .as_str()
-            .unwrap_or_default()
-            .into()
+        // For what Chromium has not laid out yet behind `content-visibility: auto`, `innerText` is empty.
+        let script = "(selector) => {
+            const element = document.querySelector(selector);
+            for (let each = element; each; each = each.parentElement)
+                if (getComputedStyle(each).contentVisibility === 'auto') return element.innerText || element.textContent;
+            return element?.innerText;
+        }";
+        self.eval(&format!("({script})({})", json!(selector))).as_str().unwrap_or_default().into()
     }
 
     /// Errors and warnings of the page and its worker; Chromium alone tells.
