@@ -84,7 +84,7 @@ is_of() { [ "$(cat "$1/.made_of" 2>/dev/null)" = "$(made_of "$2")" ]; }
 
 # The module that has a thread for each core: the same code for a standard library with shared memory. Nothing where there is no
 # such library. wasm-bindgen's crates use what a stable compiler hides in such a build.
-build_wasm_threads() {
+compile_wasm_threads() {
     wasm_env
     have_wasm_threads || return 0
     local sysroot
@@ -93,6 +93,20 @@ build_wasm_threads() {
         --config "target.wasm32-unknown-unknown.rustflags = ['$wasm_threads_features', '--sysroot=$sysroot']" -- "${link_flags[@]}" \
         -Clink-arg=--shared-memory -Clink-arg=--import-memory -Clink-arg=--max-memory=4294967296 \
         -Clink-arg=--export={__wasm_init_tls,__tls_size,__tls_align,__tls_base}
+}
+
+# The module without threads while the one with them is compiled, each of whose links keeps one core busy for minutes. What goes wrong
+# with the other one is said when it is its turn.
+build_wasm_beside_threads() {
+    compile_wasm_threads >"$log/wasm-threads-ahead.log" 2>&1 &
+    local ahead=$!
+    build_wasm
+    wait $ahead || true
+}
+
+build_wasm_threads() {
+    compile_wasm_threads
+    have_wasm_threads || return 0
     local built=$target/wasm32-unknown-unknown/web-threads/darkroom.wasm
     if is_of www/pkg-threads "$built"; then return; fi
     rm -rf www/pkg-threads.new
@@ -177,8 +191,12 @@ verb_wasm() {
         --one-thread) verb_setup_for build ;;
         *) echo "wasm does not know $1" >&2; exit 2 ;;
     esac
-    stage "wasm" build_wasm
-    [ $# -gt 0 ] || stage "wasm threads" build_wasm_threads
+    if [ $# -gt 0 ]; then
+        stage "wasm" build_wasm
+    else
+        stage "wasm" build_wasm_beside_threads
+        stage "wasm threads" build_wasm_threads
+    fi
     stage "compressed copies" compress_files
     wasm_size
 }
@@ -296,7 +314,7 @@ verb_test() {
     esac
     case $kind in
         page | all)
-            attempt "wasm" build_wasm
+            attempt "wasm" build_wasm_beside_threads
             if [ $status -eq 0 ]; then attempt "wasm threads" build_wasm_threads; fi
             if [ $status -eq 0 ]; then attempt_tests "test page" test_page "$@"; else tally_failure; fi
             failed=$((failed | status))
@@ -338,8 +356,8 @@ verb_check() {
     attempt "rustfmt" cargo fmt --all --check; failed=$((failed | status))
     attempt "clippy native" clippy_native; failed=$((failed | status))
     attempt "clippy wasm" clippy_wasm; failed=$((failed | status))
-    # Not a lint, but what the JavaScript is checked against: `test page` wants the same build.
-    attempt "wasm" build_wasm; failed=$((failed | status))
+    # Not a lint, but what the JavaScript is checked against: `test page` wants the same builds.
+    attempt "wasm" build_wasm_beside_threads; failed=$((failed | status))
     attempt "javascript" javascript; failed=$((failed | status))
     attempt "npm package" build_npm; failed=$((failed | status))
     attempt "npm types" check_npm_types; failed=$((failed | status))
@@ -367,7 +385,7 @@ verb_bench() {
     case " ${names:-$benches} " in
         *" stream "* | *" browser "* | *" visit "*)
             verb_setup_for "browser threads"
-            stage "wasm" build_wasm
+            stage "wasm" build_wasm_beside_threads
             stage "wasm threads" build_wasm_threads
             stage "compressed copies" compress_files
             ;;

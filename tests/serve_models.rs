@@ -43,11 +43,6 @@ fn a_folder_of_models_is_served_as_it_changes() {
     let put = |name: &str| single::write("v1-5", &folder.path().join(name), "F16");
     put("first.safetensors");
     tiny::write_model("v1-5", &folder.path().join("as-folder"), tiny::Style::F16);
-    // Its own sampler is one that no menu has by itself.
-    let scheduler = json!({ "_class_name": "EulerDiscreteScheduler", "beta_start": 0.00085, "beta_end": 0.012,
-        "beta_schedule": "scaled_linear", "steps_offset": 1, "use_exponential_sigmas": true });
-    let its_file = folder.path().join("as-folder/scheduler/scheduler_config.json");
-    std::fs::write(its_file, scheduler.to_string()).unwrap();
     std::fs::write(folder.path().join("broken.safetensors"), b"no header").unwrap();
     // Of another family than the configuration.
     single::write("xl", &folder.path().join("other-family.safetensors"), "F16");
@@ -57,10 +52,6 @@ fn a_folder_of_models_is_served_as_it_changes() {
     command.arg("--config").arg(config.path()).current_dir(std::env::temp_dir());
     let server = Server::spawn(&mut command);
     assert_eq!(models(&server), ["as-folder", "first.safetensors"]);
-    let of = format!("http://{}/v1/models/as-folder", server.address);
-    let model: Value = ureq::get(&of).call().unwrap().body_mut().read_json().unwrap();
-    assert_eq!(model["sampler"], "euler_exponential");
-    assert!(model["samplers"].as_array().unwrap().contains(&model["sampler"]), "{model}");
     for model in ["first.safetensors", "first", "as-folder"] {
         let (status, drawn) = draw(&server, model);
         assert_eq!(status, 200, "{drawn}");
