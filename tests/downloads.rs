@@ -173,7 +173,7 @@ fn faults_that_last_say_what_to_do_and_keep_what_came() {
         (Fault::Status(429, "Retry-After: 7200"), 1, &["asks to come back in 120 minutes"]),
         (Fault::Html("text/html; charset=utf-8"), 1, &["an HTML page came instead of unet/", "login"]),
         (Fault::Corrupt, usize::MAX, &["other content than published", "SHA-256"]),
-        (Fault::Long(5), usize::MAX, &["more came than the asked"]),
+        (Fault::Long(5), usize::MAX, &["the host sent more than the"]),
     ];
     for (fault, times, parts) in cases {
         let rig = Rig::new();

@@ -126,7 +126,7 @@ impl Download<'_> {
             return Err(Error::StoreFull { missing_bytes, free_bytes });
         }
         let total_bytes = manifest.total_bytes();
-        log::info!("{}: {} of {} to come", manifest.model, in_words(missing_bytes), in_words(total_bytes));
+        log::info!("{}: {} of {} to download", manifest.model, in_words(missing_bytes), in_words(total_bytes));
         let counters = RefCell::new(Counters {
             loaded_bytes: total_bytes - missing_bytes,
             total_bytes,

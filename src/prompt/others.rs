@@ -1,5 +1,5 @@
-//! What a prompt holds of other programs' syntaxes and is text in its own, as notes. They change nothing that is drawn, and prose
-//! with brackets, colons and signs gives none.
+//! Notes on parts of a prompt that another program's syntax would understand and the chosen one takes as text. They change
+//! nothing that is drawn, and prose with brackets, colons and signs gives none.
 
 use super::{PromptSyntax, a1111, compel, note, schedule};
 
@@ -10,13 +10,13 @@ const LIKELY_WHOLE: f64 = 2.0;
 /// The most characters that are looked at, or shown.
 const MAX_SHOWN: usize = 40;
 
-/// Says what another syntax would have understood.
+/// Adds the notes.
 pub(super) fn say(text: &str, syntax: PromptSyntax, notes: &mut Vec<String>) {
     let here = match syntax {
         PromptSyntax::A1111 => "AUTOMATIC1111's syntax",
         PromptSyntax::Comfy => "ComfyUI's syntax",
         PromptSyntax::Compel => "compel's syntax",
-        PromptSyntax::Plain => "a prompt without syntax",
+        PromptSyntax::Plain => "a plain prompt",
     };
     if syntax != PromptSyntax::A1111 {
         about_a1111(text, here, notes);
@@ -42,7 +42,7 @@ pub(super) fn say(text: &str, syntax: PromptSyntax, notes: &mut Vec<String>) {
     }
 }
 
-/// What AUTOMATIC1111 knows besides weights.
+/// What AUTOMATIC1111's syntax has besides weights.
 fn about_a1111(text: &str, here: &str, notes: &mut Vec<String>) {
     // In a prompt of capitals they are words like all others.
     let has_small = text.chars().any(char::is_lowercase);

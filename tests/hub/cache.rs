@@ -237,7 +237,7 @@ fn a_killed_download_goes_on_where_it_was() {
     let done = download().arg("-v").output().unwrap();
     assert!(done.status.success());
     let told = String::from_utf8(done.stderr).unwrap();
-    assert!(told.contains("darkroom: downloading owner/repo") && told.contains(" MB to come"), "{told}");
+    assert!(told.contains("darkroom: downloading owner/repo") && told.contains(" MB to download"), "{told}");
     let rest = (8 - n_kept) * CHUNK + CHUNK;
     // The VAE has one chunk; the index is read anew to know what to download.
     let index = hub.file("model_index.json").len();

@@ -226,7 +226,8 @@ impl Worker<'_, '_> {
                 Ok(None) => break Ok(()),
                 Ok(Some(piece)) if n_there + came.len() + piece.len() > n_bytes => {
                     // It is unknown which of them are right.
-                    let reason = format!("more came than the asked {}", words::counted(end - start, "byte"));
+                    let reason =
+                        format!("the host sent more than the {} asked for", words::counted(end - start, "byte"));
                     return Err(Fault::Passing(reason, 0));
                 }
                 Ok(Some(piece)) => {
@@ -262,7 +263,7 @@ impl Worker<'_, '_> {
             n_received += piece.len() as u64;
             if n_received > file.bytes {
                 return Err(Fault::Passing(
-                    format!("more came than the announced {}", words::counted(file.bytes, "byte")),
+                    format!("the host sent more than the {} of the listing", words::counted(file.bytes, "byte")),
                     0,
                 ));
             }

@@ -389,12 +389,14 @@ impl Runner for CandleRunner {
         let blended = || match self.kernels {
             Kernels::Plain(plain) => (plain.blend)(mask, a, b),
             Kernels::Cpu => {
-                let (shape, mask_shape) = (a.dims4()?, mask.dims4()?);
-                let all = [mask, a, b].map(Tensor::contiguous);
-                let [mask, a, b] = all;
-                let values =
-                    with_slices(&[mask?, a?, b?], |x| cpu::blend(x[0], x[1], x[2], shape.into(), mask_shape.into()))?;
-                Tensor::from_vec(values, shape, &self.device)
+                let (shape, mask_shape) = (<[usize; 4]>::from(a.dims4()?), <[usize; 4]>::from(mask.dims4()?));
+                let repeats = shape.iter().zip(&mask_shape).all(|(n, m)| n == m || *m == 1);
+                if a.dims() != b.dims() || !repeats {
+                    candle_core::bail!("cannot blend {:?} and {:?} by {:?}", a.dims(), b.dims(), mask.dims());
+                }
+                let [mask, a, b] = [mask, a, b].map(Tensor::contiguous);
+                let values = with_slices(&[mask?, a?, b?], |x| cpu::blend(x[0], x[1], x[2], shape, mask_shape))?;
+                Tensor::from_vec(values, &shape, &self.device)
             }
         };
         self.wrap("blend", blended())
