@@ -49,14 +49,14 @@ TEXT
 wasm_flags=(--target wasm32-unknown-unknown --profile web --no-default-features)
 
 # How the page's modules are linked. LTO belongs to this link alone: the tests link the same libraries without it, which is much
-# faster. In one unit nothing is compiled twice (a seventh of the bytes), and functions are inlined only where that makes it smaller (a fifth);
-# loops still become vectors, which opt-level "s" would not do: drawing takes as long as before.
+# faster. One unit compiles nothing twice (a seventh of the bytes), and functions are inlined only where that makes the module
+# smaller (a fifth). Loops still become vectors, unlike with opt-level "s", so that drawing is as fast.
 link_flags=(-Clto=fat -Ccodegen-units=1 -Cllvm-args=-inline-threshold=5 -Cllvm-args=-inlinehint-threshold=60)
 
 build_wasm() {
     wasm_env
     cargo rustc --lib --crate-type cdylib "${wasm_flags[@]}" -- "${link_flags[@]}"
-    # What is there is of this module, and so may the one with threads be, and the compressed copies.
+    # www/pkg is up to date: keep it, and with it the module with threads and the compressed copies.
     local built=$target/wasm32-unknown-unknown/web/darkroom.wasm
     if is_of www/pkg "$built"; then list_files; return; fi
     # A fresh folder that takes the old one's place, so that a page never loads half of one build and half of another.
@@ -95,8 +95,8 @@ compile_wasm_threads() {
         -Clink-arg=--export={__wasm_init_tls,__tls_size,__tls_align,__tls_base}
 }
 
-# The module without threads while the one with them is compiled, each of whose links keeps one core busy for minutes. What goes wrong
-# with the other one is said when it is its turn.
+# Builds the module without threads while the one with threads compiles: each link keeps one core busy for minutes. What fails of
+# the latter is reported by build_wasm_threads, which comes next.
 build_wasm_beside_threads() {
     compile_wasm_threads >"$log/wasm-threads-ahead.log" 2>&1 &
     local ahead=$!
@@ -104,16 +104,26 @@ build_wasm_beside_threads() {
     wait $ahead || true
 }
 
+# Builds the module without threads alone, also where the other one was built before.
+build_wasm_alone() {
+    build_wasm
+    rm -rf www/pkg-threads
+    say_threads null www/pkg
+    list_files
+}
+
 build_wasm_threads() {
     compile_wasm_threads
     have_wasm_threads || return 0
     local built=$target/wasm32-unknown-unknown/web-threads/darkroom.wasm
-    if is_of www/pkg-threads "$built"; then return; fi
-    rm -rf www/pkg-threads.new
-    wasm-bindgen --target web --no-typescript --remove-name-section --remove-producers-section --out-dir www/pkg-threads.new "$built"
-    made_of "$built" >www/pkg-threads.new/.made_of
-    rm -rf www/pkg-threads
-    mv www/pkg-threads.new www/pkg-threads
+    if ! is_of www/pkg-threads "$built"; then
+        rm -rf www/pkg-threads.new
+        wasm-bindgen --target web --no-typescript --remove-name-section --remove-producers-section \
+            --out-dir www/pkg-threads.new "$built"
+        made_of "$built" >www/pkg-threads.new/.made_of
+        rm -rf www/pkg-threads
+        mv www/pkg-threads.new www/pkg-threads
+    fi
     say_threads '"pkg-threads/darkroom"' www/pkg
     list_files
 }
@@ -149,8 +159,8 @@ list_files() {
     )
 }
 
-# Compressed copies beside the wasm and its JavaScript, for servers that send such files as they are (both of ours do): a quarter
-# of the bytes goes over the line with Brotli, a third with gzip. They lie in folders that are made anew with what they are copies of, so that none is of another
+# Compressed copies beside the wasm and its JavaScript, for servers that send such files as they are (both of ours do): a third
+# of the bytes goes over the line with Brotli, somewhat more with gzip. They lie in folders that are made anew with what they are copies of, so that none is of another
 # build, whatever copies the folders.
 compress_files() {
     local file
@@ -192,7 +202,7 @@ verb_wasm() {
         *) echo "wasm does not know $1" >&2; exit 2 ;;
     esac
     if [ $# -gt 0 ]; then
-        stage "wasm" build_wasm
+        stage "wasm" build_wasm_alone
     else
         stage "wasm" build_wasm_beside_threads
         stage "wasm threads" build_wasm_threads
@@ -358,6 +368,7 @@ verb_check() {
     attempt "clippy wasm" clippy_wasm; failed=$((failed | status))
     # Not a lint, but what the JavaScript is checked against: `test page` wants the same builds.
     attempt "wasm" build_wasm_beside_threads; failed=$((failed | status))
+    if [ $status -eq 0 ]; then attempt "wasm threads" build_wasm_threads; failed=$((failed | status)); fi
     attempt "javascript" javascript; failed=$((failed | status))
     attempt "npm package" build_npm; failed=$((failed | status))
     attempt "npm types" check_npm_types; failed=$((failed | status))

@@ -10,11 +10,19 @@ attempt() {
     status=0
     if [ -n "${VERBOSE:-}" ]; then
         echo
-        (set -e; "$@") > >(tee "$file") 2>&1 &
+        exec 3> >(tee "$file")
     else
-        (set -e; "$@") >"$file" 2>&1 &
+        exec 3>"$file"
     fi
-    wait $! || status=$?
+    # In a process group of its own, which ends with the stage: a compiler that is left behind would hold the lock that the next
+    # build waits for.
+    set -m
+    (set +m; set -e; "$@") >&3 2>&1 3>&- </dev/null &
+    stage_pid=$!
+    set +m
+    exec 3>&-
+    wait $stage_pid || status=$?
+    end_stage
     if [ $status -eq 0 ]; then
         echo "ok      $((SECONDS - start)) s"
     else
@@ -23,6 +31,14 @@ attempt() {
         echo "$title failed; all of its output is in $file" >&2
     fi
 }
+
+# Ends what is left of the stage that runs. Ctrl-C reaches the script alone, since stages have groups of their own.
+stage_pid=
+end_stage() {
+    [ -z "$stage_pid" ] || kill -- -"$stage_pid" 2>/dev/null || true
+    stage_pid=
+}
+trap 'end_stage; exit 130' INT TERM
 
 # stage <title> <command…>: as `attempt`, for what the rest cannot do without.
 stage() {
