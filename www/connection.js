@@ -1,19 +1,19 @@
 // The way to the worker and back: it is started, requests go out with their replies, and all who wait are told when it fails. A
-// worker that computes and hears no cancel is ended, and another one goes on with what waits.
+// worker that does not respond to a cancel while it computes is ended, and another one goes on with what waits.
 
 import { DarkroomError, message_of } from "./errors.js";
 import { N_CANCEL_SLOTS, nothing_drawn } from "./protocol.js";
 import { absolute, folder, start } from "./start.js";
 
-/** How long a worker may take to hear a cancel before it is ended, in milliseconds. */
-const DEAF_MS = 300;
+/** How long a worker may take to respond to a cancel before it is ended, in milliseconds. */
+const CANCEL_TIMEOUT_MS = 300;
 
 /** @typedef {import("./protocol.js").Request} Request */
 /** @typedef {import("./protocol.js").PartReply} PartReply */
 
 /**
  * A request that waits for its last reply.
- * @typedef {object} Asker
+ * @typedef {object} PendingRequest
  * @property {Request} request as it is sent, and sent again to the next worker
  * @property {Transferable[]} transfer
  * @property {(value: unknown) => void} resolve
@@ -33,7 +33,7 @@ export class Connection {
   /** Until its wasm and model are there, requests wait. */
   #is_starting = true;
   #next_id = 1;
-  /** In the order in which they were asked. @type {Map<number, Asker>} */
+  /** In the order in which they were asked. @type {Map<number, PendingRequest>} */
   #waiting = new Map();
   /** What the worker has to do one after another, by id; it is at the first. @type {Set<number>} */
   #turns = new Set();
@@ -52,8 +52,8 @@ export class Connection {
   }
 
   /** Starts the worker, and waits until its wasm is there. */
-  open() {
-    return this.#start();
+  async open() {
+    await this.#start();
   }
 
   /** The id of a request that is sent later. */
@@ -72,7 +72,6 @@ export class Connection {
    */
   async ask(request, receive = () => {}, id = this.new_id(), transfer = []) {
     if (request.type === "hub") this.#earlier.hub = /** @type {import("./protocol.js").RequestOf<"hub">} */ (request);
-    if (request.type === "pause" || request.type === "resume") this.#earlier.is_held = request.type === "pause";
     const answer = await new Promise((resolve, reject) => {
       if (this.#broken) {
         reject(this.#broken);
@@ -88,7 +87,7 @@ export class Connection {
   /**
    * Cancels a drawing or a load by its id, or all drawings. What waits for its turn ends at once.
    * @param {number | null} id
-   * @returns {Promise<void>} settles when the worker has heard it, or is ended because it does not hear
+   * @returns {Promise<void>} settles when the worker has responded, or is ended because it did not
    */
   async cancel(id) {
     const ids = id === null ? [...this.#waiting].flatMap(([each, { request }]) => (request.type === "generate" ? [each] : [])) : [id];
@@ -101,7 +100,7 @@ export class Connection {
       if (each !== running) this.#settle(each);
     }
     const heard = this.ask({ type: "cancel", job: id });
-    if (this.#can_restart) this.#restart_if_deaf(ids, heard);
+    if (this.#can_restart) this.#restart_if_unresponsive(ids, heard);
     return heard;
   }
 
@@ -125,7 +124,10 @@ export class Connection {
     this.#worker?.terminate();
   }
 
-  /** Starts a worker, and waits until its wasm is there and the model that the one before it had; then it gets what waits. */
+  /**
+   * Starts a worker, and waits until its wasm is there and the model that the one before it had; then it gets what waits.
+   * @returns {Promise<DarkroomError | null>} why that model is not there; drawings that wait for it have rejected with it
+   */
   async #start() {
     this.#is_starting = true;
     const { base_url, wasm_url } = this.#options;
@@ -154,13 +156,16 @@ export class Connection {
       const opened = this.ask({ type: "open", ...this.#share(), base_url: base, wasm_url: wasm, earlier: this.#earlier }, receive);
       // The model may be one whose files are still coming.
       for (const [id, asker] of this.#waiting) if (asker.request.type === "download") this.#send(id, asker);
-      await opened;
+      const { model_failure } = await opened;
       is_open = true;
+      this.#is_starting = false;
+      const lost = model_failure && new DarkroomError(model_failure.message, model_failure.code);
+      if (lost) for (const [id, { request }] of this.#waiting) if (request.type === "generate") this.give_up(id, lost);
+      for (const [id, asker] of this.#waiting) if (!asker.is_sent) this.#send(id, asker);
+      return lost;
     } finally {
       started.forget();
     }
-    this.#is_starting = false;
-    for (const [id, asker] of this.#waiting) if (!asker.is_sent) this.#send(id, asker);
   }
 
   /**
@@ -181,7 +186,7 @@ export class Connection {
     return { cancelled, failures };
   }
 
-  /** @param {number} id @param {Asker} asker */
+  /** @param {number} id @param {PendingRequest} asker */
   #send(id, asker) {
     asker.is_sent = true;
     if (asker.request.type === "generate" || asker.request.type === "load") this.#turns.add(id);
@@ -203,18 +208,18 @@ export class Connection {
   }
 
   /**
-   * Ends a worker that computes what was cancelled and does not hear it, and starts another one.
+   * Ends a worker that computes what was cancelled and does not respond, and starts another one.
    * @param {number[]} ids of what was cancelled
    * @param {Promise<void>} heard
    */
-  async #restart_if_deaf(ids, heard) {
+  async #restart_if_unresponsive(ids, heard) {
     const is_heard = heard.then(
       () => true,
       () => true,
     );
     const [first] = this.#turns;
     for (let running = first; ; [running] = this.#turns) {
-      const late = new Promise((/** @type {(is_heard: boolean) => void} */ resolve) => setTimeout(() => resolve(false), DEAF_MS));
+      const late = new Promise((/** @type {(is_heard: boolean) => void} */ resolve) => setTimeout(() => resolve(false), CANCEL_TIMEOUT_MS));
       if (await Promise.race([is_heard, late])) return;
       // On a GPU the worker listens while it computes; where it is busy for a moment, a restart would take longer.
       if (running !== undefined && ids.includes(running) && this.#turns.has(running) && this.#earlier.model?.runner === "cpu") break;
@@ -225,18 +230,28 @@ export class Connection {
       asker.is_sent = false;
       if (asker.is_cancelled || asker.request.type === "cancel") this.#settle(id);
     }
-    const restarted = this.#start();
-    restarted.catch((error) => {
+    const started = this.#start();
+    started.catch((error) => {
       this.fail(error instanceof DarkroomError ? error : message_of(error));
       this.#worker?.terminate();
     });
-    this.#options.on_restart?.(restarted);
+    const restarted = started.then((lost) => {
+      if (lost) throw lost;
+    });
+    // Whoever waits is told in any case.
+    restarted.catch(() => {});
+    // What the callback throws is reported as an error of the page, as with every other callback.
+    queueMicrotask(() => this.#options.on_restart?.(restarted));
   }
 
   /** @param {import("./protocol.js").Reply & {id: number}} reply */
   #receive(reply) {
     if (reply.type === "model") {
       this.#earlier.model = reply.model;
+      return;
+    }
+    if (reply.type === "held") {
+      this.#earlier.is_held = reply.is_held;
       return;
     }
     const is_last = reply.type === "done" || reply.type === "error";

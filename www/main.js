@@ -10,7 +10,7 @@ import { is_dialog_open, open_dialogs, show_dialog } from "./page/dialogs.js";
 import { download } from "./page/downloads.js";
 import { open_drops } from "./page/drops.js";
 import { element, fill_list, make, part } from "./page/elements.js";
-import { form_is_of_chosen, keep_form, restore_model } from "./page/form.js";
+import { form_is_of_chosen, keep_form, loaded_model, restore_model } from "./page/form.js";
 import { n_pictures, open_gallery, show_gallery } from "./page/gallery.js";
 import { take_file } from "./page/imports.js";
 import { adopt_job, forget_job, left_jobs } from "./page/kept_form.js";
@@ -99,7 +99,7 @@ async function load_now(n) {
     device("error", text.no_model);
     /** @type {Actions} */
     const actions = { [text.retry]: load_model };
-    if (["device", "memory", "lost"].includes(code_of(error) ?? "") && element("runner").value !== "cpu") {
+    if (helps_on_cpu(error) && element("runner").value !== "cpu") {
       actions[text.use_cpu] = () => choose_runner("cpu");
     }
     const { kept } = load_options();
@@ -117,25 +117,43 @@ async function load_now(n) {
   }
 }
 
-/** Whether a stop ended the worker, and the model is not back yet. */
-let is_coming_back = false;
+/** Whether the processor may do what the GPU did not. @param {unknown} error */
+const helps_on_cpu = (error) => ["device", "memory", "lost"].includes(code_of(error) ?? "");
 
 /** A stop ended the worker: the model comes back by itself. @param {Promise<void>} restarted */
-async function restarted_by_stop(restarted) {
-  const n = n_loads;
-  const { textContent, title } = element("device");
+function restarted_by_stop(restarted) {
+  const model = loaded_model();
   // Another one that was asked for shows itself.
-  const shows = is_loaded;
-  is_coming_back = true;
-  if (shows) device("waiting", text.stage.loading);
+  if (is_loaded && model) loading = come_back(restarted, model, ++n_loads);
+}
+
+/**
+ * @param {Promise<void>} restarted
+ * @param {import("./protocol.js").LoadedModel} model
+ * @param {number} n which load it is
+ * @returns {Promise<import("./protocol.js").LoadedModel | null>}
+ */
+async function come_back(restarted, model, n) {
+  const { textContent, title } = element("device");
+  is_loaded = false;
+  if (!is_busy()) document.documentElement.dataset.state = "starting";
+  device("waiting", text.stage.loading);
   try {
     await restarted;
-    if (shows && n === n_loads) device("ready", textContent, title);
+    if (n !== n_loads) return await loading;
+    is_loaded = true;
+    device("ready", textContent, title);
+    return model;
   } catch (error) {
+    if (n !== n_loads) return await loading;
+    // What is wrong with the model is said where it is loaded once more.
+    if (code_of(error) !== "worker") return await load_now(n);
     device("error", text.did_not_start);
     notify("error", `${text.did_not_start}: ${message_of(error)}`, { [text.reload]: () => location.reload() });
+    return null;
+  } finally {
+    if (n === n_loads) document.documentElement.dataset.state = is_busy() ? "drawing" : "ready";
   }
-  is_coming_back = false;
 }
 
 /** What a model is called in the page. @param {import("./protocol.js").LoadedModel} model */
@@ -198,7 +216,6 @@ async function is_ready() {
     if (!model) return false;
   }
   await form_is_whole;
-  if (is_coming_back) element("needs").textContent = text.drawn_when_loaded;
   if (!is_loaded) await load_model();
   return is_loaded;
 }
@@ -218,12 +235,11 @@ async function submit() {
 function refused(error) {
   /** @type {Actions} */
   const actions = {};
-  const code = code_of(error) ?? "";
-  if (["device", "memory", "lost"].includes(code) && document.documentElement.dataset.runner === "gpu") {
+  if (helps_on_cpu(error) && document.documentElement.dataset.runner === "gpu") {
     actions[text.use_cpu] = () => choose_runner("cpu");
     actions[text.reload_model] = load_model;
   }
-  if (code === "worker") actions[text.reload] = () => location.reload();
+  if (code_of(error) === "worker") actions[text.reload] = () => location.reload();
   notify("error", text.not_drawn(message_of(error)), actions);
 }
 

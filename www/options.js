@@ -12,13 +12,14 @@ import { DarkroomError } from "./errors.js";
  * @typedef {object} OpenOptions
  * @property {Worker | string | URL | (() => Worker)} [worker] the worker's address, also on another origin that allows it (CORS); or a
  *   function that starts one from `darkroom/worker`; or one that was started, which then belongs to the `Darkroom`, and in whose
- *   place no other can be started: where it computes on the processor of a page that is not isolated, it hears cancels late
+ *   place no other can be started: where it computes on the processor of a page that is not isolated, it responds to cancels late
  * @property {string | URL} [wasm_url] the address of `darkroom_bg.wasm`
  * @property {string | URL} [base_url] the address of the folder of Darkroom's files, from which the others follow: on a CDN, or
  *   where they were copied to. The model that `load` takes without options is in `hub` there
  * @property {AbortSignal} [signal] ends the worker while it starts; afterwards `Darkroom.close` does
  * @property {(restarted: Promise<void>) => void} [on_restart] is called where a cancel ended the worker, with what settles once another
- *   one has the model loaded; until then requests wait. Where it rejects, they reject with the same error
+ *   one has the model loaded; until then requests wait. Where it rejects, drawings that wait reject with the same error: with the code
+ *   `worker` no other worker could be started, with another one the model could not be loaded, and `load` may try again
  */
 
 /**

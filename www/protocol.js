@@ -43,7 +43,7 @@
  * @property {{quota_bytes: number, used_bytes: number, persisted: boolean} | null} storage what this origin may keep, where
  *   the browser tells
  * @property {boolean} cancels_within_a_step false where the processor hears no cancel within a step, because the page is not
- *   cross-origin isolated: then the worker is ended and the model loaded again
+ *   cross-origin isolated: then a worker that Darkroom started is ended and the model loaded again
  * @property {number} n_threads with which the processor draws
  * @property {string | null} one_thread_because where it is one, why
  */
@@ -156,7 +156,7 @@
 /**
  * What `done` brings, by the request's type.
  * @typedef {object} Answers
- * @property {void} open
+ * @property {{model_failure: {message: string, code: ErrorCode} | null}} open why the model of the worker before is not loaded
  * @property {Check} check
  * @property {VersionInfo[]} versions
  * @property {Plan} plan
@@ -203,8 +203,9 @@
  * @typedef {{type: "done", value: unknown}} DoneReply
  * @typedef {{type: "error", message: string, code: ErrorCode, needs?: Need, field?: string}} ErrorReply
  * @typedef {{type: "outcome", outcome: Outcome}} OutcomeReply what came of a drawing so far, where it is cancelled and the worker cannot say it
- * @typedef {{type: "model", model: ModelState}} ModelReply belongs to no request
- * @typedef {PartReply | DoneReply | ErrorReply | OutcomeReply | ModelReply} Reply as it is made; it goes out with the request's `id`
+ * @typedef {{type: "model", model: ModelState} | {type: "held", is_held: boolean}} StateReply belongs to no request: what another worker
+ *   would have to know
+ * @typedef {PartReply | DoneReply | ErrorReply | OutcomeReply | StateReply} Reply as it is made; it goes out with the request's `id`
  */
 
 /** How many jobs can be cancelled within a step at once: each has a place in shared memory by its id. */

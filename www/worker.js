@@ -30,11 +30,10 @@ wasm.catch(() => {});
 
 const queue = new Queue();
 const kept_models = new KeptModels();
-const model = new LoadedModel(kept_models, (state) => {
-  /** @type {import("./protocol.js").ModelReply} */
-  const reply = { type: "model", model: state };
-  postMessage({ id: 0, ...reply });
-});
+/** Tells what another worker would have to know. @param {import("./protocol.js").StateReply} reply */
+const tell_state = (reply) => postMessage({ id: 0, ...reply });
+const tell_held = () => tell_state({ type: "held", is_held: queue.is_held });
+const model = new LoadedModel(kept_models, (state) => tell_state({ type: "model", model: state }));
 
 /**
  * @param {Post} post
@@ -57,7 +56,13 @@ const answers = {
     if (cancelled) queue.share_cancels(cancelled);
     if (is_held) queue.hold();
     if (hub) kept_models.hub_is(hub);
-    if (before) await model.restore(before, throttled((fraction) => post({ type: "progress", stage: "loading", fraction })));
+    if (!before) return { model_failure: null };
+    try {
+      await model.restore(before, throttled((fraction) => post({ type: "progress", stage: "loading", fraction })));
+      return { model_failure: null };
+    } catch (error) {
+      return { model_failure: { message: message_of(error), code: code_of(error) ?? "worker" } };
+    }
   },
   check: async () => ({ ...(await check_browser()), cancels_within_a_step: queue.cancels_within_a_step, ...threads() }),
   versions: () => program().versions(),
@@ -111,10 +116,18 @@ const answers = {
     queue.in_turn(id, post, (job) => draw(job, request, model, queue), { answer: nothing_drawn() }),
   cancel({ job }) {
     queue.cancel(job);
+    // A queue without jobs is held no longer.
+    tell_held();
     kept_models.nudge();
   },
-  pause: () => queue.hold(),
-  resume: () => queue.release(),
+  pause() {
+    queue.hold();
+    tell_held();
+  },
+  resume() {
+    queue.release();
+    tell_held();
+  },
 
   parameters: ({ file }) => program().picture_parameters(file),
   pixels: ({ file }) => program().picture_pixels(file),

@@ -93,19 +93,22 @@ async function check(asked = request()) {
     say("ready", needs(asked, work, await memory(asked, loaded), loaded), null);
     return work;
   } catch (error) {
-    // What the command line and programs call it is here a choice.
-    const message = raw_message_of(error);
-    say("error", sentence(told(message.replace(" with --any-size (any_size)", text.choose_any_size))), faulty_field(error));
+    say("error", sentence(told(as_choices(raw_message_of(error)))), faulty_field(error));
     return null;
   }
 }
 
+/** What the command line and programs spell out is a choice of the form here. @param {string} message */
+const as_choices = (message) =>
+  message
+    .replace(" with --any-size (any_size)", text.choose_any_size)
+    .replace("--prompt-syntax a1111", text.syntax_a1111)
+    .replace("--prompt-syntax compel", text.syntax_compel);
+
 /** What is worth telling about the prompts and LoRAs, below the prompts. @param {string[]} notes */
 function show_notes(notes) {
   element("prompt-notes").hidden = notes.length === 0;
-  // What the command line calls it is here a choice.
-  const told = notes.map((note) => sentence(note.replace("--prompt-syntax a1111", text.syntax_a1111)));
-  element("prompt-notes").textContent = told.join(" ");
+  element("prompt-notes").textContent = notes.map((note) => sentence(as_choices(note))).join(" ");
 }
 
 /**
@@ -120,7 +123,7 @@ async function memory({ width, height, any_size, guidance_scale }, loaded) {
   const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, weights: loaded.weights, budget_bytes });
   const streamed = plan.streamed_bytes_per_step;
   const again = streamed > 0 ? text.read_each_step(bytes(streamed)) : "";
-  return text.gpu_memory(bytes(plan.peak_bytes)) + again + (plan.fits ? "" : text.over_budget(plan.advice ?? ""));
+  return text.gpu_memory(bytes(plan.peak_bytes)) + again + (plan.fits ? "" : text.over_budget(told(plan.advice ?? "")));
 }
 
 /**

@@ -62,6 +62,12 @@ function show_extras() {
 }
 
 /**
+ * A picture's clip skip as the form counts it; undefined where it counts as diffusers do.
+ * @param {Pick<import("../protocol.js").DrawRequest, "clip_skip" | "clip_skip_counting">} settings
+ */
+export const clip_skip_of_form = ({ clip_skip, clip_skip_counting }) => (clip_skip_counting === "a1111" ? clip_skip : undefined);
+
+/**
  * What a picture was made with that the form has no field for.
  * @param {import("../protocol.js").PictureParameters} parameters
  * @returns {Map<string, Partial<DrawRequest>>}
@@ -70,7 +76,7 @@ export function extras_of({ spacing, clip_skip, clip_skip_counting, timesteps, s
   /** @type {[string, Partial<DrawRequest>][]} */
   const found = [];
   // The form's field counts as AUTOMATIC1111 does, for both prompts; diffusers skips layers for the prompt alone.
-  if (clip_skip !== undefined && clip_skip_counting !== "a1111") found.push([text.clip_skip_of_diffusers(clip_skip), { clip_skip, clip_skip_counting }]);
+  if (clip_skip !== undefined && clip_skip_of_form({ clip_skip, clip_skip_counting }) === undefined) found.push([`${text.field.clip_skip} ${text.of_diffusers(clip_skip)}`, { clip_skip, clip_skip_counting }]);
   if (spacing !== undefined) found.push([text.spacing(spacing), { spacing }]);
   // Steps that are given one by one are counted.
   if (timesteps !== undefined) found.push([text.custom_timesteps, { timesteps, steps: undefined }]);

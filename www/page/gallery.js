@@ -146,7 +146,7 @@ export async function add_picture(picture) {
   try {
     id = await keep(picture);
     // What was drawn is in memory; what the browser gives back is read from the disk.
-    kept = (await picture_of(id)) ?? picture;
+    kept = (await picture_of(id).catch(() => undefined)) ?? picture;
   } catch (error) {
     n_unkept += 1;
     id = -n_unkept;
@@ -264,6 +264,7 @@ async function take_away(id, next) {
   if (!here) return;
   here.card.remove();
   URL.revokeObjectURL(here.url);
+  URL.revokeObjectURL(part(here.card, ".open img", HTMLImageElement).src);
   shown.delete(id);
   if (on_stage() !== here) return;
   put_on_stage(null);

@@ -3,7 +3,7 @@
 
 import { changed } from "./check.js";
 import { element, make } from "./elements.js";
-import { extras_of, of_extras, use_extras_of } from "./extras.js";
+import { clip_skip_of_form, extras_of, of_extras, use_extras_of } from "./extras.js";
 import { FIELDS, choose_sampler, fill, option_of_sampler, show_eta, show_size, show_steps_of_sides } from "./form.js";
 import { networks_known, use_loras, used_loras } from "./networks.js";
 import { message_of } from "./messages.js";
@@ -86,7 +86,7 @@ const link_of_form = () => {
 
 /** The settings of a picture. @param {import("../protocol.js").PictureParameters} parameters */
 export const link_of_picture = ({ negative_prompt: negative, guidance_scale: guidance, prompt_syntax: syntax, any_size, clip_skip, clip_skip_counting, variation_seed, variation_strength, loras, ...same }) =>
-  link_of({ ...same, negative, guidance, syntax, sides: any_size ? "any" : "", "clip-skip": clip_skip_counting === "a1111" ? clip_skip : undefined, "variation-seed": variation_seed, "variation-strength": variation_strength }, loras ?? []);
+  link_of({ ...same, negative, guidance, syntax, sides: any_size ? "any" : "", "clip-skip": clip_skip_of_form({ clip_skip, clip_skip_counting }), "variation-seed": variation_seed, "variation-strength": variation_strength }, loras ?? []);
 
 /** Copies a link. @param {string} link @param {boolean} has_more whether there is more than a link carries */
 export async function copy_link(link, has_more) {

@@ -1,5 +1,6 @@
 // What is told about a picture beside it: what it was made with, how long it took and when.
 
+import { clip_skip_of_form } from "./extras.js";
 import { text } from "./texts.js";
 import { duration } from "./words.js";
 
@@ -14,7 +15,7 @@ export function rows_of({ picture: { parameters, seconds, made_at, grid } }) {
     [text.row.steps, String(parameters.steps)],
     [text.row.guidance, String(parameters.guidance_scale)],
     [text.row.sampler, parameters.sampler],
-    [text.field.clip_skip, !parameters.clip_skip ? undefined : parameters.clip_skip_counting === "a1111" ? String(parameters.clip_skip) : `${parameters.clip_skip} (diffusers)`],
+    [text.field.clip_skip, !parameters.clip_skip ? undefined : String(clip_skip_of_form(parameters) ?? text.of_diffusers(parameters.clip_skip))],
     [text.row.seed, String(parameters.seed)],
     [text.row.variation, parameters.variation_seed === undefined ? undefined : `${parameters.variation_seed}, ${parameters.variation_strength}`],
     ["LoRAs", parameters.loras?.map(({ name, strength }) => `${name} ${strength}`).join(", ")],

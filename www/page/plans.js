@@ -13,7 +13,7 @@ import { bytes, duration } from "./words.js";
 /** @typedef {import("../protocol.js").VersionInfo} VersionInfo */
 /** @typedef {import("../protocol.js").WeightType} WeightType */
 
-/** What a version takes, in words, and whether it fits. @typedef {{fits: boolean, said: string}} Needs */
+/** What a version takes, in words, and whether it fits, where that is known. @typedef {{fits?: boolean, said: string}} Needs */
 
 /** What was found, by the version and the settings that it holds for. @type {Map<string, Needs>} */
 const known = new Map();
@@ -46,7 +46,7 @@ export async function find_needs(darkroom, version) {
     if (code === "device") return undefined;
     const why = message_of(error);
     // The adapter's limits stay as they are; what else went wrong may go better the next time.
-    if (code !== "memory" && code !== "request") return { fits: false, said: text.not_planned(why) };
+    if (code !== "memory") return { said: text.not_planned(why) };
     const needs = { fits: false, said: text.does_not_fit(why) };
     known.set(name, needs);
     return needs;

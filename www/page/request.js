@@ -95,7 +95,8 @@ export function fault(asked) {
     ["mask-padding", text.field.mask_padding, asked.padding_mask_crop],
   ];
   for (const [id, name, value = 0] of whole) {
-    if (!Number.isSafeInteger(value) || value < 0) return [id, value < 0 ? text.not_negative(name) : text.not_whole(name)];
+    const least = id === "clip-skip" ? 1 : 0;
+    if (!Number.isSafeInteger(value) || value < 0) return [id, value < 0 ? text.at_least(name, least) : text.not_whole(name)];
   }
   if (!Number.isFinite(asked.guidance_scale)) return ["guidance", text.not_a_number(text.field.guidance)];
   if (Number.isNaN(asked.variation_seed)) return ["variation-seed", text.seed_range(MAX_SEED)];

@@ -2,7 +2,7 @@
 
 import { element } from "./elements.js";
 import { changed } from "./check.js";
-import { use_extras_of } from "./extras.js";
+import { clip_skip_of_form, use_extras_of } from "./extras.js";
 import { choose_sampler, fill, loaded_model, option_of_sampler, show_eta, show_size, show_steps_of_sides, show_strength, strength_is_chosen } from "./form.js";
 import { use_loras } from "./networks.js";
 import { announce, notify } from "./notices.js";
@@ -24,7 +24,7 @@ export function reuse(parameters, { of_start = false } = {}) {
     negative: parameters.negative_prompt ?? (parameters.prompt === undefined ? undefined : ""),
     syntax: parameters.prompt_syntax,
     // A picture with a prompt and without a clip skip was drawn with the last layer.
-    "clip-skip": parameters.clip_skip_counting === "a1111" ? parameters.clip_skip : parameters.prompt === undefined ? undefined : 1,
+    "clip-skip": clip_skip_of_form(parameters) ?? (parameters.prompt === undefined ? undefined : 1),
     width: parameters.width,
     height: parameters.height,
     steps: parameters.steps,

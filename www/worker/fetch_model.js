@@ -73,7 +73,7 @@ export async function fetch_model(endpoint, repository, progress, signal) {
       progress(Math.min(1, n_bytes / total));
     }, signal);
     if (bytes.length !== size) {
-      throw new Failure(`${path} has the length ${bytes.length} instead of ${size}: load again`, "network");
+      throw new Failure(`${path} has ${bytes.length} bytes in place of ${size}: load again`, "network");
     }
     files.set(path, new Blob([bytes]));
   }

@@ -18,7 +18,7 @@ export async function fetched(url, what, signal) {
     response = await fetch(url, signal ? { signal } : {});
   } catch (error) {
     throw_if_stopped(signal);
-    throw new Failure(`${url} cannot be reached (${message_of(error)}): check the connection and try again`, passing);
+    throw new Failure(`${url} cannot be reached (${message_of(error)})${what === "model" ? ": check the connection and try again" : ""}`, passing);
   }
   const { ok, status, statusText } = response;
   if (!ok) throw new Failure(`${url}: the server answered ${status} ${statusText}`.trim(), is_passing(status) ? passing : what);

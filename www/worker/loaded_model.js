@@ -75,11 +75,10 @@ export class LoadedModel {
   async load({ endpoint, repository, runner: wanted, dtype, weights, budget_bytes, prediction, base, vae, taesd, embeddings }, job) {
     const { runner, why } = await choose(wanted);
     const source = `${endpoint}/${repository}`;
-    if (endpoint !== null && this.#files_source !== source) {
-      const files = await fetch_model(endpoint, repository, tells(job, "downloading"), job.signal);
-      [this.#files, this.#files_source] = [files, source];
-    }
+    const is_other = endpoint !== null && this.#files_source !== source;
+    const files = is_other ? await fetch_model(endpoint, repository, tells(job, "downloading"), job.signal) : this.#files;
     if (job.is_cancelled) throw new Failure("loading was stopped", "cancelled");
+    if (is_other) [this.#files, this.#files_source] = [files, source];
     // What is there goes first: two models at once may be more than the memory holds.
     this.drop();
     this.#loaded_as = undefined;
@@ -113,19 +112,15 @@ export class LoadedModel {
   }
 
   /**
-   * Loads the model of a worker that was ended.
+   * Loads the model of a worker that was ended. Where that fails, the next job tries it again.
    * @param {import("../protocol.js").ModelState} state
    * @param {(fraction: number) => void} progress
    */
   async restore({ as, source, files }, progress) {
     [this.#loaded_as, this.#files_source, this.#files] = [as, source, files];
     if (!as) return;
-    try {
-      await this.#kept_models.use_program_for(as.settings.runner);
-      await this.#open(as, progress);
-    } catch {
-      // The next job tries it again, and fails with the reason.
-    }
+    await this.#kept_models.use_program_for(as.settings.runner);
+    await this.#open(as, progress);
   }
 
   /** Loads it again where a recovery that failed left nothing; perhaps the GPU is back by now. @param {import("./queue.js").Job} job */

@@ -140,7 +140,7 @@ async function start_threads(n) {
 async function compile(address) {
   const response = await fetched(address, "worker");
   // Some hosts do not know the type, and browsers insist on it.
-  const is_told = response.headers.get("Content-Type")?.startsWith("application/wasm");
+  const is_told = response.headers.get("Content-Type") === "application/wasm";
   return is_told ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
 }
 
