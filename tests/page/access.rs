@@ -6,7 +6,7 @@ use std::path::Path;
 use darkroom::image::RgbImage;
 use serde_json::{Value, json};
 
-use crate::browser::{Browser, page_url, picture};
+use crate::browser::{Browser, picture};
 use crate::shape::resize;
 
 const APPLE: &str = "a red apple on a blue background";
@@ -58,8 +58,7 @@ fn set_theme(browser: &Browser, theme: &str) {
 
 #[test]
 fn axe_finds_nothing_wrong() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.draw(APPLE, 1);
     browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Edit').click()");
     browser.wait_until("!document.getElementById('start-filled').hidden");
@@ -107,8 +106,7 @@ fn axe_finds_nothing_wrong() {
 /// The first visit, the gallery with its images, some selected and one a favourite, and the viewer; in a wide window and on a phone.
 #[test]
 fn axe_finds_nothing_wrong_at_any_size() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let mut found = Vec::new();
     let mut look = |screen: &str| {
         for (width, height, mobile) in [(1440, 900, false), (390, 844, true)] {
@@ -180,8 +178,7 @@ fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
 /// Where the system's own colours are forced, what is selected and how far a picture is can still be told.
 #[test]
 fn forced_colours_show_what_is_selected_and_how_far_it_is() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     emulate(&browser, "forced-colors", "active");
     assert_eq!(browser.eval("matchMedia('(forced-colors: active)').matches"), true);
     browser.eval("(() => { document.getElementById('advanced').open = true; document.getElementById('seed-lock').scrollIntoView({ block: 'center' }); })()");
@@ -211,8 +208,7 @@ fn forced_colours_show_what_is_selected_and_how_far_it_is() {
 /// Who speaks to the browser says what is written on a button.
 #[test]
 fn names_have_the_words_of_their_labels() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.draw(APPLE, 1);
     browser.fill(&[("steps", "150")]);
     for _ in 0..3 {
@@ -231,8 +227,7 @@ fn names_have_the_words_of_their_labels() {
 
 #[test]
 fn the_focus_is_never_lost() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let press = |find: &str| {
         browser.eval(&format!("(() => {{ const button = {find}; button.focus(); button.click(); }})()"));
         browser.run("await new Promise((resolve) => setTimeout(resolve, 100))");

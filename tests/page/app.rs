@@ -58,7 +58,7 @@ fn set_offline(browser: &Browser, offline: bool) {
 #[test]
 fn the_page_opens_offline_and_transfers_nothing_the_second_time() {
     let host = tempfile::tempdir().expect("a folder");
-    let page = copy_of_page("nothing is left out");
+    let page = copy_of_page(None);
     let below = host.path().join("apps/dark room");
     std::fs::create_dir_all(below.parent().expect("a folder")).expect("a folder");
     std::fs::rename(page.path(), &below).expect("moved");
@@ -98,7 +98,7 @@ fn the_page_opens_offline_and_transfers_nothing_the_second_time() {
 
 #[test]
 fn another_build_takes_its_place_whole() {
-    let page = copy_of_page("nothing is left out");
+    let page = copy_of_page(None);
     list_files(page.path(), "one");
     let url = serve(page.path());
     let browser = Browser::start();
@@ -132,7 +132,7 @@ fn another_build_takes_its_place_whole() {
 /// A build without its list of files, and a page whose files are not those of the list, work as before.
 #[test]
 fn a_page_that_is_edited_comes_from_the_network() {
-    let page = copy_of_page("pkg/files.js");
+    let page = copy_of_page(Some("pkg/files.js"));
     let browser = Browser::start();
     let url = serve(page.path());
     browser.open_page(&url);
@@ -251,8 +251,7 @@ fn pictures_are_kept_after_the_sites_data_was_cleared() {
 
 #[test]
 fn deleted_pictures_come_back_where_they_hung() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("count", "3")]);
     browser.ask_for(APPLE, 1);
     browser.wait_until("document.querySelectorAll('.card').length === 3");
@@ -315,8 +314,7 @@ fn deleted_pictures_come_back_where_they_hung() {
 
 #[test]
 fn a_model_comes_back_to_its_settings_and_from_its_deletion() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.import_embedded("mine");
     browser.reload();
     browser.wait_until_idle();

@@ -67,8 +67,7 @@ fn a_link_fills_the_form_and_does_nothing_else() {
 
 #[test]
 fn a_copied_link_brings_the_same_settings() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.eval("navigator.clipboard.writeText = async (copied) => { window.copied = copied; }");
     browser.fill(&[
         ("prompt", "a & b, 50 % #1 +\nc"),
@@ -114,8 +113,7 @@ fn a_copied_link_brings_the_same_settings() {
 #[test]
 fn settings_go_to_another_browser_and_can_be_taken_back() {
     let dir = tempfile::tempdir().expect("a folder");
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.draw("a prompt of the one", 1);
     browser.fill(&[("steps", "7")]);
     let file = browser.run(
@@ -168,8 +166,7 @@ fn settings_go_to_another_browser_and_can_be_taken_back() {
 
 #[test]
 fn strange_settings_are_left_out() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let kept = browser.run(
         r#"const { settings_of } = await import('./page/backup.js');
         const file = (settings) => JSON.stringify({ kind: 'darkroom settings', version: 1, settings });
@@ -225,8 +222,7 @@ fn zip_of_all(browser: &Browser, path: &Path) {
 fn a_gallery_comes_back_from_its_archive() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("darkroom.zip");
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     for prompt in [APPLE, "a rocket on a black background", "a cat on a yellow background"] {
         browser.draw(prompt, 1);
     }
@@ -252,8 +248,7 @@ fn a_gallery_comes_back_from_its_archive() {
 
 #[test]
 fn archives_are_read_with_care() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.draw(APPLE, 1);
     let found = browser.run(
         "const { zip, crc32 } = await import('./page/zip.js');

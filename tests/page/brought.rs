@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::browser::{Browser, page_url};
+use crate::browser::Browser;
 
 /// Drops a committed file on an element.
 fn drop_file(browser: &Browser, target: &str, name: &str) {
@@ -26,8 +26,7 @@ const START: &str = ".target[data-target=start]";
 
 #[test]
 fn settings_of_other_programs_are_taken_and_what_is_none_is_said() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let fields = || {
         browser.eval(
             "['prompt', 'sampler', 'steps', 'width', 'height', 'seed'].map((id) => document.getElementById(id).value)",
@@ -59,8 +58,7 @@ fn settings_of_other_programs_are_taken_and_what_is_none_is_said() {
 
 #[test]
 fn a_picture_is_taken_or_refused_at_the_drop() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     drop_file(&browser, START, "other.avif");
     browser.wait_until(
         "document.getElementById('notices').textContent.includes('other.avif: AVIF files are not supported')",

@@ -75,6 +75,14 @@ impl Browser {
         Self::start_with(|_| true)
     }
 
+    /// Starts Chromium and opens the page, with the model that comes with it.
+    #[allow(dead_code, reason = "for the tests of the page")]
+    pub fn on_page() -> Self {
+        let browser = Self::start();
+        browser.open_page(&page_url());
+        browser
+    }
+
     /// Starts Chromium with those flags of `webdriver.json` that pass `keep`.
     pub fn start_with(keep: impl Fn(&str) -> bool) -> Self {
         Self::start_chromium(keep, &[], false)
@@ -155,7 +163,7 @@ impl Browser {
     }
 
     /// Bytes of memory that all processes of the browser hold, without pages of files, which the system drops where it needs room.
-    /// Linux alone tells.
+    /// Linux only.
     #[allow(dead_code, reason = "for the tests of memory")]
     pub fn held_bytes(&self) -> u64 {
         // Behind the name in brackets: the state, and the parent.
@@ -225,6 +233,7 @@ impl Browser {
         // For what Chromium has not laid out yet behind `content-visibility: auto`, `innerText` is empty.
         let script = "(selector) => {
             const element = document.querySelector(selector);
+            if (element && !element.checkVisibility()) return element.innerText;
             for (let each = element; each; each = each.parentElement)
                 if (getComputedStyle(each).contentVisibility === 'auto') return element.innerText || element.textContent;
             return element?.innerText;

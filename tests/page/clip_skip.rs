@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::browser::{Browser, page_url};
+use crate::browser::Browser;
 
 const APPLE: &str = "a red apple on a blue background";
 
@@ -31,8 +31,7 @@ fn use_settings_of(browser: &Browser, place: usize) {
 
 #[test]
 fn a_clip_skip_is_drawn_with_and_comes_back_from_its_picture() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     assert_eq!(field(&browser), "1");
     browser.draw(APPLE, 3);
     assert_eq!(kept(&browser), json!([null, null, null]), "the last layer is what is read where nothing is said");
@@ -73,7 +72,7 @@ fn a_clip_skip_is_drawn_with_and_comes_back_from_its_picture() {
         ("0", "Clip skip 0 is not possible: 1 is the last layer, which skips none: use 1 or more."),
         ("1.5", "Clip skip must be a whole number."),
         ("", "Clip skip must be a whole number."),
-        ("-1", "Clip skip: use 0 or more."),
+        ("-1", "Clip skip: use 1 or more."),
     ] {
         browser.fill(&[("clip-skip", value)]);
         browser.wait_until(&format!("document.getElementById('needs').textContent === {said:?}"));
@@ -91,8 +90,7 @@ fn a_clip_skip_is_drawn_with_and_comes_back_from_its_picture() {
 
 #[test]
 fn a_clip_skip_is_kept_for_each_model_and_goes_into_links_and_files() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.import_embedded("mine");
     browser.fill(&[("clip-skip", "3")]);
     browser.reload();

@@ -56,8 +56,7 @@ fn a_prompt_becomes_the_picture_that_diffusers_draws() {
 
 #[test]
 fn stop_stops_at_once_and_the_queue_goes_on() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     // Minutes of work, so that nothing ends by itself.
     let large = [("width", "384"), ("height", "384")];
     browser.fill(&large);
@@ -113,8 +112,7 @@ fn stop_stops_at_once_and_the_queue_goes_on() {
 
 #[test]
 fn several_pictures_count_their_seeds() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("count", "2")]);
     browser.ask_for(APPLE, 2);
     browser.wait_until("document.querySelectorAll('.card').length === 2");
@@ -130,8 +128,7 @@ fn the_gpu_draws_the_processors_picture() {
     if has_no_gpu() {
         return;
     }
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let mut pictures = Vec::new();
     for (runner, name) in [("cpu", "CPU"), ("gpu", "GPU")] {
         browser.choose_runner(runner, name);

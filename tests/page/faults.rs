@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::browser::{Browser, keys, page_url};
+use crate::browser::{Browser, keys};
 
 const APPLE: &str = "a red apple on a blue background";
 
@@ -53,8 +53,7 @@ fn paste(browser: &Browser, field: &str, text: &str, with_picture: bool) -> bool
 
 #[test]
 fn a_typed_seed_is_kept_and_a_reused_one_holds_once() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     assert_eq!(next_seed(&browser), "random");
     browser.eval("(() => { document.querySelectorAll('#request details').forEach((details) => { details.open = true; }); document.getElementById('steps').value = '1'; document.getElementById('seed').focus(); document.getElementById('seed').select(); })()");
     browser.press(&['7', '7']);
@@ -94,8 +93,7 @@ fn a_typed_seed_is_kept_and_a_reused_one_holds_once() {
 
 #[test]
 fn settings_of_a_picture_from_a_prompt_alone_take_the_start_picture_away() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.draw(APPLE, 1);
     browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Edit').click()");
     browser.wait_until("!document.getElementById('start-filled').hidden");
@@ -115,8 +113,7 @@ fn settings_of_a_picture_from_a_prompt_alone_take_the_start_picture_away() {
 
 #[test]
 fn pasted_texts_are_texts_and_pasted_settings_are_settings() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     assert!(!paste(&browser, "prompt", "a text from a word processor", true), "the text is lost");
     assert_eq!(browser.eval("document.getElementById('start-filled').hidden"), true);
     assert!(paste(&browser, "prompt", "", true));
@@ -147,8 +144,7 @@ fn pasted_texts_are_texts_and_pasted_settings_are_settings() {
 
 #[test]
 fn the_notice_of_a_cut_prompt_is_short() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.eval(
         "(() => { const select = document.getElementById('syntax'); select.value = 'plain';
         select.dispatchEvent(new Event('input', { bubbles: true })); })()",
@@ -162,8 +158,7 @@ fn the_notice_of_a_cut_prompt_is_short() {
 /// Keys that are held, that belong to an input method, or that are for a dialog.
 #[test]
 fn keys_do_only_what_they_are_pressed_for() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let draw = "document.getElementById('draw').click()";
     browser.fill(&[("steps", "150")]);
     for _ in 0..3 {
@@ -191,8 +186,7 @@ fn keys_do_only_what_they_are_pressed_for() {
 
 #[test]
 fn addresses_of_the_hub_are_repositories() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let got = browser.run(
         "const { repository_of } = await import('./page/pasted.js');
         return ['https://huggingface.co/stabilityai/sd-turbo', ' huggingface.co/stabilityai/sd-turbo/tree/main ',
@@ -222,8 +216,7 @@ fn a_hub_that_does_not_answer_is_told_and_can_be_given_up() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
     std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.eval("document.getElementById('open-models').click()");
     browser.wait_until("document.querySelectorAll('.model').length === 7");
     browser.eval(&format!(
@@ -243,8 +236,7 @@ fn a_hub_that_does_not_answer_is_told_and_can_be_given_up() {
 
 #[test]
 fn files_of_any_kind_and_number_are_answered() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.draw(APPLE, 1);
     let jpeg = "const canvas = new OffscreenCanvas(64, 64); canvas.getContext('2d').fillRect(0, 0, 64, 64);
         const jpeg = await canvas.convertToBlob({ type: 'image/jpeg' });";
@@ -268,8 +260,7 @@ fn files_of_any_kind_and_number_are_answered() {
 
 #[test]
 fn settings_change_in_mid_queue() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("width", "384"), ("height", "384")]);
     browser.ask_for(APPLE, 150);
     browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");
@@ -288,8 +279,7 @@ fn settings_change_in_mid_queue() {
 
 #[test]
 fn a_long_queue_does_not_make_a_long_page() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("steps", "150")]);
     browser.eval("(() => { for (let i = 0; i < 300; i += 1) document.getElementById('draw').click(); })()");
     browser.wait_until("document.getElementById('open-queue').textContent === 'Queue: 299'");
@@ -308,8 +298,7 @@ fn a_long_queue_does_not_make_a_long_page() {
 /// Screen readers are told of faults when typing rests, and of start, progress and end.
 #[test]
 fn what_happens_is_announced_and_typing_is_not() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.eval(
         "(() => { window.heard = []; const announce = document.getElementById('announce');
         new MutationObserver(() => announce.textContent && window.heard.push(announce.textContent))
@@ -337,8 +326,7 @@ const MAX_LATE_MS: f64 = 100.0;
 /// A photo of 64 million pixels is read and made small in the worker.
 #[test]
 fn a_large_photo_does_not_block_the_page() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.run(
         "const canvas = new OffscreenCanvas(8000, 8000); const pen = canvas.getContext('2d');
         for (let i = 0; i < 80; i += 1) { pen.fillStyle = `hsl(${i * 9} 80% 50%)`; pen.fillRect(i * 100, 0, 100, 8000); }
@@ -375,8 +363,7 @@ fn a_large_photo_does_not_block_the_page() {
 
 #[test]
 fn a_start_picture_of_another_shape_is_told_and_outlives_a_reload() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.run(
         "const canvas = new OffscreenCanvas(333, 100); canvas.getContext('2d').fillRect(0, 0, 300, 100);
         const transfer = new DataTransfer(); transfer.items.add(new File([await canvas.convertToBlob()], 'wide.png', { type: 'image/png' }));

@@ -10,7 +10,7 @@ use darkroom::hub::folder::Folder;
 use pollster::block_on;
 use serde_json::json;
 
-use crate::browser::{Browser, difference, page_url, serve_all, www};
+use crate::browser::{Browser, difference, serve_all, www};
 use crate::{single, tiny};
 
 /// The tiny Stable Diffusion 1.5 as a folder, as one safetensors file and as a GGUF, with the same 16-bit values.
@@ -120,8 +120,7 @@ fn base64(bytes: &[u8]) -> String {
 fn a_dropped_file_is_listed_and_what_cannot_be_used_says_why() {
     let dir = tempfile::tempdir().expect("a folder");
     write_files(dir.path());
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let said = |words: &str| {
         browser.wait_until(&format!("document.getElementById('notices').textContent.includes({words:?})"));
     };
@@ -234,8 +233,7 @@ fn a_dropped_folder_is_kept_and_takes_parts_of_other_files() {
     for name in ["vae-b-ldm", "taesd_decoder"] {
         single::write(name, &dir.path().join(format!("{name}.safetensors")), "F16");
     }
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     drop_path(&browser, &dir.path().join("folder"));
     browser.wait_until("document.querySelector('[data-model=\"folder\"]')");
     for name in ["vae-b-ldm", "taesd_decoder"] {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::browser::{Browser, page_url};
+use crate::browser::Browser;
 
 const N_IMAGES: u64 = 60;
 
@@ -59,8 +59,7 @@ fn look_through(browser: &Browser) {
 
 #[test]
 fn sixty_images_take_no_memory() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.draw("a red apple on a blue background", 1);
     // What the page does once is not each image's.
     add_images(&browser, 3, 1);

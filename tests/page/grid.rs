@@ -32,8 +32,7 @@ fn fault(browser: &Browser, axis: &str) -> String {
 
 #[test]
 fn lists_are_spelled_as_in_automatic1111() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let numbers = |list: &str, kind: &str| {
         browser.run(&format!(
             "const {{ numbers_of }} = await import('./page/grid_values.js');

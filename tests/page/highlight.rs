@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::browser::{Browser, keys, page_url};
+use crate::browser::{Browser, keys};
 
 /// Typing and showing the marks may take so long, of the 50 ms that a task may have. A busy machine makes single keys slow; what
 /// blocks the page does so at every key, so the quicker ones are the page's own.
@@ -20,8 +20,7 @@ fn marks(browser: &Browser, text: &str, syntax: &str) -> Vec<String> {
 
 #[test]
 fn each_syntax_has_its_marks() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     for (syntax, text, expected) in [
         ("a1111", "a (b:1.2) c", &["weight (", "weight :1.2)"][..]),
         ("a1111", "((a)) [b]", &["weight (", "weight (", "weight )", "weight )", "weight [", "weight ]"]),
@@ -71,8 +70,7 @@ fn each_syntax_has_its_marks() {
 
 #[test]
 fn the_layer_follows_the_field() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let kinds = "[...document.querySelectorAll('.dock-prompt [data-kind]')].map((each) => `${each.dataset.kind} ${each.textContent}`)";
     let expect =
         |expected: Value| browser.wait_until(&format!("JSON.stringify({kinds}) === {:?}", expected.to_string()));
@@ -107,8 +105,7 @@ fn the_layer_follows_the_field() {
 
 #[test]
 fn the_letters_stay_readable_on_every_mark() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("prompt", "(a:1.2) <lora:a:1> __b__ BREAK c) embedding")]);
     browser.run("const span = document.createElement('span'); span.dataset.kind = 'embedding'; await new Promise((resolve) => setTimeout(resolve, 150)); document.querySelector('.dock-prompt .marks-layer').append(span);");
     let contrasts = browser.run(
@@ -145,8 +142,7 @@ fn the_letters_stay_readable_on_every_mark() {
 
 #[test]
 fn typing_into_a_long_prompt_does_not_lag() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("prompt", &"a (photo:1.2) of [dog:cat:0.5], {red|blue}, ".repeat(115))]);
     let times = browser.run(
         "const field = document.getElementById('prompt');
@@ -178,8 +174,7 @@ fn typing_into_a_long_prompt_does_not_lag() {
 
 #[test]
 fn keys_weigh_the_selection_or_the_word() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let state = || {
         browser.eval("(() => { const field = document.getElementById('prompt'); return [field.value, field.value.slice(field.selectionStart, field.selectionEnd)]; })()")
     };

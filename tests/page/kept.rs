@@ -2,12 +2,11 @@
 
 use serde_json::json;
 
-use crate::browser::{Browser, page_url};
+use crate::browser::Browser;
 
 #[test]
 fn a_reload_keeps_settings_and_pictures() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("negative", "blurry"), ("sampler", "euler"), ("seed", "7")]);
     browser.eval("document.querySelector('[name=next-seed][value=next]').click()");
     browser.fill(&[("prompt", "a red apple on a blue background"), ("steps", "2")]);
@@ -53,8 +52,7 @@ const DROP: &str = "const drop = (selector, file) => {
 
 #[test]
 fn a_dropped_picture_brings_its_settings_back() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("negative", "blurry"), ("sampler", "heun"), ("width", "192")]);
     browser.draw("a red apple on a blue background", 3);
     browser.fill(&[

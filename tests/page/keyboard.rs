@@ -2,12 +2,11 @@
 
 use serde_json::json;
 
-use crate::browser::{Browser, keys, page_url};
+use crate::browser::{Browser, keys};
 
 #[test]
 fn everything_is_reached_by_keyboard() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     // What is folded away opens by keyboard, and stays open.
     browser.eval("document.querySelector('#advanced > summary').focus()");
     browser.press(&[keys::ENTER]);
@@ -64,8 +63,7 @@ fn everything_is_reached_by_keyboard() {
 /// Chromium's own accessibility tree, which is what a screen reader is told.
 #[test]
 fn every_control_has_a_name() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.draw("a red apple on a blue background", 1);
     let tree = browser.post("/goog/cdp/execute", json!({ "cmd": "Accessibility.getFullAXTree", "params": {} }));
     let of_interest =
@@ -85,8 +83,7 @@ fn every_control_has_a_name() {
 
 #[test]
 fn the_question_mark_opens_the_shortcuts() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let is_open = || browser.eval("document.getElementById('help').open");
     // In a field it is a letter.
     browser.eval("document.getElementById('negative').focus()");

@@ -377,7 +377,7 @@ fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
 /// as Stable Diffusion 1.5.
 #[test]
 fn the_snippets_of_the_documentation_run() {
-    let page = copy_of_page("nothing is left out");
+    let page = copy_of_page(None);
     as_hub(page.path());
     let hub = page.path().join("hub");
     copy_folder(&hub.join("api/models/darkroom/tiny-emoji"), &hub.join("api/models").join(V1_5));

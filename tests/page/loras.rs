@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use darkroom::image::{RgbImage, decode};
 use serde_json::{Value, json};
 
-use crate::browser::{Browser, difference, has_no_gpu, page_url, picture, serve_all, www};
+use crate::browser::{Browser, difference, has_no_gpu, picture, serve_all, www};
 use crate::files::{drop_path, paths};
 use crate::tiny::{self, fixtures_dir};
 
@@ -150,8 +150,7 @@ fn kept_loras_change_the_model_on_the_gpu() {
 fn loras_are_dropped_listed_and_remembered() {
     let dir = tempfile::tempdir().expect("a folder");
     tiny::write_model("v1-5", &dir.path().join("folder"), tiny::Style::F16);
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let said = |words: &str| {
         browser.wait_until(&format!("document.getElementById('notices').textContent.includes({words:?})"));
     };
@@ -329,8 +328,7 @@ fn kept_embeddings_are_words_of_prompts() {
 
 #[test]
 fn prompts_have_a_syntax_and_embeddings_are_dropped() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let is = |id: &str, words: &str| {
         browser.wait_until(&format!("document.getElementById('{id}').textContent.includes({words:?})"));
     };

@@ -20,7 +20,7 @@ fn the_picture_goes_on_from_its_last_step() {
     if has_no_gpu() {
         return;
     }
-    let page = copy_of_page("nothing is left out");
+    let page = copy_of_page(None);
     let worker = page.path().join("worker.js");
     let code = std::fs::read_to_string(&worker).expect("the worker");
     std::fs::write(&worker, format!("{GRIP}{code}")).expect("a file");

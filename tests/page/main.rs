@@ -18,6 +18,8 @@ mod files;
 mod firefox;
 #[path = "../../tools/serve/folder.rs"]
 mod folder;
+// What processes hold is read from /proc.
+#[cfg(target_os = "linux")]
 mod gallery_memory;
 mod grid;
 mod highlight;

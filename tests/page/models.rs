@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::browser::{Browser, EMBEDDED_FILES, difference, page_url, serve};
+use crate::browser::{Browser, EMBEDDED_FILES, difference, serve};
 use crate::trouble::copy_of_page;
 
 /// A commit's name, of the form that the Hub has.
@@ -39,7 +39,7 @@ fn press(browser: &Browser, label: &str) {
 
 #[test]
 fn a_model_is_downloaded_kept_drawn_with_verified_and_deleted() {
-    let page = copy_of_page("nothing is left out");
+    let page = copy_of_page(None);
     as_hub(page.path());
     let url = serve(page.path());
     let browser = Browser::start();
@@ -109,8 +109,7 @@ fn a_model_is_downloaded_kept_drawn_with_verified_and_deleted() {
 /// Files that were picked are kept like a download, and what is no model is refused with what is missing.
 #[test]
 fn a_folder_is_taken_over() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let said = browser.run(&format!(
         "const files = await ({EMBEDDED_FILES})();
         const {{ Darkroom }} = await import('./darkroom.js');

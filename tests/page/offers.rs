@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::browser::{Browser, has_no_gpu, page_url};
+use crate::browser::{Browser, has_no_gpu};
 
 /// The offers of the first visit on an adapter, with what is said of each and whether that is a failure. The planner is the real one.
 /// `caps` are changes to what this adapter can do.
@@ -34,8 +34,7 @@ fn the_first_visit_says_which_models_fit() {
     if has_no_gpu() {
         return;
     }
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let said = |budget: &str, caps: Value| offers(&browser, budget, &caps);
     let start = Instant::now();
     let all = said("", json!({}));
@@ -75,8 +74,7 @@ fn model_cards_say_what_they_are_for_and_whether_they_fit() {
     if has_no_gpu() {
         return;
     }
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.eval("document.getElementById('open-models').click()");
     browser.wait_until("document.querySelectorAll('.model').length === 7");
     browser

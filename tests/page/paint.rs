@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use darkroom::image::{RgbImage, decode, encode_png};
 use serde_json::json;
 
-use crate::browser::{Browser, page_url};
+use crate::browser::Browser;
 
 const APPLE: &str = "a red apple on a blue background";
 /// Pixels of the mask that are opaque.
@@ -22,8 +22,7 @@ fn read(path: &Path) -> RgbImage {
 }
 
 fn opened() -> Browser {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser
 }
 

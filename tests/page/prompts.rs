@@ -65,8 +65,7 @@ fn the_last_prompts_come_back() {
 
 #[test]
 fn at_most_a_hundred_are_kept_and_nothing_strange() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let kept = browser.run(
         "const { remember_prompt, prompt_history } = await import('./page/history.js');
         for (let n = 0; n < 120; n += 1) remember_prompt({ prompt: `prompt ${n}` });
@@ -79,8 +78,7 @@ fn at_most_a_hundred_are_kept_and_nothing_strange() {
 
 #[test]
 fn styles_are_saved_applied_changed_and_deleted() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("prompt", "a fox"), ("negative", "blurry")]);
     browser.eval("document.getElementById('open-styles').click()");
     press(&browser, "Save prompt as style");
@@ -114,8 +112,7 @@ fn styles_csv_goes_in_and_out() {
     let csv = "\u{feff}name,prompt,negative_prompt\r\n\"Film, 35 mm\",\"{prompt}, \"\"grain\"\"\nsoft\",\r\n----- Other -----,,\r\nNeg,,\"ugly, bad\"\r\nOld,one\r\n";
     std::fs::write(dir.path().join("styles.csv"), csv).expect("a file");
     std::fs::write(dir.path().join("other.csv"), "a,b\n1,2\n").expect("a file");
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.eval("document.getElementById('open-styles').click()");
     browser.choose_file("#styles-file", &dir.path().join("other.csv"));
     browser.wait_until("document.querySelector('.notice')?.textContent.includes('not a styles.csv')");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::browser::{Browser, page_url};
+use crate::browser::Browser;
 
 fn queued(browser: &Browser) -> Value {
     browser.eval("[...document.querySelectorAll('#queue li span')].map((each) => each.textContent)")
@@ -10,8 +10,7 @@ fn queued(browser: &Browser) -> Value {
 
 #[test]
 fn the_queue_keeps_its_order() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("steps", "150"), ("guidance", "4")]);
     for (n, prompt) in ["one", "two", "three", "four"].iter().enumerate() {
         browser.fill(&[("prompt", prompt)]);
@@ -40,8 +39,7 @@ fn the_queue_keeps_its_order() {
 
 #[test]
 fn a_seed_that_is_held_for_one_drawing_is_held_for_one() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("prompt", "a red apple"), ("steps", "1"), ("seed", "77")]);
     browser.eval("document.getElementById('draw').click()");
     browser.wait_until("document.querySelectorAll('.card').length === 1");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use darkroom::image::{RgbImage, decode, encode_png};
 
-use crate::browser::{Browser, keys, page_url};
+use crate::browser::{Browser, keys};
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/emoji/apple.png")
@@ -22,8 +22,7 @@ fn differing(a: &RgbImage, b: &RgbImage, columns: std::ops::Range<usize>) -> usi
 
 #[test]
 fn what_is_not_painted_stays_as_it_is() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.choose_file("#picture-file", &fixture());
     browser.wait_until("!document.getElementById('start-filled').hidden");
     assert_eq!(browser.text("#strength-value"), "0.80");
@@ -58,8 +57,7 @@ fn what_is_not_painted_stays_as_it_is() {
 
 #[test]
 fn a_picture_keeps_its_size_or_is_cut_where_that_is_asked_for() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     // Twice as wide as high.
     let apple = read(&fixture());
     let row = |row: &[u8]| [&[9; 64 * 3], row, &[9; 64 * 3]].concat();
@@ -99,8 +97,7 @@ fn a_picture_keeps_its_size_or_is_cut_where_that_is_asked_for() {
 
 #[test]
 fn the_mask_is_painted_by_keyboard() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.choose_file("#picture-file", &fixture());
     browser.wait_until("!document.getElementById('start-filled').hidden");
     browser.eval("document.getElementById('mask-canvas').focus()");

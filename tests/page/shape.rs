@@ -31,8 +31,7 @@ fn place(browser: &Browser, selector: &str) -> [f64; 4] {
 
 #[test]
 fn the_picture_is_whole_and_generate_in_view_at_every_size() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     let check = |what: &str| {
         for window in WINDOWS {
             resize(&browser, window);
@@ -96,8 +95,7 @@ fn the_picture_is_whole_and_generate_in_view_at_every_size() {
 
 #[test]
 fn the_first_visit_says_what_to_do_and_chips_set_the_form() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     assert!(browser.text("#welcome").contains("117 emoji"), "{}", browser.text("#welcome"));
     browser.wait_until("document.querySelectorAll('.offer').length === 3");
     let value = |id: &str| browser.eval(&format!("document.getElementById('{id}').value"));
@@ -164,8 +162,7 @@ fn what_is_asked_for_before_the_model_is_there_waits_for_it() {
 
 #[test]
 fn an_example_is_one_click() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.eval("document.querySelectorAll('.sample')[1].click()");
     browser.wait_until("document.querySelectorAll('.card').length === 1");
     browser.wait_until_idle();
@@ -176,8 +173,7 @@ fn an_example_is_one_click() {
 
 #[test]
 fn the_viewer_zooms_compares_and_deletes_with_a_way_back() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     for seed in ["1", "2", "3"] {
         browser.fill(&[("prompt", APPLE), ("steps", "1"), ("seed", seed)]);
         let n = browser.n_pictures();
@@ -236,8 +232,7 @@ fn the_viewer_zooms_compares_and_deletes_with_a_way_back() {
 /// Whose script runs from right to left reads it so, wherever a prompt is shown.
 #[test]
 fn prompts_run_in_the_direction_of_their_script() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("negative", "מטושטש")]);
     browser.draw("תפוח אדום", 1);
     browser.fill(&[("steps", "150")]);
@@ -277,8 +272,7 @@ fn prompts_run_in_the_direction_of_their_script() {
 /// On a phone the options lie over the stage, and a picture that is to be painted on is below the fold of a small window.
 #[test]
 fn the_mask_comes_into_view_on_a_phone() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.draw(APPLE, 1);
     let check = |what: &str, (width, height): (u32, u32)| {
         browser.wait_until("document.activeElement.id === 'mask-canvas'");
@@ -312,8 +306,7 @@ fn the_mask_comes_into_view_on_a_phone() {
 
 #[test]
 fn dialogs_open_at_their_beginning_and_nothing_is_drawn_behind_them() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     resize(&browser, (1280, 500, false));
     for id in ["models", "settings", "help"] {
         browser.eval(&format!("document.getElementById('open-{id}').click()"));
@@ -339,8 +332,7 @@ fn dialogs_open_at_their_beginning_and_nothing_is_drawn_behind_them() {
 
 #[test]
 fn the_queue_is_told_reordered_and_cleared() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.fill(&[("width", "384"), ("height", "384")]);
     browser.ask_for("a rocket on a black background", 150);
     browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");

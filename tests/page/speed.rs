@@ -90,8 +90,7 @@ fn no_task_is_long_while_a_picture_develops() {
 
 #[test]
 fn a_model_that_has_not_drawn_here_is_as_fast_as_others_on_the_device() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     assert!(browser.text("#needs").ends_with("time estimate after your first image"), "{}", browser.text("#needs"));
     let seconds = |known: Value, repository: &str, device: &str| {
         browser.run(&format!(

@@ -38,28 +38,29 @@ const RIG: &str = "
     const timed = async (stop, job) => { const from = performance.now(); await Promise.all([stop(), job.done]); return performance.now() - from; };
 ";
 
-/// A browser on a file of a page that is served without the headers that isolate.
-fn on_plain_host(page: &tempfile::TempDir) -> Browser {
+/// A copy of the page that is served without the headers that isolate, and a browser on a file of it.
+fn on_plain_host() -> (tempfile::TempDir, Browser) {
+    let page = copy_of_page(None);
     let browser = Browser::start();
     browser.open(&format!("{}protocol.js", serve_plainly(page.path())));
-    browser
+    (page, browser)
 }
 
 fn run(browser: &Browser, body: &str) -> Value {
     browser.run(&format!("{RIG} {body}"))
 }
 
-/// A step of these takes seconds, and more where others use the machine.
+/// A step of these takes seconds, and so long that a stop is told from it on a busy machine, too; how many workers were started
+/// says whether one was ended.
 fn is_soon(ms: &Value) {
     let ms = ms.as_f64().expect("a number");
     eprintln!("stopped after {ms:.0} ms");
-    assert!(ms < 1500.0, "stopped after {ms} ms");
+    assert!(ms < 5000.0, "stopped after {ms} ms");
 }
 
 #[test]
 fn a_stop_in_mid_step_keeps_the_queue() {
-    let page = copy_of_page("nothing is left out");
-    let browser = on_plain_host(&page);
+    let (page, browser) = on_plain_host();
     let said = run(
         &browser,
         "let restarted;
@@ -67,7 +68,7 @@ fn a_stop_in_mid_step_keeps_the_queue() {
         const { cancels_within_a_step } = await darkroom.check();
         await darkroom.load({ runner: 'cpu' });
         const undisturbed = await draw(darkroom);
-        Object.assign(globalThis, { undisturbed, darkroom, restarted: () => restarted });
+        Object.assign(globalThis, { undisturbed, darkroom, restarted: () => restarted, first: () => [n_made, n_alive] });
         return { isolated: crossOriginIsolated, cancels_within_a_step };",
     );
     assert_eq!(said, json!({ "isolated": false, "cancels_within_a_step": false }));
@@ -81,38 +82,37 @@ fn a_stop_in_mid_step_keeps_the_queue() {
         const given_up = darkroom.generate(SMALL);
         const others = [darkroom.work(SMALL), darkroom.count_tokens('a cat')];
         // What waits needs no worker for that.
-        const asked = performance.now();
         given_up.cancel();
         await given_up.done;
-        const waited_ms = performance.now() - asked;
+        const n_before = n_made;
         const stop_ms = await timed(() => large.cancel(), large);
         const stopped = await large.done;
         const from = performance.now();
         await restarted();
         const back_ms = performance.now() - from;
         const [png] = (await small.done).pictures;
-        return { stop_ms, waited_ms, back_ms, stopped: [stopped.cancelled, stopped.pictures.length, stopped.n_tokens, stopped.seconds > 0, stopped.flops > 0],
+        return { stop_ms, n_before, back_ms, first: first(), stopped: [stopped.cancelled, stopped.pictures.length, stopped.n_tokens, stopped.seconds > 0, stopped.flops > 0],
             given_up: (await given_up.done).cancelled, same: await digest(png.png) === undisturbed, stages: [...new Set(stages)],
             work: (await others[0]).n_steps, tokens: (await others[1])[0], n_made, n_alive };",
     );
     is_soon(&said["stop_ms"]);
     eprintln!("the model was back {:.0} ms later", said["back_ms"].as_f64().expect("a number"));
-    assert!(said["waited_ms"].as_f64().is_some_and(|ms| ms < 300.0), "{said}");
+    assert_eq!(said["n_before"], 0, "{said}");
     assert_eq!(said["stopped"], json!([true, 0, 3, true, true]), "{said}");
     assert_eq!((&said["given_up"], &said["same"]), (&json!(true), &json!(true)), "{said}");
     assert_eq!((&said["work"], &said["tokens"]), (&json!(2), &json!(2)), "{said}");
     for stage in ["loading", "denoising"] {
         assert!(said["stages"].as_array().is_some_and(|stages| stages.contains(&json!(stage))), "{said}");
     }
-    // The first worker was made before these were counted.
+    // The first worker was ended, and another one started: those of both are counted by what was set up first.
+    assert_eq!(said["first"], json!([2, 1]), "{said}");
     assert_eq!((&said["n_made"], &said["n_alive"]), (&json!(1), &json!(1)), "{said}");
 }
 
 /// What is finished is kept, a pause lasts, and what else was asked of the worker is done by the next one.
 #[test]
 fn a_stop_keeps_pictures_a_pause_and_imports() {
-    let page = copy_of_page("nothing is left out");
-    let browser = on_plain_host(&page);
+    let (_page, browser) = on_plain_host();
     let said = run(
         &browser,
         &format!(
@@ -153,8 +153,7 @@ fn a_stop_keeps_pictures_a_pause_and_imports() {
 /// Whatever starts a worker starts it again: a function, another origin, addresses; a worker that was given is waited for.
 #[test]
 fn a_stop_starts_the_worker_as_it_was_started() {
-    let page = copy_of_page("nothing is left out");
-    let browser = on_plain_host(&page);
+    let (_page, browser) = on_plain_host();
     let cdn = crate::library::serve("Access-Control-Allow-Origin: *\r\n", "404 Not Found");
     for (options, n_made) in [
         (format!("{{ base_url: '{cdn}' }}"), 2),
@@ -188,8 +187,7 @@ fn a_stop_starts_the_worker_as_it_was_started() {
 
 #[test]
 fn a_worker_that_does_not_come_back_is_said_to_all_that_wait() {
-    let page = copy_of_page("nothing is left out");
-    let browser = on_plain_host(&page);
+    let (page, browser) = on_plain_host();
     run(
         &browser,
         "let restarted;
@@ -216,8 +214,7 @@ fn a_worker_that_does_not_come_back_is_said_to_all_that_wait() {
 /// Also a load, whose model then is not there; and a second stop before the first one's worker is back.
 #[test]
 fn loads_are_stopped_too_and_stops_follow_each_other() {
-    let page = copy_of_page("nothing is left out");
-    let browser = on_plain_host(&page);
+    let (_page, browser) = on_plain_host();
     let said = run(
         &browser,
         "const darkroom = await Darkroom.open();
@@ -251,7 +248,7 @@ fn loads_are_stopped_too_and_stops_follow_each_other() {
 /// In the page: Stop is immediate, the badge says that the model is loaded again, and what is asked for meanwhile is drawn.
 #[test]
 fn the_page_stops_at_once_and_goes_on() {
-    let page = copy_of_page("nothing is left out");
+    let page = copy_of_page(None);
     let browser = Browser::start();
     browser.open_page(&serve_plainly(page.path()));
     let ready = browser.text("#device");

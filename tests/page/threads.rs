@@ -66,7 +66,7 @@ fn without_the_second_module_one_thread_draws_and_the_page_says_why() {
         return;
     }
     let browser = Browser::start();
-    let page = copy_of_page("pkg-threads");
+    let page = copy_of_page(Some("pkg-threads"));
     browser.open_page(&serve(page.path()));
     browser.draw("a red apple on a blue background", 1);
     let machine = browser.text("#machine");
@@ -108,7 +108,7 @@ fn a_thread_that_fails_is_said() {
         return;
     }
     let browser = Browser::start();
-    let page = copy_of_page("nothing is left out");
+    let page = copy_of_page(None);
     let thread = page.path().join("worker/thread.js");
     let text = std::fs::read_to_string(&thread).expect("the file");
     assert!(text.contains("module.run_thread();"));
@@ -126,7 +126,7 @@ fn a_thread_that_fails_is_said() {
 #[test]
 fn a_plain_host_is_isolated_from_the_second_visit_on_where_the_page_says_so() {
     let browser = Browser::start();
-    let page = copy_of_page("nothing is left out");
+    let page = copy_of_page(None);
     edit(page.path(), "index.html", "<html ", "<html data-isolate ");
     list_files(page.path(), "one");
     browser.open_page(&serve_plainly(page.path()));

@@ -2,12 +2,11 @@
 
 use serde_json::json;
 
-use crate::browser::{Browser, page_url};
+use crate::browser::Browser;
 
 #[test]
 fn measured_tiles_are_kept_by_adapter() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.run(
         "const { keep_tiles } = await import('./tiles.js');
         await keep_tiles('one', '{\"a\":1}'); await keep_tiles('two', '{}'); await keep_tiles('one', '{\"a\":2}');",

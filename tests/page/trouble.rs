@@ -4,14 +4,14 @@ use std::path::Path;
 
 use crate::browser::{Browser, has_no_gpu, page_url, serve, www};
 
-/// Copies the page without what `leaves_out`.
-pub fn copy_of_page(leaves_out: &str) -> tempfile::TempDir {
-    fn copy(from: &Path, to: &Path, leaves_out: &str) {
+/// Copies the page, without a file or folder if one is named.
+pub fn copy_of_page(leaves_out: Option<&str>) -> tempfile::TempDir {
+    fn copy(from: &Path, to: &Path, leaves_out: Option<&str>) {
         std::fs::create_dir_all(to).expect("a folder");
         for entry in std::fs::read_dir(from).expect("a readable folder") {
             let path = entry.expect("a readable entry").path();
             let target = to.join(path.file_name().expect("a name"));
-            if path.ends_with(leaves_out) {
+            if leaves_out.is_some_and(|name| path.ends_with(name)) {
                 continue;
             } else if path.is_dir() {
                 copy(&path, &target, leaves_out);
@@ -30,8 +30,7 @@ fn a_software_adapter_is_left_alone_and_the_page_says_why() {
     if has_no_gpu() {
         return;
     }
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     assert_eq!(browser.eval("document.documentElement.dataset.runner"), "cpu");
     browser.eval("document.getElementById('open-settings').click()");
     let why = browser.text("#runner-why");
@@ -69,8 +68,7 @@ fn without_webgpu_the_processor_draws_and_the_page_says_why() {
 
 #[test]
 fn what_cannot_be_drawn_is_said_before_it_is_asked_for() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     for (fields, expected, field) in [
         (
             &[("width", "100")][..],
@@ -98,13 +96,13 @@ fn what_cannot_be_drawn_is_said_before_it_is_asked_for() {
 #[test]
 fn a_missing_program_or_model_is_said() {
     let browser = Browser::start();
-    let page = copy_of_page("darkroom_bg.wasm");
+    let page = copy_of_page(Some("darkroom_bg.wasm"));
     browser.open(&serve(page.path()));
     browser.wait_until("document.getElementById('notices').textContent.includes('Darkroom did not start')");
     assert_eq!(browser.text("#draw"), "Reload the page");
     assert_eq!(browser.eval("document.getElementById('draw').disabled"), false);
 
-    let page = copy_of_page("unet/diffusion_pytorch_model.fp16.safetensors");
+    let page = copy_of_page(Some("unet/diffusion_pytorch_model.fp16.safetensors"));
     browser.open(&serve(page.path()));
     browser.wait_until_idle();
     let notice = browser.text("#notices");

@@ -27,8 +27,7 @@ fn shown(browser: &Browser, id: &str) -> Value {
 
 #[test]
 fn an_image_is_compared_with_its_source() {
-    let browser = Browser::start();
-    browser.open_page(&page_url());
+    let browser = Browser::on_page();
     browser.draw(APPLE, 4);
     let source = browser.newest_picture();
     browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Edit').click()");
