@@ -26,9 +26,10 @@ usage() {
 ./build.sh setup                    find or install what the other verbs need
 ./build.sh setup peers              install what `bench` compares with: onnxruntime-web, PyTorch, stable-diffusion.cpp (8 GB)
 ./build.sh types                    write the TypeScript of what crosses to the page, from the Rust types: src/web/types.d.ts
-./build.sh wasm [--one-thread]      compile for the browser into www/pkg and, with threads for the processor, www/pkg-threads, and
-                                    print the sizes
-./build.sh serve [--port N] [--one-thread]
+./build.sh wasm [--one-thread|--quick]
+                                    compile for the browser into www/pkg and, with threads for the processor, www/pkg-threads, and
+                                    print the sizes; --quick is for trying an edit: one thread, seconds instead of minutes, larger
+./build.sh serve [--port N] [--one-thread|--quick]
                                     compile for the browser and serve the page (default port 8080)
 ./build.sh npm                      compile for the browser and pack target/npm/darkroom-*.tgz for npm, without a model
 ./build.sh cuda                     compile for NVIDIA cards: the program, its parity tests and a bench, in target/cuda
@@ -112,6 +113,12 @@ build_wasm_alone() {
     list_files
 }
 
+# The same to try an edit with: of this crate only what changed is compiled again, and nothing is optimised over the whole program.
+build_wasm_quick() {
+    link_flags=(-Clto=off -Copt-level=1 -Ccodegen-units=256 -Cincremental="$target/web-quick")
+    build_wasm_alone
+}
+
 build_wasm_threads() {
     compile_wasm_threads
     have_wasm_threads || return 0
@@ -160,8 +167,8 @@ list_files() {
 }
 
 # Compressed copies beside the wasm and its JavaScript, for servers that send such files as they are (both of ours do): a third
-# of the bytes goes over the line with Brotli, somewhat more with gzip. They lie in folders that are made anew with what they are copies of, so that none is of another
-# build, whatever copies the folders.
+# of the bytes goes over the line with Brotli, somewhat more with gzip. They lie in folders that are made anew with what they are
+# copies of, so that none is of another build, whatever copies the folders.
 compress_files() {
     local file
     # Those of another build that compressed more.
@@ -198,15 +205,17 @@ verb_types() {
 verb_wasm() {
     case ${1:-} in
         "") verb_setup_for "build threads" ;;
-        --one-thread) verb_setup_for build ;;
+        --one-thread | --quick) verb_setup_for build ;;
         *) echo "wasm does not know $1" >&2; exit 2 ;;
     esac
-    if [ $# -gt 0 ]; then
-        stage "wasm" build_wasm_alone
-    else
-        stage "wasm" build_wasm_beside_threads
-        stage "wasm threads" build_wasm_threads
-    fi
+    case ${1:-} in
+        --quick) stage "wasm quick" build_wasm_quick; return ;;
+        --one-thread) stage "wasm" build_wasm_alone ;;
+        *)
+            stage "wasm" build_wasm_beside_threads
+            stage "wasm threads" build_wasm_threads
+            ;;
+    esac
     stage "compressed copies" compress_files
     wasm_size
 }
@@ -220,15 +229,15 @@ build_server() {
 }
 
 verb_serve() {
-    local port=8080 threads=()
+    local port=8080 how=()
     while [ $# -gt 0 ]; do
         case $1 in
             --port) port=${2:?--port needs a number}; shift 2 ;;
-            --one-thread) threads=("$1"); shift ;;
+            --one-thread | --quick) how=("$1"); shift ;;
             *) echo "serve does not know $1" >&2; exit 2 ;;
         esac
     done
-    verb_wasm ${threads[@]+"${threads[@]}"}
+    verb_wasm ${how[@]+"${how[@]}"}
     stage "web server" build_server
     exec "$target/serve" www "$port"
 }
@@ -341,7 +350,12 @@ verb_test() {
     [ $failed -eq 0 ]
 }
 
-clippy_native() { CLIPPY_CONF_DIR=$root/clippy/native cargo clippy --all-targets --test page --test download_page -- -D warnings; }
+# Tests that are left out where all are asked for are named: `--all-targets` takes no names beside it.
+clippy_native() {
+    export CLIPPY_CONF_DIR=$root/clippy/native
+    cargo clippy --all-targets -- -D warnings
+    cargo clippy --test page --test download_page -- -D warnings
+}
 
 clippy_wasm() {
     wasm_env

@@ -81,7 +81,7 @@ fn plan_of(version: SDVersion, residency: Residency) -> Plan {
 fn plan_with(version: SDVersion, residency: Residency, weights: WeightType) -> Plan {
     let mut settings = PlanSettings::new(Caps::guaranteed(true), Element::F16);
     settings.residency = Some(residency);
-    settings.weights = weights;
+    settings.weights = Some(weights);
     block_on(plan(&Published::new(version), &settings)).unwrap_or_else(|e| panic!("{}: {e}", version.key()))
 }
 
@@ -199,7 +199,7 @@ fn real_peak(folder: &Folder, element: Element, weights: WeightType, residency: 
     let model = Rc::new(block_on(loader.load(&mut |_| true)).unwrap());
     let mut settings = PlanSettings::new(caps, element);
     settings.residency = Some(residency);
-    settings.weights = weights;
+    settings.weights = Some(weights);
     let planned = block_on(plan(folder, &settings)).unwrap();
     let version = model.configs.version();
     let config = SDConfig::new(version).with_size(planned.width, planned.height).with_steps(5);

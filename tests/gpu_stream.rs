@@ -35,7 +35,8 @@ struct Drawn {
 }
 
 fn draw(folder: &Folder, settings: &PlanSettings, residency: Residency) -> Option<Drawn> {
-    let runner = Rc::new(GpuRunner::new(gpu()?, settings.element).unwrap().with_weights(settings.weights));
+    let runner =
+        Rc::new(GpuRunner::new(gpu()?, settings.element).unwrap().with_weights(settings.weights.unwrap_or_default()));
     let loader = ModelLoader::new(folder, &*runner).with_residency(residency);
     let model = Rc::new(block_on(loader.load(&mut |_| true)).unwrap());
     let defaults = model.configs.defaults(None);
@@ -73,7 +74,7 @@ fn any_budget_above_the_floor_draws_the_same_picture() {
         tiny::write_model(version, dir.path(), tiny::Style::F16);
         let folder = Folder::open(dir.path()).unwrap();
         let Some(gpu) = gpu() else { return };
-        let settings = PlanSettings { weights, ..PlanSettings::new(gpu.caps.clone(), element) };
+        let settings = PlanSettings { weights: Some(weights), ..PlanSettings::new(gpu.caps.clone(), element) };
         drop(gpu);
         let resident = draw(&folder, &settings, Residency::Resident).unwrap();
         assert_eq!(resident.counts.streamed_bytes, 0);
@@ -113,8 +114,11 @@ fn published_models_fit_budgets_below_a_component() {
         (SDVersion::Xl, WeightType::Q8_0, 2_000_000_000),
         (SDVersion::V1_5, WeightType::F16, 1_000_000_000),
     ] {
-        let settings =
-            PlanSettings { weights, budget: Some(budget), ..PlanSettings::new(Caps::guaranteed(true), Element::F16) };
+        let settings = PlanSettings {
+            weights: Some(weights),
+            budget: Some(budget),
+            ..PlanSettings::new(Caps::guaranteed(true), Element::F16)
+        };
         let start = std::time::Instant::now();
         let plan = block_on(plan(&Published::new(version), &settings)).unwrap();
         let name = format!("{} in {}", version.key(), weights.name());

@@ -160,7 +160,9 @@ export class Darkroom {
         id,
       );
     } catch (error) {
-      if (IS_WHOLE || kept !== undefined || options.endpoint !== undefined || !(error instanceof DarkroomError) || error.code !== "model") throw error;
+      const is_demo = !IS_WHOLE && kept === undefined && options.endpoint === undefined && repository === EMBEDDED_REPOSITORY;
+      // What is said of an address is that nothing is there; of a file, that it does not open.
+      if (!is_demo || !(error instanceof DarkroomError) || error.code !== "model" || !/^https?:/.test(error.message)) throw error;
       throw new DarkroomError(`${error.message}; the demo model is not part of the npm package: name another with kept or endpoint, or serve its folder there`, "model");
     } finally {
       signal?.removeEventListener("abort", stop);

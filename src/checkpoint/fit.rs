@@ -28,7 +28,11 @@ pub async fn fit(source: &dyn Source) -> Result<Fit> {
         n_values += specs.iter().map(|spec| spec.shape.iter().product::<usize>() as u64).sum::<u64>();
     }
     let plan_in = async |weights| {
-        plan(source, &PlanSettings { weights, ..PlanSettings::new(Caps::guaranteed(true), Element::F16) }).await
+        plan(
+            source,
+            &PlanSettings { weights: Some(weights), ..PlanSettings::new(Caps::guaranteed(true), Element::F16) },
+        )
+        .await
     };
     let plan = plan_in(WeightType::F16).await?;
     let [q8_0, q4_0] = [plan_in(WeightType::Q8_0).await?, plan_in(WeightType::Q4_0).await?];

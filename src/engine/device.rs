@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::hub::Source;
 use crate::hub::published::WithoutWeights;
 use crate::pipeline::Residency;
-use crate::pipeline::plan::{choose_residency, plan};
+use crate::pipeline::plan::{choose_residency, choose_weights};
 use crate::run::Runner;
 use crate::run::candle::CandleRunner;
 use crate::run::gpu::profile::Profile;
@@ -140,32 +140,19 @@ impl Device {
         }
     }
 
-    /// Chooses the type that weights are held in by the budget, where the settings leave it to that: the first that is within
-    /// it, all at once or one component after another; where none is, the first quantised one whose weights may be read in
-    /// each step; else f16, which is then refused.
+    /// Chooses the type that weights are held in by the budget, where the settings leave it to that; see [`choose_weights`].
     ///
     /// # Errors
     /// What is wrong with the model's configs or the request.
     pub async fn fit_weights(&self, source: &dyn Source, settings: &EngineSettings, expected: &Expected) -> Result<()> {
         let Opened::Gpu(runner, _) = &self.0 else { return Ok(()) };
-        let (None, true, Some(budget)) = (settings.weights, settings.fits_weights, settings.budget_bytes) else {
+        if settings.weights.is_some() || !settings.fits_weights || settings.budget_bytes.is_none() {
             return Ok(());
-        };
+        }
         let headers = WithoutWeights(source);
         let source: &dyn Source = if settings.is_arriving { &headers } else { source };
-        let mut chosen = WeightType::F16;
-        for weights in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_0] {
-            let settings = expected.plan(runner.caps().clone(), runner.element(), weights, Some(budget));
-            let plan = plan(source, &settings).await.map_err(crate::Error::of_model)?;
-            if plan.fits && plan.residency != (Residency::Streamed { weight_bytes: 0 }).name() {
-                chosen = weights;
-                break;
-            }
-            if plan.fits && chosen == WeightType::F16 {
-                chosen = weights;
-            }
-        }
-        runner.hold_weights_in(chosen);
+        let plan = expected.plan(runner.caps().clone(), runner.element(), None, settings.budget_bytes);
+        runner.hold_weights_in(choose_weights(source, &plan).await.map_err(crate::Error::of_model)?);
         Ok(())
     }
 
@@ -185,7 +172,7 @@ impl Device {
         let (Opened::Gpu(runner, _), Some(budget)) = (&self.0, settings.budget_bytes) else {
             return Ok(Residency::default());
         };
-        let plan = expected.plan(runner.caps().clone(), runner.element(), runner.weight_type(), Some(budget));
+        let plan = expected.plan(runner.caps().clone(), runner.element(), Some(runner.weight_type()), Some(budget));
         let headers = WithoutWeights(source);
         let source: &dyn Source = if settings.is_arriving { &headers } else { source };
         choose_residency(source, &plan).await.map_err(crate::Error::of_model)

@@ -203,9 +203,15 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// What is planned for it on an adapter.
+    /// What is planned for it on an adapter, with weights in a type that the budget chooses where none is given.
     #[must_use]
-    pub fn plan(&self, caps: Caps, element: Element, weights: WeightType, budget_bytes: Option<u64>) -> PlanSettings {
+    pub fn plan(
+        &self,
+        caps: Caps,
+        element: Element,
+        weights: Option<WeightType>,
+        budget_bytes: Option<u64>,
+    ) -> PlanSettings {
         PlanSettings {
             request: self.request.clone(),
             version: self.version,

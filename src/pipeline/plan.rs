@@ -40,8 +40,8 @@ pub struct PlanSettings {
     pub picture: Option<(usize, usize)>,
     /// The type of activations.
     pub element: Element,
-    /// The type that weights are held in.
-    pub weights: WeightType,
+    /// The type that weights are held in; `None` leaves it to the budget, as [`choose_weights`] says.
+    pub weights: Option<WeightType>,
     /// Bytes of GPU memory that may be used; without one everything stays loaded.
     pub budget: Option<u64>,
     /// How long weights stay loaded, where the budget is not to decide.
@@ -62,7 +62,7 @@ impl PlanSettings {
             from_picture: false,
             picture: None,
             element,
-            weights: WeightType::default(),
+            weights: Some(WeightType::default()),
             budget: None,
             residency: None,
             caps,
@@ -140,14 +140,39 @@ impl Plan {
 /// # Errors
 /// What is wrong with the configs or the settings; [`Error::Limit`] when no plan is within the adapter's limits.
 pub async fn plan(source: &dyn Source, settings: &PlanSettings) -> Result<Plan> {
-    Ok(decide(source, settings).await?.0)
+    Ok(decide(source, settings).await?.plan)
 }
 
 /// Tries how a search for the most weights that fit a budget goes on, at most.
 const MAX_TRIES: usize = 7;
 
-/// A plan, and the residency that it is for.
-async fn decide(source: &dyn Source, settings: &PlanSettings) -> Result<(Plan, Residency)> {
+/// A plan, and what was chosen for it.
+struct Decided {
+    plan: Plan,
+    weights: WeightType,
+    residency: Residency,
+}
+
+async fn decide(source: &dyn Source, settings: &PlanSettings) -> Result<Decided> {
+    let mut chosen = decide_with(source, settings, settings.weights.unwrap_or(WeightType::F16)).await?;
+    if settings.weights.is_some() || settings.budget.is_none() {
+        return Ok(chosen);
+    }
+    let is_streamed = |decided: &Decided| matches!(decided.residency, Residency::Streamed { .. });
+    for weights in [WeightType::Q8_0, WeightType::Q4_0] {
+        if chosen.plan.fits && !is_streamed(&chosen) {
+            break;
+        }
+        let next = decide_with(source, settings, weights).await?;
+        if next.plan.fits && (!is_streamed(&next) || chosen.weights == WeightType::F16) {
+            chosen = next;
+        }
+    }
+    Ok(chosen)
+}
+
+async fn decide_with(source: &dyn Source, settings: &PlanSettings, weights: WeightType) -> Result<Decided> {
+    let settings = &PlanSettings { weights: Some(weights), ..settings.clone() };
     let resident = draw(source, settings, Residency::Resident).await?;
     let staged = draw(source, settings, Residency::Staged).await?;
     let least = draw(source, settings, Residency::Streamed { weight_bytes: 0 }).await?;
@@ -193,7 +218,7 @@ async fn decide(source: &dyn Source, settings: &PlanSettings) -> Result<(Plan, R
             Element::F32 => "f32",
             Element::F16 => "f16",
         },
-        weights: settings.weights.name(),
+        weights: weights.name(),
         residency: residency.name(),
         peak_bytes: drawn.peak_bytes,
         resident_peak_bytes,
@@ -209,7 +234,7 @@ async fn decide(source: &dyn Source, settings: &PlanSettings) -> Result<(Plan, R
         advice,
         phases: drawn.phases,
     };
-    Ok((plan, residency))
+    Ok(Decided { plan, weights, residency })
 }
 
 /// The most weights that stay within a budget while a component runs; `least` has the fewest.
@@ -252,7 +277,7 @@ struct Drawn {
 
 async fn draw(source: &dyn Source, settings: &PlanSettings, residency: Residency) -> Result<Drawn> {
     let runner = GpuRunner::planned(settings.caps.clone(), settings.element)?;
-    let runner = Rc::new(runner.with_weights(settings.weights).with_speed(settings.flops_per_sec));
+    let runner = Rc::new(runner.with_weights(settings.weights.unwrap_or_default()).with_speed(settings.flops_per_sec));
     let mut before = runner.counts();
     let model = ModelLoader::new(source, &*runner).with_residency(residency).load(&mut |_| true).await?;
     let counts = runner.counts();
@@ -319,7 +344,7 @@ fn inputs<R: Runner>(settings: &PlanSettings, model: &ModelComponents<R>) -> Res
 /// # Errors
 /// As [`plan`]; [`Error::Request`] when nothing fits, with what would.
 pub async fn choose_residency(source: &dyn Source, settings: &PlanSettings) -> Result<Residency> {
-    let (plan, residency) = decide(source, settings).await?;
+    let Decided { plan, residency, .. } = decide(source, settings).await?;
     if plan.fits {
         return Ok(residency);
     }
@@ -328,6 +353,15 @@ pub async fn choose_residency(source: &dyn Source, settings: &PlanSettings) -> R
         got: format!("of {}", in_words(settings.budget.unwrap_or(0))),
         expected: plan.advice.unwrap_or_default(),
     })
+}
+
+/// The type of weights that a plan has which leaves it to the budget: the first of f16, q8_0 and q4_0 that fits, all at once or
+/// one component after another; where none does, the first quantised one that fits with weights read in each step; else f16.
+///
+/// # Errors
+/// As [`plan`].
+pub async fn choose_weights(source: &dyn Source, settings: &PlanSettings) -> Result<WeightType> {
+    Ok(decide(source, &PlanSettings { weights: None, ..settings.clone() }).await?.weights)
 }
 
 #[cfg(all(test, not(target_arch = "wasm32")))]
@@ -352,5 +386,34 @@ mod tests {
         };
         let without = planned("", Vec::new()).unwrap();
         assert_eq!(planned("<lora:ink:0.5>", vec![LoraUse::new("wash", 1.0)]).unwrap(), without);
+    }
+
+    #[test]
+    fn a_budget_chooses_the_largest_weights_that_it_holds() {
+        let planned = |weights: Option<WeightType>, budget: Option<u64>| {
+            let request = Request { width: Some(64), height: Some(64), ..Request::default() };
+            let settings =
+                PlanSettings { request, weights, budget, ..PlanSettings::new(Caps::guaranteed(true), Element::F16) };
+            block_on(plan(&Published::new(SDVersion::V1_5), &settings)).unwrap()
+        };
+        let of = |weights| planned(Some(weights), None);
+        let [f16, q8_0, q4_0] = [WeightType::F16, WeightType::Q8_0, WeightType::Q4_0].map(of);
+        for (budget, weights, residency) in [
+            (None, "f16", "resident"),
+            (Some(f16.resident_peak_bytes), "f16", "resident"),
+            (Some(f16.staged_peak_bytes), "f16", "staged"),
+            (Some(f16.staged_peak_bytes - 1), "q8_0", "resident"),
+            (Some(q8_0.staged_peak_bytes), "q8_0", "staged"),
+            (Some(q8_0.staged_peak_bytes - 1), "q4_0", "resident"),
+            (Some(q4_0.staged_peak_bytes), "q4_0", "staged"),
+            // Eight bits rather than four where neither stays.
+            (Some(q4_0.staged_peak_bytes - 1), "q8_0", "streamed"),
+            (Some(q4_0.least_peak_bytes.min(q8_0.least_peak_bytes) - 1), "f16", "streamed"),
+        ] {
+            let plan = planned(None, budget);
+            assert_eq!((plan.weights, plan.residency), (weights, residency), "{budget:?}");
+            let is_said = planned(WeightType::named(weights), budget);
+            assert_eq!(plan, is_said, "{budget:?}");
+        }
     }
 }

@@ -119,7 +119,7 @@ fn plan_settings(request: JsValue, caps: JsValue) -> Result<(PlanRequest, PlanSe
     };
     let expected = Expected { request: asked, from_picture: request.from_picture, ..Expected::default() };
     let budget = request.budget_bytes.map(|bytes| bytes as u64);
-    let settings = expected.plan(caps, element, request.weights.unwrap_or_default(), budget);
+    let settings = expected.plan(caps, element, request.weights, budget);
     Ok((request, settings))
 }
 

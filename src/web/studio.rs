@@ -109,6 +109,7 @@ impl Studio {
     pub fn info(&self) -> Result<JsValue, JsValue> {
         let (engine, configs, defaults) = (&self.0, self.0.configs(), self.0.defaults());
         let (width, height) = defaults.size;
+        let samplers = configs.scheduler.menu();
         let runner = if engine.device().caps().is_some() { RunnerName::Gpu } else { RunnerName::Cpu };
         let info = ModelInfo {
             name: engine.name().to_string(),
@@ -130,7 +131,8 @@ impl Studio {
             strength: defaults.strength(false),
             mask_strength: defaults.strength(true),
             sampler: configs.scheduler.sampler()?.name(),
-            samplers: configs.scheduler.menu().into_iter().map(Sampler::name).collect(),
+            samplers: samplers.iter().copied().map(Sampler::name).collect(),
+            samplers_with_eta: samplers.into_iter().filter(|one| one.kind.takes_eta()).map(Sampler::name).collect(),
             words: match configs.text_encoders.first() {
                 Some(encoder) => encoder.tokenizer.words().iter().map(|word| word.name.clone()).collect(),
                 None => Vec::new(),

@@ -560,6 +560,8 @@ export type ModelInfo = {
   mask_strength: number,
   sampler: string,
   samplers: Array<string>,
+  /** Those of them that have a choice of eta. */
+  samplers_with_eta: Array<string>,
   /** The words of embeddings, which prompts may use. */
   words: Array<string>,
 };
@@ -803,7 +805,7 @@ export type PlanRequest = {
   /** Whether it starts from a picture, which the VAE encodes. */
   from_picture?: boolean,
   dtype?: Dtype,
-  /** The type that weights are held in; f16 where it is not said. */
+  /** The type that weights are held in; where it is not said, the one that loading chooses: f16, or less where the budget asks. */
   weights?: WeightType,
   budget_bytes?: number,
 };

@@ -247,7 +247,7 @@ pub(super) struct PlanRequest {
     #[serde(default)]
     #[cfg_attr(test, ts(optional, as = "Option<Dtype>"))]
     pub dtype: Dtype,
-    /// The type that weights are held in; f16 where it is not said.
+    /// The type that weights are held in; where it is not said, the one that loading chooses: f16, or less where the budget asks.
     #[serde(default)]
     pub weights: Option<WeightType>,
     #[serde(default)]
@@ -287,6 +287,8 @@ pub(super) struct ModelInfo {
     pub mask_strength: f64,
     pub sampler: String,
     pub samplers: Vec<String>,
+    /// Those of them that have a choice of eta.
+    pub samplers_with_eta: Vec<String>,
     /// The words of embeddings, which prompts may use.
     pub words: Vec<String>,
 }

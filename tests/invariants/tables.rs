@@ -94,12 +94,12 @@ pub const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("bench", &["error", "graph", "weights", "model", "run"]),
     ("prelude", &["error", "image", "tokenizer", "model", "sampler", "request", "hub", "pipeline", "engine"]),
-    ("web", BY_DOORS),
-    ("bin", BY_DOORS),
+    ("web", BY_FRONT_ENDS),
+    ("bin", BY_FRONT_ENDS),
 ];
 
-/// What the page's and the command line's ways in use.
-const BY_DOORS: &[&str] = &[
+/// What the page and the command line use.
+const BY_FRONT_ENDS: &[&str] = &[
     "error",
     "rng",
     "image",

@@ -6,7 +6,7 @@ use std::path::Path;
 use darkroom::image::RgbImage;
 use serde_json::{Value, json};
 
-use crate::browser::{Browser, picture};
+use crate::browser::Browser;
 use crate::shape::resize;
 
 const APPLE: &str = "a red apple on a blue background";
@@ -44,7 +44,7 @@ fn violations(browser: &Browser) -> Vec<String> {
 
 fn emulate(browser: &Browser, feature: &str, value: &str) {
     let features = json!({ "features": [{ "name": feature, "value": value }] });
-    browser.post("/goog/cdp/execute", json!({ "cmd": "Emulation.setEmulatedMedia", "params": features }));
+    browser.cdp("Emulation.setEmulatedMedia", &features);
 }
 
 /// Shows the page dark or light, as its settings do.
@@ -60,11 +60,11 @@ fn set_theme(browser: &Browser, theme: &str) {
 fn axe_finds_nothing_wrong() {
     let browser = Browser::on_page();
     browser.draw(APPLE, 1);
-    browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Edit').click()");
+    browser.click_labelled(".card button", "Edit");
     browser.wait_until("!document.getElementById('start-filled').hidden");
     browser.fill(&[("steps", "150")]);
     for _ in 0..3 {
-        browser.eval("document.getElementById('draw').click()");
+        browser.click("#draw");
     }
     browser.wait_until("document.querySelectorAll('#queue li').length === 2");
     // What is folded away, something wrong in it, and marks in the prompt.
@@ -88,13 +88,13 @@ fn axe_finds_nothing_wrong() {
             ("prompts", "#open-styles"),
             ("viewer", ".card .open"),
         ] {
-            browser.eval(&format!("document.querySelector('{button}').click()"));
+            browser.click(button);
             browser.wait_until(&format!("document.getElementById('{screen}').open"));
             if screen == "models" {
                 browser.wait_until("document.querySelectorAll('.model').length === 7");
             }
             if button == "#open-styles" {
-                browser.eval("document.querySelector('[data-style] button[aria-label^=Edit]').click()");
+                browser.click("[data-style] button[aria-label^=Edit]");
             }
             look(screen);
             browser.eval(&format!("document.getElementById('{screen}').close()"));
@@ -123,21 +123,21 @@ fn axe_finds_nothing_wrong_at_any_size() {
     browser.draw(APPLE, 1);
     browser.draw("a rocket on a black background", 1);
     look("drawn");
-    browser.eval("document.getElementById('open-gallery').click()");
-    browser.eval("document.querySelector('.favourite').click()");
-    browser.eval("document.querySelector('.card:last-child [type=checkbox]').click()");
+    browser.click("#open-gallery");
+    browser.click(".favourite");
+    browser.click(".card:last-child [type=checkbox]");
     look("gallery");
-    browser.eval("document.getElementById('open-gallery').click()");
-    browser.eval("document.querySelector('.card .open').click()");
+    browser.click("#open-gallery");
+    browser.click(".card .open");
     browser.press(&['c']);
     look("viewer");
     browser.eval("document.getElementById('viewer').close()");
     // On a phone the options lie over the picture, and the mask has the stage.
     resize(&browser, (390, 844, true));
-    browser.eval("document.getElementById('open-panel').click()");
+    browser.click("#open-panel");
     browser.eval("document.querySelectorAll('#request details').forEach((details) => { details.open = true; })");
     look("options");
-    browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Edit').click()");
+    browser.click_labelled(".card button", "Edit");
     browser.wait_until("!document.getElementById('start-filled').hidden");
     look("mask");
     assert!(found.is_empty(), "{}", found.join("\n"));
@@ -149,17 +149,13 @@ fn screenshot(browser: &Browser, selector: &str) -> RgbImage {
         "(() => {{ const box = document.querySelector('{selector}').getBoundingClientRect();
         return {{ x: box.x, y: box.y, width: box.width, height: box.height, scale: 1 }}; }})()"
     ));
-    let shot = json!({ "cmd": "Page.captureScreenshot", "params": { "format": "png", "clip": place } });
-    let file = browser.post("/goog/cdp/execute", shot)["data"].take();
-    picture(&browser.run(&format!(
+    let file = browser.cdp("Page.captureScreenshot", &json!({ "format": "png", "clip": place }))["data"].take();
+    browser.pixels(&format!(
         "const image = new Image();
         image.src = 'data:image/png;base64,' + {file};
         await image.decode();
-        const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
-        const context = canvas.getContext('2d');
-        context.drawImage(image, 0, 0);
-        return [canvas.width, canvas.height, Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data)];"
-    )))
+        return image;"
+    ))
 }
 
 /// The contrast of two colours, as WCAG has it.
@@ -182,7 +178,7 @@ fn forced_colours_show_what_is_selected_and_how_far_it_is() {
     emulate(&browser, "forced-colors", "active");
     assert_eq!(browser.eval("matchMedia('(forced-colors: active)').matches"), true);
     browser.eval("(() => { document.getElementById('advanced').open = true; document.getElementById('seed-lock').scrollIntoView({ block: 'center' }); })()");
-    browser.eval("document.querySelector('[name=next-seed][value=keep]').click()");
+    browser.click("[name=next-seed][value=keep]");
     browser.eval("document.activeElement.blur()");
     let at = |image: &RgbImage, x: f64, y: f64| {
         let pixel = (y * image.height as f64) as usize * image.width + (x * image.width as f64) as usize;
@@ -212,10 +208,10 @@ fn names_have_the_words_of_their_labels() {
     browser.draw(APPLE, 1);
     browser.fill(&[("steps", "150")]);
     for _ in 0..3 {
-        browser.eval("document.getElementById('draw').click()");
+        browser.click("#draw");
     }
     browser.wait_until("document.querySelectorAll('#queue li').length === 2");
-    browser.eval("document.getElementById('open-models').click()");
+    browser.click("#open-models");
     browser.wait_until("document.querySelectorAll('.model').length === 7");
     let lacking = browser.eval(
         "[...document.querySelectorAll('button[aria-label], a[aria-label]')]
@@ -242,10 +238,10 @@ fn the_focus_is_never_lost() {
     press("document.querySelector('.notice button')");
     browser.fill(&[("steps", "150")]);
     for _ in 0..3 {
-        browser.eval("document.getElementById('draw').click()");
+        browser.click("#draw");
     }
     browser.wait_until("document.querySelectorAll('#queue li').length === 2");
-    browser.eval("document.getElementById('open-queue').click()");
+    browser.click("#open-queue");
     press("document.querySelector('#queue li button')");
     browser.wait_until("document.querySelectorAll('#queue li').length === 1");
     press("document.querySelector('#queue li button')");
@@ -253,6 +249,35 @@ fn the_focus_is_never_lost() {
     browser.run("await new Promise((resolve) => setTimeout(resolve, 100))");
     assert_eq!(browser.eval("document.activeElement !== document.body"), true, "lost after the last one");
     browser.eval("document.getElementById('queue-drawer').close()");
-    browser.eval("document.getElementById('open-gallery').click()");
+    browser.click("#open-gallery");
     press("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Delete')");
+}
+
+/// Chosen in the settings, kept over a reload, and with `System` as the system has it.
+#[test]
+fn the_theme_is_the_chosen_one_or_the_systems() {
+    let browser = Browser::on_page();
+    // Whether the page's ground is dark.
+    let is_dark = || {
+        let ground = browser.eval("getComputedStyle(document.documentElement).backgroundColor");
+        let ground = ground.as_str().expect("a colour");
+        let levels: Vec<u32> =
+            ground.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect();
+        assert!(levels.len() >= 3, "{ground}");
+        levels[..3].iter().sum::<u32>() < 3 * 128
+    };
+    for (theme, by_system) in [("dark", [true, true]), ("light", [false, false]), ("system", [true, false])] {
+        set_theme(&browser, theme);
+        for (system, expected) in [("dark", by_system[0]), ("light", by_system[1])] {
+            emulate(&browser, "prefers-color-scheme", system);
+            browser.run("await new Promise((resolve) => setTimeout(resolve, 500))");
+            assert_eq!(is_dark(), expected, "{theme} on a {system} system");
+        }
+        browser.reload();
+        browser.wait_until_idle();
+        browser.run("await new Promise((resolve) => setTimeout(resolve, 500))");
+        assert_eq!(browser.eval("document.getElementById('theme').value"), theme);
+        assert_eq!(is_dark(), by_system[1], "{theme} after a reload");
+    }
+    assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::browser::{Browser, difference, page_url, picture, www};
+use crate::browser::{Browser, difference, page_url, www};
 
 #[test]
 fn the_readme_shows_the_example_that_runs() {
@@ -14,12 +14,10 @@ fn the_readme_shows_the_example_that_runs() {
     let browser = Browser::start();
     browser.open(&format!("{}example.html", page_url()));
     browser.wait_until("document.getElementById('status').textContent.includes('darkroom/tiny-emoji, cpu')");
-    let drawn = picture(&browser.run(
+    let drawn = browser.pixels(
         "const image = document.getElementById('picture'); await image.decode();
-        const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
-        const context = canvas.getContext('2d'); context.drawImage(image, 0, 0);
-        return [canvas.width, canvas.height, Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data)];",
-    ));
+        return image;",
+    );
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/emoji/apple.png");
     let expected = darkroom::image::decode(&std::fs::read(fixture).expect("the fixture")).expect("a picture");
     assert!(difference(&drawn, &expected) <= 2);

@@ -50,8 +50,8 @@ pub fn installed(browser: &Browser) {
 /// Whether the browser has a network.
 fn set_offline(browser: &Browser, offline: bool) {
     let conditions = json!({ "offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
-    browser.post("/goog/cdp/execute", json!({ "cmd": "Network.enable", "params": {} }));
-    browser.post("/goog/cdp/execute", json!({ "cmd": "Network.emulateNetworkConditions", "params": conditions }));
+    browser.cdp("Network.enable", &json!({}));
+    browser.cdp("Network.emulateNetworkConditions", &conditions);
 }
 
 /// From a folder below the host's root, as static hosts have it.
@@ -74,7 +74,7 @@ fn the_page_opens_offline_and_transfers_nothing_the_second_time() {
     );
     assert!(transferred[0].as_u64() > Some(10), "{transferred}");
     assert_eq!((&transferred[1], &transferred[2]), (&json!(0), &json!(true)), "{transferred}");
-    let errors = browser.post("/goog/cdp/execute", json!({ "cmd": "Page.getInstallabilityErrors", "params": {} }));
+    let errors = browser.cdp("Page.getInstallabilityErrors", &json!({}));
     assert_eq!(errors["installabilityErrors"], json!([]), "it cannot be installed");
     // The manifest names what is there.
     let icons = browser.run(
@@ -120,9 +120,7 @@ fn another_build_takes_its_place_whole() {
     browser.run("await (await navigator.serviceWorker.ready).update();");
     browser.wait_until("document.getElementById('notices').textContent.includes('new version of Darkroom is ready')");
     assert_eq!(browser.eval("document.title"), "Darkroom");
-    browser.eval(
-        "[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Reload the page').click()",
-    );
+    browser.click_labelled(".notice button", "Reload the page");
     browser.wait_until("document.title === 'Two'");
     browser.wait_until_idle();
     let caches = browser.run("return (await caches.keys()).map((key) => key.split(' ').at(-1))");
@@ -153,7 +151,7 @@ fn the_queue_outlives_a_reload() {
     browser.fill(&[("prompt", APPLE), ("steps", "150"), ("guidance", "4")]);
     for seed in ["1", "2", "3"] {
         browser.fill(&[("seed", seed)]);
-        browser.eval("document.getElementById('draw').click()");
+        browser.click("#draw");
         browser.wait_until(&format!(
             "document.querySelectorAll('#queue li').length === {}",
             seed.parse::<usize>().expect("a number") - 1
@@ -165,7 +163,7 @@ fn the_queue_outlives_a_reload() {
     browser.reload();
     browser.wait_until_idle();
     browser.wait_until("document.getElementById('notices').textContent.includes('3 images were not finished')");
-    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Resume').click()");
+    browser.click_labelled(".notice button", "Resume");
     browser.wait_until("document.querySelectorAll('#queue li').length === 2");
     browser.wait_until("document.getElementById('what-settings').textContent.includes('seed 1')");
     // Another tab leaves them alone.
@@ -224,7 +222,7 @@ fn pictures_are_kept_after_the_sites_data_was_cleared() {
     browser.open_page(&url);
     browser.draw(APPLE, 1);
     let cleared = json!({ "origin": url.trim_end_matches('/'), "storageTypes": "all" });
-    browser.post("/goog/cdp/execute", json!({ "cmd": "Storage.clearDataForOrigin", "params": cleared }));
+    browser.cdp("Storage.clearDataForOrigin", &cleared);
     browser.draw(APPLE, 1);
     assert_eq!(browser.text("#notices"), "");
     let kept = browser.run("const { all } = await import('./page/album.js'); return (await all()).length");
@@ -236,7 +234,7 @@ fn pictures_are_kept_after_the_sites_data_was_cleared() {
         await darkroom.models();
         window.darkroom = darkroom;",
     );
-    browser.post("/goog/cdp/execute", json!({ "cmd": "Storage.clearDataForOrigin", "params": cleared }));
+    browser.cdp("Storage.clearDataForOrigin", &cleared);
     browser.wait_until("true");
     let models = browser.run(
         "await new Promise((resolve) => setTimeout(resolve, 500));
@@ -259,20 +257,20 @@ fn deleted_pictures_come_back_where_they_hung() {
     let seeds =
         "[...document.querySelectorAll('.card:not([hidden]) small')].map((small) => small.textContent.split(' ')[1])";
     // Whoever uses a keyboard goes on from the neighbour.
-    browser.eval("document.getElementById('open-gallery').click()");
+    browser.click("#open-gallery");
     browser.eval("(() => { const cards = document.querySelectorAll('.card'); const button = [...cards[1].querySelectorAll('button')].find((b) => b.textContent === 'Delete'); cards[1].querySelector('.open').focus(); button.focus(); button.click(); })()");
     browser.wait_until("document.querySelectorAll('.card').length === 2");
     browser.wait_until("document.activeElement.ariaLabel === `Open: a red apple on a blue background, seed 1`");
-    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Undo').click()");
+    browser.click_labelled(".notice button", "Undo");
     browser.wait_until("document.querySelectorAll('.card').length === 3");
     assert_eq!(browser.eval(seeds), json!(["3", "2", "1"]));
     browser.wait_until("document.activeElement.ariaLabel === `Open: a red apple on a blue background, seed 2`");
     // Searched, marked, selected and saved together.
     browser.eval("document.querySelectorAll('.favourite')[2].click()");
-    browser.eval("document.getElementById('gallery-favourites').click()");
+    browser.click("#gallery-favourites");
     assert_eq!(browser.eval(seeds), json!(["1"]));
     assert_eq!(browser.text("#pictures-count"), "1 of 3 images");
-    browser.eval("document.getElementById('gallery-favourites').click()");
+    browser.click("#gallery-favourites");
     let search = |words: &str| {
         browser.eval(&format!(
             "(() => {{ const field = document.getElementById('gallery-search'); field.value = {words:?}; field.dispatchEvent(new Event('input')); }})()"
@@ -302,9 +300,7 @@ fn deleted_pictures_come_back_where_they_hung() {
         Ok(tested) => assert_eq!(String::from_utf8_lossy(&tested.stdout).trim(), "None 3.png 1.png"),
         Err(_) => assert!(bytes.starts_with(b"PK\x03\x04") && bytes.windows(4).any(|four| four == b"PK\x05\x06")),
     }
-    browser.eval(
-        "[...document.querySelectorAll('#selected button')].find((b) => b.textContent === 'Delete selected').click()",
-    );
+    browser.click_labelled("#selected button", "Delete selected");
     browser.wait_until("document.querySelectorAll('.card').length === 1");
     browser.reload();
     browser.wait_until_idle();
@@ -331,16 +327,15 @@ fn a_model_comes_back_to_its_settings_and_from_its_deletion() {
     assert_ne!(browser.eval(settings), before, "another model has its own settings");
     choose("darkroom/tiny-emoji");
     assert_eq!(browser.eval(settings), before);
-    browser.eval("document.getElementById('open-models').click()");
+    browser.click("#open-models");
     browser.wait_until("document.querySelector('[data-model=mine]')");
     browser.eval("(() => { const button = [...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === 'Delete: mine'); button.focus(); button.click(); })()");
     browser.wait_until("!document.querySelector('[data-model=mine]')");
     assert_eq!(browser.eval("document.activeElement.closest('#models') !== null"), true, "the focus is lost");
-    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Undo').click()");
+    browser.click_labelled(".notice button", "Undo");
     browser.wait_until("document.querySelector('[data-model=mine]')");
     // What was deleted when the page was left is deleted.
-    browser
-        .eval("[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === 'Delete: mine').click()");
+    browser.click_labelled("#models button", "Delete: mine");
     browser.wait_until("!document.querySelector('[data-model=mine]')");
     browser.reload();
     browser.wait_until_idle();

@@ -80,7 +80,7 @@ fn a_copied_link_brings_the_same_settings() {
         ("variation-seed", "9"),
         ("variation-strength", "0.25"),
     ]);
-    browser.eval("document.getElementById('copy-link').click()");
+    browser.click("#copy-link");
     browser.wait_until("window.copied");
     let (link, before) = (browser.eval("window.copied"), fields(&browser));
     let link = link.as_str().expect("a link");
@@ -95,10 +95,8 @@ fn a_copied_link_brings_the_same_settings() {
     // Of a picture, too.
     other.draw(APPLE, 1);
     other.eval("navigator.clipboard.writeText = async (copied) => { window.copied = copied; }");
-    other.eval("document.querySelector('.card .open').click()");
-    other.eval(
-        "[...document.querySelectorAll('#viewer-actions button')].find((b) => b.textContent === 'Copy link').click()",
-    );
+    other.click(".card .open");
+    other.click_labelled("#viewer-actions button", "Copy link");
     other.wait_until("window.copied");
     let link = other.eval("window.copied").as_str().expect("a link").to_owned();
     assert!(link.contains("prompt=a+red+apple") && link.contains("seed=1&"), "{link}");

@@ -31,10 +31,10 @@ fn a_part_is_timed_and_told_as_json() {
     choose(&browser, "runner", "cpu");
     choose(&browser, "runs", "2");
     for part in ["unet", "vae_decoder"] {
-        browser.eval(&format!("document.querySelector('[value={part}]').click()"));
+        browser.click(&format!("[value={part}]"));
     }
     browser.wait_until("!document.getElementById('start').disabled");
-    browser.eval("document.getElementById('start').click()");
+    browser.click("#start");
     browser.wait_until("document.getElementById('stage').textContent === 'Done.'");
     let json = browser.eval("document.getElementById('json').value");
     let record: Value = serde_json::from_str(json.as_str().expect("text")).expect("JSON");

@@ -70,12 +70,12 @@ fn a_picture_is_taken_or_refused_at_the_drop() {
         // They are too small to be drawn at their own size, and of another shape than the model's.
         browser.wait_until("document.getElementById('start-canvas').width === 128");
         assert_eq!(browser.eval("document.getElementById('fit-field').hidden"), false, "{name}");
-        browser.eval("document.getElementById('remove-picture').click()");
+        browser.click("#remove-picture");
     }
     // A seed at the end of its range is drawn and told.
     let seed = u64::MAX.to_string();
     browser.fill(&[("prompt", "a red apple on a blue background"), ("steps", "1"), ("guidance", "4"), ("seed", &seed)]);
-    browser.eval("document.getElementById('draw').click()");
+    browser.click("#draw");
     browser.wait_until(&format!("document.querySelector('.card small')?.textContent.includes('{seed}')"));
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }

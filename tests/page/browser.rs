@@ -229,6 +229,26 @@ impl Browser {
         result["value"].take()
     }
 
+    /// Clicks the first element of a selector.
+    pub fn click(&self, selector: &str) {
+        self.eval(&format!("document.querySelector({}).click()", json!(selector)));
+    }
+
+    /// Clicks the first element of a selector that has this text or name.
+    #[allow(dead_code, reason = "for the tests of the page")]
+    pub fn click_labelled(&self, selector: &str, label: &str) {
+        let (selector, label) = (json!(selector), json!(label));
+        self.eval(&format!(
+            "[...document.querySelectorAll({selector})].find((each) => [each.textContent, each.ariaLabel].includes({label})).click()"
+        ));
+    }
+
+    /// A command of Chromium's own protocol, and its answer.
+    #[allow(dead_code, reason = "for the tests of the page")]
+    pub fn cdp(&self, command: &str, parameters: &Value) -> Value {
+        self.post("/goog/cdp/execute", json!({ "cmd": command, "params": parameters }))
+    }
+
     pub fn text(&self, selector: &str) -> String {
         // For what Chromium has not laid out yet behind `content-visibility: auto`, `innerText` is empty.
         let script = "(selector) => {
@@ -300,7 +320,7 @@ impl Browser {
     /// Fills the form in and presses Draw.
     pub fn ask_for(&self, prompt: &str, steps: usize) {
         self.fill(&[("prompt", prompt), ("steps", &steps.to_string()), ("guidance", "4"), ("seed", "1")]);
-        self.eval("document.getElementById('draw').click()");
+        self.click("#draw");
     }
 
     /// Draws a picture and waits until it hangs in the gallery.
@@ -322,15 +342,24 @@ impl Browser {
 
     /// A picture of the gallery, counted from the newest.
     pub fn picture_at(&self, place: usize) -> RgbImage {
-        let script = format!("const image = new Image();
-            // The card itself shows a small copy of a large picture.
+        // The card itself shows a small copy of a large picture.
+        self.pixels(&format!(
+            "const image = new Image();
             image.src = document.querySelectorAll('.card')[{place}].querySelector('a[download]').href;
             await image.decode();
-            const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+            return image;"
+        ))
+    }
+
+    /// The pixels of an image or a bitmap, which the body of an async function gives.
+    pub fn pixels(&self, body: &str) -> RgbImage {
+        picture(&self.run(&format!(
+            "const image = await (async () => {{ {body} }})();
+            const canvas = new OffscreenCanvas(image.naturalWidth ?? image.width, image.naturalHeight ?? image.height);
             const context = canvas.getContext('2d');
             context.drawImage(image, 0, 0);
-            return [canvas.width, canvas.height, Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data)];");
-        picture(&self.run(&script))
+            return [canvas.width, canvas.height, Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data)];"
+        )))
     }
 
     /// Imports a copy of the model that comes with the page under another name, and tells the other tabs.

@@ -41,7 +41,7 @@ fn a_clip_skip_is_drawn_with_and_comes_back_from_its_picture() {
     assert_eq!(kept(&browser), json!([2, "a1111", "Clip skip: 2"]));
     let of_last_but_one = browser.newest_picture();
     assert_ne!(of_last.pixels, of_last_but_one.pixels);
-    browser.eval("document.querySelector('.card .open').click()");
+    browser.click(".card .open");
     assert!(browser.text("#viewer-parameters").contains("Clip skip\n2"), "{}", browser.text("#viewer-parameters"));
     browser.eval("document.getElementById('viewer').close()");
 
@@ -82,7 +82,7 @@ fn a_clip_skip_is_drawn_with_and_comes_back_from_its_picture() {
     browser.wait_until(
         "/^Clip skip 99 is not possible: .*1 to \\d+\\.$/.test(document.getElementById('needs').textContent)",
     );
-    browser.eval("document.getElementById('draw').click()");
+    browser.click("#draw");
     browser.wait_until("document.activeElement.id === 'clip-skip'");
     assert_eq!(browser.n_pictures(), 3);
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
@@ -126,7 +126,7 @@ fn a_clip_skip_is_kept_for_each_model_and_goes_into_links_and_files() {
 
     // A link of the form, and one of a picture.
     browser.eval("navigator.clipboard.writeText = async (copied) => { window.copied = copied; }");
-    browser.eval("document.getElementById('copy-link').click()");
+    browser.click("#copy-link");
     browser.wait_until("window.copied?.includes('clip-skip=3')");
     browser.draw(APPLE, 1);
     let of_pictures = browser.run(

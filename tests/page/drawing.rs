@@ -72,16 +72,16 @@ fn stop_stops_at_once_and_the_queue_goes_on() {
     assert!(browser.text("#queue li:first-child").contains("Next"), "{}", browser.text("#queue"));
 
     // What waits can be taken out while the first one is drawn.
-    browser.eval("document.querySelector('#queue li:last-child button:last-child').click()");
+    browser.click("#queue li:last-child button:last-child");
     browser.wait_until("document.querySelectorAll('#queue li').length === 1");
 
     // Held, nothing moves.
-    browser.eval("document.getElementById('pause').click()");
+    browser.click("#pause");
     browser.wait_until("document.getElementById('stage').textContent.startsWith('Paused at step')");
     let stage = browser.text("#stage");
     std::thread::sleep(Duration::from_millis(800));
     assert_eq!(browser.text("#stage"), stage);
-    browser.eval("document.getElementById('pause').click()");
+    browser.click("#pause");
     browser.wait_until("document.getElementById('stage').textContent.startsWith('Step ')");
 
     // Stopped, the next one begins; the time is taken in the page, where the driver is not in the way.

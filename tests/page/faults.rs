@@ -14,9 +14,7 @@ fn press_notice(browser: &Browser, label: &str) {
     browser.wait_until(&format!(
         "[...document.querySelectorAll('.notice button')].some((button) => button.textContent === {label:?})"
     ));
-    browser.eval(&format!(
-        "[...document.querySelectorAll('.notice button')].find((button) => button.textContent === {label:?}).click()"
-    ));
+    browser.click_labelled(".notice button", label);
 }
 
 fn said(browser: &Browser, words: &str) {
@@ -58,21 +56,20 @@ fn a_typed_seed_is_kept_and_a_reused_one_holds_once() {
     browser.eval("(() => { document.querySelectorAll('#request details').forEach((details) => { details.open = true; }); document.getElementById('steps').value = '1'; document.getElementById('seed').focus(); document.getElementById('seed').select(); })()");
     browser.press(&['7', '7']);
     assert_eq!(next_seed(&browser), "keep");
-    browser.eval("document.getElementById('draw').click()");
+    browser.click("#draw");
     browser.wait_until("document.querySelector('.card small')?.textContent.includes('seed 77 ')");
     browser.wait_until_idle();
     // From here on new ones; but what a picture was drawn with is drawn once more.
-    browser.eval("document.querySelector('[name=next-seed][value=random]').click()");
-    browser
-        .eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
+    browser.click("[name=next-seed][value=random]");
+    browser.click_labelled(".card button", "Use settings");
     browser.wait_until("document.getElementById('seed').value === '77'");
     assert_eq!(next_seed(&browser), "keep");
-    browser.eval("document.getElementById('draw').click()");
+    browser.click("#draw");
     browser.wait_until("document.querySelectorAll('.card').length === 2");
     browser.wait_until_idle();
     assert!(browser.text(".card small").contains("seed 77 "));
     assert_eq!(next_seed(&browser), "random");
-    browser.eval("document.getElementById('draw').click()");
+    browser.click("#draw");
     browser.wait_until("document.querySelectorAll('.card').length === 3");
     browser.wait_until_idle();
     assert!(!browser.text(".card small").contains("seed 77 "), "{}", browser.text(".card small"));
@@ -82,10 +79,10 @@ fn a_typed_seed_is_kept_and_a_reused_one_holds_once() {
     );
     browser.wait_until("document.getElementById('seed').value === '77'");
     for choice in ["random", "keep"] {
-        browser.eval("document.getElementById('seed-lock').click()");
+        browser.click("#seed-lock");
         assert_eq!(next_seed(&browser), choice);
     }
-    browser.eval("document.getElementById('draw').click()");
+    browser.click("#draw");
     browser.wait_until("document.querySelectorAll('.card').length === 4");
     browser.wait_until_idle();
     assert_eq!(next_seed(&browser), "keep");
@@ -95,10 +92,9 @@ fn a_typed_seed_is_kept_and_a_reused_one_holds_once() {
 fn settings_of_a_picture_from_a_prompt_alone_take_the_start_picture_away() {
     let browser = Browser::on_page();
     browser.draw(APPLE, 1);
-    browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Edit').click()");
+    browser.click_labelled(".card button", "Edit");
     browser.wait_until("!document.getElementById('start-filled').hidden");
-    browser
-        .eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
+    browser.click_labelled(".card button", "Use settings");
     browser.wait_until("document.getElementById('start-filled').hidden");
     said(&browser, "Source image removed");
     press_notice(&browser, "Undo");
@@ -172,7 +168,7 @@ fn keys_do_only_what_they_are_pressed_for() {
     );
     assert_eq!(browser.eval("document.getElementById('stop').disabled"), false, "it is stopping");
     // Behind a dialog nothing is drawn.
-    browser.eval("document.getElementById('open-models').click()");
+    browser.click("#open-models");
     browser.wait_until("document.getElementById('models').open");
     browser.press(&[keys::CONTROL, keys::ENTER]);
     browser.run("await new Promise((resolve) => setTimeout(resolve, 300))");
@@ -217,7 +213,7 @@ fn a_hub_that_does_not_answer_is_told_and_can_be_given_up() {
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
     std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
     let browser = Browser::on_page();
-    browser.eval("document.getElementById('open-models').click()");
+    browser.click("#open-models");
     browser.wait_until("document.querySelectorAll('.model').length === 7");
     browser.eval(&format!(
         "(() => {{ const field = document.getElementById('endpoint'); field.value = {endpoint:?}; field.dispatchEvent(new Event('change'));
@@ -225,12 +221,10 @@ fn a_hub_that_does_not_answer_is_told_and_can_be_given_up() {
     ));
     browser.wait_until("document.querySelector('[data-model=\"o/n\"]')?.textContent.includes('Asking the hub')");
     browser.wait_until("document.getElementById('models-now').textContent.includes('has not answered yet')");
-    browser.eval(
-        "[...document.querySelectorAll('#models button')].find((button) => button.ariaLabel === 'Pause: o/n').click()",
-    );
+    browser.click_labelled("#models button", "Pause: o/n");
     browser.wait_until("!document.querySelector('[data-model=\"o/n\"]')");
     // The next one can be asked for.
-    browser.eval("document.getElementById('add-repository').click()");
+    browser.click("#add-repository");
     browser.wait_until("document.querySelector('[data-model=\"o/n\"]')");
 }
 
@@ -272,7 +266,7 @@ fn settings_change_in_mid_queue() {
     assert_eq!(browser.eval("document.documentElement.dataset.state"), "drawing");
     browser.fill(&[("width", "128"), ("height", "128")]);
     browser.ask_for(APPLE, 1);
-    browser.eval("document.getElementById('stop').click()");
+    browser.click("#stop");
     browser.wait_until("document.querySelectorAll('.card').length === 1");
     browser.wait_until_idle();
 }
@@ -283,14 +277,14 @@ fn a_long_queue_does_not_make_a_long_page() {
     browser.fill(&[("steps", "150")]);
     browser.eval("(() => { for (let i = 0; i < 300; i += 1) document.getElementById('draw').click(); })()");
     browser.wait_until("document.getElementById('open-queue').textContent === 'Queue: 299'");
-    browser.eval("document.getElementById('open-queue').click()");
+    browser.click("#open-queue");
     browser.wait_until("document.getElementById('queue-drawer').open");
     let height = browser.eval("Math.max(document.documentElement.scrollHeight, document.getElementById('queue-drawer').offsetHeight) - innerHeight");
     assert!(height.as_f64() <= Some(0.0), "the page is {height} pixels too long");
-    browser.eval("document.getElementById('queue-clear').click()");
+    browser.click("#queue-clear");
     browser.wait_until("document.querySelectorAll('#queue li').length === 0");
     browser.eval("document.getElementById('queue-drawer').close()");
-    browser.eval("document.getElementById('stop').click()");
+    browser.click("#stop");
     browser.wait_until_idle();
     assert_eq!(browser.n_pictures(), 0);
 }
@@ -382,9 +376,8 @@ fn a_start_picture_of_another_shape_is_told_and_outlives_a_reload() {
     browser.wait_until("!document.getElementById('start-filled').hidden");
     browser.wait_until("document.getElementById('start-hint').textContent.startsWith('Only the painted area')");
     assert_eq!(browser.eval(mask), before);
-    // Removed is removed.
-    browser.eval("document.getElementById('remove-picture').click()");
-    browser.run("await new Promise((resolve) => setTimeout(resolve, 1500))");
+    // Removed is removed, however soon the page is left.
+    browser.click("#remove-picture");
     browser.reload();
     browser.wait_until_idle();
     browser.run("await new Promise((resolve) => setTimeout(resolve, 300))");

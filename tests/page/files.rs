@@ -138,11 +138,7 @@ fn a_dropped_file_is_listed_and_what_cannot_be_used_says_why() {
         "(() => { const select = document.querySelector('[data-model=\"mine.safetensors\"] select[data-field=prediction]'); select.value = 'v';
         select.dispatchEvent(new Event('change')); })()",
     );
-    let press = |label: &str| {
-        browser.eval(&format!(
-            "[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === '{label}: mine.safetensors').click()"
-        ))
-    };
+    let press = |label: &str| browser.click_labelled("#models button", &format!("{label}: mine.safetensors"));
     press("Verify");
     browser.wait_until("document.getElementById('models-now').textContent === 'mine.safetensors is intact.'");
     press("Use");
@@ -150,7 +146,7 @@ fn a_dropped_file_is_listed_and_what_cannot_be_used_says_why() {
     said("import it together with the folder of its JSON files");
     browser.reload();
     browser.wait_until_idle();
-    browser.eval("document.getElementById('open-models').click()");
+    browser.click("#open-models");
     browser.wait_until(
         "document.querySelector('[data-model=\"mine.safetensors\"] select[data-field=prediction]')?.value === 'v'",
     );
@@ -222,7 +218,7 @@ pub fn drop_path(browser: &Browser, path: &Path) {
     for kind in ["dragEnter", "dragOver", "drop"] {
         let data = json!({ "items": [], "files": [path.display().to_string()], "dragOperationsMask": 1 });
         let event = json!({ "type": kind, "x": 20, "y": 20, "data": data });
-        browser.post("/goog/cdp/execute", json!({ "cmd": "Input.dispatchDragEvent", "params": event }));
+        browser.cdp("Input.dispatchDragEvent", &event);
     }
 }
 
@@ -244,11 +240,7 @@ fn a_dropped_folder_is_kept_and_takes_parts_of_other_files() {
         browser.wait_until(&format!("document.querySelector('[data-model={file:?}]')"));
     }
     assert!(browser.text("#models-report").contains("TAESD"), "{}", browser.text("#models-report"));
-    let press = |label: &str| {
-        browser.eval(&format!(
-            "[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === '{label}: folder').click()"
-        ))
-    };
+    let press = |label: &str| browser.click_labelled("#models button", &format!("{label}: folder"));
     press("Inspect");
     browser
         .wait_until("document.querySelector('[data-model=folder] .report')?.innerText.includes('Stable Diffusion 1')");
@@ -262,7 +254,7 @@ fn a_dropped_folder_is_kept_and_takes_parts_of_other_files() {
     let own = browser.newest_picture();
     let mut drawn = vec![own];
     for (field, value) in [("vae", "vae-b-ldm.safetensors"), ("taesd", "taesd_decoder.safetensors")] {
-        browser.eval("document.getElementById('open-models').click()");
+        browser.click("#open-models");
         let select = format!("document.querySelector('[data-model=folder] select[data-field={field}]')");
         browser.wait_until(&format!("[...({select}?.options ?? [])].some(({{ value }}) => value === {value:?})"));
         browser.eval(&format!(
@@ -277,10 +269,8 @@ fn a_dropped_folder_is_kept_and_takes_parts_of_other_files() {
         assert!(difference(&drawn[idx], &drawn[other]) > 5, "{idx} and {other} are the same picture");
     }
     // What is deleted is no part any more.
-    browser.eval("document.getElementById('open-models').click()");
-    browser.eval(
-        "[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === 'Delete: vae-b-ldm.safetensors').click()",
-    );
+    browser.click("#open-models");
+    browser.click_labelled("#models button", "Delete: vae-b-ldm.safetensors");
     browser.wait_until("!document.querySelector('[data-model=\"vae-b-ldm.safetensors\"]')");
     assert_eq!(
         browser.eval("localStorage.getItem('darkroom.model-options')"),

@@ -17,7 +17,7 @@ fn settled_bytes(browser: &Browser) -> u64 {
     let start = Instant::now();
     let mut least = u64::MAX;
     while start.elapsed() < Duration::from_secs(6) {
-        browser.post("/goog/cdp/execute", json!({ "cmd": "HeapProfiler.collectGarbage", "params": {} }));
+        browser.cdp("HeapProfiler.collectGarbage", &json!({}));
         std::thread::sleep(Duration::from_millis(500));
         least = least.min(browser.held_bytes());
     }
@@ -46,7 +46,7 @@ fn add_images(browser: &Browser, n: u64, first_seed: u64) {
 
 /// Opens the gallery, goes through all of it, and closes it again.
 fn look_through(browser: &Browser) {
-    browser.eval("document.getElementById('open-gallery').click()");
+    browser.click("#open-gallery");
     browser.run(
         "const list = document.getElementById('gallery');
         for (let top = 0; top < list.scrollHeight; top += list.clientHeight / 2) {
@@ -54,7 +54,7 @@ fn look_through(browser: &Browser) {
             await new Promise((resolve) => setTimeout(resolve, 250));
         }",
     );
-    browser.eval("document.getElementById('open-gallery').click()");
+    browser.click("#open-gallery");
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn what_is_wrong_is_said_before_anything_is_queued() {
     browser.fill(&[("width", "128"), ("height", "128")]);
     choose(&browser, "x", "steps", "1, 200");
     assert_eq!(fault(&browser, "x"), "");
-    browser.eval("document.getElementById('grid-start').click()");
+    browser.click("#grid-start");
     browser.wait_until("document.getElementById('grid-x-fault').textContent.includes('200')");
     assert_eq!(browser.focus(), "grid-x");
     assert_eq!(browser.n_pictures(), 0);
@@ -111,7 +111,7 @@ fn a_grid_is_made_of_its_pictures() {
     open(&browser);
     choose(&browser, "x", "steps", "1-2");
     choose(&browser, "y", "replace", "red apple, rocket");
-    browser.eval("document.getElementById('grid-start').click()");
+    browser.click("#grid-start");
     browser.wait_until("document.querySelectorAll('.card').length === 5");
     browser.wait_until_idle();
     let sheet = browser.newest_picture();
@@ -146,7 +146,7 @@ fn a_grid_is_made_of_its_pictures() {
     let tail =
         r#"Script: X/Y/Z plot, X Type: Steps, X Values: "1, 2", Y Type: Prompt S/R, Y Values: "red apple, rocket""#;
     assert!(line.ends_with(tail), "{line}");
-    browser.eval("document.querySelector('.card .open').click()");
+    browser.click(".card .open");
     assert!(
         browser.text("#viewer-parameters").contains("Steps (1, 2) × Prompt S/R (red apple, rocket)"),
         "{}",
@@ -161,9 +161,9 @@ fn a_cancelled_grid_leaves_its_finished_pictures() {
     open(&browser);
     browser.fill(&[("steps", "12")]);
     choose(&browser, "x", "seed", "1-9");
-    browser.eval("document.getElementById('grid-start').click()");
+    browser.click("#grid-start");
     browser.wait_until("document.querySelectorAll('.card').length > 0");
-    browser.eval("[...document.querySelectorAll('#grid button')].find((b) => b.textContent === 'Cancel grid').click()");
+    browser.click_labelled("#grid button", "Cancel grid");
     browser.wait_until_idle();
     browser.wait_until("document.querySelector('.notice')?.textContent.includes('of 9 images were generated')");
     let n = browser.n_pictures();
@@ -178,11 +178,11 @@ fn a_grid_that_a_reload_cuts_goes_on_to_its_sheet() {
     open(&browser);
     browser.fill(&[("steps", "12"), ("variation-seed", "9")]);
     choose(&browser, "x", "variation_strength", "0-1 [3]");
-    browser.eval("document.getElementById('grid-start').click()");
+    browser.click("#grid-start");
     browser.wait_until("document.querySelectorAll('.card').length === 1");
     browser.reload();
     browser.wait_until("document.getElementById('notices').textContent.includes('not finished when you left')");
-    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Resume').click()");
+    browser.click_labelled(".notice button", "Resume");
     browser.wait_until("document.getElementById('notices').textContent.includes('Grid ready: Variation strength')");
     browser.wait_until_idle();
     let kept = browser.run(
@@ -208,7 +208,7 @@ fn a_grid_that_a_reload_cuts_goes_on_to_its_sheet() {
         "[...document.getElementById('grid-x-type').options].some(({ value }) => value === 'variation_seed')",
     );
     choose(&browser, "x", "variation_seed", "3-4");
-    browser.eval("document.getElementById('grid-start').click()");
+    browser.click("#grid-start");
     browser.wait_until("document.getElementById('notices').textContent.includes('Grid ready: Variation seed')");
     let seeds = browser.run(
         "const { all } = await import('./page/album.js');

@@ -8,10 +8,10 @@ use crate::browser::Browser;
 fn a_reload_keeps_settings_and_pictures() {
     let browser = Browser::on_page();
     browser.fill(&[("negative", "blurry"), ("sampler", "euler"), ("seed", "7")]);
-    browser.eval("document.querySelector('[name=next-seed][value=next]').click()");
+    browser.click("[name=next-seed][value=next]");
     browser.fill(&[("prompt", "a red apple on a blue background"), ("steps", "2")]);
-    browser.eval("document.querySelector('[name=next-seed][value=next]').click()");
-    browser.eval("document.getElementById('draw').click()");
+    browser.click("[name=next-seed][value=next]");
+    browser.click("#draw");
     browser.wait_until("document.querySelectorAll('.card').length === 1");
     browser.wait_until_idle();
     let before = browser.newest_picture();
@@ -32,9 +32,7 @@ fn a_reload_keeps_settings_and_pictures() {
     );
 
     // Deleted is deleted.
-    browser.eval(
-        "[...document.querySelectorAll('.card button')].find((button) => button.textContent === 'Delete').click()",
-    );
+    browser.click_labelled(".card button", "Delete");
     browser.wait_until("document.querySelectorAll('.card').length === 0");
     browser.reload();
     browser.wait_until_idle();
@@ -80,7 +78,7 @@ fn a_dropped_picture_brings_its_settings_back() {
 
     // Drawn again it is the same picture.
     let before = browser.newest_picture();
-    browser.eval("document.getElementById('draw').click()");
+    browser.click("#draw");
     browser.wait_until("document.querySelectorAll('.card').length === 2");
     browser.wait_until_idle();
     assert_eq!(browser.newest_picture(), before);
@@ -91,9 +89,7 @@ fn a_dropped_picture_brings_its_settings_back() {
         drop('body', new File([await canvas.convertToBlob()], 'plain.png', {{ type: 'image/png' }}));"
     ));
     browser.wait_until("document.getElementById('notices').textContent.includes('contains no settings')");
-    browser.eval(
-        "[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Use as source image').click()",
-    );
+    browser.click_labelled(".notice button", "Use as source image");
     browser.wait_until("!document.getElementById('start-filled').hidden");
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }

@@ -65,7 +65,7 @@ fn everything_is_reached_by_keyboard() {
 fn every_control_has_a_name() {
     let browser = Browser::on_page();
     browser.draw("a red apple on a blue background", 1);
-    let tree = browser.post("/goog/cdp/execute", json!({ "cmd": "Accessibility.getFullAXTree", "params": {} }));
+    let tree = browser.cdp("Accessibility.getFullAXTree", &json!({}));
     let of_interest =
         ["button", "textbox", "combobox", "spinbutton", "slider", "radio", "link", "progressbar", "image"];
     let mut n_named = 0;

@@ -350,8 +350,8 @@ fn offline_is_the_network_and_is_said_at_once() {
         "globalThis.library = await Darkroom.open(); globalThis.fault = fault; return null;",
     );
     assert_eq!(said, Value::Null);
-    browser.post("/goog/cdp/execute", json!({ "cmd": "Network.enable", "params": {} }));
-    browser.post("/goog/cdp/execute", json!({ "cmd": "Network.emulateNetworkConditions", "params": conditions }));
+    browser.cdp("Network.enable", &json!({}));
+    browser.cdp("Network.emulateNetworkConditions", &conditions);
     let said = browser.run(
         "const from = performance.now();
         const said = [await fault(library.needed('1.5')), await fault(library.download('someone/something')),

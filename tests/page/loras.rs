@@ -157,7 +157,7 @@ fn loras_are_dropped_listed_and_remembered() {
     let in_row = |name: &str, what: &str| format!("document.querySelector('[data-lora=\"{name}\"] {what}')");
     drop_path(&browser, &dir.path().join("folder"));
     browser.wait_until("document.querySelector('[data-model=\"folder\"]')");
-    browser.eval("[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === 'Use: folder').click()");
+    browser.click_labelled("#models button", "Use: folder");
     browser.wait_until("document.getElementById('device').innerText.includes('folder')");
     browser.wait_until_idle();
     browser.choose_runner("cpu", "CPU");
@@ -200,7 +200,7 @@ fn loras_are_dropped_listed_and_remembered() {
     set(&in_row("locon", ".lora-own input[type=number]"), "0.25");
     browser.draw("a photo, fox", 2);
     let with = browser.newest_picture();
-    browser.eval("document.querySelector('.card .open').click()");
+    browser.click(".card .open");
     assert!(browser.text("#viewer-parameters").contains("kohya 0.6, locon -0.8"), "{}", browser.text("#viewer"));
     browser.eval("document.getElementById('viewer').close()");
     let loras =
@@ -238,7 +238,7 @@ fn loras_are_dropped_listed_and_remembered() {
     // So does a link, of the form and of a picture.
     browser.eval("navigator.clipboard.writeText = async (copied) => { window.copied = copied; }");
     let carried = "&lora=kohya%3A0.6%3A&lora=locon%3A-0.8%3A0.25";
-    browser.eval("document.querySelector('.card .open').click()");
+    browser.click(".card .open");
     for button in ["#viewer-actions button[title^=\"Copy a link\"]", "#copy-link"] {
         browser.eval(&format!("(() => {{ window.copied = ''; document.querySelector('{button}').click(); }})()"));
         browser.wait_until("window.copied");
@@ -362,7 +362,7 @@ fn prompts_have_a_syntax_and_embeddings_are_dropped() {
     assert_eq!(browser.run(syntax), "compel");
     // A picture brings its syntax back, and what the form has no field for.
     choose("plain");
-    browser.eval("document.querySelector('.card button[aria-label^=\"Use settings\"]').click()");
+    browser.click(".card button[aria-label^=\"Use settings\"]");
     browser.wait_until("document.getElementById('syntax').value === 'compel'");
 
     // None of these fits the model that comes with the page.
@@ -379,7 +379,7 @@ fn prompts_have_a_syntax_and_embeddings_are_dropped() {
     tiny::write_model("v1-5", &dir.path().join("folder"), tiny::Style::F16);
     drop_path(&browser, &dir.path().join("folder"));
     browser.wait_until("document.querySelector('[data-model=\"folder\"]')");
-    browser.eval("[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === 'Use: folder').click()");
+    browser.click_labelled("#models button", "Use: folder");
     browser.wait_until("document.querySelector('[data-embedding=anything]')");
     browser.wait_until_idle();
     browser.choose_runner("cpu", "CPU");
@@ -387,13 +387,13 @@ fn prompts_have_a_syntax_and_embeddings_are_dropped() {
     browser.wait_until("document.querySelector('[data-embedding=bad-hands-5]')");
     browser.wait_until_idle();
     browser.fill(&[("prompt", "a photo"), ("negative", "blurry")]);
-    browser.eval("document.querySelector('[data-embedding=anything] button').click()");
+    browser.click("[data-embedding=anything] button");
     browser.eval("document.querySelectorAll('[data-embedding=bad-hands-5] button')[1].click()");
     let fields = "['prompt', 'negative'].map((id) => document.getElementById(id).value)";
     assert_eq!(browser.eval(fields), json!(["a photo, anything", "blurry, bad-hands-5"]));
     browser.draw("a photo, anything", 1);
     let used = "const { all } = await import('./page/album.js'); return (await all()).at(-1).parameters.embeddings.map(({ name }) => name);";
     assert_eq!(browser.run(used), json!(["anything", "bad-hands-5"]));
-    browser.eval("document.querySelector('[data-embedding=anything] button[aria-label^=Delete]').click()");
+    browser.click("[data-embedding=anything] button[aria-label^=Delete]");
     browser.wait_until("!document.querySelector('[data-embedding=anything]')");
 }

@@ -32,9 +32,7 @@ pub fn as_hub(page: &Path) {
 }
 
 fn press(browser: &Browser, label: &str) {
-    browser.eval(&format!(
-        "[...document.querySelectorAll('#models button')].find((b) => b.ariaLabel === '{label}: darkroom/tiny-emoji').click()"
-    ));
+    browser.click_labelled("#models button", &format!("{label}: darkroom/tiny-emoji"));
 }
 
 #[test]
@@ -44,7 +42,7 @@ fn a_model_is_downloaded_kept_drawn_with_verified_and_deleted() {
     let url = serve(page.path());
     let browser = Browser::start();
     browser.open_page(&url);
-    browser.eval("document.getElementById('open-models').click()");
+    browser.click("#open-models");
     browser.wait_until("document.querySelectorAll('.model').length === 7");
     browser.eval(&format!(
         "(() => {{ const endpoint = document.getElementById('endpoint'); endpoint.value = '{url}hub';
@@ -92,7 +90,7 @@ fn a_model_is_downloaded_kept_drawn_with_verified_and_deleted() {
     let expected = darkroom::image::decode(&std::fs::read(fixture).expect("the fixture")).expect("a picture");
     assert!(difference(&browser.newest_picture(), &expected) <= 2);
 
-    browser.eval("document.getElementById('open-models').click()");
+    browser.click("#open-models");
     browser.wait_until("document.querySelectorAll('.model').length === 8");
     press(&browser, "Verify");
     browser.wait_until("document.getElementById('models-now').textContent === 'darkroom/tiny-emoji is intact.'");

@@ -75,7 +75,7 @@ fn model_cards_say_what_they_are_for_and_whether_they_fit() {
         return;
     }
     let browser = Browser::on_page();
-    browser.eval("document.getElementById('open-models').click()");
+    browser.click("#open-models");
     browser.wait_until("document.querySelectorAll('.model').length === 7");
     browser
         .wait_until("[...document.querySelectorAll('.model .memory')].every(({ textContent }) => textContent !== '')");

@@ -38,7 +38,7 @@ fn a_session_asks_no_other_server() {
         ("prompts", "#open-styles"),
         ("viewer", ".card .open"),
     ] {
-        browser.eval(&format!("document.querySelector('{button}').click()"));
+        browser.click(button);
         browser.wait_until(&format!("document.getElementById('{dialog}').open"));
         if dialog == "models" {
             browser.wait_until("document.querySelectorAll('.model').length === 7");
@@ -46,13 +46,13 @@ fn a_session_asks_no_other_server() {
         browser.eval(&format!("document.getElementById('{dialog}').close()"));
     }
     browser.eval("document.querySelectorAll('#request details').forEach((details) => { details.open = true; })");
-    browser.eval("document.getElementById('copy-link').click()");
-    browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Edit').click()");
+    browser.click("#copy-link");
+    browser.click_labelled(".card button", "Edit");
     browser.wait_until("!document.getElementById('start-filled').hidden");
     browser.draw("a rocket on a black background", 2);
-    browser.eval("document.getElementById('open-gallery').click()");
-    browser.eval("document.getElementById('open-gallery').click()");
-    browser.eval("document.getElementById('remove-picture').click()");
+    browser.click("#open-gallery");
+    browser.click("#open-gallery");
+    browser.click("#remove-picture");
     browser.eval("(() => { location.hash = '#v=1&prompt=cat&model=someone%2Felse'; })()");
     browser.wait_until("document.getElementById('prompt').value === 'cat'");
     browser.reload();

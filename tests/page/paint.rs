@@ -21,11 +21,6 @@ fn read(path: &Path) -> RgbImage {
     decode(&std::fs::read(path).expect("a file")).expect("a picture")
 }
 
-fn opened() -> Browser {
-    let browser = Browser::on_page();
-    browser
-}
-
 /// Chooses, as a person does who presses Enter or Tab behind it.
 fn choose(browser: &Browser, id: &str, value: &str) {
     browser.fill(&[(id, value)]);
@@ -52,11 +47,11 @@ fn is_kept(
 
 #[test]
 fn variations_keep_the_seed_and_count_their_own() {
-    let browser = opened();
+    let browser = Browser::on_page();
     browser.draw(APPLE, 2);
     let own = browser.newest_picture();
     browser.eval("document.getElementById('advanced').open = true");
-    browser.eval("document.querySelector('[name=next-seed][value=random]').click()");
+    browser.click("[name=next-seed][value=random]");
     choose(&browser, "variation-strength", "0.4");
     browser.wait_until("document.querySelector('[name=next-seed]:checked').value === 'keep'");
     browser.fill(&[("variation-seed", "9"), ("count", "2")]);
@@ -67,8 +62,7 @@ fn variations_keep_the_seed_and_count_their_own() {
     assert!(second != own && second != browser.picture_at(1));
     // Back from the picture: the seed of all, and its own variation's.
     browser.fill(&[("seed", "77"), ("variation-seed", ""), ("variation-strength", "0"), ("count", "1")]);
-    browser
-        .eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
+    browser.click_labelled(".card button", "Use settings");
     let form = "['seed', 'variation-seed', 'variation-strength'].map((id) => document.getElementById(id).value)";
     browser.wait_until(&format!("JSON.stringify({form}) === '[\"1\",\"10\",\"0.4\"]'"));
     browser.draw(APPLE, 2);
@@ -77,8 +71,7 @@ fn variations_keep_the_seed_and_count_their_own() {
     browser.fill(&[("variation-seed", "")]);
     browser.draw(APPLE, 2);
     assert!(browser.newest_picture() != second);
-    browser
-        .eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
+    browser.click_labelled(".card button", "Use settings");
     browser.wait_until("/^[0-9]+$/.test(document.getElementById('variation-seed').value)");
     // What is none is said at its field.
     browser.fill(&[("variation-strength", "1.5")]);
@@ -89,7 +82,7 @@ fn variations_keep_the_seed_and_count_their_own() {
 
 #[test]
 fn only_what_is_masked_is_drawn_and_put_back() {
-    let browser = opened();
+    let browser = Browser::on_page();
     let small = read(&apple());
     let wide = small.resize_lanczos(300, 200);
     let folder = tempfile::tempdir().expect("a folder");
@@ -129,8 +122,7 @@ fn only_what_is_masked_is_drawn_and_put_back() {
     browser.fill(&[("mask-blur", "0"), ("mask-padding", "8")]);
     choose(&browser, "inpaint-area", "whole");
     browser.wait_until("document.getElementById('width').value === '288'");
-    browser
-        .eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
+    browser.click_labelled(".card button", "Use settings");
     let form = "['inpaint-area', 'mask-padding', 'mask-blur'].map((id) => document.getElementById(id).value)";
     browser.wait_until(&format!("JSON.stringify({form}) === '[\"masked\",\"32\",\"4\"]'"));
     browser.fill(&[("mask-padding", "1.5")]);
@@ -144,20 +136,20 @@ fn only_what_is_masked_is_drawn_and_put_back() {
         browser.text("#notices").contains("made with a mask, which the file does not contain")
     };
     assert!(!names_mask(1), "the mask is there");
-    browser.eval("document.getElementById('mask-clear').click()");
+    browser.click("#mask-clear");
     assert_eq!((names_mask(0), names_mask(1)), (true, true));
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }
 
 #[test]
 fn a_mask_grows_shrinks_and_turns_over() {
-    let browser = opened();
+    let browser = Browser::on_page();
     browser.choose_file("#picture-file", &apple());
     browser.wait_until("!document.getElementById('start-filled').hidden");
     browser.drag("#mask-canvas", "mouse", (0.4, 0.5), (0.6, 0.5));
     let painted = || browser.eval(N_PAINTED).as_u64().expect("a number");
     let before = painted();
-    let press = |id: &str| browser.eval(&format!("document.getElementById('mask-{id}').click()"));
+    let press = |id: &str| browser.click(&format!("#mask-{id}"));
     press("grow");
     let grown = painted();
     assert!(grown > before + 50, "{before} to {grown}");
@@ -176,12 +168,12 @@ fn a_mask_grows_shrinks_and_turns_over() {
 
 #[test]
 fn a_picture_is_extended_and_its_border_is_the_mask() {
-    let browser = opened();
+    let browser = Browser::on_page();
     browser.choose_file("#picture-file", &apple());
     browser.wait_until("document.getElementById('width').value === '128'");
     browser.eval("['left', 'top', 'bottom'].forEach((side) => document.getElementById(`outpaint-${side}`).click())");
     browser.fill(&[("outpaint-pixels", "64")]);
-    browser.eval("document.getElementById('outpaint').click()");
+    browser.click("#outpaint");
     browser.wait_until("document.getElementById('width').value === '192'");
     browser.wait_until(&hint_starts("Only the painted area"));
     // 64 columns, and 16 of the picture.
@@ -199,7 +191,7 @@ fn a_picture_is_extended_and_its_border_is_the_mask() {
 /// The mask lies on the picture as it is fitted, and stays on the same part of it.
 #[test]
 fn a_painted_mask_stays_in_its_place_where_a_fitted_picture_is_extended() {
-    let browser = opened();
+    let browser = Browser::on_page();
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("wide.png");
     let wide = read(&apple()).resize_lanczos(256, 128);
@@ -221,7 +213,7 @@ fn a_painted_mask_stays_in_its_place_where_a_fitted_picture_is_extended() {
             "const {{ paint }} = await import('./page/mask.js');
             paint((pen) => {{ for (const x of [80, 120]) pen.fillRect({left} + x * {scale}, {top} + 56 * {scale}, 16 * {scale}, 16 * {scale}); }});"
         ));
-        browser.eval("document.getElementById('outpaint').click()");
+        browser.click("#outpaint");
         browser.wait_until(
             "document.getElementById('height').value === '192' && document.getElementById('width').value === '256'",
         );
@@ -233,7 +225,7 @@ fn a_painted_mask_stays_in_its_place_where_a_fitted_picture_is_extended() {
         let at = "[[88, 128], [128, 128], [108, 128], [88, 110], [140, 128]].map(([x, y]) =>
             document.getElementById('mask-canvas').getContext('2d').getImageData(x, y, 1, 1).data[3] >= 128)";
         assert_eq!(browser.eval(at), json!([true, true, false, false, false]), "{fit}");
-        browser.eval("document.getElementById('remove-picture').click()");
+        browser.click("#remove-picture");
     }
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }

@@ -48,14 +48,14 @@ fn the_last_prompts_come_back() {
     browser.press(&[keys::CONTROL, 'z']);
     assert_eq!(prompts(&browser)[0], "a draft", "the field's own undo");
 
-    browser.eval("document.getElementById('open-history').click()");
+    browser.click("#open-history");
     assert_eq!(browser.eval("document.querySelectorAll('.prompt-list .use').length"), 2);
     browser.eval("(() => { const search = document.querySelector('#prompts [type=search]'); search.value = 'BLUR rocket'; search.dispatchEvent(new Event('input')); })()");
     assert_eq!(browser.eval("document.querySelectorAll('.prompt-list .use').length"), 1);
-    browser.eval("document.querySelector('.prompt-list .use').click()");
+    browser.click(".prompt-list .use");
     assert_eq!(prompts(&browser), json!(["a rocket", "blurry"]));
     assert_eq!(browser.focus(), "prompt");
-    browser.eval("document.getElementById('open-history').click()");
+    browser.click("#open-history");
     press(&browser, "Remove: a rocket");
     assert_eq!(browser.eval("document.querySelectorAll('.prompt-list .use').length"), 1);
     browser.eval("[...document.querySelectorAll('.notice button')].findLast((b) => b.textContent === 'Undo').click()");
@@ -80,11 +80,11 @@ fn at_most_a_hundred_are_kept_and_nothing_strange() {
 fn styles_are_saved_applied_changed_and_deleted() {
     let browser = Browser::on_page();
     browser.fill(&[("prompt", "a fox"), ("negative", "blurry")]);
-    browser.eval("document.getElementById('open-styles').click()");
+    browser.click("#open-styles");
     press(&browser, "Save prompt as style");
     let write = |name: &str, prompt: &str, negative: &str| {
         browser.fill(&[("style-name", name), ("style-prompt", prompt), ("style-negative", negative)]);
-        browser.eval("document.querySelector('.style-editor [type=submit]').click()");
+        browser.click(".style-editor [type=submit]");
     };
     assert_eq!(browser.eval("document.getElementById('style-prompt').value"), "a fox");
     write("", "x", "");
@@ -97,12 +97,12 @@ fn styles_are_saved_applied_changed_and_deleted() {
     press(&browser, "Inks");
     // As AUTOMATIC1111 does: in its place where there is one, behind a comma otherwise.
     assert_eq!(prompts(&browser), json!(["ink drawing of a fox", "blurry, photo"]));
-    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Undo').click()");
+    browser.click_labelled(".notice button", "Undo");
     assert_eq!(prompts(&browser), json!(["a fox", "blurry"]));
-    browser.eval("document.getElementById('open-styles').click()");
+    browser.click("#open-styles");
     press(&browser, "Delete: Inks");
     assert_eq!(styles(&browser), json!([]));
-    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Undo').click()");
+    browser.click_labelled(".notice button", "Undo");
     assert_eq!(styles(&browser)[0]["name"], "Inks");
 }
 
@@ -113,7 +113,7 @@ fn styles_csv_goes_in_and_out() {
     std::fs::write(dir.path().join("styles.csv"), csv).expect("a file");
     std::fs::write(dir.path().join("other.csv"), "a,b\n1,2\n").expect("a file");
     let browser = Browser::on_page();
-    browser.eval("document.getElementById('open-styles').click()");
+    browser.click("#open-styles");
     browser.choose_file("#styles-file", &dir.path().join("other.csv"));
     browser.wait_until("document.querySelector('.notice')?.textContent.includes('not a styles.csv')");
     browser.choose_file("#styles-file", &dir.path().join("styles.csv"));

@@ -14,10 +14,10 @@ fn the_queue_keeps_its_order() {
     browser.fill(&[("steps", "150"), ("guidance", "4")]);
     for (n, prompt) in ["one", "two", "three", "four"].iter().enumerate() {
         browser.fill(&[("prompt", prompt)]);
-        browser.eval("document.getElementById('draw').click()");
+        browser.click("#draw");
         browser.wait_until(&format!("document.querySelectorAll('#queue li').length === {n}"));
     }
-    browser.eval("document.getElementById('open-queue').click()");
+    browser.click("#open-queue");
     let up = |prompt: &str, expected: Value| {
         browser.eval(&format!("document.querySelector('#queue button[aria-label=\"Move up: {prompt}\"]').click()"));
         browser.wait_until(&format!(
@@ -31,7 +31,7 @@ fn the_queue_keeps_its_order() {
     browser.reload();
     browser.wait_until_idle();
     browser.wait_until("document.getElementById('notices').textContent.includes('4 images were not finished')");
-    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Resume').click()");
+    browser.click_labelled(".notice button", "Resume");
     browser.wait_until("document.querySelectorAll('#queue li').length === 3");
     assert_eq!(queued(&browser), json!(["four", "two", "three"]));
     assert_eq!(browser.text("#what"), "one");
@@ -41,12 +41,11 @@ fn the_queue_keeps_its_order() {
 fn a_seed_that_is_held_for_one_drawing_is_held_for_one() {
     let browser = Browser::on_page();
     browser.fill(&[("prompt", "a red apple"), ("steps", "1"), ("seed", "77")]);
-    browser.eval("document.getElementById('draw').click()");
+    browser.click("#draw");
     browser.wait_until("document.querySelectorAll('.card').length === 1");
     browser.wait_until_idle();
-    browser.eval("document.querySelector('[name=next-seed][value=random]').click()");
-    browser
-        .eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Use settings').click()");
+    browser.click("[name=next-seed][value=random]");
+    browser.click_labelled(".card button", "Use settings");
     browser.wait_until("document.getElementById('seed').value === '77'");
     browser.run("await new Promise((resolve) => setTimeout(resolve, 300))");
     browser.reload();
@@ -57,7 +56,7 @@ fn a_seed_that_is_held_for_one_drawing_is_held_for_one() {
         json!(["keep", "77"])
     );
     browser.wait_until("document.getElementById('needs').dataset.state === 'ready'");
-    browser.eval("document.getElementById('draw').click()");
+    browser.click("#draw");
     browser.wait_until("document.querySelectorAll('.card').length === 2");
     browser.wait_until_idle();
     assert!(browser.text(".card small").contains("seed 77 "), "{}", browser.text(".card small"));

@@ -32,16 +32,16 @@ fn what_is_not_painted_stays_as_it_is() {
     browser.drag("#mask-canvas", "mouse", (0.2, 0.15), (0.2, 0.85));
     browser.wait_until(painted);
     assert_eq!(browser.text("#strength-value"), "1.00");
-    browser.eval("document.getElementById('mask-undo').click()");
+    browser.click("#mask-undo");
     browser.wait_until(&format!("!({painted})"));
     // With a finger.
     browser.drag("#mask-canvas", "touch", (0.2, 0.15), (0.2, 0.85));
     browser.wait_until(painted);
-    browser.eval("document.querySelector('[name=tool][value=erase]').click()");
+    browser.click("[name=tool][value=erase]");
     browser.eval("document.getElementById('brush-size').value = '40'");
     browser.drag("#mask-canvas", "mouse", (0.2, 0.1), (0.2, 0.9));
     browser.wait_until(&format!("!({painted})"));
-    browser.eval("document.querySelector('[name=tool][value=paint]').click()");
+    browser.click("[name=tool][value=paint]");
     browser.eval("document.getElementById('brush-size').value = '16'");
     browser.drag("#mask-canvas", "mouse", (0.2, 0.15), (0.2, 0.85));
     browser.wait_until(painted);
@@ -82,7 +82,7 @@ fn a_picture_keeps_its_size_or_is_cut_where_that_is_asked_for() {
         apple.pixels.iter().zip(&browser.newest_picture().pixels).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
     let mean = sum as f64 / apple.pixels.len() as f64;
     assert!(mean < 25.0, "a little strength changed the apple by {mean:.1} levels on average");
-    browser.eval("document.getElementById('remove-picture').click()");
+    browser.click("#remove-picture");
     assert_eq!(browser.eval("document.getElementById('start-filled').hidden"), true);
     assert_eq!(browser.focus(), "choose-picture");
 

@@ -1,7 +1,7 @@
 //! The page's shape: the picture first and whole, the prompt and Generate in view at every size, dialogs that open at their beginning
 //! with messages in front of them, the viewer, the queue's drawer, chips, and German.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::browser::{Browser, keys, page_url};
 
@@ -10,13 +10,9 @@ const APPLE: &str = "a red apple on a blue background";
 /// Windows of a desktop, a laptop and a phone.
 const WINDOWS: [(u32, u32, bool); 3] = [(1440, 900, false), (1280, 720, false), (390, 844, true)];
 
-fn cdp(browser: &Browser, command: &str, parameters: Value) {
-    browser.post("/goog/cdp/execute", json!({ "cmd": command, "params": parameters }));
-}
-
 pub fn resize(browser: &Browser, (width, height, mobile): (u32, u32, bool)) {
     let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
-    cdp(browser, "Emulation.setDeviceMetricsOverride", size);
+    browser.cdp("Emulation.setDeviceMetricsOverride", &size);
     browser.wait_until(&format!("innerWidth === {width} && innerHeight === {height}"));
 }
 
@@ -71,7 +67,7 @@ fn the_picture_is_whole_and_generate_in_view_at_every_size() {
     assert_eq!(browser.eval(bar), json!([true, 5, 1]));
     // The options come over the picture on a phone, and everything for fingers is large enough.
     resize(&browser, WINDOWS[2]);
-    browser.eval("document.getElementById('open-panel').click()");
+    browser.click("#open-panel");
     browser.eval("document.querySelectorAll('details').forEach((details) => details.open = true)");
     let small = || {
         browser.eval(
@@ -85,7 +81,7 @@ fn the_picture_is_whole_and_generate_in_view_at_every_size() {
     };
     assert_eq!(small(), json!([]), "too small for fingers");
     for dialog in ["models", "settings", "help", "history"] {
-        browser.eval(&format!("document.getElementById('open-{dialog}').click()"));
+        browser.click(&format!("#open-{dialog}"));
         browser.eval("document.querySelectorAll('dialog[open] details').forEach((details) => details.open = true)");
         assert_eq!(small(), json!([]), "too small for fingers: {dialog}");
         browser.eval("document.querySelector('dialog[open]').close()");
@@ -99,7 +95,7 @@ fn the_first_visit_says_what_to_do_and_chips_set_the_form() {
     assert!(browser.text("#welcome").contains("117 emoji"), "{}", browser.text("#welcome"));
     browser.wait_until("document.querySelectorAll('.offer').length === 3");
     let value = |id: &str| browser.eval(&format!("document.getElementById('{id}').value"));
-    let press = |selector: &str| browser.eval(&format!("document.querySelector('{selector}').click()"));
+    let press = |selector: &str| browser.click(selector);
     press("[data-shape=\"3:2\"]");
     assert_eq!([value("width"), value("height")], ["160", "96"]);
     press("#swap-sides");
@@ -177,12 +173,12 @@ fn the_viewer_zooms_compares_and_deletes_with_a_way_back() {
     for seed in ["1", "2", "3"] {
         browser.fill(&[("prompt", APPLE), ("steps", "1"), ("seed", seed)]);
         let n = browser.n_pictures();
-        browser.eval("document.getElementById('draw').click()");
+        browser.click("#draw");
         browser.wait_until(&format!("document.querySelectorAll('.card').length > {n}"));
         browser.wait_until_idle();
     }
     // From the stage, by a press on the picture.
-    browser.eval("document.getElementById('look').click()");
+    browser.click("#look");
     let seed = || {
         browser.eval(
             "[...document.querySelectorAll('#viewer-parameters dt')].find(({ textContent }) => textContent === 'Seed').nextElementSibling.textContent",
@@ -210,12 +206,10 @@ fn the_viewer_zooms_compares_and_deletes_with_a_way_back() {
     assert_eq!(browser.eval("document.getElementById('viewer-other').hidden"), true);
 
     // Deleted, the next one is shown; the message is in front of the dialog, where it can be pressed.
-    browser.eval(
-        "[...document.querySelectorAll('#viewer-actions button')].find((b) => b.textContent === 'Delete').click()",
-    );
+    browser.click_labelled("#viewer-actions button", "Delete");
     browser.wait_until("document.querySelectorAll('.card').length === 2");
     assert_eq!(browser.eval("document.querySelector('.notice').closest('dialog')?.id"), "viewer");
-    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Undo').click()");
+    browser.click_labelled(".notice button", "Undo");
     browser.wait_until("document.querySelectorAll('.card').length === 3");
     let order = browser.eval("[...document.querySelectorAll('.card small')].map(({ textContent }) => textContent)");
     assert_eq!(order, json!(["seed 3 · 1 step", "seed 2 · 1 step", "seed 1 · 1 step"]));
@@ -236,7 +230,7 @@ fn prompts_run_in_the_direction_of_their_script() {
     browser.fill(&[("negative", "מטושטש")]);
     browser.draw("תפוח אדום", 1);
     browser.fill(&[("steps", "150")]);
-    browser.eval("document.getElementById('draw').click()");
+    browser.click("#draw");
     browser.wait_until("document.documentElement.dataset.state === 'drawing'");
     let directions = |selectors: &[&str]| {
         browser.eval(&format!(
@@ -249,12 +243,12 @@ fn prompts_run_in_the_direction_of_their_script() {
     };
     let prompts = ["#prompt", "#negative", ".card p", "#what"];
     assert_eq!(directions(&prompts), expected(&prompts, "rtl"));
-    browser.eval("document.getElementById('stop').click()");
+    browser.click("#stop");
     browser.wait_until_idle();
-    browser.eval("document.querySelector('.card .open').click()");
+    browser.click(".card .open");
     assert_eq!(directions(&["#viewer-prompt"]), expected(&["#viewer-prompt"], "rtl"));
     browser.eval("document.getElementById('viewer').close()");
-    browser.eval("document.getElementById('open-history').click()");
+    browser.click("#open-history");
     browser.wait_until("document.getElementById('prompts').open");
     let of_history = browser.eval("[...document.querySelectorAll('#prompts [dir=auto]')].filter((each) => each.textContent.includes('תפוח')).map((each) => getComputedStyle(each).direction)");
     assert!(
@@ -289,17 +283,17 @@ fn the_mask_comes_into_view_on_a_phone() {
     };
     for (width, height) in [(390, 844), (360, 560)] {
         resize(&browser, (width, height, true));
-        browser.eval("[...document.querySelectorAll('.card button')].find((b) => b.textContent === 'Edit').click()");
+        browser.click_labelled(".card button", "Edit");
         browser.wait_until("!document.getElementById('start-filled').hidden");
         check("a new source", (width, height));
-        browser.eval("document.getElementById('show-result').click()");
-        browser.eval("document.getElementById('open-panel').click()");
+        browser.click("#show-result");
+        browser.click("#open-panel");
         browser.wait_until("document.querySelector('main').dataset.panel === 'open'");
         browser.eval(
             "(() => { const button = document.getElementById('show-source'); button.focus(); button.click(); })()",
         );
         check("Edit mask", (width, height));
-        browser.eval("document.getElementById('remove-picture').click()");
+        browser.click("#remove-picture");
     }
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
 }
@@ -309,7 +303,7 @@ fn dialogs_open_at_their_beginning_and_nothing_is_drawn_behind_them() {
     let browser = Browser::on_page();
     resize(&browser, (1280, 500, false));
     for id in ["models", "settings", "help"] {
-        browser.eval(&format!("document.getElementById('open-{id}').click()"));
+        browser.click(&format!("#open-{id}"));
         browser.wait_until(&format!("document.getElementById('{id}').open"));
         let scrolled = browser.eval(&format!("document.querySelector('#{id} .dialog-body').scrollTop"));
         assert_eq!(scrolled, 0, "{id}");
@@ -317,7 +311,7 @@ fn dialogs_open_at_their_beginning_and_nothing_is_drawn_behind_them() {
         browser.eval(&format!("document.getElementById('{id}').close()"));
     }
     // Enter in a field of the dialog is about that field.
-    browser.eval("document.getElementById('open-models').click()");
+    browser.click("#open-models");
     browser.eval("document.getElementById('endpoint').value = location.origin");
     browser.eval("document.getElementById('repository').focus()");
     browser.press(&"a/b".chars().chain([keys::ENTER]).collect::<Vec<_>>());
@@ -353,18 +347,18 @@ fn the_queue_is_told_reordered_and_cleared() {
     let rows = "new Set(['open-queue', 'pause', 'stop'].map((id) => document.getElementById(id).getBoundingClientRect().top)).size";
     assert_eq!(browser.eval(rows), 1);
     resize(&browser, WINDOWS[0]);
-    browser.eval("document.getElementById('open-queue').click()");
+    browser.click("#open-queue");
     assert!(browser.text("#queue-time").starts_with("3 images"), "{}", browser.text("#queue-time"));
     let names = "[...document.querySelectorAll('#queue span')].map(({ textContent }) => textContent)";
-    browser.eval("document.querySelector('#queue li:last-child button').click()");
+    browser.click("#queue li:last-child button");
     browser.wait_until(&format!("String({names}) === 'one,three,two'"));
     // Those in the middle can be taken out, and the order is that of drawing.
-    browser.eval("document.querySelector('#queue li:last-child button:last-child').click()");
+    browser.click("#queue li:last-child button:last-child");
     browser.wait_until(&format!("String({names}) === 'one,three'"));
-    browser.eval("document.querySelector('#queue li:last-child button').click()");
+    browser.click("#queue li:last-child button");
     browser.wait_until(&format!("String({names}) === 'three,one'"));
     browser.eval("document.getElementById('queue-drawer').close()");
-    browser.eval("document.getElementById('stop').click()");
+    browser.click("#stop");
     browser.wait_until("document.querySelectorAll('.card').length === 2");
     browser.wait_until_idle();
     let drawn = browser.eval("[...document.querySelectorAll('.card p')].map(({ textContent }) => textContent)");
@@ -374,9 +368,9 @@ fn the_queue_is_told_reordered_and_cleared() {
     browser.ask_for("a rocket on a black background", 150);
     browser.ask_for("one", 2);
     browser.wait_until("document.querySelectorAll('#queue li').length === 1");
-    browser.eval("document.getElementById('queue-clear').click()");
+    browser.click("#queue-clear");
     browser.wait_until("document.querySelectorAll('#queue li').length === 0");
-    browser.eval("document.getElementById('stop').click()");
+    browser.click("#stop");
     browser.wait_until_idle();
     assert_eq!(browser.n_pictures(), 2);
     assert_eq!(browser.console(), Vec::<String>::new(), "the console should stay silent");
@@ -386,7 +380,7 @@ fn the_queue_is_told_reordered_and_cleared() {
 fn the_page_speaks_german() {
     let browser = Browser::start();
     let agent = browser.eval("navigator.userAgent");
-    cdp(&browser, "Emulation.setUserAgentOverride", json!({ "userAgent": agent, "acceptLanguage": "de-AT" }));
+    browser.cdp("Emulation.setUserAgentOverride", &json!({ "userAgent": agent, "acceptLanguage": "de-AT" }));
     browser.open_page(&page_url());
     assert_eq!(browser.eval("document.documentElement.lang"), "de");
     assert_eq!(browser.text("#draw"), "Erzeugen");
@@ -467,7 +461,7 @@ fn the_page_speaks_german() {
         browser.fill(&[(field, before.as_str().expect("a text"))]);
     }
     // So is what the list of models says of a licence.
-    browser.eval("document.getElementById('open-models').click()");
+    browser.click("#open-models");
     browser.wait_until("document.querySelectorAll('.model').length === 7");
     let turbo = browser.text("[data-model=turbo] .purpose");
     assert!(turbo.ends_with("Lizenz: Stability AI, schränkt kommerzielle Nutzung ein."), "{turbo}");

@@ -32,7 +32,7 @@ fn a_software_adapter_is_left_alone_and_the_page_says_why() {
     }
     let browser = Browser::on_page();
     assert_eq!(browser.eval("document.documentElement.dataset.runner"), "cpu");
-    browser.eval("document.getElementById('open-settings').click()");
+    browser.click("#open-settings");
     let why = browser.text("#runner-why");
     assert!(why.contains("CPU: the only adapter here") && why.contains("is software"), "{why}");
     let machine = browser.text("#machine");
@@ -46,7 +46,7 @@ fn without_webgpu_the_processor_draws_and_the_page_says_why() {
     let browser = Browser::start_with(|flag| !flag.contains("webgpu"));
     browser.open_page(&page_url());
     assert_eq!(browser.eval("document.documentElement.dataset.runner"), "cpu");
-    browser.eval("document.getElementById('open-settings').click()");
+    browser.click("#open-settings");
     assert!(browser.text("#runner-why").contains("offers no GPU"), "{}", browser.text("#runner-why"));
     assert!(browser.text("#machine").contains("no adapter was found"), "{}", browser.text("#machine"));
     browser.eval("document.getElementById('settings').close()");
@@ -59,8 +59,7 @@ fn without_webgpu_the_processor_draws_and_the_page_says_why() {
     browser.wait_until_idle();
     browser.wait_until("document.getElementById('notices').textContent.includes('no adapter was found')");
     assert_eq!(browser.eval("document.getElementById('draw').disabled"), false);
-    browser
-        .eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Use the CPU').click()");
+    browser.click_labelled(".notice button", "Use the CPU");
     browser.wait_until("document.getElementById('device').textContent.endsWith('CPU')");
     browser.wait_until_idle();
     browser.draw("a red apple on a blue background", 1);
@@ -85,7 +84,7 @@ fn what_cannot_be_drawn_is_said_before_it_is_asked_for() {
         browser
             .wait_until(&format!("document.getElementById('needs').textContent === {}", serde_json::json!(expected)));
         // Asked for all the same, it leads to the field.
-        browser.eval("document.getElementById('draw').click()");
+        browser.click("#draw");
         browser.wait_until(&format!("document.activeElement.id === '{field}'"));
         assert_eq!(browser.n_pictures(), 0);
     }
@@ -111,7 +110,7 @@ fn a_missing_program_or_model_is_said() {
     // The file comes back, and the button that the page offers is enough.
     let missing = "hub/darkroom/tiny-emoji/resolve/main/unet/diffusion_pytorch_model.fp16.safetensors";
     std::fs::copy(www().join(missing), page.path().join(missing)).expect("a copy");
-    browser.eval("[...document.querySelectorAll('.notice button')].find((b) => b.textContent === 'Retry').click()");
+    browser.click_labelled(".notice button", "Retry");
     browser.wait_until_idle();
     assert_eq!(browser.eval("document.getElementById('device').dataset.state"), "ready", "{}", browser.text("body"));
     browser.draw("a red apple on a blue background", 1);

@@ -60,16 +60,16 @@ fn lists_are_dropped_kept_and_deleted() {
     drop_path(&browser, &dir.path().join("animal.txt"));
     browser.wait_until("document.querySelector('[data-wildcards=animal]')");
     browser.fill(&[("prompt", "a"), ("steps", "1")]);
-    browser.eval("document.querySelector('[data-wildcards=animal] button[aria-label^=\"Prompt:\"]').click()");
+    browser.click("[data-wildcards=animal] button[aria-label^=\"Prompt:\"]");
     assert_eq!(browser.eval("document.getElementById('prompt').value"), "a, __animal__");
     browser.wait_until("document.getElementById('needs').dataset.state === 'ready'");
-    browser.eval("document.getElementById('draw').click()");
+    browser.click("#draw");
     browser.wait_until("document.querySelector('.card')");
     let shown = browser.eval("document.querySelector('.card').textContent + document.querySelector('.card').innerHTML");
     assert!(shown.as_str().is_some_and(|text| text.contains("a, fox")), "{shown}");
     // They are there at the next visit, until they are deleted.
     browser.open_page(&url);
     browser.wait_until("document.querySelector('[data-wildcards=animal]')");
-    browser.eval("document.querySelector('[data-wildcards=animal] button[aria-label^=Delete]').click()");
+    browser.click("[data-wildcards=animal] button[aria-label^=Delete]");
     browser.wait_until("!document.querySelector('[data-wildcards=animal]')");
 }

@@ -103,7 +103,7 @@ export function show_strength() {
 }
 
 /** Whether the chosen sampler can add noise in each step. */
-export const takes_eta = () => ["ddim", "tcd"].includes(element("sampler").value);
+export const takes_eta = () => model?.samplers_with_eta.includes(element("sampler").value) ?? false;
 
 export function show_eta() {
   element("eta-field").hidden = !takes_eta();

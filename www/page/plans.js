@@ -13,7 +13,10 @@ import { bytes, duration } from "./words.js";
 /** @typedef {import("../protocol.js").VersionInfo} VersionInfo */
 /** @typedef {import("../protocol.js").WeightType} WeightType */
 
-/** What a version takes, in words, and whether it fits, where that is known. @typedef {{fits?: boolean, said: string}} Needs */
+/**
+ * What a version takes, in words, and whether it fits, where that is known; and the work of an image, where it was planned.
+ * @typedef {{fits?: boolean, said: string, image?: {plan: Plan, steps: number}}} Needs
+ */
 
 /** What was found, by the version and the settings that it holds for. @type {Map<string, Needs>} */
 const known = new Map();
@@ -56,43 +59,30 @@ export async function find_needs(darkroom, version) {
 /** @param {import("../darkroom.js").Darkroom} darkroom @param {VersionInfo} version @returns {Promise<Needs>} */
 async function plan_needs(darkroom, { key, steps }) {
   const { dtype, weights, budget_bytes } = load_options();
-  const plan_in = (/** @type {WeightType} */ type) => darkroom.plan({ version: key, dtype, weights: type, budget_bytes });
-  const { runner, device } = loaded_model() ?? {};
-  const time_of = (/** @type {Plan} */ plan) => {
-    const seconds = seconds_of_plan(plan, steps, runner === "gpu" ? device : undefined);
-    return Number.isNaN(seconds) ? "" : ` · ${text.an_image(duration(seconds))}`;
-  };
+  const plan_in = (/** @type {WeightType | undefined} */ type) => darkroom.plan({ version: key, dtype, weights: type, budget_bytes });
   if (budget_bytes === undefined) {
     const plan = await plan_in(weights ?? "f16");
     const least = async (/** @type {WeightType} */ type) => bytes((await plan_in(type)).staged_peak_bytes);
     const smaller = weights ? "" : text.in_fewer_bits(await least("q8_0"), await least("q4_0"));
-    return { fits: true, said: text.fits(bytes(plan.peak_bytes), bytes(plan.staged_peak_bytes)) + smaller + time_of(plan) };
+    return { fits: true, said: text.fits(bytes(plan.peak_bytes), bytes(plan.staged_peak_bytes)) + smaller, image: { plan, steps } };
   }
   const limit = bytes(budget_bytes);
-  const plan = await (weights ? plan_in(weights) : plan_within(plan_in));
+  const plan = await plan_in(weights);
   if (!plan.fits) return { fits: false, said: text.over_limit(limit, told(plan.advice ?? "")) };
   const held = plan.weights.startsWith("q") ? (text.weights_of[plan.weights] ?? "") : "";
-  return { fits: true, said: text.fits_limit(limit, bytes(plan.peak_bytes), held, plan.residency) + time_of(plan) };
+  return { fits: true, said: text.fits_limit(limit, bytes(plan.peak_bytes), held, plan.residency), image: { plan, steps } };
 }
 
-/**
- * The plan with the weights that loading chooses: the largest that fit, all at once or one part after another; where none do, the largest
- * quantised ones that may be read again in each step.
- * @param {(type: WeightType) => Promise<Plan>} plan_in
- */
-async function plan_within(plan_in) {
-  let chosen = await plan_in("f16");
-  for (const type of /** @type {const} */ (["q8_0", "q4_0"])) {
-    if (chosen.fits && chosen.residency !== "streamed") return chosen;
-    const plan = await plan_in(type);
-    const is_better = plan.fits && (plan.residency !== "streamed" || chosen.weights === "f16");
-    if (is_better) chosen = plan;
-  }
-  return chosen;
+/** How long an image takes at the speed that is known by now, in words. @param {Needs} needs */
+function time_of({ image }) {
+  const { runner, device } = loaded_model() ?? {};
+  if (!image || runner !== "gpu") return "";
+  const seconds = seconds_of_plan(image.plan, image.steps, device);
+  return Number.isNaN(seconds) ? "" : ` · ${text.an_image(duration(seconds))}`;
 }
 
 /** @param {Element} shown @param {Needs | undefined} needs */
 export function show_needs(shown, needs) {
-  shown.textContent = needs?.said ?? "";
+  shown.textContent = needs ? needs.said + time_of(needs) : "";
   shown.toggleAttribute("data-fails", needs?.fits === false);
 }

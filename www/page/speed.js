@@ -42,7 +42,7 @@ export function seconds_for(drawer, flops) {
 }
 
 /**
- * How long one image of a planned model takes on a device, with so many steps; NaN where that is not known.
+ * How long one image of a planned model takes on a device, with so many steps; NaN where that is not known, or no device is.
  * @param {import("../protocol.js").Plan} plan
  * @param {number} steps
  * @param {string | undefined} device

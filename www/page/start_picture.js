@@ -123,8 +123,13 @@ export async function restore_start(given_size) {
 /** Keeps the picture and mask for the next visit, once painting rests. */
 function keep_soon() {
   clearTimeout(keeping);
+  keeping = setTimeout(keep, KEEP_MS);
+}
+
+function keep() {
+  clearTimeout(keeping);
   // A browser that keeps nothing draws all the same.
-  keeping = setTimeout(() => keep_start(picture_and_mask()).catch(() => {}), KEEP_MS);
+  keep_start(picture_and_mask()).catch(() => {});
 }
 
 /**
@@ -138,10 +143,10 @@ export function remove_picture() {
 }
 
 function remove() {
-  keep_soon();
   picture?.bitmap.close();
   picture = null;
   forget_mask();
+  keep();
   element("start-empty").hidden = false;
   element("start-filled").hidden = true;
   show_side("image");

@@ -87,7 +87,7 @@ pub async fn open_device(settings: &EngineSettings) -> Result<Device> {
     let device = Device::open(settings).await?;
     if let Some(caps) = device.caps().filter(|caps| settings.matrices && caps.matrices.is_none()) {
         let why = if caps.wrong_matrices { "gives wrong results with them" } else { "has none" };
-        eprintln!("--matrices is left out: {} {why}", caps.name);
+        log::warn!("--matrices is left out: {} {why}", caps.name);
     }
     Ok(device)
 }

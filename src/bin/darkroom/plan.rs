@@ -120,7 +120,7 @@ pub fn run(args: &Args) -> Result<()> {
     let settings = PlanSettings {
         residency: args.residency,
         flops_per_sec: args.gflops * 1e9,
-        ..expected.plan(caps, element, args.weights, args.budget)
+        ..expected.plan(caps, element, Some(args.weights), args.budget)
     };
     let plan = pollster::block_on(plan(&*source, &settings)).map_err(Error::of_model)?;
     if args.json {

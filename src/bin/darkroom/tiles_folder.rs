@@ -40,7 +40,7 @@ impl TileCache for TilesFolder {
             std::fs::write(&file, bytes)
         });
         if let Err(error) = written {
-            eprintln!("darkroom: the measured tiles could not be kept: {}: {error}", file.display());
+            log::warn!("the measured tiles could not be kept: {}: {error}", file.display());
         }
     }
 }

@@ -26,7 +26,7 @@ impl Interrupt {
         ctrlc::set_handler(move || {
             pressed.store(true, Ordering::Relaxed);
             if !drawing.load(Ordering::Relaxed) {
-                eprintln!("darkroom: {}", Error::Cancelled);
+                log::warn!("{}", Error::Cancelled);
                 std::process::exit(exit_code(&Error::Cancelled).into());
             }
         })

@@ -19,7 +19,6 @@ use super::request::JobRequest;
 use super::upload::{Role, Upload};
 use crate::loras::LoraFolder;
 use crate::numbers::random_seed;
-use crate::visible::visible_line;
 use crate::wildcards::WildcardsFolder;
 
 /// The longest prompt, in bytes: some two hundred times what a text encoder reads at once.
@@ -289,8 +288,7 @@ impl Menu {
         for model in changes.added {
             let is_taken = models.iter().any(|(other, is_here)| *is_here && other.name == model.name);
             if is_taken {
-                let name = visible_line(&model.name);
-                eprintln!("darkroom: there are two models {name}; the one in the folder is left out");
+                log::warn!("there are two models {}; the one in the folder is left out", model.name);
             } else {
                 models.push((Arc::new(model), true));
             }

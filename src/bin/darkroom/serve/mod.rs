@@ -351,7 +351,7 @@ impl Server {
             tokio::spawn(connection::accept(listener, Arc::clone(&hall), app.clone(), ending.clone()));
         }
         if !has_page {
-            eprintln!("darkroom: no page was found, so only the API is served; --page names its folder");
+            log::warn!("no page was found, so only the API is served; --page names its folder");
         }
         let memory = Arc::clone(&desk.memory);
         tokio::spawn(async move {
@@ -366,7 +366,7 @@ impl Server {
         if let Some(address) = first {
             // Whoever started this with a pipe may have closed it; that is no reason to stop serving.
             if let Err(error) = print_line(format_args!("http://{address}/ (Ctrl-C ends it)")) {
-                eprintln!("darkroom: {error}");
+                log::warn!("{error}");
             }
         }
         signals.asked().await;
@@ -377,7 +377,7 @@ impl Server {
                 timeout(STOP_TIME, desk.idle()).await.ok();
             }
             OnExit::Finish => {
-                eprintln!("darkroom: finishing the job that is being drawn; a second signal ends at once");
+                log::warn!("finishing the job that is being drawn; a second signal ends at once");
                 desk.idle().await;
                 let fetched = async {
                     while last.as_deref().is_some_and(|id| desk.has_unfetched(id)) {

@@ -10,7 +10,6 @@ use darkroom::hub::folder::Folder;
 use darkroom::pipeline::check_model;
 
 use super::menu::Model;
-use crate::visible::visible_line;
 
 /// How long a look at the folder is good for.
 const FRESH: Duration = Duration::from_secs(1);
@@ -95,7 +94,7 @@ impl ModelsFolder {
             }
             let model = self.read(&path);
             if let Err(reason) = &model {
-                eprintln!("darkroom: {}; left out", visible_line(&reason.to_string()));
+                log::warn!("{reason}; left out");
             }
             seen.entries.insert(path, (stamp, model.as_ref().ok().map(|model| model.name.clone())));
             changes.added.extend(model);

@@ -18,7 +18,6 @@ use darkroom::{Error, Result};
 use crate::engine_args::open_device;
 use crate::exit_code;
 use crate::loras::{Entry, LocalLora, OpenLora, Stamp, add_embeddings};
-use crate::visible::visible_line;
 
 use super::desk::Desk;
 use super::failure::Failure;
@@ -57,7 +56,7 @@ pub fn start(desk: Arc<Desk>, settings: EngineSettings) -> Result<()> {
         };
         if was_open.get() {
             // A device that does not come back ends all drawing, and whoever watches over the server should know.
-            eprintln!("darkroom: {error}");
+            log::error!("{error}");
             std::process::exit(exit_code(&error).into());
         }
         // Whoever started this waits for it.
@@ -245,7 +244,7 @@ impl Painter<'_> {
             let Some(Loaded { engine, .. }) = &self.loaded else { return Ok(()) };
             let lora = lora.fit(engine.configs())?;
             for note in &lora.notes {
-                eprintln!("darkroom: {}", visible_line(note));
+                log::warn!("{note}");
             }
             desk.change(id, |job| job.add_notes(lora.notes.iter().cloned()));
             self.known.insert(name, (stamp, lora.notes.clone()));
@@ -278,7 +277,7 @@ impl Painter<'_> {
             let start = Instant::now();
             engine.load(&mut |_| true).await?;
             for note in engine.notes() {
-                eprintln!("darkroom: {}", visible_line(&note));
+                log::warn!("{note}");
             }
             desk.metrics.spent("loading", opening + start.elapsed());
             desk.set_loaded(Some(model_idx));

@@ -81,7 +81,7 @@ impl Signals {
                 loop {
                     wishes.next().await;
                     if !serving.load(Ordering::Relaxed) || ask.send_replace(true) {
-                        eprintln!("darkroom: {}", Error::Cancelled);
+                        log::warn!("{}", Error::Cancelled);
                         std::process::exit(exit_code(&Error::Cancelled).into());
                     }
                 }
