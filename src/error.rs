@@ -241,7 +241,9 @@ pub enum Error {
     #[error("{device} was lost during {stage}: {reason}")]
     DeviceLost { stage: String, device: String, reason: String },
     /// A stage gave NaN or infinity even in f32.
-    #[error("{stage} gave a value that is not finite, also in f32: the checkpoint or the settings are at fault")]
+    #[error(
+        "{stage} gave a value that is not finite, also in f32: the checkpoint, a LoRA or the settings are at fault"
+    )]
     NotFinite { stage: String },
     /// A stage gave NaN or infinity, and so has a tensor of the checkpoint.
     #[error(

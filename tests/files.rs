@@ -64,6 +64,14 @@ fn what_a_file_lacks_comes_from_elsewhere_or_is_asked_for() {
         let drawn = desk.draw(&[&model[..], &["--vae", vae], &DRAW].concat());
         assert_eq!(difference(&whole, &drawn), 0, "{vae}");
     }
+    // Also one with old names, all of which are used.
+    tiny::write_model("v1-5", &desk.path("old"), tiny::Style::OldVaeNames);
+    for model in [&model[..], &["--model", "folder"]] {
+        let run = desk.generate(&[model, &["--vae", "old/vae", "-o", "out.png"], &DRAW].concat());
+        run.succeeded();
+        assert!(!run.stderr.contains("does not use"), "{run:?}");
+        assert_eq!(difference(&whole, &desk.picture("out.png")), 0);
+    }
     // A UNet alone, and all else from a folder.
     single::write("v1-5-unet", &desk.path("unet.safetensors"), "F32");
     let unet = ["--model", "unet.safetensors", "--config", "folder"];

@@ -89,6 +89,66 @@ fn a_converted_model_draws_what_its_loras_do() {
     assert!(!place.desk.path("none").exists());
 }
 
+/// What a LoRA changes in a model of 16 bits is a sum in f32, which the output's type rounds, and nothing before.
+#[test]
+fn a_converted_model_is_rounded_once() {
+    let place = Place::new();
+    tiny::write_model("v1-5", &place.desk.path("half"), tiny::Style::F16);
+    let convert = |output: &str, lora: &str, stored: &str| {
+        place.desk.run(&["convert", "--model", "half", "-o", output, "--type", stored, "--lora", lora])
+    };
+    let unet = |output: &str| {
+        let folder = place.desk.path(output).join("unet");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let file = files.filter(|file| file.extension().is_some_and(|ending| ending == "safetensors")).last().unwrap();
+        let bytes = std::fs::read(file).unwrap();
+        let found = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let tensor = found.tensor("down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k.weight").unwrap();
+        (tensor.dtype(), tensor.data().to_vec())
+    };
+    convert("f32", "kohya.safetensors:0.7", "f32").succeeded();
+    let (dtype, bytes) = unet("f32");
+    let sums: Vec<f32> = bytes.chunks(4).map(|each| f32::from_le_bytes(each.try_into().unwrap())).collect();
+    assert_eq!(dtype, safetensors::Dtype::F32);
+    let n_halves = sums.iter().filter(|value| half::f16::from_f32(**value).to_f32() == **value).count();
+    assert!(n_halves < sums.len() / 2, "{n_halves} of {} values have 16 bits", sums.len());
+    for (stored, expected) in
+        [("keep", safetensors::Dtype::F16), ("f16", safetensors::Dtype::F16), ("bf16", safetensors::Dtype::BF16)]
+    {
+        convert(stored, "kohya.safetensors:0.7", stored).succeeded();
+        let (dtype, bytes) = unet(stored);
+        assert_eq!(dtype, expected);
+        let rounded: Vec<u8> = match stored {
+            "bf16" => sums.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes()).collect(),
+            _ => sums.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect(),
+        };
+        assert!(bytes == rounded, "{stored}");
+    }
+    // Sums that the type does not hold, and that no type holds.
+    std::fs::write(place.desk.path("large.safetensors"), lora_of(1e7)).unwrap();
+    convert("none", "large.safetensors", "keep").was_refused(2, &["65504", "f32"]);
+    convert("large", "large.safetensors", "f32").succeeded();
+    std::fs::write(place.desk.path("huge.safetensors"), lora_of(3e38)).unwrap();
+    convert("none", "huge.safetensors", "f32").was_refused(3, &["huge.safetensors", "lower its strength"]);
+    place.run(PROMPT, &["--lora", "huge.safetensors"]).was_refused(3, &["huge.safetensors", "lower its strength"]);
+    assert!(!place.desk.path("none").exists());
+}
+
+/// A LoRA that adds ten times `alpha` to all of one matrix.
+fn lora_of(alpha: f32) -> Vec<u8> {
+    use safetensors::tensor::{Dtype, TensorView};
+    let module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_k";
+    let bytes = |n: usize, value: f32| value.to_le_bytes().repeat(n);
+    let (up, down, alpha) = (bytes(32, 1.0), bytes(32, 10.0), alpha.to_le_bytes());
+    let view = |shape: &[usize], bytes| TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap();
+    let tensors = [
+        (format!("{module}.lora_up.weight"), view(&[32, 1], &up[..])),
+        (format!("{module}.lora_down.weight"), view(&[1, 32], &down[..])),
+        (format!("{module}.alpha"), view(&[], &alpha[..])),
+    ];
+    safetensors::serialize(tensors, None).unwrap()
+}
+
 #[test]
 fn repositories_and_addresses_are_files() {
     let place = Place::new();
@@ -169,6 +229,15 @@ fn tags_name_files_of_a_folder() {
         let wrong = format!("{:?}", strengths.rsplit(':').next().unwrap());
         let name = format!("./none.safetensors{strengths}");
         place.run("a fox", &["--lora", &name]).was_refused(2, &["--lora", "the strength", &wrong, "is not a number"]);
+    }
+    // Two of one name are told by where they are.
+    std::fs::create_dir_all(place.desk.path("loras/more")).unwrap();
+    std::fs::copy(fixture("locon"), place.desk.path("loras/more/ink.safetensors")).unwrap();
+    place.run("a fox <lora:ink:1>", &dir).was_refused(2, &["ink", "deep/ink or more/ink"]);
+    place.run("a fox <lora:none:1>", &dir).was_refused(2, &["deep/ink, locon, more/ink"]);
+    for (name, file) in [("deep/ink", "kohya"), ("more/ink", "locon")] {
+        let expected = place.draw(PROMPT, &["--lora", &format!("{file}.safetensors:0.8")]);
+        assert!(place.draw(&format!("{PROMPT}<lora:{name}:0.8>"), &dir) == expected, "{name}");
     }
     std::fs::copy(fixture("kohya-xl"), place.desk.path("loras/big.safetensors")).unwrap();
     place.run("a fox <lora:big:1>", &dir).was_refused(3, &["big", "XL"]);

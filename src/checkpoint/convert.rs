@@ -290,7 +290,7 @@ fn dtype_of(name: &str, shape: &[usize], weights: &Weights, stored: Stored) -> B
 /// The type of a tensor in a file. Quantised are matrices that stable-diffusion.cpp would quantise, but no norms, which are
 /// small and matter.
 fn dtype_of_ldm(ldm: &str, shape: &[usize], name: &str, weights: &Weights, stored: Stored) -> BlockType {
-    let own = match weights.get(name).map(|tensor| tensor.dtype) {
+    let own = match weights.own_dtype(name) {
         Some(Dtype::F16) => BlockType::F16,
         Some(Dtype::BF16) => BlockType::BF16,
         Some(Dtype::F64) => BlockType::F64,

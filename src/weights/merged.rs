@@ -15,8 +15,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use half::{bf16, f16};
-
 use self::arithmetic::{Magnitude, Sizes, add_decomposed, add_input_squares};
 use self::change::Prepared;
 pub use self::change::{Change, Factors, Form, Half, Magnitudes};
@@ -58,8 +56,6 @@ struct Reading {
 pub struct Merged {
     base: Rc<dyn TensorSource>,
     changes: Changes,
-    /// Whether merged values are rounded to the type that the tensor has in its file.
-    in_own_type: bool,
     reading: RefCell<Option<Rc<Reading>>>,
 }
 
@@ -67,22 +63,7 @@ impl Merged {
     /// The tensors of `base`, some of them changed.
     #[must_use]
     pub fn new(base: Rc<dyn TensorSource>, changes: Changes) -> Self {
-        Merged { base, changes, in_own_type: false, reading: RefCell::default() }
-    }
-
-    /// The same with merged values of the types that the tensors have in their files, where these have 16 bits: otherwise
-    /// in f32.
-    #[must_use]
-    pub fn in_own_type(self) -> Self {
-        Merged { in_own_type: true, ..self }
-    }
-
-    /// The type that merged values of a tensor have.
-    fn dtype<'t>(&self, tensor: &Tensor<'t>) -> &'t Dtype {
-        match tensor.dtype {
-            own @ (Dtype::F16 | Dtype::BF16) if self.in_own_type => own,
-            _ => &Dtype::F32,
-        }
+        Merged { base, changes, reading: RefCell::default() }
     }
 
     /// The changes of a tensor that there is.
@@ -167,6 +148,10 @@ impl Merged {
                     add_decomposed(magnitude, sizes, rows.clone(), *strength, &weight, &v, norms, &mut out);
                 }
             }
+            // What is not finite in the model is said of the model.
+            if weight.iter().zip(&out).any(|(before, after)| before.is_finite() && !after.is_finite()) {
+                return Err(change.too_large(name));
+            }
         }
         Ok(out)
     }
@@ -199,9 +184,14 @@ impl TensorSource for Merged {
 
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         match self.changed(name) {
-            Some((tensor, _)) => Some(Tensor { dtype: self.dtype(&tensor), ..tensor }),
+            // Whoever keeps the values rounds them, once.
+            Some((tensor, _)) => Some(Tensor { dtype: &Dtype::F32, ..tensor }),
             None => self.base.tensor(name),
         }
+    }
+
+    fn own_dtype(&self, name: &str) -> Option<&Dtype> {
+        self.base.own_dtype(name)
     }
 
     fn blocks(&self, name: &str) -> Option<BlockType> {
@@ -215,8 +205,7 @@ impl TensorSource for Merged {
     fn low_rank(&self, name: &str) -> Option<LowRank<'_>> {
         let (name, _) = self.changes.get_key_value(name)?;
         let (tensor, applied) = self.changed(name)?;
-        // Values that are rounded to the type of the file are summed here.
-        if self.in_own_type { None } else { LowRank::of(&*self.base, name, tensor, applied) }
+        LowRank::of(&*self.base, name, tensor, applied)
     }
 
     fn read<'a>(&'a self, name: &'a str, offset: u64, len: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
@@ -230,8 +219,7 @@ impl TensorSource for Merged {
                     tensor.name, tensor.shape
                 ));
             }
-            let dtype = self.dtype(&tensor);
-            let (width, cols) = (dtype.n_bytes().unwrap_or(size_of::<f32>()), sizes.cols());
+            let (width, cols) = (size_of::<f32>(), sizes.cols());
             let n_bytes = (sizes.n_values() * width) as u64;
             if offset.checked_add(len as u64).is_none_or(|end| end > n_bytes) {
                 return broken(format!(
@@ -244,12 +232,7 @@ impl TensorSource for Merged {
             let rows = first / cols..(first + n).div_ceil(cols);
             let from = first - rows.start * cols;
             let values = self.rows(name, &tensor, sizes, applied, rows).await?;
-            let values = &values[from..from + n];
-            Ok(match dtype {
-                Dtype::F16 => values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
-                Dtype::BF16 => values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
-                _ => bytemuck::cast_slice(values).to_vec(),
-            })
+            Ok(bytemuck::cast_slice(&values[from..from + n]).to_vec())
         })
     }
 

@@ -80,17 +80,16 @@ impl Weights {
         Weights::of(Rc::new(MoreRows::new(self.0, table, n_rows, added)))
     }
 
-    /// The same in the types that the tensors have in their files, for a model that is written anew: merged values are
-    /// rounded to these.
-    #[must_use]
-    pub fn merged_in_own_type(&self, changes: merged::Changes) -> Self {
-        Weights::of(Rc::new(Merged::new(Rc::clone(&self.0), changes).in_own_type()))
-    }
-
     /// A tensor, found under its own name or an alias (see [`Weights::check`]).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Tensor<'_>> {
         self.0.tensor(name)
+    }
+
+    /// The type that a tensor has in its file, which is not the type of its values where adapters are in them.
+    #[must_use]
+    pub fn own_dtype(&self, name: &str) -> Option<&Dtype> {
+        self.0.own_dtype(name)
     }
 
     /// A tensor as a stored one plus products of small factors, where it is one ([`TensorSource::low_rank`]).

@@ -101,7 +101,10 @@ fn shape_of(cut: &Cut, stored: &[usize]) -> Option<Vec<usize>> {
 
 impl TensorSource for Renamed {
     fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.places.values().map(|(place, _)| place.stored.as_str()).collect();
+        // A place may have another spelling of the name than the layers below.
+        let stored = |place: &'_ str| self.base.tensor(place).map(|tensor| tensor.name);
+        let places = self.places.values().map(|(place, _)| place.stored.as_str());
+        let mut names: Vec<&str> = places.map(|place| stored(place).unwrap_or(place)).collect();
         names.extend(self.unused.iter().map(String::as_str));
         names.sort_unstable();
         names.dedup();

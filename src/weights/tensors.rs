@@ -33,6 +33,11 @@ pub trait TensorSource {
     /// A tensor, or `None` where there is none of that name.
     fn tensor(&self, name: &str) -> Option<Tensor<'_>>;
 
+    /// The type that a tensor has in its file, where a layer gives it in another one.
+    fn own_dtype(&self, name: &str) -> Option<&Dtype> {
+        self.tensor(name).map(|tensor| tensor.dtype)
+    }
+
     /// Where a layer cuts or turns stored tensors: the shape that the stored tensor must have for the tensor `name` to have
     /// the shape `wanted`, and the stored tensor. `None` where tensors are stored as they are given.
     fn stored_for(&self, name: &str, wanted: &[usize]) -> Option<(Vec<usize>, Tensor<'_>)> {

@@ -1,6 +1,6 @@
 //! LoRAs by file, repository, address or name: `--lora`, `--lora-dir`, and tags in prompts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -120,8 +120,8 @@ pub type Stamp = (u64, Option<SystemTime>);
 /// A file of a folder.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its name without the ending.
-    pub stem: String,
+    /// Its name without the ending; where the folder has several of one name, the path below the folder.
+    pub name: String,
     /// Where it is.
     pub path: PathBuf,
     /// What it was.
@@ -149,7 +149,7 @@ impl LoraFolder {
         Ok(LoraFolder { folder: folder.to_path_buf(), seen: Mutex::default() })
     }
 
-    /// Calls a function with the folder's files in alphabetical order. Of two with one name the first counts.
+    /// Calls a function with the folder's files in alphabetical order.
     fn with<T>(&self, work: impl FnOnce(&mut Vec<Entry>) -> T) -> T {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.0.is_none_or(|at| at.elapsed() >= FRESH) {
@@ -157,21 +157,28 @@ impl LoraFolder {
             collect(&self.folder, 0, &mut Met::default(), &mut paths);
             paths.sort();
             let mut entries: Vec<Entry> = Vec::with_capacity(paths.len());
-            let mut stems = BTreeSet::new();
+            let mut n_by_stem: BTreeMap<String, usize> = BTreeMap::new();
+            for path in &paths {
+                *n_by_stem.entry(stem_of(path)).or_default() += 1;
+            }
             for path in paths {
                 let Ok(file) = std::fs::metadata(&path) else { continue };
                 let stamp = (file.len(), file.modified().ok());
-                let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-                if !stems.insert(stem.clone()) {
-                    continue;
-                }
+                let stem = stem_of(&path);
+                let name = if n_by_stem[&stem] == 1 { stem } else { self.path_below(&path) };
                 let known = seen.1.iter().find(|known| known.path == path && known.stamp == stamp);
                 let output_name = known.and_then(|known| known.output_name.clone());
-                entries.push(Entry { stem, path, stamp, output_name });
+                entries.push(Entry { name, path, stamp, output_name });
             }
             *seen = (Some(Instant::now()), entries);
         }
         work(&mut seen.1)
+    }
+
+    /// A file's path below the folder, without the ending.
+    fn path_below(&self, path: &Path) -> String {
+        let below = path.strip_prefix(&self.folder).unwrap_or(path).with_extension("");
+        below.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
     }
 
     /// Its files.
@@ -179,25 +186,44 @@ impl LoraFolder {
         self.with(|entries| entries.clone())
     }
 
-    /// The file that a name means: the file's own, or the one that its metadata gives.
+    /// The file that a name means: the file's own, its path below the folder, or the name that its metadata gives.
     ///
     /// # Errors
-    /// [`Error::Request`] with the names that there are.
+    /// [`Error::Request`] with the names that there are, or with the files that the name may mean.
     pub fn find(&self, name: &str) -> Result<Entry> {
         self.with(|entries| {
-            if let Some(entry) = entries.iter().find(|entry| entry.stem == name) {
+            if let Some(entry) = entries.iter().find(|entry| entry.name == name || self.path_below(&entry.path) == name)
+            {
                 return Ok(entry.clone());
             }
-            for entry in entries.iter_mut() {
-                let own = entry.output_name.get_or_insert_with(|| output_name(&entry.path));
-                if own.as_deref() == Some(name) {
-                    return Ok(entry.clone());
+            let is_one = |found: &[&Entry]| match found {
+                [] => Ok(None),
+                [entry] => Ok(Some((*entry).clone())),
+                several => {
+                    let names: Vec<String> = several.iter().map(|entry| self.path_below(&entry.path)).collect();
+                    let expected = format!("several files have that name: write {}", names.join(" or "));
+                    Err(Error::Request { field: "lora", got: format!("{name:?}"), expected })
                 }
+            };
+            let of_stem = |is_name: &dyn Fn(&str) -> bool| {
+                is_one(&entries.iter().filter(|entry| is_name(&stem_of(&entry.path))).collect::<Vec<_>>())
+            };
+            if let Some(entry) = of_stem(&|stem| stem == name)? {
+                return Ok(entry);
             }
-            if let Some(entry) = entries.iter().find(|entry| entry.stem.eq_ignore_ascii_case(name)) {
-                return Ok(entry.clone());
+            let any_case = of_stem(&|stem| stem.eq_ignore_ascii_case(name));
+            for entry in entries.iter_mut() {
+                entry.output_name.get_or_insert_with(|| output_name(&entry.path));
             }
-            let names: Vec<&str> = entries.iter().map(|entry| entry.stem.as_str()).collect();
+            let of_metadata =
+                |entry: &&Entry| entry.output_name.as_ref().is_some_and(|own| own.as_deref() == Some(name));
+            if let Some(entry) = is_one(&entries.iter().filter(of_metadata).collect::<Vec<_>>())? {
+                return Ok(entry);
+            }
+            if let Some(entry) = any_case? {
+                return Ok(entry);
+            }
+            let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
             if names.is_empty() {
                 let expected = "there is no .safetensors file in the folder of --lora-dir".into();
                 return Err(Error::Request { field: "lora", got: format!("{name:?}"), expected });
@@ -210,6 +236,10 @@ impl LoraFolder {
             Err(unknown_lora(name, &listed))
         })
     }
+}
+
+fn stem_of(path: &Path) -> String {
+    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// What was met in a folder so far.

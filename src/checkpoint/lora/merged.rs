@@ -35,7 +35,7 @@ impl Layer for WithLoras {
     ) -> LocalFuture<'a, Result<Weights>> {
         Box::pin(async move {
             let weights = self.base.weights(component, files, wanted).await?;
-            Ok(weights.merged_in_own_type(self.loras.changes(component)))
+            Ok(weights.merged(self.loras.changes(component)))
         })
     }
 }

@@ -344,11 +344,13 @@ async fn number(files: &Files, name: &str) -> Result<Option<f64>> {
         return Ok(None);
     }
     let bytes = files.read(name, 0, tensor.n_bytes as usize).await?;
-    if let Dtype::Other(_) = tensor.dtype {
-        // Whole numbers and truth values; none is negative.
-        let mut whole = [0; MAX_NUMBER as usize];
+    if let Dtype::Other(kind) = tensor.dtype {
+        // Whole numbers and truth values.
+        let is_negative = kind.starts_with('I') && bytes.last().is_some_and(|byte| *byte >= 0x80);
+        let mut whole = [if is_negative { 0xff } else { 0 }; MAX_NUMBER as usize];
         whole[..bytes.len()].copy_from_slice(&bytes);
-        return Ok(Some(u64::from_le_bytes(whole) as f64));
+        let value = if is_negative { i64::from_le_bytes(whole) as f64 } else { u64::from_le_bytes(whole) as f64 };
+        return Ok(Some(value));
     }
     let value = crate::weights::convert::f32_from_le_bytes(tensor.dtype, &bytes);
     Ok(value.and_then(|values| values.first().map(|value| f64::from(*value))))

@@ -9,39 +9,52 @@ use crate::hub::Component;
 /// Where it stands.
 const KEY: &str = "lora_adapter_metadata";
 
-/// The configuration of a file's adapters.
-pub(super) struct AdapterConfig(Value);
+/// The configuration of a file's adapters, or why it cannot be read, which matters to layers without an alpha of their own.
+pub(super) struct AdapterConfig(Result<Value, String>);
 
 impl AdapterConfig {
     /// What the metadata says, if it does.
     pub fn of(metadata: &std::collections::BTreeMap<String, String>) -> Option<Self> {
-        let value = crate::json::value(metadata.get(KEY)?).ok()?;
-        value.is_object().then_some(AdapterConfig(value))
+        let value = crate::json::value(metadata.get(KEY)?).ok().filter(Value::is_object);
+        Some(AdapterConfig(value.ok_or_else(|| format!("its {KEY} is not a JSON object"))))
     }
 
     /// A setting of a component; of a file for one component without its name.
-    fn get(&self, component: Component, key: &str) -> Option<&Value> {
-        self.0.get(format!("{}.{key}", component.folder())).or_else(|| self.0.get(key)).filter(|value| !value.is_null())
+    fn get<'a, T>(
+        &'a self,
+        component: Component,
+        key: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+        expected: &str,
+    ) -> Result<Option<T>, String> {
+        let config = self.0.as_ref().map_err(Clone::clone)?;
+        let value = config.get(format!("{}.{key}", component.folder())).or_else(|| config.get(key));
+        let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| wrong(key, value, expected))
     }
 
     /// What the product of the factors of a layer is multiplied by; 1 where nothing is said.
     ///
     /// # Errors
-    /// The key of a pattern that is no regular expression, in a sentence.
+    /// In a sentence, what cannot be read, or which pattern is no regular expression.
     pub fn scale(&self, component: Component, layer: &str, rank: usize) -> Result<f32, String> {
-        let pattern = self.get(component, "alpha_pattern").and_then(Value::as_object);
-        let mut alpha = self.get(component, "lora_alpha");
+        let mut alpha = self.get(component, "lora_alpha", Value::as_f64, "a number")?;
+        let pattern = self.get(component, "alpha_pattern", Value::as_object, "an object")?;
         for (key, of_key) in pattern.into_iter().flatten() {
             if is_meant(key, layer)? {
-                alpha = Some(of_key);
+                alpha = Some(of_key.as_f64().ok_or_else(|| wrong(key, of_key, "a number"))?);
                 break;
             }
         }
-        let Some(alpha) = alpha.and_then(Value::as_f64) else { return Ok(1.0) };
-        let by_root = self.get(component, "use_rslora").and_then(Value::as_bool) == Some(true);
+        let Some(alpha) = alpha else { return Ok(1.0) };
+        let by_root = self.get(component, "use_rslora", Value::as_bool, "true or false")? == Some(true);
         let rank = rank as f64;
         Ok((alpha / if by_root { rank.sqrt() } else { rank }) as f32)
     }
+}
+
+fn wrong(key: &str, value: &Value, expected: &str) -> String {
+    format!("its {KEY} has {value} for {key}, which is not {expected}")
 }
 
 /// Whether a pattern means a layer: a regular expression for its whole path, or for the end of it behind a point.
@@ -69,8 +82,18 @@ mod tests {
         let pattern = r#"{"unet.lora_alpha": 8, "unet.alpha_pattern": {"to_q": 2, "^to_k": 1}}"#;
         assert_eq!(config(pattern), Some([0.5, 2.0]));
         assert_eq!(config(r#"{"text_encoder.lora_alpha": 8}"#), Some([1.0, 1.0]));
-        assert_eq!(config("[1]"), None);
-        assert_eq!(config("{"), None);
+        for (text, word) in [
+            (r#"{"unet.lora_alpha": 16"#, "JSON object"),
+            ("[16]", "JSON object"),
+            (r#"{"unet.lora_alpha": "16"}"#, "\"16\" for lora_alpha"),
+            (r#"{"lora_alpha": 16, "alpha_pattern": {"to_q": "32"}}"#, "\"32\" for to_q"),
+            (r#"{"lora_alpha": 16, "alpha_pattern": ["to_q"]}"#, "not an object"),
+            (r#"{"lora_alpha": 16, "use_rslora": 1}"#, "not true or false"),
+        ] {
+            let config = AdapterConfig::of(&[(KEY.to_owned(), text.to_owned())].into()).unwrap();
+            let reason = config.scale(Component::Unet, "a.to_q", 4).unwrap_err();
+            assert!(reason.contains(word), "{text}: {reason}");
+        }
         for (pattern, layer, expected) in [
             ("^a.to_q$", "a.to_q", true),
             ("a\\.to_q", "x.a.to_q", true),

@@ -280,6 +280,13 @@ impl Change {
         self.sizes
     }
 
+    /// That a tensor of the model with this in it has values beyond what f32 holds.
+    pub(super) fn too_large(&self, name: &str) -> crate::Error {
+        let reason =
+            format!("it makes values of {name} larger than any number: lower its strength, or the file is broken");
+        crate::Error::Safetensors { file: self.tensors.file_names(), reason }
+    }
+
     /// The rank of a difference that is a product of two factors and nothing else.
     pub(super) fn rank(&self) -> Option<usize> {
         match (&self.form, &self.magnitudes) {

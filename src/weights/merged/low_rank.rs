@@ -69,7 +69,7 @@ impl<'a> LowRank<'a> {
     /// Reads the factors.
     ///
     /// # Errors
-    /// [`Error::Safetensors`] for a NaN or an infinity in them; whatever an adapter's file returns when it cannot be read.
+    /// [`Error::Safetensors`] for a NaN or an infinity in them or in their product; whatever an adapter's file returns when it cannot be read.
     pub async fn terms(&self) -> Result<Terms> {
         let Some(sizes) = self.applied.first().map(|applied| applied.change.sizes()) else {
             return Err(self.broken());
@@ -87,6 +87,9 @@ impl<'a> LowRank<'a> {
                 to[first..first + n].iter_mut().zip(from).for_each(|(to, from)| *to = factor * from);
             }
             terms.right.extend_from_slice(product.right());
+        }
+        if !terms.bound().is_finite() {
+            return Err(self.applied[0].change.too_large(self.name));
         }
         Ok(terms)
     }

@@ -78,7 +78,7 @@ async fn loras(State(desk): State<Arc<Desk>>) -> Json<Value> {
     let entries = desk.menu.loras.as_ref().map(|folder| folder.entries()).unwrap_or_default();
     let item =
         |name: &str| json!({ "name": name, "alias": name, "path": format!("{name}.safetensors"), "metadata": {} });
-    Json(entries.iter().map(|entry| item(&entry.stem)).collect())
+    Json(entries.iter().map(|entry| item(&entry.name)).collect())
 }
 
 /// Clients take the first for "none".
