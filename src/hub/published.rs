@@ -50,25 +50,39 @@ fn configs(version: SDVersion) -> Configs {
 const VOCABULARY: &str = r#"{"!":0,"<|startoftext|>":49406,"<|endoftext|>":49407}"#;
 
 /// See the module.
-pub struct Published(SDVersion);
+pub struct Published {
+    version: SDVersion,
+    /// `vocab.json` and `merges.txt` of CLIP.
+    vocabulary: Option<[String; 2]>,
+}
 
 impl Published {
     /// A version.
     #[must_use]
     pub fn new(version: SDVersion) -> Self {
-        Published(version)
+        Published { version, vocabulary: None }
     }
 
-    fn text(&self, path: &str) -> Result<&'static str> {
-        let configs = configs(self.0);
+    /// With CLIP's vocabulary, which counts a prompt's tokens as the model does.
+    #[must_use]
+    pub fn with_vocabulary(self, vocab_json: String, merges: String) -> Self {
+        Published { vocabulary: Some([vocab_json, merges]), ..self }
+    }
+
+    fn text(&self, path: &str) -> Result<&str> {
+        let configs = configs(self.version);
         match path {
             "model_index.json" => Ok(configs.model_index),
             "scheduler/scheduler_config.json" => Ok(configs.scheduler),
             "text_encoder/config.json" => Ok(configs.text_encoder),
             "unet/config.json" => Ok(configs.unet),
             "vae/config.json" => Ok(configs.vae),
-            "tokenizer/vocab.json" | "tokenizer_2/vocab.json" => Ok(VOCABULARY),
-            "tokenizer/merges.txt" | "tokenizer_2/merges.txt" => Ok("#version: 0.2\n"),
+            "tokenizer/vocab.json" | "tokenizer_2/vocab.json" => {
+                Ok(self.vocabulary.as_ref().map_or(VOCABULARY, |[vocab_json, _]| vocab_json))
+            }
+            "tokenizer/merges.txt" | "tokenizer_2/merges.txt" => {
+                Ok(self.vocabulary.as_ref().map_or("#version: 0.2\n", |[_, merges]| merges))
+            }
             "text_encoder_2/config.json" => configs.text_encoder_2.ok_or_else(|| self.has_no(path)),
             _ => Err(self.has_no(path)),
         }
@@ -97,7 +111,7 @@ impl Published {
             file(Component::Vae, "vae/config.json"),
             file(Component::Vae, "vae/diffusion_pytorch_model.fp16.safetensors"),
         ];
-        if configs(self.0).text_encoder_2.is_some() {
+        if configs(self.version).text_encoder_2.is_some() {
             files.push(file(Component::Tokenizer2, "tokenizer_2/vocab.json"));
             files.push(file(Component::TextEncoder2, "text_encoder_2/config.json"));
             files.push(file(Component::TextEncoder2, "text_encoder_2/model.fp16.safetensors"));
@@ -120,7 +134,7 @@ impl Source for Published {
     }
 
     fn describe(&self) -> String {
-        self.0.key().to_string()
+        self.version.key().to_string()
     }
 }
 

@@ -198,7 +198,16 @@ async fn decide_with(source: &dyn Source, settings: &PlanSettings, weights: Weig
         (Residency::Streamed { .. }, None) => fill_budget(source, settings, least).await?,
     };
     let fits = fits(&drawn);
+    let smaller_by_residency = settings.residency.is_some() && settings.budget.is_some_and(|budget| smallest <= budget);
     let advice = (!fits).then(|| {
+        if smaller_by_residency {
+            let name = residency.name();
+            let takes = in_words(rounded_up(drawn.peak_bytes));
+            return format!(
+                "components {name} take {takes}: the least is {}, where the residency is left to the budget",
+                in_words(rounded_up(smallest))
+            );
+        }
         let or_f16 = if settings.element == Element::F32 { ", or use f16" } else { "" };
         format!(
             "the least is {}, with weights brought to the GPU piece by piece in each step: draw smaller than \

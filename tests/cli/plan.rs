@@ -52,6 +52,23 @@ fn settings_change_what_is_planned() {
     assert!(text("12GB").contains("components resident"));
     assert!(text("3GB").contains("components streamed") && text("3GB").contains("each step brings them"));
     assert!(text("300MB").contains("does not fit: the least is"));
+    // A way of loading that does not fit, where another one does.
+    let staged = plan(&["--model", "v1-5", "--residency", "staged", "--budget", "500MB"]);
+    let advice = staged["advice"].as_str().unwrap();
+    assert!(
+        advice.starts_with("components staged take 1.78 GB: ") && advice.contains("left to the budget"),
+        "{advice}"
+    );
+    // The only step is the first one.
+    let phases = plan(&["--model", "v1-5", "--steps", "1"])["phases"].to_string();
+    assert!(phases.contains("first step") && !phases.contains("\"step\""), "{phases}");
+    // A prompt's tokens are those of CLIP: 75 words of one token each are a chunk.
+    let with = |n_words: usize| {
+        let plan = plan(&["--model", "v1-5", "--prompt", &"word ".repeat(n_words)]);
+        plan["staged_peak_bytes"].as_u64().unwrap()
+    };
+    assert_eq!(with(75), with(1));
+    assert!(with(76) > with(75));
 }
 
 #[test]
@@ -69,6 +86,8 @@ fn a_folder_is_planned_from_its_own_files() {
     let plan = plan(&["--model", model().to_str().unwrap()]);
     assert_eq!((plan["width"].as_u64(), plan["height"].as_u64()), (Some(128), Some(128)));
     assert!(plan["weight_bytes"].as_u64().unwrap() < 30_000_000);
+    let run = Desk::new().run(&["plan", "--model", model().to_str().unwrap()]);
+    assert!(run.stdout.contains(" MB (everything loaded ") && !run.stdout.contains("GB"), "{}", run.stdout);
 }
 
 #[test]

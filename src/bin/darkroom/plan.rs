@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use clap::{Args as ClapArgs, ValueEnum};
+use darkroom::checkpoint::vocabulary;
 use darkroom::engine::{Dtype, Expected, WeightType};
 use darkroom::hub::Source;
 use darkroom::hub::published::Published;
@@ -48,6 +49,9 @@ pub struct Args {
     /// The prompt; one of more than 75 tokens, or with AND, takes more memory.
     #[arg(long)]
     prompt: Option<String>,
+    /// Steps [default: the version's]; samplers that keep earlier results take more memory from the third step on.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    steps: Option<usize>,
     /// Guidance scale [default: the version's]; above 1 every step draws for two prompts.
     #[arg(long, allow_negative_numbers = true)]
     guidance: Option<f64>,
@@ -93,7 +97,14 @@ pub fn run(args: &Args) -> Result<()> {
     let named = args.model.named()?;
     let version = named.version();
     let source: Rc<dyn Source> = match version {
-        Some(version) if args.model.is_plain() => Rc::new(Published::new(version)),
+        Some(version) if args.model.is_plain() => {
+            let published = Published::new(version);
+            // What an empty prompt has needs no vocabulary.
+            match vocabulary::built_in().filter(|_| args.prompt.is_some()) {
+                Some(merges) => Rc::new(published.with_vocabulary(vocabulary::vocab_json(merges)?, merges.to_owned())),
+                None => Rc::new(published),
+            }
+        }
         _ => {
             let model = args.model.fetch(&named, &Bar::new())?;
             pollster::block_on(model.open()).map_err(Error::of_model)?
@@ -105,6 +116,7 @@ pub fn run(args: &Args) -> Result<()> {
         any_size: args.any_size,
         prompt: args.prompt.clone().unwrap_or_default(),
         count: args.count,
+        steps: args.steps,
         guidance_scale: args.guidance,
         sampler: args.sampler.clone(),
         ..Request::default()
@@ -130,14 +142,28 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn print(plan: &Plan) -> Result<()> {
-    let gb = |n_bytes: u64| n_bytes as f64 / 1e9;
+    // A tiny model would take nothing in gigabytes.
+    let (unit, unit_bytes) = match plan.resident_peak_bytes {
+        0..1_000_000 => ("kB", 1e3),
+        1_000_000..1_000_000_000 => ("MB", 1e6),
+        _ => ("GB", 1e9),
+    };
+    let of = |n_bytes: u64| n_bytes as f64 / unit_bytes;
     print_line(format_args!(
         "{} at {}x{}, {}, weights in {}, components {}",
         plan.model, plan.width, plan.height, plan.dtype, plan.weights, plan.residency
     ))?;
     print_line(format_args!(
         "{:<11} {:>10} {:>8} {:>9} {:>10} {:>9} {:>10} {:>10} {:>10}",
-        "phase", "dispatches", "submits", "pipelines", "TFLOP", "GB moved", "weights GB", "arena GB", "peak GB"
+        "phase",
+        "dispatches",
+        "submits",
+        "pipelines",
+        "TFLOP",
+        format!("{unit} moved"),
+        format!("weights {unit}"),
+        format!("arena {unit}"),
+        format!("peak {unit}")
     ))?;
     for phase in &plan.phases {
         let counts = &phase.counts;
@@ -148,24 +174,24 @@ fn print(plan: &Plan) -> Result<()> {
             counts.submits,
             counts.pipelines,
             counts.flops as f64 / 1e12,
-            gb(counts.moved_bytes),
-            gb(counts.weight_bytes),
-            gb(counts.arena_bytes),
-            gb(counts.peak_bytes),
+            of(counts.moved_bytes),
+            of(counts.weight_bytes),
+            of(counts.arena_bytes),
+            of(counts.peak_bytes),
         ))?;
     }
     print_line(format_args!(
-        "peak {:.2} GB (everything loaded {:.2}, one component after another {:.2}, piece by piece {:.2}), weights {:.2} GB",
-        gb(plan.peak_bytes),
-        gb(plan.resident_peak_bytes),
-        gb(plan.staged_peak_bytes),
-        gb(plan.least_peak_bytes),
-        gb(plan.weight_bytes)
+        "peak {:.2} {unit} (everything loaded {:.2}, one component after another {:.2}, piece by piece {:.2}), weights {:.2} {unit}",
+        of(plan.peak_bytes),
+        of(plan.resident_peak_bytes),
+        of(plan.staged_peak_bytes),
+        of(plan.least_peak_bytes),
+        of(plan.weight_bytes)
     ))?;
     if plan.streamed_bytes_per_step > 0 {
         print_line(format_args!(
-            "{:.2} GB of weights do not stay: each step brings them to the GPU again",
-            gb(plan.streamed_bytes_per_step)
+            "{:.2} {unit} of weights do not stay: each step brings them to the GPU again",
+            of(plan.streamed_bytes_per_step)
         ))?;
     }
     print_line(format_args!(
@@ -180,7 +206,7 @@ fn print(plan: &Plan) -> Result<()> {
     ))?;
     match (&plan.advice, plan.budget_bytes) {
         (Some(advice), _) => print_line(format_args!("does not fit: {advice}")),
-        (None, Some(budget)) => print_line(format_args!("fits {:.2} GB", gb(budget))),
+        (None, Some(budget)) => print_line(format_args!("fits {:.2} {unit}", of(budget))),
         (None, None) => Ok(()),
     }
 }
