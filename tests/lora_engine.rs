@@ -166,7 +166,9 @@ fn on_gpu() -> Option<EngineSettings> {
 fn pictures_on_the_gpu() {
     // Weights have 16 bits there, so that merged ones are rounded.
     let Some(settings) = on_gpu() else { return };
-    check(&settings, 24, 1.5, |case| case.version == "v1-5");
+    // One of each form; tests/lora.rs has others.
+    let wanted = ["kohya_text", "two", "locon", "loha", "lokr", "ia3", "dora", "full"];
+    check(&settings, 24, 1.5, |case| wanted.contains(&&*case.name));
 }
 
 #[test]
@@ -186,8 +188,9 @@ fn what_does_not_fit_is_refused() {
     }
 }
 
-/// Draws with one LoRA, another, none, and again: each picture is the one that a fresh model gives.
-fn check_switching(settings: &EngineSettings) {
+/// Draws with one LoRA, another, none, and again: each picture is the one that a fresh model gives. Those of the requests
+/// that [`check_other`] draws, too.
+fn check_switching(settings: &EngineSettings) -> [(Request, RgbImage); 3] {
     let request = |loras: &[(&str, f64, Option<f64>)]| Request {
         prompt: "a photo of a red fox in the snow".into(),
         width: Some(64),
@@ -200,12 +203,7 @@ fn check_switching(settings: &EngineSettings) {
             .collect(),
         ..Request::default()
     };
-    let files = ["kohya", "dora", "full"];
-    let open = || {
-        let model = Model::open("v1-5", settings);
-        files.iter().for_each(|file| model.add(file).unwrap());
-        model
-    };
+    let open = || open_with_files(settings);
     let requests = [
         request(&[]),
         request(&[("kohya", 1.0, None)]),
@@ -236,6 +234,21 @@ fn check_switching(settings: &EngineSettings) {
         }
     }
     assert_eq!(pictures, [Some(alone[1].pixels.clone()), Some(alone[4].pixels.clone())]);
+    [4, 1, 0].map(|i| (requests[i].clone(), alone[i].clone()))
+}
+
+fn open_with_files(settings: &EngineSettings) -> Model {
+    let model = Model::open("v1-5", settings);
+    ["kohya", "dora", "full"].iter().for_each(|file| model.add(file).unwrap());
+    model
+}
+
+/// However long weights stay loaded, the pictures are the same.
+fn check_other(settings: &EngineSettings, expected: &[(Request, RgbImage)]) {
+    let model = open_with_files(settings);
+    for (request, picture) in expected {
+        assert_eq!(model.draw(request).pixels, picture.pixels, "{:?}: {:?}", settings.residency, request.loras);
+    }
 }
 
 #[test]
@@ -251,9 +264,9 @@ fn strengths_change_in_stages() {
 #[test]
 fn strengths_change_on_the_gpu() {
     let Some(settings) = on_gpu() else { return };
-    check_switching(&settings);
+    let expected = check_switching(&settings);
     for residency in [Residency::Staged, Residency::Streamed { weight_bytes: 0 }] {
-        check_switching(&EngineSettings { residency: Some(residency), ..settings.clone() });
+        check_other(&EngineSettings { residency: Some(residency), ..settings.clone() }, &expected);
     }
 }
 

@@ -121,6 +121,13 @@ impl Case {
         !self.pictures.is_empty()
     }
 
+    /// What the sizes of a run's kernels follow from: those of the picture, how many there are, the prompt's chunks, whether there are
+    /// two prompts, and what it starts from.
+    pub fn sizes(&self) -> impl Ord + use<> {
+        let is_long = self.prompt.len() > 300;
+        (self.width, self.height, self.n_images, is_long, self.guidance > 1.0, self.init.is_some(), self.mask.is_some())
+    }
+
     pub fn inputs(&self) -> Inputs {
         let version = self.base.as_deref().unwrap_or(self.version.trim_end_matches("-deep"));
         let mut config = SDConfig::new(version.parse().unwrap())
