@@ -130,6 +130,11 @@ fn what_is_predicted_is_said_by_the_user_or_the_file() {
 #[test]
 fn files_that_are_no_models_say_what_they_are() {
     let desk = Desk::new();
+    for missing in ["out/none.safetensors", "./none.gguf"] {
+        let words = [&format!("{missing}: no such file"), "owner/repo/file.safetensors"];
+        desk.generate(&[&["--model", missing][..], &DRAW].concat()).was_refused(3, &words);
+        desk.generate(&[&["--vae", missing][..], &DRAW].concat()).was_refused(3, &words);
+    }
     let put = |name: &str, bytes: &[u8]| std::fs::write(desk.path(name), bytes).unwrap();
     put("empty.safetensors", b"");
     put("noise.safetensors", &[7; 100]);

@@ -52,12 +52,14 @@ pub fn parse(model: &str) -> Result<Model> {
     if Path::new(model).is_file() {
         return Ok(Model::File(model.into()));
     }
-    if is_path(model) && is_weights(model) {
-        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-        return Err(Error::of_model(Error::io(Path::new(model), source)));
-    }
-    if !is_path(model) && !Path::new(model).exists() && is_weights(model) && model.matches('/').count() >= 2 {
-        return Ok(Model::RepoFile(model.parse()?));
+    if is_weights(model) && !Path::new(model).exists() {
+        // A repository is not named like a file of weights.
+        match model.matches('/').count() {
+            _ if is_path(model) => return Err(missing(model, MODEL_PLACES)),
+            0 => {}
+            1 => return Err(missing(model, MODEL_PLACES)),
+            _ => return Ok(Model::RepoFile(model.parse()?)),
+        }
     }
     if is_path(model) || Path::new(model).exists() {
         return Ok(Model::Folder(Folder::open(model).map_err(Error::of_model)?));
@@ -85,6 +87,10 @@ pub fn is_weights(name: &str) -> bool {
 
 /// What names a file that goes with a model.
 pub const PLACES: &str = "give the path of a file that exists, owner/repo, owner/repo/file.safetensors, or https://…";
+
+/// The same of a model in one file.
+const MODEL_PLACES: &str =
+    "give the path of a .safetensors or .gguf file that exists, owner/repo/file.safetensors, or https://…";
 
 /// The same of a VAE.
 const VAE_PLACES: &str =
@@ -205,7 +211,7 @@ pub fn fetch_vae(field: &'static str, name: &str, bar: &Bar) -> Result<PathBuf> 
     if path.exists() {
         return Ok(path.to_path_buf());
     }
-    if is_path(name) {
+    if is_path(name) || (is_weights(name) && name.matches('/').count() == 1) {
         return Err(missing(name, VAE_PLACES));
     }
     if is_weights(name) && name.matches('/').count() >= 2 {
