@@ -345,7 +345,7 @@ fn what_cannot_be_drawn_is_refused_with_what_would_work() {
         (json!({ "prompt": "x", "width": 100, "any_size": true }), 400, "use 96 or 104"),
         (json!({ "prompt": "x", "width": 100, "any_size": "yes" }), 400, "any_size"),
         (json!({ "prompt": "x", "width": 512 }), 400, "allows 256 at most"),
-        (json!({ "prompt": "x", "count": 3 }), 400, "allows 2 at most"),
+        (json!({ "prompt": "x", "count": 3 }), 400, "allows 1 to 2"),
         (json!({ "prompt": "x", "sampler": "magic" }), 400, "euler"),
         (json!({ "prompt": "x", "attention": "none" }), 400, "flash or sliced or full"),
         (json!({ "prompt": "x", "crop": [0, 0] }), 400, "conditioned"),
