@@ -503,7 +503,7 @@ fn what_it_cannot_start_with_is_one_line() {
         (vec!["serve"], 2, "name a model"),
         (vec!["serve", "--page", "."], 2, "./build.sh wasm"),
         (vec!["serve", "--model", "nothing"], 2, "v1-5"),
-        (vec!["serve", "--model", &model, "--port", &port], 5, &port),
+        (vec!["serve", "--model", &model, "--port", &port], 2, "use another --port"),
         (vec!["serve", "--model", &model, "--queue", "0"], 2, "queue"),
     ] {
         let output =
