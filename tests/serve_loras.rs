@@ -251,3 +251,41 @@ fn words_of_a_lora_are_those_of_its_requests() {
     let (status, job) = post(&server, "/v1/jobs", &body);
     assert_eq!((status, job["notes"].to_string().contains("not used")), (202, false), "{job}");
 }
+
+/// Whoever names a LoRA that the model cannot use is told so, and which ones it can: that is no fault of the server.
+#[test]
+fn loras_that_do_not_fit_are_faults_of_the_request() {
+    let model = tempfile::tempdir().unwrap();
+    tiny::write_model("v1-5", model.path(), tiny::Style::F16);
+    let loras = tempfile::tempdir().unwrap();
+    for name in ["kohya", "kohya-xl", "flux", "oft"] {
+        let file = format!("{name}.safetensors");
+        std::fs::copy(tiny::fixtures_dir().join("lora").join(&file), loras.path().join(file)).unwrap();
+    }
+    let whole = std::fs::read(loras.path().join("kohya.safetensors")).unwrap();
+    std::fs::write(loras.path().join("half.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    let server = serve(model.path(), Some(loras.path()), &[]);
+    for (name, words) in [
+        ("flux", &["\"flux\"", "a LoRA for Flux"][..]),
+        ("kohya-xl", &["Stable Diffusion XL", "these fit: kohya"]),
+        ("half", &["\"half\"", "not a valid safetensors file"]),
+        ("oft", &["\"oft\"", "oft"]),
+    ] {
+        let listed = json!({ "prompt": "a fox", "loras": [{ "name": name }] });
+        let tagged = json!({ "prompt": format!("a fox <lora:{name}:1>"), "steps": 1 });
+        for (path, body) in [("/v1/images/generations", &listed), ("/sdapi/v1/txt2img", &tagged)] {
+            let (status, refused) = post(&server, path, body);
+            assert_eq!(status, 400, "{path}: {refused}");
+            let error = if path.starts_with("/v1") { &refused["error"] } else { &refused };
+            assert_eq!(error["param"], if path.starts_with("/v1") { "loras" } else { "prompt" }, "{refused}");
+            let said = error["message"].as_str().or(error["detail"].as_str()).unwrap();
+            assert!(words.iter().all(|word| said.contains(word)), "{said}");
+            assert!(!said.contains(loras.path().to_str().unwrap()), "{said}");
+        }
+        // It is drawn without it as before.
+        assert_eq!(post(&server, "/v1/images/generations", &json!({ "prompt": "a fox", "steps": 1 })).0, 200);
+    }
+    let strong = json!({ "prompt": "a fox", "loras": [{ "name": "kohya", "strength": 1000 }] });
+    let (status, refused) = post(&server, "/v1/jobs", &strong);
+    assert_eq!((status, &refused["error"]["param"]), (400, &json!("loras")), "{refused}");
+}

@@ -59,7 +59,15 @@ fn settings_that_cannot_be_drawn() {
         (&["--threads", "100000"], &["threads 100000", "1 to 1024"]),
         (&["--device", "tpu"], &["tpu", "--device", "cpu, cuda, gpu"]),
         (&["--dtype", "f64"], &["f64", "--dtype", "f32, f16"]),
-        (&["--crop", "7"], &["--crop", "1024x768"]),
+        (&["--crop", "7"], &["--crop", "such as 0x0"]),
+        (&["--original-size", "7"], &["--original-size", "such as 1024x768"]),
+        (&["--strength", "x"], &["--strength", "use a number from 0 to 1"]),
+        (&["--eta", "x"], &["--eta", "use a number from 0 to 1"]),
+        (&["--steps", "x"], &["--steps", "use a whole number, 1 or more"]),
+        (&["--timesteps="], &["--timesteps", "use whole numbers with commas between them"]),
+        (&["--sigmas", "x"], &["--sigmas", "use numbers with commas between them"]),
+        (&["--sigmas", "3"], &["sigmas with a single one", "give two or more"]),
+        (&["--wildcards", "nope"], &["wildcards nope", "give a folder that exists"]),
         (&["--original-size", "64x64"], &["original size 64x64", "conditioned"]),
         (&["--attention", "none"], &["none", "flash, sliced, full"]),
         (&["--long-prompt", "drop"], &["drop", "truncate, chunks"]),
@@ -152,16 +160,68 @@ fn pictures_that_cannot_be_read() {
         ("empty.png", &["empty.png: the file is empty: use PNG, JPEG"]),
         ("cut.png", &["cut.png"]),
         ("garbage.png", &["garbage.png"]),
-        ("nowhere.png", &["nowhere.png", "No such file"]),
+        ("nowhere.png", &["nowhere.png: there is no such file", "takes the file of a picture"]),
         (".", &[".: "]),
     ];
     for (name, words) in table {
         desk.generate(&["--prompt", APPLE, "--init", name]).was_refused(FILE, words);
         desk.generate(&["--prompt", APPLE, "--init", "init.png", "--mask", name]).was_refused(FILE, words);
         desk.run(&["show", name]).was_refused(FILE, &[*name]);
+        assert!(!desk.run(&["show", name]).stderr.contains("os error"));
     }
     desk.run(&["show", "init.png"]).was_refused(FILE, &["init.png", "no parameters"]);
     assert_eq!(desk.names(), before);
+}
+
+#[test]
+fn servers_that_cannot_start() {
+    let desk = Desk::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().port().to_string();
+    let queue = "use a whole number from 1 to 1000";
+    let table: &[(&[&str], &[&str])] = &[
+        (&["--queue", "x"], &["--queue", queue]),
+        (&["--queue", "0"], &["--queue", queue]),
+        (&["--queue", "-1"], &["--queue", queue]),
+        (&["--queue", "99999999999999999999"], &["--queue", queue]),
+        (&["--port", "x"], &["--port", "use a whole number from 0 to 65535"]),
+        (&["--port", "65536"], &["--port", "use a whole number from 0 to 65535"]),
+        (&["--max-side", "-1"], &["--max-side", "use a whole number from 8 to 4096"]),
+        (&["--max-count", "65"], &["--max-count", "use a whole number from 1 to 64"]),
+        (&["--memory", "-1"], &["--memory", "give bytes as a number"]),
+        (&["--wildcards", "nope"], &["wildcards nope", "give a folder that exists"]),
+        (&["--lora-dir", "nope"], &["lora_dir nope", "give a folder that exists"]),
+        (&["--host", "nope.invalid"], &["host \"nope.invalid\"", "use --host localhost"]),
+        (&["--host", "192.0.2.1", "--no-token"], &["host 192.0.2.1", "use --host localhost"]),
+        (&["--port", &taken], &[&taken, "another program listens there", "use another --port"]),
+    ];
+    for (args, words) in table {
+        desk.run(&[&["serve", "--model", model().to_str().unwrap()], *args].concat()).was_refused(REQUEST, words);
+    }
+    // Numbers of every command are refused in plain words.
+    for (width, words) in
+        [("-64", "use a whole number, 0 or more"), ("", "use a whole number"), ("9e9", "use a whole number")]
+    {
+        desk.run(&["plan", "--model", "xl", "--width", width])
+            .was_refused(REQUEST, &["--width", words, "the version's"]);
+    }
+    desk.run(&["convert", "--model", "xl", "--weights", "q8_0", "-o", "x"])
+        .was_refused(REQUEST, &["--weights", "--type"]);
+    desk.run(&["plan", "--model", "xl", "--guidance", "x"]).was_refused(REQUEST, &["--guidance", "use a number"]);
+    if !cfg!(feature = "cuda") {
+        let words = ["--device cpu or gpu", "./build.sh cuda"];
+        desk.generate(&["--prompt", APPLE, "--device", "cuda"]).was_refused(DEVICE, &words);
+    }
+}
+
+#[test]
+fn help_names_no_source_code() {
+    let desk = Desk::new();
+    for command in ["generate", "serve", "plan", "show", "inspect", "convert", "models", "download"] {
+        let help = desk.command(&[command, "--help"]).output().unwrap().stdout;
+        let help = String::from_utf8(help).unwrap();
+        assert!(help.contains("Usage:") && !help.contains("::"), "{command}: {help}");
+    }
 }
 
 #[test]

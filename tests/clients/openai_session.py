@@ -125,6 +125,15 @@ events = list(client.images.edit(image=APPLE, stream=True, partial_images=1, pro
 check(f"images.edit as a stream: {[event.type for event in events]}",
       [event.type for event in events] == ["image_edit.partial_image", "image_edit.completed"])
 
+# Lists and objects, which this client spreads over the fields of a form.
+for settings in [{"sigmas": [14.5, 2.0, 0]}, {"timesteps": [999, 500]}, {"loras": []}]:
+    spread = client.images.edit(image=APPLE, prompt=PROMPT, extra_body={"seed": 1, "sampler": "euler", "strength": 1, **settings})
+    check(f"images.edit with {settings}", picture(spread.data[0].b64_json).size == (128, 128))
+refused("a form's LoRA", lambda: client.images.edit(image=APPLE, prompt="x", extra_body={"loras": [
+    {"name": "ink", "strength": 0.5}, {"name": "oil"}]}), "loras", ['"ink"', "--lora-dir"])
+refused("a form's pair", lambda: client.images.edit(image=APPLE, prompt="x", extra_body={"crop": [1, 2, 3]}), "crop",
+        ["two whole numbers"])
+
 # What cannot be honoured.
 for settings, words in [
     ({"quality": "high"}, ["auto"]), ({"quality": "hd"}, ["steps"]), ({"style": "baroque"}, ["vivid"]),
@@ -132,7 +141,7 @@ for settings, words in [
     ({"output_format": "gif"}, ["webp"]), ({"output_compression": 50}, ["png", "jpeg"]),
     ({"output_compression": 101, "output_format": "jpeg"}, ["100"]), ({"response_format": "bytes"}, ["url"]),
     ({"partial_images": 4, "stream": True}, ["3"]), ({"partial_images": 1}, ["stream"]), ({"size": "big"}, ["512x512"]),
-    ({"size": "100x128"}, ["96 or 128"]), ({"n": 0}, ["1 to"]), ({"n": 9}, ["8 at most"]), ({"n": "two"}, ["whole number"]),
+    ({"size": "100x128"}, ["96 or 128"]), ({"n": 0}, ["1 to 8"]), ({"n": 9}, ["1 to 8"]), ({"n": "two"}, ["whole number"]),
     ({"svg": {"model": "x"}}, ["svg"]), ({"frame_count": 3}, ["frame_count"]), ({"complexity": "low"}, ["complexity"]),
 ]:
     refused(str(settings), lambda: generate(**settings), list(settings)[0], words)

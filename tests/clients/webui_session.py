@@ -251,7 +251,7 @@ for body, param, words in [
     ({"sampler_name": "Magic"}, "sampler_name", ["Magic"]), ({"scheduler": "Magic"}, "scheduler", ["Karras"]),
     ({"steps": "many"}, "steps", ["whole number"]), ({"steps": 151}, "steps", ["1 to 150"]),
     ({"cfg_scale": 30}, "cfg_scale", ["20"]), ({"width": 100}, "width", ["96 or 104"]),
-    ({"n_iter": 9}, "batch_size", ["8 at most"]), ({"seed": -2}, "seed", ["-1"]),
+    ({"n_iter": 9}, "batch_size", ["1 to 8"]), ({"seed": -2}, "seed", ["-1"]),
     ({"override_settings": {"sd_model_checkpoint": "v1-5"}}, "sd_model_checkpoint", [MODEL]),
 ]:
     refused(str(body), "txt2img", {**base, **body}, words, param)

@@ -13,14 +13,18 @@ use crate::numbers::parse_bytes;
 use crate::tiles_folder::TilesFolder;
 use crate::{loras, part_file};
 
+/// Whether this program can use NVIDIA's own interface.
+const HAS_CUDA: bool = cfg!(feature = "cuda");
+
 /// The options.
 #[derive(Clone, clap::Args)]
 pub struct EngineArgs {
     /// Where the models run.
     #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
-    /// The type that numbers are held in.
-    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    /// The type that is computed in: f32, f16 (half the memory; on the CPU arithmetic stays in 32 bits), or auto, which is f16
+    /// on a GPU that has it and f32 elsewhere. Weights on the GPU are held as --weights says, whatever this is.
+    #[arg(long, value_enum, hide_possible_values = true, default_value_t = Dtype::Auto)]
     dtype: Dtype,
     /// The type that weights are held in. f32 keeps the values of an f32 or quantised checkpoint exactly; with q8_0 and
     /// q4_0 the large matrices have 8 or 4 bits, for devices with little memory [default: f16 on the GPU, else as --dtype
@@ -84,6 +88,11 @@ impl EngineArgs {
 /// # Errors
 /// As [`Device::open`].
 pub async fn open_device(settings: &EngineSettings) -> Result<Device> {
+    if settings.device == DeviceName::Cuda && !HAS_CUDA {
+        let reason = "this program is built without it: use --device cpu or gpu, or darkroom-cuda, which ./build.sh cuda \
+            makes";
+        return Err(Error::Device { device: "cuda".into(), reason: reason.into() });
+    }
     let device = Device::open(settings).await?;
     if let Some(caps) = device.caps().filter(|caps| settings.matrices && caps.matrices.is_none()) {
         let why = if caps.wrong_matrices { "gives wrong results with them" } else { "has none" };

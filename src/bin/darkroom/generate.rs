@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod interrupt;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -237,8 +238,8 @@ fn summary(
 
 /// The start picture and the mask, with a note on how the mask was read where that may surprise.
 fn read_pictures(args: &Args) -> Result<(Pictures, Option<&'static str>)> {
-    let start_picture = args.init.as_deref().map(|path| read_picture(path, decode)).transpose()?;
-    let mask = args.mask.as_deref().map(|path| read_picture(path, decode_mask)).transpose()?;
+    let start_picture = args.init.as_deref().map(|path| read_picture("--init", path, decode)).transpose()?;
+    let mask = args.mask.as_deref().map(|path| read_picture("--mask", path, decode_mask)).transpose()?;
     let (mask, note) = mask.map_or((None, None), |(mask, note)| (Some(mask), note));
     match (args.outpaint, start_picture) {
         (Some(border), Some(picture)) => Ok((extended(&picture, mask, border)?, note)),
@@ -264,8 +265,18 @@ fn extended(picture: &RgbImage, mask: Option<RgbImage>, border: Border) -> Resul
     Ok(Pictures { start_picture: Some(picture.extended(border)), mask: Some(mask.extended_as_mask(border)) })
 }
 
-fn read_picture<T>(path: &Path, decode: fn(&[u8]) -> Result<T>) -> Result<T> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+fn read_picture<T>(option: &str, path: &Path, decode: fn(&[u8]) -> Result<T>) -> Result<T> {
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            let reason = format!("there is no such file: {option} takes the file of a picture");
+            Error::Image { what: path.display().to_string(), reason }
+        }
+        ErrorKind::IsADirectory => {
+            let reason = format!("this is a folder: {option} takes the file of a picture");
+            Error::Image { what: path.display().to_string(), reason }
+        }
+        _ => Error::io(path, error),
+    })?;
     decode(&bytes).map_err(|error| error.about(path.display().to_string()))
 }
 

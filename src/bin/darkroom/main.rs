@@ -104,8 +104,22 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    complain(&error.to_string());
+    complain(&match error {
+        Error::Io { path, source } => format!("{path}: {}", in_plain_words(source)),
+        other => other.to_string(),
+    });
     ExitCode::from(exit_code(error))
+}
+
+/// What the system says of a file, without its number for it.
+fn in_plain_words(error: &std::io::Error) -> String {
+    match (error.kind(), error.raw_os_error()) {
+        (_, None) => error.to_string(),
+        (ErrorKind::NotFound, _) => "there is no such file or folder".to_owned(),
+        (ErrorKind::PermissionDenied, _) => "this user may not open it, or not write there".to_owned(),
+        (ErrorKind::IsADirectory, _) => "this is a folder: give a file".to_owned(),
+        (_, Some(number)) => error.to_string().replace(&format!(" (os error {number})"), ""),
+    }
 }
 
 /// One line on standard error, whatever a file's name or a library's message has in it.
@@ -129,16 +143,24 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     let text = text.split("\n\nUsage:").next().unwrap_or(text).replace("For more information, try '--help'.", "");
     let parts: Vec<&str> = text.split("\n\n").map(str::trim).filter(|part| !part.is_empty()).collect();
     let mut message = parts.join("; ");
+    if let Some((start, reason)) = message.rsplit_once("': ")
+        && let Some(plain) = numbers::in_plain_words(reason)
+    {
+        message = format!("{start}': {plain}");
+    }
     let mut command = Cli::command();
     // Arguments have no names to print before.
     command.build();
-    if let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg)
-        && let Some(help) = command
-            .get_subcommands()
-            .flat_map(clap::Command::get_arguments)
-            .find_map(|a| (a.to_string() == *arg).then(|| a.get_help()).flatten())
-    {
-        message += &format!(" ({help})");
+    let called = std::env::args_os().skip(1).find_map(|name| command.find_subcommand(name));
+    if let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg) {
+        let is_called = |name: &str| called.is_some_and(|command| command.get_name() == name);
+        if error.kind() == clap::error::ErrorKind::UnknownArgument && is_called("convert") && arg == "--weights" {
+            message += "; the type of the weights that convert writes is --type's";
+        }
+        let mut arguments = called.into_iter().flat_map(clap::Command::get_arguments);
+        if let Some(help) = arguments.find_map(|a| (a.to_string() == *arg).then(|| a.get_help()).flatten()) {
+            message += &format!(" ({help})");
+        }
     }
     complain(&format!("{message}; see also darkroom help"));
     ExitCode::from(code)

@@ -83,6 +83,10 @@ impl WildcardsFolder {
 /// The folder's text files, in the order of their names.
 fn list(folder: &Path) -> Result<Vec<ListFile>> {
     // The folder that was named has to be one; below it, what cannot be opened is left out.
+    if !folder.is_dir() {
+        let (got, expected) = (folder.display().to_string(), "give a folder that exists".into());
+        return Err(Error::Request { field: "wildcards", got, expected });
+    }
     std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))?;
     let mut met = Met::default();
     collect(folder, "", 0, &mut met)?;

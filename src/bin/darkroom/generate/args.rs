@@ -11,7 +11,7 @@ use darkroom::sampler::{Sampler, Spacing};
 use crate::engine_args::EngineArgs;
 use crate::loras::{self, LoraArg, lora};
 use crate::model_args::ModelArgs;
-use crate::numbers::{border, number, pair, seed, whole};
+use crate::numbers::{border, corner, fraction, level, number, positive, seed, size, timestep, whole};
 
 /// `darkroom generate`.
 #[derive(clap::Args)]
@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     pub preset: Option<Preset>,
     /// Denoising steps, 1 to 150 [default: the version's].
-    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
+    #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     pub steps: Option<usize>,
     /// Guidance scale, 0 to 20; at 1 and below there is no guidance [default: the version's].
     #[arg(long, allow_negative_numbers = true, value_parser = number)]
@@ -51,13 +51,13 @@ pub struct Args {
     #[arg(long, value_enum)]
     pub spacing: Option<Spacing>,
     /// How much noise the samplers ddim and tcd add in each step, 0 to 1 [default: 0].
-    #[arg(long, allow_negative_numbers = true, value_parser = number)]
+    #[arg(long, allow_negative_numbers = true, value_parser = fraction)]
     pub eta: Option<f64>,
     /// The training steps to visit, in place of a number of steps: 999,850,736 and so on down.
-    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "T,T,…")]
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "T,T,…", value_parser = timestep)]
     pub timesteps: Option<Vec<usize>>,
     /// The noise levels to visit (for the sampler euler), from large to small, usually with 0 as the last one.
-    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "S,S,…")]
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, value_name = "S,S,…", value_parser = level)]
     pub sigmas: Option<Vec<f64>>,
     /// Seed of the first picture; the next ones count on [default: random, printed].
     #[arg(long, allow_negative_numbers = true, value_parser = seed)]
@@ -67,17 +67,17 @@ pub struct Args {
     #[arg(long, value_name = "SEED", allow_negative_numbers = true, value_parser = seed)]
     pub variation_seed: Option<u64>,
     /// How far, 0 (the picture of --seed) to 1 (the noise of --variation-seed).
-    #[arg(long, value_name = "STRENGTH", allow_negative_numbers = true, value_parser = number)]
+    #[arg(long, value_name = "STRENGTH", allow_negative_numbers = true, value_parser = fraction)]
     pub variation_strength: Option<f64>,
     /// Where the noise of a seed comes from: torch's generator on the CPU, as in diffusers and ComfyUI, or its CUDA
     /// generator (Philox), as in AUTOMATIC1111 and Forge [default: cpu].
     #[arg(long, value_enum)]
     pub noise: Option<Noise>,
     /// Width in pixels [default: the start picture's, rounded down to what the model can draw; without one the model's].
-    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
+    #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     pub width: Option<usize>,
     /// Height in pixels [default: likewise].
-    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
+    #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     pub height: Option<usize>,
     /// Allow sides that are any multiple of 8, as diffusers does, and not only of 64 (XL: 32), which models are at their
     /// best at.
@@ -91,7 +91,7 @@ pub struct Args {
     #[arg(long, value_parser = clap::value_parser!(Fit))]
     pub fit: Option<Fit>,
     /// How far to go from it, 0 to 1 [default: 0.8; with a mask 1, for XL 0.9999].
-    #[arg(long, allow_negative_numbers = true, value_parser = number)]
+    #[arg(long, allow_negative_numbers = true, value_parser = fraction)]
     pub strength: Option<f64>,
     /// A picture that is white where `--init` is repainted; one of a single colour is transparent there instead.
     #[arg(long)]
@@ -107,16 +107,16 @@ pub struct Args {
     #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, value_parser = number)]
     pub mask_blur: Option<f64>,
     /// How many pictures.
-    #[arg(long, allow_negative_numbers = true, value_parser = whole, default_value_t = 1)]
+    #[arg(long, allow_negative_numbers = true, value_parser = positive, default_value_t = 1)]
     pub count: usize,
     /// XL's conditioning on the size of the original photograph [default: the picture's own].
-    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = pair)]
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
     pub original_size: Option<(usize, usize)>,
     /// XL's conditioning on the crop of the training photograph, from the left and the top [default: 0x0].
-    #[arg(long, value_name = "LEFTxTOP", value_parser = pair)]
+    #[arg(long, value_name = "LEFTxTOP", value_parser = corner)]
     pub crop: Option<(usize, usize)>,
     /// Leave out this many of the text encoder's last layers.
-    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
+    #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     pub clip_skip: Option<usize>,
     /// How --clip-skip counts: layers left out, as diffusers, or, as AUTOMATIC1111, which layer from the end is read
     /// [default: diffusers].
@@ -125,8 +125,9 @@ pub struct Args {
     /// What the prompts are written in.
     #[arg(long, value_enum, default_value_t = PromptSyntax::A1111)]
     pub prompt_syntax: PromptSyntax,
-    /// What to do with prompts of more than 75 tokens [default: chunks; with --prompt-syntax plain truncate].
-    #[arg(long, value_enum)]
+    /// What to do with prompts of more than 75 tokens: truncate (cut them, as diffusers does, and tell what was cut) or chunks
+    /// (encode them in chunks, which end where the prompt syntax says) [default: chunks; with --prompt-syntax plain truncate].
+    #[arg(long, value_enum, hide_possible_values = true)]
     pub long_prompt: Option<LongPrompt>,
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -137,7 +138,7 @@ pub struct Args {
     #[arg(long)]
     pub profile: bool,
     /// Threads on the CPU; with --device gpu they compile kernels and merge LoRAs [default: all].
-    #[arg(long, allow_negative_numbers = true, value_parser = whole)]
+    #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     pub threads: Option<usize>,
     /// The PNG to write; with `--count` above 1, NAME-1.png, NAME-2.png and so on.
     #[arg(short, long, value_name = "OUT.png")]

@@ -23,6 +23,26 @@ pub struct Failure {
     param: Option<String>,
 }
 
+/// A setting that a door calls by another name.
+pub struct Renamed {
+    ours: &'static str,
+    theirs: &'static str,
+    /// Whether its values are ours, so that what is said of one is true of the other.
+    is_same: bool,
+}
+
+impl Renamed {
+    /// One that differs in its name alone.
+    pub const fn same(ours: &'static str, theirs: &'static str) -> Self {
+        Renamed { ours, theirs, is_same: true }
+    }
+
+    /// One from which ours is computed, or that holds it among others.
+    pub const fn of_another(ours: &'static str, theirs: &'static str) -> Self {
+        Renamed { ours, theirs, is_same: false }
+    }
+}
+
 impl Failure {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let mut message: String = message.into();
@@ -44,10 +64,17 @@ impl Failure {
         self
     }
 
-    /// The same where a door has another name for the setting: `names` are pairs of ours and its own.
-    pub fn renamed(mut self, names: &[(&str, &str)]) -> Self {
-        if let Some((_, theirs)) = names.iter().find(|(ours, _)| self.param.as_deref() == Some(ours)) {
-            self.param = Some((*theirs).to_owned());
+    /// The same where a door has another name for the setting.
+    pub fn renamed(mut self, names: &[Renamed]) -> Self {
+        let Some(name) = names.iter().find(|name| self.param.as_deref() == Some(name.ours)) else { return self };
+        self.param = Some(name.theirs.to_owned());
+        // Messages begin with the setting.
+        let rest = [name.ours.to_owned(), name.ours.replace('_', " ")].into_iter().find_map(|ours| {
+            let rest = self.message.strip_prefix(&ours).filter(|rest| rest.starts_with([' ', ':']))?;
+            Some(rest.to_owned())
+        });
+        if let Some(rest) = rest.filter(|_| name.is_same) {
+            self.message = format!("{}{rest}", name.theirs);
         }
         self
     }
@@ -105,6 +132,8 @@ impl From<Error> for Failure {
         let class = error.class();
         let failure = Failure::new(status(class), class.code(), error.to_string());
         match error.field() {
+            // One of the list, as the library and the command line call it.
+            Some(field) if field == "lora" => failure.about("loras"),
             Some(field) => failure.about(&field),
             None => failure,
         }

@@ -41,7 +41,8 @@ pub fn find_page(given: Option<PathBuf>) -> Result<Option<PathBuf>> {
 pub fn service(page: Option<PathBuf>) -> Router {
     match page {
         Some(page) => page_files::service(page),
-        None => Router::new().fallback(async || (StatusCode::NOT_FOUND, "no page is served here, only /v1\n")),
+        None => Router::new()
+            .fallback(async || (StatusCode::NOT_FOUND, "no page is served here: /openapi.json lists what there is\n")),
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
@@ -39,6 +40,22 @@ pub struct Asked<T> {
 pub struct Raw {
     pub bytes: Bytes,
     pub held: Held,
+}
+
+/// Parts of a path, with a refusal in the form that all others have.
+pub struct InPath<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = Path::from_request_parts(parts, state).await;
+        let refused = |_| {
+            let message = format!("the path {} is not possible: names in it are in UTF-8", parts.uri.path());
+            Failure::new(StatusCode::NOT_FOUND, "no_route", message)
+        };
+        path.map(|Path(names)| InPath(names)).map_err(refused)
+    }
 }
 
 /// The most bytes of one body: half of what all uploads together may take.

@@ -8,8 +8,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_path_to_error::Track;
 
 use super::failure::Failure;
+use super::strict::Strict;
 
 /// The most values of one body. A request has a few dozen; each costs many times its text once it is parsed.
 const MAX_VALUES: usize = 10_000;
@@ -25,13 +27,37 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     // A list would be taken for the settings in the order of their declaration.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| b"[\"0123456789-tfn".contains(byte)) {
-        return Err(Failure::request("the body is no JSON object: send {\"prompt\": \"...\"}"));
+        return Err(Failure::request("the body is not a JSON object: send one, {…}, with the settings by their names"));
+    }
+    // What a client compressed begins like this: gzip, zstd.
+    if bytes.starts_with(b"\x1f\x8b") || bytes.starts_with(b"\x28\xb5\x2f\xfd") {
+        return Err(Failure::request("the body is compressed: send it as it is, without Content-Encoding"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|error| explain(&error.path().to_string(), error.inner()))?;
+    let parsed = read(&mut deserializer)?;
     deserializer.end().map_err(|error| explain(".", &error))?;
     Ok(parsed)
+}
+
+/// Reads a value, and says where in it something is wrong.
+fn read<'de, T: Deserialize<'de>, D: Deserializer<'de, Error = serde_json::Error>>(value: D) -> Result<T, Failure> {
+    let mut track = Track::new();
+    let read = T::deserialize(Strict(serde_path_to_error::Deserializer::new(value, &mut track)));
+    read.map_err(|error| explain(&track.path().to_string(), &error))
+}
+
+/// A value of any type, from the text of a form's field.
+///
+/// # Errors
+/// As [`parse`].
+pub fn value(name: &str, text: &str) -> Result<Value, Failure> {
+    if count_values(text.as_bytes()) > MAX_VALUES {
+        return Err(Failure::of(name, format!("{name} has more than {MAX_VALUES} values: a request has a few dozen")));
+    }
+    serde_json::from_str(text).map_err(|error| {
+        let why = if error.is_eof() { "it ends early" } else { "it is malformed" };
+        Failure::of(name, format!("{name} is not JSON: {why} at column {}", error.column()))
+    })
 }
 
 /// The same of values that are there already.
@@ -39,7 +65,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
 /// # Errors
 /// As [`parse`].
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
-    serde_path_to_error::deserialize(value).map_err(|error| explain(&error.path().to_string(), error.inner()))
+    read(value)
 }
 
 /// What a door takes beside the settings of a [`Request`], in the same object.
@@ -145,6 +171,10 @@ fn count_values(bytes: &[u8]) -> usize {
 fn explain(path: &str, error: &serde_json::Error) -> Failure {
     let whole = error.to_string();
     let place = format!("line {}, column {}", error.line(), error.column());
+    if whole.starts_with("number out of range") {
+        let message = format!("{path} has a number that is too large: use a smaller one");
+        return Failure::of(path, message);
+    }
     if !error.is_data() {
         // What serde_json says where one half of a pair is read without the other.
         let is_half = whole.starts_with("lone leading surrogate") || whole.starts_with("unexpected end of hex escape");
@@ -178,6 +208,14 @@ fn explain(path: &str, error: &serde_json::Error) -> Failure {
         let message = format!("{field} {:?} is not possible: use {}", quoted(text), known.join(" or "));
         return Failure::of(field, message);
     }
+    if let Some((got, expected)) = text.strip_prefix("invalid length ").and_then(|rest| rest.split_once(", expected "))
+    {
+        let values = if got == "1" { "value" } else { "values" };
+        return Failure::of(
+            field,
+            format!("{field} of {got} {values} is not possible: use {}", kind_of(field, expected)),
+        );
+    }
     let invalid = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
     if let Some((got, expected)) = invalid.and_then(|rest| rest.rsplit_once(", expected ")) {
         let got = got.split_once(' ').map_or(got, |(kind, value)| match kind {
@@ -186,15 +224,27 @@ fn explain(path: &str, error: &serde_json::Error) -> Failure {
             "floating" => value.trim_start_matches("point ").trim_matches('`'),
             _ => got,
         });
-        let got: String = got.chars().take(60).collect();
-        return Failure::of(field, format!("{field} {got} is not possible: use {}", kind_of(expected)));
+        let got: String = match got {
+            "sequence" => "as a list".into(),
+            "map" => "as an object".into(),
+            "unit value" => "null".into(),
+            other => other.chars().take(60).collect(),
+        };
+        return Failure::of(field, format!("{field} {got} is not possible: use {}", kind_of(field, expected)));
     }
     Failure::of(field, format!("{field}: {text}"))
 }
 
 /// A type, as people call it.
-fn kind_of(expected: &str) -> String {
+fn kind_of(field: &str, expected: &str) -> String {
     match expected {
+        "a tuple of size 2" => {
+            let example = if field == "crop" { "left and top, such as [0, 0]" } else { "such as [1024, 768]" };
+            format!("a list of two whole numbers of pixels, {example}")
+        }
+        _ if field.starts_with("loras[") && expected.starts_with("struct ") => {
+            "an object, such as {\"name\": \"ink\", \"strength\": 0.8}".into()
+        }
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more".into(),
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".into(),
         "f32" | "f64" => "a number".into(),

@@ -32,12 +32,14 @@ mod failure;
 mod files;
 mod follow;
 mod form;
+mod form_fields;
 mod guard;
 mod intake;
 mod job;
 mod json;
 mod memory;
 mod menu;
+mod methods;
 mod metrics;
 mod models_folder;
 mod openai;
@@ -51,9 +53,11 @@ mod request;
 mod room;
 mod routes;
 mod signals;
+mod strict;
 mod upload;
 mod webui;
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -70,7 +74,7 @@ use tokio::time::timeout;
 use crate::bar::Bar;
 use crate::engine_args::EngineArgs;
 use crate::loras::LoraFolder;
-use crate::numbers::parse_bytes;
+use crate::numbers::{between, parse_bytes};
 use crate::wildcards::WildcardsFolder;
 use crate::{print_line, source};
 use connection::Hall;
@@ -130,7 +134,7 @@ pub struct Args {
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
     /// The port; 0 takes a free one.
-    #[arg(long, default_value_t = 8080)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 8080, value_parser = between::<0, { u16::MAX }>)]
     port: u16,
     /// The folder of the page [default: www beside the program or where it is started].
     #[arg(long)]
@@ -138,17 +142,17 @@ pub struct Args {
     #[command(flatten)]
     engine: EngineArgs,
     /// How many requests may wait; more are answered with 429.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 16, value_parser = between::<1, 1000>)]
     queue: u16,
     /// The longest side of a picture, in pixels.
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(8..=4096))]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1024, value_parser = between::<8, 4096>)]
     max_side: u16,
     /// The most pictures of one request.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 8, value_parser = between::<1, 64>)]
     max_count: u16,
     /// What clients can make the server hold, beside the model and what drawing needs: bytes, or 512MB, 2GiB [default: a
     /// quarter of the memory that is available, 2 GiB at most].
-    #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = parse_memory)]
     memory: Option<u64>,
     /// What requests must carry: Authorization: Bearer TOKEN. Better given as DARKROOM_TOKEN in the environment, since
     /// other users of the machine see its command lines.
@@ -205,9 +209,9 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
     let refused = |reason: String| Error::Request {
         field: "host",
         got: format!("{host:?}"),
-        expected: format!("{reason}: use localhost, an address of this machine, or 0.0.0.0 for all of them"),
+        expected: format!("{reason}: use --host localhost, an address of this machine, or 0.0.0.0 for all of them"),
     };
-    let found = (bare, port).to_socket_addrs().map_err(|error| refused(error.to_string()))?;
+    let found = (bare, port).to_socket_addrs().map_err(|_| refused("no address is known for it".into()))?;
     let mut addresses: Vec<SocketAddr> = found.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.dedup();
@@ -310,12 +314,33 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
+/// Why nothing can be listened to at an address, with what would work.
+fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
+    let refused = |field, got: String, expected: &str| Error::Request { field, got, expected: expected.into() };
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            let expected = "another program listens there: use another --port, or --port 0 for a free one";
+            refused("port", address.port().to_string(), expected)
+        }
+        ErrorKind::PermissionDenied => {
+            let expected = "this user may not listen there: use a --port from 1024 on, or --port 0 for a free one";
+            refused("port", address.port().to_string(), expected)
+        }
+        ErrorKind::AddrNotAvailable => {
+            let expected = "this machine does not have that address: use --host localhost, an address that it has, or \
+                0.0.0.0 for all of them";
+            refused("host", address.ip().to_string(), expected)
+        }
+        _ => Error::Io { path: address.to_string(), source: error },
+    }
+}
+
 /// Listens on the first address, and on the others where that is possible, on the same port.
 async fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     for address in addresses {
         let mut address = *address;
-        let failed = |source| Error::Io { path: address.to_string(), source };
+        let failed = |error| cannot_listen(address, error);
         let Some(first) = listeners.first() else {
             listeners.push(TcpListener::bind(address).await.map_err(failed)?);
             continue;
@@ -343,7 +368,7 @@ impl Server {
         let Server { desk, hall, guard, origins, page } = self;
         let has_page = page.is_some();
         let app = routes::routes(Arc::clone(&desk), Arc::clone(&hall), guard).fallback_service(files::service(page));
-        let app = cors::with_origins(files::with_headers(app, &origins), origins);
+        let app = methods::with_methods(cors::with_origins(files::with_headers(app, &origins), origins));
         let (end, ending) = watch::channel(false);
         let mut first = None;
         for listener in listeners {

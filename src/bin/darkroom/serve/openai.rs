@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use base64::Engine;
@@ -17,10 +17,10 @@ use darkroom::request::{MAX_GUIDANCE_SCALE, MAX_STEPS};
 use serde_json::{Value, json};
 
 use super::desk::Desk;
-use super::failure::Failure;
+use super::failure::{Failure, Renamed};
 use super::follow::{Finished, Followed};
 use super::form;
-use super::intake::{Asked, Raw, SMALL_BODY_BYTES};
+use super::intake::{Asked, InPath, Raw, SMALL_BODY_BYTES};
 use super::memory::Held;
 use super::menu::{Limits, MAX_PROMPT_BYTES, Model};
 use super::openai_request::{Delivery, Door, ImagesRequest};
@@ -28,7 +28,8 @@ use super::openai_stream;
 use super::{answer, json};
 
 /// Names of settings here and there.
-const NAMES: [(&str, &str); 3] = [("width", "size"), ("height", "size"), ("count", "n")];
+const NAMES: [Renamed; 3] =
+    [Renamed::of_another("width", "size"), Renamed::of_another("height", "size"), Renamed::same("count", "n")];
 
 /// Seconds since 1970.
 pub fn now() -> u64 {
@@ -68,7 +69,7 @@ pub async fn models(State(desk): State<Arc<Desk>>) -> Json<Value> {
 }
 
 /// One model. Its name may have a slash, written as it is or as `%2F`.
-pub async fn model(State(desk): State<Arc<Desk>>, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
+pub async fn model(State(desk): State<Arc<Desk>>, InPath(name): InPath<String>) -> Result<Json<Value>, Failure> {
     let idx = desk.menu.model_idx(Some(&name))?;
     Ok(Json(model_object(&*desk.menu.model(idx)?, &desk.menu.limits)))
 }
@@ -90,7 +91,8 @@ pub async fn edits(
 ) -> Result<Response, Failure> {
     let is_form = form::is_form(&headers);
     if !is_form && !super::intake::is_json(&headers) {
-        let message = "send a form (Content-Type: multipart/form-data) with image and prompt";
+        let message = "send a form (Content-Type: multipart/form-data) with image and prompt, or JSON \
+            (Content-Type: application/json) with the picture in base64";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_a_form", message));
     }
     let n_bytes = bytes.len();

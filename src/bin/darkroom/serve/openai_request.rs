@@ -7,10 +7,11 @@ use axum::body::Bytes;
 use darkroom::request::Request;
 use serde::de::{Error, MapAccess};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::failure::Failure;
 use super::form::Part;
+use super::form_fields::FormFields;
 use super::json::{self, Beside, put};
 use super::request::JobRequest;
 use super::upload::{MaskForm, Upload};
@@ -171,7 +172,9 @@ impl ImagesRequest {
                 let name = if self.image.is_some() { "image" } else { "mask" };
                 return refuse(name, format!("{name} is not possible here: send it to /v1/images/edits"));
             }
-            Door::Edit if self.image.is_none() => return refuse("image", "image is missing"),
+            Door::Edit if self.image.is_none() => {
+                return refuse("image", "image is missing: send the picture to start from");
+            }
             _ => {}
         }
         let (width, height) = self.size.as_deref().map_or(Ok((None, None)), parse_size)?;
@@ -192,7 +195,7 @@ impl ImagesRequest {
     /// # Errors
     /// 400 with the part that is not possible.
     pub fn from_form(parts: Vec<Part>, body: &Bytes) -> Result<Self, Failure> {
-        let mut values = Map::new();
+        let mut fields = FormFields::default();
         let (mut images, mut masks) = (Vec::new(), Vec::new());
         for part in parts {
             let name = field_of(&part.name);
@@ -203,13 +206,11 @@ impl ImagesRequest {
                 _ => {
                     let text = std::str::from_utf8(&part.bytes);
                     let text = text.or_else(|_| refuse(name, format!("{name} is not text in UTF-8")))?;
-                    if values.insert(name.to_owned(), value_of(name, text)).is_some() {
-                        return refuse(name, format!("{name} is given twice"));
-                    }
+                    fields.add(name, &part.name[name.len()..], text)?;
                 }
             }
         }
-        let mut request: ImagesRequest = json::from_value(Value::Object(values))?;
+        let mut request: ImagesRequest = json::from_value(Value::Object(fields.values))?;
         // A slice keeps the whole body. Where that is much more than the pictures, they are copied out of it.
         let n_bytes: usize = images.iter().chain(&masks).map(Bytes::len).sum();
         let keep =
@@ -233,19 +234,6 @@ fn one(mut files: Vec<Bytes>, name: &'static str) -> Result<Option<Bytes>, Failu
     match files.len() {
         0 | 1 => Ok(files.pop()),
         n => refuse(name, format!("{n} pictures as {name} are not possible: send one, the models here start from one")),
-    }
-}
-
-/// A form's text as JSON would have it. Prompts stay text, whatever they look like.
-fn value_of(name: &str, text: &str) -> Value {
-    const TEXTS: [&str; 6] = ["prompt", "negative_prompt", "user", "safety_identifier", "model", "sampler"];
-    // As form fields of several programs spell them, Python's among them.
-    match text {
-        _ if TEXTS.contains(&name) => Value::from(text),
-        "true" | "True" => Value::from(true),
-        "false" | "False" => Value::from(false),
-        "" | "null" | "None" => Value::Null,
-        _ => text.parse::<serde_json::Number>().map_or_else(|_| Value::from(text), Value::Number),
     }
 }
 

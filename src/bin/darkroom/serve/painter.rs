@@ -8,16 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use darkroom::checkpoint::lora::LoraFile;
 use darkroom::engine::{Device, Engine, EngineSettings, Expected, Pictures};
 use darkroom::error::Class;
 use darkroom::image::{RgbImage, encode, encode_png};
-use darkroom::pipeline::{Embedding, Event, Stage};
+use darkroom::pipeline::{Embedding, Event, ModelConfigs, Stage};
 use darkroom::request::{LoraUse, SDConfig};
+use darkroom::weights::DiskSource;
 use darkroom::{Error, Result};
 
 use crate::engine_args::open_device;
 use crate::exit_code;
-use crate::loras::{Entry, LocalLora, OpenLora, Stamp, add_embeddings};
+use crate::loras::{Entry, LocalLora, LoraFolder, OpenLora, Stamp, add_embeddings};
 
 use super::desk::Desk;
 use super::failure::Failure;
@@ -26,6 +28,9 @@ use super::upload::{Role, Upload};
 
 /// How many LoRAs a model knows at a time. What is known of each are names and headers.
 const MAX_KNOWN: usize = 64;
+
+/// How many files of a folder are tried to name some that fit a model.
+const MAX_TRIED: usize = 20;
 
 /// Progress is told at most this often.
 const PROGRESS: Duration = Duration::from_millis(50);
@@ -82,6 +87,35 @@ fn may_have_lost_weights(error: &Error) -> bool {
         | Class::Storage
         | Class::Cancelled => false,
     }
+}
+
+/// A LoRA that cannot be used, or not with this model: whoever named it can name another one. `fitting` has names of some
+/// that fit. Where the folder is, is nobody else's business.
+fn unfit_lora(lora: &LocalLora, error: Error, fitting: &[String]) -> Error {
+    if error.class() != Class::Model {
+        return error;
+    }
+    let file = lora.path.file_name().unwrap_or_default().to_string_lossy();
+    let why = error.to_string().replace(&lora.path.display().to_string(), &file);
+    let others = match fitting {
+        [] => String::new(),
+        names => format!("; these fit: {}", names.join(", ")),
+    };
+    Error::Request { field: "lora", got: format!("{:?}", lora.name), expected: format!("{why}{others}") }
+}
+
+/// The names of files that fit a model, of the first few in the folder.
+async fn fitting(folder: &LoraFolder, configs: &ModelConfigs) -> Vec<String> {
+    let mut names = Vec::new();
+    for Entry { stem, path, .. } in folder.entries().into_iter().take(MAX_TRIED) {
+        // One that cannot be read is none of those that fit.
+        let Ok(source) = DiskSource::open(&path) else { continue };
+        let Ok(file) = LoraFile::open(stem.clone(), Box::new(source)).await else { continue };
+        if file.fit(configs, None).is_ok() {
+            names.push(stem);
+        }
+    }
+    names
 }
 
 struct Painter<'d> {
@@ -196,12 +230,15 @@ impl Painter<'_> {
         for LoraUse { name, .. } in used {
             let Entry { path, stamp, .. } = folder.find(&name)?;
             if self.bundled.get(&path).is_none_or(|(known, _)| *known != stamp) {
-                let lora = LocalLora { name, path: path.clone() }.open(self.hash_of(&path, &stamp)).await?;
+                let local = LocalLora { name, path: path.clone() };
+                let lora =
+                    local.open(self.hash_of(&path, &stamp)).await.map_err(|error| unfit_lora(&local, error, &[]))?;
                 self.keep_hash(&path, &stamp, &lora);
                 if self.bundled.len() > MAX_KNOWN {
                     self.bundled.clear();
                 }
-                self.bundled.insert(path.clone(), (stamp, lora.embeddings().await?));
+                let bundled = lora.embeddings().await.map_err(|error| unfit_lora(&local, error, &[]))?;
+                self.bundled.insert(path.clone(), (stamp, bundled));
             }
             let bundled = self.bundled.get(&path).map(|(_, bundled)| bundled.as_slice()).unwrap_or_default();
             add_embeddings(&mut all, bundled.iter().cloned());
@@ -239,10 +276,13 @@ impl Painter<'_> {
                 continue;
             }
             let local = LocalLora { name: name.clone(), path: path.clone() };
-            let lora = local.open(self.hash_of(&path, &stamp)).await?;
+            let lora = local.open(self.hash_of(&path, &stamp)).await.map_err(|error| unfit_lora(&local, error, &[]))?;
             self.keep_hash(&path, &stamp, &lora);
             let Some(Loaded { engine, .. }) = &self.loaded else { return Ok(()) };
-            let lora = lora.fit(engine.configs())?;
+            let lora = match lora.fit(engine.configs()) {
+                Ok(lora) => lora,
+                Err(error) => return Err(unfit_lora(&local, error, &fitting(folder, engine.configs()).await)),
+            };
             for note in &lora.notes {
                 log::warn!("{note}");
             }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -23,7 +23,7 @@ use super::connection::Hall;
 use super::desk::{Desk, Listening};
 use super::failure::Failure;
 use super::guard::{self, Guard};
-use super::intake::Asked;
+use super::intake::{Asked, InPath};
 use super::job::{Job, Preview, Progress};
 use super::request::JobRequest;
 use super::{answer, metrics, openai, openapi, webui};
@@ -33,7 +33,6 @@ pub fn routes(desk: Arc<Desk>, hall: Arc<Hall>, guard: Arc<Guard>) -> Router {
     let open = Router::new()
         .route("/health", get(health))
         .route("/openapi.json", get(openapi::description))
-        .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&guard), guard::by_name))
         .with_state(Arc::clone(&desk));
     let list = if guard.lets_strangers_in() { get(refuse_list) } else { get(list_jobs) };
@@ -49,7 +48,6 @@ pub fn routes(desk: Arc<Desk>, hall: Arc<Hall>, guard: Arc<Guard>) -> Router {
         .route("/v1/images/generations", post(openai::generations))
         .route("/v1/images/edits", post(openai::edits))
         .route("/v1/{*rest}", axum::routing::any(no_route))
-        .method_not_allowed_fallback(wrong_method)
         .merge(webui::routes())
         .with_state(desk)
         .merge(metrics)
@@ -69,11 +67,6 @@ async fn metrics(State((desk, hall)): State<(Arc<Desk>, Arc<Hall>)>) -> Response
 async fn no_route(request: Request) -> Failure {
     let message = format!("there is no {}: /openapi.json lists what there is", request.uri().path());
     Failure::new(StatusCode::NOT_FOUND, "no_route", message)
-}
-
-async fn wrong_method(request: Request) -> Failure {
-    let message = format!("{} takes no {}", request.uri().path(), request.method());
-    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message)
 }
 
 fn no_job(id: &str) -> Failure {
@@ -143,24 +136,27 @@ async fn refuse_list() -> Failure {
     Failure::new(StatusCode::FORBIDDEN, "needs_token", message)
 }
 
-async fn show_job(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+async fn show_job(State(desk): State<Arc<Desk>>, InPath(id): InPath<String>) -> Result<Json<Value>, Failure> {
     desk.look(&id, |job, position| Json(job.to_json(position))).ok_or_else(|| no_job(&id))
 }
 
 /// Stops the job and says where it is; one that is being drawn stops between two operations.
-async fn cancel_job(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+async fn cancel_job(State(desk): State<Arc<Desk>>, InPath(id): InPath<String>) -> Result<Json<Value>, Failure> {
     desk.cancel(&id);
-    show_job(State(desk), Path(id)).await
+    show_job(State(desk), InPath(id)).await
 }
 
 async fn job_image(
     State(desk): State<Arc<Desk>>,
-    Path((id, image)): Path<(String, usize)>,
+    InPath((id, image)): InPath<(String, String)>,
 ) -> Result<Response, Failure> {
     let format = desk.look(&id, |job, _| job.request.format).ok_or_else(|| no_job(&id))?;
-    let file = desk.fetch(&id, image).ok_or_else(|| no_job(&id))?.ok_or_else(|| {
-        Failure::new(StatusCode::NOT_FOUND, "no_image", format!("the job has no picture {image}, or not yet"))
-    })?;
+    let no_image = || {
+        let message = format!("the job has no picture {image}, or not yet: the first one is 0");
+        Failure::new(StatusCode::NOT_FOUND, "no_image", message)
+    };
+    let idx = image.parse().map_err(|_| no_image())?;
+    let file = desk.fetch(&id, idx).ok_or_else(|| no_job(&id))?.ok_or_else(no_image)?;
     Ok(([(header::CONTENT_TYPE, format.media_type())], Bytes::from_owner(file)).into_response())
 }
 
@@ -221,7 +217,7 @@ impl Listener {
 /// Progress, previews and pictures as they come; `done` or `error` is the last event.
 async fn job_events(
     State(desk): State<Arc<Desk>>,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failure> {
     let changed = desk.watch(&id).ok_or_else(|| no_job(&id))?;
     let mut listener = Listener {

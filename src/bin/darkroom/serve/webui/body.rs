@@ -241,9 +241,10 @@ impl Body {
         match self.get(name) {
             Given::Nothing => Ok(default),
             Given::Bool(value) => Ok(*value),
-            Given::Number(number) => Ok(number.as_f64() != Some(0.0)),
-            Given::Text(text) if text.eq_ignore_ascii_case("true") => Ok(true),
-            Given::Text(text) if text.is_empty() || text.eq_ignore_ascii_case("false") => Ok(false),
+            Given::Number(number) if number.as_f64() == Some(0.0) => Ok(false),
+            Given::Number(number) if number.as_f64() == Some(1.0) => Ok(true),
+            Given::Text(text) if text == "1" || text.eq_ignore_ascii_case("true") => Ok(true),
+            Given::Text(text) if matches!(text.as_str(), "" | "0") || text.eq_ignore_ascii_case("false") => Ok(false),
             other => refuse(name, other, "true or false"),
         }
     }

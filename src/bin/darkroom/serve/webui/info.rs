@@ -19,8 +19,8 @@ use super::super::follow::Finished;
 use super::super::intake::Posted;
 use super::super::job::Job;
 use super::super::upload::Upload;
-use super::Answer;
 use super::request::Delivery;
+use super::{Answer, Refusal};
 
 /// What was drawn.
 pub struct Drawn {
@@ -112,7 +112,12 @@ fn settings_of(texts: &[(String, String)]) -> &str {
 
 #[derive(Deserialize)]
 pub struct PngInfoRequest {
-    image: Upload,
+    image: Option<Upload>,
+}
+
+/// A failure about the picture, which other routes call `init_images`.
+fn about_image(failure: Failure) -> Refusal {
+    Refusal(failure.about("image"))
 }
 
 /// The settings that a picture carries.
@@ -120,9 +125,11 @@ pub async fn png_info(
     State(desk): State<Arc<Desk>>,
     posted: Result<Posted<PngInfoRequest>, Failure>,
 ) -> Answer<Response> {
-    let file = posted?.0.image.file("image")?;
+    let missing = || Failure::of("image", "image is missing: send the picture's file in base64");
+    let image = posted.map_err(Refusal)?.0.image.ok_or_else(missing).map_err(Refusal)?;
+    let file = image.file("image").map_err(Refusal)?;
     let read = move || picture_text(&file).map(|text| object(&text));
-    let object = desk.room.work(4 << 20, read).await?.map_err(Failure::from)?;
+    let object = desk.room.work(4 << 20, read).await?.map_err(|error| about_image(error.into()))?;
     Ok(answer::json(&desk, 4 << 20, move || object).await?)
 }
 

@@ -25,7 +25,7 @@ use serde_json::json;
 
 use super::answer;
 use super::desk::Desk;
-use super::failure::Failure;
+use super::failure::{Failure, Renamed};
 use super::follow::Followed;
 use super::intake::{Asked, Posted};
 use super::job::Status;
@@ -34,13 +34,18 @@ use body::{Body, Given};
 use request::{Door, positive};
 
 /// Names of settings here and there.
-const NAMES: [(&str, &str); 6] = [
-    ("guidance_scale", "cfg_scale"),
-    ("strength", "denoising_strength"),
-    ("image", "init_images"),
-    ("sampler", "sampler_name"),
-    ("count", "batch_size"),
-    ("model", "sd_model_checkpoint"),
+const NAMES: [Renamed; 9] = [
+    Renamed::same("guidance_scale", "cfg_scale"),
+    Renamed::same("strength", "denoising_strength"),
+    Renamed::same("image", "init_images"),
+    Renamed::same("sampler", "sampler_name"),
+    // Times `n_iter`.
+    Renamed::of_another("count", "batch_size"),
+    Renamed::same("model", "sd_model_checkpoint"),
+    Renamed::same("variation_strength", "subseed_strength"),
+    Renamed::same("variation_seed", "subseed"),
+    // Tags in it.
+    Renamed::of_another("loras", "prompt"),
 ];
 
 /// What clients set for all requests that follow, as they do there.
@@ -199,6 +204,11 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// The answer to what is refused outside of these routes.
+pub fn refusal(failure: Failure) -> Response {
+    Refusal(failure).into_response()
+}
+
 type Answer<T> = Result<T, Refusal>;
 
 /// Everything below `/sdapi`.
@@ -213,17 +223,11 @@ pub fn routes() -> Router<Arc<Desk>> {
         .route("/sdapi/v1/png-info", post(info::png_info))
         .merge(lists::routes())
         .route("/sdapi/{*rest}", any(no_route))
-        .method_not_allowed_fallback(wrong_method)
 }
 
 async fn no_route(request: axum::extract::Request) -> Refusal {
     let message = format!("there is no {}: /openapi.json lists what there is", request.uri().path());
     Refusal(Failure::new(StatusCode::NOT_FOUND, "no_route", message))
-}
-
-async fn wrong_method(request: axum::extract::Request) -> Refusal {
-    let message = format!("{} takes no {}", request.uri().path(), request.method());
-    Refusal(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message))
 }
 
 async fn txt2img(State(desk): State<Arc<Desk>>, asked: Result<Asked<Body>, Failure>) -> Answer<Response> {

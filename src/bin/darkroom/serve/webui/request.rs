@@ -232,7 +232,7 @@ pub fn read(body: &mut Body, door: Door, options: &Options, menu: &Menu) -> Resu
         model: Some(model.name.clone()),
         image,
         mask,
-        mask_form: MaskForm::OpaqueIsRepainted { inverted: !body.get("inpainting_mask_invert").is_neutral() },
+        mask_form: MaskForm::OpaqueIsRepainted { inverted: body.flag("inpainting_mask_invert", false)? },
         output_format,
         output_compression,
     };
