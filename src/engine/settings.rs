@@ -35,8 +35,8 @@ pub enum Dtype {
     Auto,
     /// 32 bits.
     F32,
-    /// 16 bits: half the memory. On the CPU arithmetic stays in 32; on CUDA values have 16, too; on the GPU weights have 16
-    /// either way, and this is about everything else.
+    /// 16 bits: half the memory. On the CPU arithmetic stays in 32; on CUDA values have 16, too; on the GPU
+    /// weights have a type of their own, and this is about everything else.
     F16,
 }
 

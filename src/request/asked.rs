@@ -21,8 +21,8 @@ use crate::sampler::Spacing;
 pub enum LongPrompt {
     /// Cut, as diffusers does, and report what was cut.
     Truncate,
-    /// Encode in chunks, which the UNet sees one behind the other. Where chunks end is the prompt syntax' own: see
-    /// [`crate::prompt::tokens`].
+    /// Encode in chunks, which the UNet sees one behind the other. Where chunks end is the prompt
+    /// syntax' own.
     Chunks,
 }
 
