@@ -221,7 +221,7 @@ fn wrapped_models_and_averages_are_no_parts() {
         let tensors: Vec<&str> = tensors.iter().map(String::as_str).collect();
         let report = report(&lists, &changed(&cases, "wrapped", &[], &tensors));
         let problem = report.problem.clone().unwrap_or_default();
-        assert!(problem.contains(&format!("begin with {prefix:?}")), "{tensors:?}: {report:?}");
+        assert!(problem.contains(&format!("begin with one {prefix:?} too many")), "{tensors:?}: {report:?}");
         assert!(report.refused && !report.opens && ["checkpoint", "other"].contains(&report.kind), "{report:?}");
     }
     let ldm = [

@@ -76,8 +76,8 @@ fn wrapped(view: &View<'_>) -> Option<Identity> {
     };
     let shown: String = prefix.chars().take(MAX_SHOWN).collect();
     let obstacle = format!(
-        "the names of its {of} begin with {shown:?}, which the program that saved it put there, and are not read so: save it \
-         again without {shown:?} in its names, or take a file that was saved as a model"
+        "the names of its {of} begin with one {shown:?} too many, put there by the program that saved it, and are not read so: \
+         save it again without that, or take a file that was saved as a model"
     );
     Some(Identity { components, obstacle: Some(obstacle), is_refused: true, ..Identity::of_kind(kind) })
 }
