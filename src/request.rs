@@ -498,6 +498,17 @@ impl SDConfig {
         Ok(())
     }
 
+    /// Whether a version's text encoder can skip as many layers, so counted. Versions that skip none whatever the number are
+    /// not asked.
+    #[must_use]
+    pub fn can_skip_layers(clip_skip: usize, counting: ClipSkipCounting) -> bool {
+        SDVersion::ALL.into_iter().any(|version| {
+            let config = SDConfig::new(version).with_clip_skip(Some(clip_skip)).with_clip_skip_counting(counting);
+            let is_asked = clip_skip <= 2 || config.skipped_layers(version).0 > 0;
+            is_asked && config.check_clip_skip().is_ok()
+        })
+    }
+
     fn check_clip_skip(&self) -> Result<()> {
         let max = self.version.max_clip_skip();
         let counts_from_1 = self.clip_skip_counting == ClipSkipCounting::A1111;

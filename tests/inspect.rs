@@ -184,6 +184,111 @@ fn the_yaml_beside_a_checkpoint_decides() {
     assert_eq!((&got["prediction"], &got["decided_by"]), (&json!("v"), &json!("yaml")), "{got}");
 }
 
+/// A case that no table has: one of it with tensors dropped and added.
+fn changed(cases: &[Value], name: &str, drop: &[&str], tensors: &[&str]) -> Value {
+    let empty = json!({ "name": name, "metadata": null });
+    let mut case = cases.iter().find(|case| case["name"] == name).cloned().unwrap_or(empty);
+    case["drop"] = json!(drop);
+    case["tensors"] = json!(tensors);
+    case
+}
+
+#[test]
+fn wrapped_models_and_averages_are_no_parts() {
+    let (lists, cases) = table();
+    let text = "text_model.embeddings.token_embedding.weight 49408,768 F16";
+    let wrapped = |prefix: &str| {
+        let names = [
+            "model.diffusion_model.input_blocks.0.0.weight 320,4,3,3 F16",
+            "first_stage_model.decoder.conv_in.weight 512,4,3,3 F16",
+        ];
+        let names = names.iter().map(|name| format!("{prefix}{name}"));
+        names.chain([format!("{prefix}cond_stage_model.transformer.{text}")]).collect::<Vec<_>>()
+    };
+    let diffusers = ["time_embedding.linear_1.weight 1280,320 F16", "conv_in.weight 320,4,3,3 F16"];
+    let mut all: Vec<(Vec<String>, &str)> =
+        ["module.", "state_dict.", "a.b."].map(|prefix| (wrapped(prefix), prefix)).into();
+    all.push((diffusers.map(|name| format!("module.{name}")).into(), "module."));
+    all.push((
+        vec![
+            "model.model.diffusion_model.input_blocks.0.0.weight 320,4,3,3 F16".into(),
+            "first_stage_model.decoder.conv_in.weight 512,4,3,3 F16".into(),
+        ],
+        "model.",
+    ));
+    all.push((vec!["module.decoder.conv_in.weight 512,4,3,3 F16".into()], "module."));
+    for (tensors, prefix) in all {
+        let tensors: Vec<&str> = tensors.iter().map(String::as_str).collect();
+        let report = report(&lists, &changed(&cases, "wrapped", &[], &tensors));
+        let problem = report.problem.clone().unwrap_or_default();
+        assert!(problem.contains(&format!("begin with one {prefix:?} too many")), "{tensors:?}: {report:?}");
+        assert!(report.refused && !report.opens && ["checkpoint", "other"].contains(&report.kind), "{report:?}");
+    }
+    let ldm = [
+        "model_ema.diffusion_modelinput_blocks00weight 320,4,3,3 F16",
+        "model_ema.diffusion_modelinput_blocks11transformer_blocks0attn2to_kweight 320,768 F16",
+    ];
+    let own = ["model_ema.diffusion_modeltime_embeddinglinear_1weight 1280,320 F16"];
+    let vae = "first_stage_model.decoder.conv_in.weight 512,4,3,3 F16";
+    for (tensors, family, kind) in [
+        (vec![ldm[0], ldm[1]], Some("sd1"), "unet"),
+        (vec![ldm[0], ldm[1], vae], Some("sd1"), "checkpoint"),
+        (vec![own[0], vae], None, "checkpoint"),
+    ] {
+        let report = report(&lists, &changed(&cases, "average", &[], &tensors));
+        let problem = report.problem.clone().unwrap_or_default();
+        assert!(problem.contains("only the EMA of a UNet"), "{report:?}");
+        assert_eq!((report.family, report.kind, report.opens), (family, kind, false), "{report:?}");
+        assert!(report.lines().iter().all(|line| !line.contains("no picture needs")), "{:?}", report.lines());
+    }
+}
+
+#[test]
+fn the_width_of_a_lora_beats_its_prefix() {
+    let (lists, cases) = table();
+    let unet = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight 4,";
+    let text = "lora_te1_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight 4,768 F16";
+    for (width, family) in [(768, "sd1"), (1024, "sd2"), (2048, "xl")] {
+        let unet = format!("{unet}{width} F16");
+        let report = report(&lists, &changed(&cases, "lora", &[], &[&unet, text]));
+        assert_eq!((report.kind, report.family), ("lora", Some(family)), "{report:?}");
+    }
+    let report = report(&lists, &changed(&cases, "lora", &[], &[text]));
+    assert_eq!(report.family, Some("xl"), "of the prefix alone");
+}
+
+#[test]
+fn embeddings_without_their_lora_are_named() {
+    let (lists, cases) = table();
+    let tensors = ["bundle_emb.zork.emb_params 2,768 F32", "bundle_emb.blob.emb_params 3,768 F32"];
+    let report = report(&lists, &changed(&cases, "bundle", &[], &tensors));
+    assert_eq!((report.kind, report.vectors), ("embedding", Some(5)), "{report:?}");
+    assert!(report.problem.unwrap().contains("bundle_emb"));
+}
+
+#[test]
+fn what_a_component_lacks_has_its_own_name() {
+    let desk = Desk::new();
+    let (lists, cases) = table();
+    for (dropped, words) in [
+        ("first_stage_model.encoder.", &["first_stage_model.encoder.conv_in.weight", "--vae", "not whole"][..]),
+        ("first_stage_model.quant_conv.", &["2 of 248 tensors", "first_stage_model.quant_conv.weight", "--vae"]),
+        ("model.diffusion_model.out.2.weight", &["tensor model.diffusion_model.out.2.weight ", "download it again"]),
+        (
+            "cond_stage_model.transformer.text_model.final_layer_norm.bias",
+            &["tensor cond_stage_model.transformer.text_model.final_layer_norm.bias "],
+        ),
+    ] {
+        let case = changed(&cases, "sd1-whole", &[dropped], &[]);
+        headers::write(&lists, &case, &desk.path("lacks.safetensors"));
+        let run = desk.run(&["inspect", "lacks.safetensors"]);
+        run.succeeded();
+        for word in words {
+            assert!(run.stdout.contains(word), "{dropped}: no {word:?} in {}", run.stdout);
+        }
+    }
+}
+
 #[test]
 fn the_spread_of_a_norm_decides_where_nothing_else_does() {
     let (lists, cases) = table();

@@ -8,12 +8,16 @@ use super::lora;
 /// The most vectors that an embedding is taken to have; a weight matrix has more rows.
 const MOST_VECTORS: usize = 1000;
 
+/// In front of the names of embeddings that come along in a LoRA's file.
+const EMBEDDINGS: &str = "bundle_emb.";
+
 /// What it is, where it is one of them.
 pub(super) fn look(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Option<Identity> {
     lora::look(view, metadata)
         .or_else(|| controlnet(view))
         .or_else(|| ip_adapter(view))
         .or_else(|| t2i_adapter(view))
+        .or_else(|| bundle(view))
         .or_else(|| embedding(view))
 }
 
@@ -82,6 +86,25 @@ fn t2i_adapter(view: &View<'_>) -> Option<Identity> {
 /// Whether a tensor is named as words are that training made up: `<cat-toy>`.
 fn is_word(name: &str) -> bool {
     name.trim().strip_prefix('<').and_then(|name| name.strip_suffix('>')).is_some_and(|name| !name.is_empty())
+}
+
+/// The embeddings of a LoRA's file without the LoRA.
+fn bundle(view: &View<'_>) -> Option<Identity> {
+    if view.names.is_empty() || view.any(|name| !name.starts_with(EMBEDDINGS)) {
+        return None;
+    }
+    let vectors = |name: &&str| match view.shape(name) {
+        Some([n, _]) if *n <= MOST_VECTORS => *n,
+        _ => 1,
+    };
+    let obstacle = "it has embeddings as they lie in a LoRA's file (bundle_emb.WORD.…), and no LoRA: take the LoRA that has \
+                    them, or save the vectors of each word in a file of its own, under the name emb_params";
+    Some(Identity {
+        n_vectors: Some(view.names.iter().map(vectors).sum()),
+        obstacle: Some(obstacle.to_owned()),
+        is_refused: true,
+        ..Identity::of_kind(Kind::Embedding)
+    })
 }
 
 /// Vectors for a word.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::lora::LoraFacts;
-use super::{adapters, models, others, parts};
+use super::{adapters, models, others, parts, wrapped};
 use crate::error::{Door, Remedy};
 use crate::hub::Component;
 use crate::weights::TensorSource;
@@ -399,6 +399,7 @@ impl Identity {
         let identity = adapters::look(&view, metadata)
             .or_else(|| models::look(&view, metadata))
             .or_else(|| others::look(&view))
+            .or_else(|| wrapped::look(&view))
             .or_else(|| parts::look(&view));
         identity.unwrap_or_else(|| Identity {
             obstacle: Some("its tensors have names of no model that is known".into()),
@@ -479,19 +480,6 @@ impl View<'_> {
     /// How many numbers from 0 on follow `start`.
     pub(super) fn count(&self, start: &str) -> usize {
         (0..).take_while(|number| self.starts(&format!("{start}{number}."))).count()
-    }
-}
-
-/// What a `.yaml` beside a checkpoint says: `parameterization: "v"` means velocity; without the word the original code
-/// predicts noise.
-#[must_use]
-pub fn prediction_of_yaml(text: &str) -> Option<Prediction> {
-    let value = text.lines().find_map(|line| line.trim().strip_prefix("parameterization:"));
-    match value.map(|value| value.split('#').next().unwrap_or(value).trim().trim_matches(['"', '\''])) {
-        Some("v") => Some(Prediction::Velocity),
-        Some("eps") => Some(Prediction::Epsilon),
-        Some(_) => None,
-        None => text.contains("LatentDiffusion").then_some(Prediction::Epsilon),
     }
 }
 

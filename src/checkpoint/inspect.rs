@@ -18,6 +18,7 @@ use super::identity::{Evidence, Family, Identity, Kind, Layout, Prediction, View
 use super::models::{TEXT_2_STARTS, TEXT_STARTS, unet_place, vae_prefix};
 use super::names::is_left_over;
 use super::single::decide_prediction;
+use super::wrapped::EMA_ONLY;
 use crate::error::{Door, Error, Remedy, Result};
 use crate::hub::{Component, ModelFile, Source};
 use crate::json;
@@ -417,13 +418,15 @@ impl Report {
         let mut all = Share::default();
         let view = View { file, names: file.names() };
         let places = Places::of(&view, identity);
+        // Of a UNet's average alone it cannot be said that no picture needs it.
+        let has_left_overs = identity.variant != Some(EMA_ONLY);
         for name in &view.names {
             let Some(tensor) = file.tensor(name) else { continue };
             let dtype = tensor.dtype.name();
             all.add(dtype, tensor.n_bytes);
             match places.component(name) {
                 Some(component) => self.components.present.entry(component).or_default().add(dtype, tensor.n_bytes),
-                None if is_left_over(name) => self.leftovers.add(dtype, tensor.n_bytes),
+                None if has_left_overs && is_left_over(name) => self.leftovers.add(dtype, tensor.n_bytes),
                 None => {}
             }
         }

@@ -185,10 +185,16 @@ fn facts(view: &View<'_>) -> Option<LoraFacts> {
     })
 }
 
-/// The family whose layers it changes: by other families' names, by shapes, by what the metadata says, by names alone.
+/// The family whose layers it changes: by other families' names, by shapes, by names that only XL has, by what the metadata
+/// says, by names alone.
 fn family(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Option<Family> {
     if let Some((_, family)) = OTHERS.iter().find(|(word, _)| view.any(|name| name.contains(word))) {
         return Some(*family);
+    }
+    // The width of the text that attention reads is that of the model. Some programs write `lora_te1_` for every family.
+    let context = view.names.iter().find_map(|name| context_width(view, name));
+    if let Some(family) = context.and_then(Family::of_context) {
+        return Some(family);
     }
     // Only XL has more than one transformer block in a place, an added embedding, or a second text encoder.
     let is_xl = |name: &str| {
@@ -200,10 +206,7 @@ fn family(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Option<Family
     if view.any(is_xl) {
         return Some(Family::Xl);
     }
-    let context = view.names.iter().find_map(|name| context_width(view, name));
-    context
-        .and_then(Family::of_context)
-        .or_else(|| family_of_metadata(metadata))
+    family_of_metadata(metadata)
         .or_else(|| view.names.iter().find_map(|name| text_width(view, name)).and_then(Family::of_context))
         .or_else(|| family_of_names(view))
 }

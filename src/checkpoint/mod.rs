@@ -22,3 +22,5 @@ mod others;
 mod parts;
 pub mod single;
 pub mod vocabulary;
+mod wrapped;
+mod yaml;

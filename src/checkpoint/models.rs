@@ -219,7 +219,7 @@ pub(super) const TEXT_2_STARTS: [&str; 6] = [
 ];
 
 /// The text encoders that a checkpoint has. The refiner's only one is XL's second.
-fn text_encoders(view: &View<'_>, family: Option<Family>) -> Vec<Component> {
+pub(super) fn text_encoders(view: &View<'_>, family: Option<Family>) -> Vec<Component> {
     let is_text = |starts: &[&str], but: &[&str]| {
         view.any(|name| {
             name.ends_with("token_embedding.weight")

@@ -9,15 +9,16 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
-use super::identity::{Evidence, Family, Identity, Kind, Prediction, Task, View, prediction_of_yaml};
+use super::identity::{Evidence, Family, Identity, Kind, Prediction, Task, View};
 use super::models::unet_place;
+use super::yaml::prediction_of_yaml;
 use super::{foreign, names, vocabulary};
 use crate::error::{Error, Remedy, Result};
 use crate::graph::WeightSpec;
 use crate::hub::published::Published;
 use crate::hub::{Component, ModelFile, Source};
 use crate::model::SDVersion;
-use crate::weights::{Aliased, ByteSource, Decoded, Files, LocalFuture, Renamed, TensorSource, Weights};
+use crate::weights::{Aliased, ByteSource, Decoded, Files, LocalFuture, Place, Renamed, TensorSource, Weights};
 
 /// The spread above which the biases of one norm of a Stable Diffusion 2 model mean that it predicts velocity: ComfyUI's rule.
 const VELOCITY_SPREAD: f64 = 0.09;
@@ -293,6 +294,40 @@ impl SingleFile {
         Ok(())
     }
 
+    /// Refuses a component of which tensors are missing, by the first one's name in the file.
+    fn check_whole(&self, component: Component, wanted: &[WeightSpec], places: &BTreeMap<String, Place>) -> Result<()> {
+        let mut missing = wanted.iter().filter(|spec| !places.contains_key(&spec.name));
+        let Some(first) = missing.next() else { return Ok(()) };
+        let name = self.stored_name(component, &first.name, wanted, places);
+        if component == Component::Vae {
+            let n = 1 + missing.count();
+            let reason =
+                format!("its VAE is not whole: {n} of {} tensors are missing, {name} among them", wanted.len());
+            return Err(Error::Unfit { repo: self.label.clone(), reason, remedy: Remedy::Vae });
+        }
+        Err(Error::TensorMissing { name, file: self.tensors.describe(), expected: first.shape.as_slice().into() })
+    }
+
+    /// What a tensor is called in the file, judging by others of its component.
+    fn stored_name(
+        &self,
+        component: Component,
+        name: &str,
+        wanted: &[WeightSpec],
+        places: &BTreeMap<String, Place>,
+    ) -> String {
+        let prefixes = places.iter().map(|(name, place)| place.stored.strip_suffix(name.as_str()));
+        if let Some(prefix) = prefixes.collect::<Option<Vec<&str>>>().and_then(|all| all.first().copied()) {
+            return format!("{prefix}{name}");
+        }
+        let is_xl = self.identity.family.is_some_and(Family::is_xl);
+        let is_open_clip = places.values().any(|place| place.stored.contains("resblocks."));
+        let names = || wanted.iter().map(|spec| spec.name.as_str());
+        let stored = names::written(component, is_xl, is_open_clip, names());
+        let stored = names().zip(stored).find(|(of, _)| *of == name);
+        stored.map_or_else(|| name.to_owned(), |(_, place)| place.stored)
+    }
+
     /// What would fill in for a component that the file lacks.
     fn lacks(&self, component: Component) -> Error {
         let (repo, folder) = (self.label.clone(), component.folder());
@@ -497,6 +532,7 @@ impl Source for SingleFile {
         Box::pin(async move {
             let places = names::places(component, wanted.iter().map(|spec| spec.name.as_str()), &*self.tensors);
             if !places.is_empty() {
+                self.check_whole(component, wanted, &places)?;
                 let unused = names::unused(component, &places, &*self.tensors);
                 return Ok(Weights::of(Rc::new(Renamed::new(Rc::clone(&self.tensors), places, unused))));
             }

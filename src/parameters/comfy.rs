@@ -188,13 +188,14 @@ impl Graph {
         let encode = self.walk().nearest(link, &OF_LATENTS, &is_picture);
         let size = self.walk().nearest(link, &OF_LATENTS, &has_size);
         if let Some(node) = size {
-            found.settings.width = self.number(node.inputs.get("width"));
-            found.settings.height = self.number(node.inputs.get("height"));
+            found.settings.width = self.number_or_note("width", node.inputs.get("width"), &mut found.notes);
+            found.settings.height = self.number_or_note("height", node.inputs.get("height"), &mut found.notes);
         } else if let Some(loader) =
             self.walk().nearest(link, &OF_LATENTS, &|n| n.inputs.contains_key("empty_latent_width"))
         {
-            found.settings.width = self.number(loader.inputs.get("empty_latent_width"));
-            found.settings.height = self.number(loader.inputs.get("empty_latent_height"));
+            let side = |name: &str| loader.inputs.get(name);
+            found.settings.width = self.number_or_note("width", side("empty_latent_width"), &mut found.notes);
+            found.settings.height = self.number_or_note("height", side("empty_latent_height"), &mut found.notes);
         }
         let batch = |node: Node| self.number::<u32>(node.inputs.get("batch_size"));
         if let Some(n) = size.and_then(batch).filter(|&n| n > 1) {

@@ -4,13 +4,18 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{A1111_KEY, JSON_KEY, Parameters, UsedEmbedding, UsedLora, a1111, other_programs};
 use crate::prompt::PromptSyntax;
-use crate::request::{ClipSkipCounting, LongPrompt, MAX_GUIDANCE_SCALE, MAX_MASK_BLUR, MAX_SIDE, MAX_STEPS};
+use crate::request::{
+    ClipSkipCounting, LongPrompt, MAX_GUIDANCE_SCALE, MAX_LORA_STRENGTH, MAX_MASK_BLUR, MAX_SIDE, MAX_STEPS, SDConfig,
+};
 use crate::rng::Noise;
 use crate::sampler::{Sampler, Spacing};
 use crate::weights::WeightType;
 
 /// The largest whole number that JavaScript's numbers hold exactly.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// What sides are multiples of at the least.
+const SIDE_MULTIPLE: u32 = 8;
 
 /// The settings of a picture that were found; what was not there is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -151,7 +156,8 @@ impl Settings {
     /// Other forms than our own do not say it, but where the size needs it, it was so.
     fn guess_any_size(&mut self) {
         let sides = || self.width.into_iter().chain(self.height);
-        self.any_size = sides().all(|side| side.is_multiple_of(8)) && sides().any(|side| !side.is_multiple_of(64));
+        self.any_size =
+            sides().all(|side| side.is_multiple_of(SIDE_MULTIPLE)) && sides().any(|side| !side.is_multiple_of(64));
     }
 
     /// All parameters, where none is missing that every picture has. Both have the same names.
@@ -242,25 +248,59 @@ impl Found {
         let mut found = in_a1111.or_else(|| other_programs::read(text))?;
         found.drop_impossible();
         found.settings.guess_any_size();
+        if found.settings.is_empty() && found.notes.is_empty() {
+            found.notes.push("none of its settings can be understood".to_owned());
+        }
         Some(found)
     }
 
     /// Numbers that no picture can have been drawn with here are notes.
     fn drop_impossible(&mut self) {
         let Settings { width, height, steps, guidance_scale, strength, eta, .. } = &mut self.settings;
-        let is_too_large = |side: &Option<u32>| side.is_some_and(|side| side as usize > MAX_SIDE);
-        if is_too_large(width) || is_too_large(height) {
+        let any_side = |test: &dyn Fn(u32) -> bool| [&*width, &*height].into_iter().any(|side| side.is_some_and(test));
+        let why_not = if any_side(&|side| side as usize > MAX_SIDE) {
+            Some(format!("{MAX_SIDE} pixels a side are the most"))
+        } else if any_side(&|side| side == 0) {
+            Some("a side has pixels".to_owned())
+        } else if any_side(&|side| !side.is_multiple_of(SIDE_MULTIPLE)) {
+            Some(format!("sides are multiples of {SIDE_MULTIPLE}"))
+        } else {
+            None
+        };
+        if let Some(why_not) = why_not {
             let side = |side: Option<u32>| side.map_or_else(|| "?".to_owned(), |side| side.to_string());
             let size = format!("{}x{}", side(width.take()), side(height.take()));
-            self.notes.push(format!("its size {size} cannot be used here: {MAX_SIDE} pixels a side are the most"));
+            self.notes.push(format!("its size {size} cannot be used here: {why_not}"));
         }
-        for (name, value) in [("guidance scale", guidance_scale), ("strength", strength), ("eta", eta)] {
+        for (name, value) in
+            [("guidance scale", &mut *guidance_scale), ("strength", &mut *strength), ("eta", &mut *eta)]
+        {
             if let Some(number) = value.take_if(|number| !number.is_finite()) {
                 self.notes.push(format!("its {name} {number} cannot be used here"));
             }
         }
+        for (name, value) in [("strength", strength), ("eta", eta)] {
+            if let Some(number) = value.take_if(|number| !(0.0..=1.0).contains(number)) {
+                self.notes.push(format!("its {name} {number} cannot be used here: 0 to 1 is drawn"));
+            }
+        }
         if let Some(n) = steps.take_if(|n| !(1..=MAX_STEPS as u32).contains(n)) {
             self.notes.push(format!("its steps {n} cannot be used here: 1 to {MAX_STEPS} are drawn"));
+        }
+        let counting = self.settings.clip_skip_counting.unwrap_or_default();
+        let can_skip = |layers: u32| SDConfig::can_skip_layers(layers as usize, counting);
+        if let Some(layers) = self.settings.clip_skip.take_if(|layers| !can_skip(*layers)) {
+            self.settings.clip_skip_counting = None;
+            self.notes.push(format!("its clip skip {layers} cannot be used here: no text encoder has as many layers"));
+        }
+        let most = MAX_LORA_STRENGTH;
+        let fits = |strength: f64| (-most..=most).contains(&strength);
+        for lora in
+            self.settings.loras.extract_if(.., |lora| !fits(lora.strength) || !lora.text_strength.is_none_or(fits))
+        {
+            let (name, strength) = (lora.name, lora.strength);
+            self.notes
+                .push(format!("its LoRA {name} with strength {strength} cannot be used here: use -{most} to {most}"));
         }
         let variation = &mut self.settings.variation_strength;
         if let Some(strength) = variation.take_if(|strength| !(0.0..=1.0).contains(strength)) {
@@ -296,6 +336,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_no_setting_is_said() {
+        let in_text = |key: &str, text: &str| Found::in_text(&[(key.to_owned(), text.to_owned())]).unwrap();
+        let invoke = r#"{"positive_prompt": 5, "seed": "x", "loras": {"a": 1}, "model": [], "width": 512.0}"#;
+        let found = in_text("invokeai_metadata", invoke);
+        assert_eq!(found.settings.width, Some(512));
+        assert_eq!(
+            found.notes,
+            [
+                "its prompt 5 cannot be used here",
+                "its seed \"x\" cannot be used here",
+                "its model [] cannot be used here",
+                "its LoRAs {\"a\":1} cannot be used here",
+            ]
+        );
+        let found = in_text("parameters", r#"{"sui_image_params": {"prompt": "a", "width": -512, "seed": null}}"#);
+        assert_eq!(found.notes, ["its width -512 cannot be used here"]);
+        assert_eq!(in_text("invokeai_metadata", "{}").notes, ["none of its settings can be understood"]);
+        let found =
+            in_text("invokeai_metadata", r#"{"seed": 1, "loras": [{"model": {"name": "ink"}, "weight": 1e9}]}"#);
+        assert_eq!((found.settings.loras.len(), found.notes.len()), (0, 1), "{:?}", found.notes);
+        let graph = r#"{"3": {"class_type": "KSampler", "inputs": {"seed": 5, "steps": 20, "cfg": 8, "sampler_name": "euler",
+            "positive": "", "latent_image": ["5", 0]}}, "5": {"class_type": "EmptyLatentImage", "inputs": {"width": -512,
+            "height": "512"}}}"#;
+        let found = in_text("prompt", graph);
+        assert_eq!((found.settings.width, found.settings.height), (None, Some(512)));
+        assert!(found.notes.contains(&"its width -512 cannot be used here".to_owned()), "{:?}", found.notes);
+    }
+
+    #[test]
     fn impossible_numbers_are_notes() {
         for (line, n_notes) in [
             ("CFG scale: NaN, Size: 512x512", 1),
@@ -303,13 +372,22 @@ mod tests {
             ("CFG scale: -inf, Size: 4097x512", 2),
             ("CFG scale: 7, Size: 512x999999", 1),
             ("CFG scale: 7, Size: 4096x512", 0),
+            ("CFG scale: 7, Size: 504x512", 0),
+            ("CFG scale: 7, Size: 510x512", 1),
+            ("CFG scale: 7, Size: 0x0", 1),
+            ("CFG scale: 7, Size: 512x512, Denoising strength: 5", 1),
+            ("CFG scale: 7, Size: 512x512, Denoising strength: 1", 0),
+            ("CFG scale: 7, Size: 512x512, Clip skip: 99", 1),
+            ("CFG scale: 7, Size: 512x512, Clip skip: 12", 0),
+            ("CFG scale: 7, Size: 512x512, Sampler: DDIM, Eta DDIM: 2", 1),
         ] {
             let text = format!("x\nSteps: 1, RNG: CPU, {line}");
             let found = Found::in_text(&[(A1111_KEY.to_owned(), text)]).unwrap();
             let settings = &found.settings;
             assert_eq!(found.notes.len(), n_notes, "{line}: {:?}", found.notes);
             assert_eq!(settings.guidance_scale, line.contains(": 7").then_some(7.0), "{line}");
-            let is_fine = !line.contains("4097") && !line.contains("999999");
+            let is_fine = !["4097", "999999", "510", "0x0"].iter().any(|side| line.contains(side));
+            assert_eq!((settings.clip_skip == Some(99), settings.strength == Some(5.0)), (false, false), "{line}");
             assert_eq!((settings.width.is_some(), settings.height.is_some()), (is_fine, is_fine), "{line}");
         }
     }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::found::{Found, Settings};
-use super::other_programs::{Object, number, object, text_of};
+use super::other_programs::{Object, cannot_be_used, noted, noted_number, number, object, text_of};
 use super::{UsedLora, spelled};
 use crate::prompt::PromptSyntax;
 use crate::rng::Noise;
@@ -64,17 +64,18 @@ fn take_scheduler(settings: &mut Settings, name: &str) {
 fn of_metadata(fields: &Object) -> Found {
     let mut found = Found::of("InvokeAI");
     let some = |keys: &[&str]| text_of(fields, keys).map(str::to_owned);
-    let settings = &mut found.settings;
-    settings.prompt = some(&["positive_prompt"]);
-    settings.negative_prompt = some(&["negative_prompt"]).filter(|text| !text.is_empty());
-    settings.steps = number(fields.get("steps"));
-    settings.guidance_scale = number(fields.get("cfg_scale"));
-    settings.seed = number(fields.get("seed"));
-    settings.width = number(fields.get("width"));
-    settings.height = number(fields.get("height"));
+    let Found { settings, notes, .. } = &mut found;
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    settings.prompt = noted("prompt", fields.get("positive_prompt"), text, notes).or(some(&["positive_prompt"]));
+    settings.negative_prompt = noted("negative prompt", fields.get("negative_prompt"), text, notes);
+    settings.steps = noted_number("steps", fields.get("steps"), notes);
+    settings.guidance_scale = noted_number("guidance scale", fields.get("cfg_scale"), notes);
+    settings.seed = noted_number("seed", fields.get("seed"), notes);
+    settings.width = noted_number("width", fields.get("width"), notes);
+    settings.height = noted_number("height", fields.get("height"), notes);
     settings.version = some(&["app_version"]);
-    settings.clip_skip = number(fields.get("clip_skip")).filter(|&layers: &u32| layers > 0);
-    settings.model = fields.get("model").and_then(name_of);
+    settings.clip_skip = noted_number("clip skip", fields.get("clip_skip"), notes).filter(|&layers: &u32| layers > 0);
+    settings.model = noted("model", fields.get("model"), name_of, notes);
     settings.noise = settings.seed.map(|_| match text_of(fields, &["rand_device"]) {
         Some("cuda") => Noise::Philox,
         _ => Noise::Cpu,
@@ -85,7 +86,10 @@ fn of_metadata(fields: &Object) -> Found {
     let mode = text_of(fields, &["generation_mode"]).unwrap_or_default();
     let is_from_picture = ["img2img", "inpaint", "outpaint"].iter().any(|part| mode.contains(part));
     if is_from_picture {
-        settings.strength = number(fields.get("strength"));
+        settings.strength = noted_number("strength", fields.get("strength"), notes);
+    }
+    if let Some(other) = fields.get("loras").filter(|loras| !loras.is_array() && !loras.is_null()) {
+        notes.push(cannot_be_used("LoRAs", other));
     }
     for entry in fields.get("loras").and_then(Value::as_array).into_iter().flatten().take(MAX_LORAS) {
         let model = ["model", "lora"].iter().find_map(|key| entry.get(*key));
@@ -127,7 +131,7 @@ fn of_older(fields: &Object) -> Found {
     let mut found = Found::of("InvokeAI");
     let image = fields.get("image").and_then(Value::as_object).cloned().unwrap_or_default();
     found.settings.read_in(PromptSyntax::Compel);
-    let settings = &mut found.settings;
+    let Found { settings, notes, .. } = &mut found;
     let parts = image.get("prompt");
     let prompt = match parts {
         Some(Value::Array(parts)) => {
@@ -139,19 +143,19 @@ fn of_older(fields: &Object) -> Found {
     if !prompt.is_empty() {
         take_prompt(settings, &prompt);
     }
-    settings.steps = number(image.get("steps"));
-    settings.guidance_scale = number(image.get("cfg_scale"));
-    settings.seed = number(image.get("seed"));
-    settings.width = number(image.get("width"));
-    settings.height = number(image.get("height"));
+    settings.steps = noted_number("steps", image.get("steps"), notes);
+    settings.guidance_scale = noted_number("guidance scale", image.get("cfg_scale"), notes);
+    settings.seed = noted_number("seed", image.get("seed"), notes);
+    settings.width = noted_number("width", image.get("width"), notes);
+    settings.height = noted_number("height", image.get("height"), notes);
     settings.noise = settings.seed.map(|_| Noise::Philox);
     settings.model = text_of(fields, &["model_weights"]).map(str::to_owned);
     settings.version = text_of(fields, &["app_version"]).map(str::to_owned);
     if text_of(&image, &["type"]) == Some("img2img") {
-        settings.strength = number(image.get("strength"));
+        settings.strength = noted_number("strength", image.get("strength"), notes);
     }
     if let Some(sampler) = text_of(&image, &["sampler"]) {
-        spelled::take(settings, sampler, None, &mut found.notes);
+        spelled::take(settings, sampler, None, notes);
     }
     found.model_hash = text_of(fields, &["model_hash"]).map(str::to_owned);
     for (key, what) in [("hires_fix", "it was enlarged with hires fix"), ("seamless", "its edges fit together")] {

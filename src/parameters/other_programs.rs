@@ -69,10 +69,47 @@ pub(super) fn text_of<'a>(fields: &'a Object, keys: &[&str]) -> Option<&'a str> 
     keys.iter().find_map(|key| fields.get(*key)?.as_str())
 }
 
-/// A number, also where it was written as a text.
+/// The most characters of a value that a note shows.
+const MAX_SHOWN: usize = 80;
+
+/// A note about a value that is not what it should be.
+pub(super) fn cannot_be_used(what: &str, value: &Value) -> String {
+    let shown: String = value.to_string().chars().take(MAX_SHOWN).collect();
+    format!("its {what} {shown} cannot be used here")
+}
+
+/// A value as `read` has it, and a note where there is one that it does not read. Nothing at all is none.
+pub(super) fn noted<T>(
+    what: &str,
+    value: Option<&Value>,
+    read: impl Fn(&Value) -> Option<T>,
+    notes: &mut Vec<String>,
+) -> Option<T> {
+    let value = value.filter(|value| !value.is_null() && value.as_str().is_none_or(|text| !text.trim().is_empty()))?;
+    let taken = read(value);
+    if taken.is_none() {
+        notes.push(cannot_be_used(what, value));
+    }
+    taken
+}
+
+/// A number, and a note where there is a value that is no such number.
+pub(super) fn noted_number<T: std::str::FromStr>(
+    what: &str,
+    value: Option<&Value>,
+    notes: &mut Vec<String>,
+) -> Option<T> {
+    noted(what, value, |value| number(Some(value)), notes)
+}
+
+/// A number, also where it was written as a text, or as 512.0.
 pub(super) fn number<T: std::str::FromStr>(value: Option<&Value>) -> Option<T> {
     match value? {
-        Value::Number(number) => number.to_string().parse().ok(),
+        Value::Number(number) => {
+            let whole =
+                number.as_f64().filter(|real| number.is_f64() && real.fract() == 0.0).map(|real| real.to_string());
+            number.to_string().parse().ok().or_else(|| whole?.parse().ok())
+        }
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     }
@@ -82,15 +119,20 @@ pub(super) fn number<T: std::str::FromStr>(value: Option<&Value>) -> Option<T> {
 fn flat(program: &str, fields: &Object) -> Found {
     let any = |keys: &[&str]| keys.iter().find_map(|key| fields.get(*key));
     let some = |text: Option<&str>| text.map(str::to_owned);
+    let mut notes = Vec::new();
     let mut settings = Settings {
         prompt: some(text_of(fields, &["prompt", "positive_prompt", "c"])),
         negative_prompt: some(text_of(fields, &["negative_prompt", "negativeprompt", "negativePrompt", "uc"]))
             .filter(|text| !text.is_empty()),
-        steps: number(any(&["steps", "num_inference_steps"])),
-        guidance_scale: number(any(&["cfg_scale", "cfgscale", "guidance_scale", "scale", "cfg"])),
-        seed: number(any(&["seed"])),
-        width: number(any(&["width"])),
-        height: number(any(&["height"])),
+        steps: noted_number("steps", any(&["steps", "num_inference_steps"]), &mut notes),
+        guidance_scale: noted_number(
+            "guidance scale",
+            any(&["cfg_scale", "cfgscale", "guidance_scale", "scale", "cfg"]),
+            &mut notes,
+        ),
+        seed: noted_number("seed", any(&["seed"]), &mut notes),
+        width: noted_number("width", any(&["width"]), &mut notes),
+        height: noted_number("height", any(&["height"]), &mut notes),
         version: some(text_of(fields, &["version", "app_version", "swarm_version"])),
         ..Settings::default()
     };
@@ -107,7 +149,6 @@ fn flat(program: &str, fields: &Object) -> Found {
             (settings.width, settings.height) = (Some(width), Some(height));
         }
     }
-    let mut notes = Vec::new();
     if let Some(sampler) = text_of(fields, &["sampler", "sampler_name"]) {
         let schedule = text_of(fields, &["scheduler", "noise_schedule"]).filter(|name| *name != "native");
         spelled::take(&mut settings, sampler, schedule, &mut notes);

@@ -216,6 +216,12 @@ fn a1111_parts(text: &str, role: Role, n_calls: usize, notes: &mut Vec<String>) 
             if a1111::has_word(text, "AND") {
                 note(notes, "AND in the negative prompt is a word, as in AUTOMATIC1111");
             }
+            if let Some(tag) = a1111::first_tag(text) {
+                note(
+                    notes,
+                    &format!("{tag} in the negative prompt is text, as in AUTOMATIC1111: tags belong into the prompt"),
+                );
+            }
             vec![(text.to_owned(), 1.0)]
         }
     };

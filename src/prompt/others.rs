@@ -139,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_in_the_negative_prompt_is_said() {
+        for syntax in ALL {
+            let notes = parse("bad <lora:ink:0.5>", syntax, Role::Negative, 20).unwrap().notes;
+            assert!(notes.len() == 1 && notes[0].starts_with("<lora:ink:0.5> "), "{syntax:?}: {notes:?}");
+        }
+        let parsed = parse("bad <b> \\<lora:ink>", PromptSyntax::A1111, Role::Negative, 20).unwrap();
+        assert!(parsed.notes.iter().all(|note| note.starts_with("<lora:ink>")), "{:?}", parsed.notes);
+    }
+
+    #[test]
     fn what_others_know_is_said() {
         let [a1111, comfy, compel, plain] = ALL;
         for (text, mark, known_to, noted) in [

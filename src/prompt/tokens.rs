@@ -107,14 +107,18 @@ pub fn tokenize(pieces: &[Piece], syntax: PromptSyntax, tokenizer: &Tokenizer, i
 /// Checks that a text is not of more chunks than are drawn with.
 ///
 /// # Errors
-/// [`Error::Request`] with how many tokens would work.
+/// [`Error::Request`] with how many tokens would work, or how many chunks where few tokens fill many.
 pub fn check_chunks(n_chunks: usize, n_tokens: usize, tokenizer: &Tokenizer) -> Result<()> {
     if n_chunks <= MAX_CHUNKS {
         return Ok(());
     }
-    let most = MAX_CHUNKS * tokenizer.tokens_per_chunk();
-    let got = format!("of {n_tokens} tokens");
-    Err(Error::Request { field: "prompt", got, expected: format!("use {most} tokens at most") })
+    let each = tokenizer.tokens_per_chunk();
+    let most = MAX_CHUNKS * each;
+    let (got, expected) = match n_tokens > most {
+        true => (format!("of {n_tokens} tokens"), format!("use {most} tokens at most")),
+        false => (format!("of {n_chunks} chunks"), format!("use {MAX_CHUNKS} chunks of {each} tokens at most")),
+    };
+    Err(Error::Request { field: "prompt", got, expected })
 }
 
 /// The chunk of an empty text.
@@ -345,4 +349,26 @@ fn masked(pieces: &[Piece], chunks: &[Vec<Token>], tokenizer: &Tokenizer) -> Vec
         all.push(Masked { share, places: (0..chunks.len()).map(of_chunk).collect() });
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::vocabulary::{built_in, vocab_json};
+    use crate::tokenizer::TokenizerConfig;
+
+    #[test]
+    fn the_limit_that_is_hit_is_named() {
+        let merges = built_in().unwrap();
+        let config = TokenizerConfig::from_json(None, None).unwrap();
+        let tokenizer = Tokenizer::new(&vocab_json(merges).unwrap(), merges, &config).unwrap();
+        let refused = |text: &str| {
+            let pieces = super::super::a1111::pieces(text, &mut Vec::new());
+            tokenize(&pieces, PromptSyntax::A1111, &tokenizer, false).unwrap_err().to_string()
+        };
+        let message = refused(&"fox BREAK ".repeat(70));
+        assert_eq!(message, "prompt of 70 chunks is not possible: use 64 chunks of 75 tokens at most");
+        let message = refused(&"fox ".repeat(4801));
+        assert_eq!(message, "prompt of 4801 tokens is not possible: use 4800 tokens at most");
+    }
 }

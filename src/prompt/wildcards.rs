@@ -5,11 +5,11 @@
 //! - `__name__` is a line of the file of that name, `__folder/name__` of one in a folder, and `__folder/*__` of all that fit.
 //!   Lines are read as options are, weights included; `{2$$__name__}` is two lines.
 //! - `\{`, `\}`, `\|` and `\__` are these characters. Braces without `|` or `$$` are text, and so is what is not closed, and
-//!   `${…}`, which has to do with variables there.
+//!   `${…}`, which has to do with variables there. What looks like a weight or a number of options and is none is refused.
 //!
 //! One generator, begun with the seed, decides from left to right. No file is read here: names and lines are the caller's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
 
@@ -33,6 +33,8 @@ pub const NO_LISTS: &str = "no folder of wildcards is given (--wildcards)";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wildcards {
     lists: BTreeMap<String, Vec<String>>,
+    /// Names whose files are no text, which have no lines.
+    unreadable: BTreeSet<String>,
 }
 
 impl Wildcards {
@@ -49,24 +51,31 @@ impl Wildcards {
         self.lists.insert(name.to_owned(), lines.map(str::to_owned).collect());
     }
 
+    /// Adds the bytes of a file in the same way. One that is no UTF-8 is refused when a prompt names it.
+    pub fn add_bytes(&mut self, name: &str, bytes: &[u8]) {
+        // UTF-16 of plain letters is UTF-8, too, with zeros in it.
+        match std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0')) {
+            Some(text) => self.add(name, text),
+            None => {
+                self.add(name, "");
+                self.unreadable.insert(name.to_owned());
+            }
+        }
+    }
+
     /// The names, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.lists.keys().map(String::as_str)
     }
 
-    /// The lines of a name, or of all names that fit one with `*`. Case matters only where two names differ in nothing else.
-    fn lines(&self, name: &str) -> Option<Vec<&str>> {
+    /// The lists of a name, or of all names that fit one with `*`. Case matters only where two names differ in nothing else.
+    fn named(&self, name: &str) -> Vec<(&String, &Vec<String>)> {
         let name = name.trim();
         if name.contains('*') {
-            let lists: Vec<_> =
-                self.lists.iter().filter(|(known, _)| fits(name.as_bytes(), known.as_bytes())).collect();
-            return (!lists.is_empty())
-                .then(|| lists.into_iter().flat_map(|(_, lines)| lines).map(String::as_str).collect());
+            return self.lists.iter().filter(|(known, _)| fits(name.as_bytes(), known.as_bytes())).collect();
         }
-        let lines = self.lists.get(name);
-        let lines =
-            lines.or_else(|| self.lists.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, l)| l));
-        lines.map(|lines| lines.iter().map(String::as_str).collect())
+        let same_letters = || self.lists.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        self.lists.get_key_value(name).or_else(same_letters).into_iter().collect()
     }
 }
 
@@ -225,6 +234,15 @@ impl<'a> Expansion<'a> {
 
     /// What a group of braces becomes, given what is between them.
     fn group(&mut self, inside: &str, depth: usize) -> Result<String> {
+        if let Some(written) = top_level(inside, "$$").map(|at| inside[..at].trim())
+            && amount(inside).is_none()
+            && looks_like_number(written)
+        {
+            return refuse(
+                format!("the number {written:?} of options in {{{written}$$…}}"),
+                "write a whole number (2$$), or the least and the most (1-2$$)",
+            );
+        }
         let (amount, between, options) = match amount(inside) {
             Some((amount, rest)) => match top_level(rest, "$$") {
                 Some(at) => (amount, Some(&rest[..at]), &rest[at + 2..]),
@@ -261,7 +279,7 @@ impl<'a> Expansion<'a> {
 
     /// So many different options, in the order in which they were drawn.
     fn choose<'t>(&mut self, options: &[&'t str], n: usize) -> Result<Vec<&'t str>> {
-        let mut left: Vec<(f64, &str)> = options.iter().map(|option| weighted(option)).collect();
+        let mut left: Vec<(f64, &str)> = options.iter().map(|option| weighted(option)).collect::<Result<_>>()?;
         let mut chosen = Vec::with_capacity(n);
         while chosen.len() < n {
             let mut weights: Vec<f64> = left.iter().map(|(weight, _)| *weight).collect();
@@ -290,10 +308,15 @@ impl<'a> Expansion<'a> {
     fn lines(&self, name: &str) -> Result<Vec<&'a str>> {
         let Some(wildcards) = self.wildcards else { return Ok(Vec::new()) };
         let shown: String = name.chars().take(80).collect();
-        match wildcards.lines(name) {
-            Some(lines) if lines.is_empty() => refuse(format!("__{shown}__"), "its file has no line to choose"),
-            Some(lines) => Ok(lines),
-            None => {
+        let named = wildcards.named(name);
+        if let Some((broken, _)) = named.iter().find(|(name, _)| wildcards.unreadable.contains(*name)) {
+            return refuse(format!("__{shown}__"), format!("the file of {broken} is no UTF-8 text: save it as UTF-8"));
+        }
+        let lines: Vec<&str> = named.iter().flat_map(|(_, lines)| *lines).map(String::as_str).collect();
+        match named.is_empty() {
+            false if lines.is_empty() => refuse(format!("__{shown}__"), "its file has no line to choose"),
+            false => Ok(lines),
+            true => {
                 let n_more = wildcards.lists.len().saturating_sub(MAX_LISTED);
                 let more = if n_more > 0 { format!(" and {n_more} more") } else { String::new() };
                 let names: Vec<&str> = wildcards.names().take(MAX_LISTED).collect();
@@ -391,14 +414,24 @@ fn amount_is_given(inside: &str) -> bool {
     amount(inside).is_some()
 }
 
+/// Whether a text is meant as a number, be it one or not.
+fn looks_like_number(text: &str) -> bool {
+    let is_of_numbers = |c: char| c.is_ascii_digit() || "+-.,eE ".contains(c);
+    let has_digit = text.contains(|c: char| c.is_ascii_digit());
+    has_digit && text.chars().all(is_of_numbers) || text.parse::<f64>().is_ok()
+}
+
 /// An option without the weight that may stand before it.
-fn weighted(option: &str) -> (f64, &str) {
-    match option.split_once("::") {
-        Some((weight, rest)) => match weight.trim().parse::<f64>() {
-            Ok(weight) if weight.is_finite() && weight >= 0.0 => (weight.min(1e9), rest.trim_start()),
-            _ => (1.0, option),
-        },
-        None => (1.0, option),
+fn weighted(option: &str) -> Result<(f64, &str)> {
+    let Some((written, rest)) = option.split_once("::") else { return Ok((1.0, option)) };
+    let written = written.trim();
+    match written.parse::<f64>() {
+        Ok(weight) if weight.is_finite() && weight >= 0.0 => Ok((weight.min(1e9), rest.trim_start())),
+        _ if looks_like_number(written) => refuse(
+            format!("the weight {written:?} in {written}::…"),
+            "an option's weight is a number from 0 on, as in {3::red|1::blue}",
+        ),
+        _ => Ok((1.0, option)),
     }
 }
 
@@ -484,6 +517,50 @@ mod tests {
         let none = expand("__animal__ ${x}", None, 0).unwrap();
         assert_eq!(none.text, "__animal__ ${x}");
         assert_eq!(none.notes.len(), 2, "{none:?}");
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_refused() {
+        for prompt in [
+            "{3-1$$a|b}",
+            "{2.5$$a|b}",
+            "{-1-2$$a|b}",
+            "{1e999::a|b}",
+            "{nan::a|b}",
+            "{-3::a|b}",
+            "{a|1,5::b}",
+            "{inf::a|b}",
+        ] {
+            let error = expand(prompt, None, 0).map(|expanded| expanded.text);
+            let message = error.expect_err(prompt).to_string();
+            assert!(message.starts_with("prompt the "), "{prompt}: {message}");
+        }
+        // Words, and what is not there, are no numbers.
+        for (prompt, expected) in [
+            ("{std::a|std::a}", "std::a"),
+            ("{::a|::a}", "::a"),
+            ("{e::a|e::a}", "e::a"),
+            ("{US$$|US$$}", "US$$"),
+            ("{1e3::a|0::b}", "a"),
+        ] {
+            assert_eq!(expand(prompt, None, 0).unwrap().text, expected, "{prompt}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_refused_where_it_is_named() {
+        let mut lists = lists();
+        lists.add_bytes("folder/latin", b"caf\xe9\n");
+        lists.add_bytes("wide", b"\xff\xfea\0");
+        lists.add_bytes("bare", b"a\0b\0");
+        lists.add_bytes("fine", "\u{feff}café".as_bytes());
+        for (prompt, name) in
+            [("__folder/latin__", "latin"), ("__folder/*__", "latin"), ("{2$$__wide__}", "wide"), ("__bare__", "bare")]
+        {
+            let message = expand(prompt, Some(&lists), 0).unwrap_err().to_string();
+            assert!(message.contains("UTF-8") && message.contains(name), "{message}");
+        }
+        assert_eq!(expand("__fine__", Some(&lists), 0).unwrap().text, "café");
     }
 
     #[test]

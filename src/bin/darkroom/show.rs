@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 
 use darkroom::image::picture_text;
+use darkroom::model::SDVersion;
+use darkroom::parameters::Settings;
 use darkroom::parameters::{Found, UsedEmbedding};
 use darkroom::prompt::PromptSyntax;
 use darkroom::prompt::wildcards::is_template;
-use darkroom::request::{ClipSkipCounting, LongPrompt, LoraUse};
+use darkroom::request::{ClipSkipCounting, Defaults, LongPrompt, LoraUse, Request, SideRule};
 use darkroom::rng::Noise;
 use darkroom::{Error, Result};
 use serde_json::json;
+
+use crate::visible::is_hidden;
 
 /// `darkroom show`.
 #[derive(clap::Args)]
@@ -95,6 +99,19 @@ fn notes(found: &Found) -> Vec<String> {
     if let Some(sampler) = settings.sampler.as_ref().filter(|_| !settings.knows_sampler()) {
         notes.push(format!("its sampler {sampler} is not one of ours"));
     }
+    if settings.model.is_none() && !settings.is_empty() {
+        notes.push("the file does not name its model: write one in place of MODEL".to_owned());
+    }
+    let texts = [&settings.prompt, &settings.negative_prompt, &settings.model];
+    if texts.into_iter().flatten().any(|text| text.contains('\0')) {
+        notes.push(
+            "a text of it has characters of number 0, which no command can hold and which are left out".to_owned(),
+        );
+    }
+    // What was drawn here can be drawn again, whatever sides its model has.
+    if let Some(error) = refusal(settings).filter(|_| found.program != "darkroom") {
+        notes.push(format!("the command is refused as it is: {error}"));
+    }
     let folders =
         [("LORAS", "LoRAs", settings.loras.is_empty()), ("EMBEDDINGS", "embeddings", found.embeddings.is_empty())];
     for (name, what, _) in folders.into_iter().filter(|(.., is_empty)| !is_empty) {
@@ -109,6 +126,43 @@ fn notes(found: &Found) -> Vec<String> {
     notes
 }
 
+/// The rule of sides that every published version keeps with `--any-size`.
+const ANY_SIDES: SideRule = SideRule { multiple: 8, any_multiple: 8 };
+
+/// Why none of the versions draws with the settings, where none does. A sampler that is not known has a note of its own.
+fn refusal(settings: &Settings) -> Option<Error> {
+    let sampler = settings.sampler.clone().filter(|_| settings.knows_sampler());
+    let whole = |number: Option<u32>| number.map(|number| number as usize);
+    let request = Request {
+        width: whole(settings.width),
+        height: whole(settings.height),
+        any_size: settings.any_size,
+        steps: whole(settings.steps).filter(|_| settings.timesteps.is_none() && settings.sigmas.is_none()),
+        timesteps: settings.timesteps.clone(),
+        sigmas: settings.sigmas.clone(),
+        sampler,
+        spacing: settings.spacing,
+        eta: settings.eta,
+        guidance_scale: settings.guidance_scale,
+        seed: settings.seed,
+        clip_skip: whole(settings.clip_skip),
+        clip_skip_counting: settings.clip_skip_counting,
+        original_size: settings.original_size,
+        crop: settings.crop,
+        loras: settings.loras.iter().cloned().map(LoraUse::from).collect(),
+        ..Request::default()
+    };
+    let check = |version| request.resolve(&Defaults::of(version), None, false, 0)?.validate_for(ANY_SIDES);
+    let mut refused = None;
+    for version in SDVersion::ALL {
+        match check(version) {
+            Ok(()) => return None,
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    refused
+}
+
 /// Whether it was made from another picture.
 fn has_picture(found: &Found) -> bool {
     found.settings.strength.is_some() || has_mask(found)
@@ -120,13 +174,14 @@ fn has_mask(found: &Found) -> bool {
     settings.padding_mask_crop.is_some() || settings.mask_blur.is_some()
 }
 
-/// `darkroom generate` with the settings. What the file does not hold has names in capitals: LoRAs and embeddings lie in
-/// folders, and a start picture is a file.
+/// `darkroom generate` with the settings, as a shell reads it. What the file does not hold has names in capitals: LoRAs and
+/// embeddings lie in folders, a start picture is a file, and the model may be anything.
 fn command(found: &Found) -> String {
     let settings = &found.settings;
     let written_in = settings.prompt_syntax.unwrap_or_default();
     let text = |value: &Option<String>| value.clone();
-    let mut flags: Vec<(&str, Option<String>)> = vec![("--model", text(&settings.model))];
+    let mut flags: Vec<(&str, Option<String>)> =
+        vec![("--model", Some(text(&settings.model).unwrap_or_else(|| "MODEL".to_owned())))];
     flags.push(("--prediction", text(&settings.prediction)));
     let (mut tags, mut files) = (String::new(), Vec::new());
     for lora in settings.loras.iter().cloned().map(LoraUse::from) {
@@ -188,7 +243,12 @@ fn command(found: &Found) -> String {
         ("--original-size", pair(settings.original_size)),
         ("--crop", pair(settings.crop)),
     ]);
-    let given = flags.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(&value?))));
+    // A value that begins with a dash would be another flag.
+    let is_flag = |value: &str| value.starts_with('-');
+    let given = flags.into_iter().filter_map(|(flag, value)| {
+        let value = value?;
+        Some(format!(" {flag}{}{}", if is_flag(&value) { "=" } else { " " }, quoted(&value)))
+    });
     let any_size = if settings.any_size { " --any-size" } else { "" };
     format!("darkroom generate{}{any_size} -o out.png", given.collect::<String>())
 }
@@ -208,13 +268,34 @@ fn as_text(prompt: &str, syntax: PromptSyntax) -> String {
     }
 }
 
-/// A value as a shell reads it.
+/// A value as a shell reads it, in one line and without anything that a terminal acts on. Where that takes escapes it is
+/// `$'…'`, which POSIX has since 2024 and bash, zsh, ksh and busybox before. Bytes are in octal, since `\u` depends on the
+/// locale.
 fn quoted(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./,+=@".contains(c);
-    match !value.is_empty() && value.chars().all(is_plain) {
-        true => value.to_owned(),
-        false => format!("'{}'", value.replace('\'', r"'\''")),
+    if !value.is_empty() && value.chars().all(is_plain) {
+        return value.to_owned();
     }
+    if !value.contains(is_hidden) {
+        return format!("'{}'", value.replace('\'', r"'\''"));
+    }
+    let mut escaped = String::new();
+    for c in value.chars() {
+        match c {
+            '\n' => escaped.push_str("\\n"),
+            '\t' => escaped.push_str("\\t"),
+            '\\' => escaped.push_str("\\\\"),
+            // No argument of a program can hold it.
+            '\0' => {}
+            // Of a quote or an exclamation mark, shells that look at earlier commands make something else.
+            c if is_hidden(c) || c == '\'' || c == '!' => {
+                let mut bytes = [0; 4];
+                c.encode_utf8(&mut bytes).bytes().for_each(|byte| escaped.push_str(&format!("\\{byte:03o}")));
+            }
+            c => escaped.push(c),
+        }
+    }
+    format!("$'{escaped}'")
 }
 
 #[cfg(test)]
@@ -290,6 +371,61 @@ mod tests {
         );
     }
 
+    /// What a shell passes on of the words of a command.
+    fn words_of(shell: &str, command: &str) -> Vec<String> {
+        let script = format!("darkroom() {{ printf '%s\\0' \"$@\"; }}\n{command}");
+        let run = std::process::Command::new(shell).env("LC_ALL", "C").args(["-c", &script]).output().unwrap();
+        assert!(run.status.success(), "{command}: {run:?}");
+        let text = String::from_utf8(run.stdout).unwrap();
+        text.split_terminator('\0').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_shell_reads_the_very_prompt() {
+        for prompt in [
+            "line1\nline2\n\n  line3",
+            "a\tb \u{202e}exe\u{2069} it's \\n \"x\" $HOME `id` !! \u{1b}[2J7\u{7f}8",
+            "\u{85}\u{feff}1 ein Äpfelchen 👩\u{200d}🚀\n",
+            "plain it's $(x) \\",
+            "--help",
+            "-x\n",
+        ] {
+            let mut found = found_in("x\nSteps: 20, Seed: 5, Prompt syntax: compel, Version: darkroom 0.1.0");
+            found.settings.prompt = Some(prompt.to_owned());
+            found.settings.negative_prompt = Some(prompt.to_owned());
+            let command = command(&found);
+            assert_eq!(crate::visible::visible_line(&command), command, "nothing is left for the terminal");
+            let words = words_of("bash", &command);
+            let value = |flag: &str| {
+                let at = words.iter().position(|word| word.split('=').next() == Some(flag)).unwrap();
+                words[at].strip_prefix(&format!("{flag}=")).map_or_else(|| words[at + 1].clone(), str::to_owned)
+            };
+            assert_eq!((value("--prompt"), value("--negative")), (prompt.to_owned(), prompt.to_owned()), "{command}");
+        }
+        let mut found = found_in("x\nSteps: 20, Seed: 5");
+        found.settings.prompt = Some("a\0b".to_owned());
+        assert!(notes(&found).iter().any(|note| note.contains("number 0")), "{:?}", notes(&found));
+        assert!(!command(&found).contains('\0') && !command(&found).contains("000"), "{}", command(&found));
+    }
+
+    #[test]
+    fn a_command_that_cannot_run_says_why() {
+        let found = found_in(
+            "p\nSteps: 20, Sampler: Foo, CFG scale: NaN, Size: 0x0, Denoising strength: 5, Clip skip: 99, RNG: CPU",
+        );
+        assert_eq!(command(&found), "darkroom generate --model MODEL --prompt p --steps 20 -o out.png");
+        assert_eq!(notes(&found).len(), 6, "{:?}", notes(&found));
+        assert!(notes(&found).iter().any(|note| note.contains("place of MODEL")), "{:?}", notes(&found));
+        let found = found_in("p\nSteps: 20, Size: 510x512, Model: x, RNG: CPU");
+        assert_eq!(command(&found), "darkroom generate --model x --prompt p --steps 20 -o out.png");
+        assert_eq!(notes(&found).len(), 1, "{:?}", notes(&found));
+        // What no rule of another program's settings caught.
+        let mut found = found_in("p\nSteps: 20, Size: 512x512, Model: x, RNG: CPU");
+        assert!(refusal(&found.settings).is_none());
+        found.settings.width = Some(20);
+        assert!(notes(&found).iter().any(|note| note.contains("refused as it is: width 20")), "{:?}", notes(&found));
+    }
+
     #[test]
     fn a_mask_is_that_of_a_picture() {
         let found = found_in("a cat\nSteps: 20, Seed: 5, Mask blur: 4, Clip skip: 1");
@@ -310,7 +446,7 @@ mod tests {
         {
             assert!(command.contains(part), "{command}");
         }
-        assert_eq!(notes(&found).len(), 4, "{:?}", notes(&found));
+        assert_eq!(notes(&found).len(), 5, "{:?}", notes(&found));
         let embeddings = "the file does not hold its embeddings: write the folder that has them in place of EMBEDDINGS";
         assert_eq!(notes(&found).iter().filter(|note| *note == embeddings).count(), 1);
         let in_lines: Vec<String> =

@@ -1,7 +1,7 @@
 //! Text of strangers on a terminal: what it would act on, or what would turn the line around, is shown as an escape.
 
 /// Whether a terminal does something else with it than show it.
-fn is_hidden(c: char) -> bool {
+pub fn is_hidden(c: char) -> bool {
     let is_directional =
         matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || is_directional || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')

@@ -98,7 +98,7 @@ fn read_files(files: &[ListFile]) -> Result<Wildcards> {
     let mut wildcards = Wildcards::new();
     for ListFile { name, path, .. } in files {
         let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
-        wildcards.add(name, &String::from_utf8_lossy(&bytes));
+        wildcards.add_bytes(name, &bytes);
     }
     Ok(wildcards)
 }

@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::parameters::other_programs::{Object, number, text_of};
+use crate::parameters::other_programs::{self, Object, number, text_of};
 
 /// How many nodes one walk asks.
 const MAX_NODES: usize = 64;
 /// The most texts that are joined to one.
 const MAX_JOINED: usize = 16;
-/// The most characters of a value that a note shows.
-const MAX_SHOWN: usize = 80;
 
 /// Inputs that hold a text, the most telling first.
 pub(super) const TEXTS: [&str; 13] = [
@@ -121,10 +119,7 @@ impl Graph {
 pub(super) fn cannot_be_used(what: &str, value: &Value) -> String {
     match value {
         Value::Array(_) | Value::Null => format!("its {what} cannot be followed through the graph"),
-        value => {
-            let shown: String = value.to_string().chars().take(MAX_SHOWN).collect();
-            format!("its {what} {shown} cannot be used here")
-        }
+        value => other_programs::cannot_be_used(what, value),
     }
 }
 
