@@ -273,7 +273,7 @@ fn devices_that_are_absent() {
     let on_gpu = |args: &[&str]| desk.generate(&[&["--prompt", APPLE, "--device", "gpu"], args].concat());
     on_gpu(&["--attention", "full"]).was_refused(REQUEST, &["attention", "leave out --attention"]);
     if cfg!(not(feature = "cuda")) {
-        generate("cuda").was_refused(DEVICE, &["cuda", "--features cuda"]);
+        generate("cuda").was_refused(DEVICE, &["cuda", "--device cpu or gpu", "./build.sh cuda"]);
     }
     assert_eq!(desk.names(), [""; 0]);
 }
