@@ -168,7 +168,7 @@ async fn check_states<R: Runner>(
     }
 }
 
-fn check<R: Runner>(version: &str, runner: R, tolerance: Tolerance, of_states: f32) {
+fn check<R: Runner>(version: &str, runner: R, tolerance: Tolerance, of_states: f32, is_drawn: impl Fn(&str) -> bool) {
     let dir = tempfile::tempdir().unwrap();
     tiny::write_model(version, dir.path(), tiny::Style::F16);
     let folder = Folder::open(dir.path()).unwrap();
@@ -177,32 +177,39 @@ fn check<R: Runner>(version: &str, runner: R, tolerance: Tolerance, of_states: f
     let states = Fixture::read(&fixtures_dir().join("prompts/conditioning.safetensors"));
     for case in cases_in("prompts", version) {
         pollster::block_on(check_states(&case, &states, &*runner, &model, of_states));
-        pollster::block_on(case.check(&runner, &model, tolerance));
+        if is_drawn(&case.name) {
+            pollster::block_on(case.check(&runner, &model, tolerance));
+        }
     }
 }
 
 #[test]
 fn pictures_on_the_processor() {
     for version in VERSIONS {
-        check(version, CandleRunner::cpu(Precision::F32), EXACT, STATES);
+        check(version, CandleRunner::cpu(Precision::F32), EXACT, STATES, |_| true);
     }
 }
 
-fn check_on_gpu(element: Element, tolerance: Tolerance, of_states: f32) {
+/// Every prompt's states, and on a software adapter the pictures of some: what follows from the states is the same for all.
+fn check_on_gpu(element: Element, tolerance: Tolerance, of_states: f32, of_software: &[&str]) {
+    let all = std::env::var_os("DARKROOM_LARGE").is_some_and(|value| value == "1");
     for version in VERSIONS {
         let Some(gpu) = gpu::gpu_with_matrices() else { return };
-        check(version, GpuRunner::new(gpu, element).unwrap(), tolerance, of_states);
+        let all = all || !gpu.caps.software;
+        let is_drawn = |name: &str| all || of_software.contains(&name);
+        check(version, GpuRunner::new(gpu, element).unwrap(), tolerance, of_states, is_drawn);
     }
 }
 
 #[test]
 fn pictures_on_the_gpu() {
-    check_on_gpu(Element::F32, F32, 1e-4);
+    let some = ["v1-5_and-long", "v1-5_schedule", "v1-5_long-negative", "v2-1_long", "xl_and-long"];
+    check_on_gpu(Element::F32, F32, 1e-4, &some);
 }
 
 #[test]
 fn pictures_on_the_gpu_in_half() {
-    check_on_gpu(Element::F16, F16, 0.02);
+    check_on_gpu(Element::F16, F16, 0.02, &["v1-5_and", "xl_long"]);
 }
 
 #[test]
