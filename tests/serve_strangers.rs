@@ -379,7 +379,7 @@ fn what_is_wrong_with_a_body_is_said_in_plain_words() {
     for (body, words) in [
         ("{", "the body is not json: it ends early at line 1"),
         ("{\"prompt\": }", "the body is not json: it is malformed at line 1"),
-        ("[\"x\"]", "the body is no json object"),
+        ("[\"x\"]", "the body is not a json object"),
         ("{\"steps\": 3}", "prompt is missing"),
         ("{\"prompt\": 3}", "prompt 3 is not possible: use a text"),
         ("{\"prompt\": \"x\", \"steps\": -1}", "steps -1 is not possible: use a whole number, 0 or more"),
