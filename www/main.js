@@ -127,6 +127,9 @@ function restarted_by_stop(restarted) {
   if (is_loaded && model) loading = come_back(restarted, model, ++n_loads);
 }
 
+/** Whether it is not back yet. The drawing that was stopped ends meanwhile, and the page is ready for the next. */
+let is_coming_back = false;
+
 /**
  * @param {Promise<void>} restarted
  * @param {import("./protocol.js").LoadedModel} model
@@ -136,6 +139,7 @@ function restarted_by_stop(restarted) {
 async function come_back(restarted, model, n) {
   const { textContent, title } = element("device");
   is_loaded = false;
+  is_coming_back = true;
   if (!is_busy()) document.documentElement.dataset.state = "starting";
   device("waiting", text.stage.loading);
   try {
@@ -152,6 +156,7 @@ async function come_back(restarted, model, n) {
     notify("error", `${text.did_not_start}: ${message_of(error)}`, { [text.reload]: () => location.reload() });
     return null;
   } finally {
+    is_coming_back = false;
     if (n === n_loads) document.documentElement.dataset.state = is_busy() ? "drawing" : "ready";
   }
 }
@@ -198,7 +203,7 @@ let form_is_whole = Promise.resolve();
 async function is_ready() {
   if (element("draw").disabled || is_dialog_open()) return false;
   const state = document.documentElement.dataset.state;
-  if (!is_loaded && (is_busy() || state === "starting")) {
+  if (!is_loaded && (is_busy() || is_coming_back || state === "starting")) {
     // Nothing else shows that the button was pressed, so it is pressed again: that is not one more image.
     if (is_awaited && !is_busy()) return false;
     is_awaited = true;
