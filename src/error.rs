@@ -287,6 +287,8 @@ impl Error {
     #[must_use]
     pub fn field(&self) -> Option<String> {
         match self {
+            // One of the list.
+            Error::Request { field: "lora", .. } => Some("loras".to_owned()),
             Error::Request { field, .. } => Some(field.replace(' ', "_")),
             Error::Config { .. }
             | Error::Safetensors { .. }

@@ -296,7 +296,7 @@ impl SDConfig {
     /// there is one more than there are steps. Nothing changes where it says nothing.
     ///
     /// # Errors
-    /// [`Error::Request`] if it says two things that do not agree.
+    /// [`Error::Request`] if it says two things that do not agree, or lists no step.
     pub fn with_given_steps(
         mut self,
         number: Option<usize>,
@@ -305,6 +305,13 @@ impl SDConfig {
     ) -> Result<Self> {
         let given = match (timesteps, sigmas) {
             (Some(_), Some(_)) => return refuse("timesteps", "together with sigmas", "give one of the two"),
+            (Some(timesteps), None) if timesteps.is_empty() => {
+                return refuse("timesteps", "without any", "give one or more, or leave the list out");
+            }
+            (None, Some(sigmas)) if sigmas.len() < 2 => {
+                let got = if sigmas.is_empty() { "without any" } else { "with a single one" };
+                return refuse("sigmas", got, "give two or more: a step leads from one to the next");
+            }
             (Some(timesteps), None) => Some(Steps::Timesteps(timesteps)),
             (None, Some(sigmas)) => Some(Steps::Sigmas(sigmas)),
             (None, None) => None,

@@ -38,7 +38,7 @@ fn check_in(fixtures: &str, version: &str, element: Element, tolerance: Toleranc
     let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| true)).unwrap());
     // DARKROOM_LARGE=1 runs the large ones too, which take a software adapter minutes. All runs together do, too, so there it
     // runs where kernels have other sizes than before: samplers and prompts are the same numbers as on the processor.
-    let all = std::env::var_os("DARKROOM_LARGE").is_some_and(|value| value == "1");
+    let all = gpu::runs_all();
     let mut seen = BTreeSet::new();
     let is_wanted = |case: &Case| {
         let is_first = seen.is_empty();

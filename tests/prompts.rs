@@ -192,10 +192,9 @@ fn pictures_on_the_processor() {
 
 /// Every prompt's states, and on a software adapter the pictures of some: what follows from the states is the same for all.
 fn check_on_gpu(element: Element, tolerance: Tolerance, of_states: f32, of_software: &[&str]) {
-    let all = std::env::var_os("DARKROOM_LARGE").is_some_and(|value| value == "1");
     for version in VERSIONS {
         let Some(gpu) = gpu::gpu_with_matrices() else { return };
-        let all = all || !gpu.caps.software;
+        let all = gpu::runs_all() || !gpu.caps.software;
         let is_drawn = |name: &str| all || of_software.contains(&name);
         check(version, GpuRunner::new(gpu, element).unwrap(), tolerance, of_states, is_drawn);
     }

@@ -8,9 +8,6 @@ use super::lora;
 /// The most vectors that an embedding is taken to have; a weight matrix has more rows.
 const MOST_VECTORS: usize = 1000;
 
-/// In front of the names of embeddings that come along in a LoRA's file.
-const EMBEDDINGS: &str = "bundle_emb.";
-
 /// What it is, where it is one of them.
 pub(super) fn look(view: &View<'_>, metadata: &BTreeMap<String, String>) -> Option<Identity> {
     lora::look(view, metadata)
@@ -90,7 +87,7 @@ fn is_word(name: &str) -> bool {
 
 /// The embeddings of a LoRA's file without the LoRA.
 fn bundle(view: &View<'_>) -> Option<Identity> {
-    if view.names.is_empty() || view.any(|name| !name.starts_with(EMBEDDINGS)) {
+    if view.names.is_empty() || view.any(|name| !name.starts_with(lora::EMBEDDINGS)) {
         return None;
     }
     let vectors = |name: &&str| match view.shape(name) {

@@ -9,6 +9,7 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(super) use self::layers::EMBEDDINGS;
 pub use self::merged::WithLoras;
 pub use self::open::{LoraFile, family_of};
 use super::identity::{Family, Identity, Kind, Layout, View, said};
@@ -151,7 +152,7 @@ fn facts(view: &View<'_>) -> Option<LoraFacts> {
     let (mut has_kernels, mut is_dora, mut n_embeddings) = (false, false, 0);
     for &name in &view.names {
         is_dora |= name.ends_with(".dora_scale") || name.contains(".lora_magnitude_vector");
-        n_embeddings += usize::from(name.starts_with("bundle_emb."));
+        n_embeddings += usize::from(name.starts_with(EMBEDDINGS));
         let Some((end, format, side)) = form(name) else { continue };
         *formats.entry(format).or_default() += 1;
         parts.insert(part(name));

@@ -110,7 +110,18 @@ fn plan_settings(request: JsValue, caps: JsValue) -> Result<(PlanRequest, PlanSe
     let GivenCaps(caps) = serde_wasm_bindgen::from_value(caps)
         .map_err(|e| failure::refuse(&format!("what the GPU can do cannot be read: {e}")))?;
     let element = engine::Dtype::from(request.dtype).element(&caps);
+    // The published versions come here without the vocabulary that tokens are counted with.
+    let (prompt, negative_prompt) = match request.version {
+        Some(_) => (None, None),
+        None => (request.prompt.clone(), request.negative_prompt.clone()),
+    };
     let asked = Request {
+        prompt: prompt.unwrap_or_default(),
+        negative_prompt,
+        prompt_syntax: request.prompt_syntax,
+        count: request.count,
+        steps: request.steps,
+        sampler: request.sampler.clone(),
         width: request.width,
         height: request.height,
         any_size: request.any_size,

@@ -802,6 +802,14 @@ export type PlanRequest = {
   height?: number,
   any_size?: boolean,
   guidance_scale?: number,
+  /** The prompts, whose chunks take memory, of the loaded model: for a version that is named they do not count. */
+  prompt?: string,
+  negative_prompt?: string,
+  /** What they are written in. */
+  prompt_syntax?: PromptSyntax,
+  count?: number,
+  steps?: number,
+  sampler?: string,
   /** Whether it starts from a picture, which the VAE encodes. */
   from_picture?: boolean,
   dtype?: Dtype,

@@ -9,6 +9,7 @@ use crate::bench::Part;
 use crate::checkpoint::identity::Prediction;
 use crate::checkpoint::inspect::Report;
 use crate::parameters::Found;
+use crate::prompt::PromptSyntax;
 use crate::request::Preset;
 use crate::run::gpu::Caps;
 use crate::run::gpu::Matrices;
@@ -59,6 +60,12 @@ impl PlanRequest {
         "height",
         "any_size",
         "guidance_scale",
+        "prompt",
+        "negative_prompt",
+        "prompt_syntax",
+        "count",
+        "steps",
+        "sampler",
         "from_picture",
         "dtype",
         "weights",
@@ -240,6 +247,20 @@ pub(super) struct PlanRequest {
     pub any_size: bool,
     #[serde(default)]
     pub guidance_scale: Option<f64>,
+    /// The prompts, whose chunks take memory, of the loaded model: for a version that is named they do not count.
+    #[serde(default)]
+    pub prompt: Option<String>,
+    #[serde(default)]
+    pub negative_prompt: Option<String>,
+    /// What they are written in.
+    #[serde(default)]
+    pub prompt_syntax: Option<PromptSyntax>,
+    #[serde(default)]
+    pub count: Option<usize>,
+    #[serde(default)]
+    pub steps: Option<usize>,
+    #[serde(default)]
+    pub sampler: Option<String>,
     /// Whether it starts from a picture, which the VAE encodes.
     #[serde(default)]
     #[cfg_attr(test, ts(optional, as = "Option<bool>"))]

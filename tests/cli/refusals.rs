@@ -200,13 +200,21 @@ fn servers_that_cannot_start() {
     }
     // Numbers of every command are refused in plain words.
     for (width, words) in
-        [("-64", "use a whole number, 0 or more"), ("", "use a whole number"), ("9e9", "use a whole number")]
+        [("-64", "use a whole number, 1 or more"), ("", "use a whole number"), ("9e9", "use a whole number")]
     {
         desk.run(&["plan", "--model", "xl", "--width", width])
             .was_refused(REQUEST, &["--width", words, "the version's"]);
     }
-    desk.run(&["convert", "--model", "xl", "--weights", "q8_0", "-o", "x"])
-        .was_refused(REQUEST, &["--weights", "--type"]);
+    // What other commands call --weights is here --type, and both are taken.
+    desk.run(&["convert", "--model", "xl", "--weights", "q9", "-o", "x"]).was_refused(REQUEST, &["q9", "--type"]);
+    for (option, output) in [("--type", "a.gguf"), ("--weights", "b.gguf")] {
+        let model = model();
+        desk.run(&["convert", "--model", model.to_str().unwrap(), option, "q4_0", "-o", output]).succeeded();
+    }
+    let read = |name: &str| std::fs::read(desk.path(name)).unwrap();
+    assert!(read("a.gguf") == read("b.gguf"));
+    std::fs::remove_file(desk.path("a.gguf")).unwrap();
+    std::fs::remove_file(desk.path("b.gguf")).unwrap();
     desk.run(&["plan", "--model", "xl", "--guidance", "x"]).was_refused(REQUEST, &["--guidance", "use a number"]);
     if !cfg!(feature = "cuda") {
         let words = ["--device cpu or gpu", "./build.sh cuda"];

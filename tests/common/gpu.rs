@@ -34,3 +34,8 @@ pub fn gpu_with_matrices() -> Option<Gpu> {
 pub fn gpu() -> Option<Gpu> {
     open_with(Gpu::open())
 }
+
+/// Whether `DARKROOM_LARGE=1` asks for runs that take a software adapter minutes.
+pub fn runs_all() -> bool {
+    std::env::var_os("DARKROOM_LARGE").is_some_and(|value| value == "1")
+}

@@ -116,11 +116,12 @@ function show_notes(notes) {
  * @param {DrawRequest} asked
  * @param {LoadedModel} loaded
  */
-async function memory({ width, height, any_size, guidance_scale }, loaded) {
+async function memory({ width, height, any_size, guidance_scale, prompt, negative_prompt, prompt_syntax, count, steps, sampler }, loaded) {
   if (loaded.runner !== "gpu") return null;
   const { dtype, budget_bytes } = load_options();
   const { has_picture } = start_picture.given();
-  const plan = await darkroom.plan({ width, height, any_size, guidance_scale, from_picture: has_picture, dtype, weights: loaded.weights, budget_bytes });
+  const of_request = { width, height, any_size, guidance_scale, prompt, negative_prompt, prompt_syntax, count, steps, sampler };
+  const plan = await darkroom.plan({ ...of_request, from_picture: has_picture, dtype, weights: loaded.weights, budget_bytes });
   const streamed = plan.streamed_bytes_per_step;
   const again = streamed > 0 ? text.read_each_step(bytes(streamed)) : "";
   return text.gpu_memory(bytes(plan.peak_bytes)) + again + (plan.fits ? "" : text.over_budget(told(plan.advice ?? "")));

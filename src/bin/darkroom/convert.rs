@@ -47,8 +47,8 @@ pub struct Args {
     #[arg(long, value_enum)]
     to: Option<LayoutName>,
     /// The type of the numbers: f16, f32, bf16, keep (as the model has them; quantised ones as f32), and for GGUF q8_0 or q4_0 [default: f16 for a
-    /// folder, keep for a .safetensors file, q8_0 for a .gguf file].
-    #[arg(long, value_name = "TYPE")]
+    /// folder, keep for a .safetensors file, q8_0 for a .gguf file]. `--weights`, as elsewhere, is the same.
+    #[arg(long, alias = "weights", value_name = "TYPE")]
     r#type: Option<Stored>,
     /// Cut the weight files of a folder where they pass this size: 2GB, 500MB.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, allow_negative_numbers = true)]

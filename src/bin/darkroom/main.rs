@@ -105,14 +105,14 @@ fn main() -> ExitCode {
 
 fn fail(error: &Error) -> ExitCode {
     complain(&match error {
-        Error::Io { path, source } => format!("{path}: {}", in_plain_words(source)),
+        Error::Io { path, source } => format!("{path}: {}", of_the_system(source)),
         other => other.to_string(),
     });
     ExitCode::from(exit_code(error))
 }
 
 /// What the system says of a file, without its number for it.
-fn in_plain_words(error: &std::io::Error) -> String {
+fn of_the_system(error: &std::io::Error) -> String {
     match (error.kind(), error.raw_os_error()) {
         (_, None) => error.to_string(),
         (ErrorKind::NotFound, _) => "there is no such file or folder".to_owned(),
@@ -153,10 +153,6 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     command.build();
     let called = std::env::args_os().skip(1).find_map(|name| command.find_subcommand(name));
     if let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg) {
-        let is_called = |name: &str| called.is_some_and(|command| command.get_name() == name);
-        if error.kind() == clap::error::ErrorKind::UnknownArgument && is_called("convert") && arg == "--weights" {
-            message += "; the type of the weights that convert writes is --type's";
-        }
         let mut arguments = called.into_iter().flat_map(clap::Command::get_arguments);
         if let Some(help) = arguments.find_map(|a| (a.to_string() == *arg).then(|| a.get_help()).flatten()) {
             message += &format!(" ({help})");

@@ -17,7 +17,7 @@ use darkroom::{Error, Result};
 
 use crate::bar::Bar;
 use crate::model_args::ModelArgs;
-use crate::numbers::parse_bytes;
+use crate::numbers::{number, parse_bytes, positive};
 use crate::{print_json, print_line};
 
 /// Whose limits count.
@@ -35,25 +35,25 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// Width in pixels [default: the version's].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     width: Option<usize>,
     /// Height in pixels [default: the version's].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     height: Option<usize>,
     /// Allow sides that are any multiple of 8.
     #[arg(long)]
     any_size: bool,
     /// Number of pictures; with more than one, what the prompts gave is kept while one is decoded.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
     count: Option<usize>,
     /// The prompt; one of more than 75 tokens, or with AND, takes more memory.
     #[arg(long)]
     prompt: Option<String>,
     /// Steps [default: the version's]; samplers that keep earlier results take more memory from the third step on.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
     steps: Option<usize>,
     /// Guidance scale [default: the version's]; above 1 every step draws for two prompts.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = number)]
     guidance: Option<f64>,
     /// The sampler [default: the model's own].
     #[arg(long, help = format!("The sampler [default: the model's own]: {}", Sampler::known()))]
@@ -77,7 +77,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Limits::Default)]
     limits: Limits,
     /// The speed of the GPU that submits are counted for: drawing follows the one that it measures. The default is a very slow one.
-    #[arg(long, value_name = "GFLOP/S", allow_negative_numbers = true, default_value_t = FIRST_FLOPS_PER_SEC / 1e9)]
+    #[arg(long, value_name = "GFLOP/S", allow_negative_numbers = true, value_parser = number, default_value_t = FIRST_FLOPS_PER_SEC / 1e9)]
     gflops: f64,
     /// Print one JSON object.
     #[arg(long)]

@@ -94,7 +94,7 @@ const NAMED: [(&str, Role); 3] =
     [(".lora_A.", Role::Down), (".lora_B.", Role::Up), (".lora_magnitude_vector.", Role::MagnitudeVector)];
 
 /// In front of vectors for words of the prompt, which some files have too.
-pub(super) const EMBEDDINGS: &str = "bundle_emb.";
+pub(in crate::checkpoint) const EMBEDDINGS: &str = "bundle_emb.";
 
 /// A layer's path and the role of a tensor in it; `None` for a name of another form.
 fn split(name: &str) -> Option<(&str, Role)> {

@@ -49,9 +49,6 @@ pub fn check_request(args: &Args, request: &Request, version: Option<SDVersion>)
     if args.outpaint.is_some() && !has_picture {
         return refuse("outpaint", "without a picture", "give the picture to extend too (--init)");
     }
-    if request.timesteps.is_none() && request.sigmas.as_ref().is_some_and(|sigmas| sigmas.len() < 2) {
-        return refuse("sigmas", "with a single one", "give two or more: a step leads from one to the next");
-    }
     request.check_given(has_picture, has_mask)?;
     let Some(version) = version else {
         // Sizes, layers and conditioning are the repository's or the folder's own; everything else is the same for all models.

@@ -132,8 +132,6 @@ impl From<Error> for Failure {
         let class = error.class();
         let failure = Failure::new(status(class), class.code(), error.to_string());
         match error.field() {
-            // One of the list, as the library and the command line call it.
-            Some(field) if field == "lora" => failure.about("loras"),
             Some(field) => failure.about(&field),
             None => failure,
         }

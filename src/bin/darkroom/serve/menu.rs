@@ -194,20 +194,6 @@ fn too_long(asked: &Request) -> Option<(&'static str, usize)> {
     lengths.into_iter().find(|(_, n_bytes)| *n_bytes > MAX_PROMPT_BYTES)
 }
 
-/// Refuses lists of steps that have no step.
-fn check_lists(asked: &Request) -> Result<(), Failure> {
-    if asked.timesteps.as_ref().is_some_and(Vec::is_empty) {
-        let message = "timesteps without any are not possible: give one or more, or leave the list out";
-        return refuse("timesteps", message.into());
-    }
-    match asked.sigmas.as_ref().map(Vec::len) {
-        Some(n @ 0..=1) => {
-            refuse("sigmas", format!("{n} sigmas are not possible: give two or more, or leave the list out"))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The format of a picture's file from its name and quality.
 ///
 /// # Errors
@@ -415,7 +401,6 @@ impl Menu {
         if model.is_inpaint && !has_mask {
             return refuse("mask", format!("{} only repaints parts of a picture: give image and mask", model.name));
         }
-        check_lists(asked)?;
         let defaults = Defaults { max_side: self.limits.side, ..model.defaults };
         // Until its size is known, a start picture is taken to have the model's own.
         let picture = request.image.as_ref().map(|_| picture.unwrap_or(defaults.size));

@@ -107,12 +107,12 @@ fn unfit_lora(lora: &LocalLora, error: Error, fitting: &[String]) -> Error {
 /// The names of files that fit a model, of the first few in the folder.
 async fn fitting(folder: &LoraFolder, configs: &ModelConfigs) -> Vec<String> {
     let mut names = Vec::new();
-    for Entry { name: stem, path, .. } in folder.entries().into_iter().take(MAX_TRIED) {
+    for Entry { name, path, .. } in folder.entries().into_iter().take(MAX_TRIED) {
         // One that cannot be read is none of those that fit.
         let Ok(source) = DiskSource::open(&path) else { continue };
-        let Ok(file) = LoraFile::open(stem.clone(), Box::new(source)).await else { continue };
+        let Ok(file) = LoraFile::open(name.clone(), Box::new(source)).await else { continue };
         if file.fit(configs, None).is_ok() {
-            names.push(stem);
+            names.push(name);
         }
     }
     names
