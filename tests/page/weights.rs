@@ -61,18 +61,37 @@ fn a_budget_chooses_the_type_of_weights() {
             for (const budget_bytes of peaks) {{
                 all.push((await darkroom.load({{ runner: 'gpu', dtype: 'f32', budget_bytes }})).weights);
             }}
+            // A plan that leaves the type open tells the one that loading chooses.
+            const planned = [];
+            for (const budget_bytes of peaks) planned.push((await darkroom.plan({{ dtype: 'f32', budget_bytes }})).weights);
+            // What a request asks for counts: chunks of a prompt of the loaded model, images, what a sampler keeps.
+            const taken = async (request, of = 'staged') => (await darkroom.plan({{ dtype: 'f32', ...request }}))[`${{of}}_peak_bytes`];
+            const prompt = 'cat '.repeat(300);
+            const of_request = {{
+                prompt: [await taken({{}}), await taken({{ prompt }})],
+                sampler: [await taken({{ sampler: 'euler' }}, 'least'), await taken({{ sampler: 'unipc' }}, 'least')],
+                of_version: [await taken({{ version: 'v1-5' }}), await taken({{ version: 'v1-5', prompt }})],
+            }};
             const f16 = await drawn({{ runner: 'gpu', dtype: 'f32' }});
             const q8_0 = await drawn({{ runner: 'gpu', dtype: 'f32', weights: 'q8_0' }});
             const least = (await darkroom.plan({{ dtype: 'f32', weights: 'f16' }})).least_peak_bytes;
             const budget_bytes = Math.round((least + peaks[0]) / 2);
             const plan = await darkroom.plan({{ dtype: 'f32', weights: 'f16', budget_bytes }});
             const streamed = await drawn({{ runner: 'gpu', dtype: 'f32', weights: 'f16', budget_bytes }});
-            return {{ peaks, all, f16, q8_0, plan, streamed }};
+            return {{ peaks, all, planned, of_request, f16, q8_0, plan, streamed }};
         }})().then((seen) => {{ window.seen = seen; }}, (error) => {{ window.seen = error.message; }});"
     ));
     browser.wait_until("window.seen");
     let seen = browser.eval("window.seen");
     assert_eq!(seen["all"], json!(["f16", "q8_0", "q4_0"]), "{seen}");
+    assert_eq!(seen["planned"], seen["all"], "{seen}");
+    let of_request = &seen["of_request"];
+    eprintln!("{of_request}");
+    for kind in ["prompt", "sampler"] {
+        let [less, more] = [0, 1].map(|i| of_request[kind][i].as_u64().expect("a number"));
+        assert!(less < more, "{kind}: {of_request}");
+    }
+    assert_eq!(of_request["of_version"][0], of_request["of_version"][1], "{of_request}");
     let ratio = psnr(&seen["f16"], &seen["q8_0"]);
     assert!(ratio > MIN_PSNR && ratio.is_finite(), "{ratio} dB");
     let plan = &seen["plan"];
