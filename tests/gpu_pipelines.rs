@@ -37,12 +37,13 @@ fn check_in(fixtures: &str, version: &str, element: Element, tolerance: Toleranc
     let folder = Folder::open(dir.path()).unwrap();
     let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| true)).unwrap());
     // DARKROOM_LARGE=1 runs the large ones too, which take a software adapter minutes. All runs together do, too, so there it
-    // runs where kernels have other sizes than before: samplers and prompts are the same numbers as on the processor.
+    // runs where kernels have other sizes than before, in f16 the first: samplers and prompts are the same numbers as on the
+    // processor, and kernels of f16 are swept over sizes in tests/gpu.rs.
     let all = gpu::runs_all();
     let mut seen = BTreeSet::new();
     let is_wanted = |case: &Case| {
         let is_first = seen.is_empty();
-        let is_other = seen.insert(case.sizes()) && (element == Element::F32 || ["v1-5", "xl"].contains(&version));
+        let is_other = seen.insert(case.sizes()) && (element == Element::F32 || fixtures == "any_size");
         all || (case.is_small() && (is_first || is_other || !is_software))
     };
     for case in cases_in(fixtures, version).into_iter().filter(is_wanted) {
@@ -52,7 +53,9 @@ fn check_in(fixtures: &str, version: &str, element: Element, tolerance: Toleranc
 
 /// Sizes that are odd on some level of the UNet (tools/fixtures/any_size.py).
 fn check_any_size(element: Element, tolerance: Tolerance) {
-    for version in ["v1-5-deep", "v1-5-inpaint", "v2-1", "xl", "xl-inpaint"] {
+    let versions = ["v1-5-deep", "xl", "v1-5-inpaint", "v2-1", "xl-inpaint"];
+    let n_versions = if element == Element::F32 || gpu::draws_in_f16_too() { versions.len() } else { 2 };
+    for version in &versions[..n_versions] {
         check_in("any_size", version, element, tolerance);
     }
 }

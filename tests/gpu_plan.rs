@@ -202,7 +202,9 @@ fn real_peak(folder: &Folder, element: Element, weights: WeightType, residency: 
     settings.weights = Some(weights);
     let planned = block_on(plan(folder, &settings)).unwrap();
     let version = model.configs.version();
-    let config = SDConfig::new(version).with_size(planned.width, planned.height).with_steps(5);
+    // What PNDM keeps of earlier steps counts, and others keep less.
+    let n_steps = if version == SDVersion::V1_5 { 5 } else { 2 };
+    let config = SDConfig::new(version).with_size(planned.width, planned.height).with_steps(n_steps);
     let is_inpaint = model.configs.is_inpaint();
     let picture = |level| RgbImage::new(64, 64, vec![level; 64 * 64 * 3]).unwrap();
     let (start_picture, mask) = if is_inpaint { (Some(picture(128)), Some(picture(255))) } else { (None, None) };
@@ -275,7 +277,7 @@ fn prompts_are_drawn_one_after_another_where_both_are_too_large() {
         let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());
         let model = load(&emoji(), &runner);
         // Bands would hide the limit from the decoder, which is not what is looked at: compare latents.
-        let mut generation = Generation::new(&runner, &model, inputs(model.configs.version(), 256, 2)).unwrap();
+        let mut generation = Generation::new(&runner, &model, inputs(model.configs.version(), 256, 1)).unwrap();
         while generation.stage() != Stage::Decode {
             block_on(generation.step(&mut |_| true)).unwrap();
         }
@@ -332,7 +334,7 @@ fn a_lost_device_is_named_and_the_run_goes_on_on_another() {
     let Some(gpu) = gpu() else { return };
     let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());
     let model = load(&emoji(), &runner);
-    let mut wanted = inputs(model.configs.version(), 128, 4);
+    let mut wanted = inputs(model.configs.version(), 64, 4);
     // A sampler that keeps earlier results and draws noise has the most to lose.
     wanted.config.sampler = Some(darkroom::sampler::SamplerKind::DpmPp2m.into());
     let (expected, _) = draw(&runner, &model, wanted.clone());
@@ -363,8 +365,8 @@ fn a_lost_device_is_named_and_the_run_goes_on_on_another() {
     let (got, _) = finish(&mut generation);
     assert_eq!(got.pixels, expected.pixels);
 
-    let mut shorter = Generation::new(&other, &model, inputs(model.configs.version(), 64, 4)).unwrap();
-    let refused = block_on(shorter.resume(&checkpoint, &mut |_| true)).unwrap_err();
+    let mut smaller = Generation::new(&other, &model, inputs(model.configs.version(), 56, 4)).unwrap();
+    let refused = block_on(smaller.resume(&checkpoint, &mut |_| true)).unwrap_err();
     assert!(matches!(refused, Error::Request { field: "checkpoint", .. }), "{refused}");
 }
 
@@ -423,7 +425,7 @@ fn nothing_is_kept_for_a_picture_that_is_over() {
     runner.trim();
     let before = runner.counts();
     let mut held = 0;
-    let mut generation = Generation::new(&runner, &model, inputs(model.configs.version(), 128, 2)).unwrap();
+    let mut generation = Generation::new(&runner, &model, inputs(model.configs.version(), 96, 1)).unwrap();
     while let Some(_event) = block_on(generation.step(&mut |_| true)).unwrap() {
         held = held.max(runner.counts().arena_bytes);
     }
@@ -445,7 +447,7 @@ fn a_second_picture_allocates_nothing() {
     let Some(gpu) = gpu() else { return };
     let runner = Rc::new(GpuRunner::new(gpu, Element::F32).unwrap());
     let model = load(&emoji(), &runner);
-    let mut twice = inputs(model.configs.version(), 128, 3);
+    let mut twice = inputs(model.configs.version(), 64, 3);
     twice.config = twice.config.with_count(2);
     let mut generation = Generation::new(&runner, &model, twice).unwrap();
     let mut after_first = None;

@@ -5,6 +5,8 @@
 
 #[path = "common/cases.rs"]
 mod cases;
+#[path = "common/gpu.rs"]
+mod gpu;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/tiny.rs"]
@@ -18,7 +20,6 @@ use darkroom::pipeline::ModelLoader;
 use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::run::gpu::Element;
-use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::runner::GpuRunner;
 
 /// Both sides sum in f32, in other orders.
@@ -44,14 +45,10 @@ fn on_cpu(variant: &str) {
 }
 
 fn on_gpu(variant: &str) {
-    if std::env::var_os("DARKROOM_NO_GPU").is_some_and(|value| value == "1") {
-        eprintln!("skipped, because DARKROOM_NO_GPU=1 says that there is no GPU here");
-        return;
-    }
-    for (element, tolerance) in [(Element::F32, GPU_F32), (Element::F16, GPU_F16)] {
-        let gpu = pollster::block_on(Gpu::open()).unwrap_or_else(|e| {
-            panic!("{e}. `./build.sh setup` installs a software one; DARKROOM_NO_GPU=1 skips these tests")
-        });
+    let both = [(Element::F32, GPU_F32), (Element::F16, GPU_F16)];
+    let types = if gpu::draws_in_f16_too() { &both[..] } else { &both[..1] };
+    for &(element, tolerance) in types {
+        let Some(gpu) = gpu::gpu() else { return };
         check(GpuRunner::new(gpu, element).unwrap(), variant, tiny::Style::F16, tolerance);
     }
 }

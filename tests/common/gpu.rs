@@ -35,6 +35,12 @@ pub fn gpu() -> Option<Gpu> {
     open_with(Gpu::open())
 }
 
+/// Whether the GPU draws in f16 what it drew in f32, too: not where it is a software adapter, which takes seconds for each
+/// picture. A type of activations changes kernels, and those run in both types in `tests/gpu.rs` and `tests/gpu_pipelines.rs`.
+pub fn draws_in_f16_too() -> bool {
+    runs_all() || !gpu().is_some_and(|gpu| gpu.caps.software)
+}
+
 /// Whether `DARKROOM_LARGE=1` asks for runs that take a software adapter minutes.
 pub fn runs_all() -> bool {
     std::env::var_os("DARKROOM_LARGE").is_some_and(|value| value == "1")

@@ -117,7 +117,14 @@ fn another_build_takes_its_place_whole() {
     assert_eq!(browser.eval("document.title"), "Darkroom");
     // Now all of it.
     list_files(page.path(), "two");
-    browser.run("await (await navigator.serviceWorker.ready).update();");
+    // Again where the page itself still looked at the half.
+    browser.run(
+        "const registration = await navigator.serviceWorker.ready;
+        while (!registration.waiting) {
+            await registration.update().catch(() => {});
+            await new Promise((resolve) => setTimeout(resolve, 100));
+        }",
+    );
     browser.wait_until("document.getElementById('notices').textContent.includes('new version of Darkroom is ready')");
     assert_eq!(browser.eval("document.title"), "Darkroom");
     browser.click_labelled(".notice button", "Reload the page");

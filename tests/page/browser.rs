@@ -13,7 +13,7 @@ use driver::Driver;
 use serde_json::{Value, json};
 
 /// How long anything on the page may take: a busy machine takes seconds, not this.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(150);
 
 /// How long a browser may take to close before it is ended by force.
 const CLOSE: Duration = Duration::from_secs(30);
@@ -287,10 +287,13 @@ impl Browser {
     /// Waits until a JavaScript expression is true.
     pub fn wait_until(&self, expression: &str) {
         let start = Instant::now();
+        // A question costs the browser some milliseconds, which it has to draw with.
+        let mut pause = Duration::from_millis(20);
         while self.eval(&format!("Boolean({expression})")) != true {
             let late = start.elapsed() > PATIENCE;
             assert!(!late, "not in {PATIENCE:?}: {expression}\n{}\n{:?}", self.text("body"), self.console_if_any());
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(pause);
+            pause = (pause * 3 / 2).min(Duration::from_millis(200));
         }
     }
 

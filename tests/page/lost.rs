@@ -26,6 +26,7 @@ fn the_picture_goes_on_from_its_last_step() {
     std::fs::write(&worker, format!("{GRIP}{code}")).expect("a file");
     let browser = Browser::start();
     browser.open_page(&serve(page.path()));
+    browser.fill(&[("width", "64"), ("height", "64")]);
     browser.draw("a red apple on a blue background", 3);
     browser.choose_runner("gpu", "GPU");
     browser.eval(

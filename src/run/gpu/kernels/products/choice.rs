@@ -5,9 +5,10 @@ use super::tile::{TILES, Tile};
 use crate::Result;
 use crate::run::gpu::kernel::Machine;
 
-/// The defaults for many rows, for fewer, for few and for very few; and the one for few columns.
+/// The defaults for many rows, for fewer, for few and for very few; and those for half as many columns and for few.
 const TILE_LARGE: Tile = TILES[2];
 const TILE_SMALL: Tile = TILES[1];
+const TILE_HALF: Tile = TILES[0];
 const TILE_FLAT: Tile = TILES[5];
 const TILE_ROW: Tile = TILES[7];
 const TILE_NARROW: Tile = TILES[6];
@@ -42,6 +43,8 @@ impl Gemm {
             TILE_ROW
         } else if m <= TILE_FLAT.m() {
             TILE_FLAT
+        } else if self.n <= TILE_HALF.n() && !self.epilogue.geglu {
+            TILE_HALF
         } else if let Some(largest) = of_matrices.next() {
             // The smallest of them where none fills the device.
             let filling = |tile: &Tile| groups(*tile) >= u64::from(ENOUGH_GROUPS_OF_MATRICES);
