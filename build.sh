@@ -371,7 +371,7 @@ smallest() { cargo check --lib --no-default-features --target-dir "$target/small
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib; }
 
 # A time for each target, which run side by side. DARKROOM_FUZZ_SECS=600 is for a night.
-fuzz() { DARKROOM_FUZZ_SECS=${DARKROOM_FUZZ_SECS:-10} cargo test --test fuzz -- --nocapture; }
+fuzz() { DARKROOM_FUZZ_SECS=${DARKROOM_FUZZ_SECS:-4} cargo test --test fuzz -- --nocapture; }
 
 verb_check() {
     local failed=0

@@ -365,7 +365,7 @@ fn a_lost_device_is_named_and_the_run_goes_on_on_another() {
     let (got, _) = finish(&mut generation);
     assert_eq!(got.pixels, expected.pixels);
 
-    let mut smaller = Generation::new(&other, &model, inputs(model.configs.version(), 56, 4)).unwrap();
+    let mut smaller = Generation::new(&other, &model, inputs(model.configs.version(), 32, 4)).unwrap();
     let refused = block_on(smaller.resume(&checkpoint, &mut |_| true)).unwrap_err();
     assert!(matches!(refused, Error::Request { field: "checkpoint", .. }), "{refused}");
 }
