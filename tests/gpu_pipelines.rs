@@ -37,8 +37,8 @@ fn check_in(fixtures: &str, version: &str, element: Element, tolerance: Toleranc
     let folder = Folder::open(dir.path()).unwrap();
     let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| true)).unwrap());
     // DARKROOM_LARGE=1 runs the large ones too, which take a software adapter minutes. All runs together do, too, so there it
-    // runs where kernels have other sizes than before, in f16 the first: samplers and prompts are the same numbers as on the
-    // processor, and kernels of f16 are swept over sizes in tests/gpu.rs.
+    // runs where kernels have other sizes than before: samplers and prompts are the same numbers as on the processor. In f16, whose
+    // kernels tests/gpu.rs and tests/gpu_sizes.rs take through all sizes, that is the first, and the odd sizes.
     let all = gpu::runs_all();
     let mut seen = BTreeSet::new();
     let is_wanted = |case: &Case| {
@@ -54,7 +54,7 @@ fn check_in(fixtures: &str, version: &str, element: Element, tolerance: Toleranc
 /// Sizes that are odd on some level of the UNet (tools/fixtures/any_size.py).
 fn check_any_size(element: Element, tolerance: Tolerance) {
     let versions = ["v1-5-deep", "xl", "v1-5-inpaint", "v2-1", "xl-inpaint"];
-    let n_versions = if element == Element::F32 || gpu::draws_in_f16_too() { versions.len() } else { 2 };
+    let n_versions = if element == Element::F32 || gpu::draws_all() { versions.len() } else { 2 };
     for version in &versions[..n_versions] {
         check_in("any_size", version, element, tolerance);
     }

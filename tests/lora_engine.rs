@@ -21,7 +21,6 @@ use darkroom::hub::folder::Folder;
 use darkroom::image::{RgbImage, decode};
 use darkroom::pipeline::{Event, Residency};
 use darkroom::request::{LoraUse, Request};
-use darkroom::run::gpu::Gpu;
 use darkroom::weights::{DiskSource, MemorySource};
 use pollster::block_on;
 use serde::Deserialize;
@@ -168,7 +167,7 @@ fn pictures_on_the_gpu() {
     // Weights have 16 bits there, so that merged ones are rounded.
     let Some(settings) = on_gpu() else { return };
     // One of each form on a software adapter; tests/lora.rs has others.
-    let all = gpu::runs_all() || block_on(Gpu::open()).is_ok_and(|gpu| !gpu.caps.software);
+    let all = gpu::draws_all();
     let wanted = ["kohya_text", "two", "locon", "loha", "lokr", "ia3", "dora", "full"];
     check(&settings, 24, 1.5, |case| case.version == "v1-5" && (all || wanted.contains(&&*case.name)));
 }

@@ -16,7 +16,7 @@ use darkroom::weights::WeightType;
 use darkroom::weights::blocks::{BLOCK, quantise, scale};
 use numbers::Fixture;
 use serde::Deserialize;
-use tries::{Tolerance, Try, assert_picture, draws_in_f16_too, has_no_gpu, picture, psnr, run};
+use tries::{Tolerance, Try, assert_picture, draws_all, has_no_gpu, picture, psnr, run};
 
 /// f32 against f32: levels were off by 1 at most.
 const CPU: Tolerance = Tolerance { max_level: 4, mean_level: 0.3, min_psnr: 52.0 };
@@ -71,7 +71,12 @@ fn check(more: &[&str], tolerance: Tolerance) {
     for version in ["v1-5", "v2-1", "xl"] {
         let dir = tempfile::tempdir().unwrap();
         tiny::write_model(version, dir.path(), tiny::Style::F32);
-        for case in cases.extract_if(.., |case| case.run.version == version) {
+        let of_version = cases.extract_if(.., |case| case.run.version == version);
+        for (idx, case) in of_version.enumerate() {
+            // In f16 on a software adapter the first of a version.
+            if idx > 0 && more.contains(&"f16") && !draws_all() {
+                continue;
+            }
             let name = &case.run.name;
             let mut args = case.run.args();
             args.extend(["--weights".into(), case.weights.clone()]);
@@ -104,7 +109,5 @@ fn on_the_gpu_too() {
         return;
     }
     check(&["--device", "gpu", "--dtype", "f32"], GPU);
-    if draws_in_f16_too() {
-        check(&["--device", "gpu", "--dtype", "f16"], HALF);
-    }
+    check(&["--device", "gpu", "--dtype", "f16"], HALF);
 }

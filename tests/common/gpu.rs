@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary that includes this module uses a part of it")]
 
+use std::sync::OnceLock;
+
 use darkroom::run::gpu::Gpu;
 use pollster::block_on;
 
@@ -35,10 +37,12 @@ pub fn gpu() -> Option<Gpu> {
     open_with(Gpu::open())
 }
 
-/// Whether the GPU draws in f16 what it drew in f32, too: not where it is a software adapter, which takes seconds for each
-/// picture. A type of activations changes kernels, and those run in both types in `tests/gpu.rs` and `tests/gpu_pipelines.rs`.
-pub fn draws_in_f16_too() -> bool {
-    runs_all() || !gpu().is_some_and(|gpu| gpu.caps.software)
+/// Whether everything is drawn, in each type of activations. A software adapter takes seconds for each picture, so there some
+/// stand for the rest, unless `DARKROOM_LARGE=1` asks for all: its kernels are compared with their references one by one, in both
+/// types, in `tests/gpu.rs`.
+pub fn draws_all() -> bool {
+    static DRAWS_ALL: OnceLock<bool> = OnceLock::new();
+    *DRAWS_ALL.get_or_init(|| runs_all() || !gpu().is_some_and(|gpu| gpu.caps.software))
 }
 
 /// Whether `DARKROOM_LARGE=1` asks for runs that take a software adapter minutes.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use darkroom::image::{RgbImage, decode, encode_png};
-pub use gpu::{draws_in_f16_too, has_no_gpu};
+pub use gpu::{draws_all, has_no_gpu};
 use serde::Deserialize;
 
 use crate::numbers::places::failures_dir;

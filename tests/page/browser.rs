@@ -32,9 +32,9 @@ pub mod keys {
     pub const SPACE: char = '\u{e00d}';
 }
 
-/// A browser's options in `webdriver.json`. Of Chromium's, `disable_workgroup_init` is for time alone: SwiftShader compiles a
-/// store for every element of workgroup memory, so that the embedded model's pipelines take 88 s of compiling and not 18. No
-/// kernel reads what it has not written; natively that memory is not cleared either.
+/// A browser's options in `webdriver.json`. Of Chromium's, `disable_workgroup_init` saves time alone: with code that clears
+/// workgroup memory, SwiftShader compiles the embedded model's pipelines for 88 s, without it for 18. No kernel reads what it has
+/// not written; natively that memory is not cleared either.
 fn options_of(browser: &str) -> Value {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("webdriver.json");
     let config = std::fs::read_to_string(config).expect("webdriver.json");
@@ -295,7 +295,7 @@ impl Browser {
             let late = start.elapsed() > PATIENCE;
             assert!(!late, "not in {PATIENCE:?}: {expression}\n{}\n{:?}", self.text("body"), self.console_if_any());
             std::thread::sleep(pause);
-            pause = (pause * 3 / 2).min(Duration::from_millis(200));
+            pause = (pause * 3 / 2).min(Duration::from_millis(100));
         }
     }
 

@@ -5,7 +5,7 @@ use super::tile::{TILES, Tile};
 use crate::Result;
 use crate::run::gpu::kernel::Machine;
 
-/// The defaults for many rows, for fewer, for few and for very few; and those for half as many columns and for few.
+/// The defaults for many rows, for fewer, for few and for very few; and those for columns that fill half of these, and for few.
 const TILE_LARGE: Tile = TILES[2];
 const TILE_SMALL: Tile = TILES[1];
 const TILE_HALF: Tile = TILES[0];
@@ -43,8 +43,6 @@ impl Gemm {
             TILE_ROW
         } else if m <= TILE_FLAT.m() {
             TILE_FLAT
-        } else if self.n <= TILE_HALF.n() && !self.epilogue.geglu {
-            TILE_HALF
         } else if let Some(largest) = of_matrices.next() {
             // The smallest of them where none fills the device.
             let filling = |tile: &Tile| groups(*tile) >= u64::from(ENOUGH_GROUPS_OF_MATRICES);
@@ -54,6 +52,8 @@ impl Gemm {
                 let rest: Vec<Tile> = of_matrices.collect();
                 rest.iter().find(|tile| filling(tile)).or(rest.last()).copied().unwrap_or(largest)
             }
+        } else if self.n <= TILE_HALF.n() && !self.epilogue.geglu {
+            TILE_HALF
         } else if groups(TILE_LARGE) >= u64::from(ENOUGH_GROUPS) {
             TILE_LARGE
         } else {
@@ -105,6 +105,13 @@ mod tests {
         let (tile, splits) = conv(2, 8, 1280, 1280).default_plan(&MACHINE).unwrap();
         assert_eq!(tile, TILE_SMALL);
         assert!(splits > 1, "80 workgroups leave a GPU idle");
+        // As many columns as half a tile has, and fewer: whole ones would multiply zeros for the rest.
+        for n in [32, 16, 9] {
+            assert_eq!(conv(1, 128, 16, n).default_plan(&MACHINE).unwrap().0, TILE_HALF, "{n} columns");
+        }
+        assert_eq!(conv(1, 128, 16, 33).default_plan(&MACHINE).unwrap().0, TILE_LARGE);
+        let gated = Gemm::new(Source::rows(1, 64, 16), 32, Epilogue { geglu: true, ..Epilogue::default() });
+        assert_eq!(gated.default_plan(&MACHINE).unwrap().0, TILE_SMALL, "a value and its gate are in one invocation");
         let vector = Gemm::new(Source::rows(2, 1, 320), 1280, Epilogue::default());
         assert_eq!(vector.default_plan(&MACHINE).unwrap().0, TILE_ROW);
         let rows = Gemm::new(Source::rows(2, 4, 320), 1280, Epilogue::default());
