@@ -252,10 +252,11 @@ impl Browser {
     }
 
     pub fn text(&self, selector: &str) -> String {
-        // For what Chromium has not laid out yet behind `content-visibility: auto`, `innerText` is empty.
+        // For what Chromium has not laid out yet behind `content-visibility: auto`, `innerText` is empty, be it shown
+        // or not. What is not shown has its `textContent` for an `innerText` in every browser.
         let script = "(selector) => {
             const element = document.querySelector(selector);
-            if (element && !element.checkVisibility()) return element.innerText;
+            if (element && !element.checkVisibility()) return element.textContent;
             for (let each = element; each; each = each.parentElement)
                 if (getComputedStyle(each).contentVisibility === 'auto') return element.innerText || element.textContent;
             return element?.innerText;

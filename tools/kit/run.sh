@@ -16,6 +16,8 @@ text=$folder/kit.txt
 : >"$rows"
 : >"$text"
 export DARKROOM_FIXTURES=${DARKROOM_FIXTURES:-$here/fixtures}
+# What Mesa has compiled outlives the run: its software adapter compiles for minutes.
+export MESA_SHADER_CACHE_DIR=${MESA_SHADER_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-$work}/.cache}}
 export XDG_CACHE_HOME=$work/cache
 # Mesa complains where there is none.
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$work}
@@ -240,7 +242,7 @@ case $ADAPTER in
         say "this is a software adapter: sizes are small, and times say nothing of a card"
         item "kernels: parity" 240 "$work/card" parity "$here/bin/gpu" -- --test-threads=2 smallest caps
         item "narrow step" 240 "$work/card" steps narrow-unet f16
-        item "narrow step by types of weights" 120 "$work/card" weights narrow-unet f16
+        item "narrow step by types of weights" 240 "$work/card" weights narrow-unet f16
         item "pipelines: parity" 160 "$work/card" parity "$here/bin/gpu_pipelines" -- --test-threads=2 --exact half::v1_5
         if model=$(find_model); then
             item "pictures: the embedded model on the GPU and the CPU" 240 bash -c "pictures '$model' 2"
