@@ -18,16 +18,15 @@ struct Contestant {
     secs: Vec<f64>,
 }
 
-/// Times a component and prints a line for each type. `open` opens the adapter, once for each type. Rounds go on while
-/// `has_time`, at least three.
+/// Times a component and prints a line for each type. `open` opens the adapter, once for each type. There is one
+/// round, and more while `goes_on` says so of the number there were.
 pub async fn compare(
     case: &Case,
     element: Element,
     open: impl AsyncFn() -> Result<Gpu>,
-    has_time: impl Fn(usize) -> bool,
+    goes_on: impl Fn(usize) -> bool,
 ) -> Result<Vec<Value>> {
     const TYPES: [WeightType; 4] = [WeightType::F16, WeightType::Q8_0, WeightType::Q4_0, WeightType::F32];
-    const MIN_ROUNDS: usize = 3;
     let random = Weights::open(vec![Box::new(RandomWeights::new(&case.weights()))]).await?;
     let mut all = Vec::new();
     for weights in TYPES {
@@ -38,7 +37,7 @@ pub async fn compare(
         all.push(Contestant { weights, bench, secs: Vec::new() });
     }
     let mut round = 0;
-    while round < MIN_ROUNDS || has_time(round) {
+    while round == 0 || goes_on(round) {
         for each in &mut all {
             let secs = each.bench.run().await?;
             each.secs.push(secs);
