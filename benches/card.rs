@@ -36,7 +36,7 @@ mod weight_types;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use darkroom::run::gpu::{Element, Gpu};
+use darkroom::run::gpu::{Caps, Element, Gpu};
 use rows::Rows;
 
 /// Seconds that a subcommand may take where none are given.
@@ -143,9 +143,9 @@ async fn weights(options: &Options, name: &str, element: Element) -> Outcome<()>
         }
         Ok(gpu)
     };
-    // A software adapter's times say nothing of a card, and its rounds take long.
-    let (least, most) = if Gpu::open().await?.caps.software { (1, 1) } else { (3, 20) };
-    let goes_on = |round| round < least || (round < most && options.has_time());
+    let most = 20;
+    let goes_on =
+        |caps: &Caps, round| round < steps::min_rounds(caps) || (!caps.software && round < most && options.has_time());
     let rows = weight_types::compare(&model.case, element, open, goes_on).await?;
     options.rows.add(
         "weights",

@@ -31,7 +31,8 @@ async fn run() -> Outcome<()> {
         let model = model(name)?;
         println!("{name}: {}, {element:?}", model.what);
         let n = n_rounds(3);
-        let rows = weight_types::compare(&model.case, element, async || Gpu::open().await, |round| round < n).await?;
+        let rows =
+            weight_types::compare(&model.case, element, async || Gpu::open().await, |_, round| round < n).await?;
         report.row(json!({ "what": name, "element": format!("{element:?}"), "types": rows }));
     }
     report.finish();

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use darkroom::bench::{Bench, RandomWeights};
 use darkroom::run::Runner;
 use darkroom::run::gpu::Element;
-use darkroom::run::gpu::Gpu;
 use darkroom::run::gpu::profile::Profile;
 use darkroom::run::gpu::runner::GpuRunner;
 use darkroom::run::gpu::tiles::{Measured, Tiles};
+use darkroom::run::gpu::{Caps, Gpu};
 use darkroom::weights::Weights;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ use crate::peer::Peer;
 use crate::report::{duration, spread};
 use crate::{Options, Outcome};
 
-/// Rounds at least, after the first two; on a software adapter one is enough.
+/// Rounds at least, after the first two.
 const MIN_ROUNDS: usize = 3;
 
 /// Rounds at most.
@@ -31,6 +31,11 @@ const ROUNDS_SECS: f64 = 4.0;
 
 /// Kernels and shapes that are shown, of those that took longest.
 const N_LINES: usize = 25;
+
+/// Rounds at least on an adapter: one on a software adapter, whose rounds are slow and whose times say nothing of a card.
+pub fn min_rounds(caps: &Caps) -> usize {
+    if caps.software { 1 } else { MIN_ROUNDS }
+}
 
 /// `names` are between commas; one that fails does not end the others, so that one PyTorch serves them all.
 pub async fn run(options: &Options, names: &str, elements: &[Element]) -> Outcome<()> {
@@ -165,8 +170,9 @@ async fn step(
     let rounds_secs = if caps.software { 0.0 } else { ROUNDS_SECS };
     let rounds_end = Instant::now() + Duration::from_secs_f64(rounds_secs);
     let (mut before, mut record_secs) = (runner.counts(), 0.0);
-    let min_rounds = if caps.software { 1 } else { MIN_ROUNDS };
-    while ours.len() < min_rounds || (ours.len() < MAX_ROUNDS && Instant::now() < rounds_end.min(options.deadline)) {
+    while ours.len() < min_rounds(&caps)
+        || (ours.len() < MAX_ROUNDS && Instant::now() < rounds_end.min(options.deadline))
+    {
         before = runner.counts();
         record_secs = runner.record_secs();
         ours.push(bench.run().await?);

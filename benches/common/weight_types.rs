@@ -5,7 +5,7 @@ use std::rc::Rc;
 use darkroom::Result;
 use darkroom::bench::{Bench, Case, RandomWeights};
 use darkroom::run::gpu::runner::GpuRunner;
-use darkroom::run::gpu::{Element, Gpu};
+use darkroom::run::gpu::{Caps, Element, Gpu};
 use darkroom::weights::{WeightType, Weights};
 use serde_json::{Value, json};
 
@@ -18,13 +18,13 @@ struct Contestant {
     secs: Vec<f64>,
 }
 
-/// Times a component and prints a line for each type. `open` opens the adapter, once for each type. There is one
-/// round, and more while `goes_on` says so of the number there were.
+/// Times a component and prints a line for each type. `open` opens the adapter, once for each type. Another round follows
+/// while `goes_on` says so of the adapter and of the number of rounds there were.
 pub async fn compare(
     case: &Case,
     element: Element,
     open: impl AsyncFn() -> Result<Gpu>,
-    goes_on: impl Fn(usize) -> bool,
+    goes_on: impl Fn(&Caps, usize) -> bool,
 ) -> Result<Vec<Value>> {
     const TYPES: [WeightType; 4] = [WeightType::F16, WeightType::Q8_0, WeightType::Q4_0, WeightType::F32];
     let random = Weights::open(vec![Box::new(RandomWeights::new(&case.weights()))]).await?;
@@ -37,12 +37,15 @@ pub async fn compare(
         all.push(Contestant { weights, bench, secs: Vec::new() });
     }
     let mut round = 0;
-    while round == 0 || goes_on(round) {
+    loop {
         for each in &mut all {
             let secs = each.bench.run().await?;
             each.secs.push(secs);
         }
         round += 1;
+        if !goes_on(all[0].bench.runner().caps(), round) {
+            break;
+        }
     }
     let exact = all[TYPES.len() - 1].bench.result().await?;
     let norm = exact.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
