@@ -90,6 +90,22 @@ fn gemm_of_cooperative_matrices_matches_its_reference() {
 }
 
 #[test]
+fn gemm_in_f16_matches_its_reference() {
+    let Some(gpu) = gpu() else { return };
+    let cases = cases::gemm::in_halves(&gpu.caps.machine(Element::F16));
+    if !gpu.caps.shader_f16 {
+        eprintln!("skipped, because {} has no f16", gpu.caps.name);
+        return;
+    }
+    let mut rig = Rig::new(&gpu);
+    cases.iter().for_each(|case| block_on(cases::gemm::check_with(&mut rig, case, Element::F16, WeightType::F16)));
+    for weight in [WeightType::Q8_0, WeightType::Q4_0] {
+        let short = cases.iter().step_by(5);
+        short.for_each(|case| block_on(cases::gemm::check_with(&mut rig, case, Element::F16, weight)));
+    }
+}
+
+#[test]
 fn gemm_of_weights_in_every_type_matches_its_reference() {
     let Some(gpu) = gpu() else { return };
     let mut rig = Rig::new(&gpu);

@@ -18,6 +18,7 @@ use darkroom::hub::folder::Folder;
 use darkroom::pipeline::ModelLoader;
 use darkroom::run::gpu::Element;
 use darkroom::run::gpu::runner::GpuRunner;
+use darkroom::run::gpu::tiles::Tiles;
 
 /// f32 activations and f16 weights, which the tiny models' values fit exactly.
 const F32: Tolerance = Tolerance { latents: 1e-3, max_level: 2, mean_level: 0.3, min_psnr: 0.0 };
@@ -29,11 +30,15 @@ fn check(version: &str, element: Element, tolerance: Tolerance) {
 }
 
 fn check_in(fixtures: &str, version: &str, element: Element, tolerance: Tolerance) {
+    check_with(fixtures, version, element, Tiles::default(), tolerance);
+}
+
+fn check_with(fixtures: &str, version: &str, element: Element, tiles: Tiles, tolerance: Tolerance) {
     let Some(gpu) = gpu::gpu_with_matrices() else { return };
     let is_software = gpu.caps.software;
     let dir = tempfile::tempdir().unwrap();
     tiny::write_model(version, dir.path(), tiny::Style::F16);
-    let runner = Rc::new(GpuRunner::new(gpu, element).unwrap());
+    let runner = Rc::new(GpuRunner::new(gpu, element).unwrap().with_tiles(tiles));
     let folder = Folder::open(dir.path()).unwrap();
     let model = Rc::new(pollster::block_on(ModelLoader::new(&folder, &*runner).load(&mut |_| true)).unwrap());
     // DARKROOM_LARGE=1 runs the large ones too, which take a software adapter minutes. All runs together do, too, so there it
@@ -145,5 +150,15 @@ mod half {
     #[test]
     fn turbo() {
         check("turbo", Element::F16, F16);
+    }
+}
+
+/// Products and attentions that multiply in f16, as a measurement may choose them.
+mod multiplied_in_half {
+    use super::*;
+
+    #[test]
+    fn v1_5() {
+        check_with("pipelines", "v1-5", Element::F16, Tiles::in_f16(16), F16);
     }
 }

@@ -46,6 +46,9 @@ fn validated(wgsl: &str, element: Element) -> Result<naga::Module, String> {
     let of_matrices = Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP;
     let capabilities =
         if wgsl.contains("enable wgpu_cooperative_matrix;") { capabilities | of_matrices } else { capabilities };
+    // Where they have subgroup operations, and in kernels that are there for nothing else.
+    let capabilities =
+        if wgsl.contains("subgroupShuffleXor(") { capabilities | Capabilities::SUBGROUP } else { capabilities };
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| e.emit_to_string(wgsl))?;
     Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(|e| e.emit_to_string(wgsl))?;
     Ok(module)

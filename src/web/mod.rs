@@ -18,7 +18,7 @@ mod told;
 mod types;
 mod wildcards;
 
-use js_sys::{Reflect, Uint8Array};
+use js_sys::{Reflect, Set, Uint8Array};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
@@ -162,7 +162,16 @@ async fn open_gpu() -> crate::Result<Gpu> {
     if gpu.caps.name.is_empty() {
         gpu.caps.name = name_from_browser(&gpu);
     }
+    if has_subgroups(&gpu) {
+        gpu.try_subgroups().await;
+    }
     Ok(gpu)
+}
+
+/// Whether the device was asked for subgroup operations and has them (www/worker/subgroups.js).
+fn has_subgroups(gpu: &Gpu) -> bool {
+    let features = gpu.device.as_webgpu().and_then(|device| Reflect::get(device.as_ref(), &"features".into()).ok());
+    features.is_some_and(|features| features.unchecked_ref::<Set>().has(&"subgroups".into()))
 }
 
 /// Opens the device that the settings name.

@@ -97,6 +97,11 @@ export type Caps = {
   software: boolean,
   /** Whether WGSL may use `f16`. */
   shader_f16: boolean,
+  /**
+   * Invocations that a subgroup has at least, where they can tell each other numbers and did so in a trial when the device
+   * was opened.
+   */
+  least_subgroup: number | null,
   /** Whether kernels can be timed on the GPU's own clock. */
   timestamp_query: boolean,
   /** The largest buffer in bytes. */

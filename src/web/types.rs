@@ -218,6 +218,7 @@ pub(super) struct CapsFields {
     matrices: Option<Matrices>,
     #[serde(skip)]
     wrong_matrices: bool,
+    least_subgroup: Option<u32>,
     timestamp_query: bool,
     max_buffer_bytes: u64,
     max_binding_bytes: u64,

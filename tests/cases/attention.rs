@@ -1,5 +1,7 @@
 //! Cases of attention.
 
+use darkroom::run::gpu::Element;
+use darkroom::run::gpu::kernel::{Machine, Multiply};
 use darkroom::run::gpu::kernels::attention::{Attention, Bindings, launch, reference};
 
 use super::rig::{Bench, Rig};
@@ -96,28 +98,58 @@ pub fn short() -> impl Iterator<Item = &'static Case> {
     CASES.iter().filter(|case| NAMES.contains(&case.name))
 }
 
-/// Runs one case and panics with the first value that is wrong.
+/// What rounding products of queries and keys to f16, and sums of four of them, may do: to scores, and by them to a weighted mean
+/// of values below 1, whose own products are rounded too.
+fn slack_of_halves(case: &Case) -> f32 {
+    let Attention { head_size, scale, .. } = case.attention;
+    // Each of the roundings is off by at most 2⁻¹² of a sum of four products, whose mean square is a ninth.
+    let of_scores = 6.0 / 4096.0 * 2.0 / 3.0 * case.magnitude.powi(2) * scale * (head_size as f32).sqrt();
+    of_scores.min(2.0) + 2.0 * WEIGHTS_F16
+}
+
+/// Runs one case in every way that the adapter has, and panics with the first value that is wrong.
 pub async fn check(rig: &mut Rig<'_>, case: &Case) {
-    let Attention { batch, queries, keys, heads, head_size, strides, .. } = case.attention;
     for &element in elements(rig.gpu) {
-        let q = stored_scatter(element, 1, (batch * queries * strides[0]) as usize, case.magnitude);
-        let k = stored_scatter(element, 2, (batch * keys * strides[1]) as usize, case.magnitude);
-        let v = stored_scatter(element, 3, (batch * keys * strides[2]) as usize, 1.0);
-        let n_values = (batch * queries * heads * head_size) as usize;
-        let mut bench = Bench::default();
-        let is_packed = case.attention.packed;
-        let width = (heads * head_size) as usize;
-        let (k, v) = if is_packed { (&q[width..], &q[2 * width..]) } else { (&k[..], &v[..]) };
-        let mut keys_or_values = |x| (!is_packed).then(|| bench.elements(element, x));
-        let (k_operand, v_operand) = (keys_or_values(k), keys_or_values(v));
-        let (q_operand, out) = (bench.elements(element, &q), bench.room(element, n_values));
         let machine = rig.gpu.caps.machine(element);
-        let launch = launch(&case.attention, &machine).expect(case.name);
-        // Weights are rounded to f16 where cooperative matrices multiply them with the values.
-        let slack = if launch.kernel.name == "attention_matrix" { WEIGHTS_F16 } else { 0.0 };
-        bench.launch(launch, Bindings { q: q_operand, k: k_operand, v: v_operand, out });
-        let results = rig.run(case.name, bench).await;
-        let got = results.elements(element, out, n_values);
-        compare_with_slack(case.name, element, &got, &reference(&case.attention, &q, k, v), slack);
+        check_with(rig, case, &machine, Multiply::F32).await;
+        let plain = Machine { matrices: None, least_subgroup: None, ..machine };
+        if case.attention.asks_subgroups(&machine, Multiply::F32) {
+            check_with(rig, case, &plain, Multiply::F32).await;
+        }
+        if element == Element::F16 {
+            check_with(rig, case, &plain, Multiply::F16).await;
+            let subgroups = Machine { matrices: None, ..machine };
+            if case.attention.asks_subgroups(&subgroups, Multiply::F16) {
+                check_with(rig, case, &subgroups, Multiply::F16).await;
+            }
+        }
     }
+}
+
+async fn check_with(rig: &mut Rig<'_>, case: &Case, machine: &Machine, multiply: Multiply) {
+    let Attention { batch, queries, keys, heads, head_size, strides, .. } = case.attention;
+    let element = machine.element;
+    let q = stored_scatter(element, 1, (batch * queries * strides[0]) as usize, case.magnitude);
+    let k = stored_scatter(element, 2, (batch * keys * strides[1]) as usize, case.magnitude);
+    let v = stored_scatter(element, 3, (batch * keys * strides[2]) as usize, 1.0);
+    let n_values = (batch * queries * heads * head_size) as usize;
+    let mut bench = Bench::default();
+    let is_packed = case.attention.packed;
+    let width = (heads * head_size) as usize;
+    let (k, v) = if is_packed { (&q[width..], &q[2 * width..]) } else { (&k[..], &v[..]) };
+    let mut keys_or_values = |x| (!is_packed).then(|| bench.elements(element, x));
+    let (k_operand, v_operand) = (keys_or_values(k), keys_or_values(v));
+    let (q_operand, out) = (bench.elements(element, &q), bench.room(element, n_values));
+    let launch = launch(&case.attention, machine, multiply).expect(case.name);
+    let slack = match launch.kernel.name {
+        // Weights are rounded to f16 where cooperative matrices multiply them with the values.
+        "attention_matrix" => WEIGHTS_F16,
+        "attention_half" | "attention_half_subgroups" => slack_of_halves(case),
+        _ => 0.0,
+    };
+    let name = format!("{}, {}", case.name, launch.kernel.name);
+    bench.launch(launch, Bindings { q: q_operand, k: k_operand, v: v_operand, out });
+    let results = rig.run(case.name, bench).await;
+    let got = results.elements(element, out, n_values);
+    compare_with_slack(&name, element, &got, &reference(&case.attention, &q, k, v), slack);
 }

@@ -1,5 +1,6 @@
 //! Cases of layer normalisation.
 
+use darkroom::run::gpu::kernel::Machine;
 use darkroom::run::gpu::kernels::layer_norm::{Bindings, launch, reference};
 
 use super::rig::{Bench, Rig};
@@ -48,17 +49,22 @@ pub async fn check(rig: &mut Rig<'_>, case: &Case) {
         let scattered = scatter(1, rows * columns, case.spread);
         let x = stored(element, scattered.into_iter().map(|value| value + case.centre).collect());
         let (weight, bias) = (scatter(2, columns, 2.0), scatter(3, columns, 1.0));
-        let mut bench = Bench::default();
-        let operands = [
-            bench.elements(element, &x),
-            bench.float_weight(&weight),
-            bench.float_weight(&bias),
-            bench.room(element, x.len()),
-        ];
-        let bindings = Bindings { x: operands[0], weight: operands[1], bias: operands[2], out: operands[3] };
-        bench.launch(launch(case.rows, case.columns, 1e-5, element).expect(case.name), bindings);
-        let results = rig.run(case.name, bench).await;
-        let got = results.elements(element, operands[3], x.len());
-        compare(case.name, element, &got, &reference(&x, &weight, &bias, 1e-5));
+        let expected = reference(&x, &weight, &bias, 1e-5);
+        let machine = rig.gpu.caps.machine(element);
+        // With subgroup operations where the adapter has them, and without.
+        for machine in [machine, Machine { least_subgroup: None, ..machine }] {
+            let mut bench = Bench::default();
+            let operands = [
+                bench.elements(element, &x),
+                bench.float_weight(&weight),
+                bench.float_weight(&bias),
+                bench.room(element, x.len()),
+            ];
+            let bindings = Bindings { x: operands[0], weight: operands[1], bias: operands[2], out: operands[3] };
+            bench.launch(launch(case.rows, case.columns, 1e-5, &machine).expect(case.name), bindings);
+            let results = rig.run(case.name, bench).await;
+            let got = results.elements(element, operands[3], x.len());
+            compare(case.name, element, &got, &expected);
+        }
     }
 }

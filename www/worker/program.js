@@ -6,6 +6,7 @@ import * as one_thread from "../pkg/darkroom.js";
 import { threads_module } from "../pkg/threads.js";
 import { message_of } from "../errors.js";
 import { fetched } from "./fetched.js";
+import { ask_for_subgroups } from "./subgroups.js";
 import { load_wasm } from "./wasm.js";
 
 /** @typedef {typeof one_thread} Program */
@@ -30,6 +31,8 @@ let failed = null;
 let address_of_one_thread;
 /** On which threads tell that they failed. @type {string | undefined} */
 let channel_of_failures;
+
+ask_for_subgroups();
 
 /** The module that computes. */
 export const program = () => current;

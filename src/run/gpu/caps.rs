@@ -26,6 +26,9 @@ pub struct Caps {
     /// used.
     #[cfg_attr(test, ts(skip))]
     pub wrong_matrices: bool,
+    /// Invocations that a subgroup has at least, where they can tell each other numbers and did so in a trial when the device
+    /// was opened.
+    pub least_subgroup: Option<u32>,
     /// Whether kernels can be timed on the GPU's own clock.
     pub timestamp_query: bool,
     /// The largest buffer in bytes.
@@ -46,7 +49,7 @@ impl Caps {
     /// The optional features that kernels use where they exist. All others stay off, so that nothing depends on them by
     /// accident.
     pub(super) const USEFUL_FEATURES: wgpu::Features =
-        wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY);
+        wgpu::Features::SHADER_F16.union(wgpu::Features::TIMESTAMP_QUERY).union(wgpu::Features::SUBGROUP);
 
     /// What cooperative matrices need beside them.
     pub(super) const MATRIX_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
@@ -64,6 +67,7 @@ impl Caps {
             shader_f16,
             matrices: None,
             wrong_matrices: false,
+            least_subgroup: None,
             timestamp_query: false,
             max_buffer_bytes: limits.max_buffer_size,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
@@ -83,7 +87,12 @@ impl Caps {
     /// What decides which kernels multiply, for activations of a type.
     #[must_use]
     pub fn machine(&self, element: Element) -> Machine {
-        Machine { element, matrices: self.matrices, workgroup_bytes: self.max_workgroup_bytes }
+        Machine {
+            element,
+            matrices: self.matrices,
+            least_subgroup: self.least_subgroup,
+            workgroup_bytes: self.max_workgroup_bytes,
+        }
     }
 
     /// Reads what `adapter` reports.
@@ -97,6 +106,7 @@ impl Caps {
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             matrices: matrices(adapter),
             wrong_matrices: false,
+            least_subgroup: None,
             timestamp_query: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             max_buffer_bytes: limits.max_buffer_size,
             max_binding_bytes: limits.max_storage_buffer_binding_size,

@@ -129,6 +129,19 @@ impl Gpu {
             .request_device(&descriptor)
             .await
             .map_err(|e| Error::Device { device: caps.name.clone(), reason: format!("could not be opened: {e}") })?;
-        Ok(Self { device, queue, caps })
+        let mut gpu = Self { device, queue, caps };
+        if adapter.features().contains(wgpu::Features::SUBGROUP) {
+            gpu.try_subgroups().await;
+        }
+        Ok(gpu)
+    }
+
+    /// Has kernels use subgroup operations where they hold in a trial: natively that is done when a device is opened; a page, whose
+    /// wgpu knows nothing of them, calls this when it knows that the device has them.
+    pub async fn try_subgroups(&mut self) {
+        let least = self.device.adapter_info().subgroup_min_size;
+        if least.is_power_of_two() && proof::subgroups_hold(self, least).await.unwrap_or(false) {
+            self.caps.least_subgroup = Some(least);
+        }
     }
 }

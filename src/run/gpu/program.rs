@@ -15,8 +15,9 @@ use super::arena::{Place, Span, place};
 use super::bands::{BandSizes, Cuts};
 use super::emit::{Dispatch, Emitter, Keeping, Operand, Storage};
 use super::kernel::{Element, Machine, Matrices};
+use super::kernels::attention::{self, Attention};
 use super::kernels::products::{Banded, Gemm, Parts, Products, tiles::Tiles};
-use super::kernels::{attention, elementwise, group_norm, layer_norm};
+use super::kernels::{elementwise, group_norm, layer_norm};
 use super::lower::{Lowered, Task, TaskKind};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, InputKind, NodeId, Op, Output, OutputKind};
@@ -52,6 +53,8 @@ pub struct Settings<'a> {
     pub element: Element,
     /// The adapter's cooperative matrices, where they may be used.
     pub matrices: Option<Matrices>,
+    /// Invocations that a subgroup has at least, where kernels may use subgroup operations.
+    pub least_subgroup: Option<u32>,
     /// Workgroup memory of one workgroup in bytes.
     pub max_workgroup_bytes: u32,
     /// The largest range that a binding may see, in bytes.
@@ -60,7 +63,7 @@ pub struct Settings<'a> {
     pub max_buffer_bytes: u64,
     /// How large pictures are cut.
     pub bands: BandSizes,
-    /// Which tile serves which product.
+    /// Which tile serves which product, and what attentions multiply in.
     pub tiles: &'a Tiles,
 }
 
@@ -83,12 +86,19 @@ pub struct Program {
     pub outputs: Vec<ProgramOutput>,
     /// The products in it, for the tuner.
     pub gemms: Vec<Gemm>,
+    /// The attentions in it, likewise.
+    pub attentions: Vec<Attention>,
 }
 
 impl Settings<'_> {
     /// What decides which kernels run, for activations of a type.
     fn machine(&self, element: Element) -> Machine {
-        Machine { element, matrices: self.matrices, workgroup_bytes: self.max_workgroup_bytes }
+        Machine {
+            element,
+            matrices: self.matrices,
+            least_subgroup: self.least_subgroup,
+            workgroup_bytes: self.max_workgroup_bytes,
+        }
     }
 }
 
@@ -112,7 +122,8 @@ impl Program {
             let emit = |cuts: &Cuts| emit(graph, lowered, by_default, machine, cuts);
             keeping::known_or(graph, machine, max_binding_bytes, bands, || keeping::frugal(cuts, bands, emit))?
         };
-        let Emitted { inputs, outputs, spans, dispatches, gemms, .. } = emit(graph, lowered, settings, machine, &cuts)?;
+        let emitted = emit(graph, lowered, settings, machine, &cuts)?;
+        let Emitted { inputs, outputs, spans, dispatches, gemms, attentions, .. } = emitted;
         if let Some(span) = spans.iter().find(|span| span.n_bytes > max_binding_bytes) {
             let node = dispatches.get(span.first).map_or(graph.name.as_str(), |dispatch| dispatch.name.as_str());
             return Err(Error::Limit {
@@ -123,7 +134,8 @@ impl Program {
         }
         let (places, arena_bytes) = place(&spans, max_buffer_bytes);
         let slots = places.into_iter().zip(&spans).map(|(place, span)| (place, span.n_bytes)).collect();
-        Ok(Program { name: graph.name.clone(), element, dispatches, slots, arena_bytes, inputs, outputs, gemms })
+        let name = graph.name.clone();
+        Ok(Program { name, element, dispatches, slots, arena_bytes, inputs, outputs, gemms, attentions })
     }
 }
 
@@ -134,6 +146,7 @@ struct Emitted {
     spans: Vec<Span>,
     dispatches: Vec<Dispatch>,
     gemms: Vec<Gemm>,
+    attentions: Vec<Attention>,
     keepings: Vec<Keeping>,
 }
 
@@ -143,6 +156,7 @@ fn emit(graph: &Graph, lowered: &Lowered, settings: Settings<'_>, machine: Machi
     let mut emitter = Emitter::new(graph, &lowered.values, machine, max_binding_bytes, bands, cuts);
     let inputs = emit_inputs(&mut emitter)?;
     let products = Products { tiles, gemms: Rc::default() };
+    let mut attentions = Vec::new();
     let mut parts = None;
     for (i, task) in lowered.tasks.iter().enumerate() {
         emitter.name.clone_from(&graph.node(task.node).name);
@@ -155,14 +169,14 @@ fn emit(graph: &Graph, lowered: &Lowered, settings: Settings<'_>, machine: Machi
                 emit_bands(&mut emitter, &products, &banded, &lowered.tasks[i..])?;
                 None
             }
-            None => emit_task(&mut emitter, &products, task, lowered.tasks.get(i + 1), parts)?,
+            None => emit_task(&mut emitter, &products, &mut attentions, task, lowered.tasks.get(i + 1), parts)?,
         };
         emitter.end_task();
     }
     let outputs = emit_outputs(&mut emitter)?;
     let (spans, dispatches, keepings) = emitter.finish();
     let gemms = products.gemms.take();
-    Ok(Emitted { inputs, outputs, spans, dispatches, gemms, keepings })
+    Ok(Emitted { inputs, outputs, spans, dispatches, gemms, attentions, keepings })
 }
 
 /// How far behind a product the tasks are looked for that can be done along with it.
@@ -205,6 +219,7 @@ fn emit_bands<'a>(
 fn emit_task<'a>(
     emitter: &mut Emitter<'a>,
     products: &Products<'a>,
+    attentions: &mut Vec<Attention>,
     task: &Task,
     next: Option<&Task>,
     parts: Option<Parts>,
@@ -226,7 +241,9 @@ fn emit_task<'a>(
         }
         TaskKind::GroupNorm(normed) => group_norm::emit(emitter, normed, *node, *out, parts)?,
         TaskKind::LayerNorm { eps } => layer_norm::emit(emitter, *node, *eps)?,
-        TaskKind::Attention(attended) => attention::emit(emitter, *node, attended)?,
+        TaskKind::Attention(attended) => {
+            attentions.push(attention::emit(emitter, *node, attended, products.tiles)?);
+        }
         TaskKind::Elementwise(operation) => elementwise::emit(emitter, *node, *out, operation)?,
     }
     Ok(None)

@@ -1,7 +1,7 @@
-//! Whether cooperative matrices compute what the plain kernels do, tried on small products and attentions when a device is
-//! opened.
+//! Whether a device does what kernels count on and nothing promises, tried when it is opened: the invocations of subgroups, and
+//! whether cooperative matrices compute what the plain kernels do.
 //!
-//! wgpu calls them experimental, and there is a reason to look: for kernels with them naga 30 declares Vulkan's memory model,
+//! wgpu calls the latter experimental, and there is a reason to look: for kernels with them naga 30 declares Vulkan's memory model,
 //! but marks no access to workgroup memory as shared and no barrier as making anything visible
 //! (`write_control_barrier` in its SPIR-V writer). By the letter a compiler may then keep what one invocation stores from the
 //! others. On an H200 arrays came through in every test, and a single flag did not, so that kernels here pass arrays alone;
@@ -9,9 +9,10 @@
 
 use wgpu::util::DeviceExt;
 
-use super::kernel::{Bind, Element, Launch, Machine, UNUSED_BYTES, pipeline};
+use super::kernel::{Bind, Element, Launch, Machine, Multiply, UNUSED_BYTES, pipeline};
 use super::kernels::attention::{self, Attention};
 use super::kernels::products::{self, Epilogue, Gemm, Source, TILES, Tile, gemm};
+use super::kernels::subgroups::shuffle;
 use super::{Gpu, readback};
 use crate::error::{Error, Result};
 
@@ -58,6 +59,25 @@ pub async fn matrices_hold(gpu: &Gpu) -> Result<bool> {
     Ok(true)
 }
 
+/// Workgroups in which kernels use subgroup operations: those of a layer norm and of attentions.
+const SUBGROUP_THREADS: [[u32; 2]; 3] = [[128, 1], [8, 16], [16, 16]];
+
+/// Whether invocations that follow one another in a workgroup are in one subgroup of at least `least` and hear each other, which
+/// no specification promises.
+///
+/// # Errors
+/// When the device fails.
+pub async fn subgroups_hold(gpu: &Gpu, least: u32) -> Result<bool> {
+    for threads in SUBGROUP_THREADS {
+        let out = vec![0xff; (threads[0] * threads[1]) as usize * size_of::<f32>()];
+        let told = run_f32(gpu, &shuffle::launch(threads, least), shuffle::Bindings { out }).await?;
+        if told.iter().any(|fails| *fails != 0.0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Whether results are close. A NaN is not.
 fn agree(got: &[f32], expected: &[f32]) -> bool {
     let largest = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
@@ -79,7 +99,7 @@ async fn product(gpu: &Gpu, gemm: &Gemm, machine: &Machine, tile: Tile) -> Resul
         out: Some(vec![0; n_out * size_of::<half::f16>()]),
         partial_sums: None,
     };
-    run(gpu, &launch, bindings).await
+    run_f16(gpu, &launch, bindings).await
 }
 
 async fn attended(gpu: &Gpu, attention: &Attention, machine: &Machine) -> Result<Vec<f32>> {
@@ -91,11 +111,22 @@ async fn attended(gpu: &Gpu, attention: &Attention, machine: &Machine) -> Result
         v: Some(halves(7, rows(keys))),
         out: vec![0; rows(queries) * size_of::<half::f16>()],
     };
-    run(gpu, &attention::launch(attention, machine)?, bindings).await
+    run_f16(gpu, &attention::launch(attention, machine, Multiply::F32)?, bindings).await
 }
 
-/// One launch; the operand `out` as it is afterwards, f16 as f32.
-async fn run<B: Bind<Operand = Vec<u8>>>(gpu: &Gpu, launch: &Launch, bindings: B) -> Result<Vec<f32>> {
+/// One launch; the operand `out` as it is afterwards.
+async fn run_f32<B: Bind<Operand = Vec<u8>>>(gpu: &Gpu, launch: &Launch, bindings: B) -> Result<Vec<f32>> {
+    Ok(bytemuck::pod_collect_to_vec(&run(gpu, launch, bindings).await?))
+}
+
+/// The same for an operand in f16.
+async fn run_f16<B: Bind<Operand = Vec<u8>>>(gpu: &Gpu, launch: &Launch, bindings: B) -> Result<Vec<f32>> {
+    let halves: Vec<half::f16> = bytemuck::pod_collect_to_vec(&run(gpu, launch, bindings).await?);
+    Ok(halves.into_iter().map(half::f16::to_f32).collect())
+}
+
+/// The bytes of the operand `out` after one launch.
+async fn run<B: Bind<Operand = Vec<u8>>>(gpu: &Gpu, launch: &Launch, bindings: B) -> Result<Vec<u8>> {
     debug_assert_eq!(launch.kernel.bindings, B::BINDINGS);
     let device = &gpu.device;
     let operands: Vec<Vec<u8>> = bindings.list().into_iter().map(Option::unwrap_or_default).collect();
@@ -136,13 +167,12 @@ async fn run<B: Bind<Operand = Vec<u8>>>(gpu: &Gpu, launch: &Launch, bindings: B
             return Err(Error::Run { node: launch.kernel.name.into(), device, reason: error.to_string() });
         }
     }
-    let n_values = operands[out].len() / 2;
-    let bytes = readback::read_bytes(gpu, &buffers[out], 0, operands[out].len().next_multiple_of(4) as u64).await?;
-    let halves: Vec<half::f16> = bytemuck::pod_collect_to_vec(&bytes);
-    let values = halves[..n_values].iter().map(|value| value.to_f32()).collect();
+    let n_bytes = operands[out].len();
+    let mut bytes = readback::read_bytes(gpu, &buffers[out], 0, n_bytes.next_multiple_of(4) as u64).await?;
+    bytes.truncate(n_bytes);
     params.destroy();
     buffers.iter().for_each(wgpu::Buffer::destroy);
-    Ok(values)
+    Ok(bytes)
 }
 
 /// A fixed scatter in [-1, 1); each `seed` has its own.

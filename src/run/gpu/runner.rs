@@ -244,6 +244,7 @@ impl GpuRunner {
         Settings {
             element,
             matrices: caps.matrices,
+            least_subgroup: caps.least_subgroup,
             max_workgroup_bytes: caps.max_workgroup_bytes,
             max_binding_bytes: caps.max_binding_bytes,
             max_buffer_bytes: caps.max_buffer_bytes,
@@ -276,7 +277,13 @@ impl GpuRunner {
 
     fn knows_tiles(&self, program: &Program) -> bool {
         let tiles = self.tiles.borrow();
+        let machine = self.recorder.caps().machine(program.element);
         program.gemms.iter().all(|gemm| matches!(tiles.knows(gemm, program.element), Ok(true)))
+            && program.attentions.iter().all(|attention| {
+                program.element == Element::F32
+                    || attention.has_matrices(&machine)
+                    || tiles.knows_class(&attention.class(program.element))
+            })
     }
 
     /// A launch of each kernel that every picture needs outside of programs, as far as pipelines go.
@@ -382,6 +389,7 @@ impl Runner for GpuRunner {
         if self.measures_tiles.get() {
             let before = self.tiles.borrow().len();
             self.tune(&program.gemms, program.element).await?;
+            self.tune_attentions(&program.attentions, program.element).await?;
             if self.tiles.borrow().len() > before {
                 program = self.program(&graph, &lowered, self.element)?;
             }

@@ -27,4 +27,4 @@ pub use element::{Element, Width};
 pub use entry::{Binding, Import, Kernel};
 pub(super) use launch::{ELEMENTWISE_THREADS, activation_code, count, refuse, spread, spread_cells};
 pub use launch::{Launch, MAX_GROUPS_PER_DIMENSION, PipelineKey, UNUSED_BYTES};
-pub use machine::{Machine, Matrices};
+pub use machine::{Machine, Matrices, Multiply};

@@ -1,7 +1,8 @@
 //! The full text of a kernel: the types of the element and the width it is compiled for, its file, and the shared files
 //! that it imports.
 //!
-//! An import is a line `#import name`, and stands for `shared/name.wgsl`, here or in the folder of the kernel's family. There is no other preprocessing.
+//! An import is a line `#import name`, and stands for `shared/name.wgsl`, here or in the folder of the kernel's family; only
+//! `subgroups` stands for what the target's compiler wants to hear before subgroup operations. There is no other preprocessing.
 
 use super::element::{Element, Width};
 use super::entry::{Import, Kernel};
@@ -11,12 +12,21 @@ const ELEMENT_F16: &str = include_str!("shared/element_f16.wgsl");
 const WIDTH_ONE: &str = include_str!("shared/width_one.wgsl");
 const WIDTH_FOUR: &str = include_str!("shared/width_four.wgsl");
 
+/// Before subgroup operations: browsers insist on it, and naga does not know it.
+#[cfg(target_arch = "wasm32")]
+const SUBGROUPS: &str = "enable subgroups;\n";
+#[cfg(not(target_arch = "wasm32"))]
+const SUBGROUPS: &str = "";
+
 /// What every kernel can import, beside its family's files ([`Kernel::imports`]).
 const IMPORTS: &[Import] = &[
     ("activate", include_str!("shared/activate.wgsl")),
     ("linear_group", include_str!("shared/linear_group.wgsl")),
     ("matrix_16", include_str!("shared/matrix_16.wgsl")),
     ("matrix_8", include_str!("shared/matrix_8.wgsl")),
+    ("multiply_f16", include_str!("shared/multiply_f16.wgsl")),
+    ("multiply_f32", include_str!("shared/multiply_f32.wgsl")),
+    ("subgroups", SUBGROUPS),
 ];
 
 impl Kernel {

@@ -10,6 +10,7 @@
 //! tests/invariants keeps that. This module is a list and nothing else.
 
 pub mod sampling;
+pub mod subgroups;
 
 pub mod elementwise;
 
@@ -25,6 +26,7 @@ use super::kernel::Kernel;
 /// Every kernel, family by family.
 pub const FAMILIES: &[&[&Kernel]] = &[
     sampling::KERNELS,
+    subgroups::KERNELS,
     elementwise::KERNELS,
     layer_norm::KERNELS,
     products::KERNELS,

@@ -1,15 +1,16 @@
-//! Measuring which tile serves which matrix product.
+//! Measuring which tile serves which matrix product, and what attentions multiply in.
 
 use std::collections::BTreeMap;
 
 use web_time::Instant;
 
 use super::super::buffer::{Buffer, Range};
-use super::super::kernel::{Element, Launch};
+use super::super::kernel::{Element, Launch, Machine, Multiply};
+use super::super::kernels::attention::{self, Attention};
 use super::super::kernels::products::{self, Epilogue, Gemm, gemm, splitk_reduce};
 use super::super::ledger::Purpose;
 use super::super::recorder::Command;
-use super::super::tiles::{Measured, Tiles};
+use super::super::tiles::{IN_F16, IN_F32, Measured, Tiles};
 use super::super::weight_layout::WeightLayout;
 use super::GpuRunner;
 use crate::error::Result;
@@ -35,6 +36,49 @@ impl GpuRunner {
             self.measured.borrow_mut().extend(measured);
         }
         Ok(())
+    }
+
+    /// Times attentions whose class nobody knows yet in f32 and in f16, where there is a choice.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub async fn tune_attentions(&self, attentions: &[Attention], element: Element) -> Result<()> {
+        let machine = self.recorder.caps().machine(element);
+        for attention in attentions {
+            let class = attention.class(element);
+            if element == Element::F32 || attention.has_matrices(&machine) || self.tiles.borrow().knows_class(&class) {
+                continue;
+            }
+            let measured = self.measure_attention(&class, attention, &machine).await?;
+            self.tiles.borrow_mut().learn(&measured);
+            self.measured.borrow_mut().extend(measured);
+        }
+        Ok(())
+    }
+
+    async fn measure_attention(&self, class: &str, attention: &Attention, machine: &Machine) -> Result<Vec<Measured>> {
+        let Attention { batch, queries, keys, strides, packed, .. } = *attention;
+        let room = |rows: u32, stride: u32| {
+            let n_bytes = u64::from(batch) * u64::from(rows) * u64::from(stride) * machine.element.bytes();
+            self.recorder.buffer("attentions", n_bytes, wgpu::BufferUsages::STORAGE, Purpose::Other)
+        };
+        let [q, k, v, out] =
+            [room(queries, strides[0]), room(keys, strides[1]), room(keys, strides[2]), room(queries, strides[0])];
+        let mut measured = Vec::new();
+        for (name, multiply) in [(IN_F32, Multiply::F32), (IN_F16, Multiply::F16)] {
+            let launch = attention::launch(attention, machine, multiply)?;
+            let bindings = attention::Bindings {
+                q: q.whole(),
+                k: Some(k.whole()).filter(|_| !packed),
+                v: Some(v.whole()).filter(|_| !packed),
+                out: out.whole(),
+            };
+            let secs = self.secs_of(&[(self.bound(&launch, bindings), launch)]).await;
+            self.recorder.check("measuring attentions")?;
+            let gflops = attention.flops() / secs / 1e9;
+            measured.push(Measured { class: class.to_string(), tile: name, splits: 1, secs, gflops });
+        }
+        Ok(measured)
     }
 
     /// One class: every tile that can do it, whole and with its sums in parts.
@@ -85,24 +129,30 @@ impl GpuRunner {
                     };
                     launches.push((self.bound(&launch, bindings), launch));
                 }
-                // Once for the compiler, once for a guess, then some milliseconds' worth, so that a submit costs nothing.
-                let mut secs = f64::INFINITY;
-                let mut n_runs = 1;
-                for round in 0..4 {
-                    let start = Instant::now();
-                    self.repeat(&launches, n_runs).await;
-                    let once = start.elapsed().as_secs_f64() / n_runs as f64;
-                    if round > 0 {
-                        secs = secs.min(once);
-                        n_runs = (MEASURED_SECS / once).clamp(1.0, 200.0) as usize;
-                    }
-                }
+                let secs = self.secs_of(&launches).await;
                 self.recorder.check("measuring tiles")?;
                 let gflops = flops / secs / 1e9;
                 measured.push(Measured { class: class.to_string(), tile: tile.name, splits, secs, gflops });
             }
         }
         Ok(measured)
+    }
+
+    /// Seconds of launches, one behind the other: once for the compiler, once for a guess, then some milliseconds' worth, so
+    /// that a submit costs nothing.
+    async fn secs_of(&self, launches: &[(Vec<Range<'_>>, Launch)]) -> f64 {
+        let mut secs = f64::INFINITY;
+        let mut n_runs = 1;
+        for round in 0..4 {
+            let start = Instant::now();
+            self.repeat(launches, n_runs).await;
+            let once = start.elapsed().as_secs_f64() / n_runs as f64;
+            if round > 0 {
+                secs = secs.min(once);
+                n_runs = (MEASURED_SECS / once).clamp(1.0, 200.0) as usize;
+            }
+        }
+        secs
     }
 
     async fn repeat(&self, launches: &[(Vec<Range<'_>>, Launch)], n: usize) {

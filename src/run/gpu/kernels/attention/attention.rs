@@ -2,14 +2,14 @@
 //! workgroup holds (Dao et al. 2022, "FlashAttention", with the running maximum of Milakov and Gimelshein 2018).
 //!
 //! Serves heads of 40 as well as the VAE's single head of 512. Each invocation keeps its part of the results in registers,
-//! which are enough for heads of 160; the results of wider heads are cut into slices that compute the same scores. Scores
-//! and softmax are f32.
+//! which are enough for heads of 160; the results of wider heads are cut into slices that compute the same scores. Sums
+//! and softmax are f32; products too, unless they are asked for in f16 ([`Multiply`]).
 
 use super::attention_matrix;
 use super::shared::IMPORTS;
 use super::sizes::{Attention, Bindings, ByInvocations, ByMatrices, Params, SIDE};
 use crate::Result;
-use crate::run::gpu::kernel::{Bind, Element, Kernel, Launch, Machine, Width, count, refuse, spread};
+use crate::run::gpu::kernel::{Bind, Element, Kernel, Launch, Machine, Multiply, Width, count, refuse, spread};
 
 /// The kernel's entry in the table.
 pub const KERNEL: Kernel = Kernel {
@@ -24,18 +24,34 @@ pub const KERNEL: Kernel = Kernel {
     widths: Width::ALL,
 };
 
-/// Attends.
+/// With the invocations of a query in one subgroup.
+pub const KERNEL_SUBGROUPS: Kernel =
+    Kernel { name: "attention_subgroups", wgsl: include_str!("attention_subgroups.wgsl"), ..KERNEL };
+
+/// With products in f16.
+pub const KERNEL_HALF: Kernel =
+    Kernel { name: "attention_half", wgsl: include_str!("attention_half.wgsl"), elements: &[Element::F16], ..KERNEL };
+
+/// With both.
+pub const KERNEL_HALF_SUBGROUPS: Kernel =
+    Kernel { name: "attention_half_subgroups", wgsl: include_str!("attention_half_subgroups.wgsl"), ..KERNEL_HALF };
+
+/// Attends. Where cooperative matrices do it, `multiply` has no say.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] when a size is zero, rows are shorter than the heads, or there are too many values to address.
-pub fn launch(attention: &Attention, machine: &Machine) -> Result<Launch> {
+/// [`crate::Error::Shape`] when a size is zero, rows are shorter than the heads, there are too many values to address, or
+/// activations in f32 shall be multiplied in f16.
+pub fn launch(attention: &Attention, machine: &Machine, multiply: Multiply) -> Result<Launch> {
     let Attention { batch, queries, keys, heads, head_size, scale, causal, strides, packed } = *attention;
     let fault = |reason: String| Err(refuse(KERNEL.name, reason));
     if keys == 0 || heads == 0 || head_size == 0 {
         return fault(format!("has a size of zero: {attention:?}"));
     }
+    if multiply == Multiply::F16 && machine.element != Element::F16 {
+        return fault("does not multiply values of f32 in f16".into());
+    }
     let matrices = attention.matrices(machine);
-    let by_invocations = attention.invocations(machine);
+    let by_invocations = attention.invocations(machine, multiply);
     let n_slices = if matrices.is_some() { 1 } else { by_invocations.n_slices };
     let width_of_heads = count(KERNEL.name, &[heads, head_size])?;
     if strides.iter().any(|stride| *stride < width_of_heads) {
@@ -83,11 +99,17 @@ pub fn launch(attention: &Attention, machine: &Machine) -> Result<Launch> {
         let kernel = &attention_matrix::KERNEL;
         return Ok(Launch::new(kernel, machine.element, Width::Four, &constants, &params, workgroups));
     }
-    let ByInvocations { threads: [threads_x, threads_y], n_parts, .. } = by_invocations;
+    let ByInvocations { threads: [threads_x, threads_y], n_parts, in_subgroups, .. } = by_invocations;
+    let kernel = match (multiply, in_subgroups) {
+        (Multiply::F32, false) => &KERNEL,
+        (Multiply::F32, true) => &KERNEL_SUBGROUPS,
+        (Multiply::F16, false) => &KERNEL_HALF,
+        (Multiply::F16, true) => &KERNEL_HALF_SUBGROUPS,
+    };
     let constants = [("threads_x", threads_x), ("threads_y", threads_y), ("n_parts", n_parts)];
     let constants = [&constants.map(|(name, value)| (name, f64::from(value)))[..], &shared].concat();
     let width = Width::of(&[head_size, strides[0], strides[1], strides[2]]);
-    Ok(Launch::new(&KERNEL, machine.element, width, &constants, &params, workgroups))
+    Ok(Launch::new(kernel, machine.element, width, &constants, &params, workgroups))
 }
 
 /// The same in plain Rust, one query at a time, in f64. Packed operands are given three times, k and v from their first
@@ -145,7 +167,7 @@ mod tests {
     fn wide_heads_are_cut_into_slices() {
         let workgroups = |head_size| {
             let attention = Attention::dense(1, 64, 64, 1, head_size, 1.0, false);
-            launch(&attention, &Machine::plain(Element::F32)).unwrap().workgroups
+            launch(&attention, &Machine::plain(Element::F32), Multiply::F32).unwrap().workgroups
         };
         assert_eq!(workgroups(40), [2, 1, 1]);
         assert_eq!(workgroups(160), [2, 1, 1]);

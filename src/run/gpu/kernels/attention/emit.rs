@@ -6,9 +6,15 @@ use super::sizes::{Attention, Bindings};
 use crate::error::Result;
 use crate::graph::NodeId;
 use crate::run::gpu::emit::Emitter;
+use crate::run::gpu::kernels::products::tiles::Tiles;
 
-/// The attention of the operation of `id`.
-pub(in crate::run::gpu) fn emit(emitter: &mut Emitter<'_>, id: NodeId, attended: &Attended) -> Result<()> {
+/// The attention of the operation of `id`, which is given back for the tuner.
+pub(in crate::run::gpu) fn emit(
+    emitter: &mut Emitter<'_>,
+    id: NodeId,
+    attended: &Attended,
+    tiles: &Tiles,
+) -> Result<Attention> {
     let Attended { packed, heads, scale, causal } = *attended;
     let node = emitter.node(id);
     let keys = if packed.is_some() { &node.shape } else { emitter.shape(node.inputs[1]) };
@@ -26,9 +32,9 @@ pub(in crate::run::gpu) fn emit(emitter: &mut Emitter<'_>, id: NodeId, attended:
             (q?, Some(k?), Some(v?))
         }
     };
-    let launch = launch(&attention, &emitter.machine)?;
+    let launch = launch(&attention, &emitter.machine, tiles.multiply(&attention.class(emitter.element)))?;
     let out = emitter.room(id)?;
     let shape = format!("{batch}x{heads}x{queries}x{keys}x{head_size}");
     emitter.emit(launch, Bindings { q, k, v, out }, shape, emitter.flops(id));
-    Ok(())
+    Ok(attention)
 }

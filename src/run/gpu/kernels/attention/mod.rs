@@ -8,7 +8,7 @@ mod fuse;
 mod shared;
 mod sizes;
 
-pub use attention::{KERNEL, launch, reference};
+pub use attention::{KERNEL, KERNEL_HALF, KERNEL_HALF_SUBGROUPS, KERNEL_SUBGROUPS, launch, reference};
 pub(in crate::run::gpu) use emit::emit;
 pub use fuse::Attended;
 pub(in crate::run::gpu) use fuse::{Packed, pack};
@@ -17,4 +17,5 @@ pub use sizes::{Attention, Bindings};
 use crate::run::gpu::kernel::Kernel;
 
 /// The family's kernels.
-pub const KERNELS: &[&Kernel] = &[&KERNEL, &attention_matrix::KERNEL];
+pub const KERNELS: &[&Kernel] =
+    &[&KERNEL, &KERNEL_SUBGROUPS, &KERNEL_HALF, &KERNEL_HALF_SUBGROUPS, &attention_matrix::KERNEL];

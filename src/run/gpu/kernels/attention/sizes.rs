@@ -1,6 +1,6 @@
 //! The sizes of an attention, how its work is cut, and the parameters that its kernels share.
 
-use crate::run::gpu::kernel::{Element, Machine, Matrices, bindings, params};
+use crate::run::gpu::kernel::{Element, Machine, Matrices, Multiply, bindings, params};
 
 bindings! {
     /// What the kernel is bound to.
@@ -95,6 +95,8 @@ pub(super) struct ByInvocations {
     pub(super) n_parts: u32,
     /// Workgroups that share the columns of one block of queries.
     pub(super) n_slices: u32,
+    /// Whether the invocations of a query are in one subgroup, and it may be asked.
+    pub(super) in_subgroups: bool,
 }
 
 impl ByInvocations {
@@ -105,9 +107,9 @@ impl ByInvocations {
 }
 
 /// Bytes of workgroup memory that `threads` need: rows of queries and of keys, and a number of each invocation of a query.
-fn workgroup_bytes([x, y]: [u32; 2]) -> u32 {
+fn workgroup_bytes([x, y]: [u32; 2], multiply: Multiply) -> u32 {
     let (queries, keys) = (OF_ONE * y, OF_ONE * x);
-    (queries + keys) * (x + 1) * 16 + queries * x * 4
+    (queries + keys) * (x + 1) * 4 * multiply.bytes() + queries * x * 4
 }
 
 /// How cooperative matrices attend.
@@ -122,7 +124,7 @@ pub(super) struct ByMatrices {
 impl Attention {
     /// How invocations do it: in parts that fit the head, and as many as the workgroup memory has room for, because keys
     /// and values are brought once a workgroup. In this order they were the fastest on an H100.
-    pub(super) fn invocations(&self, machine: &Machine) -> ByInvocations {
+    pub(super) fn invocations(&self, machine: &Machine, multiply: Multiply) -> ByInvocations {
         let head_size = self.head_size;
         let ways: &[[u32; 2]] = match head_size {
             size if size.is_multiple_of(40) => &[[10, 16], [10, 8]],
@@ -130,12 +132,41 @@ impl Attention {
             size if size.is_multiple_of(64) => &[[16, 16], [16, 8], [8, 16]],
             _ => &[[8, 16]],
         };
-        let fits = |threads: &&[u32; 2]| workgroup_bytes(**threads) <= machine.workgroup_bytes;
+        let fits = |threads: &&[u32; 2]| workgroup_bytes(**threads, multiply) <= machine.workgroup_bytes;
         let threads = ways.iter().find(fits).copied().unwrap_or([8, 8]);
         let parts = head_size.div_ceil(OF_ONE * threads[0]);
         let n_slices = parts.div_ceil(MAX_PARTS);
         // Slices of equal width, rather than full ones and a rest.
-        ByInvocations { threads, n_parts: parts.div_ceil(n_slices), n_slices }
+        let in_subgroups =
+            threads[0].is_power_of_two() && machine.least_subgroup.is_some_and(|least| threads[0] <= least);
+        ByInvocations { threads, n_parts: parts.div_ceil(n_slices), n_slices, in_subgroups }
+    }
+
+    /// The class that it belongs to when what it multiplies in is measured: powers of two of its queries and keys, columns of a
+    /// head, type of activations.
+    #[must_use]
+    pub fn class(&self, element: Element) -> String {
+        let power = |n: u32| f64::from(n.max(1)).log2().round() as u32;
+        format!("attention q{} k{} h{} {element:?}", power(self.queries), power(self.keys), self.head_size)
+    }
+
+    /// Floating-point operations.
+    #[must_use]
+    pub fn flops(&self) -> f64 {
+        [self.batch, self.heads, self.queries, self.keys, self.head_size].iter().map(|n| f64::from(*n)).product::<f64>()
+            * 4.0
+    }
+
+    /// Whether the machine's cooperative matrices do it.
+    #[must_use]
+    pub fn has_matrices(&self, machine: &Machine) -> bool {
+        self.matrices(machine).is_some()
+    }
+
+    /// Whether the invocations of a query are in one subgroup and ask it.
+    #[must_use]
+    pub fn asks_subgroups(&self, machine: &Machine, multiply: Multiply) -> bool {
+        !self.has_matrices(machine) && self.invocations(machine, multiply).in_subgroups
     }
 
     /// How the machine's cooperative matrices do it, if they can.

@@ -1,7 +1,8 @@
 //! `layer_norm`: normalises each row by its own mean and variance.
 
+use super::shared::IMPORTS;
 use crate::Result;
-use crate::run::gpu::kernel::{Bind, Element, Kernel, Launch, Width, bindings, count, params, refuse, spread};
+use crate::run::gpu::kernel::{Bind, Element, Kernel, Launch, Machine, Width, bindings, count, params, refuse, spread};
 
 /// Invocations of a workgroup.
 const THREADS: u32 = 128;
@@ -27,12 +28,20 @@ pub const KERNEL: Kernel = Kernel {
     name: "layer_norm",
     wgsl: include_str!("layer_norm.wgsl"),
     bindings: Bindings::<()>::BINDINGS,
-    imports: &[],
+    imports: IMPORTS,
     params_bytes: size_of::<Params>(),
     params_fields: Params::FIELDS,
     constants: &["threads_per_row"],
     elements: Element::ALL,
     widths: Width::ALL,
+};
+
+/// With subgroup operations.
+pub const KERNEL_SUBGROUPS: Kernel = Kernel {
+    name: "layer_norm_subgroups",
+    wgsl: include_str!("layer_norm_subgroups.wgsl"),
+    constants: &["threads_per_row", "least_subgroup"],
+    ..KERNEL
 };
 
 params! {
@@ -53,15 +62,15 @@ params! {
 ///
 /// # Errors
 /// [`crate::Error::Shape`] when a row is empty or there are too many values to address.
-pub fn launch(rows: u32, columns: u32, eps: f32, element: Element) -> Result<Launch> {
-    launch_of_vectors(rows, columns, eps, [0, 0], element)
+pub fn launch(rows: u32, columns: u32, eps: f32, machine: &Machine) -> Result<Launch> {
+    launch_of_vectors(rows, columns, eps, [0, 0], machine)
 }
 
 /// The same where weight and bias are parts of longer vectors, from the elements `offsets` on.
 ///
 /// # Errors
 /// As [`launch`].
-pub fn launch_of_vectors(rows: u32, columns: u32, eps: f32, offsets: [u32; 2], element: Element) -> Result<Launch> {
+pub fn launch_of_vectors(rows: u32, columns: u32, eps: f32, offsets: [u32; 2], machine: &Machine) -> Result<Launch> {
     if columns == 0 {
         return Err(refuse(KERNEL.name, "cannot normalise empty rows".into()));
     }
@@ -82,8 +91,15 @@ pub fn launch_of_vectors(rows: u32, columns: u32, eps: f32, offsets: [u32; 2], e
         padding_2: 0,
     };
     let workgroups = spread(KERNEL.name, rows.div_ceil(THREADS / threads_per_row))?;
-    let constants = [("threads_per_row", f64::from(threads_per_row))];
-    Ok(Launch::new(&KERNEL, element, width, &constants, &params, workgroups))
+    let mut constants = vec![("threads_per_row", f64::from(threads_per_row))];
+    let kernel = match machine.least_subgroup {
+        Some(least) => {
+            constants.push(("least_subgroup", f64::from(least)));
+            &KERNEL_SUBGROUPS
+        }
+        None => &KERNEL,
+    };
+    Ok(Launch::new(kernel, machine.element, width, &constants, &params, workgroups))
 }
 
 /// The same in plain Rust, statistics in f64 and in two passes.
@@ -104,6 +120,8 @@ pub fn reference(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> 
 mod tests {
     use super::*;
 
+    const MACHINE: Machine = Machine::plain(Element::F32);
+
     #[test]
     fn reference_normalises_each_row_alone() {
         let y = reference(&[1.0, 3.0, 1e6, 1e6 + 2.0], &[1.0, 2.0], &[0.0, 1.0], 0.0);
@@ -112,8 +130,8 @@ mod tests {
 
     #[test]
     fn short_rows_share_a_workgroup() {
-        assert_eq!(launch(4096, 320, 1e-5, Element::F32).unwrap().workgroups, [512, 1, 1]);
-        assert_eq!(launch(3, 1280, 1e-5, Element::F32).unwrap().workgroups, [2, 1, 1]);
-        assert!(launch(3, 0, 1e-5, Element::F32).is_err());
+        assert_eq!(launch(4096, 320, 1e-5, &MACHINE).unwrap().workgroups, [512, 1, 1]);
+        assert_eq!(launch(3, 1280, 1e-5, &MACHINE).unwrap().workgroups, [2, 1, 1]);
+        assert!(launch(3, 0, 1e-5, &MACHINE).is_err());
     }
 }

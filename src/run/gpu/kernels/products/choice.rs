@@ -4,6 +4,7 @@ use super::sizes::Gemm;
 use super::tile::{TILES, Tile};
 use crate::Result;
 use crate::run::gpu::kernel::Machine;
+use crate::weights::WeightType;
 
 /// The defaults for many rows, for fewer, for few and for very few; and those for columns that fill half of these, and for few.
 const TILE_LARGE: Tile = TILES[2];
@@ -73,6 +74,7 @@ impl Gemm {
             // Of any number of rows it would read the weight again and again.
             && (tile != TILE_ROW || self.m().is_ok_and(|m| m <= TILE_FLAT.m()))
             && (!tile.is_of_matrices() || self.is_in_eights())
+            && (!tile.multiplies_in_f16() || self.weight != WeightType::F32)
             && tile.suits(machine)
             && splits >= 1
             && splits <= MAX_SPLITS.min(self.k_tiles(tile))

@@ -191,7 +191,7 @@ fn normalised_rows(emitter: &mut Emitter<'_>, gemm: &Gemm, eps: f32, x: Operand,
     let (rows, columns) = (gemm.m()?, gemm.k());
     let out = emitter.slot(u64::from(rows) * u64::from(columns) * emitter.element.bytes());
     let first = if gemm.epilogue.bias { gemm.n } else { 0 };
-    let launch = layer_norm::launch_of_vectors(rows, columns, eps, [first, first + columns], emitter.element)?;
+    let launch = layer_norm::launch_of_vectors(rows, columns, eps, [first, first + columns], &emitter.machine)?;
     let bindings = layer_norm::Bindings { x, weight: vectors.clone(), bias: vectors.clone(), out: out.clone() };
     emitter.emit(launch, bindings, format!("{rows}x{columns}"), 0);
     Ok(out)

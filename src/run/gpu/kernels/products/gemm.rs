@@ -3,7 +3,8 @@
 //!
 //! A is never materialised: a row is an output pixel and what its kernel covers, found by address, so that padding,
 //! stride, nearest-neighbour enlarging and the concatenation of two sources cost nothing. W is f16, f32 or in blocks of codes,
-//! as [`super::repack`] lays it out, each with a kernel of its own. Products and sums are f32.
+//! as [`super::repack`] lays it out, each with a kernel of its own. Sums are f32, and so are products unless the tile says that
+//! they are f16.
 //!
 //! Which tile serves which shape is a matter of speed only; [`Gemm::default_plan`] is a guess that a measurement may
 //! replace.
@@ -15,7 +16,9 @@ use super::shared::IMPORTS;
 use super::sizes::{Gemm, Source};
 use super::tile::{Tile, Work};
 use crate::Result;
-use crate::run::gpu::kernel::{Bind, Element, Kernel, Launch, Machine, Matrices, Width, count, refuse, spread};
+use crate::run::gpu::kernel::{
+    Bind, Element, Kernel, Launch, Machine, Matrices, Multiply, Width, count, refuse, spread,
+};
 use crate::weights::WeightType;
 
 /// The kernel's entry in the table.
@@ -31,6 +34,7 @@ pub const KERNEL: Kernel = Kernel {
         "threads_y",
         "rows",
         "quads",
+        "collect_quads",
         "upsample",
         "has_bias",
         "has_time_embedding",
@@ -55,13 +59,31 @@ pub const KERNEL_Q8_0: Kernel = Kernel { name: "gemm_q8_0", wgsl: include_str!("
 /// With weights in blocks of 4-bit codes.
 pub const KERNEL_Q4_0: Kernel = Kernel { name: "gemm_q4_0", wgsl: include_str!("gemm_q4_0.wgsl"), ..KERNEL };
 
-/// The kernel for a type of weights.
-const fn kernel_for(weight: WeightType) -> &'static Kernel {
-    match weight {
-        WeightType::F32 => &KERNEL_F32,
-        WeightType::F16 => &KERNEL,
-        WeightType::Q8_0 => &KERNEL_Q8_0,
-        WeightType::Q4_0 => &KERNEL_Q4_0,
+/// With products in f16.
+pub const KERNEL_HALF: Kernel =
+    Kernel { name: "gemm_half", wgsl: include_str!("gemm_half.wgsl"), elements: &[Element::F16], ..KERNEL };
+
+/// With products in f16 and weights in blocks of 8-bit codes.
+pub const KERNEL_HALF_Q8_0: Kernel =
+    Kernel { name: "gemm_half_q8_0", wgsl: include_str!("gemm_half_q8_0.wgsl"), ..KERNEL_HALF };
+
+/// With products in f16 and weights in blocks of 4-bit codes.
+pub const KERNEL_HALF_Q4_0: Kernel =
+    Kernel { name: "gemm_half_q4_0", wgsl: include_str!("gemm_half_q4_0.wgsl"), ..KERNEL_HALF };
+
+/// The kernel for what multiplies and a type of weights. Those in f32 are there to be exact, and are not multiplied in f16.
+fn kernel_for(multiply: Multiply, weight: WeightType) -> Result<&'static Kernel> {
+    match (multiply, weight) {
+        (Multiply::F32, WeightType::F32) => Ok(&KERNEL_F32),
+        (Multiply::F32, WeightType::F16) => Ok(&KERNEL),
+        (Multiply::F32, WeightType::Q8_0) => Ok(&KERNEL_Q8_0),
+        (Multiply::F32, WeightType::Q4_0) => Ok(&KERNEL_Q4_0),
+        (Multiply::F16, WeightType::F16) => Ok(&KERNEL_HALF),
+        (Multiply::F16, WeightType::Q8_0) => Ok(&KERNEL_HALF_Q8_0),
+        (Multiply::F16, WeightType::Q4_0) => Ok(&KERNEL_HALF_Q4_0),
+        (Multiply::F16, WeightType::F32) => {
+            Err(refuse(KERNEL_HALF.name, "does not multiply weights of f32 in f16".into()))
+        }
     }
 }
 
@@ -131,17 +153,20 @@ pub fn launch(gemm: &Gemm, machine: &Machine, tile: Tile, splits: u32) -> Result
                 ("two_halves", switch(two_halves)),
             ],
         ),
-        (Work::Invocations { threads, rows, quads }, _) => (
-            kernel_for(gemm.weight),
-            vec![
+        (Work::Invocations { threads, rows, quads, multiply, added }, _) => {
+            let mut constants = vec![
                 ("threads_x", f64::from(threads[0])),
                 ("threads_y", f64::from(threads[1])),
                 ("rows", f64::from(rows)),
                 ("quads", f64::from(quads)),
                 ("has_norm", switch(gemm.norm_eps.is_some())),
                 ("is_even", switch(gemm.is_even(tile))),
-            ],
-        ),
+            ];
+            if multiply == Multiply::F16 {
+                constants.push(("collect_quads", f64::from(added / 4)));
+            }
+            (kernel_for(multiply, gemm.weight)?, constants)
+        }
         (Work::Matrices { .. }, None) => {
             return Err(refuse(KERNEL.name, format!("cannot use tile {} without cooperative matrices", tile.name)));
         }

@@ -1,6 +1,6 @@
 //! How the work of a matrix product is cut: the tiles, and which machine can use which.
 
-use crate::run::gpu::kernel::{Element, Machine};
+use crate::run::gpu::kernel::{Element, Machine, Multiply};
 
 /// Channels of one step of the sum. Steps never cross a tap of the kernel or a source.
 pub const TILE_K: u32 = 16;
@@ -30,6 +30,10 @@ pub enum Work {
         rows: u32,
         /// Groups of four columns of one.
         quads: u32,
+        /// What they multiply in.
+        multiply: Multiply,
+        /// Products that are added in what they are multiplied in, before their sum is added in f32: 4, 8 or 16.
+        added: u32,
     },
     /// Each of `subgroups`, along the rows and along the columns, has `matrices` of `side` x `side`, at most 4x4: for adapters
     /// whose [`Matrices`](crate::run::gpu::Matrices) have that side.
@@ -78,6 +82,12 @@ impl Tile {
         matches!(self.work, Work::Matrices { .. })
     }
 
+    /// Whether products are rounded to f16.
+    #[must_use]
+    pub const fn multiplies_in_f16(self) -> bool {
+        matches!(self.work, Work::Invocations { multiply: Multiply::F16, .. })
+    }
+
     /// Whether a value and its gate are in the hands of one invocation.
     pub(super) const fn can_geglu(self) -> bool {
         !matches!(self.work, Work::Invocations { quads: 1, .. })
@@ -92,7 +102,9 @@ impl Tile {
 
     /// Whether a machine can multiply this way.
     pub(super) fn suits(self, machine: &Machine) -> bool {
-        let Work::Matrices { side, subgroups, two_halves, .. } = self.work else { return true };
+        let Work::Matrices { side, subgroups, two_halves, .. } = self.work else {
+            return !self.multiplies_in_f16() || machine.element == Element::F16;
+        };
         let Some(has) = machine.matrices else { return false };
         let n_subgroups = subgroups[0] * subgroups[1];
         let n_threads = n_subgroups * has.subgroup_size;
@@ -108,7 +120,11 @@ impl Tile {
 }
 
 const fn invocations(name: &'static str, threads: [u32; 2], rows: u32, quads: u32) -> Tile {
-    Tile { name, work: Work::Invocations { threads, rows, quads } }
+    Tile { name, work: Work::Invocations { threads, rows, quads, multiply: Multiply::F32, added: TILE_K } }
+}
+
+const fn halves(name: &'static str, threads: [u32; 2], rows: u32, quads: u32, added: u32) -> Tile {
+    Tile { name, work: Work::Invocations { threads, rows, quads, multiply: Multiply::F16, added } }
 }
 
 const fn matrices(name: &'static str, side: u32, subgroups: [u32; 2], matrices: [u32; 2]) -> Tile {
@@ -120,7 +136,8 @@ const fn large_matrices(name: &'static str, side: u32, subgroups: [u32; 2], matr
 }
 
 /// The tiles to choose from. The first six suit any matrix, the next those with very few columns, the eighth those with very few
-/// rows, such as a time embedding's. Behind them are three for GPUs with many registers, and those of cooperative matrices.
+/// rows, such as a time embedding's. Behind them are three for GPUs with many registers, those of cooperative matrices, and those that
+/// multiply in f16.
 pub const TILES: &[Tile] = &[
     invocations("32x32", [8, 8], 4, 1),
     invocations("32x64", [8, 8], 4, 2),
@@ -144,4 +161,10 @@ pub const TILES: &[Tile] = &[
     matrices("matrix/8 64x64", 8, [2, 2], [4, 4]),
     matrices("matrix/8 32x64", 8, [2, 2], [2, 4]),
     matrices("matrix/8 32x32", 8, [2, 2], [2, 2]),
+    halves("32x64 half/4", [8, 8], 4, 2, 4),
+    halves("64x64 half/4", [8, 8], 8, 2, 4),
+    halves("64x128/256 half/4", [16, 16], 4, 2, 4),
+    halves("32x64 half/16", [8, 8], 4, 2, 16),
+    halves("64x64 half/16", [8, 8], 8, 2, 16),
+    halves("64x128/256 half/16", [16, 16], 4, 2, 16),
 ];

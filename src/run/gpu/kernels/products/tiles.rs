@@ -1,4 +1,5 @@
-//! Which tile serves which matrix product: what was measured on this adapter, or a guess that is never bad.
+//! Which tile serves which matrix product, and what attentions multiply in: what was measured on this adapter, or a guess that
+//! is never bad.
 //!
 //! Choices are kept by class of shape, since neighbouring sizes want the same. Measuring is the runner's business
 //! (`GpuRunner::tune`); where choices are kept between runs is the caller's: they go to and from JSON.
@@ -10,8 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::sizes::Gemm;
 use super::tile::{TILES, Tile};
 use crate::error::Result;
-use crate::run::gpu::kernel::{Element, Machine};
+use crate::run::gpu::kernel::{Element, Machine, Multiply};
 use crate::weights::WeightType;
+
+/// What stands in the place of a tile where only what is multiplied in is chosen.
+pub const IN_F32: &str = "f32";
+/// Likewise.
+pub const IN_F16: &str = "f16";
+
+/// Stands for every class that has no choice of its own.
+const EVERY: &str = "*";
 
 /// Choices for one adapter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -63,18 +72,44 @@ impl Tiles {
         Ok(format!("{kind} m{} n{} k{} {element:?}{weight}", power(gemm.m()?), power(gemm.n), power(gemm.k())))
     }
 
+    /// Every product and every attention multiplies in f16 where it can, and `added` products are added in f16: for comparing
+    /// pictures, since nothing says that it is fast.
+    #[must_use]
+    pub fn in_f16(added: u32) -> Self {
+        let tile = if added > 4 { "32x64 half/16" } else { "32x64 half/4" };
+        Tiles(BTreeMap::from([(EVERY.into(), Choice { tile: tile.into(), splits: 1 })]))
+    }
+
+    fn choice(&self, class: &str) -> Option<&Choice> {
+        self.0.get(class).or_else(|| self.0.get(EVERY))
+    }
+
     /// The tile and the parts of the sums for a product.
     ///
     /// # Errors
     /// As [`Gemm::m`].
     pub fn choose(&self, gemm: &Gemm, machine: &Machine) -> Result<(Tile, u32)> {
-        if let Some(choice) = self.0.get(&Self::class(gemm, machine.element)?)
+        if let Some(choice) = self.choice(&Self::class(gemm, machine.element)?)
             && let Some(&tile) = TILES.iter().find(|tile| tile.name == choice.tile)
             && gemm.allows(tile, choice.splits, machine)
         {
             return Ok((tile, choice.splits));
         }
         gemm.default_plan(machine)
+    }
+
+    /// What the members of a class multiply in that have no tiles, such as attentions.
+    #[must_use]
+    pub fn multiply(&self, class: &str) -> Multiply {
+        let tile = self.choice(class).map(|choice| choice.tile.as_str());
+        let halves = |name: &str| TILES.iter().any(|tile| tile.name == name && tile.multiplies_in_f16());
+        if tile.is_some_and(|name| name == IN_F16 || halves(name)) { Multiply::F16 } else { Multiply::F32 }
+    }
+
+    /// Whether such a class was measured.
+    #[must_use]
+    pub fn knows_class(&self, class: &str) -> bool {
+        self.0.contains_key(class)
     }
 
     /// Whether a class was measured.

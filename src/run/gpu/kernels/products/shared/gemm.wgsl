@@ -1,7 +1,7 @@
 // One workgroup computes a tile of out[M,N] = A[M,K]·W[K,N] and what follows the product. A row of A is what the kernel
 // covers around one output pixel, K = taps x channels; it is read where it lies. The sum goes in steps of 16 channels of
 // one tap and one source: the workgroup brings the step's part of A and W into workgroup memory, then each invocation
-// adds the step's products for `rows` rows and 4·`quads` columns, in f32.
+// adds the step's products for `rows` rows and 4·`quads` columns. The importing file says what multiplies.
 
 #import linear_group
 #import gemm_params
@@ -14,6 +14,8 @@ override threads_y: u32 = 8u;
 // Rows of one invocation, at most 8, and its groups of four columns, at most 2.
 override rows: u32 = 4u;
 override quads: u32 = 1u;
+// Quads of channels whose products are added before their sums are collected: 1, 2 or 4.
+override collect_quads: u32 = 4u;
 // The picture is enlarged before the convolution, by repeating each pixel 2x2.
 override upsample: bool = false;
 // Partial sums are stored for splitk_reduce or splitk_group_norm, and the epilogue is left to it.
@@ -52,8 +54,8 @@ override w_cells: u32 = TILE_K * tile_quads;
 override norm_parts: u32 = 1u + u32(has_norm) * n_threads;
 override norm_rows: u32 = 1u + u32(has_norm) * tile_m;
 
-var<workgroup> a_tile: array<vec4<f32>, a_cells>; // [tile_m][5], four channels each
-var<workgroup> w_tile: array<vec4<f32>, w_cells>; // [16][tile_quads], the first quads of all invocations first
+var<workgroup> a_tile: array<factors, a_cells>; // [tile_m][5], four channels each
+var<workgroup> w_tile: array<factors, w_cells>; // [16][tile_quads], the first quads of all invocations first
 
 var<workgroup> row_parts: array<f32, norm_parts>; // one number of each invocation
 var<workgroup> row_stats: array<vec2<f32>, norm_rows>; // of each row: mean, one over the standard deviation
@@ -151,7 +153,7 @@ fn load_a(place: u32, step: Step, item: u32) -> vec4<f32> {
 
 fn store_a(item: u32, value: vec4<f32>) {
     if is_even || item < tile_m * TILE_K_QUADS {
-        a_tile[item / TILE_K_QUADS * A_STRIDE + item % TILE_K_QUADS] = value;
+        a_tile[item / TILE_K_QUADS * A_STRIDE + item % TILE_K_QUADS] = factors_of(value);
     }
 }
 
@@ -169,13 +171,8 @@ fn store_w(item: u32, value: vec4<f32>) {
     let k = item / tile_quads;
     let quad = item % tile_quads;
     if is_even || k < TILE_K {
-        w_tile[k * tile_quads + quad % quads * threads_x + quad / quads] = value;
+        w_tile[k * tile_quads + quad % quads * threads_x + quad / quads] = factors_of(value);
     }
-}
-
-// Adds four products to each of four sums, one after the other.
-fn add_products(sums: vec4<f32>, a: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<f32>) -> vec4<f32> {
-    return fma(vec4<f32>(a.w), w3, fma(vec4<f32>(a.z), w2, fma(vec4<f32>(a.y), w1, fma(vec4<f32>(a.x), w0, sums))));
 }
 
 @compute @workgroup_size(threads_x, threads_y)
@@ -211,9 +208,13 @@ fn main(
 
     var sums_0: array<vec4<f32>, 8>;
     var sums_1: array<vec4<f32>, 8>;
+    var parts_0: array<part_sums, 8>;
+    var parts_1: array<part_sums, 8>;
     for (var r = 0u; r < rows; r++) {
         sums_0[r] = vec4<f32>();
         sums_1[r] = vec4<f32>();
+        parts_0[r] = part_sums();
+        parts_1[r] = part_sums();
     }
 
     var places: array<u32, MAX_A_LOADS>;
@@ -249,18 +250,30 @@ fn main(
                 let v3 = w_tile[w + threads_x + 3u * tile_quads];
                 for (var r = 0u; r < rows; r++) {
                     let a = a_tile[(r * threads_y + thread.y) * A_STRIDE + k];
-                    sums_0[r] = add_products(sums_0[r], a, w0, w1, w2, w3);
-                    sums_1[r] = add_products(sums_1[r], a, v0, v1, v2, v3);
+                    parts_0[r] = add_products(parts_0[r], a, w0, w1, w2, w3);
+                    parts_1[r] = add_products(parts_1[r], a, v0, v1, v2, v3);
                 }
             } else {
                 for (var r = 0u; r < rows; r++) {
                     let a = a_tile[(r * threads_y + thread.y) * A_STRIDE + k];
-                    sums_0[r] = add_products(sums_0[r], a, w0, w1, w2, w3);
+                    parts_0[r] = add_products(parts_0[r], a, w0, w1, w2, w3);
+                }
+            }
+            if (k + 1u) % collect_quads == 0u {
+                for (var r = 0u; r < rows; r++) {
+                    sums_0[r] = collected(sums_0[r], parts_0[r]);
+                    sums_1[r] = collected(sums_1[r], parts_1[r]);
+                    parts_0[r] = after_collecting(parts_0[r]);
+                    parts_1[r] = after_collecting(parts_1[r]);
                 }
             }
         }
 
         workgroupBarrier();
+    }
+    for (var r = 0u; r < rows; r++) {
+        sums_0[r] = total(sums_0[r], parts_0[r]);
+        sums_1[r] = total(sums_1[r], parts_1[r]);
     }
 
     let quad = first_quad + thread.x * quads;

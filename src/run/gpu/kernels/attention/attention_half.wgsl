@@ -1,0 +1,5 @@
+// Attention that multiplies in f16.
+
+#import multiply_f16
+#import row_by_memory
+#import attention_by_invocations
