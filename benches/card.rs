@@ -46,11 +46,11 @@ const USAGE: &str = "\
 card facts                          adapters, limits, features, what the card does at most
 card parity BINARY [ARGUMENT …]     a test binary: what passes, and the first difference
 card steps MODEL[,MODEL] f16|f32|f16,f32  components, timed beside PyTorch where that is: time, memory, counts, profile
-card ops MODEL f16|f32              its operations one by one beside PyTorch's
+card ops MODEL f16|f32              its operations one by one beside PyTorch's and burn's
 card weights MODEL f16|f32          a component with weights in f16, q8_0, q4_0 and f32, in turn
 card load FOLDER                    bytes a second from a file in the folder to the card
 card faults memory|loss             what running out of memory and losing the device look like
-card compare A.png B.png            how far apart two pictures are
+card compare A.png B.png LEVELS     how far apart two pictures are; fails if that is more than LEVELS
 card note KIND NAME VALUE           a row of somebody else's
 card collect ROWS KIT.json          the rows of all of these as one JSON file
 card summary ROWS                   their steps as a table
@@ -59,7 +59,7 @@ card summary ROWS                   their steps as a table
 --secs N       seconds to take at most, about [default: 60]
 --plain        without cooperative matrices
 DARKROOM_KIT_PYTHON, DARKROOM_KIT_PEER and DARKROOM_KIT_CONFIGS name a Python with PyTorch, the script peer.py and a copy
-of src/model/published.";
+of src/model/published; DARKROOM_KIT_BURN the program of tools/peers/burn.";
 
 /// What all subcommands are given.
 pub struct Options {
@@ -107,7 +107,7 @@ fn main() -> std::process::ExitCode {
             ["load", folder] => load::run(&options, Path::new(folder)).await,
             ["faults", "memory"] => faults::memory(&options).await,
             ["faults", "loss"] => faults::loss(&options).await,
-            ["compare", a, b] => compare::run(&options, Path::new(a), Path::new(b)),
+            ["compare", a, b, allowed] => compare::run(&options, Path::new(a), Path::new(b), allowed.parse()?),
             ["note", kind, name, value] => {
                 options.rows.add(kind, serde_json::json!({ "name": name, "said": value }));
                 Ok(())

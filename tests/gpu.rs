@@ -100,7 +100,7 @@ fn gemm_in_f16_matches_its_reference() {
     let mut rig = Rig::new(&gpu);
     cases.iter().for_each(|case| block_on(cases::gemm::check_with(&mut rig, case, Element::F16, WeightType::F16)));
     for weight in [WeightType::Q8_0, WeightType::Q4_0] {
-        let short = cases.iter().step_by(5);
+        let short = cases.iter().take(2);
         short.for_each(|case| block_on(cases::gemm::check_with(&mut rig, case, Element::F16, weight)));
     }
 }

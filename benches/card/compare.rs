@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::{Options, Outcome};
 
-pub fn run(options: &Options, a: &Path, b: &Path) -> Outcome<()> {
+/// Fails where they are more than `allowed` levels apart, and tells the first place.
+pub fn run(options: &Options, a: &Path, b: &Path, allowed: u8) -> Outcome<()> {
     let [x, y] = [a, b].map(|path| image::open(path).map(image::DynamicImage::into_rgb8));
     let (x, y) = (x?, y?);
     if x.dimensions() != y.dimensions() {
@@ -18,5 +19,10 @@ pub fn run(options: &Options, a: &Path, b: &Path) -> Outcome<()> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     println!("{} and {}: at most {most} levels apart, {mean:.3} on average", name(a), name(b));
     options.rows.add("pictures", json!({ "a": name(a), "b": name(b), "max_level": most, "mean_level": mean }));
+    if let Some(first) = levels.iter().position(|level| *level > allowed) {
+        let pixel = (first / 3) as u32;
+        let place = [pixel % x.width(), pixel / x.width()];
+        return Err(format!("the pixel at {place:?} is {} levels off, more than {allowed}", levels[first]).into());
+    }
     Ok(())
 }

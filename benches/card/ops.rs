@@ -1,4 +1,4 @@
-//! The operations of a component one by one, by the GPU's clock, beside the same ones in PyTorch.
+//! The operations of a component one by one, by the GPU's clock, beside the same ones in PyTorch and in burn.
 
 use std::rc::Rc;
 
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::models::model;
 use crate::peer::Peer;
 use crate::report::duration;
+use crate::steps::peak_for;
 use crate::{Options, Outcome};
 
 /// Operations at most, those with the most work in a step first.
@@ -26,13 +27,16 @@ pub async fn run(options: &Options, name: &str, element: Element) -> Outcome<()>
     if !gpu.caps.timestamp_query {
         return Err("the adapter has no timestamp-query, so kernels cannot be timed".into());
     }
-    let mut peer = Peer::start().map_err(|reason| println!("  beside nobody: {reason}")).ok();
+    let say = |reason| println!("  {reason}");
+    let mut peers = [Peer::start().map_err(say).ok(), Peer::burn().map_err(say).ok()];
+    peers.iter().flatten().for_each(|peer| println!("  beside {}", peer.who));
     let element_name = if element == Element::F16 { "f16" } else { "f32" };
+    let (peak_gflops, _, _) = peak_for(options, &gpu, element).await?;
     let runner = Rc::new(GpuRunner::new(gpu, element)?);
     runner.measure_tiles(!runner.caps().software);
     println!(
-        "{name} {element_name}, operation by operation\n  {:>9} {:>9} {:>6} {:>9}",
-        "ours", "PyTorch", "n", "GFLOP/s"
+        "{name} {element_name}, operation by operation\n  {:>9} {:>9} {:>9} {:>6} {:>9} {:>6}",
+        "ours", "PyTorch", "burn", "n", "GFLOP/s", "%"
     );
     let kinds = ["linear", "conv2d", "attention"];
     for op in ops(model.case.graph()).into_iter().filter(|op| kinds.contains(&op.op)).take(N_OPS) {
@@ -49,37 +53,40 @@ pub async fn run(options: &Options, name: &str, element: Element) -> Outcome<()>
             let Some(profile) = runner.finish_profile().await? else { continue };
             secs = secs.min(profile.lines.iter().map(|line| line.secs).sum());
         }
-        let theirs = peer.as_mut().zip(request(&op, element_name)).map(|(peer, request)| {
-            let answer = peer.ask(&request)?;
-            answer["secs"].as_f64().ok_or_else(|| format!("PyTorch said {answer}"))
-        });
-        let their_secs = match theirs {
-            Some(Ok(secs)) => secs,
-            Some(Err(error)) => {
-                println!("  PyTorch, {}: {error}", op.label);
-                f64::NAN
+        let starts: [fn() -> Result<Peer, String>; 2] = [Peer::start, Peer::burn];
+        let mut their_secs = [f64::NAN; 2];
+        for ((peer, start), their_secs) in peers.iter_mut().zip(starts).zip(&mut their_secs) {
+            let (Some(asked), Some(request)) = (peer.as_mut(), request(&op, element_name)) else { continue };
+            match asked.ask(&request) {
+                Ok(answer) => *their_secs = answer["secs"].as_f64().unwrap_or(f64::NAN),
+                Err(error) => println!("  {}, {}: {error}", asked.who, op.label),
             }
-            None => f64::NAN,
-        };
+            // A driver that crashed in it may still do the next one.
+            if asked.has_ended() {
+                *peer = start().ok();
+            }
+        }
+        let gflops = op.flops as f64 / secs / 1e9;
         println!(
-            "  {:>9} {:>9} {:>6} {:>9.0}  {}",
+            "  {:>9} {:>9} {:>9} {:>6} {gflops:>9.0} {:>6.1}  {}",
             duration(secs),
-            duration(their_secs),
+            duration(their_secs[0]),
+            duration(their_secs[1]),
             op.n,
-            op.flops as f64 / secs / 1e9,
+            100.0 * gflops / peak_gflops,
             op.label
         );
         options.rows.add(
             "op",
             json!({ "model": name, "element": element_name, "label": op.label, "n": op.n, "flops": op.flops, "secs": secs,
-                    "peer_secs": their_secs }),
+                    "peer_secs": their_secs[0], "burn_secs": their_secs[1], "peak_gflops": peak_gflops }),
         );
         darkroom::run::Runner::trim(&*runner);
     }
     Ok(())
 }
 
-/// The same for PyTorch, where it is that simple.
+/// The same for others, where it is that simple.
 fn request(op: &OpCase, dtype: &str) -> Option<Value> {
     let graph = op.case.graph();
     let node = graph.nodes.last()?;

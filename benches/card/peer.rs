@@ -1,4 +1,4 @@
-//! PyTorch in a process of its own, asked for one thing at a time in JSON lines (tools/kit/peer.py).
+//! PyTorch or burn in a process of its own, asked for one thing at a time in JSON lines (tools/kit/peer.py, tools/peers/burn).
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde_json::{Value, json};
 
 pub struct Peer {
+    name: &'static str,
     pub who: String,
     child: Child,
     stdin: ChildStdin,
@@ -19,23 +20,31 @@ impl Peer {
         let script = variable("DARKROOM_KIT_PEER").ok_or("no script of PyTorch's was given")?;
         let python = variable("DARKROOM_KIT_PYTHON").unwrap_or_else(|| "python3".into());
         let configs = variable("DARKROOM_KIT_CONFIGS").unwrap_or_else(|| "src/model/published".into());
-        let mut child = Command::new(&python)
-            .args(["-u", &script, "--configs", &configs])
+        Self::open("PyTorch", Command::new(&python).args(["-u", &script, "--configs", &configs]))
+    }
+
+    /// burn's wgpu backend, where the kit has it.
+    pub fn burn() -> Result<Self, String> {
+        let program = std::env::var("DARKROOM_KIT_BURN").ok().filter(|value| !value.is_empty());
+        Self::open("burn", &mut Command::new(program.ok_or("no program of burn's was given")?))
+    }
+
+    fn open(name: &'static str, command: &mut Command) -> Result<Self, String> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
-            .map_err(|error| format!("{python}: {error}"))?;
+            .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
         let stdin = child.stdin.take().ok_or("no stdin")?;
         let stdout = BufReader::new(child.stdout.take().ok_or("no stdout")?);
-        let mut peer = Peer { who: String::new(), child, stdin, stdout };
+        let mut peer = Peer { name, who: String::new(), child, stdin, stdout };
         let first = peer.line()?;
-        match first["who"].as_str() {
-            Some(who) => peer.who = who.to_owned(),
-            None => {
-                return Err(format!("PyTorch is left out: {}", first["missing"].as_str().unwrap_or("it said nothing")));
-            }
-        }
+        let Some(who) = first["who"].as_str() else {
+            let why = first["missing"].as_str().or(first["error"].as_str()).unwrap_or("it said nothing");
+            return Err(format!("{name} is left out: {why}"));
+        };
+        peer.who = first["adapter"].as_str().map_or_else(|| who.to_owned(), |adapter| format!("{who} on {adapter}"));
         Ok(peer)
     }
 
@@ -44,7 +53,7 @@ impl Peer {
         loop {
             line.clear();
             match self.stdout.read_line(&mut line) {
-                Ok(0) => return Err("PyTorch's process ended".into()),
+                Ok(0) => return Err(format!("{}'s process ended", self.name)),
                 Err(error) => return Err(error.to_string()),
                 // Libraries print to stdout what they like.
                 Ok(_) if !line.starts_with('{') => continue,
@@ -63,6 +72,11 @@ impl Peer {
             Some(error) => Err(error.to_owned()),
             None => Ok(answer),
         }
+    }
+
+    /// Whether its process is over, as where a driver crashed in it.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Seconds of what was loaded: as it is written, and as a CUDA graph.

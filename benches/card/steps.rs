@@ -8,7 +8,7 @@ use darkroom::bench::{Bench, RandomWeights};
 use darkroom::run::Runner;
 use darkroom::run::gpu::Element;
 use darkroom::run::gpu::profile::Profile;
-use darkroom::run::gpu::runner::GpuRunner;
+use darkroom::run::gpu::runner::{GpuRunner, submit_secs};
 use darkroom::run::gpu::tiles::{Measured, Tiles};
 use darkroom::run::gpu::{Caps, Gpu};
 use darkroom::weights::Weights;
@@ -85,6 +85,20 @@ async fn elements_of_model(
     Ok(())
 }
 
+/// The most of an adapter in GFLOP/s for a type of activations, and how it is reached, with all its peaks.
+pub async fn peak_for(options: &Options, gpu: &Gpu, element: Element) -> Outcome<(f64, &'static str, Peak)> {
+    let peak = match options.rows.last("peak").as_ref().and_then(Peak::from_json) {
+        Some(known) => known,
+        None => peak(gpu).await?,
+    };
+    let (gflops, how) = match (element, peak.gflops_matrix.filter(|_| gpu.caps.matrices.is_some()), peak.gflops_f16) {
+        (Element::F16, Some(gflops), _) => (gflops, "with matrices"),
+        (Element::F16, None, Some(gflops)) => (gflops, "in f16"),
+        _ => (peak.gflops, "in f32"),
+    };
+    Ok((gflops, how, peak))
+}
+
 async fn step(
     options: &Options,
     name: &str,
@@ -102,18 +116,7 @@ async fn step(
         println!("  {element:?}: {} has no shader-f16", caps.name);
         return Ok(None);
     }
-    let peak = match options.rows.last("peak").as_ref().and_then(Peak::from_json) {
-        Some(known) => known,
-        None => peak(&gpu).await?,
-    };
-    let (peak_gflops, peak_of) = match element {
-        Element::F16 => match (peak.gflops_matrix.filter(|_| caps.matrices.is_some()), peak.gflops_f16) {
-            (Some(gflops), _) => (gflops, "with matrices"),
-            (None, Some(gflops)) => (gflops, "in f16"),
-            (None, None) => (peak.gflops, "in f32"),
-        },
-        Element::F32 => (peak.gflops, "in f32"),
-    };
+    let (peak_gflops, peak_of, peak) = peak_for(options, &gpu, element).await?;
     let runner = Rc::new(GpuRunner::new(gpu, element)?.with_tiles(read_tiles(options)));
     let weights = Weights::open(vec![Box::new(RandomWeights::new(&model.case.weights()))]).await?;
     if runner.tiles().is_empty() && !caps.software {
@@ -134,6 +137,8 @@ async fn step(
     );
     let first_secs = bench.run().await?;
     println!("  {element:?}: the first run, with what it compiles: {}", duration(first_secs));
+    // Before PyTorch loads anything on the card.
+    let smi = nvidia_smi();
 
     let element_name = if element == Element::F16 { "f16" } else { "f32" };
     let mut who = None;
@@ -231,7 +236,8 @@ async fn step(
         counts.readbacks,
         duration(record_secs)
     );
-    let smi = nvidia_smi();
+    let pace = runner.flops_per_sec();
+    println!("  {element:?}: paced for {:.0} GFLOP/s, submits of {} at most", pace / 1e9, duration(submit_secs(pace)));
     let planned_bytes = planned(&caps, element, runner.tiles(), model, &weights).await;
     println!(
         "  {element:?}: {:.3} GB at the peak, {} planned; weights {:.3}, arena {:.3}; nvidia-smi {} MiB, {} before",
@@ -258,6 +264,7 @@ async fn step(
             "model": name, "element": element_name, "what": model.what, "flops": flops, "secs": ours, "first_secs": first_secs,
             "load_secs": load_secs, "loaded_bytes": loaded.uploaded_bytes, "peer": who, "peer_secs": theirs,
             "peer_graph_secs": their_graphs, "peer_memory": their_memory, "peak_gflops": peak_gflops, "matrices": caps.matrices, "gbytes": gbytes,
+            "paced_flops_per_sec": pace, "submit_secs": submit_secs(pace),
             "record_secs": record_secs, "counts": counts, "planned_bytes": planned_bytes.ok(),
             "nvidia_smi": [smi_before, smi], "not_finite": n_bad,
         }),

@@ -30,6 +30,10 @@ build_kit_release() {
     linker=$("$root/tools/kit/sysroot.sh") ||
         echo "Debian's archive is out of reach: programs are linked with this system's glibc" >&2
     PATH=${linker:+$linker:}$PATH build_kit_programs --release
+    # The peer that needs no Python. A crate of its own, with its own lock file.
+    PATH=${linker:+$linker:}$PATH cargo build --release --locked --manifest-path tools/peers/burn/Cargo.toml \
+        --target-dir "$target/burn-peer"
+    cp "$target/burn-peer/release/burn-peer" "$kit/bin/"
     strip "$kit"/bin/*
 }
 

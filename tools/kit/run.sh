@@ -26,13 +26,19 @@ failed=0
 
 left() { echo $((limit - SECONDS)); }
 
+# Bytes of the text that an item may have, and all together: with kit.json, which bounds itself, less than a mebibyte.
+max_item=40000
+max_text=300000
+
 # Shows what an item prints, and keeps as much of it as can be sent.
 keep() {
-    local line n=0
+    local line n=0 room
+    room=$((max_text - $(wc -c <"$text")))
+    if [ $room -gt $max_item ]; then room=$max_item; fi
     while IFS= read -r line; do
         printf '%s\n' "$line"
         n=$((n + ${#line} + 1))
-        if [ $n -lt 40000 ]; then printf '%s\n' "$line" >>"$text"; fi
+        if [ $n -lt $room ]; then printf '%s\n' "$line" >>"$text"; fi
     done
 }
 
@@ -157,7 +163,8 @@ model=\$1 steps=\$2 name=\$3
 shift 3
 echo "generate \$name: \$*"
 "$here/bin/darkroom" generate --model "\$model" --prompt "a red apple" --seed 7 --steps "\$steps" -o "$work/\$name.png" --json "\$@"
-[ "\$name" = cpu ] || "$card" compare "$work/cpu.png" "$work/\$name.png" --rows "$rows"
+case \$name in cpu) exit ;; *f32) levels=2 ;; *) levels=6 ;; esac
+"$card" compare "$work/cpu.png" "$work/\$name.png" "\$levels" --rows "$rows"
 WRAPPER
 chmod +x "$work/generate"
 
@@ -198,6 +205,23 @@ peer() {
     say "no python3 here has PyTorch, so nothing stands beside Darkroom's figures"
 }
 
+# CUDA's programs, and what they said as a row.
+cuda() {
+    if [ ! -x "$here/cuda/run.sh" ]; then
+        say "== cuda: left out, the kit has no folder cuda/"
+        return
+    fi
+    if [ ! -e /dev/nvidiactl ] && ! command -v nvidia-smi >/dev/null; then
+        say "== cuda: left out, there is no NVIDIA card here"
+        return
+    fi
+    local model=${1:-}
+    item "cuda" 120 env "DARKROOM_HUB=${model%/darkroom/*}" "$here/cuda/run.sh" "$here/cuda" "$work"
+    "$card" note cuda said "$(sed -n '/^== cuda (/,$p' "$text" | tail -n 300)" --rows "$rows"
+}
+
+if [ -x "$here/bin/burn-peer" ]; then export DARKROOM_KIT_BURN=$here/bin/burn-peer; fi
+
 machine 2>&1 | keep
 ADAPTER=
 find_vulkan
@@ -206,8 +230,9 @@ say "adapter: ${ADAPTER:-none}"
 item "facts" 40 "$work/card" facts
 case $ADAPTER in
     "")
-        say "no Vulkan adapter opens here: nothing else can run"
+        say "no Vulkan adapter opens here: nothing but CUDA can run"
         failed=$((failed + 1))
+        cuda "$(find_model)"
         ;;
     gpu*)
         threads=$(nproc)
@@ -220,19 +245,15 @@ case $ADAPTER in
         else
             say "== pictures: left out, the embedded model is neither in the kit (--with-model) nor in a checkout around it"
         fi
-        item "sd15 step without matrices" 30 "$work/card" --plain steps sd15-unet f16
+        item "sd15 step without matrices" 45 "$work/card" --plain steps sd15-unet f16
         item "sd15 step by types of weights" 40 "$work/card" weights sd15-unet f16
         item "sd15 step by types of weights, without matrices" 30 "$work/card" --plain weights sd15-unet f16
         item "f16 steps of xl, turbo and sd21" 90 "$work/card" steps xl-unet,turbo-unet,sd21-unet f16
         item "vaes" 45 "$work/card" steps sd15-vae,xl-vae f16
         item "load from /dev/shm" 25 "$work/card" load /dev/shm
-        if [ -x "$here/cuda/run.sh" ]; then
-            item "cuda" 90 env "DARKROOM_HUB=${model%/darkroom/*}" "$here/cuda/run.sh" "$here/cuda" "$work"
-        else
-            say "== cuda: left out, the kit has no folder cuda/"
-        fi
+        cuda "$model"
         item "faults: memory and device" 40 bash -c bounded_faults
-        item "ops of sd15, f16" 40 "$work/card" ops sd15-unet f16
+        item "ops of sd15, f16" 60 "$work/card" ops sd15-unet f16
         item "texts" 30 "$work/card" steps sd15-text,sd21-text,xl-text2 f16
         item "f32 steps of xl, turbo, sd21 and a vae" 90 "$work/card" steps xl-unet,turbo-unet,sd21-unet,sd15-vae f32
         item "load from the folder's disk" 25 "$work/card" load "$folder"
@@ -251,7 +272,7 @@ case $ADAPTER in
         fi
         item "small vae" 120 "$work/card" steps small-vae f32
         item "load from the folder's disk" 80 "$work/card" load "$folder"
-        [ -x "$here/cuda/run.sh" ] || say "== cuda: left out, the kit has no folder cuda/"
+        cuda "${model:-}"
         item "faults: memory and device" 120 bash -c bounded_faults
         ;;
 esac

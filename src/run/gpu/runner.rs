@@ -141,6 +141,12 @@ impl GpuRunner {
         self
     }
 
+    /// The speed that submits are paced for now, in floating-point operations a second.
+    #[must_use]
+    pub fn flops_per_sec(&self) -> f64 {
+        self.flops_per_sec.get()
+    }
+
     /// How large pictures are cut, where the default is not what is wanted.
     #[must_use]
     pub fn with_bands(self, bands: BandSizes) -> Self {

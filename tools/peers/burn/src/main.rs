@@ -76,7 +76,7 @@ fn case(device: &Device, line: &str) -> Result<Value> {
         near(&read(op().slice([m - 1..m, n - 1..n]))?, want, k)?;
         return time(device, op);
     }
-    if let Some([batch, height, width, c_in, c_out, kernel]) = sizes(&request, "conv2d")? {
+    if let Some([batch, height, width, c_in, c_out, kernel]) = sizes(&request, "conv")? {
         // Channels last in memory, as burn's convolutions leave their own result for the next one.
         let x = random([batch, height, width, c_in], device, dtype).permute([0, 3, 1, 2]);
         let weight = random([c_out, c_in, kernel, kernel], device, dtype);
@@ -122,7 +122,7 @@ fn case(device: &Device, line: &str) -> Result<Value> {
         near(&read(op().slice(at))?, want, 1)?;
         return time(device, op);
     }
-    Err("a request has matmul, conv2d or attention".to_owned())
+    Err("a request has matmul, conv or attention".to_owned())
 }
 
 /// The sizes under a request's key, if it has it.

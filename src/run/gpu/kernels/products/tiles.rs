@@ -19,6 +19,14 @@ pub const IN_F32: &str = "f32";
 /// Likewise.
 pub const IN_F16: &str = "f16";
 
+/// How many times as fast as f32 products in f16 have to be, because they cost precision.
+const F16_HANDICAP: f64 = 1.15;
+
+/// Whether what is chosen under a name multiplies in f16.
+fn in_f16(name: &str) -> bool {
+    name == IN_F16 || TILES.iter().any(|tile| tile.name == name && tile.multiplies_in_f16())
+}
+
 /// Stands for every class that has no choice of its own.
 const EVERY: &str = "*";
 
@@ -101,9 +109,8 @@ impl Tiles {
     /// What the members of a class multiply in that have no tiles, such as attentions.
     #[must_use]
     pub fn multiply(&self, class: &str) -> Multiply {
-        let tile = self.choice(class).map(|choice| choice.tile.as_str());
-        let halves = |name: &str| TILES.iter().any(|tile| tile.name == name && tile.multiplies_in_f16());
-        if tile.is_some_and(|name| name == IN_F16 || halves(name)) { Multiply::F16 } else { Multiply::F32 }
+        let is_f16 = self.choice(class).is_some_and(|choice| in_f16(&choice.tile));
+        if is_f16 { Multiply::F16 } else { Multiply::F32 }
     }
 
     /// Whether such a class was measured.
@@ -120,9 +127,10 @@ impl Tiles {
         Ok(self.0.contains_key(&Self::class(gemm, element)?))
     }
 
-    /// Keeps the fastest of one class's measurements.
+    /// Keeps the fastest of one class's measurements; what multiplies in f16 only where it is faster by enough.
     pub fn learn(&mut self, measured: &[Measured]) {
-        if let Some(best) = measured.iter().min_by(|a, b| a.secs.total_cmp(&b.secs)) {
+        let cost = |one: &Measured| one.secs * if in_f16(one.tile) { F16_HANDICAP } else { 1.0 };
+        if let Some(best) = measured.iter().min_by(|a, b| cost(a).total_cmp(&cost(b))) {
             let choice = Choice { tile: best.tile.to_string(), splits: best.splits };
             self.0.insert(best.class.clone(), choice);
         }
@@ -163,6 +171,33 @@ mod tests {
         assert_eq!(tiles.choose(&small, &F32).unwrap(), small.default_plan(&F32).unwrap());
         let text = serde_json::to_string(&tiles).unwrap();
         assert_eq!(serde_json::from_str::<Tiles>(&text).unwrap(), tiles);
+    }
+
+    #[test]
+    fn products_in_f16_have_to_be_faster_by_enough() {
+        let machine = Machine::plain(Element::F16);
+        let gemm = Gemm::new(Source::rows(2, 4096, 320), 320, Epilogue::default());
+        let class = Tiles::class(&gemm, Element::F16).unwrap();
+        let halves = *TILES.iter().find(|tile| tile.multiplies_in_f16()).unwrap();
+        let chosen = |class: &str, exact: &'static str, half: &'static str, secs: f64| {
+            let one = |tile, secs| Measured { class: class.to_string(), tile, splits: 1, secs, gflops: 0.0 };
+            let mut tiles = Tiles::default();
+            tiles.learn(&[one(exact, 1.0), one(half, secs)]);
+            tiles
+        };
+        for (secs, expected) in [(0.9, TILES[1]), (0.8, halves)] {
+            let tiles = chosen(&class, TILES[1].name, halves.name, secs);
+            assert_eq!(tiles.choose(&gemm, &machine).unwrap(), (expected, 1), "{secs} of the time");
+        }
+        for (secs, expected) in [(0.9, Multiply::F32), (0.8, Multiply::F16)] {
+            assert_eq!(chosen("attention", IN_F32, IN_F16, secs).multiply("attention"), expected, "{secs} of the time");
+        }
+        // In f32, and with weights in f32, nothing multiplies in f16.
+        let every = Tiles::in_f16(4);
+        let wide = Gemm { weight: WeightType::F32, ..gemm };
+        assert!(every.choose(&gemm, &machine).unwrap().0.multiplies_in_f16());
+        assert!(!every.choose(&wide, &machine).unwrap().0.multiplies_in_f16());
+        assert!(!every.choose(&gemm, &F32).unwrap().0.multiplies_in_f16());
     }
 
     #[test]
