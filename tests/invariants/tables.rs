@@ -140,7 +140,7 @@ pub const ORDERS: &[(&[&str], &[&[&str]])] = &[
     ),
     (
         &["run", "gpu", "kernels"],
-        &[&["sampling"], &["elementwise"], &["layer_norm"], &["products"], &["attention", "group_norm"]],
+        &[&["sampling", "subgroups"], &["elementwise"], &["layer_norm"], &["products"], &["attention", "group_norm"]],
     ),
 ];
 
