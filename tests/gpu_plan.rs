@@ -29,9 +29,10 @@ use darkroom::run::Runner;
 use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::run::gpu::Element;
 use darkroom::run::gpu::bands::BandSizes;
+use darkroom::run::gpu::kernels::attention::Attention;
 use darkroom::run::gpu::kernels::products::{Epilogue, Gemm, Source};
 use darkroom::run::gpu::runner::GpuRunner;
-use darkroom::run::gpu::tiles::Tiles;
+use darkroom::run::gpu::tiles::{IN_F16, IN_F32, Tiles};
 use darkroom::run::gpu::{Caps, Gpu};
 use darkroom::weights::WeightType;
 use gpu::gpu;
@@ -368,6 +369,27 @@ fn a_lost_device_is_named_and_the_run_goes_on_on_another() {
     let mut smaller = Generation::new(&other, &model, inputs(model.configs.version(), 32, 4)).unwrap();
     let refused = block_on(smaller.resume(&checkpoint, &mut |_| true)).unwrap_err();
     assert!(matches!(refused, Error::Request { field: "checkpoint", .. }), "{refused}");
+}
+
+/// What an attention multiplies in is measured too, in 16 bits, and once for its class.
+#[test]
+fn attentions_are_measured_in_f32_and_f16() {
+    let Some(gpu) = gpu() else { return };
+    if !gpu.caps.shader_f16 {
+        eprintln!("skipped, because {} has no f16", gpu.caps.name);
+        return;
+    }
+    let runner = GpuRunner::new(gpu, Element::F16).unwrap();
+    let attentions = [40, 33].map(|queries| Attention::dense(1, queries, 77, 2, 64, 0.125, false));
+    block_on(runner.tune_attentions(&attentions, Element::F32)).unwrap();
+    assert!(runner.measured().is_empty(), "in f32 there is no choice");
+    block_on(runner.tune_attentions(&attentions, Element::F16)).unwrap();
+    let measured = runner.measured();
+    let ways: Vec<&str> = measured.iter().map(|one| one.tile).collect();
+    assert_eq!(ways, [IN_F32, IN_F16], "33 and 40 queries are one class");
+    assert!(measured.iter().all(|one| one.secs > 0.0 && one.gflops > 0.0), "{measured:?}");
+    let class = attentions[0].class(Element::F16);
+    assert!(runner.tiles().knows_class(&class), "{class}");
 }
 
 /// Tiles are measured once: what was learnt is used, survives a file, and changes no picture.
