@@ -12,6 +12,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 
 use darkroom::bench::{Bench, Case, Part, RandomWeights, Sizes};
+use darkroom::model::clip::{POSITION_TABLE, TOKEN_TABLE};
 use darkroom::run::candle::{CandleRunner, Precision};
 use darkroom::run::gpu::Element;
 use darkroom::run::gpu::Gpu;
@@ -157,6 +158,9 @@ async fn same_weights(report: &mut Report, name: &str, folder: &Path) -> Result<
     }
     let case = Case::new(part, &config, sizes)?;
     let weights = opened(DiskSource::open(&folder.join("weights.safetensors"))?).await?;
+    for (name, values) in given.iter_mut().filter(|(name, _)| name == "input_ids") {
+        (*name, *values) = ("embeddings".to_owned(), embeddings(&weights, values).await?);
+    }
     let mut ours = Bench::load(Rc::new(CandleRunner::cpu(Precision::F32)), &case, &weights, &given).await?;
     let threads = rayon::current_num_threads();
     let mut peer = Peer::start("pytorch.py", &[name, &threads.to_string()]);
@@ -176,6 +180,15 @@ async fn same_weights(report: &mut Report, name: &str, folder: &Path) -> Result<
     ops(report, name, &mut ours).await?;
     assert!(error < 1e-3, "{name}: the results differ");
     Ok(())
+}
+
+/// What our text encoder starts from: for each token its row and its place's, added up.
+async fn embeddings(weights: &Weights, ids: &[f32]) -> Result<Vec<f32>> {
+    let places = weights.read_f32(POSITION_TABLE).await?;
+    let width = weights.get(POSITION_TABLE).map_or(1, |table| table.shape[1]);
+    let tokens = weights.read_f32(TOKEN_TABLE).await?;
+    let rows = ids.iter().zip(places.chunks_exact(width).cycle());
+    Ok(rows.flat_map(|(id, place)| tokens[*id as usize * width..].iter().zip(place).map(|(a, b)| a + b)).collect())
 }
 
 fn error(got: &[f32], expected: &[f32]) -> f32 {
