@@ -159,6 +159,6 @@ mod multiplied_in_half {
 
     #[test]
     fn v1_5() {
-        check_with("pipelines", "v1-5", Element::F16, Tiles::in_f16(16), F16);
+        check_with("pipelines", "v1-5", Element::F16, Tiles::in_f16(), F16);
     }
 }

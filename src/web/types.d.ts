@@ -526,7 +526,7 @@ export type LoraUse = {
 export type Measured = {
   /** The class of shape. */
   class: string,
-  /** The tile's name. */
+  /** The tile's name, or what an attention multiplied in. */
   tile: string,
   /** Parts of the sums. */
   splits: number,

@@ -276,6 +276,8 @@ case $ADAPTER in
         item "faults: memory and device" 120 bash -c bounded_faults
         ;;
 esac
+# The table has room of its own, whatever the items said.
+max_text=$((max_text + max_item))
 "$card" summary "$rows" | keep
 say "== done in $SECONDS s, $failed failed"
 flush

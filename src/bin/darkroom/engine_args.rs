@@ -44,8 +44,8 @@ pub struct EngineArgs {
     /// times.
     #[arg(long, value_name = "FILE|owner/repo[/file]")]
     embedding: Vec<String>,
-    /// Measure which tile serves which matrix product best, once for this GPU, and remember it in the user's cache folder.
-    /// Software adapters are left out unless this is `always`.
+    /// Measure which tile serves which matrix product best, and where f16 is faster by 15 %, once for this GPU, and remember it
+    /// in the user's cache folder. Software adapters are left out unless this is `always`.
     #[arg(long, value_enum, default_value_t = Tune::Auto)]
     tune: Tune,
 }

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use super::arena::{Place, Span, place};
 use super::bands::{BandSizes, Cuts};
 use super::emit::{Dispatch, Emitter, Keeping, Operand, Storage};
-use super::kernel::{Element, Machine, Matrices};
+use super::kernel::{Element, Machine};
 use super::kernels::attention::{self, Attention};
 use super::kernels::products::{Banded, Gemm, Parts, Products, tiles::Tiles};
 use super::kernels::{elementwise, group_norm, layer_norm};
@@ -49,14 +49,8 @@ pub struct ProgramOutput {
 /// What a program is made for.
 #[derive(Clone, Copy)]
 pub struct Settings<'a> {
-    /// The type of activations; a graph that needs f32 gets it.
-    pub element: Element,
-    /// The adapter's cooperative matrices, where they may be used.
-    pub matrices: Option<Matrices>,
-    /// Invocations that a subgroup has at least, where kernels may use subgroup operations.
-    pub least_subgroup: Option<u32>,
-    /// Workgroup memory of one workgroup in bytes.
-    pub max_workgroup_bytes: u32,
+    /// What decides which kernels run; a graph that needs activations in f32 gets them.
+    pub machine: Machine,
     /// The largest range that a binding may see, in bytes.
     pub max_binding_bytes: u64,
     /// The largest buffer, in bytes.
@@ -90,18 +84,6 @@ pub struct Program {
     pub attentions: Vec<Attention>,
 }
 
-impl Settings<'_> {
-    /// What decides which kernels run, for activations of a type.
-    fn machine(&self, element: Element) -> Machine {
-        Machine {
-            element,
-            matrices: self.matrices,
-            least_subgroup: self.least_subgroup,
-            workgroup_bytes: self.max_workgroup_bytes,
-        }
-    }
-}
-
 impl Program {
     /// Chooses kernels, sizes and places for a graph and its tasks.
     ///
@@ -109,9 +91,9 @@ impl Program {
     /// [`Error::Limit`] when a value is larger than the adapter lets a kernel see; [`Error::Shape`] when a size is beyond
     /// what a kernel can address.
     pub fn new(graph: &Graph, lowered: &Lowered, settings: Settings<'_>) -> Result<Self> {
-        let element = if graph.needs_f32 { Element::F32 } else { settings.element };
+        let element = if graph.needs_f32 { Element::F32 } else { settings.machine.element };
         let Settings { max_binding_bytes, max_buffer_bytes, bands, .. } = settings;
-        let machine = settings.machine(element);
+        let machine = Machine { element, ..settings.machine };
         let cuts = banded::banded(graph, lowered, element, bands);
         let cuts = if cuts.portions.is_empty() {
             cuts

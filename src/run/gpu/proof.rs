@@ -1,8 +1,8 @@
-//! Whether a device does what kernels count on and nothing promises, tried when it is opened: the invocations of subgroups, and
-//! whether cooperative matrices compute what the plain kernels do.
+//! Whether a device does what kernels count on and nothing promises, tried when it is opened: which invocations share a
+//! subgroup, and whether cooperative matrices compute what the plain kernels do.
 //!
-//! wgpu calls the latter experimental, and there is a reason to look: for kernels with them naga 30 declares Vulkan's memory model,
-//! but marks no access to workgroup memory as shared and no barrier as making anything visible
+//! wgpu calls the latter experimental, and there is a reason to look: for kernels with them naga 30 declares Vulkan's memory
+//! model, but marks no access to workgroup memory as shared and no barrier as making anything visible
 //! (`write_control_barrier` in its SPIR-V writer). By the letter a compiler may then keep what one invocation stores from the
 //! others. On an H200 arrays came through in every test, and a single flag did not, so that kernels here pass arrays alone;
 //! whether that holds on another driver shows this trial.

@@ -177,7 +177,7 @@ impl GpuRunner {
         GpuRunner { tiles: RefCell::new(tiles), ..self }
     }
 
-    /// Whether products of an unknown class are measured when a program is prepared. Takes a second or two on a GPU the
+    /// Whether products and attentions of an unknown class are measured when a program is prepared. Takes a second or two on a GPU the
     /// first time; on a processor that stands in for one, minutes.
     pub fn measure_tiles(&self, on: bool) {
         self.measures_tiles.set(on && !self.recorder.is_planned());
@@ -248,10 +248,7 @@ impl GpuRunner {
     fn settings<'a>(&self, element: Element, tiles: &'a Tiles) -> Settings<'a> {
         let caps = self.recorder.caps();
         Settings {
-            element,
-            matrices: caps.matrices,
-            least_subgroup: caps.least_subgroup,
-            max_workgroup_bytes: caps.max_workgroup_bytes,
+            machine: caps.machine(element),
             max_binding_bytes: caps.max_binding_bytes,
             max_buffer_bytes: caps.max_buffer_bytes,
             bands: self.bands,
@@ -286,9 +283,7 @@ impl GpuRunner {
         let machine = self.recorder.caps().machine(program.element);
         program.gemms.iter().all(|gemm| matches!(tiles.knows(gemm, program.element), Ok(true)))
             && program.attentions.iter().all(|attention| {
-                program.element == Element::F32
-                    || attention.has_matrices(&machine)
-                    || tiles.knows_class(&attention.class(program.element))
+                !attention.has_choice(&machine) || tiles.knows_class(&attention.class(program.element))
             })
     }
 

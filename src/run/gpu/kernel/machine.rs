@@ -13,11 +13,10 @@ pub struct Matrices {
     pub subgroup_size: u32,
 }
 
-/// What invocations multiply in, where no cooperative matrices do it. Sums are f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// What invocations multiply in, where no cooperative matrices do it. All but short sums are f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Multiply {
     /// f32.
-    #[default]
     F32,
     /// f16, for activations in f16: half of the workgroup memory, and up to twice the speed where a GPU multiplies two in the
     /// time of one. Each product is rounded, and so are sums of a few, so that only a measurement chooses it.

@@ -46,7 +46,7 @@ impl GpuRunner {
         let machine = self.recorder.caps().machine(element);
         for attention in attentions {
             let class = attention.class(element);
-            if element == Element::F32 || attention.has_matrices(&machine) || self.tiles.borrow().knows_class(&class) {
+            if !attention.has_choice(&machine) || self.tiles.borrow().knows_class(&class) {
                 continue;
             }
             let measured = self.measure_attention(&class, attention, &machine).await?;

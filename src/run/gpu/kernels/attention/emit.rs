@@ -6,7 +6,7 @@ use super::sizes::{Attention, Bindings};
 use crate::error::Result;
 use crate::graph::NodeId;
 use crate::run::gpu::emit::Emitter;
-use crate::run::gpu::kernel::{Element, Multiply};
+use crate::run::gpu::kernel::Multiply;
 use crate::run::gpu::kernels::products::tiles::Tiles;
 
 /// The attention of the operation of `id`, which is given back for the tuner.
@@ -33,10 +33,8 @@ pub(in crate::run::gpu) fn emit(
             (q?, Some(k?), Some(v?))
         }
     };
-    let multiply = match emitter.element {
-        Element::F32 => Multiply::F32,
-        Element::F16 => tiles.multiply(&attention.class(Element::F16)),
-    };
+    let has_choice = attention.has_choice(&emitter.machine);
+    let multiply = if has_choice { tiles.multiply(&attention.class(emitter.element)) } else { Multiply::F32 };
     let launch = launch(&attention, &emitter.machine, multiply)?;
     let out = emitter.room(id)?;
     let shape = format!("{batch}x{heads}x{queries}x{keys}x{head_size}");

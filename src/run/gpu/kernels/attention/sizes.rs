@@ -150,23 +150,23 @@ impl Attention {
         format!("attention q{} k{} h{} {element:?}", power(self.queries), power(self.keys), self.head_size)
     }
 
-    /// Floating-point operations.
+    /// Floating-point operations, a multiplication and an addition being two.
     #[must_use]
     pub fn flops(&self) -> f64 {
         [self.batch, self.heads, self.queries, self.keys, self.head_size].iter().map(|n| f64::from(*n)).product::<f64>()
             * 4.0
     }
 
-    /// Whether the machine's cooperative matrices do it.
+    /// Whether it can be multiplied in f32 and in f16: activations are f16, and no cooperative matrices do it.
     #[must_use]
-    pub fn has_matrices(&self, machine: &Machine) -> bool {
-        self.matrices(machine).is_some()
+    pub fn has_choice(&self, machine: &Machine) -> bool {
+        machine.element == Element::F16 && self.matrices(machine).is_none()
     }
 
     /// Whether the invocations of a query are in one subgroup and ask it.
     #[must_use]
     pub fn asks_subgroups(&self, machine: &Machine, multiply: Multiply) -> bool {
-        !self.has_matrices(machine) && self.invocations(machine, multiply).in_subgroups
+        self.matrices(machine).is_none() && self.invocations(machine, multiply).in_subgroups
     }
 
     /// How the machine's cooperative matrices do it, if they can.

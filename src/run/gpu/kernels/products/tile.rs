@@ -136,8 +136,8 @@ const fn large_matrices(name: &'static str, side: u32, subgroups: [u32; 2], matr
 }
 
 /// The tiles to choose from. The first six suit any matrix, the next those with very few columns, the eighth those with very few
-/// rows, such as a time embedding's. Behind them are three for GPUs with many registers, those of cooperative matrices, and those that
-/// multiply in f16.
+/// rows, such as a time embedding's. Behind them are three for GPUs with many registers, those of cooperative
+/// matrices, and those that multiply in f16.
 pub const TILES: &[Tile] = &[
     invocations("32x32", [8, 8], 4, 1),
     invocations("32x64", [8, 8], 4, 2),

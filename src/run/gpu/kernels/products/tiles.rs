@@ -49,7 +49,7 @@ struct Choice {
 pub struct Measured {
     /// The class of shape.
     pub class: String,
-    /// The tile's name.
+    /// The tile's name, or what an attention multiplied in.
     pub tile: &'static str,
     /// Parts of the sums.
     pub splits: u32,
@@ -80,12 +80,11 @@ impl Tiles {
         Ok(format!("{kind} m{} n{} k{} {element:?}{weight}", power(gemm.m()?), power(gemm.n), power(gemm.k())))
     }
 
-    /// Every product and every attention multiplies in f16 where it can, and `added` products are added in f16: for comparing
-    /// pictures, since nothing says that it is fast.
+    /// Every product and every attention multiplies in f16 where it can, products with as many added in f16 as there are tiles
+    /// for: for comparing pictures, since nothing says that it is fast.
     #[must_use]
-    pub fn in_f16(added: u32) -> Self {
-        let tile = if added > 4 { "32x64 half/16" } else { "32x64 half/4" };
-        Tiles(BTreeMap::from([(EVERY.into(), Choice { tile: tile.into(), splits: 1 })]))
+    pub fn in_f16() -> Self {
+        Tiles(BTreeMap::from([(EVERY.into(), Choice { tile: "32x64 half/16".into(), splits: 1 })]))
     }
 
     fn choice(&self, class: &str) -> Option<&Choice> {
@@ -193,7 +192,7 @@ mod tests {
             assert_eq!(chosen("attention", IN_F32, IN_F16, secs).multiply("attention"), expected, "{secs} of the time");
         }
         // In f32, and with weights in f32, nothing multiplies in f16.
-        let every = Tiles::in_f16(4);
+        let every = Tiles::in_f16();
         let wide = Gemm { weight: WeightType::F32, ..gemm };
         assert!(every.choose(&gemm, &machine).unwrap().0.multiplies_in_f16());
         assert!(!every.choose(&wide, &machine).unwrap().0.multiplies_in_f16());

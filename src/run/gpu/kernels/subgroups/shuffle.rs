@@ -18,7 +18,7 @@ pub const KERNEL: Kernel = Kernel {
     imports: &[],
     params_bytes: size_of::<Params>(),
     params_fields: Params::FIELDS,
-    constants: &["threads_x", "threads_y", "least_subgroup"],
+    constants: &["threads_x", "threads_y"],
     elements: &[Element::F32],
     widths: &[Width::One],
 };
@@ -26,7 +26,7 @@ pub const KERNEL: Kernel = Kernel {
 params! {
     /// The uniform buffer, field for field as in the WGSL file.
     struct Params {
-        padding_0: u32,
+        least_subgroup: u32,
         padding_1: u32,
         padding_2: u32,
         padding_3: u32,
@@ -36,8 +36,8 @@ params! {
 /// One workgroup of `threads` invocations, in subgroups of at least `least_subgroup`.
 #[must_use]
 pub fn launch(threads: [u32; 2], least_subgroup: u32) -> Launch {
-    let params = Params { padding_0: 0, padding_1: 0, padding_2: 0, padding_3: 0 };
-    let constants = [("threads_x", threads[0]), ("threads_y", threads[1]), ("least_subgroup", least_subgroup)];
+    let params = Params { least_subgroup, padding_1: 0, padding_2: 0, padding_3: 0 };
+    let constants = [("threads_x", threads[0]), ("threads_y", threads[1])];
     let constants = constants.map(|(name, value)| (name, f64::from(value)));
     Launch::new(&KERNEL, Element::F32, Width::One, &constants, &params, [1, 1, 1])
 }

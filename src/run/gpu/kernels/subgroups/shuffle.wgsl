@@ -5,11 +5,10 @@
 
 override threads_x: u32 = 128u;
 override threads_y: u32 = 1u;
-// Invocations that a subgroup has at least.
-override least_subgroup: u32 = 4u;
 
 struct Params {
-    padding_0: u32,
+    // Invocations that a subgroup has at least.
+    least_subgroup: u32,
     padding_1: u32,
     padding_2: u32,
     padding_3: u32,
@@ -20,8 +19,8 @@ struct Params {
 
 @compute @workgroup_size(threads_x, threads_y)
 fn main(@builtin(local_invocation_index) lane: u32) {
-    var fails = params.padding_0;
-    for (var mask = 1u; mask < least_subgroup; mask *= 2u) {
+    var fails = 0u;
+    for (var mask = 1u; mask < params.least_subgroup; mask *= 2u) {
         if subgroupShuffleXor(lane, mask) != (lane ^ mask) {
             fails = 1u;
         }
